@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * base/buf.h - growing bytes with a ceiling set at birth.
+ *
+ * Passing the ceiling is remembered, not grown: the piece that did not fit is left out whole and
+ * `overflow` stays set, so a chain of appends needs one test at its end.
+ */
+#pragma once
+
+#include "base/str.h"
+
+struct buf {
+    char *ptr;
+    size_t len;
+    size_t cap;
+    size_t max;
+    bool overflow;
+};
+
+void buf_init(struct buf *buf, size_t max);
+/* Frees; the buf may be used again after buf_init. */
+void buf_done(struct buf *buf);
+/* Empty it and forget an overflow; memory is kept. */
+void buf_clear(struct buf *buf);
+
+void buf_append(struct buf *buf, struct str text);
+void buf_append_byte(struct buf *buf, char byte);
+void buf_printf(struct buf *buf, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Room for `size` more bytes at ptr + len, or NULL (overflow is set then). The caller adds to len
+ * what it wrote. */
+char *buf_reserve(struct buf *buf, size_t size);
+/* Drop the first `size` bytes. */
+void buf_consume(struct buf *buf, size_t size);
+
+struct str buf_str(const struct buf *buf);
+
+#define BUF_CLEANUP __attribute__((cleanup(buf_done)))

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * base/memory.h - allocation that does not fail, and pointers that change hands.
+ *
+ * What outsiders can make grow has a ceiling where it grows; plain lack of memory aborts, and the
+ * supervisor has the child back within a second with nothing acknowledged lost.
+ */
+#pragma once
+
+#include <stddef.h>
+
+/* Zeroed memory of `size` bytes (0 gives a valid pointer too); never NULL. Free with free(). */
+[[nodiscard]] void *memory_alloc(size_t size);
+/* Zeroed array; the product is checked. */
+[[nodiscard]] void *memory_alloc_array(size_t count, size_t size);
+/* As realloc of an array; new bytes are not zeroed. */
+[[nodiscard]] void *memory_resize_array(void *old, size_t count, size_t size);
+/* Overwrite a secret in a way that the compiler keeps. */
+void memory_wipe(void *ptr, size_t size);
+
+#define NEW(type) ((type *)memory_alloc(sizeof(type)))
+
+/* Hand the pointer on: its value, with NULL left behind. */
+#define take(pointer)                                                                              \
+    ({                                                                                             \
+        __typeof__(pointer) taken_ = (pointer);                                                    \
+        (pointer) = NULL;                                                                          \
+        taken_;                                                                                    \
+    })

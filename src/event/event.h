@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * event/event.h - the one stream of what happens: log, history, trace and counters come from it.
+ *
+ * Events and their fields are closed tables (event/table.h). Emitting copies the event into a ring
+ * of the calling thread and never blocks; when a ring is full the event is dropped and counted.
+ * One reader (event_drain) takes them out. No secret is ever a field.
+ */
+#pragma once
+
+#include "base/str.h"
+
+enum event_severity { EVENT_DEBUG, EVENT_INFO, EVENT_NOTICE, EVENT_WARN, EVENT_ERROR };
+
+enum event_type {
+#define EVENT(id, name, severity, text) EVENT_##id,
+#include "event/table.h"
+#undef EVENT
+    EVENT_TYPE_COUNT
+};
+
+/* Names of fields; the same in log, API, CLI and trace. */
+enum event_key {
+#define EVENT_KEY(id, name) KEY_##id,
+#include "event/keys.h"
+#undef EVENT_KEY
+    EVENT_KEY_COUNT
+};
+
+enum event_value_kind { EVENT_VALUE_STR, EVENT_VALUE_INT, EVENT_VALUE_BOOL };
+
+struct event_field {
+    enum event_key key;
+    enum event_value_kind kind;
+    union {
+        struct str text;
+        int64_t number;
+    };
+};
+
+/* Constructors of fields, used inside event_emit(). */
+#define F_STR(key_, value)                                                                         \
+    ((struct event_field){.key = KEY_##key_, .kind = EVENT_VALUE_STR, .text = (value)})
+#define F_C(key_, value) F_STR(key_, str_c(value))
+#define F_INT(key_, value)                                                                         \
+    ((struct event_field){.key = KEY_##key_, .kind = EVENT_VALUE_INT, .number = (int64_t)(value)})
+#define F_BOOL(key_, value)                                                                        \
+    ((struct event_field){.key = KEY_##key_, .kind = EVENT_VALUE_BOOL, .number = (value)})
+
+/* What is known about the current session or message; rides on the fiber (fiber_set_context) and is
+ * added to each event emitted there. Empty strs are left out. Contexts nest through `outer`. */
+struct event_context {
+    const struct event_context *outer;
+    struct event_field fields[6];
+    unsigned count;
+};
+
+/* How the event module asks for the context of the running fiber; set once by the daemon. */
+extern const struct event_context *(*event_context_source)(void);
+
+/*
+ * event_emit(EVENT_AUTH_FAIL, F_STR(FLOW, name), F_INT(DURATION_US, n)): any number of fields up to
+ * 24. Text longer than 1,024 bytes is cut. Safe from every thread, never suspends.
+ */
+#define event_emit(type, ...)                                                                      \
+    event_emit_fields((type), (const struct event_field[]){__VA_ARGS__},                           \
+                      sizeof((const struct event_field[]){__VA_ARGS__}) /                          \
+                          sizeof(struct event_field))
+void event_emit_fields(enum event_type type, const struct event_field *fields, size_t count);
+
+/* ---- the reader ---- */
+
+struct event {
+    enum event_type type;
+    int64_t wall_ns;
+    uint64_t seq;
+    unsigned count;
+    struct event_field fields[32]; /* texts borrowed until the callback returns */
+};
+
+/* Take every event out of every ring, oldest first within a ring. One thread only. Returns how
+ * many there were. */
+size_t event_drain(void (*take_event)(const struct event *event, void *arg), void *arg);
+/* Wait until there may be events, at most `timeout_ms`. Reader's thread only. */
+void event_wait(int timeout_ms);
+uint64_t event_dropped(void);
+
+const char *event_name(enum event_type type);
+const char *event_key_name(enum event_key key);
+enum event_severity event_severity(enum event_type type);
+const char *event_severity_name(enum event_severity severity);
+/* One line for the manual: what it means. */
+const char *event_text(enum event_type type);
+
+struct buf;
+/* Append one JSON object and a newline; everything outside printable ASCII is escaped. */
+void event_format_json(const struct event *event, struct str node, struct str revision,
+                       struct buf *out);
+/* One line for a person at a terminal, equally escaped. */
+void event_format_human(const struct event *event, struct buf *out);
