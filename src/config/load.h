@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * config/load.h - from files to one tree.
+ */
+#pragma once
+
+#include "config/option.h"
+
+/*
+ * Read `path` and, beside it, conf.d/\*.yaml in order of name; sections merge, a name defined twice
+ * is an error with both places. YAML 1.2 core types, strictly: duplicate keys, anchors, tags and
+ * bare on/off/yes/no are errors. Blocks (reads files). FAILED if a problem was reported.
+ */
+enum result config_load(const char *path, struct arena *arena, struct config_report *report,
+                        struct config_node *out_root);
+/* The same of text in memory, shown as `name`. */
+enum result config_load_text(struct str name, struct str text, struct arena *arena,
+                             struct config_report *report, struct config_node *out_root);

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * config/node.h - a configuration file as a tree of nodes, each with its place.
+ *
+ * Made by config/yaml.c, read by the binder (config/option.h) and by modules whose settings are
+ * more than rows, such as flows. Immutable once read; lives in the arena it was read into.
+ */
+#pragma once
+
+#include "base/str.h"
+
+struct config_file; /* name and text, for carets */
+
+struct config_place {
+    const struct config_file *file;
+    unsigned line;   /* from 1; 0: no place (a default) */
+    unsigned column; /* from 1, in characters */
+    unsigned length; /* characters to underline, at least 1 */
+};
+
+enum config_kind { CONFIG_SCALAR, CONFIG_LIST, CONFIG_MAP };
+
+struct config_node {
+    enum config_kind kind;
+    bool quoted;               /* a scalar in quotes is text, whatever it looks like */
+    bool is_null;              /* absent value: `key:` with nothing behind it, null or ~ */
+    struct config_place place; /* of the value */
+    struct str text;           /* scalar: its characters */
+    struct config_pair *pairs; /* map: in file order */
+    struct config_node *items; /* list */
+    size_t count;              /* of pairs or items */
+};
+
+struct config_pair {
+    struct str key;
+    struct config_place place; /* of the key */
+    struct config_node value;
+};
+
+/* The value at `key` of a map, or NULL; NULL too for a node that is no map. */
+const struct config_node *config_get(const struct config_node *map, struct str key);

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * flow/facts.h - what expressions and blocks can see of a session, a recipient, a message.
+ */
+#pragma once
+
+#include "mail/body.h"
+#include "mail/envelope.h"
+#include "net/address.h"
+
+struct flow_facts {
+    /* session */
+    struct mail_id session;
+    bool authenticated;
+    bool trusted;
+    struct str user;
+    struct net_ip client;
+    struct str client_name;
+    struct str helo;
+    struct str tls; /* version, or empty */
+    struct str listener;
+    /* transaction */
+    struct str sender; /* "" for <> */
+    struct str sender_domain;
+    bool smtputf8;
+    /* recipient flow */
+    struct str recipient; /* key form: lower case, A-labels */
+    struct str recipient_domain;
+    /* content flow */
+    struct mail_id message;
+    const struct mail_recipient *recipients;
+    size_t recipient_count;
+    uint64_t size;
+    struct str header;         /* the header section in force, for header("X") */
+    struct str *own_addresses; /* of the user: file or LDAP sender column */
+    size_t own_address_count;
+};

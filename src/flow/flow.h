@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * flow/flow.h - flows: compiled once, run per login, recipient or message.
+ *
+ * A flow is a list of steps; each step is a block with outcomes, and an outcome has an action. A
+ * run returns a verdict and leaves a trace; it knows no session, spool or queue.
+ */
+#pragma once
+
+#include "base/arena.h"
+#include "config/option.h"
+#include "fiber/fiber.h"
+#include "flow/facts.h"
+#include "mail/reply.h"
+#include "net/server.h"
+
+struct directory;
+struct flow;
+struct flow_set;
+struct state;
+
+enum flow_type { FLOW_AUTHENTICATION, FLOW_RECIPIENT, FLOW_CONTENT };
+
+/* ---- compiling ---- */
+
+struct flow_list { /* a name under `lists` */
+    struct str name;
+    struct net_network *networks;
+    size_t network_count;
+    struct str *texts; /* addresses, domains: lower case */
+    size_t text_count;
+};
+
+struct flow_compile_context {
+    struct option_context option;
+    const struct server *servers;
+    size_t server_count;
+    const struct flow_list *lists;
+    size_t list_count;
+    const struct config_node *root;
+};
+/* Compile the section `flows` and presets; problems go to the report. */
+enum result flow_compile_all(const struct config_node *section,
+                             const struct flow_compile_context *context, struct flow_set **out_set);
+/* Compile steps that stand in place of a name (domains.*.recipients: […]) or a preset map
+ * ({ preset: local-users, server: mail }); `name` is shown in traces. */
+enum result flow_compile_inline(struct flow_set *set, enum flow_type type, struct str name,
+                                const struct config_node *node,
+                                const struct flow_compile_context *context,
+                                const struct flow **out_flow);
+const struct flow *flow_find(const struct flow_set *set, enum flow_type type, struct str name);
+/* Mark as used; unused flows are warned about by flow_report_unused. */
+void flow_mark_used(const struct flow *flow);
+void flow_report_unused(const struct flow_set *set, struct config_report *report);
+struct str flow_name(const struct flow *flow);
+
+/* ---- running ---- */
+
+enum flow_verdict_kind {
+    FLOW_ACCEPT,
+    FLOW_REJECT,
+    FLOW_DEFER,
+    FLOW_DELIVER,
+    FLOW_HOLD,
+    FLOW_QUARANTINE,
+    FLOW_DISCARD
+};
+
+struct flow_verdict {
+    enum flow_verdict_kind kind;
+    struct mail_reply reply; /* reject and defer; in the run's arena */
+    enum mail_reason reason;
+    struct str step; /* id of the step that decided; empty: the end of the flow */
+    struct str detail;
+    struct str *own_addresses; /* authentication: of the backend that said yes */
+    size_t own_address_count;
+    unsigned steps_run;
+};
+
+struct flow_run { /* what a run is lent; valid during the call */
+    struct arena *arena;
+    struct directory *directory;
+    struct state *state;
+    const struct flow_facts *facts;
+    struct mail_content *content; /* content flows: in, out */
+};
+
+/* The verdict of an authentication flow is ACCEPT, REJECT (535) or DEFER (454). */
+void flow_run_authentication(const struct flow *flow, const struct flow_run *run, struct str login,
+                             struct str password, struct flow_verdict *out) MAY_YIELD;
+void flow_run_recipient(const struct flow *flow, const struct flow_run *run,
+                        struct flow_verdict *out) MAY_YIELD;
+void flow_run_content(const struct flow *flow, const struct flow_run *run,
+                      struct flow_verdict *out) MAY_YIELD;
+
+/* ---- relay safety (flow/prove.c) ---- */
+
+struct flow_relay_case { /* one listener x domain, for a stranger */
+    struct str listener;
+    bool authentication_required; /* a stranger never gets to RCPT */
+    struct str domain;            /* "example.org" or "any" */
+    bool is_any;
+    bool is_lookup_mx;
+    struct str transport;
+    const struct flow *recipient_flow;
+    struct config_place place;   /* of the domain */
+    struct str allow_open_relay; /* the reason given, or empty */
+};
+/* Report `open-relay` (error, or warning with allow_open_relay) with the path, for every case in
+ * which a stranger can reach accept. */
+void flow_prove_relay(const struct flow_relay_case *cases, size_t count,
+                      struct config_report *report);
+
+/* ---- for manual, schema, `postern block list` ---- */
+struct buf;
+void flow_describe_blocks(struct buf *out);

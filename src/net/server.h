@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * net/server.h - a backend by name: the `servers` section. Steps and transports refer to these.
+ */
+#pragma once
+
+#include "config/option.h"
+#include "net/address.h"
+
+struct tls_context;
+
+enum server_kind {
+    SERVER_SMTP,
+    SERVER_LDAP,
+    SERVER_CLAMD,
+    SERVER_RSPAMD,
+    SERVER_SPAMD,
+    SERVER_MILTER,
+    SERVER_HTTP,
+    SERVER_LMTP
+};
+enum server_tls {
+    SERVER_TLS_NONE,
+    SERVER_TLS_OPPORTUNISTIC,
+    SERVER_TLS_REQUIRED,
+    SERVER_TLS_VERIFIED
+};
+
+struct server_endpoint {
+    struct str host; /* a name or an address; "" for a Unix socket */
+    uint16_t port;
+    struct str unix_path;
+    struct str url; /* as written, for ldap and http */
+};
+
+struct server {
+    struct str name;
+    enum server_kind kind;
+    struct server_endpoint *endpoints;
+    size_t endpoint_count;
+    enum server_tls tls; /* default: opportunistic */
+    bool tls_given;      /* written out in the file */
+    struct str ca_file;
+    struct str user;                            /* smarthost login */
+    struct str password;                        /* read from password_file; never printed */
+    int64_t timeout_ns;                         /* default 30s */
+    bool starttls;                              /* ldap */
+    struct str base_dn, bind_dn, bind_password; /* ldap; the password from bind_password_file */
+    struct tls_context *tls_context; /* client context as tls and ca_file say; NULL with none */
+    struct config_place place;
+};
+
+/* Read the section into an array in the context's arena; problems go to the report. Reads the
+ * files of secrets. */
+enum result server_bind_all(const struct config_node *section, const struct option_context *context,
+                            struct server **out_servers, size_t *out_count);
+const struct server *server_find(const struct server *servers, size_t count, struct str name);
+extern const struct option_table server_options;

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * queue/queue.h - accepted mail on its way out: entries, schedule, destinations, delivery, DSN.
+ *
+ * An entry is (message, transport, recipients) of one recipient group. It is durable in the spool
+ * before queue_submit() returns. States and transitions: STATES.md. What the queue needs from above
+ * (the current configuration, content runs) it asks of a struct queue_handler.
+ */
+#pragma once
+
+#include "base/arena.h"
+#include "fiber/fiber.h"
+#include "mail/body.h"
+#include "mail/envelope.h"
+#include "mail/reply.h"
+#include "queue/transport.h"
+
+struct dns;
+struct loop;
+struct queue;
+struct spool;
+struct state;
+
+/* ---- what the queue asks ---- */
+
+struct queue_snapshot; /* a reference to the configuration, opaque */
+
+struct queue_content_run { /* processing: queued */
+    struct str flow;
+    const struct mail_sender *sender;
+    const struct mail_recipient *recipients;
+    size_t recipient_count;
+    struct str origin;            /* what queue_submit was given */
+    struct mail_content *content; /* in, out */
+    struct arena *arena;
+};
+enum queue_content_verdict {
+    QUEUE_CONTENT_DELIVER,
+    QUEUE_CONTENT_DEFER,
+    QUEUE_CONTENT_REJECT,
+    QUEUE_CONTENT_DISCARD,
+    QUEUE_CONTENT_HOLD
+};
+
+struct queue_handler {
+    /* A reference to the configuration in force; release with release_snapshot. Any worker. */
+    const struct queue_snapshot *(*take_snapshot)(void *context);
+    void (*release_snapshot)(void *context, const struct queue_snapshot *snapshot);
+    /* NULL: it is gone; the entry is held with reason transport-missing. */
+    const struct transport *(*transport)(const struct queue_snapshot *snapshot, struct str name);
+    /* Transport name for mail to `domain` (for DSN); empty if none takes it. */
+    struct str (*route)(const struct queue_snapshot *snapshot, struct str domain);
+    struct str (*hostname)(const struct queue_snapshot *snapshot);
+    struct str (*postmaster)(const struct queue_snapshot *snapshot);
+    /* Is (ip, port) one that our own listeners accept on, or in own_addresses? */
+    bool (*is_own_address)(const struct queue_snapshot *snapshot,
+                           const struct net_address *address);
+    enum queue_content_verdict (*run_content)(void *context, const struct queue_snapshot *snapshot,
+                                              struct queue_content_run *run,
+                                              struct mail_reply *out_reply);
+    /* An inbound transport delivered to this recipient (protected mailboxes). */
+    void (*delivered_inbound)(void *context, struct str address);
+    void *context;
+};
+
+/* ---- life cycle: one queue a process; each worker joins on its thread ---- */
+
+struct queue *queue_new(struct spool *spool, struct state *state,
+                        const struct queue_handler *handler, struct loop *const *loops,
+                        size_t worker_count);
+/* Called by spool_open for what was found, before the workers start. */
+struct spool_found;
+void queue_recover(struct queue *queue, const struct spool_found *found);
+void queue_join(struct queue *queue, size_t worker, struct dns *dns);
+/* Stop attempts (running ones get until `deadline_ns`), let go of connections. */
+void queue_leave(struct queue *queue, size_t worker, int64_t deadline_ns) MAY_YIELD;
+void queue_free(struct queue *queue);
+
+/* ---- accepting ---- */
+
+struct queue_group {
+    struct mail_content content; /* its body is referenced, not consumed */
+    struct str transport;        /* name */
+    struct str content_flow;     /* processing: queued: the flow still to run; else empty */
+    const struct mail_recipient *recipients;
+    size_t recipient_count;
+    bool held;
+    enum mail_reason held_reason;
+};
+struct queue_submission {
+    struct mail_id message;
+    struct mail_id session;
+    const struct mail_sender *sender;
+    bool own_user;           /* authenticated or trusted: DSN may go to the sender */
+    bool sender_verified;    /* a stranger whose sender passed SPF/DKIM; false until built */
+    struct str fairness_key; /* user, else client network */
+    struct str origin;       /* facts for a later content run, opaque to the queue */
+    bool has_8bit;
+    bool needs_smtputf8;
+    const struct queue_group *groups;
+    size_t group_count;
+    uint64_t discarded; /* recipients discarded by rule, for the balance */
+    /* recipients refused by a content flow that get a DSN in the same unit */
+    const struct mail_recipient *refused;
+    const struct mail_reply *refused_replies;
+    size_t refused_count;
+};
+/* Durable when OK; the first attempts start from memory. ERROR_LIMIT: no space (452);
+ * ERROR_TEMPORARY: 451. Waits while never-attempted mail exceeds what destinations take. */
+enum result queue_submit(struct queue *queue, const struct queue_submission *submission,
+                         struct error *err) MAY_YIELD;
+
+/* ---- operators: called from any thread that is no worker; block ---- */
+
+enum queue_state { QUEUE_READY, QUEUE_WAITING, QUEUE_INFLIGHT, QUEUE_HELD, QUEUE_CONTENT };
+enum queue_verb { QUEUE_RETRY, QUEUE_HOLD, QUEUE_RELEASE, QUEUE_FAIL, QUEUE_DROP };
+
+struct queue_selector { /* empty members select everything */
+    struct str id;      /* message or entry id, or a unique prefix of at least 8 */
+    struct str to;      /* address or @domain */
+    struct str from;
+    struct str transport;
+    struct str destination;
+    int64_t older_ns;
+    int state;    /* enum queue_state, -1: any */
+    size_t limit; /* 0: 1000 */
+};
+struct queue_item_recipient {
+    struct str address;
+    struct str last_reply;
+    bool done;
+};
+struct queue_item {
+    struct mail_id entry, message;
+    enum queue_state state;
+    struct str sender, transport, destination, hold_reason, last_error;
+    struct queue_item_recipient *recipients;
+    size_t recipient_count;
+    uint64_t size;
+    int64_t accepted_wall_ns, next_try_wall_ns, give_up_wall_ns, last_try_wall_ns;
+    unsigned attempts;
+};
+struct queue_list {
+    struct queue_item *items; /* in `arena` */
+    size_t count;
+    size_t total; /* that matched */
+};
+enum result queue_list(struct queue *queue, const struct queue_selector *selector,
+                       struct arena *arena, struct queue_list *out, struct error *err);
+/* `reason` goes to the audit event. */
+enum result queue_act(struct queue *queue, const struct queue_selector *selector,
+                      enum queue_verb verb, struct str actor, struct str reason, size_t *out_count,
+                      struct error *err);
+/* The message as it would be sent; *out_found false if there is none. */
+enum result queue_raw(struct queue *queue, struct mail_id id, struct buf *out, bool *out_found,
+                      struct error *err);
+
+struct queue_totals {
+    uint64_t accepted, generated, delivered, failed_dsn, failed_silent, quarantined, discarded,
+        dropped, damaged;
+    uint64_t ready, waiting, inflight, held; /* recipients in the queue now */
+    uint64_t entries, bytes, oldest_ns;
+};
+struct queue_totals queue_totals(struct queue *queue);

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * spool/spool.h - durable storage of the queue: an append-only segment log with group commit.
+ *
+ * Knows entries (an id, bytes that never change, a small state that does, and a share in a message
+ * body), not what they mean. See FORMAT.md for the bytes and STATES.md for what each crash leaves.
+ * One spool a process; every call may come from any worker's fiber.
+ */
+#pragma once
+
+#include "base/arena.h"
+#include "fiber/fiber.h"
+#include "mail/body.h"
+#include "mail/id.h"
+
+struct spool;
+
+struct spool_settings {
+    struct str path;
+    uint64_t segment_size;     /* 64M */
+    uint64_t free_bytes_floor; /* 452 under it; default 256M or 5 % of a small file system */
+    uint64_t free_inodes_floor;
+    int64_t state_delay_ns; /* lazily written state is synced within this; 50 ms */
+    bool no_sync;           /* red controls of tests only; says so in an event */
+};
+
+/* What was found at start, one call per live entry, on the caller's thread. */
+struct spool_found {
+    struct mail_id entry;
+    struct mail_id message;
+    struct str meta;  /* borrowed */
+    struct str state; /* borrowed; the last one written */
+    uint64_t head_size;
+    uint64_t body_start; /* of the entry's mail_content */
+    uint64_t body_size;
+};
+typedef void spool_found_fn(void *context, const struct spool_found *found);
+
+/* Totals kept as records in the log, restored at start: the balance of accepted mail. Keys are the
+ * queue's; the spool adds `delta` to a counter in the same commit unit. */
+enum { SPOOL_COUNTERS = 32 };
+
+/* ---- life cycle ---- */
+
+/*
+ * Recover and open. Blocks; called once before the workers start. Damaged messages are set aside
+ * in the folder `corrupt`, named in events. FAILED only when the folder cannot be used at all (or
+ * is locked by another process).
+ */
+enum result spool_open(const struct spool_settings *settings, spool_found_fn *found,
+                       void *found_context, struct spool **out_spool, struct error *err);
+/* Write and sync what waits, seal, stop the threads. Nobody may be inside a call. */
+void spool_close(struct spool *spool);
+
+/* ---- writing ---- */
+
+/* A body that grows on disk (for messages over 64K); FAILED with ERROR_LIMIT when space is low. */
+enum result spool_body_new(struct spool *spool, struct body **out_body,
+                           struct error *err) MAY_YIELD;
+
+enum spool_change_kind {
+    SPOOL_ADD,    /* a new entry: meta, state, content */
+    SPOOL_STATE,  /* its state is now `state` */
+    SPOOL_REMOVE, /* it is done; its body goes when no entry shares it */
+    SPOOL_COUNT,  /* counters[counter] += delta */
+};
+struct spool_change {
+    enum spool_change_kind kind;
+    struct mail_id entry;
+    struct mail_id message;
+    struct str meta;                    /* at most 1M */
+    struct str state;                   /* at most 4K */
+    const struct mail_content *content; /* ADD; a memory body is written with the unit, once for all
+                                           entries of the unit that share it */
+    unsigned counter;
+    int64_t delta;
+};
+
+/*
+ * One unit, all or nothing. OK: it is on stable storage. FAILED: it is not and never will be
+ * (ERROR_LIMIT: no space; ERROR_TEMPORARY: the disk). Not cut short by deadlines or cancellation
+ * once handed over: the wait is shielded.
+ */
+enum result spool_commit(struct spool *spool, const struct spool_change *changes, size_t count,
+                         struct error *err) MAY_YIELD;
+/* The same without waiting: durable with the next batch, at latest after state_delay_ns. Changes
+ * of one entry keep their order. Cannot fail for lack of space (two spare segments). For STATE,
+ * REMOVE and COUNT only. */
+void spool_write(struct spool *spool, const struct spool_change *changes, size_t count);
+
+/* ---- reading ---- */
+
+/* Meta and content of an entry from disk (a lane reads); texts in `arena`; content->body is a new
+ * reference. FAILED with ERROR_PERMANENT: unknown or damaged (set aside, named in an event). */
+enum result spool_read(struct spool *spool, struct mail_id entry, struct arena *arena,
+                       struct str *out_meta, struct mail_content *out_content,
+                       struct error *err) MAY_YIELD;
+
+/* ---- queries ---- */
+
+/* Is there room to accept a message now? */
+bool spool_has_room(const struct spool *spool);
+int64_t spool_counter(const struct spool *spool, unsigned counter);
+struct spool_stats {
+    uint64_t units, syncs, bytes_written, entries, segments;
+    uint64_t live_bytes, disk_bytes;
+    uint64_t damaged;
+};
+struct spool_stats spool_stats(const struct spool *spool);
+/* Independent walk over the files of a closed or running spool: prints what is there, counts
+ * problems. For `postern spool verify`. */
+struct buf;
+enum result spool_verify(struct str path, bool verbose, struct buf *out, size_t *out_problems,
+                         struct error *err);
+
+extern const struct option_table spool_options; /* `spool:` of the configuration */

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * state/state.h - what must be one for all workers: limits, caches, single flight.
+ *
+ * Keys are hashed to an owning worker, which is asked by fiber/call.h; no locks. Everything is
+ * bounded: the oldest goes first.
+ */
+#pragma once
+
+#include "base/str.h"
+#include "fiber/fiber.h"
+
+struct state;
+struct loop;
+
+/* `loops`: the workers, in order; the state lives until state_free. Each worker calls state_join
+ * once, on its thread, before use. */
+struct state *state_new(struct loop *const *loops, size_t count, size_t max_entries);
+void state_join(struct state *state, size_t worker);
+void state_leave(struct state *state, size_t worker);
+void state_free(struct state *state);
+
+/* ---- limits: sliding windows ---- */
+
+struct state_limit_answer {
+    bool allowed;
+    uint64_t count;      /* in the window, with this one if allowed */
+    int64_t retry_in_ns; /* when not allowed */
+};
+/* Count `amount` for `key` if that stays within `max` in the last `period_ns`. `peek`: do not
+ * count. FAILED as fiber_suspend(). */
+enum result state_limit(struct state *state, struct str key, uint64_t amount, uint64_t max,
+                        int64_t period_ns, bool peek, struct state_limit_answer *out,
+                        struct error *err) MAY_YIELD;
+
+/* ---- caches with single flight ---- */
+
+enum state_cache_status {
+    STATE_CACHE_HIT,   /* `out_value` holds it */
+    STATE_CACHE_STALE, /* no fresh value and this fiber should ask; a stale one is in out_value */
+    STATE_CACHE_MISS,  /* this fiber should ask, and must call state_cache_put or _abandon */
+};
+enum { STATE_VALUE_MAX = 600 };
+struct state_value {
+    char bytes[STATE_VALUE_MAX];
+    size_t len;
+};
+/*
+ * Fresh value of `key`, or the duty to find it. While another fiber of any worker is finding it,
+ * waits for its answer (single flight). `stale_ns`: how long past its life a value may still be
+ * returned as STALE.
+ */
+enum result state_cache_get(struct state *state, struct str key, int64_t stale_ns,
+                            enum state_cache_status *out_status, struct state_value *out_value,
+                            struct error *err) MAY_YIELD;
+/* Tell the answer to everybody who waits, and keep it for `life_ns` (0: do not keep). */
+void state_cache_put(struct state *state, struct str key, struct str value, int64_t life_ns,
+                     int64_t stale_ns);
+/* Could not find it: one of those who wait gets the duty. */
+void state_cache_abandon(struct state *state, struct str key);
+void state_cache_drop(struct state *state, struct str key);
+/* Forget every key that starts with `prefix` (reload). */
+void state_cache_drop_prefix(struct state *state, struct str prefix);
