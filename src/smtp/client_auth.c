@@ -57,8 +57,8 @@ static enum result auth_plain(struct smtp_client *client, const struct buf *mess
 {
     enum result result;
     if (message->len <= INITIAL_RESPONSE_MAX) {
-        result = smtp_client_ask(client, out_reply, err, "AUTH PLAIN %.*s",
-                                 STR_ARG(buf_str(message)));
+        result =
+            smtp_client_ask(client, out_reply, err, "AUTH PLAIN %.*s", STR_ARG(buf_str(message)));
     } else {
         result = smtp_client_ask(client, out_reply, err, "AUTH PLAIN");
         if (result == OK && out_reply->code == 334)

@@ -23,8 +23,8 @@ struct smtp_client {
     uint64_t max_size;
     int64_t max_recipients;
     struct smtp_reply_parser parser;
-    struct buf out;          /* commands not sent yet */
-    struct error last_error; /* why it is broken */
+    struct buf out;                        /* commands not sent yet */
+    struct error last_error;               /* why it is broken */
     char kept_mail[SMTP_CLIENT_KEPT_TEXT]; /* texts of a probe's replies */
     char kept_rcpt[SMTP_CLIENT_KEPT_TEXT];
 };

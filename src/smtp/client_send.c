@@ -91,8 +91,8 @@ static enum result protocol_error(struct transaction *transaction, const char *c
 static void refuse_unsafe(struct transaction *transaction)
 {
     const struct smtp_client_mail *mail = transaction->mail;
-    struct mail_reply bad_sender = mail_reply_of(
-        553, 5, 1, 7, STR("Sender address cannot be expressed in this transaction"));
+    struct mail_reply bad_sender =
+        mail_reply_of(553, 5, 1, 7, STR("Sender address cannot be expressed in this transaction"));
     struct mail_reply bad_recipient = mail_reply_of(
         553, 5, 1, 3, STR("Recipient address cannot be expressed in this transaction"));
     if (!smtp_client_address_is_safe(mail->sender->address, transaction->smtputf8))
@@ -164,8 +164,8 @@ static enum result open_transaction(struct transaction *transaction, bool *out_r
         smtp_client_add_mail(client, transaction->mail);
         return OK;
     }
-    if (*out_reset_pending && (smtp_client_send_batch(client, err) != OK ||
-                               read_reset(transaction, err) != OK))
+    if (*out_reset_pending &&
+        (smtp_client_send_batch(client, err) != OK || read_reset(transaction, err) != OK))
         return FAILED;
     *out_reset_pending = false;
     smtp_client_add_mail(client, transaction->mail);

@@ -2,8 +2,8 @@
 /*
  * smtp/reply_parser.h - replies of a server (RFC 5321 4.2), read as a pure parser.
  *
- * Bytes in, a reply out, no I/O. What a remote server says ends up in logs, DSN and our own replies,
- * so its text is made harmless here, at the door: no control character survives.
+ * Bytes in, a reply out, no I/O. What a remote server says ends up in logs, DSN and our own
+ * replies, so its text is made harmless here, at the door: no control character survives.
  */
 #pragma once
 
