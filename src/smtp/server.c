@@ -95,9 +95,8 @@ void smtp_session_set_client(struct smtp_session *session)
     const struct smtp_server_settings *settings = session->settings;
     struct smtp_peer *peer = &session->peer;
     format_client(session);
-    peer->trusted =
-        !peer->via_proxy &&
-        net_networks_have(settings->trusted, settings->trusted_count, &peer->client.ip);
+    peer->trusted = !peer->via_proxy &&
+                    net_networks_have(settings->trusted, settings->trusted_count, &peer->client.ip);
     set_events(session);
 }
 
@@ -278,8 +277,7 @@ static MAY_YIELD void check_counts(struct smtp_session *session)
         limit = "commands";
     if (!limit)
         return;
-    smtp_session_tell_limit(session, limit,
-                            limit[0] == 'e' ? session->errors : session->commands);
+    smtp_session_tell_limit(session, limit, limit[0] == 'e' ? session->errors : session->commands);
     smtp_session_refuse_with(session, MAIL_REASON_PROTOCOL, 421, 7, 0,
                              limit[0] == 'e' ? "Too many errors" : "Too many commands");
     smtp_session_end(session, limit);
