@@ -93,7 +93,7 @@ enum result option_bind(const struct option_table *table, const struct config_no
 /* ---- single values, for modules that read nodes themselves; false: a problem was reported ---- */
 bool option_read_text(const struct config_node *node, const struct option_context *context,
                       struct str *out);
-/* Made absolute relative to the file it stands in. */
+/* Made absolute relative to the file it stands in; "credential:NAME" is systemd's credential. */
 bool option_read_path(const struct config_node *node, const struct option_context *context,
                       struct str *out);
 bool option_read_bool(const struct config_node *node, const struct option_context *context,

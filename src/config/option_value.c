@@ -7,6 +7,7 @@
 
 #include "config/internal.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 enum { TEXT_MAX = 4096, QUOTED_MAX = 60 /* characters of a value inside a message */ };
@@ -68,6 +69,21 @@ bool option_read_text(const struct config_node *node, const struct option_contex
     return true;
 }
 
+/* A credential that systemd put in place for this service (systemd.exec(5), LoadCredential=). */
+static bool credential_path(const struct config_node *node, const struct option_context *context,
+                            struct str name, struct str *out)
+{
+    const char *folder = getenv("CREDENTIALS_DIRECTORY");
+    if (!folder || name.len == 0 || str_find(name, '/') >= 0) {
+        option_problem(context, "unreadable", node, "there is no credential \"%.*s\"",
+                       STR_ARG(shown(name)))
+            ->fix = STR("start the service by systemd with LoadCredential=, or give a path");
+        return false;
+    }
+    *out = arena_printf(context->arena, "%s/%.*s", folder, STR_ARG(name));
+    return true;
+}
+
 bool option_read_path(const struct config_node *node, const struct option_context *context,
                       struct str *out)
 {
@@ -78,6 +94,8 @@ bool option_read_path(const struct config_node *node, const struct option_contex
         option_problem(context, "empty-value", node, "a path is wanted here");
         return false;
     }
+    if (str_starts(path, STR("credential:")))
+        return credential_path(node, context, str_from(path, sizeof "credential:" - 1), out);
     const struct config_file *file = node->place.file;
     if (path.ptr[0] == '/' || !file || file->folder.len == 0)
         *out = path;
