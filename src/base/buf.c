@@ -33,7 +33,7 @@ char *buf_reserve(struct buf *buf, size_t size)
         return NULL;
     }
     size_t need = buf->len + size;
-    if (need > buf->cap) {
+    if (need > buf->cap || !buf->ptr) {
         size_t cap = buf->cap ? buf->cap : 256;
         while (cap < need)
             cap *= 2;

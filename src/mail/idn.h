@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * mail/idn.h - the door to libidn2: U-labels to A-labels (RFC 5890, 5891).
+ */
+#pragma once
+
+#include "base/arena.h"
+
+/* Lower-case A-labels of a domain that holds UTF-8; false if it is not valid IDNA. */
+bool mail_idn_to_ascii(struct arena *arena, struct str domain, struct str *out);
