@@ -16,9 +16,9 @@ struct list {
 /* The object whose `member` is at `link`. */
 #define CONTAINER(link, type, member) ((type *)((char *)(link)-offsetof(type, member)))
 
-/* Walk `list`; `item` may be removed inside the loop. */
-#define LIST_EACH(list, link)                                                                      \
-    for (struct list *link = (list)->next, *link##_next = link->next; link != (list);              \
+/* Walk the list at `head`; `link` may be removed inside the loop. */
+#define LIST_EACH(head, link)                                                                      \
+    for (struct list *link = (head)->next, *link##_next = link->next; link != (head);              \
          link = link##_next, link##_next = link->next)
 
 static inline void list_init(struct list *list)
