@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "admin/http.h"
+
+#include "base/buf.h"
+#include "base/memory.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <microhttpd.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+enum { CONNECTIONS_MAX = 64, TIMEOUT_S = 60, BODY_MAX = 64 * 1024 * 1024 };
+
+struct admin_http {
+    struct admin_http_settings settings;
+    struct arena *arena;
+    struct MHD_Daemon *daemon;
+    int fd;
+    char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
+};
+
+/* One request while its body arrives. */
+struct exchange {
+    struct arena *arena;
+    struct buf body;
+};
+
+/* ---- helpers for routes ---- */
+
+struct str admin_query(const struct admin_request *request, const char *name)
+{
+    return str_c(MHD_lookup_connection_value(request->query, MHD_GET_ARGUMENT_KIND, name));
+}
+
+void admin_problem(struct admin_answer *answer, unsigned status, const char *title,
+                   const char *format, ...)
+{
+    char detail[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(detail, sizeof detail, format, args);
+    va_end(args);
+    json_decref(answer->json);
+    answer->status = status;
+    answer->json = json_pack("{s:s, s:s, s:i, s:o}", "type", "about:blank", "title", title,
+                             "status", (int)status, "detail", admin_json(str_c(detail)));
+}
+
+json_t *admin_json(struct str text)
+{
+    json_t *value = json_stringn(text.ptr, text.len);
+    if (value)
+        return value;
+    /* not UTF-8: every byte over 127 becomes the replacement character */
+    struct buf clean BUF_CLEANUP;
+    buf_init(&clean, text.len * 3 + 1);
+    for (size_t i = 0; i < text.len; i++) {
+        if ((unsigned char)text.ptr[i] < 128)
+            buf_append_byte(&clean, text.ptr[i]);
+        else
+            buf_append(&clean, STR("\xef\xbf\xbd"));
+    }
+    return json_stringn(buf_str(&clean).ptr, clean.len);
+}
+
+/* ---- routing ---- */
+
+/* Does `path` fit `pattern`, in which {id} stands for one part? */
+static bool path_fits(struct str pattern, struct str path, struct str *out_parameter)
+{
+    struct str want;
+    struct str have;
+    *out_parameter = STR_EMPTY;
+    while (str_split(&pattern, '/', &want)) {
+        if (!str_split(&path, '/', &have))
+            return false;
+        if (str_equal(want, STR("{id}")) && have.len)
+            *out_parameter = have;
+        else if (!str_equal(want, have))
+            return false;
+    }
+    return path.ptr == NULL;
+}
+
+static void dispatch(struct admin_request *request, struct str method, struct str path,
+                     struct admin_answer *answer)
+{
+    bool path_known = false;
+    for (const struct admin_route *route = admin_routes; route->method; route++) {
+        if (!path_fits(str_c(route->path), path, &request->parameter))
+            continue;
+        path_known = true;
+        if (str_equal(method, str_c(route->method))) {
+            route->handle(request, answer);
+            return;
+        }
+    }
+    if (path_known)
+        admin_problem(answer, 405, "Method not allowed", "this path has no %.*s", STR_ARG(method));
+    else
+        admin_problem(answer, 404, "Not found", "there is no %.*s", STR_ARG(path));
+}
+
+static struct str peer_name(struct MHD_Connection *connection, struct arena *arena)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    struct ucred peer;
+    socklen_t length = sizeof peer;
+    if (!info || getsockopt(info->connect_fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0)
+        return STR("unknown");
+    return arena_printf(arena, "uid %u", (unsigned)peer.uid);
+}
+
+static enum MHD_Result send_answer(struct MHD_Connection *connection, struct admin_answer *answer)
+{
+    struct MHD_Response *response;
+    const char *type = answer->type;
+    if (answer->json) {
+        char *text = json_dumps(answer->json, JSON_COMPACT);
+        json_decref(answer->json);
+        if (!text)
+            return MHD_NO;
+        response = MHD_create_response_from_buffer(strlen(text), text, MHD_RESPMEM_MUST_FREE);
+        type = answer->status < 400 ? "application/json" : "application/problem+json";
+    } else {
+        response = MHD_create_response_from_buffer(answer->text.len, (void *)answer->text.ptr,
+                                                   MHD_RESPMEM_MUST_COPY);
+    }
+    if (!response)
+        return MHD_NO;
+    MHD_add_response_header(response, "Content-Type", type ? type : "text/plain");
+    enum MHD_Result queued = MHD_queue_response(connection, answer->status, response);
+    MHD_destroy_response(response);
+    return queued;
+}
+
+static enum MHD_Result handle(void *context, struct MHD_Connection *connection, const char *url,
+                              const char *method, const char *version, const char *upload_data,
+                              size_t *upload_size, void **request_state)
+{
+    (void)version;
+    struct admin_http *http = context;
+    struct exchange *exchange = *request_state;
+    if (!exchange) {
+        exchange = NEW(struct exchange);
+        exchange->arena = arena_new(0);
+        buf_init(&exchange->body, BODY_MAX);
+        *request_state = exchange;
+        return MHD_YES;
+    }
+    if (*upload_size) {
+        buf_append(&exchange->body, str_of(upload_data, *upload_size));
+        *upload_size = 0;
+        return MHD_YES;
+    }
+    struct admin_request request = {
+        .gateway = http->settings.gateway,
+        .log = http->settings.log,
+        .arena = exchange->arena,
+        .body = buf_str(&exchange->body),
+        .query = connection,
+        .actor = peer_name(connection, exchange->arena),
+    };
+    struct admin_answer answer = {.status = 200, .text = STR_EMPTY};
+    if (exchange->body.overflow)
+        admin_problem(&answer, 413, "Too large", "a request has at most %d bytes", BODY_MAX);
+    else
+        dispatch(&request, str_c(method), str_c(url), &answer);
+    return send_answer(connection, &answer);
+}
+
+static void completed(void *context, struct MHD_Connection *connection, void **request_state,
+                      enum MHD_RequestTerminationCode code)
+{
+    (void)context;
+    (void)connection;
+    (void)code;
+    struct exchange *exchange = *request_state;
+    if (exchange) {
+        buf_done(&exchange->body);
+        arena_free(exchange->arena);
+        free(exchange);
+        *request_state = NULL;
+    }
+}
+
+/* ---- the socket ---- */
+
+static enum result set_group(struct admin_http *http, struct error *err)
+{
+    char name[64];
+    struct group entry;
+    struct group *found = NULL;
+    char space[4096];
+    if (http->settings.group.len == 0)
+        return OK;
+    if (!str_to_c(http->settings.group, name, sizeof name))
+        return fail(err, ERROR_PERMANENT, "control.group: not a group name");
+    getgrnam_r(name, &entry, space, sizeof space, &found);
+    if (!found)
+        return fail(err, ERROR_PERMANENT, "control.group: there is no group %s", name);
+    if (chown(http->path, (uid_t)-1, entry.gr_gid) != 0)
+        return fail_errno(err, errno, "cannot give %s to group %s", http->path, name);
+    return OK;
+}
+
+static enum result open_socket(struct admin_http *http, struct error *err)
+{
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    if (!str_to_c(http->settings.socket_path, http->path, sizeof http->path))
+        return fail(err, ERROR_PERMANENT, "control.socket: the path is longer than %zu characters",
+                    sizeof http->path - 1);
+    memcpy(name.sun_path, http->path, sizeof http->path);
+    http->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (http->fd < 0)
+        return fail_errno(err, errno, "cannot make the control socket");
+    unlink(http->path); /* left by a process that did not end in order; the spool's lock keeps a
+                           second daemon away */
+    if (bind(http->fd, (struct sockaddr *)&name, sizeof name) != 0)
+        return fail_errno(err, errno, "cannot bind %s", http->path);
+    if (chmod(http->path, http->settings.mode) != 0)
+        return fail_errno(err, errno, "cannot set the mode of %s", http->path);
+    if (set_group(http, err) != OK)
+        return FAILED;
+    if (listen(http->fd, CONNECTIONS_MAX) != 0)
+        return fail_errno(err, errno, "cannot listen on %s", http->path);
+    return OK;
+}
+
+static void destroy(struct admin_http *http)
+{
+    if (http->daemon)
+        MHD_stop_daemon(http->daemon); /* closes the socket */
+    else if (http->fd >= 0)
+        close(http->fd);
+    if (http->path[0])
+        unlink(http->path);
+    arena_free(http->arena);
+    free(http);
+}
+
+enum result admin_http_start(const struct admin_http_settings *settings,
+                             struct admin_http **out_http, struct error *err)
+{
+    struct admin_http *http = NEW(struct admin_http);
+    http->settings = *settings;
+    http->arena = arena_new(0);
+    http->settings.socket_path = arena_str(http->arena, settings->socket_path);
+    http->settings.group = arena_str(http->arena, settings->group);
+    http->fd = -1;
+    if (open_socket(http, err) != OK) {
+        destroy(http);
+        return FAILED;
+    }
+    http->daemon = MHD_start_daemon(MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD,
+                                    0, NULL, NULL, handle, http, MHD_OPTION_LISTEN_SOCKET, http->fd,
+                                    MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX,
+                                    MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)TIMEOUT_S,
+                                    MHD_OPTION_NOTIFY_COMPLETED, completed, NULL, MHD_OPTION_END);
+    if (!http->daemon) {
+        destroy(http);
+        return fail(err, ERROR_TEMPORARY, "cannot start the HTTP server");
+    }
+    *out_http = http;
+    return OK;
+}
+
+void admin_http_stop(struct admin_http *http)
+{
+    if (http)
+        destroy(http);
+}

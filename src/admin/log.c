@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "admin/log.h"
+
+#include "base/buf.h"
+#include "base/memory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <syslog.h>
+#include <unistd.h>
+
+enum {
+    LINE_MAX_BYTES = 64 * 1024,
+    BATCH_MAX = 4 * 1024 * 1024,
+    RECENT_BYTES = 32 * 1024 * 1024,
+    WAIT_MS = 50,
+};
+
+struct admin_log {
+    struct admin_log_settings settings;
+    struct arena *arena;
+    pthread_t thread;
+    atomic_bool stop;
+    atomic_bool reopen;
+    atomic_uint_least64_t lost;
+    int fd;
+
+    /* the thread's */
+    struct buf line;
+    struct buf batch;
+    uint64_t reported_drops;
+
+    pthread_mutex_t mutex; /* for what follows */
+    char revision[32];
+    char *recent; /* a ring of whole lines */
+    size_t recent_begin, recent_end, recent_used;
+};
+
+/* ---- the ring of recent lines ---- */
+
+static void drop_oldest_line(struct admin_log *log)
+{
+    while (log->recent_used) {
+        char c = log->recent[log->recent_begin];
+        log->recent_begin = (log->recent_begin + 1) % RECENT_BYTES;
+        log->recent_used--;
+        if (c == '\n')
+            return;
+    }
+}
+
+static void remember(struct admin_log *log, struct str line)
+{
+    pthread_mutex_lock(&log->mutex);
+    while (RECENT_BYTES - log->recent_used < line.len)
+        drop_oldest_line(log);
+    size_t first = RECENT_BYTES - log->recent_end;
+    if (first > line.len)
+        first = line.len;
+    memcpy(log->recent + log->recent_end, line.ptr, first);
+    memcpy(log->recent, line.ptr + first, line.len - first);
+    log->recent_end = (log->recent_end + line.len) % RECENT_BYTES;
+    log->recent_used += line.len;
+    pthread_mutex_unlock(&log->mutex);
+}
+
+void admin_log_recent(struct admin_log *log, struct str needle, struct buf *out)
+{
+    char *copy = memory_alloc(RECENT_BYTES);
+    pthread_mutex_lock(&log->mutex);
+    size_t used = log->recent_used;
+    size_t first = RECENT_BYTES - log->recent_begin;
+    if (first > used)
+        first = used;
+    memcpy(copy, log->recent + log->recent_begin, first);
+    memcpy(copy + first, log->recent, used - first);
+    pthread_mutex_unlock(&log->mutex);
+    struct str rest = str_of(copy, used);
+    struct str line;
+    while (str_split(&rest, '\n', &line)) {
+        if (line.len && str_find_str(line, needle) >= 0) {
+            buf_append(out, line);
+            buf_append_byte(out, '\n');
+        }
+    }
+    free(copy);
+}
+
+/* ---- writing ---- */
+
+static void write_out(struct admin_log *log)
+{
+    struct str rest = buf_str(&log->batch);
+    while (rest.len) {
+        ssize_t sent = write(log->fd, rest.ptr, rest.len);
+        if (sent < 0 && errno == EINTR)
+            continue;
+        if (sent <= 0) {
+            atomic_fetch_add(&log->lost, 1);
+            break;
+        }
+        rest = str_from(rest, (size_t)sent);
+    }
+    buf_clear(&log->batch);
+}
+
+static int syslog_level(enum event_severity severity)
+{
+    static const int levels[] = {LOG_DEBUG, LOG_INFO, LOG_NOTICE, LOG_WARNING, LOG_ERR};
+    return levels[severity];
+}
+
+static void log_line(struct admin_log *log, enum event_severity severity, struct str line)
+{
+    if (log->settings.target == ADMIN_LOG_SYSLOG) {
+        syslog(syslog_level(severity), "%.*s", STR_ARG(str_trim(line)));
+        return;
+    }
+    if (log->batch.len + line.len > BATCH_MAX)
+        write_out(log);
+    buf_append(&log->batch, line);
+}
+
+static void take_event(const struct event *event, void *arg)
+{
+    struct admin_log *log = arg;
+    char revision[sizeof log->revision];
+    pthread_mutex_lock(&log->mutex);
+    memcpy(revision, log->revision, sizeof revision);
+    pthread_mutex_unlock(&log->mutex);
+    buf_clear(&log->line);
+    event_format_json(event, log->settings.node, str_c(revision), &log->line);
+    remember(log, buf_str(&log->line));
+    enum event_severity severity = event_severity(event->type);
+    if (severity < log->settings.least)
+        return;
+    if (log->settings.human) {
+        buf_clear(&log->line);
+        event_format_human(event, &log->line);
+    }
+    log_line(log, severity, buf_str(&log->line));
+}
+
+static void report_drops(struct admin_log *log)
+{
+    uint64_t dropped = event_dropped();
+    if (dropped == log->reported_drops)
+        return;
+    event_emit(EVENT_TRACE_LOST, F_INT(COUNT, dropped - log->reported_drops));
+    log->reported_drops = dropped;
+}
+
+static enum result open_file(struct admin_log *log, struct error *err)
+{
+    char path[4096];
+    if (!str_to_c(log->settings.path, path, sizeof path))
+        return fail(err, ERROR_PERMANENT, "log: not a path");
+    int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
+    if (fd < 0)
+        return fail_errno(err, errno, "cannot open the log %s", path);
+    if (log->fd > STDERR_FILENO)
+        close(log->fd);
+    log->fd = fd;
+    return OK;
+}
+
+static void *run(void *arg)
+{
+    struct admin_log *log = arg;
+    pthread_setname_np(pthread_self(), "log");
+    for (;;) {
+        bool last = atomic_load(&log->stop);
+        if (!last)
+            event_wait(WAIT_MS);
+        struct error err;
+        if (atomic_exchange(&log->reopen, false) && log->settings.target == ADMIN_LOG_FILE &&
+            open_file(log, &err) != OK)
+            event_emit(EVENT_DAEMON_WARNING, F_C(DETAIL, err.text));
+        event_drain(take_event, log);
+        report_drops(log);
+        write_out(log);
+        if (last)
+            return NULL;
+    }
+}
+
+enum result admin_log_start(const struct admin_log_settings *settings, struct admin_log **out_log,
+                            struct error *err)
+{
+    struct admin_log *log = NEW(struct admin_log);
+    log->settings = *settings;
+    log->arena = arena_new(0);
+    log->settings.node = arena_str(log->arena, settings->node);
+    log->settings.path = arena_str(log->arena, settings->path);
+    log->fd = STDOUT_FILENO;
+    log->recent = memory_alloc(RECENT_BYTES);
+    buf_init(&log->line, LINE_MAX_BYTES);
+    buf_init(&log->batch, BATCH_MAX + LINE_MAX_BYTES);
+    pthread_mutex_init(&log->mutex, NULL);
+    if (settings->target == ADMIN_LOG_SYSLOG)
+        openlog("postern", LOG_PID, LOG_MAIL);
+    enum result result = OK;
+    if (settings->target == ADMIN_LOG_FILE)
+        result = open_file(log, err);
+    if (result == OK && pthread_create(&log->thread, NULL, run, log) != 0)
+        result = fail(err, ERROR_LIMIT, "cannot start the log thread");
+    if (result != OK) {
+        free(log->recent);
+        arena_free(log->arena);
+        free(log);
+        return FAILED;
+    }
+    *out_log = log;
+    return OK;
+}
+
+void admin_log_stop(struct admin_log *log)
+{
+    if (!log)
+        return;
+    atomic_store(&log->stop, true);
+    pthread_join(log->thread, NULL);
+    if (log->fd > STDERR_FILENO)
+        close(log->fd);
+    buf_done(&log->line);
+    buf_done(&log->batch);
+    pthread_mutex_destroy(&log->mutex);
+    free(log->recent);
+    arena_free(log->arena);
+    free(log);
+}
+
+void admin_log_set_revision(struct admin_log *log, struct str revision)
+{
+    pthread_mutex_lock(&log->mutex);
+    if (!str_to_c(revision, log->revision, sizeof log->revision))
+        log->revision[0] = '\0';
+    pthread_mutex_unlock(&log->mutex);
+}
+
+void admin_log_reopen(struct admin_log *log)
+{
+    atomic_store(&log->reopen, true);
+}
+
+uint64_t admin_log_lost(const struct admin_log *log)
+{
+    return atomic_load(&log->lost);
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * admin/log.h - the reader of the event stream: writes the log and remembers what was recent.
+ *
+ * One thread; never blocks mail: what it cannot write is counted and left out.
+ */
+#pragma once
+
+#include "base/arena.h"
+#include "base/error.h"
+#include "event/event.h"
+
+enum admin_log_target { ADMIN_LOG_STDOUT, ADMIN_LOG_SYSLOG, ADMIN_LOG_FILE };
+
+struct admin_log_settings {
+    enum admin_log_target target;
+    struct str path;           /* FILE; opened for appending */
+    enum event_severity least; /* DEBUG events are kept for traces, not logged, unless set */
+    struct str node;           /* host name */
+    bool human;                /* one line for a person in place of JSON */
+};
+
+struct admin_log;
+
+enum result admin_log_start(const struct admin_log_settings *settings, struct admin_log **out_log,
+                            struct error *err);
+/* Drain once more, write, end the thread. NULL is allowed. */
+void admin_log_stop(struct admin_log *log);
+/* Shown with each event from now on. Any thread. */
+void admin_log_set_revision(struct admin_log *log, struct str revision);
+/* Open the file again (after rotation). Any thread. */
+void admin_log_reopen(struct admin_log *log);
+/* Recent events (the last 32 MiB, DEBUG ones too) whose JSON holds `needle`: newline-separated JSON
+ * objects, oldest first. Any thread. */
+struct buf;
+void admin_log_recent(struct admin_log *log, struct str needle, struct buf *out);
+/* Lines that could not be written. */
+uint64_t admin_log_lost(const struct admin_log *log);

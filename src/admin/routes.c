@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* admin/routes.c - every path of the API. */
+#include "admin/routes.h"
+
+#include "admin/http.h"
+
+/* clang-format off */
+const struct admin_route admin_routes[] = {
+    {"GET",  "/api/v1/status",               admin_api_status,         "Health, listeners, queue and totals."},
+    {"GET",  "/api/v1/queue/messages",       admin_api_queue_list,     "Entries of the queue that fit the selectors."},
+    {"GET",  "/api/v1/queue/messages/{id}",  admin_api_queue_show,     "The entries of one message."},
+    {"POST", "/api/v1/queue/actions",        admin_api_queue_act,      "Retry, hold, release, fail or drop a selection."},
+    {"POST", "/api/v1/messages",             admin_api_message_send,   "Put a message in as an own user."},
+    {"GET",  "/api/v1/messages/{id}/raw",    admin_api_message_raw,    "The message as it would be sent."},
+    {"GET",  "/api/v1/messages/{id}/events", admin_api_message_events, "Recent events that name this id or ref."},
+    {0},
+};
+/* clang-format on */

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * admin/routes.h - the handlers behind the API's paths, a file a noun.
+ */
+#pragma once
+
+struct admin_request;
+struct admin_answer;
+
+void admin_api_status(struct admin_request *request, struct admin_answer *answer);
+void admin_api_queue_list(struct admin_request *request, struct admin_answer *answer);
+void admin_api_queue_show(struct admin_request *request, struct admin_answer *answer);
+void admin_api_queue_act(struct admin_request *request, struct admin_answer *answer);
+void admin_api_message_raw(struct admin_request *request, struct admin_answer *answer);
+void admin_api_message_events(struct admin_request *request, struct admin_answer *answer);
+void admin_api_message_send(struct admin_request *request, struct admin_answer *answer);

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/privileges.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <linux/capability.h>
+#include <pwd.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum result privileges_find(struct str user, struct privileges *out, struct error *err)
+{
+    char name[64];
+    *out = (struct privileges){0};
+    if (!str_to_c(user.len ? user : STR("postern"), name, sizeof name))
+        return fail(err, ERROR_PERMANENT, "user: not a user name");
+    if (geteuid() != 0)
+        return OK;
+    struct passwd entry;
+    struct passwd *found = NULL;
+    char space[4096];
+    getpwnam_r(name, &entry, space, sizeof space, &found);
+    if (!found)
+        return user.len ? fail(err, ERROR_PERMANENT, "user: there is no user %s", name) : OK;
+    *out = (struct privileges){.change = true, .uid = entry.pw_uid, .gid = entry.pw_gid};
+    return OK;
+}
+
+enum result privileges_make_folder(const struct privileges *privileges, struct str path,
+                                   struct error *err)
+{
+    char name[4096];
+    if (!str_to_c(path, name, sizeof name))
+        return fail(err, ERROR_PERMANENT, "not a path");
+    if (mkdir(name, 0750) != 0 && errno != EEXIST)
+        return fail_errno(err, errno, "cannot make %s", name);
+    if (privileges->change && chown(name, privileges->uid, privileges->gid) != 0)
+        return fail_errno(err, errno, "cannot give %s to the user", name);
+    return OK;
+}
+
+static enum result become(const struct privileges *privileges, struct error *err)
+{
+    if (!privileges->change)
+        return OK;
+    if (setgroups(1, &privileges->gid) != 0 ||
+        setresgid(privileges->gid, privileges->gid, privileges->gid) != 0 ||
+        setresuid(privileges->uid, privileges->uid, privileges->uid) != 0)
+        return fail_errno(err, errno, "cannot become the unprivileged user");
+    return OK;
+}
+
+static enum result set_capabilities(unsigned set, struct error *err)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2] = {{.effective = set, .permitted = set}};
+    if (syscall(SYS_capset, &header, data) != 0)
+        return fail_errno(err, errno, "cannot set capabilities");
+    return OK;
+}
+
+enum result privileges_keep_binding(const struct privileges *privileges, struct error *err)
+{
+    if (!privileges->change)
+        return OK;
+    if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) != 0)
+        return fail_errno(err, errno, "cannot keep capabilities");
+    if (become(privileges, err) != OK)
+        return FAILED;
+    return set_capabilities(1u << CAP_NET_BIND_SERVICE, err);
+}
+
+enum result privileges_drop(const struct privileges *privileges, struct error *err)
+{
+    if (become(privileges, err) != OK)
+        return FAILED;
+    if (privileges->change && set_capabilities(0, err) != OK)
+        return FAILED;
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
+        return fail_errno(err, errno, "cannot give up privileges");
+    return OK;
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * daemon/sockets.h - the listening sockets that the supervisor keeps, by address.
+ */
+#pragma once
+
+#include "base/error.h"
+#include "net/address.h"
+
+enum { SOCKETS_MAX = 64 };
+
+struct sockets {
+    struct {
+        struct net_address address;
+        int fd;
+        bool wanted; /* since the last sockets_forget_wishes() */
+    } items[SOCKETS_MAX];
+    unsigned count;
+};
+
+/* The socket that listens on `address`, bound now if there is none yet. It stays the set's. */
+enum result sockets_get(struct sockets *sockets, const struct net_address *address, int *out_fd,
+                        struct error *err);
+void sockets_forget_wishes(struct sockets *sockets);
+/* Close those that nobody asked for since sockets_forget_wishes(). */
+void sockets_close_unwanted(struct sockets *sockets);
+void sockets_close_all(struct sockets *sockets);

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * gateway/operations.h - what administration may ask of the running gateway.
+ *
+ * Every call comes from a thread that is no worker, and blocks until the workers have answered.
+ */
+#pragma once
+
+#include "base/arena.h"
+#include "base/error.h"
+#include "mail/id.h"
+#include "mail/reply.h"
+
+struct gateway;
+struct queue;
+
+struct gateway_listener_status {
+    struct str name;
+    struct str *addresses;
+    size_t address_count;
+    uint64_t sessions; /* now */
+};
+
+struct gateway_status {
+    bool draining;
+    bool delivery_paused;
+    bool has_room; /* the spool takes mail */
+    struct str hostname;
+    struct str revision; /* of the configuration: "r1" … counts applied files since start */
+    struct str config_path;
+    int64_t started_wall_ns;
+    size_t workers;
+    uint64_t sessions_now;
+    uint64_t sessions_total;
+    uint64_t messages_accepted;
+    uint64_t protected_mailboxes;
+    int64_t protected_mailboxes_entitled; /* 0: no number given */
+    uint64_t events_dropped;
+    struct gateway_listener_status *listeners;
+    size_t listener_count;
+    int certificate_days_left; /* of the earliest to end; INT_MAX without certificates */
+};
+/* Texts in `arena`. */
+void gateway_status(struct gateway *gateway, struct arena *arena, struct gateway_status *out);
+
+struct queue *gateway_queue(struct gateway *gateway);
+
+/*
+ * Put a message in as if a user of ours had sent it: domain choice, content flow, spool. Recipient
+ * flows are skipped (the operator decides). `data` is made canonical (CRLF). *out_reply is what a
+ * client would have heard.
+ */
+enum result gateway_inject(struct gateway *gateway, struct str sender, const struct str *recipients,
+                           size_t recipient_count, struct str data, struct mail_id *out_message,
+                           struct arena *arena, struct mail_reply *out_reply, struct error *err);
