@@ -79,8 +79,8 @@ static void reap(struct fiber *fiber)
     list_remove(&fiber->in_scope);
     free(fiber);
     STAT_ADD(loop->stats.fibers, (size_t)-1);
-    if (list_is_empty(&home->fibers) && home->owner)
-        fiber_wake(home->owner);
+    if (list_is_empty(&home->fibers) && home->owner && home->owner->innermost == home)
+        fiber_interrupt(home->owner); /* it may be in scope_close() */
 }
 
 void fiber_resume(struct fiber *fiber)
@@ -132,23 +132,25 @@ static void leave_until(struct fiber *fiber, int64_t until_ns)
     fiber->wait_until_ns = TIME_NEVER;
 }
 
-static enum result suspend_until(struct fiber *fiber, int64_t until_ns, struct error *err)
+/* Leaves `woken` alone: a wake-up that comes meanwhile is for the next fiber_suspend(). */
+static void leave_until_over(struct fiber *fiber, int64_t until_ns)
 {
+    int64_t deadline_ns = fiber->innermost->deadline_ns;
+    leave_until(fiber, until_ns < deadline_ns ? until_ns : deadline_ns);
+}
+
+enum result fiber_suspend(struct error *err)
+{
+    struct fiber *fiber = fiber_require();
     if (check_scope(fiber, err) == FAILED)
         return FAILED;
     if (!fiber->woken) {
-        int64_t deadline_ns = fiber->innermost->deadline_ns;
-        leave_until(fiber, until_ns < deadline_ns ? until_ns : deadline_ns);
+        leave_until_over(fiber, TIME_NEVER);
         if (check_scope(fiber, err) == FAILED)
             return FAILED;
     }
     fiber->woken = false;
     return OK;
-}
-
-enum result fiber_suspend(struct error *err)
-{
-    return suspend_until(fiber_require(), TIME_NEVER, err);
 }
 
 void fiber_suspend_firmly(void)
@@ -183,14 +185,11 @@ enum result fiber_sleep(int64_t duration_ns, struct error *err)
 {
     struct fiber *fiber = fiber_require();
     int64_t until_ns = clock_deadline(duration_ns);
-    bool woken = fiber->woken;
-    enum result result = OK;
-    do {
-        fiber->woken = false;
-        result = suspend_until(fiber, until_ns, err);
-        woken |= fiber->woken;
-    } while (result == OK && clock_monotonic_ns() < until_ns);
-    fiber->woken = woken; /* meant for a later wait */
+    enum result result = check_scope(fiber, err);
+    while (result == OK && clock_monotonic_ns() < until_ns) {
+        leave_until_over(fiber, until_ns);
+        result = check_scope(fiber, err);
+    }
     return result;
 }
 

@@ -96,7 +96,7 @@ struct loop {
 void fiber_resume(struct fiber *fiber);
 /* Make a suspended fiber run again without leaving a wake-up behind. */
 void fiber_interrupt(struct fiber *fiber);
-/* Suspend whatever the scopes say: no error, no deadline. */
+/* Suspend whatever the scopes say: no error, no deadline; takes no wake-up. */
 void fiber_suspend_firmly(void);
 /* The running fiber; checks that there is one and that it may suspend. */
 struct fiber *fiber_require(void);

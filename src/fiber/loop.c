@@ -104,7 +104,8 @@ static int time_to_sleep(const struct loop *loop)
 static void poll_descriptors(struct loop *loop)
 {
     int timeout_ms = list_is_empty(&loop->ready) ? time_to_sleep(loop) : 0;
-    if (timeout_ms > 0 && !mailbox_go_to_sleep(&loop->mailbox))
+    /* loop_stop() too sets first and looks whether we sleep then. */
+    if (timeout_ms > 0 && (!mailbox_go_to_sleep(&loop->mailbox) || atomic_load(&loop->stop)))
         timeout_ms = 0;
     loop_poll(loop, timeout_ms);
     mailbox_awake(&loop->mailbox);

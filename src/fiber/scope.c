@@ -58,13 +58,8 @@ void scope_close(struct scope *scope)
 {
     struct fiber *fiber = fiber_require();
     check(scope->owner == fiber && fiber->innermost == scope);
-    bool woken = fiber->woken;
-    while (!list_is_empty(&scope->fibers)) {
-        fiber->woken = false;
+    while (!list_is_empty(&scope->fibers))
         fiber_suspend_firmly();
-        woken |= fiber->woken;
-    }
-    fiber->woken = woken; /* may have been meant for a later wait */
     check(list_is_empty(&scope->children));
     list_remove(&scope->link_in_parent);
     fiber->innermost = scope->parent;

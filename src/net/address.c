@@ -114,10 +114,21 @@ static bool in_prefixes(const unsigned char *bytes, const struct prefix *prefixe
 
 /* IANA's registry of special purpose addresses, what is not globally reachable. */
 static const struct prefix private_v4[] = {
-    {{0}, 8},          {{10}, 8},           {{100, 64}, 10},      {{127}, 8},
-    {{169, 254}, 16},  {{172, 16}, 12},     {{192, 0, 0}, 24},    {{192, 0, 2}, 24},
-    {{192, 168}, 16},  {{198, 18}, 15},     {{198, 51, 100}, 24}, {{203, 0, 113}, 24},
-    {{192, 88, 99}, 24}, {{224}, 4},        {{240}, 4},
+    {{0}, 8},
+    {{10}, 8},
+    {{100, 64}, 10},
+    {{127}, 8},
+    {{169, 254}, 16},
+    {{172, 16}, 12},
+    {{192, 0, 0}, 24},
+    {{192, 0, 2}, 24},
+    {{192, 168}, 16},
+    {{198, 18}, 15},
+    {{198, 51, 100}, 24},
+    {{203, 0, 113}, 24},
+    {{192, 88, 99}, 24},
+    {{224}, 4},
+    {{240}, 4},
 };
 static const struct prefix private_v6[] = {
     {{0x20, 0x01, 0x0d, 0xb8}, 32}, /* documentation */

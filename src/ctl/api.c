@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ctl/api.c - requests to the daemon over its control socket (libcurl), and how answers are shown.
+ */
+#include "base/buf.h"
+#include "ctl/ctl.h"
+
+#include <curl/curl.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ANSWER_MAX = 600 * 1024 * 1024 };
+
+static size_t collect(char *data, size_t size, size_t count, void *out)
+{
+    struct buf *buf = out;
+    buf_append(buf, str_of(data, size * count));
+    return buf->overflow ? 0 : size * count;
+}
+
+const char *ctl_url_text(struct ctl *ctl, const char *text)
+{
+    char *escaped = curl_easy_escape(NULL, text, 0);
+    const char *copy = arena_c(ctl->arena, str_c(escaped));
+    curl_free(escaped);
+    return copy;
+}
+
+static CURLcode perform(struct ctl *ctl, const char *method, const char *path, const char *body,
+                        struct buf *out_body, long *out_status, long *out_errno)
+{
+    CURL *curl = curl_easy_init();
+    if (!curl)
+        return CURLE_FAILED_INIT;
+    struct str url = arena_printf(ctl->arena, "http://postern%s", path);
+    curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, ctl->socket_path);
+    curl_easy_setopt(curl, CURLOPT_URL, url.ptr);
+    curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, method);
+    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, collect);
+    curl_easy_setopt(curl, CURLOPT_WRITEDATA, out_body);
+    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    if (body) {
+        curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body);
+        curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)strlen(body));
+    }
+    struct curl_slist *headers = curl_slist_append(NULL, "Content-Type: application/json");
+    headers = curl_slist_append(headers, "Expect:");
+    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+    CURLcode code = curl_easy_perform(curl);
+    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, out_status);
+    curl_easy_getinfo(curl, CURLINFO_OS_ERRNO, out_errno);
+    curl_slist_free_all(headers);
+    curl_easy_cleanup(curl);
+    return code;
+}
+
+static int exit_of_status(long status)
+{
+    switch (status) {
+    case 403:
+        return CTL_NOT_ALLOWED;
+    case 404:
+        return CTL_NO;
+    case 409:
+    case 412:
+        return CTL_CONFLICT;
+    case 503:
+        return CTL_TRY_AGAIN;
+    default:
+        return status >= 500 ? CTL_TRY_AGAIN : CTL_USAGE;
+    }
+}
+
+int ctl_request(struct ctl *ctl, const char *method, const char *path, json_t *body,
+                struct ctl_answer *out)
+{
+    struct buf text;
+    buf_init(&text, ANSWER_MAX);
+    long status = 0;
+    long os_errno = 0;
+    char *sent = body ? json_dumps(body, JSON_COMPACT) : NULL;
+    CURLcode code = perform(ctl, method, path, sent, &text, &status, &os_errno);
+    free(sent);
+    if (code != CURLE_OK) {
+        fprintf(stderr, "postern: no daemon at %s: %s\n", ctl->socket_path,
+                os_errno ? strerror((int)os_errno) : curl_easy_strerror(code));
+        buf_done(&text);
+        return os_errno == EACCES ? CTL_NOT_ALLOWED : CTL_NO_DAEMON;
+    }
+    *out = (struct ctl_answer){.status = status, .body = arena_str(ctl->arena, buf_str(&text))};
+    buf_done(&text);
+    out->json = json_loadb(out->body.ptr, out->body.len, 0, NULL);
+    if (status >= 200 && status < 300)
+        return CTL_YES;
+    if (ctl->json && out->json) {
+        ctl_print_json(out->json);
+    } else {
+        fprintf(stderr, "postern: %s: %s\n", ctl_text(out->json, "title"),
+                ctl_text(out->json, "detail"));
+    }
+    json_decref(out->json);
+    return exit_of_status(status);
+}
+
+void ctl_print_json(json_t *value)
+{
+    json_dumpf(value, stdout, JSON_COMPACT | JSON_ENSURE_ASCII);
+    putchar('\n');
+}
+
+void ctl_print_text(const char *text)
+{
+    for (const unsigned char *at = (const unsigned char *)text; *at; at++) {
+        if (*at >= 32 && *at < 127)
+            putchar(*at);
+        else
+            printf("\\x%02x", *at);
+    }
+}
+
+const char *ctl_text(json_t *object, const char *name)
+{
+    const char *text = json_string_value(json_object_get(object, name));
+    return text ? text : "";
+}
+
+long long ctl_number(json_t *object, const char *name)
+{
+    return json_integer_value(json_object_get(object, name));
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ctl/ctl.h - the `postern` command: what its verbs share.
+ *
+ * Data goes to standard output, everything else to standard error; --json prints the API's fields.
+ */
+#pragma once
+
+#include "base/arena.h"
+#include "base/error.h"
+
+#include <jansson.h>
+
+enum ctl_exit {
+    CTL_YES = 0,
+    CTL_NO = 1, /* worked, but the answer is no */
+    CTL_USAGE = 2,
+    CTL_NO_DAEMON = 3,
+    CTL_NOT_ALLOWED = 4,
+    CTL_CONFLICT = 5,
+    CTL_PARTLY = 6,
+    CTL_TRY_AGAIN = 7,
+};
+
+/* Parsed command line of one verb. */
+struct ctl {
+    struct arena *arena;
+    const char *socket_path;
+    bool json;
+    bool yes; /* no questions */
+    bool colour;
+    int argc; /* what is left: positional arguments and the verb's own options */
+    char **argv;
+};
+
+struct ctl_command {
+    const char *noun; /* "queue" */
+    const char *verb; /* "list", or NULL */
+    int (*run)(struct ctl *ctl);
+    const char *usage; /* behind "postern noun verb" */
+    const char *text;  /* one line */
+};
+extern const struct ctl_command ctl_commands[]; /* ends with a NULL noun */
+
+int ctl_check(struct ctl *ctl);
+int ctl_status(struct ctl *ctl);
+int ctl_init(struct ctl *ctl);
+int ctl_queue_list(struct ctl *ctl);
+int ctl_queue_show(struct ctl *ctl);
+int ctl_queue_retry(struct ctl *ctl);
+int ctl_queue_hold(struct ctl *ctl);
+int ctl_queue_release(struct ctl *ctl);
+int ctl_queue_fail(struct ctl *ctl);
+int ctl_queue_drop(struct ctl *ctl);
+int ctl_message_raw(struct ctl *ctl);
+int ctl_message_events(struct ctl *ctl);
+int ctl_user_add(struct ctl *ctl);
+int ctl_user_passwd(struct ctl *ctl);
+int ctl_user_list(struct ctl *ctl);
+int ctl_user_rm(struct ctl *ctl);
+int ctl_send(struct ctl *ctl);
+int ctl_spool_verify(struct ctl *ctl);
+int ctl_schema(struct ctl *ctl);
+
+/* Take "--name VALUE" or "--name=VALUE" out of the arguments; NULL if it is not there. Exits with
+ * CTL_USAGE when the value is missing. */
+const char *ctl_option(struct ctl *ctl, const char *name);
+/* Take "--name" out. */
+bool ctl_flag(struct ctl *ctl, const char *name);
+/* Complain about options that nobody took, and about too few or too many arguments; exits. */
+void ctl_arguments(struct ctl *ctl, int least, int most);
+
+/* ---- the daemon's API ---- */
+
+struct ctl_answer {
+    long status;  /* HTTP status */
+    json_t *json; /* parsed, if it is JSON; owned by the answer */
+    struct str body;
+};
+/*
+ * One request over the control socket; `body` (may be NULL) is borrowed. Prints why and returns an
+ * exit code above 0 when there is no usable answer; 0 with *out filled (2xx) otherwise.
+ */
+int ctl_request(struct ctl *ctl, const char *method, const char *path, json_t *body,
+                struct ctl_answer *out);
+/* Text for a URL, percent-encoded, in the arena. */
+const char *ctl_url_text(struct ctl *ctl, const char *text);
+
+/* ---- output ---- */
+
+void ctl_print_json(json_t *value);
+/* Write text with control characters made visible: nothing from mail may steer a terminal. */
+void ctl_print_text(const char *text);
+/* String member of an object, or "". */
+const char *ctl_text(json_t *object, const char *name);
+long long ctl_number(json_t *object, const char *name);

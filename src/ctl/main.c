@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ctl/main.c - the `postern` command: finds the verb, gives help. */
+#include "ctl/ctl.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* clang-format off */
+const struct ctl_command ctl_commands[] = {
+    {"status",  NULL,     ctl_status,        "",                                  "is mail flowing? listeners, queue, totals"},
+    {"check",   NULL,     ctl_check,         "[FILE]",                            "everything that is wrong with a configuration"},
+    {"init",    NULL,     ctl_init,          "relay-authenticated --domain D --server HOST:PORT [--hostname H] [--output DIR]", "write a first configuration"},
+    {"schema",  NULL,     ctl_schema,        "",                                  "JSON Schema of the configuration, for editors"},
+    {"queue",   "list",   ctl_queue_list,    "[SELECTORS]",                       "what waits, and why"},
+    {"queue",   "show",   ctl_queue_show,    "ID",                                "one message in the queue"},
+    {"queue",   "retry",  ctl_queue_retry,   "ID|SELECTORS|--all [--reason T]",   "try now; neither count nor age starts anew"},
+    {"queue",   "hold",   ctl_queue_hold,    "ID|SELECTORS|--all [--reason T]",   "keep until released; the clock stops"},
+    {"queue",   "release",ctl_queue_release, "ID|SELECTORS|--all [--reason T]",   "let held mail go on"},
+    {"queue",   "fail",   ctl_queue_fail,    "ID|SELECTORS|--all [--reason T]",   "give up and tell the sender"},
+    {"queue",   "drop",   ctl_queue_drop,    "ID|SELECTORS|--all [--reason T]",   "give up and tell nobody"},
+    {"message", "raw",    ctl_message_raw,   "ID",                                "a queued message as it would be sent"},
+    {"message", "events", ctl_message_events,"ID|REF",                            "what happened lately to a message, a session or a refusal"},
+    {"user",    "add",    ctl_user_add,      "--file F LOGIN [--senders A,B]",    "a new user; the password is read from standard input"},
+    {"user",    "passwd", ctl_user_passwd,   "--file F LOGIN [--senders A,B]",    "another password, read from standard input"},
+    {"user",    "list",   ctl_user_list,     "--file F",                          "logins in a users file"},
+    {"user",    "rm",     ctl_user_rm,       "--file F LOGIN",                    "remove a user"},
+    {"send",    NULL,     ctl_send,          "--to A [--from A] [--file F] [--subject T]", "a real test message, followed to its end"},
+    {"spool",   "verify", ctl_spool_verify,  "FOLDER [--verbose]",                "what is in a spool, and is it whole?"},
+    {0},
+};
+/* clang-format on */
+
+static void print_usage(FILE *out)
+{
+    fprintf(out, "usage: postern [--socket PATH] [--json] NOUN [VERB] …\n\n");
+    for (const struct ctl_command *c = ctl_commands; c->noun; c++)
+        fprintf(out, "  %-8s%-8s %s\n", c->noun, c->verb ? c->verb : "", c->text);
+    fprintf(out, "\nselectors: --id --to --from --transport --destination --state --older --limit\n"
+                 "exit codes: 0 yes, 1 no, 2 usage, 3 no daemon, 4 not allowed, 7 try again\n"
+                 "more: postern NOUN VERB --help\n");
+}
+
+/* ---- arguments ---- */
+
+static void remove_argument(struct ctl *ctl, int at, int count)
+{
+    memmove(&ctl->argv[at], &ctl->argv[at + count],
+            (size_t)(ctl->argc - at - count + 1) * sizeof *ctl->argv);
+    ctl->argc -= count;
+}
+
+const char *ctl_option(struct ctl *ctl, const char *name)
+{
+    size_t len = strlen(name);
+    for (int i = 0; i < ctl->argc; i++) {
+        char *argument = ctl->argv[i];
+        if (strncmp(argument, name, len) != 0 || (argument[len] != '\0' && argument[len] != '='))
+            continue;
+        if (argument[len] == '=') {
+            remove_argument(ctl, i, 1);
+            return argument + len + 1;
+        }
+        if (i + 1 >= ctl->argc) {
+            fprintf(stderr, "postern: %s needs a value\n", name);
+            exit(CTL_USAGE);
+        }
+        const char *value = ctl->argv[i + 1];
+        remove_argument(ctl, i, 2);
+        return value;
+    }
+    return NULL;
+}
+
+bool ctl_flag(struct ctl *ctl, const char *name)
+{
+    for (int i = 0; i < ctl->argc; i++) {
+        if (strcmp(ctl->argv[i], name) == 0) {
+            remove_argument(ctl, i, 1);
+            return true;
+        }
+    }
+    return false;
+}
+
+void ctl_arguments(struct ctl *ctl, int least, int most)
+{
+    for (int i = 0; i < ctl->argc; i++) {
+        if (ctl->argv[i][0] == '-' && ctl->argv[i][1] != '\0') {
+            fprintf(stderr, "postern: unknown option %s\n", ctl->argv[i]);
+            exit(CTL_USAGE);
+        }
+    }
+    if (ctl->argc < least || ctl->argc > most) {
+        fprintf(stderr, "postern: too %s arguments (see --help)\n",
+                ctl->argc < least ? "few" : "many");
+        exit(CTL_USAGE);
+    }
+}
+
+/* ---- dispatch ---- */
+
+static const struct ctl_command *find_command(int argc, char **argv, int *out_words)
+{
+    for (const struct ctl_command *c = ctl_commands; c->noun; c++) {
+        if (argc < 1 || strcmp(argv[0], c->noun) != 0)
+            continue;
+        *out_words = c->verb ? 2 : 1;
+        if (!c->verb || (argc > 1 && strcmp(argv[1], c->verb) == 0))
+            return c;
+    }
+    return NULL;
+}
+
+static int unknown_command(int argc, char **argv)
+{
+    bool noun_known = false;
+    for (const struct ctl_command *c = ctl_commands; c->noun; c++) {
+        if (argc < 1 || strcmp(argv[0], c->noun) != 0)
+            continue;
+        if (!noun_known)
+            fprintf(stderr, "postern %s has these verbs:\n", c->noun);
+        noun_known = true;
+        fprintf(stderr, "  %-8s %s\n", c->verb ? c->verb : "", c->text);
+    }
+    if (!noun_known)
+        print_usage(stderr);
+    return CTL_USAGE;
+}
+
+static int run(struct ctl *ctl)
+{
+    if (ctl_flag(ctl, "--version")) {
+        printf("postern %s\n", POSTERN_VERSION);
+        return CTL_YES;
+    }
+    bool help = ctl_flag(ctl, "--help") || ctl_flag(ctl, "-h");
+    int words = 0;
+    const struct ctl_command *command = find_command(ctl->argc, ctl->argv, &words);
+    if (!command && (help || (ctl->argc > 0 && strcmp(ctl->argv[0], "help") == 0))) {
+        print_usage(stdout);
+        return CTL_YES;
+    }
+    if (!command)
+        return unknown_command(ctl->argc, ctl->argv);
+    if (help) {
+        printf("postern %s%s%s %s\n  %s\n", command->noun, command->verb ? " " : "",
+               command->verb ? command->verb : "", command->usage, command->text);
+        return CTL_YES;
+    }
+    remove_argument(ctl, 0, words);
+    return command->run(ctl);
+}
+
+int main(int argc, char **argv)
+{
+    const char *from_environment = getenv("POSTERN_SOCKET");
+    struct ctl ctl = {
+        .arena = arena_new(0),
+        .socket_path = from_environment ? from_environment : "/run/postern/control.sock",
+        .colour = isatty(STDOUT_FILENO) && !getenv("NO_COLOR"),
+        .argc = argc - 1,
+        .argv = argv + 1,
+    };
+    const char *socket_path = ctl_option(&ctl, "--socket");
+    if (socket_path)
+        ctl.socket_path = socket_path;
+    ctl.json = ctl_flag(&ctl, "--json");
+    ctl.yes = ctl_flag(&ctl, "--yes");
+    if (ctl_flag(&ctl, "--no-color"))
+        ctl.colour = false;
+    int code = run(&ctl);
+    arena_free(ctl.arena);
+    return code;
+}

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ctl/message.c - `postern message …` and `postern send`. */
+#include "base/buf.h"
+#include "base/clock.h"
+#include "ctl/ctl.h"
+#include "mail/id.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { MESSAGE_MAX = 64 * 1024 * 1024, FOLLOW_STEPS = 600, FOLLOW_STEP_MS = 100 };
+
+int ctl_message_raw(struct ctl *ctl)
+{
+    ctl_arguments(ctl, 1, 1);
+    struct str path =
+        arena_printf(ctl->arena, "/api/v1/messages/%s/raw", ctl_url_text(ctl, ctl->argv[0]));
+    struct ctl_answer answer;
+    int code = ctl_request(ctl, "GET", path.ptr, NULL, &answer);
+    if (code)
+        return code;
+    json_decref(answer.json);
+    if (isatty(STDOUT_FILENO)) { /* a message must not steer the terminal */
+        for (size_t i = 0; i < answer.body.len; i++) {
+            unsigned char c = (unsigned char)answer.body.ptr[i];
+            if (c == '\n' || c == '\t' || (c >= 32 && c < 127))
+                putchar(c);
+            else if (c != '\r')
+                printf("\\x%02x", c);
+        }
+    } else {
+        fwrite(answer.body.ptr, 1, answer.body.len, stdout);
+    }
+    return CTL_YES;
+}
+
+static void print_event(json_t *event)
+{
+    printf("%s  %-20s", ctl_text(event, "time"), ctl_text(event, "event"));
+    const char *name;
+    json_t *value;
+    json_object_foreach(event, name, value)
+    {
+        static const char *const shown_elsewhere[] = {"time", "event", "severity", "node",
+                                                      "rev",  "seq",   "session",  "message"};
+        bool skip = false;
+        for (size_t i = 0; i < sizeof shown_elsewhere / sizeof *shown_elsewhere; i++)
+            skip = skip || strcmp(name, shown_elsewhere[i]) == 0;
+        if (skip)
+            continue;
+        printf(" %s=", name);
+        if (json_is_string(value))
+            ctl_print_text(json_string_value(value));
+        else if (json_is_integer(value))
+            printf("%lld", json_integer_value(value));
+        else
+            printf("%s", json_is_true(value) ? "true" : "false");
+    }
+    printf("\n");
+}
+
+static int get_events(struct ctl *ctl, const char *id, struct ctl_answer *answer)
+{
+    struct str path = arena_printf(ctl->arena, "/api/v1/messages/%s/events", ctl_url_text(ctl, id));
+    return ctl_request(ctl, "GET", path.ptr, NULL, answer);
+}
+
+int ctl_message_events(struct ctl *ctl)
+{
+    ctl_arguments(ctl, 1, 1);
+    struct ctl_answer answer;
+    int code = get_events(ctl, ctl->argv[0], &answer);
+    if (code)
+        return code;
+    json_t *items = json_object_get(answer.json, "items");
+    size_t i;
+    json_t *event;
+    json_array_foreach(items, i, event)
+    {
+        if (ctl->json)
+            ctl_print_json(event);
+        else
+            print_event(event);
+    }
+    bool found = json_array_size(items) > 0;
+    if (!found && !ctl->json)
+        printf("nothing recent has this id\n");
+    json_decref(answer.json);
+    return found ? CTL_YES : CTL_NO;
+}
+
+/* ---- send ---- */
+
+static bool read_file(const char *path, struct buf *out)
+{
+    FILE *file = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
+    if (!file) {
+        fprintf(stderr, "postern: %s: %s\n", path, strerror(errno));
+        return false;
+    }
+    char piece[65536];
+    size_t got;
+    while ((got = fread(piece, 1, sizeof piece, file)) > 0)
+        buf_append(out, str_of(piece, got));
+    if (file != stdin)
+        fclose(file);
+    return !out->overflow;
+}
+
+static void write_test_message(const char *from, const char *to, const char *subject,
+                               struct buf *out)
+{
+    char date[TIME_RFC5322_SIZE];
+    struct str now = clock_format_rfc5322(clock_wall_ns(), date);
+    buf_printf(out,
+               "Date: %.*s\r\nFrom: <%s>\r\nTo: <%s>\r\nSubject: %s\r\n"
+               "Message-ID: <%s@postern.test>\r\n\r\nA test message of `postern send`.\r\n",
+               STR_ARG(now), from, to, subject, mail_id_text(mail_id_new()).chars);
+}
+
+/* What an event says of the end of a recipient: 1 good, 0 goes on, -1 bad. */
+static int end_of(const char *event)
+{
+    if (strcmp(event, "delivery.sent") == 0 || strcmp(event, "message.discarded") == 0)
+        return 1;
+    if (strcmp(event, "delivery.failed") == 0 || strcmp(event, "delivery.expired") == 0 ||
+        strcmp(event, "delivery.deferred") == 0 || strcmp(event, "delivery.held") == 0 ||
+        strcmp(event, "message.held") == 0)
+        return -1;
+    return 0;
+}
+
+/* Print new events of the message until its first attempt has an end. */
+static int follow(struct ctl *ctl, const char *id)
+{
+    size_t shown = 0;
+    for (int step = 0; step < FOLLOW_STEPS; step++) {
+        struct ctl_answer answer;
+        int code = get_events(ctl, id, &answer);
+        if (code)
+            return code;
+        int end = 0;
+        json_t *items = json_object_get(answer.json, "items");
+        for (; shown < json_array_size(items); shown++) {
+            json_t *event = json_array_get(items, shown);
+            if (ctl->json)
+                ctl_print_json(event);
+            else
+                print_event(event);
+            if (end_of(ctl_text(event, "event")))
+                end = end_of(ctl_text(event, "event"));
+        }
+        json_decref(answer.json);
+        if (end)
+            return end > 0 ? CTL_YES : CTL_TRY_AGAIN;
+        nanosleep(&(struct timespec){.tv_nsec = FOLLOW_STEP_MS * NS_PER_MS}, NULL);
+    }
+    fprintf(stderr, "postern: no end yet; see: postern queue show %s\n", id);
+    return CTL_TRY_AGAIN;
+}
+
+int ctl_send(struct ctl *ctl)
+{
+    const char *to = ctl_option(ctl, "--to");
+    const char *from = ctl_option(ctl, "--from");
+    const char *path = ctl_option(ctl, "--file");
+    const char *subject = ctl_option(ctl, "--subject");
+    ctl_arguments(ctl, 0, 0);
+    if (!to) {
+        fprintf(stderr, "postern: send needs --to ADDRESS\n");
+        return CTL_USAGE;
+    }
+    if (!from)
+        from = to;
+    struct buf text BUF_CLEANUP;
+    buf_init(&text, MESSAGE_MAX);
+    if (path && !read_file(path, &text))
+        return CTL_USAGE;
+    if (!path)
+        write_test_message(from, to, subject ? subject : "Test", &text);
+    json_t *body = json_pack("{s:s, s:[s], s:o}", "from", from, "to", to, "data",
+                             json_stringn(text.ptr, text.len));
+    if (!body) {
+        fprintf(stderr, "postern: the message is not UTF-8\n");
+        return CTL_USAGE;
+    }
+    struct ctl_answer answer;
+    int code = ctl_request(ctl, "POST", "/api/v1/messages", body, &answer);
+    json_decref(body);
+    if (code)
+        return code;
+    bool accepted = json_is_true(json_object_get(answer.json, "accepted"));
+    const char *id = arena_c(ctl->arena, str_c(ctl_text(answer.json, "message")));
+    if (ctl->json) {
+        ctl_print_json(answer.json);
+    } else {
+        ctl_print_text(ctl_text(answer.json, "reply"));
+        printf("\n");
+    }
+    json_decref(answer.json);
+    return accepted ? follow(ctl, id) : CTL_NO;
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ctl/spool.c - `postern spool verify`: reads a spool's files without the daemon. */
+#include "spool/spool.h"
+
+#include "base/buf.h"
+#include "ctl/ctl.h"
+
+#include <stdio.h>
+
+int ctl_spool_verify(struct ctl *ctl)
+{
+    bool verbose = ctl_flag(ctl, "--verbose");
+    ctl_arguments(ctl, 1, 1);
+    size_t problems = 0;
+    struct error err;
+    struct buf text BUF_CLEANUP;
+    buf_init(&text, 256 * 1024 * 1024);
+    if (spool_verify(str_c(ctl->argv[0]), verbose, &text, &problems, &err) != OK) {
+        fprintf(stderr, "postern: %s\n", err.text);
+        return CTL_NO;
+    }
+    fwrite(buf_str(&text).ptr, 1, text.len, stdout);
+    return problems ? CTL_NO : CTL_YES;
+}

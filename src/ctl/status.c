@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ctl/status.c - `postern status`: one screen. */
+#include "ctl/ctl.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void print_listeners(json_t *listeners)
+{
+    size_t i;
+    json_t *listener;
+    json_array_foreach(listeners, i, listener)
+    {
+        printf("  %-14s", ctl_text(listener, "name"));
+        size_t k;
+        json_t *address;
+        json_array_foreach(json_object_get(listener, "addresses"), k, address)
+            printf(" %s", json_string_value(address));
+        printf("   %lld connected\n", ctl_number(listener, "sessions"));
+    }
+}
+
+static void print_queue(json_t *queue)
+{
+    printf("queue      %lld ready, %lld waiting, %lld being delivered, %lld held",
+           ctl_number(queue, "ready"), ctl_number(queue, "waiting"), ctl_number(queue, "inflight"),
+           ctl_number(queue, "held"));
+    double oldest = json_number_value(json_object_get(queue, "oldest_seconds"));
+    if (oldest >= 1)
+        printf("; oldest %.0f s", oldest);
+    printf("\n");
+}
+
+static void print_totals(json_t *totals, bool balanced)
+{
+    printf("totals     %lld accepted, %lld generated = %lld delivered, %lld failed (%lld without "
+           "a notice), %lld discarded, %lld dropped",
+           ctl_number(totals, "accepted"), ctl_number(totals, "generated"),
+           ctl_number(totals, "delivered"),
+           ctl_number(totals, "failed_dsn") + ctl_number(totals, "failed_silent"),
+           ctl_number(totals, "failed_silent"), ctl_number(totals, "discarded"),
+           ctl_number(totals, "dropped"));
+    long long damaged = ctl_number(totals, "damaged");
+    if (damaged)
+        printf(", %lld damaged", damaged);
+    printf(" + queue%s\n", balanced ? "" : "   THE BOOKS DIFFER");
+}
+
+int ctl_status(struct ctl *ctl)
+{
+    bool ready = ctl_flag(ctl, "--ready");
+    ctl_arguments(ctl, 0, 0);
+    struct ctl_answer answer;
+    int code = ctl_request(ctl, "GET", "/api/v1/status", NULL, &answer);
+    if (code)
+        return code;
+    json_t *status = answer.json;
+    bool good = strcmp(ctl_text(status, "health"), "ok") == 0;
+    if (ctl->json) {
+        ctl_print_json(status);
+    } else if (!ready) {
+        printf("postern %s on %s: %s\n", ctl_text(status, "version"), ctl_text(status, "hostname"),
+               good ? "mail is flowing" : ctl_text(status, "health"));
+        printf("since      %s, %lld workers, configuration %s (%s)\n", ctl_text(status, "started"),
+               ctl_number(status, "workers"), ctl_text(status, "config"),
+               ctl_text(status, "revision"));
+        printf("listeners\n");
+        print_listeners(json_object_get(status, "listeners"));
+        print_queue(json_object_get(status, "queue"));
+        print_totals(json_object_get(status, "totals"),
+                     json_is_true(json_object_get(status, "balanced")));
+        printf("mailboxes  %lld protected\n", ctl_number(status, "protected_mailboxes"));
+        if (ctl_number(status, "events_dropped") || ctl_number(status, "log_lost"))
+            printf("log        %lld events dropped, %lld lines lost\n",
+                   ctl_number(status, "events_dropped"), ctl_number(status, "log_lost"));
+        printf("next: postern queue list\n");
+    }
+    json_decref(status);
+    return good ? CTL_YES : CTL_NO;
+}

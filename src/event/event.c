@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Emitting and draining. The reader is woken when it sleeps without anything to do, or when a
+ * ring is a quarter full while it lets events gather; so a burst costs one wake-up.
+ */
+#include "event/event.h"
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/memory.h"
+#include "event/ring.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdlib.h>
+#include <time.h>
+
+enum { OWN_FIELDS = 24, GATHER_MS = 20, QUARTER = RING_BYTES / 4 };
+/* The last eighth of a ring is not for debug events, which are most of them. */
+enum { KEPT_FROM_DEBUG = RING_BYTES / 8 };
+
+const struct event_context *(*event_context_source)(void);
+
+/* The process's one stream. */
+static struct {
+    pthread_once_t once;
+    pthread_mutex_t lock; /* of the head of the list; its other links are the reader's */
+    struct ring *rings;
+    pthread_key_t thread_end;
+    atomic_uint_least64_t dropped;
+    uint64_t seq; /* the reader's */
+    enum { WAKE_NEVER, WAKE_QUARTER, WAKE_ANY } _Atomic wake;
+    sem_t wakeups;
+} stream = {.once = PTHREAD_ONCE_INIT, .lock = PTHREAD_MUTEX_INITIALIZER};
+
+static _Thread_local struct ring *own_ring;
+
+/* ---- emitting ---- */
+
+static void end_thread(void *arg)
+{
+    struct ring *ring = arg;
+    own_ring = NULL;
+    atomic_store_explicit(&ring->ended, true, memory_order_release);
+}
+
+static void init_stream(void)
+{
+    check(pthread_key_create(&stream.thread_end, end_thread) == 0);
+    check(sem_init(&stream.wakeups, 0, 0) == 0);
+}
+
+static struct ring *ring_of_thread(void)
+{
+    if (own_ring)
+        return own_ring;
+    pthread_once(&stream.once, init_stream);
+    struct ring *ring = NULL;
+    check(posix_memalign((void **)&ring, _Alignof(struct ring), sizeof *ring) == 0);
+    /* The bytes are left as they come: pages that no event reached cost nothing. */
+    atomic_init(&ring->head, 0);
+    atomic_init(&ring->tail, 0);
+    atomic_init(&ring->ended, false);
+    ring->known_tail = 0;
+    check(pthread_setspecific(stream.thread_end, ring) == 0);
+    pthread_mutex_lock(&stream.lock);
+    ring->next = stream.rings;
+    stream.rings = ring;
+    pthread_mutex_unlock(&stream.lock);
+    own_ring = ring;
+    return ring;
+}
+
+struct selection {
+    const struct event_field *fields[EVENT_FIELDS];
+    unsigned count;
+    bool seen[EVENT_KEY_COUNT];
+};
+
+/* A key is given once: what is nearest to the event wins. */
+static void select_fields(struct selection *selection, const struct event_field *fields,
+                          size_t count, bool leave_out_empty)
+{
+    for (size_t i = 0; i < count && selection->count < EVENT_FIELDS; i++) {
+        const struct event_field *field = &fields[i];
+        if (selection->seen[field->key] ||
+            (leave_out_empty && field->kind == EVENT_VALUE_STR && field->text.len == 0))
+            continue;
+        selection->seen[field->key] = true;
+        selection->fields[selection->count++] = field;
+    }
+}
+
+static void wake_reader(const struct ring *ring)
+{
+    unsigned wake = atomic_load(&stream.wake);
+    if (wake == WAKE_NEVER || (wake == WAKE_QUARTER && ring_used(ring) < QUARTER))
+        return;
+    if (atomic_exchange(&stream.wake, WAKE_NEVER) != WAKE_NEVER)
+        sem_post(&stream.wakeups);
+}
+
+void event_emit_fields(enum event_type type, const struct event_field *fields, size_t count)
+{
+    check(type < EVENT_TYPE_COUNT && count <= OWN_FIELDS);
+    struct selection selection = {0};
+    select_fields(&selection, fields, count, false);
+    const struct event_context *context = event_context_source ? event_context_source() : NULL;
+    for (; context; context = context->outer)
+        select_fields(&selection, context->fields, context->count, true);
+    struct ring *ring = ring_of_thread();
+    size_t keep_free = event_severity(type) == EVENT_DEBUG ? KEPT_FROM_DEBUG : 0;
+    if (!ring_put(ring, type, clock_wall_ns(), selection.fields, selection.count, keep_free))
+        atomic_fetch_add_explicit(&stream.dropped, 1, memory_order_relaxed);
+    wake_reader(ring);
+}
+
+uint64_t event_dropped(void)
+{
+    return atomic_load_explicit(&stream.dropped, memory_order_relaxed);
+}
+
+/* ---- the reader ---- */
+
+static struct ring *first_ring(void)
+{
+    pthread_mutex_lock(&stream.lock);
+    struct ring *ring = stream.rings;
+    pthread_mutex_unlock(&stream.lock);
+    return ring;
+}
+
+static void forget(struct ring *ring)
+{
+    pthread_mutex_lock(&stream.lock);
+    struct ring **link = &stream.rings;
+    while (*link != ring)
+        link = &(*link)->next;
+    *link = ring->next;
+    pthread_mutex_unlock(&stream.lock);
+    free(ring);
+}
+
+static void forget_ended(void)
+{
+    for (struct ring *ring = first_ring(), *next; ring; ring = next) {
+        next = ring->next;
+        /* In this order: a thread that has ended writes no more. */
+        if (atomic_load_explicit(&ring->ended, memory_order_acquire) && ring_used(ring) == 0)
+            forget(ring);
+    }
+}
+
+/* The ring whose next event is the oldest, or NULL. */
+static struct ring *oldest(struct ring *rings)
+{
+    struct ring *found = NULL;
+    for (struct ring *ring = rings; ring; ring = ring->next) {
+        if (atomic_load_explicit(&ring->tail, memory_order_relaxed) < ring->limit &&
+            (!found || ring->next_wall_ns < found->next_wall_ns))
+            found = ring;
+    }
+    return found;
+}
+
+size_t event_drain(void (*take_event)(const struct event *event, void *arg), void *arg)
+{
+    size_t taken = 0;
+    struct ring *rings = first_ring();
+    for (struct ring *ring = rings; ring; ring = ring->next)
+        (void)ring_begin(ring);
+    for (struct ring *ring; (ring = oldest(rings));) {
+        struct event event;
+        ring_get(ring, &event);
+        event.seq = ++stream.seq;
+        take_event(&event, arg);
+        (void)ring_release(ring);
+        taken++;
+    }
+    forget_ended();
+    return taken;
+}
+
+static size_t fullest(void)
+{
+    size_t most = 0;
+    for (const struct ring *ring = first_ring(); ring; ring = ring->next) {
+        if (ring_used(ring) > most)
+            most = ring_used(ring);
+    }
+    return most;
+}
+
+/* Sleep until a ring holds `enough` bytes, at most `timeout_ms`. */
+static void wait_until_used(size_t enough, int timeout_ms)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    int64_t ns = until.tv_nsec + timeout_ms * NS_PER_MS;
+    until.tv_sec += ns / NS_PER_S;
+    until.tv_nsec = ns % NS_PER_S;
+    /* First say what is wanted, then look: emitters write first, then look. */
+    atomic_store(&stream.wake, enough < QUARTER ? WAKE_ANY : WAKE_QUARTER);
+    while (fullest() < enough) {
+        if (sem_clockwait(&stream.wakeups, CLOCK_MONOTONIC, &until) == 0)
+            break;
+        if (errno == ETIMEDOUT)
+            break;
+    }
+    atomic_store(&stream.wake, WAKE_NEVER);
+}
+
+void event_wait(int timeout_ms)
+{
+    pthread_once(&stream.once, init_stream);
+    /* A wake-up left over from the time before would only cost a round; drop it. */
+    while (sem_trywait(&stream.wakeups) == 0)
+        continue;
+    if (fullest() == 0)
+        wait_until_used(1, timeout_ms);
+    if (fullest() > 0)
+        wait_until_used(QUARTER, timeout_ms < GATHER_MS ? timeout_ms : GATHER_MS);
+}

@@ -1,0 +1,419 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/test.h"
+
+#include "event/event.h"
+
+#include "base/buf.h"
+#include "base/clock.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- what the reader saw, as text ---- */
+
+static void collect(const struct event *event, void *arg)
+{
+    event_format_human(event, arg);
+}
+
+static void collect_json(const struct event *event, void *arg)
+{
+    event_format_json(event, STR("mx1"), STR("r7"), arg);
+}
+
+static void drop(const struct event *event, void *arg)
+{
+    (void)event;
+    (void)arg;
+}
+
+/* Without the time, up to the first blank. */
+static void assert_line(const struct buf *buf, const char *expected)
+{
+    ptrdiff_t blank = str_find(buf_str(buf), ' ');
+    assert_true(blank > 0);
+    struct str rest = str_from(buf_str(buf), (size_t)blank + 1);
+    assert_int_equal(rest.len, strlen(expected));
+    assert_memory_equal(rest.ptr, expected, rest.len);
+}
+
+static void expect(const char *expected)
+{
+    struct buf buf;
+    buf_init(&buf, 1 << 20);
+    assert_int_equal(event_drain(collect, &buf), 1);
+    assert_line(&buf, expected);
+    buf_done(&buf);
+}
+
+/* ---- fields ---- */
+
+static void all_kinds_of_fields_come_through(void **state)
+{
+    (void)state;
+    event_emit(EVENT_AUTH_FAIL, F_C(USER, "alice"), F_INT(COUNT, -3), F_BOOL(TLS, true),
+               F_STR(REASON, STR_EMPTY), F_C(DETAIL, "two words"), F_C(FLOW, "a=b"));
+    expect("notice auth.fail user=alice count=-3 tls=true reason=\"\" detail=\"two words\" "
+           "flow=\"a=b\"\n");
+}
+
+static void an_event_without_fields(void **state)
+{
+    (void)state;
+    event_emit(EVENT_DAEMON_READY);
+    expect("info   daemon.ready\n");
+}
+
+static const struct event_context *current_context;
+
+static const struct event_context *context_of_test(void)
+{
+    return current_context;
+}
+
+static void contexts_add_their_fields(void **state)
+{
+    (void)state;
+    const struct event_context session = {
+        .fields = {F_C(SESSION, "S1"), F_STR(USER, STR_EMPTY), F_C(RCPT, "outer")}, .count = 3};
+    const struct event_context message = {
+        .outer = &session, .fields = {F_C(MESSAGE, "M1"), F_C(RCPT, "inner")}, .count = 2};
+    event_context_source = context_of_test;
+    current_context = &message;
+    event_emit(EVENT_AUTH_OK, F_C(MESSAGE, "own"));
+    current_context = NULL;
+    event_context_source = NULL;
+    expect("info   auth.ok message=own rcpt=inner session=S1\n");
+}
+
+static void long_text_is_cut_between_characters(void **state)
+{
+    (void)state;
+    char text[2000];
+    for (size_t i = 0; i < sizeof text; i += 4)
+        memcpy(text + i, "\xF0\x9F\x93\xA7", 4);
+    static const struct {
+        size_t offset; /* into a sequence of four */
+        size_t kept;
+    } cases[] = {{0, 1024}, {1, 1023}, {2, 1022}, {3, 1021}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct buf buf;
+        buf_init(&buf, 1 << 20);
+        event_emit(EVENT_DAEMON_WARNING,
+                   F_STR(DETAIL, str_of(text + cases[i].offset, 1990 - cases[i].offset)));
+        event_drain(collect, &buf);
+        /* lone bytes of the cut start take 6 characters each, whole sequences 12 */
+        size_t lone = (4 - cases[i].offset) % 4;
+        size_t expected = lone * 6 + (cases[i].kept - lone) / 4 * 12;
+        ptrdiff_t at = str_find(buf_str(&buf), '"');
+        assert_int_equal(buf.len - (size_t)at - 3, expected);
+        buf_done(&buf);
+    }
+}
+
+/* ---- escaping ---- */
+
+/* What a JSON reader makes of the text after `"detail":"`: code points, in Latin-1 here. */
+static void assert_byte_round_trip(const char *json, unsigned char byte)
+{
+    const char *at = strstr(json, "\"detail\":\"x");
+    assert_non_null(at);
+    at += strlen("\"detail\":\"x");
+    unsigned value = (unsigned char)*at;
+    if (*at == '\\') {
+        switch (at[1]) {
+        case 'u':
+            value = (unsigned)strtoul((char[]){at[2], at[3], at[4], at[5], 0}, NULL, 16);
+            at += 6;
+            break;
+        case 'n':
+        case 'r':
+        case 't':
+            value = at[1] == 'n' ? '\n' : at[1] == 'r' ? '\r' : '\t';
+            at += 2;
+            break;
+        default:
+            value = (unsigned char)at[1];
+            at += 2;
+        }
+    } else {
+        at++;
+    }
+    assert_int_equal(value, byte);
+    assert_memory_equal(at, "y\"", 2);
+}
+
+static void every_byte_is_escaped(void **state)
+{
+    (void)state;
+    for (unsigned byte = 0; byte < 256; byte++) {
+        const char text[3] = {'x', (char)byte, 'y'};
+        struct event event = {
+            .type = EVENT_DAEMON_WARNING, .count = 1, .fields = {F_STR(DETAIL, str_of(text, 3))}};
+        struct buf json, human;
+        buf_init(&json, 4096);
+        buf_init(&human, 4096);
+        event_format_json(&event, STR_EMPTY, STR_EMPTY, &json);
+        event_format_human(&event, &human);
+        assert_int_equal(json.ptr[json.len - 1], '\n');
+        assert_int_equal(human.ptr[human.len - 1], '\n');
+        for (size_t i = 0; i + 1 < json.len; i++)
+            assert_in_range((unsigned char)json.ptr[i], 0x20, 0x7E);
+        for (size_t i = 0; i + 1 < human.len; i++)
+            assert_in_range((unsigned char)human.ptr[i], 0x20, 0x7E);
+        buf_append_byte(&json, 0);
+        assert_byte_round_trip(json.ptr, (unsigned char)byte);
+        buf_done(&json);
+        buf_done(&human);
+    }
+}
+
+static void text_becomes_json(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        struct str text;
+        const char *json;
+    } cases[] = {
+        {"plain", STR("abc <x@y>"), "abc <x@y>"},
+        {"quote and backslash", STR("\"\\"), "\\\"\\\\"},
+        {"two bytes", STR("\xC3\xA9"), "\\u00e9"},
+        {"three bytes", STR("\xE2\x82\xAC"), "\\u20ac"},
+        {"beyond the BMP", STR("\xF0\x9F\x93\xA7"), "\\ud83d\\udce7"},
+        {"last code point", STR("\xF4\x8F\xBF\xBF"), "\\udbff\\udfff"},
+        {"beyond the last", STR("\xF4\x90\x80\x80"), "\\u00f4\\u0090\\u0080\\u0080"},
+        {"overlong", STR("\xC0\xAF"), "\\u00c0\\u00af"},
+        {"overlong of three", STR("\xE0\x80\xAF"), "\\u00e0\\u0080\\u00af"},
+        {"surrogate", STR("\xED\xA0\x80"), "\\u00ed\\u00a0\\u0080"},
+        {"cut", STR("\xE2\x82"), "\\u00e2\\u0082"},
+        {"broken in the middle", STR("\xE2x\xAC"), "\\u00e2x\\u00ac"},
+        {"right-to-left override", STR("\xE2\x80\xAE"), "\\u202e"},
+        {"terminal", STR("\x1B]0;x\x07"), "\\u001b]0;x\\u0007"},
+        {"NUL", STR("a\0b"), "a\\u0000b"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct event event = {.type = EVENT_DAEMON_WARNING,
+                              .wall_ns = 0,
+                              .seq = 5,
+                              .count = 1,
+                              .fields = {F_STR(DETAIL, cases[i].text)}};
+        struct buf buf;
+        buf_init(&buf, 4096);
+        event_format_json(&event, STR("n\"1"), STR("r7"), &buf);
+        buf_append_byte(&buf, 0);
+        char expected[512];
+        snprintf(expected, sizeof expected,
+                 "{\"time\":\"1970-01-01T00:00:00.000Z\",\"seq\":5,\"event\":\"daemon.warning\","
+                 "\"severity\":\"warn\",\"node\":\"n\\\"1\",\"rev\":\"r7\",\"detail\":\"%s\"}\n",
+                 cases[i].json);
+        if (strcmp(buf.ptr, expected) != 0)
+            fail_msg("%s: %s", cases[i].name, buf.ptr);
+        buf_done(&buf);
+    }
+}
+
+static void a_value_cannot_forge_a_field(void **state)
+{
+    (void)state;
+    event_emit(EVENT_AUTH_FAIL, F_C(USER, "x queue_id=1"), F_C(HELO, "a\nb"));
+    expect("notice auth.fail user=\"x queue_id=1\" helo=\"a\\nb\"\n");
+}
+
+static void names_are_known(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < EVENT_TYPE_COUNT; i++) {
+        assert_non_null(event_name((enum event_type)i));
+        assert_true(strlen(event_text((enum event_type)i)) > 0);
+        assert_non_null(event_severity_name(event_severity((enum event_type)i)));
+        for (unsigned j = 0; j < i; j++)
+            assert_string_not_equal(event_name((enum event_type)i), event_name((enum event_type)j));
+    }
+    for (unsigned i = 0; i < EVENT_KEY_COUNT; i++) {
+        assert_non_null(event_key_name((enum event_key)i));
+        for (unsigned j = 0; j < i; j++)
+            assert_string_not_equal(event_key_name((enum event_key)i),
+                                    event_key_name((enum event_key)j));
+    }
+    assert_string_equal(event_severity_name(EVENT_NOTICE), "notice");
+}
+
+/* ---- the ring ---- */
+
+static void a_full_ring_drops_and_counts(void **state)
+{
+    (void)state;
+    char text[1024];
+    memset(text, 'x', sizeof text);
+    uint64_t before = event_dropped();
+    size_t emitted = 0;
+    /* More than a ring can hold. */
+    for (; emitted < 2000; emitted++)
+        event_emit(EVENT_DAEMON_ERROR, F_STR(DETAIL, str_of(text, sizeof text)));
+    uint64_t dropped = event_dropped() - before;
+    assert_in_range(dropped, 900, 1100);
+    assert_int_equal(event_drain(drop, NULL), emitted - dropped);
+    /* There is room again. */
+    event_emit(EVENT_DAEMON_READY);
+    assert_int_equal(event_dropped() - before, dropped);
+    expect("info   daemon.ready\n");
+}
+
+static void debug_events_leave_room_for_others(void **state)
+{
+    (void)state;
+    uint64_t before = event_dropped();
+    while (event_dropped() == before)
+        event_emit(EVENT_FLOW_STEP, F_C(STEP, "s"));
+    uint64_t dropped = event_dropped();
+    for (int i = 0; i < 1000; i++)
+        event_emit(EVENT_DAEMON_ERROR, F_C(DETAIL, "d"));
+    assert_int_equal(event_dropped(), dropped);
+    assert_true(event_drain(drop, NULL) > 1000);
+}
+
+/* Many times round the ring with records of all sizes. */
+static void check_number(const struct event *event, void *arg)
+{
+    int64_t *expected = arg;
+    assert_int_equal(event->count, 2);
+    assert_int_equal(event->fields[0].number, *expected);
+    assert_int_equal(event->fields[1].text.len, (size_t)(*expected * 7 % 1000));
+    for (size_t i = 0; i < event->fields[1].text.len; i++)
+        assert_int_equal(event->fields[1].text.ptr[i], 'a' + *expected % 26);
+    (*expected)++;
+}
+
+static void records_survive_the_end_of_the_ring(void **state)
+{
+    (void)state;
+    char text[1000];
+    int64_t emitted = 0, seen = 0;
+    while (emitted < 10000) {
+        memset(text, (int)('a' + emitted % 26), sizeof text);
+        event_emit(EVENT_FLOW_STEP, F_INT(COUNT, emitted),
+                   F_STR(DETAIL, str_of(text, (size_t)(emitted * 7 % 1000))));
+        emitted++;
+        if (emitted % 321 == 0)
+            event_drain(check_number, &seen);
+    }
+    event_drain(check_number, &seen);
+    assert_int_equal(seen, emitted);
+}
+
+enum { THREADS = 4, EVENTS_EACH = 5000 };
+
+static void *emit_many(void *arg)
+{
+    int64_t thread = *(int64_t *)arg;
+    for (int64_t i = 0; i < EVENTS_EACH; i++)
+        event_emit(EVENT_LOOKUP_ANSWER, F_INT(PORT, thread), F_INT(COUNT, i),
+                   F_C(DETAIL, "some text that makes it longer"));
+    return NULL;
+}
+
+struct tally {
+    int64_t next[THREADS]; /* the least number that may come */
+    size_t seen;
+    uint64_t last_seq;
+};
+
+static void tally_up(const struct event *event, void *arg)
+{
+    struct tally *tally = arg;
+    int64_t thread = event->fields[0].number;
+    assert_in_range(thread, 0, THREADS - 1);
+    assert_true(event->fields[1].number >= tally->next[thread]);
+    tally->next[thread] = event->fields[1].number + 1;
+    assert_true(event->seq > tally->last_seq);
+    tally->last_seq = event->seq;
+    tally->seen++;
+}
+
+static void threads_emit_while_the_reader_drains(void **state)
+{
+    (void)state;
+    uint64_t before = event_dropped();
+    struct tally tally = {0};
+    pthread_t threads[THREADS];
+    int64_t numbers[THREADS];
+    for (int i = 0; i < THREADS; i++) {
+        numbers[i] = i;
+        assert_int_equal(pthread_create(&threads[i], NULL, emit_many, &numbers[i]), 0);
+    }
+    while (tally.seen + (event_dropped() - before) < THREADS * EVENTS_EACH) {
+        event_wait(1000);
+        event_drain(tally_up, &tally);
+    }
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    assert_int_equal(event_drain(tally_up, &tally), 0);
+    assert_int_equal(tally.seen + (event_dropped() - before), THREADS * EVENTS_EACH);
+}
+
+static void *emit_one(void *arg)
+{
+    (void)arg;
+    event_emit(EVENT_DAEMON_STOP, F_C(WHY, "thread"));
+    return NULL;
+}
+
+static void events_of_ended_threads_are_not_lost(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        pthread_t thread;
+        assert_int_equal(pthread_create(&thread, NULL, emit_one, NULL), 0);
+        pthread_join(thread, NULL);
+    }
+    assert_int_equal(event_drain(drop, NULL), 3);
+    assert_int_equal(event_drain(drop, NULL), 0);
+}
+
+static void the_oldest_comes_first(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    clock_set_fake(1, 2000);
+    event_emit(EVENT_DAEMON_READY);
+    clock_set_fake(1, 1000);
+    assert_int_equal(pthread_create(&thread, NULL, emit_one, NULL), 0);
+    pthread_join(thread, NULL);
+    clock_set_fake(1, 3000);
+    event_emit(EVENT_DAEMON_READY);
+    clock_set_fake(-1, -1);
+    struct buf buf;
+    buf_init(&buf, 4096);
+    assert_int_equal(event_drain(collect_json, &buf), 3);
+    struct str text = buf_str(&buf), line;
+    static const char *const names[] = {"daemon.stop", "daemon.ready", "daemon.ready"};
+    for (int i = 0; i < 3; i++) {
+        assert_true(str_split(&text, '\n', &line));
+        assert_true(str_find_str(line, str_c(names[i])) >= 0);
+    }
+    buf_done(&buf);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(all_kinds_of_fields_come_through),
+        cmocka_unit_test(an_event_without_fields),
+        cmocka_unit_test(contexts_add_their_fields),
+        cmocka_unit_test(long_text_is_cut_between_characters),
+        cmocka_unit_test(every_byte_is_escaped),
+        cmocka_unit_test(text_becomes_json),
+        cmocka_unit_test(a_value_cannot_forge_a_field),
+        cmocka_unit_test(names_are_known),
+        cmocka_unit_test(a_full_ring_drops_and_counts),
+        cmocka_unit_test(debug_events_leave_room_for_others),
+        cmocka_unit_test(records_survive_the_end_of_the_ring),
+        cmocka_unit_test(threads_emit_while_the_reader_drains),
+        cmocka_unit_test(events_of_ended_threads_are_not_lost),
+        cmocka_unit_test(the_oldest_comes_first),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

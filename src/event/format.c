@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Events as text. What comes out is printable ASCII whatever went in, so that neither a log nor
+ * a terminal can be tricked. In quotes, a valid UTF-8 sequence becomes \uXXXX (a surrogate pair
+ * beyond the BMP), and a byte that is part of none becomes \u00XX, as if it were Latin-1.
+ */
+#include "event/event.h"
+
+#include "base/buf.h"
+#include "base/clock.h"
+
+/* Length of the UTF-8 sequence at the start of `text` and its code point; 0 if it is none
+ * (overlong, surrogate, beyond U+10FFFF, cut). */
+static size_t decode(struct str text, uint32_t *out_point)
+{
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+    unsigned char first = (unsigned char)text.ptr[0];
+    size_t length = first >= 0xF0 && first < 0xF8 ? 4 : first >= 0xE0 && first < 0xF0 ? 3 : 2;
+    if (first < 0xC2 || first >= 0xF8 || text.len < length)
+        return 0;
+    uint32_t point = first & (0x7Fu >> length);
+    for (size_t i = 1; i < length; i++) {
+        unsigned char byte = (unsigned char)text.ptr[i];
+        if ((byte & 0xC0) != 0x80)
+            return 0;
+        point = point << 6 | (byte & 0x3Fu);
+    }
+    if (point < least[length] || point > 0x10FFFF || (point >= 0xD800 && point < 0xE000))
+        return 0;
+    *out_point = point;
+    return length;
+}
+
+static void put_unit(struct buf *out, uint32_t unit)
+{
+    static const char digits[] = "0123456789abcdef";
+    char text[6] = {'\\',
+                    'u',
+                    digits[unit >> 12 & 15],
+                    digits[unit >> 8 & 15],
+                    digits[unit >> 4 & 15],
+                    digits[unit & 15]};
+    buf_append(out, (struct str){text, sizeof text});
+}
+
+/* Escape what stands at the start of `text`; returns how many bytes that were. */
+static size_t put_escaped(struct buf *out, struct str text)
+{
+    unsigned char byte = (unsigned char)text.ptr[0];
+    uint32_t point = byte;
+    size_t length = byte < 0x80 ? 1 : decode(text, &point);
+    if (point == '"' || point == '\\') {
+        buf_append_byte(out, '\\');
+        buf_append_byte(out, (char)point);
+    } else if (point == '\n' || point == '\r' || point == '\t') {
+        buf_append_byte(out, '\\');
+        buf_append_byte(out, point == '\n' ? 'n' : point == '\r' ? 'r' : 't');
+    } else if (point >= 0x10000) {
+        put_unit(out, 0xD800 + ((point - 0x10000) >> 10));
+        put_unit(out, 0xDC00 + ((point - 0x10000) & 0x3FF));
+    } else {
+        put_unit(out, point);
+    }
+    return length ? length : 1;
+}
+
+static bool is_plain(char byte)
+{
+    return byte >= 0x20 && byte < 0x7F && byte != '"' && byte != '\\';
+}
+
+static void put_quoted(struct buf *out, struct str text)
+{
+    buf_append_byte(out, '"');
+    while (text.len) {
+        size_t plain = 0;
+        while (plain < text.len && is_plain(text.ptr[plain]))
+            plain++;
+        buf_append(out, str_slice(text, 0, plain));
+        text = str_from(text, plain);
+        if (text.len)
+            text = str_from(text, put_escaped(out, text));
+    }
+    buf_append_byte(out, '"');
+}
+
+static void put_value(struct buf *out, const struct event_field *field)
+{
+    switch (field->kind) {
+    case EVENT_VALUE_STR:
+        put_quoted(out, field->text);
+        break;
+    case EVENT_VALUE_INT:
+        buf_printf(out, "%lld", (long long)field->number);
+        break;
+    case EVENT_VALUE_BOOL:
+        buf_append(out, field->number ? STR("true") : STR("false"));
+        break;
+    }
+}
+
+void event_format_json(const struct event *event, struct str node, struct str revision,
+                       struct buf *out)
+{
+    char time[TIME_RFC3339_SIZE];
+    buf_append(out, STR("{\"time\":\""));
+    buf_append(out, clock_format_rfc3339(event->wall_ns, time));
+    buf_printf(out, "\",\"seq\":%llu,\"event\":\"%s\",\"severity\":\"%s\"",
+               (unsigned long long)event->seq, event_name(event->type),
+               event_severity_name(event_severity(event->type)));
+    if (node.len) {
+        buf_append(out, STR(",\"node\":"));
+        put_quoted(out, node);
+    }
+    if (revision.len) {
+        buf_append(out, STR(",\"rev\":"));
+        put_quoted(out, revision);
+    }
+    for (unsigned i = 0; i < event->count; i++) {
+        buf_printf(out, ",\"%s\":", event_key_name(event->fields[i].key));
+        put_value(out, &event->fields[i]);
+    }
+    buf_append(out, STR("}\n"));
+}
+
+/* True if the text can stand without quotes and be told from the next field. */
+static bool is_word(struct str text)
+{
+    for (size_t i = 0; i < text.len; i++) {
+        if (!is_plain(text.ptr[i]) || text.ptr[i] == ' ' || text.ptr[i] == '=')
+            return false;
+    }
+    return text.len > 0;
+}
+
+void event_format_human(const struct event *event, struct buf *out)
+{
+    char time[TIME_RFC3339_SIZE];
+    buf_append(out, clock_format_rfc3339(event->wall_ns, time));
+    buf_printf(out, " %-6s %s", event_severity_name(event_severity(event->type)),
+               event_name(event->type));
+    for (unsigned i = 0; i < event->count; i++) {
+        const struct event_field *field = &event->fields[i];
+        buf_printf(out, " %s=", event_key_name(field->key));
+        if (field->kind == EVENT_VALUE_STR && is_word(field->text))
+            buf_append(out, field->text);
+        else
+            put_value(out, field);
+    }
+    buf_append_byte(out, '\n');
+}
