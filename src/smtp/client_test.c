@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "smtp/client_test.h"
+#include "smtp/script_test.h"
 
+#include "fiber/test.h"
 #include "net/tls.h"
 #include "smtp/client.h"
 
