@@ -315,7 +315,7 @@ static void delivers_as_the_script_says(void **state)
 struct conversation {
     struct stream *stream;
     char outcome[512];
-    MAY_YIELD void (*run)(struct conversation *conversation, struct smtp_client *client);
+    void (*run)(struct conversation *conversation, struct smtp_client *client);
 };
 
 static MAY_YIELD void converse(void *arg) NO_YIELD_CHECK
