@@ -75,7 +75,9 @@ bool smtp_address_recipient(struct arena *arena, struct str path,
     if (address.kind == MAIL_DOMAIN_LITERAL &&
         !(postmaster && is_own_literal(address.domain, rules->own)))
         return refuse(out_fault, 550, 1, 2, "Address literals are not accepted");
-    if (address.routed && !rules->allow_routed)
+    /* an @ in quotes is a route to those who drop the quotes */
+    bool routed = address.routed || str_find(address.local, '@') >= 0;
+    if (routed && !rules->allow_routed)
         return refuse(out_fault, 550, 1, 3, "Routed addresses are not accepted");
     *out_address = address;
     return true;

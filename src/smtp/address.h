@@ -15,8 +15,8 @@ bool smtp_address_sender(struct arena *arena, struct str path, bool smtputf8,
 
 struct smtp_address_rules {
     bool smtputf8;
-    bool allow_routed;             /* % and ! and further @ in a local part */
-    const struct net_ip *own[2];   /* of this connection; their literals are taken for postmaster */
+    bool allow_routed;           /* % and ! and further @ in a local part */
+    const struct net_ip *own[2]; /* of this connection; their literals are taken for postmaster */
 };
 /* The path of RCPT. */
 bool smtp_address_recipient(struct arena *arena, struct str path,

@@ -7,7 +7,10 @@ static const struct {
     struct str name;
     enum smtp_verb verb;
 } verbs[] = {
-#define VERB(name_) {{#name_, sizeof #name_ - 1}, SMTP_VERB_##name_}
+#define VERB(name_)                                                                                \
+    {                                                                                              \
+        {#name_, sizeof #name_ - 1}, SMTP_VERB_##name_                                             \
+    }
     /* by how often they come */
     VERB(RCPT), VERB(MAIL), VERB(EHLO),     VERB(DATA), VERB(QUIT), VERB(RSET),
     VERB(BDAT), VERB(AUTH), VERB(STARTTLS), VERB(HELO), VERB(NOOP), VERB(VRFY),
@@ -18,9 +21,9 @@ static const struct {
 /* First words of HTTP requests and of their header fields (RFC 9110; ALPACA: a browser made to send
  * its request to a mail server). */
 static const struct str http_words[] = {
-    {"GET", 3},     {"POST", 4},  {"PUT", 3},   {"HEAD", 4}, {"OPTIONS", 7}, {"CONNECT", 7},
-    {"DELETE", 6},  {"PATCH", 5}, {"TRACE", 5}, {"PRI", 3},  {"HOST:", 5},   {"USER-AGENT:", 11},
-    {"COOKIE:", 7},
+    {"GET", 3},     {"POST", 4},         {"PUT", 3},     {"HEAD", 4},  {"OPTIONS", 7},
+    {"CONNECT", 7}, {"DELETE", 6},       {"PATCH", 5},   {"TRACE", 5}, {"PRI", 3},
+    {"HOST:", 5},   {"USER-AGENT:", 11}, {"COOKIE:", 7},
 };
 
 static bool is_blank(char c)

@@ -63,9 +63,9 @@ static const struct {
     struct str name;
     bool takes_value;
 } mail_parameters[MAIL_PARAMETER_COUNT] = {
-    [SIZE] = {{"SIZE", 4}, true}, [BODY] = {{"BODY", 4}, true},
+    [SIZE] = {{"SIZE", 4}, true},          [BODY] = {{"BODY", 4}, true},
     [SMTPUTF8] = {{"SMTPUTF8", 8}, false}, [RET] = {{"RET", 3}, true},
-    [ENVID] = {{"ENVID", 5}, true}, [AUTH] = {{"AUTH", 4}, true},
+    [ENVID] = {{"ENVID", 5}, true},        [AUTH] = {{"AUTH", 4}, true},
 };
 
 static bool bad(struct mail_reply *out_fault, const char *text)

@@ -122,8 +122,8 @@ static MAY_YIELD bool exchange(struct smtp_session *session, struct smtp_sasl *s
     return true;
 }
 
-static MAY_YIELD void authenticate(struct smtp_session *session,
-                                   enum smtp_sasl_mechanism mechanism, struct str initial)
+static MAY_YIELD void authenticate(struct smtp_session *session, enum smtp_sasl_mechanism mechanism,
+                                   struct str initial)
 {
     struct smtp_sasl sasl;
     size_t max = session->settings->limits.command_line;
@@ -160,8 +160,8 @@ void smtp_server_auth(struct smtp_session *session, struct str arguments)
     }
     ptrdiff_t blank = str_find(arguments, ' ');
     struct str name = blank < 0 ? arguments : str_slice(arguments, 0, (size_t)blank);
-    struct str initial = blank < 0 ? (struct str){NULL, 0}
-                                   : str_trim(str_from(arguments, (size_t)blank));
+    struct str initial =
+        blank < 0 ? (struct str){NULL, 0} : str_trim(str_from(arguments, (size_t)blank));
     if (name.len == 0) {
         smtp_session_refuse_with(session, MAIL_REASON_PROTOCOL, 501, 5, 4, "Name a mechanism");
         return;

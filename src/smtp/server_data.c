@@ -192,8 +192,7 @@ static MAY_YIELD void ask(struct smtp_session *session)
 void smtp_server_finish_body(struct smtp_session *session)
 {
     struct error err = {.kind = ERROR_NONE};
-    if (!session->data.fault && !session->body_failed &&
-        body_seal(session->body, &err) == FAILED) {
+    if (!session->data.fault && !session->body_failed && body_seal(session->body, &err) == FAILED) {
         session->body_failed = true;
         session->body_fault = err.kind;
     }

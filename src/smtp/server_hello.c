@@ -25,8 +25,8 @@ void smtp_server_greet(struct smtp_session *session, bool first)
         return;
     }
     char text[300];
-    snprintf(text, sizeof text, "%.*s ESMTP", STR_ARG(str_slice(session->settings->hostname, 0,
-                                                                255)));
+    snprintf(text, sizeof text, "%.*s ESMTP",
+             STR_ARG(str_slice(session->settings->hostname, 0, 255)));
     smtp_session_reply_line(session, 220, false, str_c(text));
 }
 

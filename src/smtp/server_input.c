@@ -122,8 +122,7 @@ bool smtp_session_read_line(struct smtp_session *session, size_t max, struct str
     size_t seen = 0;
     for (;;) {
         struct str input = stream_buffered(session->stream);
-        const char *lf =
-            input.len > seen ? memchr(input.ptr + seen, '\n', input.len - seen) : NULL;
+        const char *lf = input.len > seen ? memchr(input.ptr + seen, '\n', input.len - seen) : NULL;
         size_t size = lf ? (size_t)(lf - input.ptr) + 1 : input.len;
         if (size > (max ? max : command_max(session, input))) {
             smtp_session_tell_limit(session, "command_line", (int64_t)size);

@@ -10,8 +10,8 @@
 #include "smtp/server.h"
 
 enum {
-    COMMAND_LINE_MAX = 4096,      /* of all commands but AUTH */
-    INPUT_MAX = 65536,            /* of what is read ahead; above every command line */
+    COMMAND_LINE_MAX = 4096, /* of all commands but AUTH */
+    INPUT_MAX = 65536,       /* of what is read ahead; above every command line */
     HELO_MAX = 255,
     UNKNOWN_MAX = 3,              /* unknown commands until the connection is closed */
     ARENA_MAX = 16 * 1024 * 1024, /* of a transaction */
@@ -56,10 +56,10 @@ struct smtp_session {
     enum chunk_state chunks;
     struct body *body;
     struct smtp_data data;
-    bool body_failed;         /* the body could not be written: body_fault says what to reply */
+    bool body_failed; /* the body could not be written: body_fault says what to reply */
     enum error_kind body_fault;
     int64_t body_start_ns;
-    int64_t body_waited_ns;   /* for the client, of all that */
+    int64_t body_waited_ns; /* for the client, of all that */
     uint64_t body_bytes;
 
     /* counted against limits */
@@ -72,6 +72,7 @@ struct smtp_session {
     int64_t end_ns; /* monotonic; when the session is over in any case */
 
     bool closing;
+    bool cut_off;    /* by us, maybe while he was sending */
     const char *why; /* static; how it ended */
 };
 

@@ -17,9 +17,9 @@ static void refuse_header(struct smtp_session *session)
 
 bool smtp_server_proxy(struct smtp_session *session)
 {
-    struct smtp_wait wait = smtp_wait_earlier(smtp_session_command_wait(session),
-                                              clock_deadline(HEADER_WAIT_S * NS_PER_S),
-                                              "command_timeout");
+    struct smtp_wait wait =
+        smtp_wait_earlier(smtp_session_command_wait(session),
+                          clock_deadline(HEADER_WAIT_S * NS_PER_S), "command_timeout");
     for (;;) {
         size_t used = 0;
         struct net_address client;

@@ -76,8 +76,7 @@ void smtp_server_rcpt(struct smtp_session *session, struct str arguments)
     struct arena *arena = smtp_session_arena(session);
     struct smtp_address_rules rules = {
         .smtputf8 = session->sender.smtputf8,
-        .allow_routed =
-            session->settings->allow_routed_local_parts || smtp_session_is_own(session),
+        .allow_routed = session->settings->allow_routed_local_parts || smtp_session_is_own(session),
         .own = {&session->peer.local.ip, &stream_local(session->stream)->ip},
     };
     struct mail_recipient recipient = {.orcpt = STR_EMPTY};

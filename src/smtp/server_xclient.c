@@ -113,8 +113,7 @@ void smtp_server_xclient(struct smtp_session *session, struct str arguments)
     struct claim claim = {.peer = session->peer, .helo = STR_EMPTY};
     claim.peer.client.port = 0;
     if (arguments.len == 0 || !read_claim(session, arguments, &claim)) {
-        smtp_session_refuse_with(session, MAIL_REASON_PROTOCOL, 501, 5, 4,
-                                 "Bad XCLIENT attribute");
+        smtp_session_refuse_with(session, MAIL_REASON_PROTOCOL, 501, 5, 4, "Bad XCLIENT attribute");
         return;
     }
     struct str name = claim.peer.client_name;
