@@ -208,7 +208,7 @@ static void test_listener_faults(void **state)
          "       allow_cleartext_auth: true }",
          "cleartext-auth 7:8"},
         {"a: { listen: \"127.0.0.1:2525\", authentication: { flow: [ file: p ], required: 1 } }",
-         "wrong-type 6:61"},
+         "wrong-type 6:81"},
         {"a: { listen: \"127.0.0.1:2525\", domains: [ example.com ] }", "unknown-name 6:45"},
         {"a: { listen: \"127.0.0.1:2525\", proxy: { from: [ 10.0.0.0/33 ] } }", "wrong-value 6:51"},
         {"a: { listen: \"127.0.0.1:2525\", proxy: {} }", "missing-key 6:41"},
