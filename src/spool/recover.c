@@ -162,6 +162,7 @@ static void read_totals(struct walk *walk, const struct spool_found_record *foun
         for (unsigned i = 0; i < SPOOL_TOTALS; i++)
             recovery->out->totals[i] = (int64_t)spool_get64(at + (size_t)i * 8);
         recovery->has_totals = true;
+        recovery->index->totals_from = walk->source->id;
         recovery->totals_unit = found->record.unit;
         return;
     }

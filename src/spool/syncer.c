@@ -123,7 +123,9 @@ static void apply(struct spool *spool, const struct spool_unit_queue *units)
         unit->result = OK;
         count += unit->is_internal ? 0 : 1;
     }
-    bool upkeep = !list_is_empty(&spool->index.dead_bulks);
+    bool upkeep = !list_is_empty(&spool->index.dead_bulks) ||
+                  spool->index.totals_from != spool->current->id;
+    spool->index.totals_from = spool->current->id; /* its first batch says them */
     pthread_mutex_unlock(&spool->index_lock);
     atomic_fetch_add(&spool->units, count);
     if (upkeep)
