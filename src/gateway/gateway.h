@@ -7,9 +7,10 @@
 #pragma once
 
 #include "base/error.h"
-#include "net/address.h"
+#include "mail/id.h"
 
 struct gateway;
+struct queue_poison_page;
 struct settings;
 
 struct gateway_options {

@@ -353,13 +353,32 @@ static MAY_YIELD bool prepare(struct smtp_session *session)
     return settings->tls != SMTP_TLS_IMPLICIT || smtp_server_tls(session);
 }
 
+/* A socket closed over unread input is reset, and a reset may overtake the reply: take the input of
+ * a client who was cut off while he was sending, until he goes, for a second at most. */
+static MAY_YIELD void linger(struct smtp_session *session)
+{
+    struct error err;
+    bool end = false;
+    size_t left = 4 * INPUT_MAX;
+    do {
+        size_t len = stream_buffered(session->stream).len;
+        stream_consume(session->stream, len);
+        left -= len < left ? len : left;
+    } while (left && !end && stream_fill(session->stream, INPUT_MAX, &end, &err) == OK);
+}
+
 /* The last replies still go out, also when the fiber was cancelled or is out of time. */
 static MAY_YIELD void say_goodbye(struct smtp_session *session)
 {
     struct error err;
     struct scope scope;
     scope_open_shielded(&scope, clock_deadline(5 * NS_PER_S));
-    (void)!stream_flush(session->stream, &err);
+    enum result result = stream_flush(session->stream, &err);
+    scope_close(&scope);
+    if (result == FAILED || !session->cut_off)
+        return;
+    scope_open(&scope, clock_deadline(NS_PER_S));
+    linger(session);
     scope_close(&scope);
 }
 

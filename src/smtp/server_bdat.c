@@ -86,6 +86,7 @@ void smtp_server_bdat(struct smtp_session *session, struct str arguments)
     enum mail_reason reason;
     if (!smtp_command_chunk(arguments, &size, &last)) {
         /* nobody knows how many octets follow */
+        smtp_session_tell_protocol(session, "BDAT without a size");
         smtp_session_refuse_with(session, MAIL_REASON_PROTOCOL, 501, 5, 4,
                                  "Syntax: BDAT size [LAST]");
         smtp_session_end(session, "protocol");
