@@ -11,16 +11,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#if defined(__SANITIZE_THREAD__)
-#define THREAD_SANITIZER 1
+/* ThreadSanitizer takes some 8,000 contexts at most, AddressSanitizer takes a lot of memory. */
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define SANITIZED 1
 #elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define THREAD_SANITIZER 1
+#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
+#define SANITIZED 1
 #endif
 #endif
-
-/* ThreadSanitizer takes some 8,000 contexts at most. */
-#if defined(THREAD_SANITIZER)
+#if defined(SANITIZED)
 enum { MANY_FIBERS = 1000 };
 #else
 enum { MANY_FIBERS = 10000 };
@@ -83,7 +82,7 @@ static void too_many_fibers(void **state)
     test_loop_close(&test);
 }
 
-#if !defined(THREAD_SANITIZER)
+#if !defined(SANITIZED)
 /* Two loops, one after the other, and together more stacks than a process may map. */
 static MAY_YIELD void wait_for_others(void *arg)
 {
@@ -389,7 +388,7 @@ int main(void)
         TEST(a_fiber_knows_itself),
         TEST(too_many_fibers),
         TEST(thousands_of_fibers_twice),
-#if !defined(THREAD_SANITIZER)
+#if !defined(SANITIZED)
         TEST(stacks_of_a_process_are_limited),
 #endif
         TEST(stacks_are_used_again),
