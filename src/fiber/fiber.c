@@ -49,7 +49,7 @@ enum result fiber_spawn(struct scope *scope, const char *name, void (*run)(void 
                     loop->max_fibers);
     struct stack *stack = stack_take(&loop->stacks);
     if (!stack)
-        return fail(err, ERROR_LIMIT, "no memory for the stack of a fiber");
+        return fail(err, ERROR_LIMIT, "no memory for the stack of another fiber");
     struct fiber *fiber = NEW(struct fiber);
     fiber->stack = stack;
     fiber->loop = loop;
