@@ -59,8 +59,10 @@ struct str config_nearest(struct str word, const struct str *candidates, size_t 
         bool part = shorter >= 3 &&
                     (str_starts_nocase(candidate, word) || str_starts_nocase(word, candidate) ||
                      str_ends_nocase(candidate, word) || str_ends_nocase(word, candidate));
-        if (cost > limit && part)
-            cost = limit = COST * 2 + 1;
+        if (part && cost > COST + 3)
+            cost = COST + 3;
+        if (part && limit < cost)
+            limit = cost;
         if (cost <= limit && (best.len == 0 || cost < best_cost)) {
             best = candidate;
             best_cost = cost;

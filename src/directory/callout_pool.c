@@ -152,7 +152,7 @@ static enum result ask_once(struct directory *directory, struct question *questi
                             bool *out_again, struct error *err) MAY_YIELD
 {
     struct callout_pool *pool = find_pool(directory, question->server->name);
-    struct connection *connection;
+    struct connection *connection = NULL;
     struct mail_reply mail, rcpt;
     *out_again = false;
     if (take_connection(directory, question->server, pool, fresh, &connection, err) != OK)

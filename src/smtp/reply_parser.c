@@ -178,7 +178,7 @@ enum result smtp_reply_feed(struct smtp_reply_parser *parser, struct str input, 
         }
         if (!parser->lines)
             start_reply(parser);
-        bool last;
+        bool last = false;
         if (take_line(parser, str_slice(rest, 0, length), &last, err) != OK)
             return FAILED;
         parser->bytes += (size_t)end + 1;
