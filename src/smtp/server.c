@@ -250,15 +250,18 @@ static MAY_YIELD void run_command(struct smtp_session *session, const struct smt
 static MAY_YIELD void handle_line(struct smtp_session *session, struct str line)
 {
     struct smtp_command command = smtp_command_parse(line);
-    /* a password may stand behind AUTH, also behind one that is refused */
-    session->command = command.verb == SMTP_VERB_AUTH ? STR("AUTH") : line;
+    /* a password may stand behind AUTH, and be what an unknown command consists of, when a client
+     * went on with AUTH after it was refused */
+    session->command = line;
+    if (command.verb == SMTP_VERB_AUTH || command.verb == SMTP_VERB_UNKNOWN)
+        session->command = smtp_verb_name(command.verb);
     if (command.verb == SMTP_VERB_HTTP)
         refuse_http(session);
     else if (command.verb == SMTP_VERB_UNKNOWN)
         refuse_unknown(session);
     else
         run_command(session, &command);
-    if (command.verb == SMTP_VERB_AUTH)
+    if (command.verb == SMTP_VERB_AUTH || command.verb == SMTP_VERB_UNKNOWN)
         smtp_session_wipe_line(session);
     else
         smtp_session_consume_line(session);
