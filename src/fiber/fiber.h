@@ -14,14 +14,16 @@
 #include "base/error.h"
 #include "base/list.h"
 
-/* clang checks that a MAY_YIELD function is called from one; gcc ignores the mark. */
+/* clang checks that a MAY_YIELD function is called from one; gcc ignores the mark. It goes in front
+ * of a static function's type (`static MAY_YIELD void f(void *arg)`) and behind a prototype. It
+ * cannot mark a function pointer: calls through one are not checked. */
 #if defined(__clang__)
 struct __attribute__((capability("fiber"))) fiber_capability {
     char unused;
 };
 extern struct fiber_capability on_fiber;
 #define MAY_YIELD __attribute__((requires_capability(on_fiber)))
-/* For the body of a function pointer's caller that clang cannot see through. */
+/* For a function off all fibers that calls a MAY_YIELD function which cannot suspend there. */
 #define NO_YIELD_CHECK __attribute__((no_thread_safety_analysis))
 #else
 #define MAY_YIELD
@@ -69,8 +71,10 @@ void scope_init_root(struct scope *scope, struct loop *loop);
 bool scope_is_empty(const struct scope *scope);
 
 /*
- * Run `run(arg)` in a new fiber of `scope`. `name` is static text, shown in dumps. FAILED with
- * ERROR_LIMIT when the loop's cap on fibers is reached. `run` starts in a later turn of the loop.
+ * Run `run(arg)`, a MAY_YIELD function, in a new fiber of `scope`, which belongs to this thread's
+ * loop. `name` is static text, shown in dumps. FAILED with ERROR_LIMIT when the loop's cap on
+ * fibers is reached. `run` starts after the caller has suspended or, off a fiber, returned to the
+ * loop. The stack has 256 KiB; a large frame is better put into an arena.
  */
 enum result fiber_spawn(struct scope *scope, const char *name, void (*run)(void *arg), void *arg,
                         struct error *err);

@@ -2,8 +2,8 @@
 /*
  * fiber/loop.h - the event loop of a thread: epoll, timers, posts from other threads, fibers.
  *
- * One loop a thread. Everything here belongs to the loop's thread, except loop_post() and
- * loop_stop().
+ * One loop a thread. Everything here belongs to the loop's thread, except loop_post(),
+ * loop_stop() and the queries.
  */
 #pragma once
 
@@ -12,7 +12,8 @@
 struct loop;
 
 struct loop_limits {
-    size_t fibers;        /* cap; 0 = 28,000 */
+    size_t fibers;        /* cap; 0 = 28,000, which all loops of a process have to share
+                             (vm.max_map_count, two mappings each) */
     size_t pooled_stacks; /* kept warm; 0 = 256 */
 };
 
@@ -20,9 +21,11 @@ struct loop_limits {
 
 /* Make the loop of the calling thread. */
 enum result loop_new(const struct loop_limits *limits, struct loop **out_loop, struct error *err);
-/* All scopes must be empty. NULL is allowed. */
+/* All scopes must be empty, and nobody may post any more; what was posted runs first. NULL is
+ * allowed. */
 void loop_free(struct loop *loop);
-/* Run until loop_stop(); returns after the current turn. */
+/* Run until loop_stop(); returns after the current turn. A stop that came before the call counts:
+ * one turn runs then, without sleeping. */
 void loop_run(struct loop *loop);
 /* Any thread. */
 void loop_stop(struct loop *loop);
@@ -55,9 +58,12 @@ enum result watch_wait_writable(struct watch *watch, struct error *err) MAY_YIEL
 struct loop_source {
     int fd;
     void (*ready)(struct loop_source *source, uint32_t epoll_events);
+    uint32_t events; /* private */
+    bool exclusive;  /* private */
 };
 enum result loop_source_add(struct loop_source *source, uint32_t epoll_events, bool exclusive,
                             struct error *err);
+/* 0 silences it, errors too, until it is modified again. */
 void loop_source_modify(struct loop_source *source, uint32_t epoll_events);
 void loop_source_remove(struct loop_source *source);
 
@@ -68,7 +74,8 @@ struct loop_timer {
     void (*fire)(struct loop_timer *timer);
     size_t heap_index; /* 0: not armed */
 };
-/* Arm, or move an armed timer. `fire` runs on the loop's stack and must not suspend. */
+/* Arm, or move an armed timer. `fire` runs on the loop's stack and must not suspend; it may arm
+ * the timer again, for the next turn at the earliest. */
 void loop_timer_set(struct loop_timer *timer, int64_t due_ns);
 void loop_timer_clear(struct loop_timer *timer);
 
@@ -88,7 +95,7 @@ void loop_post(struct loop *loop, struct post *post);
 void loop_post_chain(struct loop *loop, struct post *first, struct post *last);
 
 /* Call `hook` at the end of every turn, before the loop sleeps (batching of replies, of commits).
- * At most 8 hooks. */
+ * At most 8 hooks; a hook may remove itself, but no other, while it runs. */
 struct loop_hook {
     struct list link;
     void (*run)(struct loop_hook *hook);
@@ -106,6 +113,7 @@ struct loop_stats {
     size_t fibers;     /* alive now */
     int64_t longest_turn_ns;
 };
+/* Any thread; the figures need not be of one moment. */
 struct loop_stats loop_stats(const struct loop *loop);
 /* Counts turns; read by the watchdog from another thread. */
 uint64_t loop_heartbeat(const struct loop *loop);

@@ -239,6 +239,13 @@ static void a_source_is_told_until_it_is_served(void **state)
     assert_int_equal(loop_source_add(&counted.source, EPOLLIN, true, &err), OK);
     run_turns(test.loop, 1);
     assert_int_equal(counted.calls, 5);
+    loop_source_modify(&counted.source, 0);
+    run_turns(test.loop, 1);
+    assert_int_equal(counted.calls, 5);
+    loop_source_modify(&counted.source, EPOLLIN);
+    run_turns(test.loop, 1);
+    assert_int_equal(counted.calls, 6);
+    loop_source_remove(&counted.source);
     loop_source_remove(&counted.source);
     close(fds[0]);
     close(fds[1]);

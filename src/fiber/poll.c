@@ -41,12 +41,13 @@ void loop_poll(struct loop *loop, int timeout_ms)
     loop->event_count = count;
     for (loop->event_next = 0; loop->event_next < loop->event_count;) {
         struct epoll_event *event = &loop->events[loop->event_next++];
-        uintptr_t tag = (uintptr_t)event->data.ptr & IS_SOURCE;
-        char *object = (char *)event->data.ptr - tag;
-        if (tag) {
-            struct loop_source *source = (struct loop_source *)object;
+        char *object = event->data.ptr;
+        if (!object)
+            continue;
+        if ((uintptr_t)object & IS_SOURCE) {
+            struct loop_source *source = (struct loop_source *)(object - IS_SOURCE);
             source->ready(source, event->events);
-        } else if (object) {
+        } else {
             tell_watch((struct watch *)object, event->events);
         }
     }
@@ -123,20 +124,38 @@ enum result watch_wait_writable(struct watch *watch, struct error *err)
 
 /* ---- sources ---- */
 
+static enum result add_source(struct loop_source *source, uint32_t events, struct error *err)
+{
+    uint32_t exclusive = source->exclusive ? (uint32_t)EPOLLEXCLUSIVE : 0;
+    return events ? add(source->fd, tagged(source), events | exclusive, err) : OK;
+}
+
 enum result loop_source_add(struct loop_source *source, uint32_t epoll_events, bool exclusive,
                             struct error *err)
 {
-    return add(source->fd, tagged(source),
-               epoll_events | (exclusive ? (uint32_t)EPOLLEXCLUSIVE : 0), err);
+    source->exclusive = exclusive;
+    source->events = epoll_events;
+    return add_source(source, epoll_events, err);
 }
 
 void loop_source_modify(struct loop_source *source, uint32_t epoll_events)
 {
-    struct epoll_event event = {.events = epoll_events, .data.ptr = tagged(source)};
-    check(epoll_ctl(require_loop()->epoll_fd, EPOLL_CTL_MOD, source->fd, &event) == 0);
+    if (epoll_events == source->events)
+        return;
+    /* EPOLL_CTL_MOD refuses exclusive ones, and events 0 would still tell of errors. */
+    if (source->exclusive || !epoll_events || !source->events) {
+        loop_source_remove(source);
+        check(add_source(source, epoll_events, NULL) == OK);
+    } else {
+        struct epoll_event event = {.events = epoll_events, .data.ptr = tagged(source)};
+        check(epoll_ctl(require_loop()->epoll_fd, EPOLL_CTL_MOD, source->fd, &event) == 0);
+    }
+    source->events = epoll_events;
 }
 
 void loop_source_remove(struct loop_source *source)
 {
-    forget(source->fd, tagged(source));
+    if (source->events)
+        forget(source->fd, tagged(source));
+    source->events = 0;
 }

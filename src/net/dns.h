@@ -30,6 +30,8 @@ struct dns_settings {
     struct dns_static *statics;
     size_t static_count;
     int64_t timeout_ns; /* for one question, 0 = 10 s */
+    /* For VALIDATE; empty: the system's (dns-root-data), else the built-in keys of the root. */
+    struct str trust_anchor_file;
 };
 
 enum dns_status { DNS_FOUND, DNS_NO_DATA, DNS_NO_NAME };

@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "net/dns.h"
+
+#include "base/check.h"
+#include "base/memory.h"
+#include "base/random.h"
+#include "net/dns_answer.h"
+#include "net/dns_resolver.h"
+#include "net/dns_static.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { HOSTS_MAX = 100, ADDRESSES_MAX = 100, TEXTS_MAX = 100, NAMES_TO_CONFIRM = 10 };
+
+struct dns {
+    struct dns_resolver *resolver;
+    struct dns_statics *statics;
+};
+
+enum result dns_new(struct loop *loop, const struct dns_settings *settings, struct dns **out_dns,
+                    struct error *err)
+{
+    struct dns *dns = NEW(struct dns);
+    if (dns_statics_new(settings->statics, settings->static_count, &dns->statics, err) == FAILED ||
+        dns_resolver_new(loop, settings, &dns->resolver, err) == FAILED) {
+        dns_free(dns);
+        return FAILED;
+    }
+    *out_dns = dns;
+    return OK;
+}
+
+void dns_free(struct dns *dns)
+{
+    if (!dns)
+        return;
+    dns_resolver_free(dns->resolver);
+    dns_statics_free(dns->statics);
+    free(dns);
+}
+
+/* ---- one question ---- */
+
+/* A name that cannot be does not exist: there is nobody to ask. */
+static bool can_be_name(struct str name)
+{
+    unsigned char wire[255];
+    return name.len <= DNS_NAME_TEXT && !str_has_nul(name) && dns_name_to_wire(name, wire) > 0;
+}
+
+static const char *type_name(enum dns_type type)
+{
+    switch (type) {
+    case DNS_A:
+        return "A";
+    case DNS_AAAA:
+        return "AAAA";
+    case DNS_MX:
+        return "MX";
+    case DNS_TXT:
+        return "TXT";
+    case DNS_PTR:
+        return "PTR";
+    default:
+        return "record";
+    }
+}
+
+static MAY_YIELD enum result ask(struct dns *dns, struct str name, enum dns_type type,
+                                 struct arena *arena, struct dns_reply *out, struct error *err)
+{
+    *out = (struct dns_reply){.answer.status = DNS_NO_NAME};
+    if (!can_be_name(name))
+        return OK;
+    if (dns_resolver_ask(dns->resolver, name, &type, 1, arena, out, err) == FAILED)
+        return FAILED;
+    if (!out->failed)
+        return OK;
+    if (err)
+        *err = out->why;
+    return fail_context(err, "%s of %.*s", type_name(type), STR_ARG(str_slice(name, 0, 100)));
+}
+
+static void shuffle(void *items, size_t count, size_t size)
+{
+    char *base = items, swap[64];
+    check(size <= sizeof swap);
+    for (size_t left = count; left > 1; left--) {
+        char *a = base + (left - 1) * size, *b = base + random_below((uint32_t)left) * size;
+        memcpy(swap, a, size);
+        memcpy(a, b, size);
+        memcpy(b, swap, size);
+    }
+}
+
+/* ---- MX ---- */
+
+static int by_preference(const void *a, const void *b)
+{
+    const struct dns_mx *left = a, *right = b;
+    return (left->preference > right->preference) - (left->preference < right->preference);
+}
+
+/* Random order inside a preference (RFC 5321 5.1): shuffled first, then put in order; glibc's
+ * qsort may not keep equal ones in place, which does no harm to what is random. */
+static void order(struct dns_mx_answer *answer)
+{
+    shuffle(answer->hosts, answer->count, sizeof answer->hosts[0]);
+    qsort(answer->hosts, answer->count, sizeof answer->hosts[0], by_preference);
+    if (answer->count > HOSTS_MAX)
+        answer->count = HOSTS_MAX;
+}
+
+enum result dns_query_mx(struct dns *dns, struct str domain, struct arena *arena,
+                         struct dns_mx_answer *out, struct error *err)
+{
+    struct dns_mx_answer answer = {0};
+    struct dns_reply reply;
+    if (dns_statics_mx(dns->statics, domain, arena, &answer)) {
+        order(&answer);
+        *out = answer;
+        return OK;
+    }
+    if (ask(dns, domain, DNS_MX, arena, &reply, err) == FAILED)
+        return FAILED;
+    answer.status = reply.answer.status;
+    answer.secure = reply.secure;
+    answer.count = reply.answer.count;
+    answer.hosts = arena_alloc_array(arena, answer.count, sizeof answer.hosts[0]);
+    for (size_t i = 0; i < answer.count; i++)
+        answer.hosts[i] =
+            (struct dns_mx){reply.answer.records[i].preference, reply.answer.records[i].text};
+    order(&answer);
+    *out = answer;
+    return OK;
+}
+
+/* ---- addresses ---- */
+
+static void add_family(struct dns_address_answer *answer, const struct dns_reply *reply)
+{
+    struct net_ip *begin = answer->ips + answer->count;
+    size_t count = reply->answer.count;
+    for (size_t i = 0; i < count; i++)
+        begin[i] = reply->answer.records[i].ip;
+    shuffle(begin, count, sizeof begin[0]);
+    answer->count += count < ADDRESSES_MAX / 2 ? count : ADDRESSES_MAX / 2;
+}
+
+/* One family without an answer is no reason to doubt the other one's addresses. */
+static enum result join_families(const struct dns_reply replies[2], struct str host,
+                                 struct arena *arena, struct dns_address_answer *out,
+                                 struct error *err)
+{
+    struct dns_address_answer answer = {.secure = replies[0].secure && replies[1].secure};
+    size_t room = replies[0].answer.count + replies[1].answer.count;
+    answer.ips = arena_alloc_array(arena, room, sizeof answer.ips[0]);
+    add_family(&answer, &replies[0]);
+    add_family(&answer, &replies[1]);
+    for (int i = 0; i < 2 && answer.count == 0; i++) {
+        if (!replies[i].failed)
+            continue;
+        if (err)
+            *err = replies[i].why;
+        return fail_context(err, "address of %.*s", STR_ARG(str_slice(host, 0, 100)));
+    }
+    answer.status = answer.count ? DNS_FOUND : DNS_NO_DATA;
+    if (replies[0].answer.status == DNS_NO_NAME && replies[1].answer.status == DNS_NO_NAME)
+        answer.status = DNS_NO_NAME;
+    *out = answer;
+    return OK;
+}
+
+enum result dns_query_addresses(struct dns *dns, struct str host, struct arena *arena,
+                                struct dns_address_answer *out, struct error *err)
+{
+    static const enum dns_type types[2] = {DNS_AAAA, DNS_A};
+    struct dns_reply replies[2];
+    if (dns_statics_addresses(dns->statics, host, arena, out))
+        return OK;
+    if (!can_be_name(host)) {
+        *out = (struct dns_address_answer){.status = DNS_NO_NAME};
+        return OK;
+    }
+    if (dns_resolver_ask(dns->resolver, host, types, 2, arena, replies, err) == FAILED)
+        return FAILED;
+    return join_families(replies, host, arena, out, err);
+}
+
+/* ---- texts and names ---- */
+
+static MAY_YIELD enum result ask_texts(struct dns *dns, struct str name, enum dns_type type,
+                                       struct arena *arena, struct dns_text_answer *out,
+                                       struct error *err)
+{
+    struct dns_reply reply;
+    if (ask(dns, name, type, arena, &reply, err) == FAILED)
+        return FAILED;
+    struct dns_text_answer answer = {.status = reply.answer.status, .secure = reply.secure};
+    answer.count = reply.answer.count < TEXTS_MAX ? reply.answer.count : TEXTS_MAX;
+    answer.texts = arena_alloc_array(arena, answer.count, sizeof answer.texts[0]);
+    for (size_t i = 0; i < answer.count; i++)
+        answer.texts[i] = reply.answer.records[i].text;
+    *out = answer;
+    return OK;
+}
+
+enum result dns_query_txt(struct dns *dns, struct str name, struct arena *arena,
+                          struct dns_text_answer *out, struct error *err)
+{
+    return ask_texts(dns, name, DNS_TXT, arena, out, err);
+}
+
+/* The name under which PTR records of an address stand (RFC 1035 3.5, RFC 3596 2.5). */
+static struct str reverse_name(const struct net_ip *ip, struct arena *arena)
+{
+    char text[80];
+    size_t len = 0;
+    const unsigned char *bytes = ip->bytes;
+    if (ip->family == 4)
+        return arena_printf(arena, "%u.%u.%u.%u.in-addr.arpa", bytes[3], bytes[2], bytes[1],
+                            bytes[0]);
+    for (int i = 15; i >= 0; i--)
+        len += (size_t)snprintf(text + len, sizeof text - len, "%x.%x.", bytes[i] & 0xf,
+                                bytes[i] >> 4);
+    return arena_printf(arena, "%.*sip6.arpa", (int)len, text);
+}
+
+static bool has_address(const struct dns_address_answer *answer, const struct net_ip *ip)
+{
+    for (size_t i = 0; i < answer->count; i++)
+        if (net_ip_equal(&answer->ips[i], ip))
+            return true;
+    return false;
+}
+
+/* A name with escapes is none that anybody should read or compare. */
+static bool is_host_name(struct str name)
+{
+    return name.len > 0 && name.len <= 253 && str_find(name, '\\') < 0;
+}
+
+enum result dns_query_client_name(struct dns *dns, const struct net_ip *ip, struct arena *arena,
+                                  enum dns_status *out_status, struct str *out_name,
+                                  struct error *err)
+{
+    struct dns_text_answer names;
+    bool unsure = false;
+    if (ip->family == 0 || dns_statics_name(dns->statics, ip, arena, out_name)) {
+        *out_status = ip->family ? DNS_FOUND : DNS_NO_NAME;
+        return OK;
+    }
+    if (ask_texts(dns, reverse_name(ip, arena), DNS_PTR, arena, &names, err) == FAILED)
+        return FAILED;
+    for (size_t i = 0; i < names.count && i < NAMES_TO_CONFIRM; i++) {
+        struct dns_address_answer addresses;
+        if (!is_host_name(names.texts[i]))
+            continue;
+        if (dns_query_addresses(dns, names.texts[i], arena, &addresses, err) == FAILED) {
+            if (fiber_check(err) == FAILED)
+                return FAILED;
+            unsure = true; /* another name may still be confirmed */
+            continue;
+        }
+        if (!has_address(&addresses, ip))
+            continue;
+        *out_status = DNS_FOUND;
+        *out_name = names.texts[i];
+        return OK;
+    }
+    if (unsure)
+        return fail(err, ERROR_TEMPORARY, "the client's name cannot be confirmed now");
+    *out_status = DNS_NO_NAME;
+    *out_name = STR_EMPTY;
+    return OK;
+}
