@@ -26,6 +26,7 @@ class Dialogue(smtplib.SMTP):
     def __init__(self, port):
         self.secret = False
         super().__init__(timeout=30)
+        self._host = "localhost"
         code, text = self.connect("127.0.0.1", port)
         print(f"    S: {code} {text.decode(errors='replace')}")
 

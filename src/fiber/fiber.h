@@ -55,7 +55,7 @@ struct scope {
 /* Open a scope on the current fiber. `deadline_ns` is a point on the monotonic clock. */
 void scope_open(struct scope *scope, int64_t deadline_ns) MAY_YIELD;
 /* As scope_open, but cut off from outer deadlines and cancellation: for clean-up after a cancel,
- * always with a deadline of its own. */
+ * with a deadline of its own (TIME_NEVER only where the other side is sure to answer). */
 void scope_open_shielded(struct scope *scope, int64_t deadline_ns) MAY_YIELD;
 /* Wait until every child ended (cancelling does not skip this wait), then leave the scope. */
 void scope_close(struct scope *scope) MAY_YIELD;

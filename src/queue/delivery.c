@@ -5,6 +5,7 @@
 #include "queue/delivery.h"
 
 #include "base/check.h"
+#include "base/memory.h"
 #include "queue/route.h"
 
 #include <string.h>
@@ -273,10 +274,11 @@ static bool open_target(struct queue_attempt *attempt, const struct queue_target
 {
     const struct transport *transport = attempt->transport;
     bool by_server = transport->method != TRANSPORT_LOOKUP_MX;
+    int policy = by_server ? transport->server->tls : transport->tls;
     struct opening opening = {
         .attempt = attempt,
         .target = target,
-        .policy = by_server ? transport->server->tls : (enum server_tls)transport->tls,
+        .policy = (enum server_tls)policy,
         .context = by_server ? transport->server->tls_context : transport->tls_context,
     };
     if (open_once(&opening, connection))

@@ -159,25 +159,29 @@ static bool matches(const struct queue_attempt *view, const struct queue_selecto
             str_equal(selector->destination, destination_of(view)));
 }
 
-/* Ids of all that match, oldest first; the entries may change while a fiber waits. */
+static bool entry_matches(struct queue_entry *entry, const struct queue_selector *selector)
+{
+    struct arena *arena = arena_new(0);
+    struct queue_attempt view;
+    queue_attempt_init(&view, entry, arena);
+    bool match = matches(&view, selector);
+    queue_attempt_done(&view);
+    arena_free(arena);
+    return match;
+}
+
+/* Ids of all that match, oldest first; entries may come and go while a fiber yields, so what is
+ * cheap to see is collected at once and the rest is looked at in slices. */
 static struct mail_id *select_ids(struct share *share, size_t *out_count) MAY_YIELD
 {
     struct queue_worker *worker = share->worker;
-    const struct request *request = share->request;
+    const struct queue_selector *selector = &share->request->selector;
     struct mail_id *ids = NULL;
-    size_t count = 0, cap = 0;
+    size_t count = 0, cap = 0, kept = 0;
     LIST_EACH(&worker->by_age, link)
     {
         struct queue_entry *entry = CONTAINER(link, struct queue_entry, by_age);
-        if (!may_match(entry, &request->selector))
-            continue;
-        struct arena *arena = arena_new(0);
-        struct queue_attempt view;
-        queue_attempt_init(&view, entry, arena);
-        bool match = matches(&view, &request->selector);
-        queue_attempt_done(&view);
-        arena_free(arena);
-        if (!match)
+        if (!may_match(entry, selector))
             continue;
         if (count == cap) {
             cap = cap == 0 ? 64 : cap * 2;
@@ -185,7 +189,14 @@ static struct mail_id *select_ids(struct share *share, size_t *out_count) MAY_YI
         }
         ids[count++] = entry->id;
     }
-    *out_count = count;
+    for (size_t i = 0; i < count; i++) {
+        struct queue_entry *entry = queue_worker_find(worker, ids[i]);
+        if (entry != NULL && entry_matches(entry, selector))
+            ids[kept++] = ids[i];
+        if (i % SLICE == SLICE - 1)
+            fiber_yield();
+    }
+    *out_count = kept;
     return ids;
 }
 

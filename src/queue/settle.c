@@ -8,6 +8,7 @@
 #include "queue/settle.h"
 
 #include "base/check.h"
+#include "base/memory.h"
 #include "base/random.h"
 #include "event/event.h"
 #include "queue/retry.h"
