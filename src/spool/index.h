@@ -80,7 +80,7 @@ struct spool_index {
     struct map bulks;
     struct list dead_bulks;
     uint64_t totals_from; /* the newest segment in which all totals stand durably */
-    bool recovering; /* records may come before what they speak of */
+    bool recovering;      /* records may come before what they speak of */
 };
 
 void spool_index_init(struct spool_index *index);
