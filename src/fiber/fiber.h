@@ -102,8 +102,8 @@ struct fiber *fiber_current(void);
 struct scope *fiber_scope(void);
 const char *fiber_name(const struct fiber *fiber);
 
-/* One word that rides on the fiber, for the log context of events; inherited by spawned fibers
- * (the pointer is copied, so what it points to must outlive them). */
+/* One word that rides on the fiber, for the log context of events; inherited by its own children
+ * (fibers of a scope it opened, which cannot outlive it). */
 void fiber_set_context(const void *context);
 const void *fiber_context(void);
 

@@ -7,6 +7,8 @@
 
 #include <stdio.h>
 
+enum { SMALL_CHUNK = 512 }; /* chunks under it count as commands */
+
 /* Read `size` octets; into the body if `keep`. False: the connection is over. */
 static MAY_YIELD bool receive(struct smtp_session *session, uint64_t size, bool keep)
 {
@@ -92,6 +94,8 @@ void smtp_server_bdat(struct smtp_session *session, struct str arguments)
         smtp_session_end(session, "protocol");
         return;
     }
+    if (size < SMALL_CHUNK)
+        session->commands++;
     smtp_session_consume_line(session);
     session->command = STR("BDAT");
     if (is_out_of_order(session, &fault, &reason)) {
