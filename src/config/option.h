@@ -93,14 +93,40 @@ enum result option_bind(const struct option_table *table, const struct config_no
 /* ---- single values, for modules that read nodes themselves; false: a problem was reported ---- */
 bool option_read_text(const struct config_node *node, const struct option_context *context,
                       struct str *out);
+/* Made absolute relative to the file it stands in; "credential:NAME" is systemd's credential. */
+bool option_read_path(const struct config_node *node, const struct option_context *context,
+                      struct str *out);
+bool option_read_bool(const struct config_node *node, const struct option_context *context,
+                      bool *out);
+bool option_read_int(const struct config_node *node, const struct option_context *context,
+                     int64_t min, int64_t max, int64_t *out);
+/* A list, or one. */
+bool option_read_texts(const struct config_node *node, const struct option_context *context,
+                       struct option_texts *out);
+/* Text that is the name of an entry of section `refers_to`. */
+bool option_read_reference(const struct config_node *node, const struct option_context *context,
+                           const char *refers_to, struct str *out);
+bool option_read_size(const struct config_node *node, const struct option_context *context,
+                      uint64_t *out_bytes);
 bool option_read_duration(const struct config_node *node, const struct option_context *context,
                           int64_t *out_ns);
 bool option_read_rate(const struct config_node *node, const struct option_context *context,
                       struct option_rate *out);
 
-/* ---- the same rows, for people ---- */
+/* The problem `unknown-key` with "did you mean" among `known`, for maps without a table. */
+void option_unknown_key(const struct config_pair *pair, const struct option_context *context,
+                        const struct str *known, size_t known_count);
+
+/* "15m", "64K", "500/1h": values as they would stand in a file. */
 struct buf;
-/* Append the table as JSON Schema properties / as manual text / as effective YAML of `target`. */
+void option_print_duration(int64_t duration_ns, struct buf *out);
+void option_print_size(uint64_t bytes, struct buf *out);
+/* Text as a YAML scalar, in quotes where needed. */
+void option_print_text(struct str text, struct buf *out);
+
+/* ---- the same rows, for people ---- */
+/* Append the table as one JSON Schema (an object, or the shorthand) / as manual text / as effective
+ * YAML of `target`, a line a row; rows that `node` does not give are marked as defaults. */
 void option_schema(const struct option_table *table, struct buf *out);
 void option_manual(const struct option_table *table, struct buf *out);
 void option_effective(const struct option_table *table, const void *target,

@@ -38,6 +38,8 @@ struct config_problem *config_problem(struct config_report *report, enum config_
 struct buf;
 /* As a person reads it: file:line:column, the source line, a caret, the fix; sorted by place. */
 void config_report_print(const struct config_report *report, bool colour, struct buf *out);
+/* "2 errors, 1 warning. Nothing was applied." */
+void config_report_summary(const struct config_report *report, struct buf *out);
 /* One JSON object a line. */
 void config_report_json(const struct config_report *report, struct buf *out);
 

@@ -25,6 +25,9 @@ struct dns {
 enum result dns_new(struct loop *loop, const struct dns_settings *settings, struct dns **out_dns,
                     struct error *err)
 {
+    for (size_t i = 0; i < settings->server_count; i++)
+        if (settings->servers[i].ip.family == 0)
+            return fail(err, ERROR_PERMANENT, "a DNS server must have an IP address");
     struct dns *dns = NEW(struct dns);
     dns->dnssec = settings->dnssec;
     enum result result =

@@ -33,13 +33,21 @@ struct server_endpoint {
     struct str url; /* as written, for ldap and http */
 };
 
+/* As the file says it, by the rows of server_options. */
+struct server_written {
+    struct option_texts smtp, lmtp, ldap;
+    struct str clamd, rspamd, spamd, milter, http;
+    struct str password_file, bind_password_file;
+};
+
 struct server {
     struct str name;
+    struct server_written written;
     enum server_kind kind;
     struct server_endpoint *endpoints;
     size_t endpoint_count;
-    enum server_tls tls; /* default: opportunistic */
-    bool tls_given;      /* written out in the file */
+    int tls;        /* enum server_tls; default: opportunistic */
+    bool tls_given; /* written out in the file */
     struct str ca_file;
     struct str user;                            /* smarthost login */
     struct str password;                        /* read from password_file; never printed */
@@ -55,4 +63,6 @@ struct server {
 enum result server_bind_all(const struct config_node *section, const struct option_context *context,
                             struct server **out_servers, size_t *out_count);
 const struct server *server_find(const struct server *servers, size_t count, struct str name);
+/* Is every endpoint a loopback address, "localhost" or a Unix socket? */
+bool server_is_loopback(const struct server *server);
 extern const struct option_table server_options;

@@ -98,3 +98,5 @@ unsigned smtp_client_extensions(const struct smtp_client *client);
 uint64_t smtp_client_max_size(const struct smtp_client *client);      /* SIZE, or 0 */
 int64_t smtp_client_max_recipients(const struct smtp_client *client); /* LIMITS RCPTMAX, or 0 */
 struct stream *smtp_client_stream(struct smtp_client *client);
+/* May a kept connection be used again: nothing failed, no 421, and the peer has not closed. */
+bool smtp_client_is_usable(const struct smtp_client *client);

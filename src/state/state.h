@@ -20,6 +20,10 @@ void state_join(struct state *state, size_t worker);
 void state_leave(struct state *state, size_t worker);
 void state_free(struct state *state);
 
+/* A random key of this boot, for keys that must not show what they hide (passwords). */
+enum { STATE_SECRET_SIZE = 32 };
+const unsigned char *state_secret(const struct state *state);
+
 /* ---- limits: sliding windows ---- */
 
 struct state_limit_answer {
@@ -53,7 +57,8 @@ struct state_value {
 enum result state_cache_get(struct state *state, struct str key, int64_t stale_ns,
                             enum state_cache_status *out_status, struct state_value *out_value,
                             struct error *err) MAY_YIELD;
-/* Tell the answer to everybody who waits, and keep it for `life_ns` (0: do not keep). */
+/* Tell the answer to everybody who waits, and keep it for `life_ns` and, as stale, for `stale_ns`
+ * beyond. Life 0: tell only; what was kept before stays. A value that is too long is an abandon. */
 void state_cache_put(struct state *state, struct str key, struct str value, int64_t life_ns,
                      int64_t stale_ns);
 /* Could not find it: one of those who wait gets the duty. */

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * base/fault.h - named places where tests make a system call fail.
+ *
+ * A place asks fault_hit("spool.sync") before the call and behaves as if the call had failed with
+ * that errno. Nothing arms a fault but fault_arm(), which only tests call: no setting and no
+ * environment variable does. Unarmed it costs one load.
+ */
+#pragma once
+
+/* The calls number `first` … `first + count - 1` (from 1, counted from now) of `point` fail with
+ * errno `number`. `point` is static text. At most 8 points. Any thread. */
+void fault_arm(const char *point, unsigned first, unsigned count, int number);
+void fault_disarm_all(void);
+/* 0, or the errno to fail with. */
+int fault_hit(const char *point);

@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* config/load.c - reading the files of a configuration and merging them into one tree. */
+#include "config/load.h"
+
+#include "base/buf.h"
+#include "base/memory.h"
+#include "config/internal.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { FILES_MAX = 1000 };
+
+struct loading {
+    struct arena *arena;
+    struct config_report *report;
+    struct config_node *root;
+    unsigned files;
+};
+
+/* ---- files ---- */
+
+static struct config_file *new_file(struct loading *loading, struct str name, struct str folder)
+{
+    struct config_file *file = ARENA_NEW(loading->arena, struct config_file);
+    file->name = arena_str(loading->arena, name);
+    file->folder = arena_str(loading->arena, folder);
+    file->text = STR_EMPTY;
+    file->order = loading->files++;
+    return file;
+}
+
+static void unreadable(struct loading *loading, const struct config_file *file, const char *why)
+{
+    config_problem(loading->report, CONFIG_ERROR, "unreadable", (struct config_place){.file = file},
+                   "cannot be read: %s", why);
+}
+
+static bool read_all(int fd, struct buf *out)
+{
+    for (;;) {
+        char *room = buf_reserve(out, 65536);
+        if (!room) { /* over the ceiling, which leaves out the last piece */
+            errno = EFBIG;
+            return false;
+        }
+        ssize_t got = read(fd, room, 65536);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return got == 0;
+        out->len += (size_t)got;
+    }
+}
+
+/* Text of the file into `file->text`; false: reported. */
+static bool read_file(struct loading *loading, struct config_file *file)
+{
+    struct buf text BUF_CLEANUP;
+    buf_init(&text, CONFIG_TEXT_MAX + 65536);
+    int fd =
+        open(arena_c(loading->arena, file->name), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (fd < 0) {
+        unreadable(loading, file, strerror(errno));
+        return false;
+    }
+    bool read = read_all(fd, &text);
+    int error = errno;
+    close(fd);
+    if (!read) {
+        unreadable(loading, file, strerror(error));
+        return false;
+    }
+    struct str bytes = buf_str(&text);
+    if (str_starts(bytes, STR("\xEF\xBB\xBF"))) /* a byte order mark says nothing in UTF-8 */
+        bytes = str_from(bytes, 3);
+    file->text = arena_str(loading->arena, bytes);
+    return true;
+}
+
+static struct str absolute_folder(struct arena *arena, const char *path)
+{
+    char *resolved = realpath(path, NULL);
+    struct str folder = str_c(resolved ? resolved : path);
+    ptrdiff_t slash = str_find_last(folder, '/');
+    folder = slash < 0 ? STR(".") : str_slice(folder, 0, slash ? (size_t)slash : 1);
+    folder = arena_str(arena, folder);
+    free(resolved);
+    return folder;
+}
+
+/* ---- merging ---- */
+
+static void report_twice(struct loading *loading, const struct config_pair *second,
+                         const struct config_pair *first)
+{
+    struct config_problem *problem =
+        config_problem(loading->report, CONFIG_ERROR, "duplicate-name", second->place,
+                       "\"%.*s\" is defined in two files", STR_ARG(second->key));
+    struct str place = config_place_text(loading->report->arena, first->place);
+    problem->fix =
+        arena_printf(loading->report->arena, "keep one; the other is at %.*s", STR_ARG(place));
+}
+
+/* Sections are maps of names; `flows` holds them one level deeper. */
+static bool merges(const struct config_pair *into, const struct config_pair *from, unsigned depth)
+{
+    if (into->value.kind != CONFIG_MAP || from->value.kind != CONFIG_MAP)
+        return false;
+    return depth == 0 || (depth == 1 && (str_equal(into->key, STR("authentication")) ||
+                                         str_equal(into->key, STR("recipient")) ||
+                                         str_equal(into->key, STR("content"))));
+}
+
+static void merge(struct loading *loading, struct config_node *into, const struct config_node *from,
+                  unsigned depth)
+{
+    size_t before = into->count;
+    struct config_pair *pairs =
+        arena_alloc_array(loading->arena, into->count + from->count, sizeof *pairs);
+    if (into->count)
+        memcpy(pairs, into->pairs, into->count * sizeof *pairs);
+    into->pairs = pairs;
+    for (size_t i = 0; i < from->count; i++) {
+        const struct config_pair *pair = &from->pairs[i];
+        struct config_pair *known = NULL;
+        for (size_t k = 0; k < before && !known; k++)
+            known = str_equal(pairs[k].key, pair->key) ? &pairs[k] : NULL;
+        if (!known)
+            pairs[into->count++] = *pair;
+        else if (merges(known, pair, depth))
+            merge(loading, &known->value, &pair->value, depth + 1);
+        else if (depth > 0 || !str_equal(pair->key, STR("version")))
+            report_twice(loading, pair, known);
+    }
+}
+
+static void add_text(struct loading *loading, const struct config_file *file)
+{
+    struct config_node root;
+    if (config_yaml_read(file, loading->arena, loading->report, &root) == FAILED && !root.count)
+        return; /* reported */
+    if (root.kind != CONFIG_MAP) {
+        if (root.kind == CONFIG_SCALAR && root.is_null)
+            return; /* only comments */
+        config_problem(loading->report, CONFIG_ERROR, "wrong-type", root.place,
+                       "a configuration is a map of sections")
+            ->fix = STR("begin with \"version: 1\"");
+        return;
+    }
+    if (loading->root->count == 0)
+        *loading->root = root;
+    else
+        merge(loading, loading->root, &root, 0);
+}
+
+/* ---- conf.d ---- */
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static bool is_part(const char *name)
+{
+    return name[0] != '.' && str_ends(str_c(name), STR(".yaml"));
+}
+
+static void add_folder(struct loading *loading, struct str folder)
+{
+    DIR *dir = opendir(arena_c(loading->arena, folder));
+    if (!dir) {
+        if (errno != ENOENT)
+            unreadable(loading, new_file(loading, folder, folder), strerror(errno));
+        return;
+    }
+    const char *names[FILES_MAX];
+    size_t count = 0;
+    for (struct dirent *entry; (entry = readdir(dir));) {
+        if (!is_part(entry->d_name))
+            continue;
+        if (count == FILES_MAX) {
+            unreadable(loading, new_file(loading, folder, folder), "more than 1,000 files");
+            break;
+        }
+        names[count++] = arena_c(loading->arena, str_c(entry->d_name));
+    }
+    closedir(dir);
+    qsort(names, count, sizeof *names, compare_names);
+    for (size_t i = 0; i < count; i++) {
+        struct str path = arena_printf(loading->arena, "%.*s/%s", STR_ARG(folder), names[i]);
+        struct config_file *file =
+            new_file(loading, path, absolute_folder(loading->arena, path.ptr));
+        if (read_file(loading, file))
+            add_text(loading, file);
+    }
+}
+
+enum result config_load(const char *path, struct arena *arena, struct config_report *report,
+                        struct config_node *out_root)
+{
+    size_t errors_before = report->errors;
+    *out_root = (struct config_node){.kind = CONFIG_MAP, .text = STR_EMPTY};
+    struct loading loading = {.arena = arena, .report = report, .root = out_root};
+    struct config_file *file = new_file(&loading, str_c(path), absolute_folder(arena, path));
+    out_root->place = (struct config_place){.file = file, .line = 1, .column = 1, .length = 1};
+    if (!read_file(&loading, file))
+        return FAILED;
+    add_text(&loading, file);
+    ptrdiff_t slash = str_find_last(str_c(path), '/');
+    struct str beside = str_slice(str_c(path), 0, (size_t)(slash + 1));
+    add_folder(&loading, arena_printf(arena, "%.*sconf.d", STR_ARG(beside)));
+    return report->errors == errors_before ? OK : FAILED;
+}
+
+enum result config_load_text(struct str name, struct str text, struct arena *arena,
+                             struct config_report *report, struct config_node *out_root)
+{
+    struct loading loading = {.arena = arena, .report = report, .root = out_root};
+    struct config_file *file = new_file(&loading, name, STR_EMPTY);
+    *out_root = (struct config_node){.kind = CONFIG_MAP, .text = STR_EMPTY};
+    if (text.len > CONFIG_TEXT_MAX) {
+        unreadable(&loading, file, strerror(EFBIG));
+        return FAILED;
+    }
+    file->text = arena_str(arena, text);
+    return config_yaml_read(file, arena, report, out_root);
+}

@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/child.h"
+
+#include "admin/http.h"
+#include "admin/log.h"
+#include "base/buf.h"
+#include "base/check.h"
+#include "daemon/link.h"
+#include "daemon/poison.h"
+#include "daemon/problems.h"
+#include "event/event.h"
+#include "fiber/fiber.h"
+#include "gateway/gateway.h"
+#include "gateway/settings.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+enum {
+    DRAIN_S = 30,       /* for sessions and running attempts after SIGTERM */
+    REFRESH_TURNS = 30, /* seconds between looks at certificate files */
+};
+
+struct child {
+    const struct child_options *options;
+    struct settings *settings;
+    struct gateway *gateway;
+    struct admin_log *log;
+    struct admin_http *http;
+    unsigned revision;
+};
+
+static const struct event_context *context_of_fiber(void)
+{
+    return fiber_current() ? fiber_context() : NULL;
+}
+
+/* ---- sockets ---- */
+
+struct socket_set {
+    int fds[LINK_ADDRESSES_MAX];
+    size_t count;
+};
+
+static void close_sockets(struct socket_set *set)
+{
+    for (size_t i = 0; i < set->count; i++)
+        close(set->fds[i]);
+    set->count = 0;
+}
+
+/* One packet back for each address asked for, also after a failure. */
+static enum result receive_sockets(struct child *child, size_t count, struct socket_set *out,
+                                   struct error *err)
+{
+    enum result result = OK;
+    for (size_t i = 0; i < count; i++) {
+        static struct link_packet packet;
+        int fd = -1;
+        if (link_receive(child->options->link, &packet, &fd, err) != OK)
+            return FAILED;
+        if (fd >= 0)
+            out->fds[out->count++] = fd;
+        else
+            result = fail(err, ERROR_PERMANENT, "%s", packet.text);
+    }
+    return result;
+}
+
+static enum result ask_for_sockets(struct child *child, const struct settings *settings,
+                                   struct socket_set *out, struct error *err)
+{
+    static struct link_packet packet;
+    packet = (struct link_packet){.kind = LINK_WANT};
+    *out = (struct socket_set){0};
+    for (size_t i = 0; i < settings->listener_count; i++) {
+        for (size_t k = 0; k < settings->listeners[i].address_count; k++) {
+            if (packet.count == LINK_ADDRESSES_MAX)
+                return fail(err, ERROR_LIMIT, "more than %d listening addresses",
+                            LINK_ADDRESSES_MAX);
+            packet.addresses[packet.count++] = settings->listeners[i].addresses[k];
+        }
+    }
+    if (link_send(child->options->link, &packet, -1, err) != OK)
+        return FAILED;
+    if (receive_sockets(child, packet.count, out, err) == OK)
+        return OK;
+    close_sockets(out);
+    return FAILED;
+}
+
+static void tell_ready(struct child *child)
+{
+    static struct link_packet packet;
+    packet = (struct link_packet){.kind = LINK_READY};
+    struct error err;
+    if (link_send(child->options->link, &packet, -1, &err) != OK)
+        event_emit(EVENT_DAEMON_WARNING, F_C(DETAIL, err.text));
+}
+
+static void tell_listeners(const struct settings *settings)
+{
+    for (size_t i = 0; i < settings->listener_count; i++) {
+        for (size_t k = 0; k < settings->listeners[i].address_count; k++) {
+            char text[NET_ADDRESS_TEXT];
+            struct str address = net_address_format(&settings->listeners[i].addresses[k], text);
+            event_emit(EVENT_LISTENER_OPEN, F_STR(LISTENER, settings->listeners[i].name),
+                       F_STR(ADDRESS, address));
+        }
+    }
+}
+
+static void count_revision(struct child *child)
+{
+    char revision[16];
+    child->revision++;
+    snprintf(revision, sizeof revision, "r%u", child->revision);
+    admin_log_set_revision(child->log, str_c(revision));
+    event_emit(EVENT_CONFIG_APPLIED, F_C(REVISION, revision),
+               F_C(FILE, child->options->config_path));
+}
+
+/* ---- settings ---- */
+
+/* Load and report; NULL if there is an error. */
+static struct settings *load(struct child *child, struct error *err)
+{
+    struct arena *arena = arena_new(0);
+    struct config_report report;
+    config_report_init(&report, arena);
+    struct settings *settings = NULL;
+    enum result result = settings_load(child->options->config_path, &report, &settings, err);
+    problems_emit(&report);
+    arena_free(arena);
+    return result == OK ? settings : NULL;
+}
+
+static void reload(struct child *child)
+{
+    struct error err = {0};
+    struct socket_set sockets;
+    struct settings *settings = load(child, &err);
+    if (!settings) {
+        event_emit(EVENT_CONFIG_REFUSED, F_C(DETAIL, err.text));
+        return;
+    }
+    if (ask_for_sockets(child, settings, &sockets, &err) != OK) {
+        event_emit(EVENT_CONFIG_REFUSED, F_C(DETAIL, err.text));
+        settings_unref(settings);
+        return;
+    }
+    gateway_apply(child->gateway, settings, sockets.fds, sockets.count);
+    close_sockets(&sockets);
+    tell_ready(child);
+    settings_unref(child->settings);
+    child->settings = settings;
+    count_revision(child);
+    tell_listeners(settings);
+}
+
+/* ---- start ---- */
+
+static enum result start_log(struct child *child, struct error *err)
+{
+    const struct settings *settings = child->settings;
+    struct admin_log_settings log = {
+        .target = settings->log.target == SETTINGS_LOG_SYSLOG ? ADMIN_LOG_SYSLOG
+                  : settings->log.target == SETTINGS_LOG_FILE ? ADMIN_LOG_FILE
+                                                              : ADMIN_LOG_STDOUT,
+        .path = settings->log.path,
+        .least = EVENT_INFO,
+        .node = settings->hostname,
+        .human = settings->log.target == SETTINGS_LOG_STDOUT && isatty(STDOUT_FILENO),
+    };
+    return admin_log_start(&log, &child->log, err);
+}
+
+static enum result start_admin(struct child *child, struct error *err)
+{
+    const struct settings *settings = child->settings;
+    struct admin_http_settings http = {
+        .socket_path = settings->control.socket,
+        .group = settings->control.group,
+        .mode = settings->control.mode,
+        .gateway = child->gateway,
+        .log = child->log,
+    };
+    return admin_http_start(&http, &child->http, err);
+}
+
+static enum result start(struct child *child, struct error *err)
+{
+    struct gateway_options options = {
+        .config_path = str_c(child->options->config_path),
+        .poison_page = child->options->poison->page,
+        .suspects = child->options->poison->twice,
+        .suspect_count = child->options->poison->twice_count,
+        .delivery_paused = child->options->delivery_paused,
+    };
+    struct socket_set sockets;
+    if (start_log(child, err) != OK || ask_for_sockets(child, child->settings, &sockets, err) != OK)
+        return FAILED;
+    if (gateway_new(child->settings, &options, &child->gateway, err) != OK)
+        return fail_context(err, "cannot start");
+    gateway_apply(child->gateway, child->settings, sockets.fds, sockets.count);
+    close_sockets(&sockets);
+    if (start_admin(child, err) != OK)
+        return FAILED;
+    tell_ready(child);
+    count_revision(child);
+    tell_listeners(child->settings);
+    event_emit(EVENT_DAEMON_READY, F_INT(PID, getpid()), F_C(VALUE, POSTERN_VERSION));
+    return OK;
+}
+
+/* ---- the main thread ---- */
+
+static void stop(struct child *child)
+{
+    event_emit(EVENT_DAEMON_STOP, F_INT(PID, getpid()));
+    admin_http_stop(child->http); /* first: its threads ask the gateway */
+    gateway_drain(child->gateway, clock_deadline(DRAIN_S * NS_PER_S));
+    gateway_free(child->gateway);
+    settings_unref(child->settings);
+    admin_log_stop(child->log);
+}
+
+static void wait_for_signals(struct child *child, const sigset_t *signals)
+{
+    for (unsigned turn = 1;; turn++) {
+        siginfo_t info;
+        struct timespec second = {.tv_sec = 1};
+        int signal_number = sigtimedwait(signals, &info, &second);
+        if (signal_number == SIGTERM || signal_number == SIGINT)
+            return;
+        if (signal_number == SIGHUP)
+            reload(child);
+        if (signal_number == SIGUSR1)
+            admin_log_reopen(child->log);
+        if (!gateway_is_alive(child->gateway)) {
+            fprintf(stderr, "a worker has not come round for 5 s\n");
+            abort();
+        }
+        if (turn % REFRESH_TURNS == 0)
+            gateway_refresh(child->gateway);
+    }
+}
+
+int child_run(const struct child_options *options)
+{
+    struct child child = {.options = options};
+    struct error err = {0};
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGHUP);
+    sigaddset(&signals, SIGUSR1);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL); /* threads inherit the mask */
+    signal(SIGPIPE, SIG_IGN);
+    event_context_source = context_of_fiber;
+    if (privileges_drop(&options->privileges, &err) != OK)
+        return problems_fatal(&err, CHILD_CANNOT_START);
+    /* changing the user clears this, so it comes after; the parent may be gone already */
+    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    if (getppid() == 1)
+        return CHILD_DONE;
+    child.settings = load(&child, &err);
+    if (!child.settings || start(&child, &err) != OK) {
+        int code = problems_fatal(&err, CHILD_CANNOT_START);
+        if (child.log)
+            admin_log_stop(child.log);
+        fflush(NULL);
+        _exit(code); /* threads may wait at barriers: no orderly end */
+    }
+    wait_for_signals(&child, &signals);
+    stop(&child);
+    return CHILD_DONE;
+}

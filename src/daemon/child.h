@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * daemon/child.h - the unprivileged process that does the work.
+ */
+#pragma once
+
+#include "base/str.h"
+#include "daemon/privileges.h"
+
+struct poison;
+
+struct child_options {
+    const char *config_path;
+    int link; /* to the supervisor */
+    const struct poison *poison;
+    bool delivery_paused;
+    struct privileges privileges;
+};
+
+/* Exit status of the process: 0 after a drain that was asked for, 1 when it cannot start (the
+ * reason is logged; starting it again is useless), 2 when it should be started again. */
+enum { CHILD_DONE = 0, CHILD_CANNOT_START = 1, CHILD_AGAIN = 2 };
+int child_run(const struct child_options *options);

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* daemon/main.c - posternd: options, and on to the supervisor. */
+#include "daemon/check.h"
+#include "daemon/supervisor.h"
+
+#include <getopt.h>
+#include <stdbool.h>
+#include <stdio.h>
+
+static void print_usage(FILE *out)
+{
+    fprintf(out, "usage: posternd --config FILE [--check]\n"
+                 "  --config FILE  the configuration; runs in the foreground until SIGTERM\n"
+                 "  --check        only say what is wrong with it: exit 0 nothing, 1 errors\n"
+                 "  --version\n"
+                 "SIGHUP reads the file again, SIGUSR1 opens the log file again.\n");
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"config", required_argument, NULL, 'c'},
+        {"check", no_argument, NULL, 'k'},
+        {"version", no_argument, NULL, 'V'},
+        {"help", no_argument, NULL, 'h'},
+        {0},
+    };
+    const char *path = NULL;
+    bool check = false;
+    for (int found; (found = getopt_long(argc, argv, "c:h", options, NULL)) != -1;) {
+        switch (found) {
+        case 'c':
+            path = optarg;
+            break;
+        case 'k':
+            check = true;
+            break;
+        case 'V':
+            printf("posternd %s\n", POSTERN_VERSION);
+            return 0;
+        case 'h':
+            print_usage(stdout);
+            return 0;
+        default:
+            print_usage(stderr);
+            return 2;
+        }
+    }
+    if (!path || optind != argc) {
+        print_usage(stderr);
+        return 2;
+    }
+    return check ? check_configuration(path) : supervisor_run(path);
+}

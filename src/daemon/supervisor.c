@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/supervisor.h"
+
+#include "base/clock.h"
+#include "base/memory.h"
+#include "daemon/child.h"
+#include "daemon/link.h"
+#include "daemon/poison.h"
+#include "daemon/privileges.h"
+#include "daemon/problems.h"
+#include "daemon/sockets.h"
+#include "event/event.h"
+#include "gateway/settings.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum {
+    CRASHES_A_MINUTE = 5,
+    RESTART_MS = 200,  /* between a death and the next start */
+    STOP_EXTRA_S = 45, /* a child that drains longer than this is killed */
+};
+
+struct supervisor {
+    const char *config_path;
+    struct privileges privileges;
+    struct sockets sockets;
+    struct poison *poison;
+    int signals; /* signalfd */
+    sigset_t before;
+
+    pid_t child;
+    int link; /* to the child; -1: none */
+    bool stopping;
+    bool was_ready;
+    int64_t kill_at_ns;
+    int64_t crashes_ns[CRASHES_A_MINUTE]; /* the latest, a ring */
+    unsigned crash_count;
+};
+
+/* ---- before the first child ---- */
+
+static enum result make_folders(struct supervisor *self, const struct settings *settings,
+                                struct error *err)
+{
+    if (privileges_make_folder(&self->privileges, settings->spool.path, err) != OK)
+        return FAILED;
+    struct str socket_path = settings->control.socket;
+    ptrdiff_t slash = str_find_last(socket_path, '/');
+    return slash > 0 ? privileges_make_folder(&self->privileges,
+                                              str_slice(socket_path, 0, (size_t)slash), err)
+                     : OK;
+}
+
+/* The configuration must check before anything is bound. */
+static enum result prepare(struct supervisor *self, struct error *err)
+{
+    struct arena *arena = arena_new(0);
+    struct config_report report;
+    config_report_init(&report, arena);
+    struct settings *settings = NULL;
+    enum result result = settings_load(self->config_path, &report, &settings, err);
+    if (result != OK)
+        problems_emit(&report);
+    if (result == OK)
+        result = privileges_find(settings->user, &self->privileges, err);
+    if (result == OK)
+        result = make_folders(self, settings, err);
+    settings_unref(settings);
+    arena_free(arena);
+    return result;
+}
+
+static enum result catch_signals(struct supervisor *self, struct error *err)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGUSR1);
+    sigaddset(&set, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &set, &self->before);
+    self->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    return self->signals >= 0 ? OK : fail_errno(err, errno, "cannot listen to signals");
+}
+
+/* ---- the child ---- */
+
+static bool crashes_too_often(const struct supervisor *self)
+{
+    if (self->crash_count < CRASHES_A_MINUTE)
+        return false;
+    int64_t oldest = self->crashes_ns[self->crash_count % CRASHES_A_MINUTE];
+    return clock_monotonic_ns() - oldest < 60 * NS_PER_S;
+}
+
+static void become_child(struct supervisor *self, int link)
+{
+    struct child_options options = {
+        .config_path = self->config_path,
+        .link = link,
+        .poison = self->poison,
+        .delivery_paused = crashes_too_often(self),
+        .privileges = self->privileges,
+    };
+    close(self->signals);
+    sockets_close_all(&self->sockets); /* it gets those it wants over the link */
+    sigprocmask(SIG_SETMASK, &self->before, NULL);
+    int code = child_run(&options);
+    problems_flush();
+    exit(code);
+}
+
+static enum result start_child(struct supervisor *self, struct error *err)
+{
+    int ends[2];
+    if (link_open(ends, err) != OK)
+        return FAILED;
+    problems_flush();
+    pid_t pid = fork();
+    if (pid < 0) {
+        close(ends[0]);
+        close(ends[1]);
+        return fail_errno(err, errno, "cannot fork");
+    }
+    if (pid == 0) {
+        close(ends[0]);
+        become_child(self, ends[1]);
+    }
+    close(ends[1]);
+    self->child = pid;
+    self->link = ends[0];
+    return OK;
+}
+
+static void answer_wish(struct supervisor *self, const struct link_packet *wish)
+{
+    static struct link_packet answer;
+    sockets_forget_wishes(&self->sockets);
+    for (unsigned i = 0; i < wish->count && i < LINK_ADDRESSES_MAX; i++) {
+        struct error err = {0};
+        int fd = -1;
+        answer = (struct link_packet){.kind = LINK_SOCKET};
+        if (sockets_get(&self->sockets, &wish->addresses[i], &fd, &err) != OK)
+            snprintf(answer.text, sizeof answer.text, "%s", err.text);
+        if (link_send(self->link, &answer, fd, &err) != OK)
+            return; /* it died: SIGCHLD tells */
+    }
+}
+
+static void hear_child(struct supervisor *self)
+{
+    static struct link_packet packet;
+    struct error err;
+    int fd = -1;
+    if (link_receive(self->link, &packet, &fd, &err) != OK) {
+        close(self->link);
+        self->link = -1;
+        return;
+    }
+    if (fd >= 0)
+        close(fd); /* it has nothing to give */
+    if (packet.kind == LINK_WANT)
+        answer_wish(self, &packet);
+    if (packet.kind == LINK_READY) {
+        self->was_ready = true;
+        sockets_close_unwanted(&self->sockets);
+    }
+}
+
+/* The child ended. Returns true if it should be started again, else *out_code is ours. */
+static bool child_ended(struct supervisor *self, int status, int *out_code)
+{
+    self->child = 0;
+    if (self->link >= 0)
+        close(self->link);
+    self->link = -1;
+    *out_code = WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+    if (self->stopping || (WIFEXITED(status) && WEXITSTATUS(status) == CHILD_DONE))
+        return false;
+    /* what could not start once will not start the next time either; what ran before may */
+    if (WIFEXITED(status) && WEXITSTATUS(status) == CHILD_CANNOT_START && !self->was_ready)
+        return false;
+    self->crashes_ns[self->crash_count++ % CRASHES_A_MINUTE] = clock_monotonic_ns();
+    poison_collect(self->poison);
+    event_emit(EVENT_DAEMON_CHILD_DIED, F_INT(SIGNAL, WIFSIGNALED(status) ? WTERMSIG(status) : 0),
+               F_INT(CODE, WIFEXITED(status) ? WEXITSTATUS(status) : 0),
+               F_INT(COUNT, self->crash_count));
+    return true;
+}
+
+/* ---- the loop ---- */
+
+static void forward(struct supervisor *self, int signal_number)
+{
+    if (self->child > 0)
+        kill(self->child, signal_number);
+}
+
+static void take_signal(struct supervisor *self, bool *out_child_died)
+{
+    struct signalfd_siginfo info;
+    while (read(self->signals, &info, sizeof info) == (ssize_t)sizeof info) {
+        switch (info.ssi_signo) {
+        case SIGCHLD:
+            *out_child_died = true;
+            break;
+        case SIGTERM:
+        case SIGINT:
+            self->kill_at_ns = clock_deadline(STOP_EXTRA_S * NS_PER_S);
+            self->stopping = true;
+            forward(self, SIGTERM);
+            break;
+        default:
+            forward(self, (int)info.ssi_signo);
+            break;
+        }
+    }
+}
+
+/* Until the child has ended; its status in *out_status. */
+static void serve_child(struct supervisor *self, int *out_status)
+{
+    for (;;) {
+        struct pollfd polled[2] = {{.fd = self->signals, .events = POLLIN},
+                                   {.fd = self->link, .events = POLLIN}};
+        poll(polled, 2, 500);
+        problems_flush();
+        if (polled[1].revents)
+            hear_child(self);
+        bool died = false;
+        take_signal(self, &died);
+        if (self->stopping && clock_monotonic_ns() > self->kill_at_ns)
+            forward(self, SIGKILL);
+        if (waitpid(self->child, out_status, WNOHANG) == self->child)
+            return;
+    }
+}
+
+static int supervise(struct supervisor *self)
+{
+    for (;;) {
+        struct error err;
+        int status = 0;
+        int code = 1;
+        if (start_child(self, &err) != OK)
+            return problems_fatal(&err, 1);
+        serve_child(self, &status);
+        if (!child_ended(self, status, &code))
+            return code;
+        problems_flush();
+        poll(NULL, 0, RESTART_MS);
+    }
+}
+
+int supervisor_run(const char *config_path)
+{
+    struct supervisor *self = NEW(struct supervisor);
+    struct error err = {0};
+    self->config_path = config_path;
+    self->link = -1;
+    self->poison = poison_new();
+    event_emit(EVENT_DAEMON_START, F_INT(PID, getpid()), F_C(VALUE, POSTERN_VERSION),
+               F_C(FILE, config_path));
+    int code = 1;
+    if (prepare(self, &err) == OK && catch_signals(self, &err) == OK)
+        code = supervise(self);
+    if (err.kind != ERROR_NONE)
+        problems_fatal(&err, 1);
+    sockets_close_all(&self->sockets);
+    problems_flush();
+    free(self);
+    return code;
+}

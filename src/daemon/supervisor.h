@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * daemon/supervisor.h - keeps the listening sockets and a working child, whatever happens to it.
+ */
+#pragma once
+
+/* Check the configuration, start a child, and start it again when it dies, until SIGTERM. Returns
+ * the exit status of the process. */
+int supervisor_run(const char *config_path);

@@ -1,0 +1,397 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "directory/ldap.h"
+
+#include "base/memory.h"
+
+#include <ldap.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/time.h>
+
+enum {
+    QUESTIONS_MAX = 1000, /* on one kept connection */
+    SENDERS_MAX = 100,
+    SENDER_LENGTH_MAX = 1000,
+};
+
+static const int64_t IDLE_MAX_NS = 60 * NS_PER_S;
+
+/* Bound as the service; in use by one thread, or kept in a backend's slot. */
+struct ldap_connection {
+    LDAP *ldap;
+    uint64_t hash;
+    int64_t last_used_ns;
+    unsigned questions;
+};
+
+/* ---- time ---- */
+
+/* What is left until the deadline, at least a millisecond (zero means "for ever" to libldap). */
+static struct timeval time_left(const struct ldap_access *access)
+{
+    int64_t left = access->deadline_ns - clock_monotonic_ns();
+    if (left < NS_PER_MS)
+        left = NS_PER_MS;
+    return (struct timeval){.tv_sec = left / NS_PER_S, .tv_usec = left % NS_PER_S / NS_PER_US};
+}
+
+static bool is_late(const struct ldap_access *access)
+{
+    return clock_monotonic_ns() >= access->deadline_ns;
+}
+
+static void set_timeouts(LDAP *ldap, const struct ldap_access *access)
+{
+    struct timeval left = time_left(access);
+    (void)ldap_set_option(ldap, LDAP_OPT_NETWORK_TIMEOUT, &left);
+    (void)ldap_set_option(ldap, LDAP_OPT_TIMEOUT, &left);
+}
+
+/* ---- connections ---- */
+
+static enum result ldap_failed(LDAP *ldap, int code, const char *doing, struct error *err)
+{
+    char *diagnostic = NULL;
+    if (ldap)
+        (void)ldap_get_option(ldap, LDAP_OPT_DIAGNOSTIC_MESSAGE, &diagnostic);
+    enum error_kind kind = code == LDAP_TIMEOUT ? ERROR_TIMEOUT : ERROR_TEMPORARY;
+    (void)fail(err, kind, "LDAP %s: %s (%d)%s%.100s", doing, ldap_err2string(code), code,
+               diagnostic && *diagnostic ? ": " : "", diagnostic ? diagnostic : "");
+    if (diagnostic)
+        ldap_memfree(diagnostic);
+    return FAILED;
+}
+
+static int set_tls(LDAP *ldap, const struct ldap_access *access)
+{
+    int demand = access->verify ? LDAP_OPT_X_TLS_DEMAND : LDAP_OPT_X_TLS_NEVER;
+    int as_client = 0;
+    int code = ldap_set_option(ldap, LDAP_OPT_X_TLS_REQUIRE_CERT, &demand);
+    if (code == LDAP_OPT_SUCCESS && access->ca_file)
+        code = ldap_set_option(ldap, LDAP_OPT_X_TLS_CACERTFILE, access->ca_file);
+    if (code == LDAP_OPT_SUCCESS)
+        code = ldap_set_option(ldap, LDAP_OPT_X_TLS_NEWCTX, &as_client);
+    return code;
+}
+
+/* A handle that may be bound; nothing is sent yet except for StartTLS. */
+static enum result connect_ldap(const struct ldap_access *access, LDAP **out_ldap,
+                                struct error *err)
+{
+    LDAP *ldap = NULL;
+    int version = LDAP_VERSION3;
+    int code = ldap_initialize(&ldap, access->urls);
+    if (code != LDAP_SUCCESS)
+        return ldap_failed(NULL, code, "URL", err);
+    (void)ldap_set_option(ldap, LDAP_OPT_PROTOCOL_VERSION, &version);
+    (void)ldap_set_option(ldap, LDAP_OPT_REFERRALS, LDAP_OPT_OFF);
+    (void)ldap_set_option(ldap, LDAP_OPT_RESTART, LDAP_OPT_ON);
+    set_timeouts(ldap, access);
+    code = set_tls(ldap, access);
+    if (code != LDAP_OPT_SUCCESS) {
+        (void)fail(err, ERROR_PERMANENT, "LDAP TLS settings (CA file) are of no use");
+    } else if (access->starttls) {
+        code = ldap_start_tls_s(ldap, NULL, NULL);
+        if (code != LDAP_SUCCESS)
+            (void)ldap_failed(ldap, code, "StartTLS", err);
+    }
+    if (code != LDAP_SUCCESS) {
+        (void)ldap_unbind_ext_s(ldap, NULL, NULL);
+        return FAILED;
+    }
+    *out_ldap = ldap;
+    return OK;
+}
+
+/* Result code of a simple bind. Callers have made sure that the password is not empty, unless both
+ * are NULL. */
+static int bind_simple(LDAP *ldap, const struct ldap_access *access, const char *dn,
+                       struct str password)
+{
+    struct berval credentials = {.bv_len = password.len, .bv_val = (char *)password.ptr};
+    set_timeouts(ldap, access);
+    return ldap_sasl_bind_s(ldap, dn, LDAP_SASL_SIMPLE, &credentials, NULL, NULL, NULL);
+}
+
+void ldap_connection_free(struct ldap_connection *connection)
+{
+    if (!connection)
+        return;
+    (void)ldap_unbind_ext_s(connection->ldap, NULL, NULL);
+    free(connection);
+}
+
+static enum result open_connection(const struct ldap_access *access,
+                                   struct ldap_connection **out_connection, struct error *err)
+{
+    LDAP *ldap;
+    if (connect_ldap(access, &ldap, err) != OK)
+        return FAILED;
+    struct str password = str_c(access->bind_password);
+    int code = LDAP_SUCCESS;
+    if (access->bind_dn && !password.len) {
+        (void)fail(err, ERROR_PERMANENT, "LDAP service bind: bind_dn without a password");
+        code = LDAP_INAPPROPRIATE_AUTH;
+    } else {
+        code = bind_simple(ldap, access, access->bind_dn, access->bind_dn ? password : STR_EMPTY);
+        if (code != LDAP_SUCCESS)
+            (void)ldap_failed(ldap, code, "service bind", err);
+    }
+    if (code != LDAP_SUCCESS) {
+        (void)ldap_unbind_ext_s(ldap, NULL, NULL);
+        return FAILED;
+    }
+    struct ldap_connection *connection = NEW(struct ldap_connection);
+    connection->ldap = ldap;
+    connection->hash = access->hash;
+    *out_connection = connection;
+    return OK;
+}
+
+static struct ldap_connection *take_kept(struct directory_backend *backend,
+                                         const struct ldap_access *access)
+{
+    for (size_t i = 0; i < BACKEND_LDAP_CONNECTIONS; i++) {
+        struct ldap_connection *connection = atomic_exchange(&backend->kept[i], NULL);
+        if (connection && connection->hash == access->hash &&
+            connection->questions < QUESTIONS_MAX &&
+            clock_monotonic_ns() - connection->last_used_ns < IDLE_MAX_NS)
+            return connection;
+        ldap_connection_free(connection);
+    }
+    return NULL;
+}
+
+static void keep(struct directory_backend *backend, struct ldap_connection *connection)
+{
+    connection->last_used_ns = clock_monotonic_ns();
+    connection->questions++;
+    for (size_t i = 0; i < BACKEND_LDAP_CONNECTIONS; i++) {
+        struct ldap_connection *none = NULL;
+        if (atomic_compare_exchange_strong(&backend->kept[i], &none, connection))
+            return;
+    }
+    ldap_connection_free(connection);
+}
+
+/* ---- what results mean ---- */
+
+/* Codes that say that the connection or the server is no good, not what the question is worth. */
+static bool is_fault(int code)
+{
+    if (code == LDAP_FILTER_ERROR || code == LDAP_PARAM_ERROR || code == LDAP_ENCODING_ERROR)
+        return false; /* the library did not even ask: the pattern is wrong */
+    return code < 0 || code == LDAP_BUSY || code == LDAP_UNAVAILABLE ||
+           code == LDAP_TIMELIMIT_EXCEEDED;
+}
+
+enum directory_login ldap_judge_user_bind(int code, bool direct)
+{
+    if (code == LDAP_SUCCESS)
+        return DIRECTORY_YES;
+    if (code == LDAP_INVALID_CREDENTIALS)
+        return DIRECTORY_NO;
+    if (code == LDAP_NO_SUCH_OBJECT && direct)
+        return DIRECTORY_UNKNOWN;
+    return DIRECTORY_LOGIN_ERROR;
+}
+
+enum directory_login ldap_judge_login_search(int code, int entries)
+{
+    if (code != LDAP_SUCCESS || entries < 0 || entries > 1)
+        return DIRECTORY_LOGIN_ERROR;
+    return entries == 1 ? DIRECTORY_YES : DIRECTORY_UNKNOWN;
+}
+
+enum directory_lookup ldap_judge_lookup_search(int code, int entries)
+{
+    if (code == LDAP_SIZELIMIT_EXCEEDED || (code == LDAP_SUCCESS && entries > 0))
+        return DIRECTORY_FOUND;
+    return code == LDAP_SUCCESS && entries == 0 ? DIRECTORY_MISSING : DIRECTORY_ERROR;
+}
+
+/* ---- searching ---- */
+
+struct search {
+    const char *base;
+    int scope;
+    const char *filter;
+    const char *attribute; /* NULL: none */
+    int size_limit;
+};
+
+static int run_search(LDAP *ldap, const struct ldap_access *access, const struct search *search,
+                      LDAPMessage **out_result)
+{
+    char none[] = LDAP_NO_ATTRS;
+    char *attributes[] = {search->attribute ? (char *)search->attribute : none, NULL};
+    struct timeval left = time_left(access);
+    set_timeouts(ldap, access);
+    return ldap_search_ext_s(ldap, search->base, search->scope, search->filter, attributes,
+                             /* attrsonly= */ 0, NULL, NULL, &left, search->size_limit, out_result);
+}
+
+/* Search on a kept connection or a new one; a kept one that turns out dead is replaced once.
+ * `*out_code` is the result. FAILED: no connection could be had. */
+static enum result search_as_service(struct directory_backend *backend,
+                                     const struct ldap_access *access, const struct search *search,
+                                     LDAPMessage **out_result, int *out_code, struct error *err)
+{
+    for (;;) {
+        struct ldap_connection *connection = take_kept(backend, access);
+        bool kept = connection;
+        if (!kept && open_connection(access, &connection, err) != OK)
+            return FAILED;
+        *out_result = NULL;
+        *out_code = run_search(connection->ldap, access, search, out_result);
+        if (!is_fault(*out_code)) {
+            /* the text for an unwelcome result, while the handle still knows it */
+            if (*out_code != LDAP_SUCCESS)
+                (void)ldap_failed(connection->ldap, *out_code, "search", err);
+            keep(backend, connection);
+            return OK;
+        }
+        (void)ldap_failed(connection->ldap, *out_code, "search", err);
+        ldap_connection_free(connection);
+        if (*out_result)
+            ldap_msgfree(*out_result);
+        *out_result = NULL;
+        if (!kept || is_late(access))
+            return FAILED;
+    }
+}
+
+static void copy_senders(LDAP *ldap, LDAPMessage *entry, const char *attribute, struct arena *arena,
+                         struct ldap_outcome *out)
+{
+    struct berval **values = attribute ? ldap_get_values_len(ldap, entry, attribute) : NULL;
+    if (!values)
+        return;
+    out->senders = arena_alloc_array(arena, SENDERS_MAX, sizeof(struct str));
+    for (size_t i = 0; values[i] && out->sender_count < SENDERS_MAX; i++) {
+        struct str sender = str_trim(str_of(values[i]->bv_val, values[i]->bv_len));
+        if (str_starts_nocase(sender, STR("smtp:"))) /* proxyAddresses of Active Directory */
+            sender = str_from(sender, 5);
+        bool usable = sender.len && sender.len <= SENDER_LENGTH_MAX && str_find(sender, '@') >= 0;
+        for (size_t k = 0; k < sender.len; k++)
+            usable = usable && (unsigned char)sender.ptr[k] > 0x20 && sender.ptr[k] != 0x7F;
+        if (usable)
+            out->senders[out->sender_count++] = arena_str(arena, sender);
+    }
+    ldap_value_free_len(values);
+}
+
+/* ---- logins ---- */
+
+/* Bind on a connection of its own: a service's connection must stay the service's. */
+static enum directory_login bind_as_user(const struct ldap_access *access, const char *dn,
+                                         struct str password, bool direct, LDAP **out_ldap,
+                                         struct ldap_outcome *out)
+{
+    *out_ldap = NULL;
+    if (!password.len || !*dn) {
+        /* would be an "unauthenticated" or anonymous bind, which succeeds (RFC 4513 5.1) */
+        (void)fail(&out->error, ERROR_PERMANENT, "LDAP bind without a name or password");
+        return DIRECTORY_LOGIN_ERROR;
+    }
+    LDAP *ldap;
+    if (connect_ldap(access, &ldap, &out->error) != OK) {
+        out->fault = true;
+        return DIRECTORY_LOGIN_ERROR;
+    }
+    int code = bind_simple(ldap, access, dn, password);
+    enum directory_login login = ldap_judge_user_bind(code, direct);
+    out->fault = is_fault(code);
+    if (login != DIRECTORY_YES)
+        (void)ldap_failed(ldap, code, "bind as the user", &out->error);
+    if (login == DIRECTORY_YES)
+        *out_ldap = ldap;
+    else
+        (void)ldap_unbind_ext_s(ldap, NULL, NULL);
+    return login;
+}
+
+enum directory_login ldap_login_bind(struct directory_backend *backend,
+                                     const struct ldap_access *access, const char *dn,
+                                     const char *senders, struct str password, struct arena *arena,
+                                     struct ldap_outcome *out)
+{
+    LDAP *ldap;
+    (void)backend;
+    enum directory_login login = bind_as_user(access, dn, password, /* direct= */ true, &ldap, out);
+    if (login != DIRECTORY_YES)
+        return login;
+    if (senders) {
+        struct search own = {dn, LDAP_SCOPE_BASE, "(objectClass=*)", senders, 1};
+        LDAPMessage *result = NULL;
+        /* an entry that the user may not read gives no senders; the login stands */
+        if (run_search(ldap, access, &own, &result) == LDAP_SUCCESS &&
+            ldap_first_entry(ldap, result))
+            copy_senders(ldap, ldap_first_entry(ldap, result), senders, arena, out);
+        ldap_msgfree(result);
+    }
+    (void)ldap_unbind_ext_s(ldap, NULL, NULL);
+    return DIRECTORY_YES;
+}
+
+enum directory_login ldap_login_search(struct directory_backend *backend,
+                                       const struct ldap_access *access, const char *base,
+                                       const char *filter, const char *senders, struct str password,
+                                       struct arena *arena, struct ldap_outcome *out)
+{
+    struct search search = {base, LDAP_SCOPE_SUBTREE, filter, senders, 2};
+    LDAPMessage *result;
+    int code;
+    if (search_as_service(backend, access, &search, &result, &code, &out->error) != OK) {
+        out->fault = true;
+        return DIRECTORY_LOGIN_ERROR;
+    }
+    /* counting and reading need a handle, any handle */
+    LDAP *reader = NULL;
+    LDAP *bound = NULL;
+    if (ldap_create(&reader) != LDAP_SUCCESS) {
+        ldap_msgfree(result);
+        (void)fail(&out->error, ERROR_TEMPORARY, "LDAP: no memory");
+        return DIRECTORY_LOGIN_ERROR;
+    }
+    int entries = result ? ldap_count_entries(reader, result) : 0;
+    enum directory_login login = ldap_judge_login_search(code, entries);
+    if (code == LDAP_SIZELIMIT_EXCEEDED || entries > 1)
+        (void)fail(&out->error, ERROR_PERMANENT, "LDAP: more than one entry fits the login");
+    if (login == DIRECTORY_YES) {
+        LDAPMessage *entry = ldap_first_entry(reader, result);
+        char *dn = ldap_get_dn(reader, entry);
+        login = bind_as_user(access, dn ? dn : "", password, /* direct= */ false, &bound, out);
+        if (login == DIRECTORY_YES)
+            copy_senders(reader, entry, senders, arena, out);
+        ldap_memfree(dn);
+    }
+    if (bound)
+        (void)ldap_unbind_ext_s(bound, NULL, NULL);
+    (void)ldap_unbind_ext_s(reader, NULL, NULL);
+    ldap_msgfree(result);
+    return login;
+}
+
+/* ---- recipients ---- */
+
+enum directory_lookup ldap_lookup(struct directory_backend *backend,
+                                  const struct ldap_access *access, const char *base,
+                                  const char *filter, struct ldap_outcome *out)
+{
+    struct search search = {base, LDAP_SCOPE_SUBTREE, filter, NULL, 1};
+    LDAPMessage *result;
+    int code;
+    if (search_as_service(backend, access, &search, &result, &code, &out->error) != OK) {
+        out->fault = true;
+        return DIRECTORY_ERROR;
+    }
+    int entries = 0;
+    LDAP *reader = NULL;
+    if (result && ldap_create(&reader) == LDAP_SUCCESS) {
+        entries = ldap_count_entries(reader, result);
+        (void)ldap_unbind_ext_s(reader, NULL, NULL);
+    }
+    ldap_msgfree(result);
+    return ldap_judge_lookup_search(code, entries);
+}

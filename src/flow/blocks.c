@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * flow/blocks.c - the list of all blocks, and those that are named but not built yet.
+ *
+ * A built block is a file in blocks/ with one row; a new one is added here and in meson.build.
+ */
+#include "flow/blocks.h"
+
+#include "base/buf.h"
+
+#define NOT_BUILT(symbol, name_, flows_, text_)                                                    \
+    static const struct flow_block symbol = {.name = (name_), .flows = (flows_), .text = (text_)}
+
+enum { BOTH = FLOW_IN_RECIPIENT | FLOW_IN_CONTENT };
+
+NOT_BUILT(spf, "spf", BOTH, "checks the sender's SPF record");
+NOT_BUILT(verify, "verify", FLOW_IN_CONTENT, "checks SPF, DKIM, DMARC and ARC");
+NOT_BUILT(antivirus, "antivirus", FLOW_IN_CONTENT, "asks a virus scanner");
+NOT_BUILT(antispam, "antispam", FLOW_IN_CONTENT, "asks a spam scanner for a score");
+NOT_BUILT(milter, "milter", BOTH, "asks a milter");
+NOT_BUILT(http, "http", FLOW_IN_AUTHENTICATION | BOTH, "asks a web service");
+NOT_BUILT(dnsbl, "dnsbl", BOTH, "asks DNS block lists about the client");
+NOT_BUILT(greylist, "greylist", FLOW_IN_RECIPIENT, "asks unknown senders to come again");
+NOT_BUILT(sender_match, "sender-match", FLOW_IN_CONTENT, "compares the sender with the user");
+NOT_BUILT(attachment, "attachment", FLOW_IN_CONTENT, "judges attachments by name and type");
+NOT_BUILT(subject_tag, "subject-tag", FLOW_IN_CONTENT, "puts a word before the subject");
+NOT_BUILT(disclaimer, "disclaimer", FLOW_IN_CONTENT, "adds a text to the body");
+NOT_BUILT(dkim_sign, "dkim-sign", FLOW_IN_CONTENT, "signs with DKIM");
+NOT_BUILT(arc_seal, "arc-seal", FLOW_IN_CONTENT, "seals with ARC");
+NOT_BUILT(rewrite, "rewrite", BOTH, "changes addresses");
+NOT_BUILT(srs, "srs", FLOW_IN_CONTENT, "rewrites the sender for forwarding");
+NOT_BUILT(copy, "copy", FLOW_IN_CONTENT, "sends a copy to somebody");
+NOT_BUILT(notify, "notify", FLOW_IN_CONTENT, "tells somebody about the message");
+NOT_BUILT(route, "route", BOTH, "chooses another transport");
+NOT_BUILT(quarantine, "quarantine", FLOW_IN_CONTENT, "puts the message aside");
+NOT_BUILT(script, "script", FLOW_IN_AUTHENTICATION | BOTH, "runs a Lua function");
+
+const struct flow_block *const flow_blocks[] = {
+    /* authentication */
+    &flow_block_smtp,
+    &flow_block_file,
+    &flow_block_ldap,
+    /* recipient */
+    &flow_block_accept,
+    &flow_block_lookup_smtp,
+    &flow_block_lookup_file,
+    &flow_block_lookup_ldap,
+    /* several */
+    &flow_block_reject,
+    &flow_block_defer,
+    &flow_block_limit,
+    &flow_block_match,
+    /* content */
+    &flow_block_deliver,
+    &flow_block_discard,
+    &flow_block_hold,
+    &flow_block_header,
+    /* not built */
+    &spf,
+    &verify,
+    &antivirus,
+    &antispam,
+    &milter,
+    &http,
+    &dnsbl,
+    &greylist,
+    &sender_match,
+    &attachment,
+    &subject_tag,
+    &disclaimer,
+    &dkim_sign,
+    &arc_seal,
+    &rewrite,
+    &srs,
+    &copy,
+    &notify,
+    &route,
+    &quarantine,
+    &script,
+    NULL,
+};
+
+const struct flow_block *flow_block_find(struct str name)
+{
+    for (size_t i = 0; flow_blocks[i]; i++)
+        if (str_equal(name, str_c(flow_blocks[i]->name)))
+            return flow_blocks[i];
+    return NULL;
+}
+
+static void describe(const struct flow_block *block, struct buf *out)
+{
+    buf_printf(out, "%s\n    %s\n    flows:", block->name, block->text);
+    for (int type = FLOW_AUTHENTICATION; type <= FLOW_CONTENT; type++)
+        if (block->flows & (1u << type))
+            buf_printf(out, " %s", flow_type_name((enum flow_type)type));
+    buf_printf(out, "%s\n", block->built ? "" : "\n    not built yet");
+    for (size_t i = 0; block->built && block->options->options[i].name; i++) {
+        const struct option *option = &block->options->options[i];
+        buf_printf(out, "    %-16s %s%s%s%s\n", option->name, option->text,
+                   option->fallback ? " (default " : "", option->fallback ? option->fallback : "",
+                   option->fallback ? ")" : "");
+    }
+    for (size_t i = 0; block->built && block->outcomes[i].name; i++) {
+        const struct flow_outcome *outcome = &block->outcomes[i];
+        buf_printf(out, "    -> %-13s %s: %s%s%s\n", outcome->name,
+                   flow_actions[outcome->action].word, outcome->text,
+                   outcome->key ? "; overridden by the key " : "",
+                   outcome->key ? outcome->key : "");
+    }
+    buf_append_byte(out, '\n');
+}
+
+void flow_describe_blocks(struct buf *out)
+{
+    for (size_t i = 0; flow_blocks[i]; i++)
+        describe(flow_blocks[i], out);
+    buf_append(out, STR("names in expressions\n"));
+    expression_describe(out);
+}

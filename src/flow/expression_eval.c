@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * flow/expression_eval.c - what an expression is for given facts, and what can be proven of it.
+ */
+#include "flow/expression.h"
+
+#include "flow/expression_internal.h"
+#include "mail/header.h"
+
+struct evaluation {
+    const struct flow_facts *facts;
+    const struct mail_recipient *recipient; /* inside any() and all() */
+    struct arena *scratch;
+    struct error *err;
+};
+
+static struct str header_text(const struct evaluation *evaluation, struct str name)
+{
+    struct mail_field field;
+    if (!mail_header_find(evaluation->facts->header, name, &field))
+        return STR_EMPTY;
+    return mail_field_text(evaluation->scratch, &field);
+}
+
+static struct str text_of(const struct expression *node, const struct evaluation *evaluation)
+{
+    const struct flow_facts *facts = evaluation->facts;
+    const struct mail_recipient *recipient = evaluation->recipient;
+    if (node->op == EXPRESSION_OP_LITERAL)
+        return node->text;
+    switch (node->name) {
+    case NAME_USER:
+        return facts->user;
+    case NAME_CLIENT_NAME:
+        return facts->client_name;
+    case NAME_HELO:
+        return facts->helo;
+    case NAME_TLS:
+        return facts->tls;
+    case NAME_LISTENER:
+        return facts->listener;
+    case NAME_SENDER:
+        return facts->sender;
+    case NAME_SENDER_DOMAIN:
+        return facts->sender_domain;
+    case NAME_RECIPIENT:
+        return recipient ? recipient->address : facts->recipient;
+    case NAME_RECIPIENT_DOMAIN:
+        return recipient ? recipient->domain : facts->recipient_domain;
+    case NAME_HEADER:
+        return header_text(evaluation, node->text);
+    default:
+        return STR_EMPTY;
+    }
+}
+
+static uint64_t number_of(const struct expression *node, const struct flow_facts *facts)
+{
+    if (node->op == EXPRESSION_OP_LITERAL)
+        return node->number;
+    return node->name == NAME_SIZE ? facts->size : facts->recipient_count;
+}
+
+static bool bool_of(const struct expression *node, const struct flow_facts *facts)
+{
+    if (node->op == EXPRESSION_OP_LITERAL)
+        return node->truth;
+    return node->name == NAME_AUTHENTICATED ? facts->authenticated : facts->trusted;
+}
+
+static const struct net_ip *ip_of(const struct expression *node, const struct flow_facts *facts)
+{
+    return node->op == EXPRESSION_OP_LITERAL ? &node->ip : &facts->client;
+}
+
+/* An entry is the whole text, or "@domain" of an address. */
+static bool list_has_text(const struct flow_list *list, struct str text)
+{
+    ptrdiff_t at = str_find_last(text, '@');
+    struct str domain = at >= 0 ? str_from(text, (size_t)at) : STR_EMPTY;
+    for (size_t i = 0; i < list->text_count; i++) {
+        if (str_equal_nocase(list->texts[i], text))
+            return true;
+        if (domain.len && str_equal_nocase(list->texts[i], domain))
+            return true;
+    }
+    return false;
+}
+
+static bool is_in(const struct expression *node, const struct evaluation *evaluation)
+{
+    if (node->in_trusted)
+        return evaluation->facts->trusted;
+    if (node->left->type == EXPRESSION_CLIENT)
+        return net_networks_have(node->list->networks, node->list->network_count,
+                                 ip_of(node->left, evaluation->facts));
+    return list_has_text(node->list, text_of(node->left, evaluation));
+}
+
+static enum result eval(const struct expression *node, struct evaluation *evaluation, bool *out);
+
+static bool number_compare(enum expression_compare compare, uint64_t a, uint64_t b)
+{
+    switch (compare) {
+    case COMPARE_EQUAL:
+        return a == b;
+    case COMPARE_NOT_EQUAL:
+        return a != b;
+    case COMPARE_LESS:
+        return a < b;
+    case COMPARE_LESS_EQUAL:
+        return a <= b;
+    case COMPARE_GREATER:
+        return a > b;
+    default:
+        return a >= b;
+    }
+}
+
+static enum result eval_compare(const struct expression *node, struct evaluation *evaluation,
+                                bool *out)
+{
+    const struct flow_facts *facts = evaluation->facts;
+    bool equal = false;
+    bool left;
+    bool right;
+    switch (node->left->type) {
+    case EXPRESSION_NUMBER:
+        *out = number_compare(node->compare, number_of(node->left, facts),
+                              number_of(node->right, facts));
+        return OK;
+    case EXPRESSION_STRING:
+        equal = str_equal_nocase(text_of(node->left, evaluation), text_of(node->right, evaluation));
+        break;
+    case EXPRESSION_CLIENT:
+        equal = net_ip_equal(ip_of(node->left, facts), ip_of(node->right, facts));
+        break;
+    case EXPRESSION_BOOL:
+        if (eval(node->left, evaluation, &left) != OK ||
+            eval(node->right, evaluation, &right) != OK)
+            return FAILED;
+        equal = left == right;
+        break;
+    }
+    *out = equal == (node->compare == COMPARE_EQUAL);
+    return OK;
+}
+
+static enum result eval_quantifier(const struct expression *node, struct evaluation *evaluation,
+                                   bool *out)
+{
+    bool wanted = node->op == EXPRESSION_OP_ANY;
+    *out = !wanted;
+    for (size_t i = 0; i < evaluation->facts->recipient_count; i++) {
+        bool one;
+        evaluation->recipient = &evaluation->facts->recipients[i];
+        enum result result = eval(node->left, evaluation, &one);
+        evaluation->recipient = NULL;
+        if (result != OK)
+            return FAILED;
+        if (one == wanted) {
+            *out = wanted;
+            return OK;
+        }
+    }
+    return OK;
+}
+
+static enum result eval(const struct expression *node, struct evaluation *evaluation, bool *out)
+{
+    switch (node->op) {
+    case EXPRESSION_OP_LITERAL:
+    case EXPRESSION_OP_NAME:
+        *out = bool_of(node, evaluation->facts);
+        return OK;
+    case EXPRESSION_OP_NOT:
+        if (eval(node->left, evaluation, out) != OK)
+            return FAILED;
+        *out = !*out;
+        return OK;
+    case EXPRESSION_OP_AND:
+    case EXPRESSION_OP_OR:
+        if (eval(node->left, evaluation, out) != OK)
+            return FAILED;
+        if (*out == (node->op == EXPRESSION_OP_OR))
+            return OK;
+        return eval(node->right, evaluation, out);
+    case EXPRESSION_OP_COMPARE:
+        return eval_compare(node, evaluation, out);
+    case EXPRESSION_OP_IN:
+        *out = is_in(node, evaluation);
+        return OK;
+    case EXPRESSION_OP_MATCH:
+        return pattern_match(node->pattern, text_of(node->left, evaluation), out, evaluation->err);
+    case EXPRESSION_OP_ANY:
+    case EXPRESSION_OP_ALL:
+        return eval_quantifier(node, evaluation, out);
+    }
+    return fail(evaluation->err, ERROR_PERMANENT, "unknown operation");
+}
+
+enum result expression_eval(const struct expression *expression, const struct flow_facts *facts,
+                            struct arena *scratch, bool *out_value, struct error *err)
+{
+    struct evaluation evaluation = {.facts = facts, .scratch = scratch, .err = err};
+    return eval(expression, &evaluation, out_value);
+}
+
+/* ---- proof ---- */
+
+static enum expression_truth truth_of(bool value)
+{
+    return value ? EXPRESSION_TRUE : EXPRESSION_FALSE;
+}
+
+static enum expression_truth truth_not(enum expression_truth truth)
+{
+    return truth == EXPRESSION_UNDECIDED ? truth : truth_of(truth == EXPRESSION_FALSE);
+}
+
+static bool text_is_known(const struct expression *node, const struct expression_knowledge *known)
+{
+    if (node->op == EXPRESSION_OP_LITERAL)
+        return true;
+    return (node->name == NAME_USER && known->stranger) ||
+           (node->name == NAME_LISTENER && known->listener.len);
+}
+
+static enum expression_truth judge(const struct expression *node,
+                                   const struct expression_knowledge *known);
+
+/* Comparisons, lists and patterns of texts that the proof knows. */
+static enum expression_truth judge_texts(const struct expression *node,
+                                         const struct expression_knowledge *known)
+{
+    struct flow_facts facts = {.listener = known->listener, .user = STR_EMPTY};
+    struct evaluation evaluation = {.facts = &facts};
+    bool value;
+    if (node->left->type != EXPRESSION_STRING || !text_is_known(node->left, known))
+        return EXPRESSION_UNDECIDED;
+    if (node->op == EXPRESSION_OP_COMPARE && !text_is_known(node->right, known))
+        return EXPRESSION_UNDECIDED;
+    if (node->op == EXPRESSION_OP_IN && !node->list_is_literal)
+        return EXPRESSION_UNDECIDED; /* lists are reread while the flow is in force */
+    if (eval(node, &evaluation, &value) != OK)
+        return EXPRESSION_UNDECIDED;
+    return truth_of(value);
+}
+
+static enum expression_truth judge_compare(const struct expression *node,
+                                           const struct expression_knowledge *known)
+{
+    if (node->left->type != EXPRESSION_BOOL)
+        return judge_texts(node, known);
+    enum expression_truth left = judge(node->left, known);
+    enum expression_truth right = judge(node->right, known);
+    if (left == EXPRESSION_UNDECIDED || right == EXPRESSION_UNDECIDED)
+        return EXPRESSION_UNDECIDED;
+    return truth_of((left == right) == (node->compare == COMPARE_EQUAL));
+}
+
+static enum expression_truth judge(const struct expression *node,
+                                   const struct expression_knowledge *known)
+{
+    switch (node->op) {
+    case EXPRESSION_OP_LITERAL:
+        return truth_of(node->truth);
+    case EXPRESSION_OP_NAME: /* authenticated, trusted */
+        return known->stranger ? EXPRESSION_FALSE : EXPRESSION_UNDECIDED;
+    case EXPRESSION_OP_NOT:
+        return truth_not(judge(node->left, known));
+    case EXPRESSION_OP_AND:
+    case EXPRESSION_OP_OR: {
+        enum expression_truth decisive = truth_of(node->op == EXPRESSION_OP_OR);
+        enum expression_truth left = judge(node->left, known);
+        enum expression_truth right = judge(node->right, known);
+        if (left == decisive || right == decisive)
+            return decisive;
+        return left == right ? left : EXPRESSION_UNDECIDED;
+    }
+    case EXPRESSION_OP_COMPARE:
+        return judge_compare(node, known);
+    case EXPRESSION_OP_IN:
+        if (node->in_trusted)
+            return known->stranger ? EXPRESSION_FALSE : EXPRESSION_UNDECIDED;
+        return judge_texts(node, known);
+    case EXPRESSION_OP_MATCH:
+        return judge_texts(node, known);
+    case EXPRESSION_OP_ANY:
+    case EXPRESSION_OP_ALL:
+        return EXPRESSION_UNDECIDED;
+    }
+    return EXPRESSION_UNDECIDED;
+}
+
+enum expression_truth expression_judge(const struct expression *expression,
+                                       const struct expression_knowledge *known)
+{
+    static const struct expression_knowledge nothing = {0};
+    return judge(expression, known ? known : &nothing);
+}

@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * flow/flow_internal.h - compiled flows and the shape of a block, shared by this module's files.
+ *
+ * Everything compiled lives in the arena of the configuration snapshot and is immutable, but for
+ * the mark of use that loading sets.
+ */
+#pragma once
+
+#include "base/map.h"
+#include "directory/directory.h"
+#include "flow/expression.h"
+#include "flow/flow.h"
+#include "mail/body.h"
+#include "state/state.h"
+
+enum {
+    FLOW_STEPS_MAX = 500, /* of one flow, with its branches */
+    FLOW_DEPTH_MAX = 8,   /* branches in branches */
+    FLOW_REPLY_MAX = 400, /* bytes of a reply written in the file */
+};
+
+enum { /* sets of flow types */
+       FLOW_IN_AUTHENTICATION = 1 << FLOW_AUTHENTICATION,
+       FLOW_IN_RECIPIENT = 1 << FLOW_RECIPIENT,
+       FLOW_IN_CONTENT = 1 << FLOW_CONTENT,
+};
+
+/* ---- actions ---- */
+
+enum flow_action_kind {
+    ACTION_NEXT,
+    ACTION_NOTE,
+    ACTION_ACCEPT,
+    ACTION_REJECT,
+    ACTION_DEFER,
+    ACTION_DELIVER,
+    ACTION_HOLD,
+    ACTION_QUARANTINE,
+    ACTION_DISCARD,
+    ACTION_BRANCH,
+    ACTION_COUNT
+};
+
+struct flow_steps {
+    struct flow_step *items;
+    size_t count;
+    struct config_place place;
+};
+
+struct flow_action {
+    enum flow_action_kind kind;
+    struct mail_reply reply; /* written in the file; code 0: the standard words */
+    enum mail_reason reason; /* written in the file, or NONE */
+    struct flow_steps branch;
+};
+
+/* Words of an action, and where it is legal. */
+struct flow_action_row {
+    const char *word; /* NULL: no word, a list of steps */
+    unsigned flows;
+    bool built;
+    bool decides; /* the flow ends here */
+};
+extern const struct flow_action_row flow_actions[ACTION_COUNT];
+
+/* ---- blocks ---- */
+
+struct flow_outcome {
+    const char *name;
+    const char *key;              /* parameter that overrides the action; NULL: fixed */
+    enum flow_action_kind action; /* default */
+    const char *reply;            /* standard words of a refusal */
+    enum mail_reason reason;
+    bool authenticates; /* a backend's own yes: the only one that may be `accept` at a login */
+    bool vouches;       /* a backend knows the recipient */
+    const char *text;
+};
+
+struct flow_running;
+struct flow_compiling;
+
+struct flow_block {
+    const char *name;
+    const char *text;
+    unsigned flows;
+    bool built;
+    const struct option_table *options;  /* parameters; NULL if not built */
+    const struct flow_outcome *outcomes; /* ends with a NULL name */
+    bool own_when;                       /* `when` is the block's test, not the step's condition */
+    /* After binding: resolve and check. `node` may be NULL. Problems go to the report. */
+    void (*prepare)(struct flow_compiling *compiling, struct flow_step *step,
+                    const struct config_node *node);
+    /* Index of the outcome. FAILED: an internal error, which ends the flow. NULL: outcome 0. */
+    enum result (*run)(struct flow_running *running, const struct flow_step *step,
+                       unsigned *out_outcome, struct error *err);
+    /* For the proof: can this outcome happen, by what is known? NULL: always. */
+    bool (*is_reachable)(const struct flow_step *step, unsigned outcome,
+                         const struct expression_knowledge *known);
+};
+/* Ends with NULL. */
+extern const struct flow_block *const flow_blocks[];
+const struct flow_block *flow_block_find(struct str name);
+
+/* ---- compiled ---- */
+
+struct flow_step {
+    struct str id;
+    struct str number; /* place in the flow: "3", in a branch "3.1" */
+    const struct flow_block *block;
+    struct config_place place;
+    const struct expression *when; /* NULL: always */
+    bool observe;
+    struct str note;
+    void *parameters;
+    const void *prepared; /* the block's own */
+    struct str key;       /* prefix of this step's keys in module state */
+    unsigned outcome_count;
+    struct flow_action *actions; /* one an outcome */
+};
+
+struct flow {
+    enum flow_type type;
+    struct str name;
+    struct flow_steps steps;
+    struct config_place place;
+    bool builtin;
+    bool *used; /* set while loading */
+};
+
+struct flow_set {
+    struct arena *arena;
+    struct flow **flows;
+    size_t count;
+    size_t cap;
+};
+
+struct flow_compiling {
+    const struct flow_compile_context *context;
+    struct flow *flow;
+    struct map ids; /* to places */
+    size_t steps;
+    unsigned depth;
+};
+
+const char *flow_type_name(enum flow_type type);
+
+/* compile.c */
+void flow_compile_steps(struct flow_compiling *compiling, const struct config_node *list,
+                        struct str number_prefix, struct flow_steps *out_steps);
+void flow_compile_step(struct flow_compiling *compiling, const struct config_node *node,
+                       struct str number, struct flow_step *out_step);
+void flow_set_add_builtin(struct flow_set *set, enum flow_type type, struct str name,
+                          const struct config_node *steps,
+                          const struct flow_compile_context *context);
+/* ends.c */
+void flow_check_ends(const struct flow *flow, const struct flow_compile_context *context);
+/* Can control pass this step (or these steps) without a verdict? */
+bool flow_step_may_pass(const struct flow_step *step);
+bool flow_steps_may_pass(const struct flow_steps *steps);
+#define flow_problem(compiling, severity, code, place, ...)                                        \
+    config_problem((compiling)->context->option.report, (severity), (code), (place), __VA_ARGS__)
+struct str flow_fix(const struct flow_compiling *compiling, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* action.c */
+void flow_compile_action(struct flow_compiling *compiling, const struct flow_step *step,
+                         const struct flow_outcome *outcome, const struct config_node *node,
+                         struct flow_action *out_action);
+/* The reply written in the file for a reject or defer; code 0 and a problem if it does not fit. */
+struct mail_reply flow_compile_reply(struct flow_compiling *compiling, struct str text,
+                                     enum flow_action_kind kind, struct config_place place);
+/* resolve.c */
+/* The server that a step names, of one of the kinds (a set of 1 << kind); NULL: reported. */
+const struct server *flow_compile_server(struct flow_compiling *compiling, struct str name,
+                                         unsigned kinds, struct config_place place);
+struct config_place flow_place_of(const struct config_node *node, const char *key,
+                                  struct config_place fallback);
+/* Warn if the file cannot be read now. */
+void flow_check_file(struct flow_compiling *compiling, struct str path, struct config_place place);
+/* A filter that names neither user nor recipient is an error. */
+void flow_check_placeholder(struct flow_compiling *compiling, struct str text, bool is_recipient,
+                            struct config_place place);
+
+/* templates.c */
+void flow_compile_templates(struct flow_set *set, const struct flow_compile_context *context);
+/* Steps of { preset: NAME, … } as a list node, or NULL when problems were reported. */
+const struct config_node *flow_preset_steps(enum flow_type type, const struct config_node *node,
+                                            const struct flow_compile_context *context);
+
+/* ---- running ---- */
+
+struct flow_pending { /* a failure to be counted if the login is refused */
+    struct str key;
+    uint64_t max;
+    int64_t period_ns;
+};
+enum { FLOW_PENDING_MAX = 16 };
+
+struct flow_running {
+    const struct flow *flow;
+    const struct flow_run *run;
+    struct flow_facts facts; /* with the header section as edited */
+    struct flow_verdict *verdict;
+    /* authentication */
+    struct str login;
+    struct str password;
+    bool said_no;      /* some backend knows the login and refused the password */
+    bool said_unknown; /* some backend does not know the login */
+    bool had_error;    /* some backend gave no answer */
+    struct flow_pending pending[FLOW_PENDING_MAX];
+    unsigned pending_count;
+    struct str *own_addresses;
+    size_t own_address_count;
+    /* what the block of the current step says; empty before each */
+    struct mail_reply reply;
+    struct str detail;
+};
+
+/* The client's network as text, for keys of limits; in the run's arena. */
+struct str flow_client_network(const struct flow_running *running);
+/* Hex of a keyed hash, for keys that must be short or must not show what they hide. */
+struct str flow_keyed_hash(const struct flow_running *running, struct str a, struct str b);
+
+/* lookup.c: shared by the three lookup blocks; answers by way of the cache. */
+struct flow_lookup {
+    struct str key; /* of the source, without the address */
+    int64_t cache_ns;
+    int64_t cache_missing_ns;
+    int64_t stale_ns;
+    void (*ask)(struct flow_running *running, const struct flow_step *step,
+                struct directory_answer *out);
+};
+enum result flow_lookup_run(struct flow_running *running, const struct flow_step *step,
+                            const struct flow_lookup *lookup, unsigned *out_outcome,
+                            struct error *err) MAY_YIELD;
+extern const struct flow_outcome flow_lookup_outcomes[];
+
+/* login.c: shared by the three blocks of authentication flows. */
+struct flow_login {
+    int64_t cache_ns;
+    void (*ask)(struct flow_running *running, const struct flow_step *step,
+                struct directory_answer *out);
+};
+enum result flow_login_run(struct flow_running *running, const struct flow_step *step,
+                           const struct flow_login *login, unsigned *out_outcome,
+                           struct error *err) MAY_YIELD;
+extern const struct flow_outcome flow_login_outcomes[];

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * flow/run.c - runs a compiled flow: step by step, each told to the trace.
+ */
+#include "flow/flow.h"
+
+#include "base/check.h"
+#include "crypto/hmac.h"
+#include "event/event.h"
+#include "flow/flow_internal.h"
+
+/* ---- keys ---- */
+
+struct str flow_client_network(const struct flow_running *running)
+{
+    char text[NET_IP_TEXT];
+    struct net_network network = net_client_network(&running->facts.client);
+    struct str ip = net_ip_format(&network.ip, text);
+    return arena_printf(running->run->arena, "%.*s/%u", STR_ARG(ip), network.bits);
+}
+
+struct str flow_keyed_hash(const struct flow_running *running, struct str a, struct str b)
+{
+    static const char digits[] = "0123456789abcdef";
+    unsigned char hash[HMAC_SIZE];
+    unsigned char inner[HMAC_SIZE * 2];
+    struct str key = str_of((const char *)state_secret(running->run->state), STATE_SECRET_SIZE);
+    /* hash of hashes, so that ("ab", "c") and ("a", "bc") differ */
+    hmac_sha256(key, a, inner);
+    hmac_sha256(key, b, inner + HMAC_SIZE);
+    hmac_sha256(key, str_of((const char *)inner, sizeof inner), hash);
+    char *text = arena_alloc(running->run->arena, HMAC_SIZE * 2);
+    for (size_t i = 0; i < HMAC_SIZE; i++) {
+        text[2 * i] = digits[hash[i] >> 4];
+        text[2 * i + 1] = digits[hash[i] & 15];
+    }
+    return str_of(text, HMAC_SIZE * 2);
+}
+
+/* ---- replies ---- */
+
+/* Standard words made fit for the verdict: a refusal that became a deferral keeps its subject. */
+static struct mail_reply fit_reply(struct mail_reply reply, enum flow_verdict_kind kind)
+{
+    bool transient = kind == FLOW_DEFER;
+    if (transient && !mail_reply_is_transient(&reply)) {
+        reply.code = 451;
+        reply.enhanced.class = 4;
+    } else if (!transient && !mail_reply_is_permanent(&reply)) {
+        reply.code = 550;
+        reply.enhanced.class = 5;
+    }
+    return reply;
+}
+
+static struct mail_reply standard_reply(enum flow_type type, enum flow_verdict_kind kind)
+{
+    if (type == FLOW_AUTHENTICATION)
+        return kind == FLOW_DEFER
+                   ? mail_reply_of(454, 4, 7, 0, STR("Temporary authentication failure"))
+                   : mail_reply_of(535, 5, 7, 8, STR("Authentication credentials invalid"));
+    if (kind == FLOW_DEFER)
+        return mail_reply_of(451, 4, 7, 1, STR("Try again later"));
+    return mail_reply_of(550, 5, 7, 1,
+                         type == FLOW_RECIPIENT ? STR("Recipient not accepted")
+                                                : STR("Message not accepted"));
+}
+
+static bool says_relay(struct str text)
+{
+    for (size_t i = 0; i + 5 <= text.len; i++)
+        if (str_equal_nocase(str_slice(text, i, i + 5), STR("relay")))
+            return true;
+    return false;
+}
+
+static void set_refusal(struct flow_running *running, const struct flow_outcome *outcome,
+                        const struct flow_action *action)
+{
+    struct flow_verdict *verdict = running->verdict;
+    enum flow_type type = running->flow->type;
+    struct mail_reply reply = standard_reply(type, verdict->kind);
+    verdict->reason = action->reason    ? action->reason
+                      : outcome->reason ? outcome->reason
+                                        : MAIL_REASON_POLICY;
+    if (action->reply.code)
+        reply = action->reply;
+    else if (running->reply.code)
+        reply = fit_reply(running->reply, verdict->kind);
+    else if (outcome->reply && type != FLOW_AUTHENTICATION) {
+        check(mail_reply_parse(str_c(outcome->reply), &reply));
+        reply = fit_reply(reply, verdict->kind);
+    }
+    verdict->reply = mail_reply_copy(running->run->arena, &reply);
+    if (verdict->reason == MAIL_REASON_POLICY && type == FLOW_RECIPIENT &&
+        says_relay(verdict->reply.text))
+        verdict->reason = MAIL_REASON_RELAY_DENIED;
+}
+
+static void decide(struct flow_running *running, const struct flow_step *step, unsigned index)
+{
+    static const enum flow_verdict_kind kinds[ACTION_COUNT] = {
+        [ACTION_ACCEPT] = FLOW_ACCEPT,   [ACTION_REJECT] = FLOW_REJECT,
+        [ACTION_DEFER] = FLOW_DEFER,     [ACTION_DELIVER] = FLOW_DELIVER,
+        [ACTION_HOLD] = FLOW_HOLD,       [ACTION_QUARANTINE] = FLOW_QUARANTINE,
+        [ACTION_DISCARD] = FLOW_DISCARD,
+    };
+    const struct flow_outcome *outcome = &step->block->outcomes[index];
+    const struct flow_action *action = &step->actions[index];
+    struct flow_verdict *verdict = running->verdict;
+    verdict->kind = kinds[action->kind];
+    verdict->step = step->id;
+    verdict->detail = running->detail;
+    if (verdict->kind == FLOW_REJECT || verdict->kind == FLOW_DEFER)
+        set_refusal(running, outcome, action);
+    else
+        verdict->reason = outcome->reason;
+}
+
+/* ---- the trace ---- */
+
+static const char *action_text(const struct flow_action *action)
+{
+    return action->kind == ACTION_BRANCH ? "branch" : flow_actions[action->kind].word;
+}
+
+static void trace(const struct flow_running *running, const struct flow_step *step,
+                  const char *outcome, const char *action, int64_t started_ns)
+{
+    struct event_field fields[10] = {
+        F_C(FLOW_TYPE, flow_type_name(running->flow->type)),
+        F_STR(FLOW, running->flow->name),
+        F_STR(STEP, step->id),
+        F_C(BLOCK, step->block->name),
+        F_C(OUTCOME, outcome),
+        F_C(ACTION, action),
+        F_INT(DURATION_US, (clock_monotonic_ns() - started_ns) / NS_PER_US),
+        F_BOOL(OBSERVED, step->observe),
+    };
+    size_t count = 8;
+    if (running->flow->type == FLOW_RECIPIENT)
+        fields[count++] = F_STR(RCPT, running->facts.recipient);
+    if (running->detail.len)
+        fields[count++] = F_STR(DETAIL, running->detail);
+    event_emit_fields(EVENT_FLOW_STEP, fields, count);
+}
+
+/* ---- the run ---- */
+
+static void end_by_error(struct flow_running *running, const struct flow_step *step,
+                         const struct error *err)
+{
+    struct flow_verdict *verdict = running->verdict;
+    bool late = err->kind == ERROR_TIMEOUT || err->kind == ERROR_CANCELLED;
+    verdict->kind = FLOW_DEFER;
+    verdict->reply = running->flow->type == FLOW_AUTHENTICATION
+                         ? standard_reply(FLOW_AUTHENTICATION, FLOW_DEFER)
+                         : mail_reply_of(451, 4, 3, 0, STR("Try again later"));
+    verdict->reason = late ? MAIL_REASON_OVERLOAD : MAIL_REASON_POLICY;
+    verdict->step = step->id;
+    verdict->detail = arena_str(running->run->arena, str_c(err->text));
+    running->detail = verdict->detail;
+    running->had_error = true;
+}
+
+static enum result run_block(struct flow_running *running, const struct flow_step *step,
+                             unsigned *out_index, struct error *err) MAY_YIELD;
+
+static enum result run_block(struct flow_running *running, const struct flow_step *step,
+                             unsigned *out_index, struct error *err)
+{
+    *out_index = 0;
+    running->reply = (struct mail_reply){0};
+    running->detail = STR_EMPTY;
+    if (!step->block->run)
+        return OK;
+    return step->block->run(running, step, out_index, err);
+}
+
+enum progress { PROGRESS_PASSED, PROGRESS_BRANCHED, PROGRESS_DECIDED };
+
+static enum progress run_step(struct flow_running *running, const struct flow_step *step,
+                              const struct flow_steps **out_branch) MAY_YIELD;
+
+static enum progress run_step(struct flow_running *running, const struct flow_step *step,
+                              const struct flow_steps **out_branch)
+{
+    struct error err = {0};
+    bool holds = true;
+    unsigned index = 0;
+    int64_t started_ns = clock_monotonic_ns();
+    running->detail = STR_EMPTY;
+    if (step->when &&
+        expression_eval(step->when, &running->facts, running->run->arena, &holds, &err) != OK) {
+        end_by_error(running, step, &err);
+        trace(running, step, "fault", "defer", started_ns);
+        return PROGRESS_DECIDED;
+    }
+    if (!holds) {
+        trace(running, step, "skipped", "next", started_ns);
+        return PROGRESS_PASSED;
+    }
+    running->verdict->steps_run++;
+    if (run_block(running, step, &index, &err) != OK) {
+        end_by_error(running, step, &err);
+        trace(running, step, "fault", "defer", started_ns);
+        return PROGRESS_DECIDED;
+    }
+    check(index < step->outcome_count);
+    const struct flow_action *action = &step->actions[index];
+    trace(running, step, step->block->outcomes[index].name, action_text(action), started_ns);
+    if (step->observe)
+        return PROGRESS_PASSED;
+    if (action->kind == ACTION_BRANCH) {
+        *out_branch = &action->branch;
+        return PROGRESS_BRANCHED;
+    }
+    if (!flow_actions[action->kind].decides)
+        return PROGRESS_PASSED;
+    decide(running, step, index);
+    return PROGRESS_DECIDED;
+}
+
+/* False: control passed the end without a verdict. */
+static bool run_steps(struct flow_running *running) MAY_YIELD;
+
+static bool run_steps(struct flow_running *running)
+{
+    const struct flow_steps *steps = &running->flow->steps;
+    size_t at = 0;
+    while (at < steps->count) {
+        const struct flow_steps *branch = NULL;
+        switch (run_step(running, &steps->items[at], &branch)) {
+        case PROGRESS_PASSED:
+            at++;
+            break;
+        case PROGRESS_BRANCHED:
+            steps = branch;
+            at = 0;
+            break;
+        case PROGRESS_DECIDED:
+            return true;
+        }
+    }
+    return false;
+}
+
+static struct flow_running running_of(const struct flow *flow, const struct flow_run *run,
+                                      struct flow_verdict *out)
+{
+    *out = (struct flow_verdict){0};
+    return (struct flow_running){.flow = flow, .run = run, .facts = *run->facts, .verdict = out};
+}
+
+/* The end of the flow: no step decided. */
+static void end(struct flow_running *running, enum flow_verdict_kind kind, enum mail_reason reason)
+{
+    struct flow_verdict *verdict = running->verdict;
+    verdict->kind = kind;
+    verdict->reply = standard_reply(running->flow->type, kind);
+    verdict->reason = reason;
+    verdict->step = STR_EMPTY;
+    verdict->detail = STR("end of the flow");
+}
+
+static void count_failures(struct flow_running *running) MAY_YIELD;
+
+static void count_failures(struct flow_running *running)
+{
+    struct state_limit_answer answer;
+    struct error err;
+    for (unsigned i = 0; i < running->pending_count; i++) {
+        const struct flow_pending *pending = &running->pending[i];
+        /* a cancelled session does not get its failure for nothing, but cannot wait either */
+        if (state_limit(running->run->state, pending->key, 1, pending->max, pending->period_ns,
+                        /* peek= */ false, &answer, &err) != OK)
+            return;
+    }
+}
+
+void flow_run_authentication(const struct flow *flow, const struct flow_run *run, struct str login,
+                             struct str password, struct flow_verdict *out)
+{
+    check(flow->type == FLOW_AUTHENTICATION);
+    struct flow_running running = running_of(flow, run, out);
+    running.login = login;
+    running.password = password;
+    if (!run_steps(&running)) {
+        if (running.had_error)
+            end(&running, FLOW_DEFER, MAIL_REASON_BACKEND_DOWN);
+        else
+            end(&running, FLOW_REJECT, MAIL_REASON_AUTH_FAILED);
+    }
+    if (out->kind == FLOW_ACCEPT) {
+        out->own_addresses = running.own_addresses;
+        out->own_address_count = running.own_address_count;
+        return;
+    }
+    /* no answer is no failure of the user; a backend's no is, whatever the others said */
+    if (running.said_no || (running.said_unknown && !running.had_error))
+        count_failures(&running);
+}
+
+void flow_run_recipient(const struct flow *flow, const struct flow_run *run,
+                        struct flow_verdict *out)
+{
+    check(flow->type == FLOW_RECIPIENT);
+    struct flow_running running = running_of(flow, run, out);
+    if (!run_steps(&running))
+        end(&running, FLOW_REJECT, MAIL_REASON_POLICY);
+}
+
+void flow_run_content(const struct flow *flow, const struct flow_run *run, struct flow_verdict *out)
+{
+    check(flow->type == FLOW_CONTENT);
+    struct flow_running running = running_of(flow, run, out);
+    if (!run_steps(&running))
+        end(&running, FLOW_DEFER, MAIL_REASON_POLICY);
+}

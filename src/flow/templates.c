@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * flow/templates.c - the flows that are there without being written, and presets.
+ *
+ * Both are texts in the language of the file, so that `postern check`, traces and the manual show
+ * the same thing that an administrator would write. A flow of the file hides a template of its
+ * name.
+ */
+#include "config/load.h"
+#include "flow/flow_internal.h"
+
+struct template
+{
+    const char *name;
+    enum flow_type type;
+    bool by_name;     /* usable as the name of a flow; else by { preset: … } only */
+    const char *step; /* block that takes the preset's further keys, or NULL */
+    const char *text;
+};
+
+static const struct template templates[] = {
+    {
+        .name = "local-users",
+        .type = FLOW_RECIPIENT,
+        .step = "lookup-smtp",
+        .text = "steps:\n"
+                "  - accept: { when: authenticated }\n"
+                "  - lookup-smtp:\n",
+    },
+    {
+        .name = "relay-authenticated",
+        .type = FLOW_RECIPIENT,
+        .by_name = true,
+        .text = "steps:\n"
+                "  - accept: { when: authenticated or client in trusted }\n"
+                "  - reject: { reply: \"554 5.7.1 Relay access denied\", reason: relay_denied }\n",
+    },
+    {
+        .name = "incoming",
+        .type = FLOW_CONTENT,
+        .by_name = true,
+        .text = "steps:\n"
+                "  - deliver\n",
+    },
+    {
+        .name = "outgoing",
+        .type = FLOW_CONTENT,
+        .by_name = true,
+        .text = "steps:\n"
+                "  - deliver\n",
+    },
+};
+enum { TEMPLATE_COUNT = sizeof templates / sizeof *templates };
+
+/* The list of steps of a template's text. */
+static const struct config_node *template_steps(const struct template *template,
+                                                const struct flow_compile_context *context)
+{
+    struct config_node *root = ARENA_NEW(context->option.arena, struct config_node);
+    struct str name = arena_printf(context->option.arena, "built-in %s", template->name);
+    if (config_load_text(name, str_c(template->text), context->option.arena, context->option.report,
+                         root) != OK)
+        return NULL;
+    return config_get(root, STR("steps"));
+}
+
+void flow_compile_templates(struct flow_set *set, const struct flow_compile_context *context)
+{
+    for (size_t i = 0; i < TEMPLATE_COUNT; i++) {
+        const struct template *template = &templates[i];
+        struct str name = str_c(template->name);
+        if (!template->by_name || flow_find(set, template->type, name))
+            continue;
+        const struct config_node *steps = template_steps(template, context);
+        if (steps)
+            flow_set_add_builtin(set, template->type, name, steps, context);
+    }
+}
+
+/* The pairs of the preset's map but for `preset`, as the parameters of the step that takes them. */
+static const struct config_node *with_parameters(const struct template *template,
+                                                 const struct config_node *steps,
+                                                 const struct config_node *preset,
+                                                 struct arena *arena)
+{
+    struct config_node *list = ARENA_NEW(arena, struct config_node);
+    *list = *steps;
+    list->place = preset->place;
+    list->items = arena_alloc_array(arena, steps->count, sizeof *list->items);
+    for (size_t i = 0; i < steps->count; i++) {
+        list->items[i] = steps->items[i];
+        if (steps->items[i].kind != CONFIG_MAP ||
+            !str_equal(steps->items[i].pairs[0].key, str_c(template->step)))
+            continue;
+        struct config_pair *pair = ARENA_NEW(arena, struct config_pair);
+        *pair = (struct config_pair){.key = str_c(template->step), .place = preset->place};
+        pair->value = *preset;
+        pair->value.count = 0;
+        pair->value.pairs = arena_alloc_array(arena, preset->count, sizeof *pair->value.pairs);
+        for (size_t k = 0; k < preset->count; k++)
+            if (!str_equal(preset->pairs[k].key, STR("preset")))
+                pair->value.pairs[pair->value.count++] = preset->pairs[k];
+        list->items[i].pairs = pair;
+        list->items[i].count = 1;
+    }
+    return list;
+}
+
+static const struct template *find_template(enum flow_type type, const struct config_node *name,
+                                            const struct flow_compile_context *context)
+{
+    struct str names[TEMPLATE_COUNT];
+    size_t count = 0;
+    for (size_t i = 0; i < TEMPLATE_COUNT; i++) {
+        if (templates[i].type != type)
+            continue;
+        if (name->kind == CONFIG_SCALAR && str_equal(name->text, str_c(templates[i].name)))
+            return &templates[i];
+        names[count++] = str_c(templates[i].name);
+    }
+    struct str shown = name->kind == CONFIG_SCALAR ? name->text : STR("");
+    struct config_problem *problem = config_problem(
+        context->option.report, CONFIG_ERROR, "unknown-preset", name->place,
+        "there is no preset \"%.*s\" for %s flows", STR_ARG(shown), flow_type_name(type));
+    struct str near = config_nearest(shown, names, count);
+    if (near.len)
+        problem->fix =
+            arena_printf(context->option.report->arena, "did you mean \"%.*s\"?", STR_ARG(near));
+    else if (count)
+        problem->fix = arena_printf(context->option.report->arena, "as in { preset: %.*s }",
+                                    STR_ARG(names[0]));
+    return NULL;
+}
+
+const struct config_node *flow_preset_steps(enum flow_type type, const struct config_node *node,
+                                            const struct flow_compile_context *context)
+{
+    struct config_report *report = context->option.report;
+    const struct config_node *name = config_get(node, STR("preset"));
+    if (!name) {
+        struct config_problem *problem =
+            config_problem(report, CONFIG_ERROR, "wrong-type", node->place,
+                           "expected the name of a flow, a list of steps, or { preset: … }");
+        problem->fix = STR("put \"- \" before each step");
+        return NULL;
+    }
+    const struct template *template = find_template(type, name, context);
+    const struct config_node *steps = template ? template_steps(template, context) : NULL;
+    if (!steps)
+        return NULL;
+    if (template->step)
+        return with_parameters(template, steps, node, context->option.arena);
+    for (size_t i = 0; i < node->count; i++) {
+        if (str_equal(node->pairs[i].key, STR("preset")))
+            continue;
+        config_problem(report, CONFIG_ERROR, "unknown-key", node->pairs[i].place,
+                       "preset %s takes no \"%.*s\"", template->name, STR_ARG(node->pairs[i].key));
+        return NULL;
+    }
+    return steps;
+}

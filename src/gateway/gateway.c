@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway/gateway.h"
+
+#include "base/check.h"
+#include "base/memory.h"
+#include "directory/directory.h"
+#include "event/event.h"
+#include "gateway/glue.h"
+#include "gateway/mailboxes.h"
+#include "gateway/settings.h"
+#include "gateway/worker.h"
+#include "net/tls.h"
+#include "spool/spool.h"
+#include "state/state.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { STATE_ENTRIES = 500000, WORKERS_MAX = 64, ALIVE_S = 5 };
+
+/* ---- start ---- */
+
+static size_t count_workers(const struct settings *settings)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    size_t count = settings->workers > 0 ? (size_t)settings->workers
+                   : cores > 0           ? (size_t)cores
+                                         : 1;
+    return count < WORKERS_MAX ? count : WORKERS_MAX;
+}
+
+static void recover_entry(void *context, const struct spool_found *found)
+{
+    queue_recover(((struct gateway *)context)->queue, found);
+}
+
+/* The queue exists before the spool is open, for the spool tells it what it finds. */
+static enum result open_spool(struct gateway *gateway, struct loop *const *loops, struct error *err)
+{
+    struct queue_handler handler;
+    glue_fill_handler(gateway, &handler);
+    gateway->state = state_new(loops, gateway->worker_count, STATE_ENTRIES);
+    gateway->queue =
+        queue_new(/* spool= */ NULL, gateway->state, &handler, loops, gateway->worker_count);
+    if (gateway->options.poison_page)
+        queue_poison_page(gateway->queue, gateway->options.poison_page);
+    queue_set_suspects(gateway->queue, gateway->options.suspects, gateway->options.suspect_count);
+    queue_set_memory_budget(gateway->queue, gateway->intake.max);
+    if (spool_open(&gateway->settings->spool, recover_entry, gateway, &gateway->spool, err) != OK)
+        return FAILED;
+    queue_set_spool(gateway->queue, gateway->spool);
+    return OK;
+}
+
+static enum result start_workers(struct gateway *gateway, struct error *err)
+{
+    size_t count = gateway->worker_count;
+    struct loop *loops[WORKERS_MAX];
+    pthread_barrier_init(&gateway->loops_made, NULL, (unsigned)count + 1);
+    pthread_barrier_init(&gateway->parts_made, NULL, (unsigned)count + 1);
+    for (size_t i = 0; i < count; i++) {
+        gateway->workers[i].gateway = gateway;
+        gateway->workers[i].index = i;
+        if (worker_start(&gateway->workers[i], err) != OK)
+            return FAILED; /* the process ends: nothing waits for the others */
+    }
+    pthread_barrier_wait(&gateway->loops_made);
+    for (size_t i = 0; i < count; i++) {
+        loops[i] = gateway->workers[i].loop;
+        if (!loops[i]) {
+            *err = gateway->workers[i].error;
+            return FAILED;
+        }
+    }
+    if (open_spool(gateway, loops, err) != OK)
+        return FAILED;
+    pthread_barrier_wait(&gateway->loops_made);
+    pthread_barrier_wait(&gateway->parts_made);
+    for (size_t i = 0; i < count; i++) {
+        if (gateway->workers[i].error.kind != ERROR_NONE) {
+            *err = gateway->workers[i].error;
+            return FAILED;
+        }
+    }
+    return OK;
+}
+
+enum result gateway_new(struct settings *settings, const struct gateway_options *options,
+                        struct gateway **out_gateway, struct error *err)
+{
+    struct gateway *gateway = NEW(struct gateway);
+    gateway->options = *options;
+    gateway->settings = settings_ref(settings);
+    gateway->worker_count = count_workers(settings);
+    gateway->workers = memory_alloc_array(gateway->worker_count, sizeof(struct worker));
+    gateway->intake.max = settings->memory.messages;
+    gateway->directories = directory_shared_new();
+    gateway->occupancy = occupancy_new();
+    gateway->mailboxes = mailboxes_new();
+    gateway->started_wall_ns = clock_wall_ns();
+    pthread_mutex_init(&gateway->mutex, NULL);
+    pthread_cond_init(&gateway->answered, NULL);
+    /* on failure the caller ends the process: threads may wait at the barriers */
+    if (start_workers(gateway, err) != OK)
+        return FAILED;
+    *out_gateway = gateway;
+    return OK;
+}
+
+/* ---- reload ---- */
+
+void gateway_apply(struct gateway *gateway, struct settings *settings, const int *fds, size_t count)
+{
+    pthread_mutex_lock(&gateway->mutex);
+    struct settings *before = gateway->settings;
+    gateway->settings = settings_ref(settings);
+    gateway->revision++;
+    gateway->pending = gateway->worker_count;
+    pthread_mutex_unlock(&gateway->mutex);
+    mailboxes_entitle(gateway->mailboxes, settings->entitlements.protected_mailboxes);
+    for (size_t i = 0; i < gateway->worker_count; i++)
+        worker_apply(&gateway->workers[i], settings, fds, count);
+    pthread_mutex_lock(&gateway->mutex);
+    while (gateway->pending)
+        pthread_cond_wait(&gateway->answered, &gateway->mutex);
+    pthread_mutex_unlock(&gateway->mutex);
+    settings_unref(before);
+}
+
+/* ---- end ---- */
+
+void gateway_drain(struct gateway *gateway, int64_t deadline_ns)
+{
+    atomic_store(&gateway->draining, true);
+    for (size_t i = 0; i < gateway->worker_count; i++)
+        worker_drain(&gateway->workers[i], deadline_ns);
+    for (size_t i = 0; i < gateway->worker_count; i++)
+        pthread_join(gateway->workers[i].thread, NULL);
+    spool_close(gateway->spool);
+    gateway->spool = NULL;
+}
+
+void gateway_free(struct gateway *gateway)
+{
+    check(gateway->spool == NULL);
+    queue_free(gateway->queue);
+    state_free(gateway->state);
+    directory_shared_free(gateway->directories);
+    occupancy_free(gateway->occupancy);
+    mailboxes_free(gateway->mailboxes);
+    settings_unref(gateway->settings);
+    pthread_barrier_destroy(&gateway->loops_made);
+    pthread_barrier_destroy(&gateway->parts_made);
+    pthread_mutex_destroy(&gateway->mutex);
+    pthread_cond_destroy(&gateway->answered);
+    free(gateway->workers);
+    free(gateway);
+}
+
+/* ---- watching ---- */
+
+bool gateway_is_alive(struct gateway *gateway)
+{
+    int64_t now = clock_monotonic_ns();
+    for (size_t i = 0; i < gateway->worker_count; i++) {
+        struct worker *worker = &gateway->workers[i];
+        uint64_t beats = atomic_load_explicit(&worker->heartbeats, memory_order_relaxed);
+        if (beats != worker->seen_beats || worker->seen_ns == 0) {
+            worker->seen_beats = beats;
+            worker->seen_ns = now;
+        } else if (now - worker->seen_ns > ALIVE_S * NS_PER_S) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void gateway_refresh(struct gateway *gateway)
+{
+    pthread_mutex_lock(&gateway->mutex);
+    struct settings *settings = settings_ref(gateway->settings);
+    pthread_mutex_unlock(&gateway->mutex);
+    for (size_t i = 0; i < settings->listener_count; i++) {
+        if (settings->listeners[i].smtp.tls_context)
+            tls_context_refresh(settings->listeners[i].smtp.tls_context);
+    }
+    settings_unref(settings);
+}

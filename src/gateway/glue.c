@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway/glue.h"
+
+#include "gateway/mailboxes.h"
+#include "gateway/origin.h"
+#include "gateway/settings.h"
+#include "gateway/worker.h"
+#include "mail/header.h"
+
+#include <string.h>
+
+enum { HEADER_MAX = 1024 * 1024, READ_SIZE = 64 * 1024 };
+
+static const struct settings *settings_of(const struct queue_snapshot *snapshot)
+{
+    return (const struct settings *)snapshot;
+}
+
+/* On a worker the settings are at hand; other threads (recovery at start) ask the gateway. */
+static const struct queue_snapshot *take_snapshot(void *context)
+{
+    struct gateway *gateway = context;
+    struct worker *worker = worker_current();
+    if (worker && worker->settings)
+        return (const struct queue_snapshot *)settings_ref(worker->settings);
+    pthread_mutex_lock(&gateway->mutex);
+    const struct settings *settings = settings_ref(gateway->settings);
+    pthread_mutex_unlock(&gateway->mutex);
+    return (const struct queue_snapshot *)settings;
+}
+
+static void release_snapshot(void *context, const struct queue_snapshot *snapshot)
+{
+    (void)context;
+    settings_unref(settings_of(snapshot));
+}
+
+static const struct transport *find_transport(const struct queue_snapshot *snapshot,
+                                              struct str name)
+{
+    return settings_find_transport(settings_of(snapshot), name);
+}
+
+static struct str route(const struct queue_snapshot *snapshot, struct str domain_name)
+{
+    const struct settings_domain *domain = settings_route(settings_of(snapshot), domain_name);
+    return domain ? domain->transport->name : STR_EMPTY;
+}
+
+static struct str hostname(const struct queue_snapshot *snapshot)
+{
+    return settings_of(snapshot)->hostname;
+}
+
+static struct str postmaster(const struct queue_snapshot *snapshot)
+{
+    return settings_of(snapshot)->postmaster;
+}
+
+static bool is_own_address(const struct queue_snapshot *snapshot, const struct net_address *address)
+{
+    return settings_is_own_address(settings_of(snapshot), address);
+}
+
+/* ---- processing: queued ---- */
+
+/* The header section of the message as it is now, in `arena`. */
+static struct str read_header(struct queue_content_run *run) MAY_YIELD
+{
+    const struct mail_content *content = run->content;
+    char *space = arena_alloc(run->arena, HEADER_MAX);
+    char *piece = arena_alloc(run->arena, READ_SIZE);
+    size_t len = 0;
+    while (len < HEADER_MAX) {
+        struct str data;
+        size_t want = HEADER_MAX - len < READ_SIZE ? HEADER_MAX - len : READ_SIZE;
+        if (mail_content_read(content, len, want, piece, &data, NULL) != OK || data.len == 0)
+            break;
+        memcpy(space + len, data.ptr, data.len);
+        len += data.len;
+        size_t end = mail_header_length(str_of(space, len));
+        if (end)
+            return str_of(space, end);
+    }
+    return str_of(space, len);
+}
+
+static enum queue_content_verdict verdict_of(enum flow_verdict_kind kind)
+{
+    switch (kind) {
+    case FLOW_ACCEPT:
+    case FLOW_DELIVER:
+        return QUEUE_CONTENT_DELIVER;
+    case FLOW_REJECT:
+        return QUEUE_CONTENT_REJECT;
+    case FLOW_DISCARD:
+        return QUEUE_CONTENT_DISCARD;
+    case FLOW_HOLD:
+    case FLOW_QUARANTINE:
+        return QUEUE_CONTENT_HOLD;
+    case FLOW_DEFER:
+        break;
+    }
+    return QUEUE_CONTENT_DEFER;
+}
+
+NO_YIELD_CHECK static enum queue_content_verdict run_content(void *context,
+                                                             const struct queue_snapshot *snapshot,
+                                                             struct queue_content_run *run,
+                                                             struct mail_reply *out_reply)
+{
+    struct gateway *gateway = context;
+    struct flow_facts facts;
+    const struct flow *flow = flow_find(settings_of(snapshot)->flows, FLOW_CONTENT, run->flow);
+    if (!flow) {
+        *out_reply = mail_reply_of(451, 4, 3, 5, STR("The content flow is no longer configured"));
+        return QUEUE_CONTENT_DEFER;
+    }
+    if (!origin_decode(run->arena, run->origin, &facts)) {
+        *out_reply = mail_reply_of(451, 4, 3, 0, STR("The message's origin is damaged"));
+        return QUEUE_CONTENT_HOLD;
+    }
+    facts.recipients = run->recipients;
+    facts.recipient_count = run->recipient_count;
+    facts.size = mail_content_size(run->content);
+    facts.header = read_header(run);
+    struct flow_run flow_run = {.arena = run->arena,
+                                .directory = worker_current()->directory,
+                                .state = gateway->state,
+                                .facts = &facts,
+                                .content = run->content};
+    struct flow_verdict verdict = {0};
+    flow_run_content(flow, &flow_run, &verdict);
+    *out_reply = verdict.reply;
+    return verdict_of(verdict.kind);
+}
+
+static void delivered_inbound(void *context, struct str address)
+{
+    struct gateway *gateway = context;
+    mailboxes_note(gateway->mailboxes, address);
+}
+
+void glue_fill_handler(struct gateway *gateway, struct queue_handler *out)
+{
+    *out = (struct queue_handler){
+        .take_snapshot = take_snapshot,
+        .release_snapshot = release_snapshot,
+        .transport = find_transport,
+        .route = route,
+        .hostname = hostname,
+        .postmaster = postmaster,
+        .is_own_address = is_own_address,
+        .run_content = run_content,
+        .delivered_inbound = delivered_inbound,
+        .context = gateway,
+    };
+}

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway/listen.h"
+
+#include "base/memory.h"
+#include "event/event.h"
+#include "gateway/settings.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum {
+    ACCEPTS_A_TURN = 16,
+    MORE_THAN_MEAN = 8, /* sessions above the mean before connections are passed on */
+    PAUSE_MS = 100,     /* out of descriptors: try again after this */
+};
+
+struct worker_socket {
+    struct loop_source source;
+    struct loop_timer pause;
+    struct worker *worker;
+    size_t listener_index;
+};
+
+/* A connection on its way to another worker. */
+struct passed {
+    struct post post;
+    struct worker *to;
+    int fd;
+    size_t listener_index;
+    const struct settings *settings; /* a reference: the index is of these */
+};
+
+static void take_passed(struct post *post)
+{
+    struct passed *passed = CONTAINER(post, struct passed, post);
+    session_start(passed->to, passed->settings, passed->fd, passed->listener_index);
+    settings_unref(passed->settings);
+    free(passed);
+}
+
+/* The worker that should serve the next connection: this one, unless it is well above the mean. */
+static struct worker *choose(struct worker *self)
+{
+    struct gateway *gateway = self->gateway;
+    size_t total = 0;
+    struct worker *least = self;
+    for (size_t i = 0; i < gateway->worker_count; i++) {
+        struct worker *worker = &gateway->workers[i];
+        size_t count = atomic_load_explicit(&worker->session_count, memory_order_relaxed);
+        total += count;
+        if (count < atomic_load_explicit(&least->session_count, memory_order_relaxed))
+            least = worker;
+    }
+    size_t mean = total / gateway->worker_count;
+    size_t own = atomic_load_explicit(&self->session_count, memory_order_relaxed);
+    return own > mean + mean / 4 + MORE_THAN_MEAN ? least : self;
+}
+
+static void dispatch(struct worker *self, int fd, size_t listener_index)
+{
+    struct worker *worker = choose(self);
+    if (worker == self) {
+        session_start(self, self->settings, fd, listener_index);
+        return;
+    }
+    struct passed *passed = NEW(struct passed);
+    *passed = (struct passed){.post = {.run = take_passed},
+                              .to = worker,
+                              .fd = fd,
+                              .listener_index = listener_index,
+                              .settings = settings_ref(self->settings)};
+    loop_post(worker->loop, &passed->post);
+}
+
+static void resume(struct loop_timer *timer)
+{
+    struct worker_socket *entry = CONTAINER(timer, struct worker_socket, pause);
+    struct error err;
+    if (loop_source_add(&entry->source, EPOLLIN, true, &err) != OK)
+        loop_timer_set(timer, clock_deadline(PAUSE_MS * NS_PER_MS));
+}
+
+/* Out of descriptors: sleep instead of spinning; waiting clients stay in the backlog. */
+static void pause_accepting(struct worker_socket *entry, int number)
+{
+    event_emit(EVENT_DAEMON_WARNING, F_C(DETAIL, "cannot accept connections for now"),
+               F_C(ERROR, strerrordesc_np(number)));
+    loop_source_remove(&entry->source);
+    loop_timer_set(&entry->pause, clock_deadline(PAUSE_MS * NS_PER_MS));
+}
+
+static void accept_ready(struct loop_source *source, uint32_t events)
+{
+    (void)events;
+    struct worker_socket *entry = CONTAINER(source, struct worker_socket, source);
+    for (int i = 0; i < ACCEPTS_A_TURN; i++) {
+        int fd = accept4(source->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd >= 0) {
+            dispatch(entry->worker, fd, entry->listener_index);
+            continue;
+        }
+        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+            pause_accepting(entry, errno);
+        if (errno != ECONNABORTED && errno != EINTR)
+            return;
+    }
+}
+
+static void add_socket(struct worker *worker, size_t at, int fd, size_t listener_index)
+{
+    struct worker_socket *entry = &worker->sockets[at];
+    *entry = (struct worker_socket){
+        .source = {.fd = dup(fd), .ready = accept_ready},
+        .pause = {.fire = resume},
+        .worker = worker,
+        .listener_index = listener_index,
+    };
+    struct error err = {0};
+    if (entry->source.fd < 0 || loop_source_add(&entry->source, EPOLLIN, true, &err) != OK)
+        event_emit(EVENT_DAEMON_ERROR,
+                   F_C(DETAIL, "cannot accept from a listening socket: out of descriptors"));
+}
+
+void listen_open(struct worker *worker, const int *fds, size_t count)
+{
+    listen_close(worker);
+    worker->sockets = memory_alloc_array(count, sizeof(struct worker_socket));
+    const struct settings *settings = worker->settings;
+    size_t at = 0;
+    for (size_t i = 0; i < settings->listener_count; i++) {
+        for (size_t k = 0; k < settings->listeners[i].address_count && at < count; k++, at++)
+            add_socket(worker, at, fds[at], i);
+    }
+    worker->socket_count = at;
+}
+
+void listen_close(struct worker *worker)
+{
+    for (size_t i = 0; i < worker->socket_count; i++) {
+        struct worker_socket *entry = &worker->sockets[i];
+        if (entry->source.fd < 0)
+            continue;
+        if (entry->pause.heap_index)
+            loop_timer_clear(&entry->pause);
+        else
+            loop_source_remove(&entry->source);
+        close(entry->source.fd);
+    }
+    free(worker->sockets);
+    worker->sockets = NULL;
+    worker->socket_count = 0;
+}

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway/operations.h"
+
+#include "event/event.h"
+#include "gateway/mailboxes.h"
+#include "gateway/settings.h"
+#include "gateway/worker.h"
+#include "net/tls.h"
+#include "spool/spool.h"
+
+#include <limits.h>
+
+struct queue *gateway_queue(struct gateway *gateway)
+{
+    return gateway->queue;
+}
+
+static void fill_listeners(struct gateway *gateway, const struct settings *settings,
+                           struct arena *arena, struct gateway_status *out)
+{
+    out->listener_count = settings->listener_count;
+    out->listeners =
+        arena_alloc_array(arena, settings->listener_count, sizeof(struct gateway_listener_status));
+    for (size_t i = 0; i < settings->listener_count; i++) {
+        const struct settings_listener *from = &settings->listeners[i];
+        struct gateway_listener_status *to = &out->listeners[i];
+        to->name = arena_str(arena, from->name);
+        to->address_count = from->address_count;
+        to->addresses = arena_alloc_array(arena, from->address_count, sizeof(struct str));
+        for (size_t k = 0; k < from->address_count; k++) {
+            char text[NET_ADDRESS_TEXT];
+            to->addresses[k] = arena_str(arena, net_address_format(&from->addresses[k], text));
+        }
+        to->sessions = occupancy_sessions(gateway->occupancy, from->name);
+    }
+}
+
+static int certificate_days(const struct settings *settings)
+{
+    int days = INT_MAX;
+    for (size_t i = 0; i < settings->listener_count; i++) {
+        const struct tls_context *context = settings->listeners[i].smtp.tls_context;
+        int left = context ? tls_context_days_left(context) : INT_MAX;
+        days = left < days ? left : days;
+    }
+    return days;
+}
+
+void gateway_status(struct gateway *gateway, struct arena *arena, struct gateway_status *out)
+{
+    pthread_mutex_lock(&gateway->mutex);
+    struct settings *settings = settings_ref(gateway->settings);
+    unsigned revision = gateway->revision;
+    pthread_mutex_unlock(&gateway->mutex);
+    *out = (struct gateway_status){
+        .draining = atomic_load(&gateway->draining),
+        .delivery_paused = gateway->options.delivery_paused,
+        .has_room = spool_has_room(gateway->spool),
+        .hostname = arena_str(arena, settings->hostname),
+        .revision = arena_printf(arena, "r%u", revision),
+        .config_path = arena_str(arena, gateway->options.config_path),
+        .started_wall_ns = gateway->started_wall_ns,
+        .workers = gateway->worker_count,
+        .sessions_total = atomic_load(&gateway->sessions_total),
+        .messages_accepted = atomic_load(&gateway->messages_accepted),
+        .protected_mailboxes = mailboxes_count(gateway->mailboxes),
+        .protected_mailboxes_entitled = settings->entitlements.protected_mailboxes,
+        .events_dropped = event_dropped(),
+        .certificate_days_left = certificate_days(settings),
+    };
+    for (size_t i = 0; i < gateway->worker_count; i++)
+        out->sessions_now += atomic_load(&gateway->workers[i].session_count);
+    fill_listeners(gateway, settings, arena, out);
+    settings_unref(settings);
+}

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * gateway/recipient.c - RCPT: which domain, and what does its recipient flow say? (RFC 5321 3.3)
+ *
+ * The order is that of the manual: the domain is chosen among the listener's (exact, then any),
+ * then that domain's flow runs for this recipient alone; last, strangers are kept from mixing
+ * recipients whose messages could get different verdicts.
+ */
+#include "gateway/session.h"
+
+#include <string.h>
+
+static bool is_postmaster(const struct session *session, const struct mail_address *address)
+{
+    if (!str_equal_nocase(address->local, STR("postmaster")))
+        return false;
+    if (address->kind == MAIL_DOMAIN_NAME)
+        return str_equal(address->domain, session->settings->hostname);
+    return true; /* without a domain, or at our own address literal: the server saw to that */
+}
+
+static void refuse(struct session *session, struct str to, struct str domain,
+                   const struct flow *flow, const struct flow_verdict *verdict,
+                   struct mail_reply *out_reply)
+{
+    struct mail_ref ref;
+    *out_reply = session_with_ref(session, verdict->reply, &ref);
+    const struct mail_sender *sender = smtp_session_sender(session->smtp);
+    event_emit(verdict->kind == FLOW_DEFER ? EVENT_RECIPIENT_DEFER : EVENT_RECIPIENT_REJECT,
+               F_C(REF, ref.chars), F_STR(FROM, sender->address), F_STR(TO, to),
+               F_STR(DOMAIN, domain), F_STR(FLOW, flow ? flow_name(flow) : STR_EMPTY),
+               F_STR(STEP, verdict->step), F_C(REASON, mail_reason_name(verdict->reason)),
+               F_INT(CODE, out_reply->code), F_STR(REPLY, out_reply->text),
+               F_STR(DETAIL, verdict->detail), F_STR(USER, smtp_session_peer(session->smtp)->user));
+}
+
+/* Note the recipient's domain; false when it must come in a transaction of its own: a stranger may
+ * not mix content flows, for a refusal of one after the acceptance of the other would be
+ * backscatter. */
+static bool join_transaction(struct session *session, const struct settings_domain *domain)
+{
+    bool other = session->domain_count > 0 && session->domains[0]->content != domain->content;
+    if (other && !session_is_own_user(session))
+        return false;
+    if (session->domain_count == session->domain_cap) {
+        size_t cap = session->domain_cap ? session->domain_cap * 2 : 8;
+        const struct settings_domain **domains =
+            arena_alloc_array(smtp_session_arena(session->smtp), cap, sizeof *domains);
+        if (session->domain_count)
+            memcpy(domains, session->domains, session->domain_count * sizeof *domains);
+        session->domains = domains;
+        session->domain_cap = cap;
+    }
+    session->domains[session->domain_count++] = domain;
+    return true;
+}
+
+static void accept_recipient(struct session *session, struct str to,
+                             const struct settings_domain *domain, struct mail_reply *out_reply)
+{
+    if (!join_transaction(session, domain)) {
+        struct flow_verdict later = {
+            .kind = FLOW_DEFER,
+            .reply = mail_reply_of(452, 4, 5, 3, STR("Send this recipient in another transaction")),
+            .reason = MAIL_REASON_POLICY,
+            .detail = STR("another content flow than the recipients before"),
+        };
+        refuse(session, to, domain->name, NULL, &later, out_reply);
+        return;
+    }
+    *out_reply = mail_reply_of(250, 2, 1, 5, STR("Ok"));
+    event_emit(EVENT_RECIPIENT_ACCEPT, F_C(MESSAGE, mail_id_text(session->message).chars),
+               F_STR(TO, to), F_STR(DOMAIN, domain->name));
+}
+
+/* <postmaster> goes to the configured address, whatever the recipient flow of its domain says. */
+static void accept_postmaster(struct session *session, struct mail_recipient *recipient,
+                              struct mail_reply *out_reply)
+{
+    struct str target = session->settings->postmaster;
+    ptrdiff_t at = str_find_last(target, '@');
+    struct str domain_name = at < 0 ? STR_EMPTY : str_from(target, (size_t)at + 1);
+    /* any listener takes mail for postmaster, so the choice is among all domains */
+    const struct settings_domain *domain = settings_route(session->settings, domain_name);
+    if (!domain) {
+        struct flow_verdict none = {
+            .kind = FLOW_DEFER,
+            .reply = mail_reply_of(451, 4, 3, 5, STR("No domain takes mail for postmaster")),
+            .reason = MAIL_REASON_RELAY_DENIED,
+        };
+        refuse(session, STR("postmaster"), STR_EMPTY, NULL, &none, out_reply);
+        return;
+    }
+    recipient->address = target;
+    recipient->domain = domain_name;
+    accept_recipient(session, target, domain, out_reply);
+}
+
+void session_recipient(struct session *session, const struct mail_address *address,
+                       struct mail_recipient *recipient, struct mail_reply *out_reply)
+{
+    if (is_postmaster(session, address)) {
+        accept_postmaster(session, recipient, out_reply);
+        return;
+    }
+    struct arena *arena = smtp_session_arena(session->smtp);
+    struct flow_verdict verdict = {
+        .kind = FLOW_REJECT,
+        .reply = mail_reply_of(550, 5, 7, 1, STR("Relaying denied")),
+        .reason = MAIL_REASON_RELAY_DENIED,
+    };
+    const struct settings_domain *domain =
+        settings_find_domain(session->settings, session->listener, address->domain);
+    if (!domain) {
+        refuse(session, recipient->address, STR_EMPTY, NULL, &verdict, out_reply);
+        return;
+    }
+    struct flow_facts facts;
+    session_facts(session, &facts);
+    facts.recipient = mail_address_key(arena, address);
+    facts.recipient_domain = address->domain;
+    struct flow_run run_of_flow = {.arena = arena,
+                                   .directory = session->worker->directory,
+                                   .state = session->worker->gateway->state,
+                                   .facts = &facts};
+    const struct flow *flow = settings_recipient_flow(session->listener, domain);
+    flow_run_recipient(flow, &run_of_flow, &verdict);
+    if (verdict.kind == FLOW_ACCEPT)
+        accept_recipient(session, recipient->address, domain, out_reply);
+    else
+        refuse(session, recipient->address, domain->name, flow, &verdict, out_reply);
+}

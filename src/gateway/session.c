@@ -1,0 +1,367 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * gateway/session.c - one client: a fiber that lends the SMTP server our decisions.
+ */
+#include "gateway/session.h"
+
+#include "base/memory.h"
+#include "gateway/submission.h"
+#include "net/dns.h"
+#include "spool/spool.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { NAME_TIMEOUT_S = 5 };
+
+bool session_is_own_user(const struct session *session)
+{
+    const struct smtp_peer *peer = smtp_session_peer(session->smtp);
+    return peer->authenticated || peer->trusted;
+}
+
+void session_facts(struct session *session, struct flow_facts *out)
+{
+    const struct smtp_peer *peer = smtp_session_peer(session->smtp);
+    const struct mail_sender *sender = smtp_session_sender(session->smtp);
+    *out = (struct flow_facts){
+        .session = peer->id,
+        .authenticated = peer->authenticated,
+        .trusted = peer->trusted,
+        .user = peer->user,
+        .client = peer->client.ip,
+        .client_name = peer->client_name,
+        .helo = peer->helo,
+        .tls = peer->tls && peer->tls->active ? peer->tls->version : STR_EMPTY,
+        .listener = session->listener->name,
+        .own_addresses = session->own_addresses,
+        .own_address_count = session->own_address_count,
+    };
+    if (sender) {
+        ptrdiff_t at = str_find_last(sender->address, '@');
+        out->sender = sender->address;
+        out->sender_domain = at < 0 ? STR_EMPTY : str_from(sender->address, (size_t)at + 1);
+        out->smtputf8 = sender->smtputf8;
+    }
+}
+
+struct mail_reply session_with_ref(struct session *session, struct mail_reply reply,
+                                   struct mail_ref *out_ref)
+{
+    *out_ref = mail_ref_new();
+    reply.text = arena_printf(smtp_session_arena(session->smtp), "%.*s (ref %s)",
+                              STR_ARG(reply.text), out_ref->chars);
+    return reply;
+}
+
+/* ---- what the SMTP server asks ---- */
+
+static void fill_context(struct session *session, const struct smtp_peer *peer)
+{
+    session->id_text = mail_id_text(peer->id);
+    struct str client = net_ip_format(&peer->client.ip, session->client_text);
+    session->context = (struct event_context){
+        .fields = {F_C(SESSION, session->id_text.chars), F_STR(LISTENER, session->listener->name),
+                   F_STR(CLIENT, client)},
+        .count = 3,
+    };
+    fiber_set_context(&session->context);
+}
+
+static void on_connected(void *context, struct smtp_session *smtp, struct mail_reply *out_reply)
+{
+    struct session *session = context;
+    session->smtp = smtp;
+    const struct smtp_peer *peer = smtp_session_peer(smtp);
+    fill_context(session, peer);
+    if (session->counted) /* XCLIENT brings us here again: the first address stays counted */
+        return;
+    const struct smtp_limits *limits = &session->listener->smtp.limits;
+    enum occupancy_answer answer =
+        occupancy_enter(session->worker->gateway->occupancy, session->listener->name,
+                        &peer->client.ip, limits->sessions, limits->sessions_per_client);
+    if (answer == OCCUPANCY_OK) {
+        session->counted = true;
+        session->counted_ip = peer->client.ip;
+        return;
+    }
+    bool listener_full = answer == OCCUPANCY_LISTENER_FULL;
+    struct mail_ref ref;
+    *out_reply = session_with_ref(
+        session,
+        mail_reply_of(421, 4, 7, 0,
+                      listener_full ? STR("Too many connections, try again later")
+                                    : STR("Too many connections from your network")),
+        &ref);
+    event_emit(EVENT_SESSION_LIMIT, F_C(REF, ref.chars),
+               F_C(LIMIT, listener_full ? "sessions" : "sessions_per_client"));
+}
+
+static void tell_authentication(const struct smtp_auth *auth, const struct flow_verdict *verdict,
+                                struct str flow, const struct mail_ref *ref)
+{
+    enum event_type type = verdict->kind == FLOW_ACCEPT   ? EVENT_AUTH_OK
+                           : verdict->kind == FLOW_REJECT ? EVENT_AUTH_FAIL
+                                                          : EVENT_AUTH_ERROR;
+    event_emit(type, F_STR(USER, auth->login), F_STR(MECHANISM, auth->mechanism), F_STR(FLOW, flow),
+               F_STR(STEP, verdict->step), F_C(REF, ref ? ref->chars : ""),
+               F_STR(DETAIL, verdict->detail));
+}
+
+static void keep_own_addresses(struct session *session, const struct flow_verdict *verdict)
+{
+    struct arena *arena = smtp_session_long_arena(session->smtp);
+    session->own_address_count = verdict->own_address_count;
+    session->own_addresses =
+        arena_alloc_array(arena, verdict->own_address_count, sizeof(struct str));
+    for (size_t i = 0; i < verdict->own_address_count; i++)
+        session->own_addresses[i] = arena_str(arena, verdict->own_addresses[i]);
+}
+
+NO_YIELD_CHECK static enum smtp_auth_verdict on_authenticate(void *context,
+                                                             struct smtp_session *smtp,
+                                                             const struct smtp_auth *auth,
+                                                             struct mail_reply *out_reply)
+{
+    struct session *session = context;
+    struct arena *arena = arena_new(0);
+    struct flow_facts facts;
+    session_facts(session, &facts);
+    struct flow_run run = {.arena = arena,
+                           .directory = session->worker->directory,
+                           .state = session->worker->gateway->state,
+                           .facts = &facts};
+    struct flow_verdict verdict = {0};
+    const struct flow *flow = session->listener->authentication;
+    flow_run_authentication(flow, &run, auth->login, auth->password, &verdict);
+    enum smtp_auth_verdict answer = SMTP_AUTH_YES;
+    if (verdict.kind == FLOW_ACCEPT) {
+        keep_own_addresses(session, &verdict);
+        tell_authentication(auth, &verdict, flow_name(flow), NULL);
+    } else {
+        struct mail_ref ref;
+        *out_reply = session_with_ref(session, verdict.reply, &ref);
+        answer = verdict.kind == FLOW_REJECT ? SMTP_AUTH_NO : SMTP_AUTH_LATER;
+        tell_authentication(auth, &verdict, flow_name(flow), &ref);
+    }
+    (void)smtp;
+    arena_free(arena);
+    return answer;
+}
+
+/* Public clients are asked for their name once, at their first MAIL; private addresses have none.
+ */
+static void ask_client_name(struct session *session) MAY_YIELD
+{
+    const struct smtp_peer *peer = smtp_session_peer(session->smtp);
+    if (session->name_asked || peer->client_name.len || net_ip_is_private(&peer->client.ip))
+        return;
+    session->name_asked = true;
+    struct arena *arena = arena_new(64 * 1024);
+    struct scope scope;
+    enum dns_status status;
+    struct str name;
+    scope_open(&scope, clock_deadline(NAME_TIMEOUT_S * NS_PER_S));
+    if (dns_query_client_name(session->worker->dns, &peer->client.ip, arena, &status, &name,
+                              NULL) == OK &&
+        status == DNS_FOUND)
+        smtp_session_set_client_name(session->smtp, name);
+    scope_close(&scope);
+    arena_free(arena);
+}
+
+NO_YIELD_CHECK static void on_mail(void *context, struct smtp_session *smtp,
+                                   const struct mail_sender *sender,
+                                   const struct mail_address *address, struct mail_reply *out_reply)
+{
+    struct session *session = context;
+    (void)smtp;
+    (void)sender;
+    (void)address;
+    if (!spool_has_room(session->worker->gateway->spool)) {
+        struct mail_ref ref;
+        *out_reply = session_with_ref(
+            session, mail_reply_of(452, 4, 3, 1, STR("Insufficient system storage")), &ref);
+        event_emit(EVENT_MESSAGE_DEFERRED, F_C(REF, ref.chars), F_C(REASON, "overload"),
+                   F_C(DETAIL, "the spool has no room"));
+        return;
+    }
+    ask_client_name(session);
+    session->message = mail_id_new();
+    *out_reply = mail_reply_of(250, 2, 1, 0, STR("Ok"));
+}
+
+NO_YIELD_CHECK static void on_recipient(void *context, struct smtp_session *smtp,
+                                        const struct mail_address *address,
+                                        struct mail_recipient *recipient,
+                                        struct mail_reply *out_reply)
+{
+    (void)smtp;
+    session_recipient(context, address, recipient, out_reply);
+}
+
+static struct body *on_begin_data(void *context, struct smtp_session *smtp,
+                                  struct mail_reply *out_reply)
+{
+    struct session *session = context;
+    (void)smtp;
+    (void)out_reply;
+    struct gateway *gateway = session->worker->gateway;
+    /* the server owns the reference it gets; ours finds the body again at the end of data */
+    session->intake = intake_new(gateway->spool, &gateway->intake);
+    return body_ref(session->intake);
+}
+
+/* Who a sender's share of a destination is counted for. */
+static struct str fairness_key(struct session *session, const struct smtp_peer *peer)
+{
+    if (peer->user.len)
+        return peer->user;
+    char text[NET_IP_TEXT];
+    struct net_network network = net_client_network(&peer->client.ip);
+    return arena_str(smtp_session_arena(session->smtp), net_ip_format(&network.ip, text));
+}
+
+static void fill_trace(struct session *session, const struct smtp_peer *peer,
+                       const struct smtp_message *message, struct trace_facts *out)
+{
+    *out = (struct trace_facts){
+        .hostname = session->settings->hostname,
+        .helo = peer->helo,
+        .client_name = peer->client_name,
+        .client_ip = str_c(session->client_text),
+        .hide_client = session->listener->hide_client && session_is_own_user(session),
+        .esmtp = peer->esmtp,
+        .tls = peer->tls && peer->tls->active,
+        .authenticated = peer->authenticated,
+        .smtputf8 = message->sender->smtputf8,
+        .message = session->message,
+        .recipient = message->recipient_count == 1 ? message->recipients[0].address : STR_EMPTY,
+        .own_user = session_is_own_user(session),
+    };
+}
+
+NO_YIELD_CHECK static void on_message(void *context, struct smtp_session *smtp,
+                                      const struct smtp_message *message,
+                                      struct mail_reply *out_reply)
+{
+    struct session *session = context;
+    const struct smtp_peer *peer = smtp_session_peer(smtp);
+    struct body *body = NULL;
+    struct error err;
+    if (intake_finish(session->intake, &body, &err) != OK) {
+        struct mail_ref ref;
+        *out_reply = session_with_ref(
+            session, mail_reply_of(452, 4, 3, 1, STR("Insufficient system storage")), &ref);
+        event_emit(EVENT_MESSAGE_DEFERRED, F_C(REF, ref.chars), F_C(DETAIL, err.text));
+        return;
+    }
+    struct flow_facts facts;
+    session_facts(session, &facts);
+    struct submission submission = {
+        .worker = session->worker,
+        .settings = session->settings,
+        .arena = smtp_session_arena(smtp),
+        .facts = &facts,
+        .message = session->message,
+        .sender = message->sender,
+        .recipients = message->recipients,
+        .domains = session->domains,
+        .recipient_count = message->recipient_count,
+        .body = body,
+        .header_length = message->header_length,
+        .has_8bit = message->has_8bit,
+        .own_user = session_is_own_user(session),
+        .fairness_key = fairness_key(session, peer),
+        .queued = session->listener->queued,
+        .discard_refused = session->listener->refused_later == SETTINGS_REFUSED_DISCARD,
+        .direct_timeout_ns = session->listener->direct_timeout_ns,
+    };
+    fill_trace(session, peer, message, &submission.trace);
+    submission_run(&submission, out_reply);
+    body_unref(body);
+}
+
+static void on_reset(void *context, struct smtp_session *smtp)
+{
+    struct session *session = context;
+    (void)smtp;
+    body_unref(take(session->intake));
+    session->domains = NULL;
+    session->domain_count = session->domain_cap = 0;
+}
+
+static void on_refused(void *context, struct smtp_session *smtp, struct str command,
+                       enum mail_reason reason, struct mail_reply *reply)
+{
+    struct session *session = context;
+    (void)smtp;
+    struct mail_ref ref;
+    *reply = session_with_ref(session, *reply, &ref);
+    event_emit(EVENT_SESSION_PROTOCOL, F_C(REF, ref.chars), F_STR(COMMAND, command),
+               F_C(REASON, mail_reason_name(reason)), F_INT(CODE, reply->code),
+               F_STR(REPLY, reply->text));
+}
+
+static const struct smtp_handler handler = {
+    .connected = on_connected,
+    .authenticate = on_authenticate,
+    .mail = on_mail,
+    .recipient = on_recipient,
+    .begin_data = on_begin_data,
+    .message = on_message,
+    .reset = on_reset,
+    .refused = on_refused,
+};
+
+/* ---- the fiber ---- */
+
+static void forget(struct session *session)
+{
+    struct worker *worker = session->worker;
+    body_unref(session->intake);
+    if (session->counted)
+        occupancy_leave(worker->gateway->occupancy, session->listener->name, &session->counted_ip);
+    atomic_fetch_sub_explicit(&worker->session_count, 1, memory_order_relaxed);
+    settings_unref(session->settings);
+    free(session);
+}
+
+NO_YIELD_CHECK static void run(void *arg)
+{
+    struct session *session = arg;
+    struct stream *stream;
+    struct error err;
+    if (stream_open_fd(session->fd, &stream, &err) == OK) {
+        smtp_server_run(&session->listener->smtp, &handler, session, stream,
+                        &session->worker->gateway->draining);
+        stream_close(stream);
+    } else {
+        close(session->fd);
+    }
+    fiber_set_context(NULL);
+    forget(session);
+}
+
+void session_start(struct worker *worker, const struct settings *settings, int fd,
+                   size_t listener_index)
+{
+    struct session *session = NEW(struct session);
+    *session = (struct session){
+        .worker = worker,
+        .settings = settings_ref(settings),
+        .listener = &settings->listeners[listener_index],
+        .fd = fd,
+    };
+    atomic_fetch_add_explicit(&worker->session_count, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&worker->gateway->sessions_total, 1, memory_order_relaxed);
+    struct error err;
+    if (fiber_spawn(&worker->sessions, "session", run, session, &err) != OK) {
+        static const char busy[] = "421 4.3.2 Too many connections, try again later\r\n";
+        ssize_t ignored = write(fd, busy, sizeof busy - 1);
+        (void)ignored;
+        close(fd);
+        event_emit(EVENT_SESSION_LIMIT, F_C(LIMIT, "fibers"), F_C(DETAIL, err.text));
+        forget(session);
+    }
+}

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* gateway/settings.c - loading a whole configuration, step by step, and its life. */
+#include "gateway/settings.h"
+
+#include "gateway/settings_internal.h"
+
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+
+/* ---- life ---- */
+
+static void release_map(void *object)
+{
+    map_done(object);
+}
+
+static struct settings *new_settings(void)
+{
+    struct arena *arena = arena_new(0);
+    struct settings *settings = ARENA_NEW(arena, struct settings);
+    settings->hidden = ARENA_NEW(arena, struct settings_private);
+    settings->hidden->arena = arena;
+    atomic_init(&settings->hidden->references, 1);
+    map_init(&settings->hidden->domains);
+    arena_hook(arena, release_map, &settings->hidden->domains);
+    return settings;
+}
+
+struct settings *settings_ref(const struct settings *settings)
+{
+    atomic_fetch_add_explicit(&settings->hidden->references, 1, memory_order_relaxed);
+    return (struct settings *)settings;
+}
+
+void settings_unref(const struct settings *settings)
+{
+    if (settings &&
+        atomic_fetch_sub_explicit(&settings->hidden->references, 1, memory_order_acq_rel) == 1)
+        arena_free(settings->hidden->arena);
+}
+
+static void release_settings(void *object)
+{
+    settings_unref(object);
+}
+
+/* ---- helpers of the steps ---- */
+
+const struct config_node *settings_section(struct settings_loading *loading, const char *name)
+{
+    const struct config_node *node = config_get(loading->context.root, str_c(name));
+    if (!node || node->kind == CONFIG_MAP)
+        return node;
+    if (!node->is_null)
+        SETTINGS_ERROR(loading, "wrong-type", node->place, "\"%s\" is a map of names", name)->fix =
+            STR("write NAME: and its settings, indented");
+    else
+        SETTINGS_ERROR(loading, "empty-value", node->place, "\"%s\" is empty", name)->fix =
+            STR("give it entries, or remove the line");
+    return NULL;
+}
+
+void settings_add_file(struct settings_loading *loading, struct str path)
+{
+    struct settings *settings = loading->settings;
+    struct str *files = arena_alloc_array(loading->arena, settings->file_count + 1, sizeof *files);
+    for (size_t i = 0; i < settings->file_count; i++)
+        files[i] = settings->files[i];
+    files[settings->file_count++] = path;
+    settings->files = files;
+}
+
+static void read_interfaces(struct settings_private *hidden)
+{
+    struct ifaddrs *list = NULL;
+    size_t count = 0;
+    if (getifaddrs(&list) != 0)
+        return;
+    for (const struct ifaddrs *at = list; at; at = at->ifa_next)
+        count++;
+    hidden->interfaces = arena_alloc_array(hidden->arena, count + 1, sizeof *hidden->interfaces);
+    for (const struct ifaddrs *at = list; at; at = at->ifa_next) {
+        if (!at->ifa_addr ||
+            (at->ifa_addr->sa_family != AF_INET && at->ifa_addr->sa_family != AF_INET6))
+            continue;
+        struct sockaddr_storage storage = {0};
+        if (at->ifa_addr->sa_family == AF_INET)
+            *(struct sockaddr_in *)&storage = *(const struct sockaddr_in *)at->ifa_addr;
+        else
+            *(struct sockaddr_in6 *)&storage = *(const struct sockaddr_in6 *)at->ifa_addr;
+        struct net_address address;
+        net_address_from_sockaddr(&storage, &address);
+        hidden->interfaces[hidden->interface_count++] = address.ip;
+    }
+    freeifaddrs(list);
+}
+
+/* ---- loading ---- */
+
+static void bind_flows(struct settings_loading *loading)
+{
+    struct settings *settings = loading->settings;
+    loading->flow_context = (struct flow_compile_context){
+        .option = loading->context,
+        .servers = settings->servers,
+        .server_count = settings->server_count,
+        .lists = settings->lists,
+        .list_count = settings->list_count,
+        .root = loading->context.root,
+    };
+    (void)!flow_compile_all(config_get(loading->context.root, STR("flows")), &loading->flow_context,
+                            &settings->flows);
+}
+
+/* Everything behind the reading of the files. Each step goes on after errors of the one before. */
+static void bind_all(struct settings_loading *loading)
+{
+    struct settings *settings = loading->settings;
+    settings_expand(loading, &settings->hidden->root);
+    settings_bind_top(loading);
+    (void)!server_bind_all(settings_section(loading, "servers"), &loading->context,
+                           &settings->servers, &settings->server_count);
+    (void)!transport_bind_all(settings_section(loading, "transports"), &loading->context,
+                              settings->servers, settings->server_count, &settings->transports,
+                              &settings->transport_count);
+    settings_bind_lists(loading);
+    settings_bind_certificates(loading);
+    settings_bind_quarantines(loading);
+    bind_flows(loading);
+    settings_bind_listeners(loading);
+    settings_bind_trusted(loading);
+    settings_bind_domains(loading);
+    settings_check_relay(loading);
+    settings_check_logins(loading);
+    settings_check_unused(loading);
+}
+
+/* Bind what was read into hidden->root, and hand it out if no error was found. */
+static enum result finish(struct settings *settings, struct config_report *report, bool was_read,
+                          struct settings **out_settings, struct error *err)
+{
+    struct settings_private *hidden = settings->hidden;
+    struct settings_loading loading = {
+        .settings = settings,
+        .arena = hidden->arena,
+        .report = report,
+        .context = {.arena = hidden->arena, .report = report, .root = &hidden->root},
+    };
+    /* places in the report point into the tree: it stays as long as the report */
+    arena_hook(report->arena, release_settings, settings);
+    if (was_read)
+        bind_all(&loading);
+    if (report->errors)
+        return fail(err, ERROR_PERMANENT, "the configuration has %zu error%s", report->errors,
+                    report->errors == 1 ? "" : "s");
+    *out_settings = settings_ref(settings);
+    return OK;
+}
+
+enum result settings_load(const char *path, struct config_report *report,
+                          struct settings **out_settings, struct error *err)
+{
+    struct settings *settings = new_settings();
+    read_interfaces(settings->hidden);
+    enum result read = config_load(path, settings->hidden->arena, report, &settings->hidden->root);
+    bool usable = read == OK || settings->hidden->root.count > 0;
+    return finish(settings, report, usable, out_settings, err);
+}
+
+enum result settings_load_text(struct str name, struct str text, struct config_report *report,
+                               struct settings **out_settings, struct error *err)
+{
+    struct settings *settings = new_settings();
+    enum result read =
+        config_load_text(name, text, settings->hidden->arena, report, &settings->hidden->root);
+    bool usable = settings->hidden->root.kind == CONFIG_MAP &&
+                  (read == OK || settings->hidden->root.count > 0);
+    if (!usable && !report->errors)
+        config_problem(report, CONFIG_ERROR, "wrong-type", settings->hidden->root.place,
+                       "a configuration is a map of sections");
+    return finish(settings, report, usable, out_settings, err);
+}
+
+/* ---- finding ---- */
+
+const struct settings_listener *settings_find_listener(const struct settings *settings,
+                                                       struct str name)
+{
+    for (size_t i = 0; i < settings->listener_count; i++) {
+        if (str_equal(settings->listeners[i].name, name))
+            return &settings->listeners[i];
+    }
+    return NULL;
+}
+
+const struct transport *settings_find_transport(const struct settings *settings, struct str name)
+{
+    return transport_find(settings->transports, settings->transport_count, name);
+}

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * gateway/settings.h - a whole configuration, read, checked and ready to be used.
+ *
+ * Immutable once loaded and shared by all threads; whoever keeps it holds a reference. A reload
+ * loads a new one beside it. Texts, flows, servers and TLS contexts live as long as it does.
+ */
+#pragma once
+
+#include "config/load.h"
+#include "flow/flow.h"
+#include "net/dns.h"
+#include "net/server.h"
+#include "queue/transport.h"
+#include "smtp/server.h"
+#include "spool/spool.h"
+
+struct settings_domain {
+    struct str name; /* lower-case A-labels, or "any" */
+    bool is_any;
+    size_t index;                  /* in settings.domains */
+    const struct flow *recipients; /* NULL: the listener's (deprecated) */
+    const struct flow *content;
+    const struct transport *transport;
+    struct str allow_open_relay; /* the reason, or empty */
+    struct config_place place;
+    const struct config_node *node;
+    const void *values;
+};
+
+enum settings_refused_later { SETTINGS_REFUSED_QUARANTINE, SETTINGS_REFUSED_DISCARD };
+
+struct settings_listener {
+    struct str name;
+    struct net_address *addresses;
+    size_t address_count;
+    struct smtp_server_settings smtp;
+    const struct flow *authentication; /* NULL: no AUTH */
+    bool queued;                       /* processing: queued */
+    int64_t direct_timeout_ns;
+    enum settings_refused_later refused_later;
+    bool hide_client;
+    const struct flow *recipients; /* deprecated: for domains without their own; or NULL */
+    bool *serves;                  /* by index of domain */
+    struct config_place place;
+    const struct config_node *node;
+    const void *values;
+};
+
+struct settings_certificate {
+    struct str name;
+    struct str cert_path;
+    struct str key_path;
+    bool usable;
+    struct config_place place;
+    const struct config_node *node;
+};
+
+struct settings_quarantine {
+    struct str name;
+    int64_t keep_ns;
+    struct config_place place;
+    const struct config_node *node;
+};
+
+enum settings_log_target {
+    SETTINGS_LOG_STDOUT,
+    SETTINGS_LOG_JOURNAL,
+    SETTINGS_LOG_SYSLOG,
+    SETTINGS_LOG_FILE
+};
+
+struct settings {
+    /* ---- the rows of the top level ---- */
+    int64_t version;
+    struct str hostname;   /* default: the system's */
+    struct str user;       /* empty: postern if it exists and we are root */
+    int64_t workers;       /* 0: one a core */
+    struct str postmaster; /* default: postmaster@ the first listed domain; may be empty */
+    struct str domains_file;
+    struct {
+        uint64_t messages;
+    } memory;
+    struct {
+        bool open_relay_support;
+        int64_t protected_mailboxes; /* 0: no number given */
+    } entitlements;
+    struct spool_settings spool;
+    struct {
+        struct str socket, group, mode_text;
+        unsigned mode;
+    } control;
+    struct {
+        struct option_texts listen;
+        struct net_address *addresses;
+        size_t address_count;
+    } admin;
+    struct {
+        struct str path; /* empty: in the spool's folder */
+        int64_t keep_ns;
+        uint64_t size;
+    } events;
+    struct {
+        int target; /* enum settings_log_target */
+        struct str path;
+    } log;
+    struct {
+        struct option_texts servers;
+        int dnssec;
+        int64_t timeout_ns;
+        const struct config_node *statics;
+    } dns_written;
+    struct option_texts own_addresses_written;
+    struct {
+        const struct config_node *trusted_networks, *lists, *servers, *certificates, *listeners,
+            *flows, *transports, *domains, *quarantines;
+    } sections;
+
+    /* ---- what was made of them ---- */
+    struct dns_settings dns;
+    struct net_address *own_addresses; /* port 0: all ports */
+    size_t own_address_count;
+    struct net_network *trusted;
+    size_t trusted_count;
+    struct server *servers;
+    size_t server_count;
+    struct transport *transports; /* built-in and inline ones too */
+    size_t transport_count;
+    struct flow_list *lists;
+    size_t list_count;
+    struct flow_set *flows;
+    struct settings_certificate *certificates;
+    size_t certificate_count;
+    struct settings_quarantine *quarantines;
+    size_t quarantine_count;
+    struct settings_listener *listeners;
+    size_t listener_count;
+    struct settings_domain *domains;
+    size_t domain_count;
+    struct str *files; /* that were read besides the configuration, to be watched for changes */
+    size_t file_count;
+
+    struct settings_private *hidden;
+};
+
+/*
+ * Read, check and compile a whole configuration. Everything wrong goes to `report`; FAILED if that
+ * holds an error (`err` then says how many). Blocks: reads files, makes TLS contexts. The report
+ * stays valid as long as its arena, whatever becomes of the settings.
+ */
+enum result settings_load(const char *path, struct config_report *report,
+                          struct settings **out_settings, struct error *err);
+/* The same of text in memory, for tests; relative paths start at the working directory. */
+enum result settings_load_text(struct str name, struct str text, struct config_report *report,
+                               struct settings **out_settings, struct error *err);
+
+/* From any thread. */
+struct settings *settings_ref(const struct settings *settings);
+void settings_unref(const struct settings *settings); /* NULL is allowed */
+
+/* The domain that takes mail for `domain` (A-labels, lower case) on this listener: the exact one,
+ * else `any`; NULL: none. */
+const struct settings_domain *settings_find_domain(const struct settings *settings,
+                                                   const struct settings_listener *listener,
+                                                   struct str domain);
+/* The same without a listener, for mail that we make ourselves. */
+const struct settings_domain *settings_route(const struct settings *settings, struct str domain);
+/* Is it one of ours by name: listed, an alias, or in domains_file? */
+bool settings_is_listed(const struct settings *settings, struct str domain);
+/* The recipient flow for a domain on a listener. */
+const struct flow *settings_recipient_flow(const struct settings_listener *listener,
+                                           const struct settings_domain *domain);
+const struct settings_listener *settings_find_listener(const struct settings *settings,
+                                                       struct str name);
+const struct transport *settings_find_transport(const struct settings *settings, struct str name);
+/* Is (ip, port) one that our listeners accept on (wildcards taken as any address), or in
+ * own_addresses? A wildcard counts for loopback and for addresses of this host only. */
+bool settings_is_own_address(const struct settings *settings, const struct net_address *address);
+
+/* ---- for people ---- */
+
+struct buf;
+/* Every setting with its value in force, as YAML; secrets do not stand in it. */
+void settings_effective(const struct settings *settings, struct buf *out);
+/* JSON Schema of the whole file. */
+void settings_schema(struct buf *out);
+/* All rows as text. */
+void settings_manual(struct buf *out);

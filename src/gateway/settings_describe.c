@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* gateway/settings_describe.c - the settings for people and editors: effective values, JSON Schema,
+ * manual. All of it comes from the rows. */
+#include "gateway/settings_internal.h"
+
+#include "base/buf.h"
+
+/* Sections of names: what `top` shows as a node is shown by its rows instead. */
+static const struct {
+    const char *name;
+    const struct option_table *table;
+    const char *presets; /* words of `preset`, as JSON, or NULL */
+} sections[] = {
+    {"servers", &server_options, NULL},
+    {"certificates", &settings_certificate_options, NULL},
+    {"listeners", &settings_listener_options, "\"mx\",\"submission\",\"submissions\""},
+    {"transports", &transport_options, NULL},
+    {"domains", &settings_domain_options, "\"relay-authenticated\""},
+    {"quarantines", &settings_quarantine_options, NULL},
+};
+enum { SECTION_COUNT = sizeof sections / sizeof *sections };
+
+/* ---- effective values ---- */
+
+static bool has_own_form(struct str name)
+{
+    for (size_t i = 0; i < SECTION_COUNT; i++) {
+        if (str_equal(name, str_c(sections[i].name)))
+            return true;
+    }
+    return str_equal(name, STR("admin"));
+}
+
+static void print_entry(const struct option_table *table, struct str name, const void *values,
+                        const struct config_node *node, struct buf *out)
+{
+    buf_append(out, STR("  "));
+    option_print_text(name, out);
+    buf_append(out, STR(":\n"));
+    option_effective(table, values, node, 4, out);
+}
+
+static void print_top(const struct settings *settings, struct buf *out)
+{
+    /* the table without the sections that have their own form below */
+    struct option kept[64];
+    size_t count = 0;
+    for (const struct option *row = settings_top_options.options; row->name && count < 63; row++) {
+        if (!has_own_form(str_c(row->name)))
+            kept[count++] = *row;
+    }
+    kept[count] = (struct option){0};
+    struct option_table table = settings_top_options;
+    table.options = kept;
+    option_effective(&table, settings, &settings->hidden->root, 0, out);
+}
+
+void settings_effective(const struct settings *settings, struct buf *out)
+{
+    const struct config_node *root = &settings->hidden->root;
+    print_top(settings, out);
+    buf_append(out, STR("servers:\n"));
+    for (size_t i = 0; i < settings->server_count; i++) {
+        const struct server *server = &settings->servers[i];
+        print_entry(&server_options, server->name, server,
+                    config_get(config_get(root, STR("servers")), server->name), out);
+    }
+    buf_append(out, STR("certificates:\n"));
+    for (size_t i = 0; i < settings->certificate_count; i++) {
+        const struct settings_certificate *at = &settings->certificates[i];
+        print_entry(&settings_certificate_options, at->name, at, at->node, out);
+    }
+    buf_append(out, STR("listeners:\n"));
+    for (size_t i = 0; i < settings->listener_count; i++) {
+        const struct settings_listener *at = &settings->listeners[i];
+        print_entry(&settings_listener_options, at->name, at->values, at->node, out);
+    }
+    buf_append(out, STR("transports:\n"));
+    for (size_t i = 0; i < settings->transport_count; i++) {
+        const struct transport *at = &settings->transports[i];
+        print_entry(&transport_options, at->name, at,
+                    config_get(config_get(root, STR("transports")), at->name), out);
+    }
+    buf_append(out, STR("domains:\n"));
+    for (size_t i = 0; i < settings->domain_count; i++) {
+        const struct settings_domain *at = &settings->domains[i];
+        print_entry(&settings_domain_options, at->name, at->values, at->node, out);
+    }
+    buf_append(out, STR("quarantines:\n"));
+    for (size_t i = 0; i < settings->quarantine_count; i++) {
+        const struct settings_quarantine *at = &settings->quarantines[i];
+        print_entry(&settings_quarantine_options, at->name, at, at->node, out);
+    }
+}
+
+/* ---- JSON Schema ---- */
+
+/* `schema` of a table ends in one brace: add the word `preset` to its properties and drop what is
+ * required, since a preset fills it in. */
+static void schema_entry(size_t index, struct buf *out)
+{
+    if (!sections[index].presets) {
+        option_schema(sections[index].table, out);
+        return;
+    }
+    buf_append(out, STR("{\"anyOf\":["));
+    option_schema(sections[index].table, out);
+    buf_printf(out,
+               ",{\"type\":\"object\",\"required\":[\"preset\"],"
+               "\"properties\":{\"preset\":{\"enum\":[%s]}}}]}",
+               sections[index].presets);
+}
+
+static void schema_section(struct str name, struct buf *out)
+{
+    for (size_t i = 0; i < SECTION_COUNT; i++) {
+        if (!str_equal(name, str_c(sections[i].name)))
+            continue;
+        buf_append(out, STR("{\"type\":\"object\",\"additionalProperties\":"));
+        schema_entry(i, out);
+        buf_append_byte(out, '}');
+        return;
+    }
+    if (str_equal(name, STR("trusted_networks"))) {
+        buf_append(out, STR("{\"type\":\"array\",\"items\":"));
+        option_schema(&settings_network_options, out);
+        buf_append_byte(out, '}');
+    } else { /* flows, lists: their steps are checked by the flow compiler */
+        buf_append(out, STR("{\"type\":\"object\"}"));
+    }
+}
+
+/* The top table as a schema, with nodes replaced by the schemas of their sections. */
+void settings_schema(struct buf *out)
+{
+    buf_append(out, STR("{\"$schema\":\"https://json-schema.org/draft/2020-12/schema\","
+                        "\"title\":\"Postern configuration\",\"type\":\"object\","
+                        "\"additionalProperties\":false,\"required\":[\"version\"],"
+                        "\"properties\":{"));
+    for (const struct option *row = settings_top_options.options; row->name; row++) {
+        struct option one[2] = {*row, {0}};
+        struct option_table table = {.name = row->name, .options = one};
+        if (row != settings_top_options.options)
+            buf_append_byte(out, ',');
+        if (row->type == OPTION_NODE) {
+            buf_printf(out, "\"%s\":", row->name);
+            schema_section(str_c(row->name), out);
+            continue;
+        }
+        struct buf object BUF_CLEANUP;
+        buf_init(&object, 1 << 20);
+        one[0].required = false;
+        option_schema(&table, &object);
+        /* {"type":…,"properties":{ ROW }} */
+        struct str text = buf_str(&object);
+        ptrdiff_t start = str_find_str(text, STR("\"properties\":{"));
+        buf_append(out, str_slice(text, (size_t)start + 14, text.len - 2));
+    }
+    buf_append(out, STR("}}\n"));
+}
+
+/* ---- manual ---- */
+
+void settings_manual(struct buf *out)
+{
+    option_manual(&settings_top_options, out);
+    for (size_t i = 0; i < SECTION_COUNT; i++)
+        option_manual(sections[i].table, out);
+    option_manual(&settings_network_options, out);
+}

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * gateway/settings_relay.c - what is checked over the whole: can a stranger relay, do passwords
+ * travel in clear, is a name used nowhere.
+ */
+#include "gateway/settings_internal.h"
+
+/* ---- relay safety ---- */
+
+static bool is_lookup_mx(const struct settings_domain *domain)
+{
+    return domain->transport && domain->transport->method == TRANSPORT_LOOKUP_MX;
+}
+
+static void check_entitlement(struct settings_loading *loading)
+{
+    const struct settings *settings = loading->settings;
+    if (settings->entitlements.open_relay_support)
+        return;
+    for (size_t i = 0; i < settings->domain_count; i++) {
+        const struct settings_domain *domain = &settings->domains[i];
+        if (!domain->is_any && !is_lookup_mx(domain))
+            continue;
+        SETTINGS_ERROR(loading, "open-relay-support", domain->place,
+                       domain->is_any ? "a domain `any` relays mail to the whole world"
+                                      : "a transport with MX look-ups relays mail to the world")
+            ->fix = STR("add \"entitlements: { open_relay_support: true }\" if that is meant");
+    }
+}
+
+static void check_allowed(struct settings_loading *loading)
+{
+    const struct settings *settings = loading->settings;
+    for (size_t i = 0; i < settings->domain_count; i++) {
+        const struct config_pair *pair =
+            config_get_pair(settings->domains[i].node, STR("allow_open_relay"));
+        if (pair && str_trim(settings->domains[i].allow_open_relay).len == 0)
+            SETTINGS_ERROR(loading, "empty-value", pair->place,
+                           "\"allow_open_relay\" is the reason, in words")
+                ->fix = STR("write allow_open_relay: \"WHY\", or remove it");
+    }
+}
+
+void settings_check_relay(struct settings_loading *loading)
+{
+    const struct settings *settings = loading->settings;
+    check_entitlement(loading);
+    check_allowed(loading);
+    struct flow_relay_case *cases = arena_alloc_array(
+        loading->arena, settings->listener_count * settings->domain_count + 1, sizeof *cases);
+    size_t count = 0;
+    for (size_t i = 0; i < settings->listener_count; i++) {
+        const struct settings_listener *listener = &settings->listeners[i];
+        for (size_t k = 0; k < settings->domain_count && listener->serves; k++) {
+            const struct settings_domain *domain = &settings->domains[k];
+            const struct flow *flow = settings_recipient_flow(listener, domain);
+            if (!listener->serves[k] || !flow)
+                continue;
+            cases[count++] = (struct flow_relay_case){
+                .listener = listener->name,
+                .authentication_required =
+                    listener->smtp.authentication && listener->smtp.authentication_required,
+                .domain = domain->name,
+                .is_any = domain->is_any,
+                .is_lookup_mx = is_lookup_mx(domain),
+                .transport = domain->transport ? domain->transport->name : STR_EMPTY,
+                .recipient_flow = flow,
+                .place = domain->place,
+                .allow_open_relay = domain->allow_open_relay,
+            };
+        }
+    }
+    flow_prove_relay(cases, count, loading->report);
+}
+
+/* ---- passwords towards backends ---- */
+
+/* Warn of each `smtp: { server: NAME }` below `node` whose server is asked in clear. */
+static void check_login_steps(struct settings_loading *loading, const struct config_node *node)
+{
+    const struct settings *settings = loading->settings;
+    for (size_t i = 0; i < node->count; i++) {
+        if (node->kind != CONFIG_MAP) {
+            check_login_steps(loading, &node->items[i]);
+            continue;
+        }
+        const struct config_pair *pair = &node->pairs[i];
+        const struct config_node *name = config_get(&pair->value, STR("server"));
+        if (str_equal(pair->key, STR("smtp")) && pair->value.kind == CONFIG_SCALAR)
+            name = &pair->value;
+        const struct server *server =
+            name && name->kind == CONFIG_SCALAR && str_equal(pair->key, STR("smtp"))
+                ? server_find(settings->servers, settings->server_count, name->text)
+                : NULL;
+        if (server && server->tls == SERVER_TLS_NONE && !server_is_loopback(server))
+            SETTINGS_WARNING(loading, "cleartext-login", name->place,
+                             "passwords of users travel in clear to server \"%.*s\"",
+                             STR_ARG(server->name))
+                ->fix = STR("give the server \"tls: required\" or \"tls: verified\"");
+        check_login_steps(loading, &pair->value);
+    }
+}
+
+void settings_check_logins(struct settings_loading *loading)
+{
+    const struct config_node *flows =
+        config_get(config_get(loading->context.root, STR("flows")), STR("authentication"));
+    if (flows)
+        check_login_steps(loading, flows);
+    for (size_t i = 0; i < loading->settings->server_count; i++) {
+        const struct server *server = &loading->settings->servers[i];
+        if (server->user.len && server->tls == SERVER_TLS_NONE && !server_is_loopback(server))
+            SETTINGS_WARNING(loading, "cleartext-login", server->place,
+                             "the password of \"%.*s\" travels in clear", STR_ARG(server->user))
+                ->fix = STR("write \"tls: required\" or \"tls: verified\"");
+    }
+}
+
+/* ---- names that nothing uses ---- */
+
+static bool is_word_char(char c)
+{
+    return ascii_is_alpha(c) || ascii_is_digit(c) || c == '-' || c == '_' || c == '.' || c == ':';
+}
+
+/* Does `name` stand in `text` as a whole word: expressions and short forms count as use. */
+static bool has_word(struct str text, struct str name)
+{
+    for (size_t at = 0; at + name.len <= text.len; at++) {
+        ptrdiff_t found = str_find_str(str_from(text, at), name);
+        if (found < 0)
+            return false;
+        at += (size_t)found;
+        bool starts = at == 0 || !is_word_char(text.ptr[at - 1]);
+        size_t end = at + name.len;
+        if (starts && (end == text.len || !is_word_char(text.ptr[end])))
+            return true;
+    }
+    return false;
+}
+
+static bool mentions(const struct config_node *node, struct str name)
+{
+    if (node->kind == CONFIG_SCALAR)
+        return has_word(node->text, name);
+    for (size_t i = 0; i < node->count; i++) {
+        if (mentions(node->kind == CONFIG_MAP ? &node->pairs[i].value : &node->items[i], name))
+            return true;
+    }
+    return false;
+}
+
+static bool is_used(const struct settings_loading *loading, const char *const *users,
+                    struct str name)
+{
+    for (; *users; users++) {
+        const struct config_node *node = config_get(loading->context.root, str_c(*users));
+        if (node && mentions(node, name))
+            return true;
+    }
+    return false;
+}
+
+void settings_check_unused(struct settings_loading *loading)
+{
+    static const struct {
+        const char *section;
+        const char *users[5];
+    } sections[] = {
+        {"servers", {"flows", "transports", "domains", "listeners", NULL}},
+        {"transports", {"flows", "domains", NULL}},
+        {"quarantines", {"flows", "domains", "listeners", NULL}},
+        {"lists", {"flows", "domains", "listeners", NULL}},
+    };
+    for (size_t i = 0; i < sizeof sections / sizeof *sections; i++) {
+        const struct config_node *section =
+            config_get(loading->context.root, str_c(sections[i].section));
+        for (size_t k = 0; section && section->kind == CONFIG_MAP && k < section->count; k++) {
+            const struct config_pair *pair = &section->pairs[k];
+            if (pair->place.line && !is_used(loading, sections[i].users, pair->key))
+                SETTINGS_WARNING(loading, "unused-name", pair->place, "\"%.*s\" is used nowhere",
+                                 STR_ARG(pair->key))
+                    ->fix = STR("use it, or remove it");
+        }
+    }
+    if (loading->settings->flows)
+        flow_report_unused(loading->settings->flows, loading->report);
+}

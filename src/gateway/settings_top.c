@@ -1,0 +1,425 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* gateway/settings_top.c - the rows of the top level, and what is made of them. */
+#include "gateway/settings_internal.h"
+
+#include "base/clock.h"
+#include "mail/address.h"
+
+#include <stddef.h>
+#include <unistd.h>
+
+#define DAY_NS     (INT64_C(86400) * NS_PER_S)
+#define AT(member) offsetof(struct settings, member)
+/* groups at offset 0: their rows name members of the settings themselves */
+#define GROUP_TABLE(variable, name_, text_, rows_)                                                 \
+    static const struct option_table variable = {                                                  \
+        .name = (name_), .text = (text_), .options = (rows_), .size = sizeof(struct settings)}
+
+static const struct option memory_rows[] = {
+    {.name = "messages",
+     .type = OPTION_SIZE,
+     .offset = AT(memory.messages),
+     .text = "bodies and queued mail kept in memory; more waits on disk",
+     .fallback = "256M",
+     .min = 16 << 20,
+     .max = INT64_C(1) << 40,
+     .reload = RELOAD_RESTART},
+    {0},
+};
+GROUP_TABLE(memory_options, "memory", "What memory is used for.", memory_rows);
+
+static const struct option entitlement_rows[] = {
+    {.name = "open_relay_support",
+     .type = OPTION_BOOL,
+     .offset = AT(entitlements.open_relay_support),
+     .text = "allow a domain `any`, and transports that look up MX records",
+     .fallback = "false"},
+    {.name = "protected_mailboxes",
+     .type = OPTION_INT,
+     .offset = AT(entitlements.protected_mailboxes),
+     .text = "mailboxes that were agreed on; more is shown, never refused",
+     .min = 1,
+     .max = 100000000},
+    {0},
+};
+GROUP_TABLE(entitlement_options, "entitlements", "What was agreed on.", entitlement_rows);
+
+static const struct option_word dnssec_words[] = {
+    {"none", DNS_DNSSEC_NONE},
+    {"trust-ad", DNS_DNSSEC_TRUST_AD},
+    {"validate", DNS_DNSSEC_VALIDATE},
+    {NULL, 0},
+};
+static const struct option dns_rows[] = {
+    {.name = "servers",
+     .type = OPTION_TEXTS,
+     .offset = AT(dns_written.servers),
+     .text = "resolvers, address[:port]; default: the system's"},
+    {.name = "dnssec",
+     .type = OPTION_WORD,
+     .offset = AT(dns_written.dnssec),
+     .text = "whose word on signatures counts",
+     .fallback = "none",
+     .words = dnssec_words},
+    {.name = "timeout",
+     .type = OPTION_DURATION,
+     .offset = AT(dns_written.timeout_ns),
+     .text = "longest wait for one answer",
+     .fallback = "10s",
+     .min = 100 * NS_PER_MS,
+     .max = 120 * NS_PER_S},
+    {.name = "static",
+     .type = OPTION_NODE,
+     .offset = AT(dns_written.statics),
+     .text = "answers given without asking: { name: [ addresses ], \"mx:name\": [ \"10 host\" ] }"},
+    {0},
+};
+GROUP_TABLE(dns_options, "dns", "How names are looked up.", dns_rows);
+
+static const struct option control_rows[] = {
+    {.name = "socket",
+     .type = OPTION_PATH,
+     .offset = AT(control.socket),
+     .text = "Unix socket of the command line",
+     .fallback = "/run/postern/control.sock",
+     .reload = RELOAD_RESTART},
+    {.name = "group",
+     .type = OPTION_TEXT,
+     .offset = AT(control.group),
+     .text = "group that may use it",
+     .reload = RELOAD_RESTART},
+    {.name = "mode",
+     .type = OPTION_TEXT,
+     .offset = AT(control.mode_text),
+     .text = "its mode, in octal",
+     .fallback = "0660",
+     .reload = RELOAD_RESTART},
+    {0},
+};
+GROUP_TABLE(control_options, "control", "The control socket.", control_rows);
+
+static const struct option admin_rows[] = {
+    {.name = "listen",
+     .type = OPTION_TEXTS,
+     .offset = AT(admin.listen),
+     .text = "addresses with ports, as \"127.0.0.1:8443\"",
+     .required = true},
+    {0},
+};
+GROUP_TABLE(admin_options, "admin", "The web interface.", admin_rows);
+
+static const struct option event_rows[] = {
+    {.name = "path",
+     .type = OPTION_PATH,
+     .offset = AT(events.path),
+     .text = "folder of the history; default: in the spool's"},
+    {.name = "keep",
+     .type = OPTION_DURATION,
+     .offset = AT(events.keep_ns),
+     .text = "how long it is kept",
+     .fallback = "90d",
+     .min = DAY_NS,
+     .max = 3660 * DAY_NS},
+    {.name = "size",
+     .type = OPTION_SIZE,
+     .offset = AT(events.size),
+     .text = "how large it may grow",
+     .fallback = "10G",
+     .min = 1 << 20,
+     .max = INT64_C(1) << 50},
+    {0},
+};
+GROUP_TABLE(event_options, "events", "The history of what happened.", event_rows);
+
+static const struct option_word log_words[] = {
+    {"stdout", SETTINGS_LOG_STDOUT},
+    {"journal", SETTINGS_LOG_JOURNAL},
+    {"syslog", SETTINGS_LOG_SYSLOG},
+    {"file", SETTINGS_LOG_FILE},
+    {NULL, 0},
+};
+static const struct option log_rows[] = {
+    {.name = "to",
+     .type = OPTION_WORD,
+     .offset = AT(log.target),
+     .text = "where the log goes",
+     .fallback = "stdout",
+     .words = log_words},
+    {.name = "path", .type = OPTION_PATH, .offset = AT(log.path), .text = "to: file: its path"},
+    {0},
+};
+GROUP_TABLE(log_options, "log", "The log.", log_rows);
+
+static const struct option rows[] = {
+    {.name = "version",
+     .type = OPTION_INT,
+     .offset = AT(version),
+     .text = "version of this format: 1",
+     .required = true,
+     .min = 1,
+     .max = 1},
+    {.name = "hostname",
+     .type = OPTION_TEXT,
+     .offset = AT(hostname),
+     .text = "name that this gateway greets with; default: the system's"},
+    {.name = "user",
+     .type = OPTION_TEXT,
+     .offset = AT(user),
+     .text = "user to run as; default: postern, when started as root and it exists",
+     .reload = RELOAD_RESTART},
+    {.name = "workers",
+     .type = OPTION_INT,
+     .offset = AT(workers),
+     .text = "threads for mail; 0: one a core",
+     .fallback = "0",
+     .min = 0,
+     .max = 1024,
+     .reload = RELOAD_RESTART},
+    {.name = "postmaster",
+     .type = OPTION_TEXT,
+     .offset = AT(postmaster),
+     .text = "where mail to <postmaster> goes; default: postmaster@ the first listed domain"},
+    {.name = "own_addresses",
+     .type = OPTION_TEXTS,
+     .offset = AT(own_addresses_written),
+     .text = "addresses under which the world reaches us (NAT), address or address:port"},
+    {.name = "trusted_networks",
+     .type = OPTION_NODE,
+     .offset = AT(sections.trusted_networks),
+     .text = "clients that count as own users: networks, or { network: N, reason: WHY }"},
+    {.name = "domains_file",
+     .type = OPTION_PATH,
+     .offset = AT(domains_file),
+     .text = "further domains, a line a name, and behind it the listed domain that it is like"},
+    {.name = "lists",
+     .type = OPTION_NODE,
+     .offset = AT(sections.lists),
+     .text = "names for files of addresses, domains and networks"},
+    {.name = "memory",
+     .type = OPTION_GROUP,
+     .offset = 0,
+     .text = "what memory is used for",
+     .group = &memory_options},
+    {.name = "servers",
+     .type = OPTION_NODE,
+     .offset = AT(sections.servers),
+     .text = "backends by name"},
+    {.name = "certificates",
+     .type = OPTION_NODE,
+     .offset = AT(sections.certificates),
+     .text = "certificates by name"},
+    {.name = "listeners",
+     .type = OPTION_NODE,
+     .offset = AT(sections.listeners),
+     .text = "where mail comes in"},
+    {.name = "flows",
+     .type = OPTION_NODE,
+     .offset = AT(sections.flows),
+     .text = "what is decided, and how"},
+    {.name = "transports",
+     .type = OPTION_NODE,
+     .offset = AT(sections.transports),
+     .text = "how mail leaves"},
+    {.name = "domains",
+     .type = OPTION_NODE,
+     .offset = AT(sections.domains),
+     .text = "who takes mail for which domain"},
+    {.name = "entitlements",
+     .type = OPTION_GROUP,
+     .offset = 0,
+     .text = "what was agreed on",
+     .group = &entitlement_options},
+    {.name = "quarantines",
+     .type = OPTION_NODE,
+     .offset = AT(sections.quarantines),
+     .text = "quarantines by name"},
+    {.name = "dns",
+     .type = OPTION_GROUP,
+     .offset = 0,
+     .text = "how names are looked up",
+     .group = &dns_options},
+    {.name = "spool",
+     .type = OPTION_GROUP,
+     .offset = AT(spool),
+     .text = "where accepted mail is kept",
+     .group = &spool_options},
+    {.name = "control",
+     .type = OPTION_GROUP,
+     .offset = 0,
+     .text = "the control socket",
+     .group = &control_options},
+    {.name = "admin",
+     .type = OPTION_GROUP,
+     .offset = 0,
+     .text = "the web interface; absent: no TCP port",
+     .group = &admin_options,
+     .not_built = "the web interface"},
+    {.name = "events",
+     .type = OPTION_GROUP,
+     .offset = 0,
+     .text = "the history of what happened",
+     .group = &event_options},
+    {.name = "log", .type = OPTION_GROUP, .offset = 0, .text = "the log", .group = &log_options},
+    {0},
+};
+const struct option_table settings_top_options = {
+    .name = "postern.yaml",
+    .text = "The configuration of the gateway.",
+    .options = rows,
+    .size = sizeof(struct settings),
+};
+
+/* ---- what is made of them ---- */
+
+static struct config_place place_at(const struct settings_loading *loading, const char *section,
+                                    const char *key)
+{
+    const struct config_node *node = config_get(loading->context.root, str_c(section));
+    const struct config_node *value = key ? config_get(node, str_c(key)) : node;
+    return value ? value->place : (struct config_place){0};
+}
+
+static void derive_hostname(struct settings_loading *loading)
+{
+    struct settings *settings = loading->settings;
+    struct str normal;
+    struct config_place place = place_at(loading, "hostname", NULL);
+    if (!settings->hostname.len) {
+        char name[256] = "localhost";
+        if (gethostname(name, sizeof name - 1) != 0)
+            return;
+        settings->hostname = arena_str(loading->arena, str_c(name));
+        if (str_find(settings->hostname, '.') < 0)
+            SETTINGS_WARNING(loading, "hostname", loading->context.root->place,
+                             "the system's name \"%s\" has no domain", name)
+                ->fix = STR("add \"hostname: mx.example.org\"");
+    } else if (!mail_domain_normalize(loading->arena, settings->hostname, &normal)) {
+        SETTINGS_ERROR(loading, "wrong-value", place, "\"%.*s\" is not a host name",
+                       STR_ARG(settings->hostname));
+    } else {
+        settings->hostname = normal;
+    }
+}
+
+static void read_addresses(struct settings_loading *loading, const struct option_texts *texts,
+                           uint16_t default_port, bool with_default, struct net_address **out,
+                           size_t *out_count)
+{
+    *out = arena_alloc_array(loading->arena, texts->count + 1, sizeof **out);
+    for (size_t i = 0; i < texts->count; i++) {
+        struct net_address *address = &(*out)[*out_count];
+        struct net_ip ip;
+        *address = (struct net_address){0};
+        bool alone = with_default && net_ip_parse(texts->items[i], &ip);
+        if (alone)
+            *address = (struct net_address){.ip = ip, .port = default_port};
+        if (alone || net_address_parse(texts->items[i], 0, address)) {
+            (*out_count)++;
+            continue;
+        }
+        SETTINGS_ERROR(loading, "wrong-value", texts->places[i], "\"%.*s\" is not an IP address%s",
+                       STR_ARG(texts->items[i]), with_default ? "" : " with a port");
+    }
+}
+
+static void derive_statics(struct settings_loading *loading)
+{
+    struct settings *settings = loading->settings;
+    const struct config_node *node = settings->dns_written.statics;
+    if (!node)
+        return;
+    if (node->kind != CONFIG_MAP) {
+        SETTINGS_ERROR(loading, "wrong-type", node->place, "a map of names is wanted here")->fix =
+            STR("write { mail.local: [ 127.0.0.1 ] }");
+        return;
+    }
+    struct dns_static *statics =
+        arena_alloc_array(loading->arena, node->count + 1, sizeof *statics);
+    for (size_t i = 0; i < node->count; i++) {
+        struct option_texts values;
+        if (!option_read_texts(&node->pairs[i].value, &loading->context, &values))
+            continue;
+        statics[settings->dns.static_count++] =
+            (struct dns_static){node->pairs[i].key, values.items, values.count};
+        bool mx = str_starts(node->pairs[i].key, STR("mx:"));
+        for (size_t k = 0; k < values.count; k++) {
+            struct net_ip ip;
+            uint64_t preference;
+            ptrdiff_t blank = str_find(values.items[k], ' ');
+            bool good =
+                mx ? blank > 0 && str_to_uint(str_slice(values.items[k], 0, (size_t)blank), 65535,
+                                              &preference)
+                   : str_find(node->pairs[i].key, ':') >= 0 || net_ip_parse(values.items[k], &ip);
+            if (!good)
+                SETTINGS_ERROR(loading, "wrong-value", values.places[k],
+                               mx ? "\"%.*s\" is not a preference and a host"
+                                  : "\"%.*s\" is not an IP address",
+                               STR_ARG(values.items[k]))
+                    ->fix = mx ? STR("write \"10 mail.local\"") : STR_EMPTY;
+        }
+    }
+    settings->dns.statics = statics;
+}
+
+static void derive_control(struct settings_loading *loading)
+{
+    struct settings *settings = loading->settings;
+    struct str text = settings->control.mode_text;
+    unsigned mode = 0;
+    bool good = text.len >= 3 && text.len <= 5;
+    for (size_t i = 0; i < text.len && good; i++) {
+        good = (text.ptr[i] >= '0' && text.ptr[i] <= '7') || (i == 1 && text.ptr[i] == 'o');
+        if (text.ptr[i] != 'o')
+            mode = mode << 3 | (unsigned)(text.ptr[i] - '0');
+    }
+    settings->control.mode = mode;
+    if (!good || mode > 0777)
+        SETTINGS_ERROR(loading, "wrong-value", place_at(loading, "control", "mode"),
+                       "\"%.*s\" is not a mode", STR_ARG(text))
+            ->fix = STR("write octal digits, as in 0660");
+    else if (mode & 0002)
+        SETTINGS_WARNING(loading, "control-open", place_at(loading, "control", "mode"),
+                         "every user of this host may control the gateway");
+    if (settings->control.socket.len > 107)
+        SETTINGS_ERROR(loading, "wrong-value", place_at(loading, "control", "socket"),
+                       "the path of a socket has at most 107 characters");
+}
+
+static void derive_postmaster(struct settings_loading *loading)
+{
+    struct settings *settings = loading->settings;
+    struct mail_address address;
+    if (!settings->postmaster.len)
+        return;
+    if (mail_address_parse(loading->arena, settings->postmaster, false, true, &address) !=
+            MAIL_ADDRESS_OK ||
+        address.domain.len == 0)
+        SETTINGS_ERROR(loading, "wrong-value", place_at(loading, "postmaster", NULL),
+                       "\"%.*s\" is not an address", STR_ARG(settings->postmaster))
+            ->fix = STR("write NAME@DOMAIN");
+    else
+        settings->postmaster = mail_address_text(loading->arena, &address);
+}
+
+void settings_bind_top(struct settings_loading *loading)
+{
+    struct settings *settings = loading->settings;
+    (void)!option_bind(&settings_top_options, loading->context.root, NULL, &loading->context,
+                       settings);
+    derive_hostname(loading);
+    derive_postmaster(loading);
+    derive_control(loading);
+    read_addresses(loading, &settings->own_addresses_written, 0, true, &settings->own_addresses,
+                   &settings->own_address_count);
+    read_addresses(loading, &settings->dns_written.servers, 53, true, &settings->dns.servers,
+                   &settings->dns.server_count);
+    read_addresses(loading, &settings->admin.listen, 0, false, &settings->admin.addresses,
+                   &settings->admin.address_count);
+    settings->dns.dnssec = (enum dns_dnssec)settings->dns_written.dnssec;
+    settings->dns.timeout_ns = settings->dns_written.timeout_ns;
+    derive_statics(loading);
+    if (settings->log.target == SETTINGS_LOG_FILE && !settings->log.path.len)
+        SETTINGS_ERROR(loading, "missing-key", place_at(loading, "log", NULL),
+                       "a log to a file needs its path")
+            ->fix = STR("add \"path:\"");
+}

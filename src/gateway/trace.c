@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway/trace.h"
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "mail/header.h"
+
+enum { HEAD_MAX = 8 * 1024 * 1024 };
+
+/* "ESMTPSA" and its relatives (RFC 3848, 6531). */
+static struct str protocol(const struct trace_facts *facts)
+{
+    static const char *const names[2][2][2] = {
+        {{"ESMTP", "ESMTPA"}, {"ESMTPS", "ESMTPSA"}},
+        {{"UTF8SMTP", "UTF8SMTPA"}, {"UTF8SMTPS", "UTF8SMTPSA"}},
+    };
+    if (!facts->esmtp)
+        return STR("SMTP");
+    return str_c(names[facts->smtputf8][facts->tls][facts->authenticated]);
+}
+
+/* HELO names come from outside: only what belongs into a header field. */
+static void append_clean(struct buf *out, struct str text)
+{
+    for (size_t i = 0; i < text.len && i < 255; i++) {
+        char c = text.ptr[i];
+        bool good = ascii_is_alpha(c) || ascii_is_digit(c) || c == '.' || c == '-' || c == '_' ||
+                    c == ':' || c == '[' || c == ']';
+        buf_append_byte(out, good ? c : '?');
+    }
+}
+
+static void append_received(struct buf *out, const struct trace_facts *facts)
+{
+    char date[TIME_RFC5322_SIZE];
+    buf_append(out, STR("Received: "));
+    if (!facts->hide_client) {
+        buf_append(out, STR("from "));
+        append_clean(out, facts->helo.len ? facts->helo : STR("unknown"));
+        buf_append(out, STR(" ("));
+        append_clean(out, facts->client_name.len ? facts->client_name : STR("unknown"));
+        buf_printf(out, " [%s%.*s])\r\n\t", str_find(facts->client_ip, ':') >= 0 ? "IPv6:" : "",
+                   STR_ARG(facts->client_ip));
+    }
+    struct str with = protocol(facts);
+    buf_printf(out, "by %.*s (Postern) with %.*s id %s", STR_ARG(facts->hostname), STR_ARG(with),
+               mail_id_text(facts->message).chars);
+    if (facts->recipient.len)
+        buf_printf(out, "\r\n\tfor <%.*s>", STR_ARG(facts->recipient));
+    struct str now = clock_format_rfc5322(clock_wall_ns(), date);
+    buf_printf(out, ";\r\n\t%.*s\r\n", STR_ARG(now));
+}
+
+static void append_missing(struct buf *out, const struct trace_facts *facts, struct str header)
+{
+    struct mail_field field;
+    if (!mail_header_find(header, STR("Date"), &field)) {
+        char date[TIME_RFC5322_SIZE];
+        struct str now = clock_format_rfc5322(clock_wall_ns(), date);
+        buf_printf(out, "Date: %.*s\r\n", STR_ARG(now));
+    }
+    if (!mail_header_find(header, STR("Message-ID"), &field))
+        buf_printf(out, "Message-ID: <%s@%.*s>\r\n", mail_id_text(facts->message).chars,
+                   STR_ARG(facts->hostname));
+}
+
+static void append_without_bcc(struct buf *out, struct str header)
+{
+    struct mail_field field;
+    while (mail_header_next(&header, &field)) {
+        if (!str_equal_nocase(field.name, STR("Bcc")))
+            buf_append(out, field.raw);
+    }
+    buf_append(out, header); /* the empty line */
+}
+
+void trace_build(struct arena *arena, const struct trace_facts *facts, struct str header,
+                 struct body *body, struct mail_content *out)
+{
+    struct buf head BUF_CLEANUP;
+    buf_init(&head, HEAD_MAX);
+    append_received(&head, facts);
+    uint64_t body_start = 0;
+    if (facts->own_user) {
+        append_missing(&head, facts, header);
+        if (mail_header_count(header, STR("Bcc"))) {
+            append_without_bcc(&head, header);
+            body_start = header.len;
+        }
+    }
+    if (header.len == 0)
+        buf_append(&head, STR("\r\n")); /* all of it is body: end our section */
+    *out = (struct mail_content){
+        .head = arena_str(arena, buf_str(&head)), .body = body, .body_start = body_start};
+}

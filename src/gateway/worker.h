@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * gateway/worker.h - one worker: a thread with its loop, resolver, kept directory connections and
+ * sessions; and the gateway that all workers share.
+ *
+ * Shared inside gateway/ only.
+ */
+#pragma once
+
+#include "fiber/fiber.h"
+#include "fiber/loop.h"
+#include "gateway/gateway.h"
+#include "gateway/intake.h"
+#include "gateway/occupancy.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+struct directory;
+struct directory_shared;
+struct dns;
+struct mailboxes;
+struct queue;
+struct settings;
+struct settings_listener;
+struct spool;
+struct state;
+
+struct closing;
+struct worker_socket; /* a listening socket in this worker's epoll set */
+
+struct worker {
+    struct gateway *gateway;
+    size_t index;
+    pthread_t thread;
+    struct loop *loop;
+    struct error error; /* why it could not start */
+
+    /* the worker thread's own */
+    struct settings *settings; /* in force; replaced by a post at reload */
+    struct dns *dns;
+    struct directory *directory;
+    struct scope sessions;
+    struct worker_socket *sockets;
+    size_t socket_count;
+    struct loop_timer heartbeat;
+    struct closing *closing; /* while it drains */
+
+    /* read by others */
+    atomic_size_t session_count;
+    atomic_uint_least64_t heartbeats;
+
+    /* the main thread's */
+    uint64_t seen_beats;
+    int64_t seen_ns;
+};
+
+struct gateway {
+    struct gateway_options options;
+    struct worker *workers;
+    size_t worker_count;
+    pthread_barrier_t loops_made;
+    pthread_barrier_t parts_made;
+
+    struct spool *spool;
+    struct state *state;
+    struct queue *queue;
+    struct directory_shared *directories;
+    struct occupancy *occupancy;
+    struct mailboxes *mailboxes;
+    struct intake_budget intake;
+
+    atomic_bool draining;
+    atomic_uint_least64_t sessions_total;
+    atomic_uint_least64_t messages_accepted;
+    int64_t started_wall_ns;
+
+    pthread_mutex_t mutex; /* settings and revision, for threads that are no workers */
+    struct settings *settings;
+    unsigned revision;
+    size_t pending; /* workers that have not answered the last question */
+    pthread_cond_t answered;
+};
+
+/* The worker of the calling thread. */
+struct worker *worker_current(void);
+/* Start the thread; it waits at the gateway's barriers. */
+enum result worker_start(struct worker *worker, struct error *err);
+/* From another thread: use these settings and sockets (in the order of settings_sockets) from now
+ * on; sessions keep the settings they began with. Counts gateway->pending down. */
+void worker_apply(struct worker *worker, struct settings *settings, const int *fds, size_t count);
+/* From another thread: close the listening sockets, let sessions end until `deadline_ns`, then
+ * leave the queue and stop the loop. */
+void worker_drain(struct worker *worker, int64_t deadline_ns);
+
+/* ---- a session (session.c) ---- */
+
+/* On the worker's thread: serve the connection in a fiber of its own; takes `fd` over. The session
+ * keeps a reference to `settings`, of which the listener is one. */
+void session_start(struct worker *worker, const struct settings *settings, int fd,
+                   size_t listener_index);

@@ -1,0 +1,356 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* queue/transport.c - reading the `transports` section, and when a retry is due. */
+#include "queue/transport.h"
+
+#include "base/clock.h"
+#include "net/tls.h"
+
+#include <stddef.h>
+
+static const struct option_word method_words[] = {
+    {"server", TRANSPORT_SERVER},
+    {"lookup-mx", TRANSPORT_LOOKUP_MX},
+    {"lmtp", TRANSPORT_LMTP},
+    {"discard", TRANSPORT_DISCARD},
+    {NULL, 0},
+};
+static const struct option_word direction_words[] = {
+    {"inbound", TRANSPORT_INBOUND},
+    {"outbound", TRANSPORT_OUTBOUND},
+    {NULL, 0},
+};
+static const struct option_word tls_words[] = {
+    {"none", SERVER_TLS_NONE},
+    {"opportunistic", SERVER_TLS_OPPORTUNISTIC},
+    {"required", SERVER_TLS_REQUIRED},
+    {"verified", SERVER_TLS_VERIFIED},
+    {NULL, 0},
+};
+static const struct option_word notify_words[] = {
+    {"failure", TRANSPORT_NOTIFY_FAILURE},
+    {"delay", TRANSPORT_NOTIFY_DELAY},
+    {"success", TRANSPORT_NOTIFY_SUCCESS},
+    {NULL, 0},
+};
+static const struct option_word strangers_words[] = {
+    {"verified", TRANSPORT_DSN_VERIFIED},
+    {"always", TRANSPORT_DSN_ALWAYS},
+    {"never", TRANSPORT_DSN_NEVER},
+    {NULL, 0},
+};
+static const struct option_word eight_bit_words[] = {
+    {"send", TRANSPORT_EIGHT_BIT_SEND},
+    {"convert", TRANSPORT_EIGHT_BIT_CONVERT},
+    {"fail", TRANSPORT_EIGHT_BIT_FAIL},
+    {NULL, 0},
+};
+
+#define DAY_NS (INT64_C(86400) * NS_PER_S)
+enum { UNSET = -1 /* of a word without a fixed default */ };
+
+static const struct option retry_rows[] = {
+    {.name = "delays",
+     .type = OPTION_DURATIONS,
+     .offset = offsetof(struct transport_retry, delays),
+     .text = "time from the start of an attempt to the next; the last one repeats",
+     .fallback = "[ 5m, 15m, 30m, 60m, 120m ]",
+     .min = NS_PER_S,
+     .max = 30 * DAY_NS},
+    {.name = "count",
+     .type = OPTION_INT,
+     .offset = offsetof(struct transport_retry, count),
+     .text = "how many retries after the first attempt; default: as many as delays",
+     .fallback = "-1",
+     .min = 0,
+     .max = 100000},
+    {0},
+};
+static const struct option_table retry_options = {
+    .name = "transports.*.retry",
+    .text = "When an attempt that failed for now is made again.",
+    .options = retry_rows,
+    .size = sizeof(struct transport_retry),
+};
+
+#define AT(member) offsetof(struct transport, member)
+/* a group at offset 0: its rows name members of the transport itself */
+static const struct option limit_rows[] = {
+    {.name = "connections",
+     .type = OPTION_INT,
+     .offset = AT(limit_connections),
+     .text = "connections to one destination at a time",
+     .fallback = "20",
+     .min = 1,
+     .max = 10000},
+    {.name = "messages",
+     .type = OPTION_RATE,
+     .offset = AT(limit_messages),
+     .text = "messages to one destination, as 100/1m"},
+    {0},
+};
+static const struct option_table limit_options = {
+    .name = "transports.*.limits",
+    .text = "How much one destination gets.",
+    .options = limit_rows,
+    .size = sizeof(struct transport),
+};
+
+static const struct option rows[] = {
+    {.name = "method",
+     .type = OPTION_WORD,
+     .offset = AT(method),
+     .text = "how mail leaves; server when a server is named",
+     .words = method_words},
+    {.name = "server",
+     .type = OPTION_REFERENCE,
+     .offset = AT(server_name),
+     .text = "the server that takes it",
+     .refers_to = "servers"},
+    {.name = "direction",
+     .type = OPTION_WORD,
+     .offset = AT(direction),
+     .text = "inbound: to mail servers of ours (default with a server); outbound: to the world",
+     .words = direction_words},
+    {.name = "port",
+     .type = OPTION_INT,
+     .offset = AT(port),
+     .text = "lookup-mx: port of the mail exchangers",
+     .fallback = "25",
+     .min = 1,
+     .max = 65535},
+    {.name = "tls",
+     .type = OPTION_WORD,
+     .offset = AT(tls),
+     .text = "lookup-mx: TLS towards mail exchangers; a server has its own",
+     .fallback = "opportunistic",
+     .words = tls_words},
+    {.name = "source_address",
+     .type = OPTION_TEXT,
+     .offset = AT(source_address),
+     .text = "address to connect from"},
+    {.name = "helo",
+     .type = OPTION_TEXT,
+     .offset = AT(helo),
+     .text = "name to greet with; default: hostname"},
+    {.name = "retry",
+     .type = OPTION_GROUP,
+     .offset = AT(retry),
+     .text = "when to try again",
+     .group = &retry_options},
+    {.name = "dsn",
+     .type = OPTION_WORDS,
+     .offset = AT(dsn),
+     .text = "what senders are told of",
+     .fallback = "[ failure ]",
+     .words = notify_words},
+    {.name = "dsn_to_strangers",
+     .type = OPTION_WORD,
+     .offset = AT(dsn_to_strangers),
+     .text = "may a sender that is no user of ours get a report",
+     .fallback = "verified",
+     .words = strangers_words},
+    {.name = "delay_after",
+     .type = OPTION_DURATION,
+     .offset = AT(delay_after_ns),
+     .text = "when a report of delay is due",
+     .fallback = "4h",
+     .min = 60 * NS_PER_S,
+     .max = 30 * DAY_NS},
+    {.name = "expire",
+     .type = OPTION_DURATION,
+     .offset = AT(expire_ns),
+     .text = "age at which everything but a hold ends",
+     .fallback = "5d",
+     .min = 60 * NS_PER_S,
+     .max = 90 * DAY_NS},
+    {.name = "attempt_timeout",
+     .type = OPTION_DURATION,
+     .offset = AT(attempt_timeout_ns),
+     .text = "longest attempt",
+     .fallback = "5m",
+     .min = NS_PER_S,
+     .max = 3600 * NS_PER_S},
+    {.name = "eight_bit",
+     .type = OPTION_WORD,
+     .offset = AT(eight_bit),
+     .text = "8-bit mail to a host that does not offer 8BITMIME",
+     .fallback = "send",
+     .words = eight_bit_words},
+    {.name = "allow_private",
+     .type = OPTION_BOOL,
+     .offset = AT(allow_private),
+     .text = "may connect to private and loopback addresses; implied by a server",
+     .fallback = "false"},
+    {.name = "limits",
+     .type = OPTION_GROUP,
+     .offset = 0,
+     .text = "how much one destination gets",
+     .group = &limit_options},
+    {0},
+};
+const struct option_table transport_options = {
+    .name = "transports.*",
+    .text = "How mail leaves.",
+    .options = rows,
+    .size = sizeof(struct transport),
+};
+
+/* ---- what rows cannot say ---- */
+
+static void derive_method(struct transport *transport, const struct config_node *node,
+                          const struct option_context *context)
+{
+    const struct config_pair *server = config_get_pair(node, STR("server"));
+    const struct config_pair *method = config_get_pair(node, STR("method"));
+    if (transport->method == UNSET) {
+        if (!server && !method)
+            config_problem(context->report, CONFIG_ERROR, "missing-key", transport->place,
+                           "nothing says how mail leaves")
+                ->fix = STR("add \"method: lookup-mx\", or \"server: NAME\"");
+        transport->method = server ? TRANSPORT_SERVER : TRANSPORT_DISCARD;
+    }
+    bool wants_server =
+        transport->method == TRANSPORT_SERVER || transport->method == TRANSPORT_LMTP;
+    if (wants_server && !server)
+        config_problem(context->report, CONFIG_ERROR, "missing-key",
+                       method ? method->place : transport->place,
+                       "this method needs the name of a server")
+            ->fix = STR("add \"server: NAME\", a name under \"servers\"");
+    if (!wants_server && server && method)
+        config_problem(context->report, CONFIG_ERROR, "wrong-key", server->place,
+                       "a server is used by method server or lmtp only")
+            ->fix = STR("remove it, or write \"method: server\"");
+    if (transport->direction == UNSET)
+        transport->direction =
+            transport->method == TRANSPORT_LOOKUP_MX ? TRANSPORT_OUTBOUND : TRANSPORT_INBOUND;
+    transport->allow_private = transport->allow_private || wants_server;
+}
+
+static void find_server(struct transport *transport, const struct config_node *node,
+                        const struct option_context *context, const struct server *servers,
+                        size_t server_count)
+{
+    const struct config_pair *pair = config_get_pair(node, STR("server"));
+    transport->server = server_find(servers, server_count, transport->server_name);
+    if (!transport->server || !pair)
+        return; /* a name that dangles was reported */
+    enum server_kind kind = transport->server->kind;
+    bool fits = transport->method == TRANSPORT_LMTP ? kind == SERVER_LMTP || kind == SERVER_SMTP
+                                                    : kind == SERVER_SMTP || kind == SERVER_LMTP;
+    if (!fits) {
+        config_problem(context->report, CONFIG_ERROR, "wrong-value", pair->value.place,
+                       "\"%.*s\" is not a mail server", STR_ARG(transport->server_name))
+            ->fix = STR("name a server with smtp or lmtp");
+        return;
+    }
+    if (kind == SERVER_LMTP && transport->method == TRANSPORT_SERVER)
+        transport->method = TRANSPORT_LMTP;
+}
+
+static void release_tls(void *object)
+{
+    tls_context_unref(object);
+}
+
+static void bind_tls(struct transport *transport, const struct config_node *node,
+                     const struct option_context *context)
+{
+    const struct config_pair *tls = config_get_pair(node, STR("tls"));
+    if (transport->method != TRANSPORT_LOOKUP_MX) {
+        if (tls)
+            config_problem(context->report, CONFIG_ERROR, "wrong-key", tls->place,
+                           "TLS towards a server is a setting of the server")
+                ->fix = STR("move \"tls\" to the entry under \"servers\"");
+        return;
+    }
+    if (transport->tls == SERVER_TLS_NONE)
+        return;
+    struct tls_client_settings settings = {
+        .verify = transport->tls == SERVER_TLS_VERIFIED,
+        .ca_path = STR_EMPTY,
+        .min_version = transport->tls == SERVER_TLS_OPPORTUNISTIC ? 10 : 12,
+    };
+    struct error err;
+    if (tls_client_new(&settings, &transport->tls_context, &err) == FAILED)
+        config_problem(context->report, CONFIG_ERROR, "tls", tls ? tls->place : transport->place,
+                       "%s", err.text);
+    else
+        arena_hook(context->arena, release_tls, transport->tls_context);
+}
+
+static void check_values(const struct transport *transport, const struct config_node *node,
+                         const struct option_context *context)
+{
+    const struct config_node *source = config_get(node, STR("source_address"));
+    struct net_ip ip;
+    if (source && transport->source_address.len && !net_ip_parse(transport->source_address, &ip))
+        config_problem(context->report, CONFIG_ERROR, "wrong-value", source->place,
+                       "this is not an IP address")
+            ->fix = STR("write an address of this host, without a port");
+    const struct config_node *delays = config_get(config_get(node, STR("retry")), STR("delays"));
+    if (delays && delays->kind == CONFIG_LIST && delays->count == 0 && transport->retry.count != 0)
+        config_problem(context->report, CONFIG_ERROR, "empty-value", delays->place,
+                       "there are no delays")
+            ->fix = STR("write delays, or \"count: 0\" for no retries");
+}
+
+static void bind_transport(const struct config_pair *pair, const struct option_context *context,
+                           const struct server *servers, size_t server_count,
+                           struct transport *transport)
+{
+    *transport = (struct transport){
+        .name = pair->key, .place = pair->place, .method = UNSET, .direction = UNSET};
+    size_t errors_before = context->report->errors;
+    (void)!option_bind(&transport_options, &pair->value, NULL, context, transport);
+    if (pair->value.kind != CONFIG_MAP)
+        return;
+    if (context->report->errors == errors_before || transport->method != UNSET ||
+        !config_get(&pair->value, STR("method")))
+        derive_method(transport, &pair->value, context);
+    find_server(transport, &pair->value, context, servers, server_count);
+    bind_tls(transport, &pair->value, context);
+    check_values(transport, &pair->value, context);
+}
+
+enum result transport_bind_all(const struct config_node *section,
+                               const struct option_context *context, const struct server *servers,
+                               size_t server_count, struct transport **out, size_t *out_count)
+{
+    size_t errors_before = context->report->errors;
+    *out = NULL;
+    *out_count = 0;
+    if (!section)
+        return OK;
+    if (section->kind != CONFIG_MAP) {
+        config_problem(context->report, CONFIG_ERROR, "wrong-type", section->place,
+                       "a map of transports by name is wanted here")
+            ->fix = STR("write NAME: { method: lookup-mx }");
+        return FAILED;
+    }
+    struct transport *transports =
+        arena_alloc_array(context->arena, section->count + 1, sizeof *transports);
+    for (size_t i = 0; i < section->count; i++)
+        bind_transport(&section->pairs[i], context, servers, server_count, &transports[i]);
+    *out = transports;
+    *out_count = section->count;
+    return context->report->errors == errors_before ? OK : FAILED;
+}
+
+const struct transport *transport_find(const struct transport *transports, size_t count,
+                                       struct str name)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (str_equal(transports[i].name, name))
+            return &transports[i];
+    }
+    return NULL;
+}
+
+int64_t transport_retry_delay(const struct transport *transport, unsigned k)
+{
+    const struct option_durations *delays = &transport->retry.delays;
+    uint64_t count = transport->retry.count < 0 ? delays->count : (uint64_t)transport->retry.count;
+    if (k == 0 || k > count || delays->count == 0)
+        return -1;
+    return delays->items[k <= delays->count ? k - 1 : delays->count - 1];
+}

@@ -1,0 +1,422 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Bodies of the spool: one that grows (in memory up to 256K, beyond that in a file of its own), and
+ * the stored ones that spool_read gives. Blocking calls go to the lane; reads that the page cache
+ * can answer are made at once.
+ */
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/memory.h"
+#include "spool/bytes.h"
+#include "spool/crc.h"
+#include "spool/internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { CHUNK_STRIDE = SPOOL_RECORD_HEADER + SPOOL_CHUNK, FIRST_BUFFER = 16 * 1024 };
+
+struct spool_body {
+    struct body body;
+    struct spool *spool;
+    char *bytes;   /* all of it while small and in memory; else what is not yet a chunk */
+    size_t filled; /* of `bytes` */
+    size_t cap;
+    struct spool_segment *segment; /* stored among other records */
+    uint64_t payload_offset;
+    struct spool_bulk *bulk; /* in a file of its own */
+    uint64_t bulk_id;
+    int fd;
+    uint64_t flushed; /* body bytes in the file */
+    bool sealed;
+    bool synced;
+    bool broken;
+};
+
+static struct spool_body *mine(struct body *body)
+{
+    return CONTAINER(body, struct spool_body, body);
+}
+
+/* ---- work on the lane ---- */
+
+enum body_work { WORK_CREATE, WORK_CHUNK, WORK_SYNC, WORK_READ };
+
+struct body_job {
+    struct lane_job job;
+    struct spool *spool;
+    enum body_work work;
+    uint64_t id;
+    int fd;
+    const char *bytes; /* chunk */
+    char *space;       /* read */
+    size_t size;
+    uint64_t offset;
+    enum result result;
+    struct error err;
+};
+
+static enum result create_file(struct body_job *job)
+{
+    char name[SPOOL_NAME_SIZE];
+    spool_segment_name(job->id, SPOOL_SEGMENT_BULK, name);
+    job->fd = openat(job->spool->bulk_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
+    if (job->fd < 0)
+        return fail_errno(&job->err, errno, "make file for a large body");
+    unsigned char bytes[SPOOL_SEGMENT_HEADER];
+    struct spool_segment_header header = {SPOOL_SEGMENT_BULK, job->id, clock_wall_ns()};
+    spool_segment_header_encode(&header, bytes);
+    struct iovec piece = {bytes, sizeof bytes};
+    return spool_files_write(job->fd, &piece, 1, 0, &job->err);
+}
+
+static enum result write_chunk(struct body_job *job)
+{
+    static const char zeros[SPOOL_RECORD_ALIGN];
+    unsigned char header[SPOOL_RECORD_HEADER];
+    struct spool_record record = {.type = SPOOL_RECORD_CHUNK,
+                                  .count = 1,
+                                  .unit = job->id,
+                                  .length = (uint32_t)job->size,
+                                  .payload_crc = spool_crc(0, job->bytes, job->size)};
+    spool_record_encode(&record, job->id, job->offset, header);
+    size_t padded = (size_t)spool_record_size(job->size) - SPOOL_RECORD_HEADER;
+    struct iovec pieces[] = {{header, sizeof header},
+                             {(void *)(uintptr_t)job->bytes, job->size},
+                             {(void *)(uintptr_t)zeros, padded - job->size}};
+    if (spool_files_write(job->fd, pieces, padded > job->size ? 3 : 2, job->offset, &job->err) !=
+        OK)
+        return FAILED;
+    /* let the disk begin, so that the sync at the end finds little to do */
+    sync_file_range(job->fd, (off_t)job->offset, CHUNK_STRIDE, SYNC_FILE_RANGE_WRITE);
+    return OK;
+}
+
+static void do_work(struct lane_job *lane_job)
+{
+    struct body_job *job = CONTAINER(lane_job, struct body_job, job);
+    switch (job->work) {
+    case WORK_CREATE:
+        job->result = create_file(job);
+        break;
+    case WORK_CHUNK:
+        job->result = write_chunk(job);
+        break;
+    case WORK_SYNC:
+        job->result = spool_files_sync(job->spool, job->fd, &job->err);
+        if (job->result == OK)
+            job->result = spool_files_sync_folder(job->spool, job->spool->bulk_fd, &job->err);
+        break;
+    case WORK_READ:
+        job->result = spool_files_read(job->fd, job->space, job->size, job->offset, &job->err);
+        break;
+    }
+}
+
+static void release_job(struct lane_job *lane_job)
+{
+    free(CONTAINER(lane_job, struct body_job, job));
+}
+
+/* The job's outputs are copied back into `job`. Shielded, because a job that was left alone would
+ * still use the body's file and buffer; a disk answers or the process is lost anyway. */
+static enum result run(struct body_job *job, struct error *err) MAY_YIELD
+{
+    struct body_job *on_lane = NEW(struct body_job);
+    *on_lane = *job;
+    on_lane->job.work = do_work;
+    on_lane->job.release = release_job;
+    struct scope scope;
+    scope_open_shielded(&scope, TIME_NEVER - 1);
+    enum result result = lane_run(job->spool->lane, &on_lane->job, err);
+    scope_close(&scope);
+    if (result != OK)
+        return FAILED;
+    *job = *on_lane;
+    free(on_lane);
+    if (job->result != OK && err)
+        *err = job->err;
+    return job->result;
+}
+
+/* ---- growing ---- */
+
+static enum result become_file(struct spool_body *self, struct error *err) MAY_YIELD
+{
+    struct spool *spool = self->spool;
+    if (!spool_has_room(spool))
+        return fail(err, ERROR_LIMIT, "no space in the spool");
+    struct body_job job = {
+        .spool = spool, .work = WORK_CREATE, .id = atomic_fetch_add(&spool->next_id, 1), .fd = -1};
+    enum result result = run(&job, err);
+    self->fd = job.fd;
+    if (job.fd < 0)
+        return FAILED;
+    self->bulk_id = job.id;
+    pthread_mutex_lock(&spool->index_lock);
+    self->bulk = spool_index_add_bulk(&spool->index, job.id);
+    spool_index_hold_bulk(&spool->index, self->bulk);
+    pthread_mutex_unlock(&spool->index_lock);
+    return result;
+}
+
+static enum result flush_chunk(struct spool_body *self, struct error *err) MAY_YIELD
+{
+    if (!self->bulk && become_file(self, err) != OK)
+        return FAILED;
+    struct body_job job = {.spool = self->spool,
+                           .work = WORK_CHUNK,
+                           .id = self->bulk_id,
+                           .fd = self->fd,
+                           .bytes = self->bytes,
+                           .size = self->filled,
+                           .offset =
+                               SPOOL_SEGMENT_HEADER + self->flushed / SPOOL_CHUNK * CHUNK_STRIDE};
+    if (run(&job, err) != OK)
+        return FAILED;
+    self->flushed += self->filled;
+    self->filled = 0;
+    return OK;
+}
+
+static void make_room(struct spool_body *self, size_t wanted)
+{
+    size_t cap = self->cap ? self->cap : FIRST_BUFFER;
+    while (cap < self->filled + wanted && cap < SPOOL_CHUNK)
+        cap *= 2;
+    if (cap == self->cap)
+        return;
+    self->bytes = memory_resize_array(self->bytes, cap, 1);
+    self->cap = cap;
+}
+
+static NO_YIELD_CHECK enum result grow(struct body *body, struct str data, struct error *err)
+{
+    struct spool_body *self = mine(body);
+    check(!self->sealed);
+    if (self->broken)
+        return fail(err, ERROR_TEMPORARY, "an earlier part of the body could not be written");
+    while (data.len) {
+        if (self->filled == SPOOL_CHUNK && flush_chunk(self, err) != OK) {
+            self->broken = true;
+            return FAILED;
+        }
+        make_room(self, data.len);
+        size_t room = self->cap - self->filled;
+        size_t now = data.len < room ? data.len : room;
+        memcpy(self->bytes + self->filled, data.ptr, now);
+        self->filled += now;
+        body->size += now;
+        data = str_from(data, now);
+    }
+    return OK;
+}
+
+static NO_YIELD_CHECK enum result seal(struct body *body, struct error *err)
+{
+    struct spool_body *self = mine(body);
+    if (self->broken)
+        return fail(err, ERROR_TEMPORARY, "a part of the body could not be written");
+    if (self->bulk && self->filled && flush_chunk(self, err) != OK) {
+        self->broken = true;
+        return FAILED;
+    }
+    if (self->bulk) {
+        free(take(self->bytes));
+        self->cap = 0;
+    }
+    self->sealed = true;
+    return OK;
+}
+
+/* ---- reading ---- */
+
+/* From the page cache without waiting, else on the lane. */
+static enum result read_file(struct spool_body *self, int fd, char *space, size_t size,
+                             uint64_t offset, struct error *err) MAY_YIELD
+{
+    struct iovec piece = {space, size};
+    if (preadv2(fd, &piece, 1, (off_t)offset, RWF_NOWAIT) == (ssize_t)size)
+        return OK;
+    struct body_job job = {.spool = self->spool,
+                           .work = WORK_READ,
+                           .fd = fd,
+                           .space = space,
+                           .size = size,
+                           .offset = offset};
+    return run(&job, err);
+}
+
+static NO_YIELD_CHECK enum result read_part(struct body *body, uint64_t offset, size_t size,
+                                            char *space, struct str *out_data, struct error *err)
+{
+    struct spool_body *self = mine(body);
+    check(self->sealed);
+    uint64_t left = offset < body->size ? body->size - offset : 0;
+    if (size > left)
+        size = (size_t)left;
+    if (!self->bulk && !self->segment) {
+        *out_data = size ? str_of(self->bytes + offset, size) : STR_EMPTY;
+        return OK;
+    }
+    int fd = self->fd;
+    uint64_t place;
+    if (self->segment) {
+        fd = self->segment->fd;
+        place = self->payload_offset + offset;
+    } else {
+        uint64_t within = offset % SPOOL_CHUNK;
+        if (size > SPOOL_CHUNK - within)
+            size = (size_t)(SPOOL_CHUNK - within);
+        place = SPOOL_SEGMENT_HEADER + offset / SPOOL_CHUNK * CHUNK_STRIDE + SPOOL_RECORD_HEADER +
+                within;
+    }
+    if (size && read_file(self, fd, space, size, place, err) != OK)
+        return FAILED;
+    *out_data = str_of(space, size);
+    return OK;
+}
+
+static void release(struct body *body)
+{
+    struct spool_body *self = mine(body);
+    if (self->bulk) {
+        struct spool *spool = self->spool;
+        close(self->fd);
+        pthread_mutex_lock(&spool->index_lock);
+        spool_index_let_go_bulk(&spool->index, self->bulk);
+        bool dead = !list_is_empty(&spool->index.dead_bulks);
+        pthread_mutex_unlock(&spool->index_lock);
+        if (dead)
+            spool_wake_upkeep(spool);
+    }
+    spool_segment_unref(self->segment);
+    free(self->bytes);
+    free(self);
+}
+
+static const struct body_ops ops = {
+    .append = grow,
+    .seal = seal,
+    .read = read_part,
+    .release = release,
+};
+
+static struct spool_body *new_body(struct spool *spool)
+{
+    struct spool_body *self = NEW(struct spool_body);
+    self->body.ops = &ops;
+    atomic_init(&self->body.references, 1);
+    self->spool = spool;
+    self->fd = -1;
+    return self;
+}
+
+enum result spool_body_new(struct spool *spool, struct body **out_body, struct error *err)
+{
+    if (!spool_has_room(spool))
+        return fail(err, ERROR_LIMIT, "no space in the spool");
+    *out_body = &new_body(spool)->body;
+    return OK;
+}
+
+/* ---- for the rest of the spool ---- */
+
+uint64_t spool_body_bulk(const struct body *body)
+{
+    if (body->ops != &ops)
+        return 0;
+    const struct spool_body *self = CONTAINER(body, const struct spool_body, body);
+    return self->bulk_id;
+}
+
+enum result spool_body_sync(struct body *body, struct error *err)
+{
+    if (body->ops != &ops)
+        return OK;
+    struct spool_body *self = mine(body);
+    check(self->sealed);
+    if (!self->bulk || self->synced)
+        return OK;
+    if (self->broken)
+        return fail(err, ERROR_TEMPORARY, "the body's file could not be synced");
+    struct body_job job = {.spool = self->spool, .work = WORK_SYNC, .fd = self->fd};
+    if (run(&job, err) != OK) {
+        self->broken = true; /* never synced again: the kernel may have dropped its pages */
+        return FAILED;
+    }
+    self->synced = true;
+    return OK;
+}
+
+struct body *spool_body_stored_memory(char *bytes, uint64_t size)
+{
+    struct spool_body *self = new_body(NULL);
+    self->bytes = bytes;
+    self->body.size = size;
+    self->sealed = true;
+    return &self->body;
+}
+
+struct body *spool_body_stored(struct spool *spool, struct spool_segment *segment,
+                               uint64_t payload_offset, uint64_t size)
+{
+    struct spool_body *self = new_body(spool);
+    self->segment = spool_segment_ref(segment);
+    self->payload_offset = payload_offset;
+    self->body.size = size;
+    self->sealed = true;
+    return &self->body;
+}
+
+struct body *spool_body_stored_bulk(struct spool *spool, struct spool_bulk *bulk, int fd,
+                                    uint64_t size)
+{
+    struct spool_body *self = new_body(spool);
+    self->bulk = bulk;
+    self->bulk_id = bulk->id;
+    self->fd = fd;
+    self->body.size = size;
+    self->sealed = true;
+    self->synced = true;
+    return &self->body;
+}
+
+int spool_bulk_open(const struct spool *spool, uint64_t id)
+{
+    char name[SPOOL_NAME_SIZE];
+    spool_segment_name(id, SPOOL_SEGMENT_BULK, name);
+    return openat(spool->bulk_fd, name, O_RDONLY | O_CLOEXEC);
+}
+
+static const char *check_chunk(int fd, uint64_t id, uint64_t offset, size_t expected, char *space)
+{
+    struct error ignored;
+    unsigned char header[SPOOL_RECORD_HEADER];
+    struct spool_record record;
+    if (spool_files_read(fd, header, sizeof header, offset, &ignored) != OK)
+        return "file of the body is cut short or unreadable";
+    if (!spool_record_decode(header, id, offset, &record) || record.length != expected)
+        return "chunk of the body does not verify";
+    if (spool_files_read(fd, space, expected, offset + sizeof header, &ignored) != OK)
+        return "file of the body is cut short or unreadable";
+    if (spool_crc(0, space, expected) != record.payload_crc)
+        return "chunk of the body does not verify";
+    return NULL;
+}
+
+enum result spool_bulk_check(int fd, uint64_t id, uint64_t size, const char **out_why)
+{
+    char *space = memory_resize_array(NULL, SPOOL_CHUNK, 1);
+    *out_why = NULL;
+    for (uint64_t done = 0; done < size && !*out_why; done += SPOOL_CHUNK) {
+        uint64_t left = size - done;
+        size_t expected = left < SPOOL_CHUNK ? (size_t)left : (size_t)SPOOL_CHUNK;
+        uint64_t offset = SPOOL_SEGMENT_HEADER + done / SPOOL_CHUNK * CHUNK_STRIDE;
+        *out_why = check_chunk(fd, id, offset, expected, space);
+    }
+    free(space);
+    return *out_why ? FAILED : OK;
+}

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * spool/index.h - what lives in the log and where: entries, segments, large bodies, tombstones.
+ *
+ * Filled the same way by recovery and by the running spool: each durable record is applied once.
+ * Applying is order-free (a state wins by its sequence, a tombstone always), so recovery may walk
+ * the segments in any order. Has no lock of its own; about 200 bytes an entry.
+ */
+#pragma once
+
+#include "base/list.h"
+#include "base/map.h"
+#include "spool/segment.h"
+
+#include <stdatomic.h>
+
+/* An ENTRY record whose entry is removed, by a tombstone in segment `tomb`: that one must stay
+ * as long as this record's segment does. */
+struct spool_grave {
+    struct mail_id entry;
+    uint64_t tomb;
+};
+
+struct spool_segment {
+    struct list link; /* in index->segments, ascending */
+    uint64_t id;
+    enum spool_segment_kind kind;
+    int fd;                /* -1 in tests of recovery */
+    atomic_int references; /* the index holds one, readers others */
+    uint64_t end;          /* of what is valid */
+    uint64_t disk_bytes;
+    bool sealed;           /* nothing will be written any more */
+    bool was_cut;          /* has no footer: a PREVIOUS record elsewhere says how far it counts */
+    uint64_t cuts_from;    /* its PREVIOUS records do so for segments from this on, or 0 */
+    uint64_t live_entries; /* whose ENTRY is here */
+    uint64_t live_states;  /* of entries whose ENTRY is elsewhere */
+    uint64_t live_bytes;
+    uint64_t tombs_needed; /* graves elsewhere whose tombstone is here */
+    struct spool_grave *graves;
+    size_t grave_count;
+    size_t grave_cap;
+};
+
+/* A body in a file of its own; lives while entries or open bodies need it. */
+struct spool_bulk {
+    uint64_t id;
+    uint64_t size;
+    uint64_t entries;
+    uint64_t holders;
+    struct list link; /* in index->dead_bulks once nobody needs it */
+};
+
+struct spool_entry {
+    struct spool_entry *next;
+    struct mail_id id;
+    struct mail_id message;
+    struct spool_segment *home; /* NULL: only its state or tombstone was seen so far */
+    uint64_t offset;            /* of its ENTRY record */
+    uint64_t body_offset;       /* of its BODY record in `home`; 0: none */
+    uint64_t bulk;              /* or 0 */
+    uint64_t body_size;
+    uint64_t body_start;
+    struct spool_segment *state_home; /* NULL: no state seen */
+    uint64_t state_offset;            /* of the STATE or ENTRY record that holds it */
+    uint64_t state_sequence;
+    uint64_t other; /* segment of an older ENTRY record of the same entry, or 0 */
+    uint64_t tomb;  /* segment of its tombstone, or 0 */
+    uint32_t head_len;
+    uint32_t meta_len;
+    uint32_t entry_state_len; /* of the state within the ENTRY record */
+    uint32_t state_len;
+    bool damaged; /* set aside already */
+};
+
+struct spool_index {
+    struct list segments;
+    struct spool_entry **buckets;
+    size_t bucket_count;
+    size_t count; /* entries, while recovering also those removed */
+    struct map bulks;
+    struct list dead_bulks;
+    uint64_t totals_from; /* the newest segment in which all totals stand durably */
+    bool recovering;      /* records may come before what they speak of */
+};
+
+void spool_index_init(struct spool_index *index);
+void spool_index_done(struct spool_index *index);
+
+/* ---- segments ---- */
+
+struct spool_segment *spool_index_add_segment(struct spool_index *index, uint64_t id,
+                                              enum spool_segment_kind kind, int fd);
+struct spool_segment *spool_index_segment(const struct spool_index *index, uint64_t id);
+/* Take it out; its graves let go of their tombstones. Nothing live may be in it. */
+void spool_index_drop_segment(struct spool_index *index, struct spool_segment *segment);
+struct spool_segment *spool_segment_ref(struct spool_segment *segment);
+/* The last one closes the file. */
+void spool_segment_unref(struct spool_segment *segment);
+/* Nothing in it is needed, neither mail nor tombstones nor totals. */
+bool spool_segment_is_dead(const struct spool_index *index, const struct spool_segment *segment);
+
+/* ---- applying records ---- */
+
+struct spool_place {
+    struct spool_segment *segment;
+    uint64_t offset; /* of the record */
+    uint64_t unit;
+};
+void spool_index_apply_entry(struct spool_index *index, struct spool_place place,
+                             const struct spool_entry_record *record, uint64_t body_offset);
+void spool_index_apply_state(struct spool_index *index, struct spool_place place,
+                             struct mail_id entry, uint64_t sequence, size_t state_len);
+void spool_index_apply_remove(struct spool_index *index, struct spool_place place,
+                              struct mail_id entry);
+/* A tombstone was written again: graves that lean on `from` for this entry lean on `to`. */
+void spool_index_move_tomb(struct spool_index *index, struct mail_id entry, uint64_t from,
+                           struct spool_segment *to);
+/* Move a live entry to its copy. */
+void spool_index_move_entry(struct spool_index *index, struct spool_entry *entry,
+                            struct spool_place copy, uint64_t body_offset);
+/* After the last record: forget what has no ENTRY or is removed. */
+void spool_index_finish(struct spool_index *index);
+
+/* ---- queries ---- */
+
+struct spool_entry *spool_index_find(const struct spool_index *index, struct mail_id id);
+/* Walk all: NULL first; NULL at the end. */
+struct spool_entry *spool_index_next(const struct spool_index *index, struct spool_entry *entry);
+uint64_t spool_entry_record_length(const struct spool_entry *entry);
+
+/* ---- large bodies ---- */
+
+struct spool_bulk *spool_index_bulk(const struct spool_index *index, uint64_t id);
+struct spool_bulk *spool_index_add_bulk(struct spool_index *index, uint64_t id);
+void spool_index_hold_bulk(struct spool_index *index, struct spool_bulk *bulk);
+void spool_index_let_go_bulk(struct spool_index *index, struct spool_bulk *bulk);

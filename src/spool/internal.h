@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * spool/internal.h - what the files of the spool share. See spool.h for the contract, FORMAT.md for
+ * the bytes, STATES.md for what each crash leaves.
+ *
+ * Threads: callers (fibers of workers) encode units and wait; the writer gives them places in the
+ * log and writes; the syncer makes them durable, applies them to the index and answers; upkeep
+ * makes segments ahead, watches the space, reclaims. Two locks: `lock` for what the threads hand
+ * each other, `index_lock` for the index; the latter is taken last and held for memory work only.
+ */
+#pragma once
+
+#include "fiber/lane.h"
+#include "spool/index.h"
+#include "spool/recover.h"
+#include "spool/unit.h"
+
+#include <pthread.h>
+
+enum {
+    SPOOL_BATCH_MAX = 8 * 1024 * 1024,     /* bytes of one batch, unless one unit is larger */
+    SPOOL_AHEAD = 1024 * 1024,             /* so much waits: write it while a sync runs */
+    SPOOL_UNSYNCED_MAX = 32 * 1024 * 1024, /* written and not synced */
+    SPOOL_CUTS = 16,
+    SPOOL_RESERVE = 2,             /* segments that only state records and copies may begin */
+    SPOOL_INLINE_MAX = 256 * 1024, /* larger bodies have a file of their own */
+    SPOOL_CHUNK = 256 * 1024,      /* of such a file */
+    SPOOL_READ_WHOLE = 64 * 1024,  /* smaller stored bodies are read into memory at once */
+};
+
+struct spool_unit_queue {
+    struct spool_unit *first;
+    struct spool_unit *last;
+    uint64_t bytes;
+};
+void spool_queue_push(struct spool_unit_queue *queue, struct spool_unit *unit);
+struct spool_unit *spool_queue_shift(struct spool_unit_queue *queue);
+/* `front` goes before what `queue` holds; it is empty afterwards. */
+void spool_queue_put_back(struct spool_unit_queue *queue, struct spool_unit_queue *front);
+
+struct spool {
+    struct spool_settings settings; /* path is our own copy */
+    uint64_t segment_size;
+    int lock_fd;
+    int folder_fd;
+    int log_fd; /* folders */
+    int bulk_fd;
+    int corrupt_fd;
+    struct lane *lane;
+    pthread_t threads[3];
+    unsigned thread_count;
+
+    /* ---- under index_lock ---- */
+    pthread_mutex_t index_lock;
+    struct spool_index index;
+
+    /* ---- under lock ---- */
+    pthread_mutex_t lock;
+    pthread_cond_t writer_wake;
+    pthread_cond_t syncer_wake;
+    pthread_cond_t upkeep_wake;
+    pthread_cond_t changed; /* a sync ended, a segment is ready, an internal unit is done */
+    struct spool_unit_queue waiting; /* for the writer */
+    size_t waiting_urgent;           /* of them, those that somebody waits for */
+    struct spool_unit_queue written; /* for the syncer */
+    struct spool_unit_queue syncing;
+    struct spool_unit_queue refused; /* void: answered once the next segment says so */
+    bool writer_sleeps;
+    size_t gather_target;    /* after a sync: wait for so many units to come ... */
+    int64_t gather_until_ns; /* ... until then (real monotonic time) */
+    bool writer_gathers;
+    bool sync_runs;
+    bool sync_failed;  /* the current segment is poisoned */
+    unsigned failures; /* in a row */
+    uint64_t durable;  /* offset in the current segment */
+    struct list ready; /* segments made ahead (struct spool_segment, not in the index) */
+    unsigned ready_count;
+    bool making_failed; /* the last try to make one */
+    bool upkeep_asked;
+    enum { SPOOL_RUNS, SPOOL_ENDS, SPOOL_WRITER_ENDED } phase;
+
+    /* ---- the writer's ---- */
+    struct spool_segment *current;
+    uint64_t offset; /* where the next batch goes */
+    uint64_t next_unit;
+    uint64_t next_sequence;
+    uint64_t segment_units;
+    bool must_roll;                         /* the current segment is poisoned and left */
+    struct spool_previous cuts[SPOOL_CUTS]; /* said by the first batch of the next segment */
+    unsigned cut_count;
+
+    /* ---- upkeep's ---- */
+    uint64_t cold_units;
+
+    /* ---- anybody's ---- */
+    atomic_uint_fast64_t next_id; /* of segments and bulk files */
+    atomic_bool has_space;
+    atomic_bool broken; /* syncs fail again and again */
+    _Atomic int64_t totals[SPOOL_TOTALS];
+    atomic_uint_fast64_t units, syncs, bytes_written, damaged;
+};
+
+/* ---- files.c: the folder ---- */
+enum spool_name_kind { SPOOL_NAME_NONE, SPOOL_NAME_MAIN, SPOOL_NAME_COLD };
+enum { SPOOL_NAME_SIZE = 32 };
+void spool_segment_name(uint64_t id, enum spool_segment_kind kind, char out[SPOOL_NAME_SIZE]);
+bool spool_segment_name_parse(const char *name, uint64_t *out_id,
+                              enum spool_segment_kind *out_kind);
+/* Make the folders, take the lock. */
+enum result spool_files_open(struct spool *spool, struct error *err);
+void spool_files_close(struct spool *spool);
+/* A segment file of `size` bytes with its header on stable storage; not in the index. */
+enum result spool_files_new_segment(struct spool *spool, enum spool_segment_kind kind,
+                                    uint64_t size, struct spool_segment **out_segment,
+                                    struct error *err);
+/* Write all; FAILED leaves an unknown part written. */
+enum result spool_files_write(int fd, struct iovec *pieces, size_t count, uint64_t offset,
+                              struct error *err);
+enum result spool_files_read(int fd, void *out, size_t size, uint64_t offset, struct error *err);
+enum result spool_files_sync(const struct spool *spool, int fd, struct error *err);
+enum result spool_files_sync_folder(const struct spool *spool, int fd, struct error *err);
+void spool_files_unlink(const struct spool *spool, uint64_t id, enum spool_segment_kind kind);
+/* Look at free bytes and inodes; sets has_space and tells of changes. */
+void spool_files_look_at_space(struct spool *spool);
+
+/* ---- corrupt.c ---- */
+/* Put the bytes of a damage aside and tell of it; false if that was done before. */
+bool spool_set_aside(struct spool *spool, const struct spool_damage *damage, struct str bytes);
+
+/* ---- writer.c, syncer.c, upkeep.c: threads ---- */
+void *spool_writer_main(void *arg);
+void *spool_syncer_main(void *arg);
+void *spool_upkeep_main(void *arg);
+/* Hand over; wakes the writer when needed. */
+void spool_submit(struct spool *spool, struct spool_unit *unit);
+/* Answer with the result that stands in each unit; empties the queue. Lock not held. */
+void spool_answer(struct spool *spool, struct spool_unit_queue *queue);
+/* Submit and wait, on a thread that is no loop's. */
+enum result spool_submit_and_wait(struct spool *spool, struct spool_unit *unit);
+/* The real monotonic clock, for waiting on conditions: tests may stop the other one. */
+int64_t spool_real_ns(void);
+void spool_wake_upkeep(struct spool *spool);
+
+/* ---- body.c ---- */
+/* 0: not a body in a file of its own. */
+uint64_t spool_body_bulk(const struct body *body);
+/* Make the large body's file durable; once. */
+enum result spool_body_sync(struct body *body, struct error *err) MAY_YIELD;
+struct body *spool_body_stored_memory(char *bytes, uint64_t size);
+struct body *spool_body_stored(struct spool *spool, struct spool_segment *segment,
+                               uint64_t payload_offset, uint64_t size);
+/* Takes `fd`; the bulk must be held by the caller, and is the body's then. */
+struct body *spool_body_stored_bulk(struct spool *spool, struct spool_bulk *bulk, int fd,
+                                    uint64_t size);
+enum result spool_bulk_check(int fd, uint64_t id, uint64_t size, const char **out_why);
+int spool_bulk_open(const struct spool *spool, uint64_t id);
+
+/* ---- reclaim.c ---- */
+/* One step of reclaim; true if there may be more to do at once. */
+bool spool_reclaim_step(struct spool *spool);

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "spool/load.h"
+
+#include "base/memory.h"
+#include "spool/internal.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { PAGE = 4096 };
+
+static void add_file(struct spool_loader *loader, uint64_t id, enum spool_segment_kind kind, int fd,
+                     uint64_t file_size)
+{
+    size_t count = loader->count + 1;
+    loader->segments = memory_resize_array(loader->segments, count, sizeof *loader->segments);
+    loader->files = memory_resize_array(loader->files, count, sizeof *loader->files);
+    size_t at = loader->count;
+    while (at > 0 && loader->segments[at - 1].id > id) {
+        loader->segments[at] = loader->segments[at - 1];
+        loader->files[at] = loader->files[at - 1];
+        at--;
+    }
+    loader->segments[at] = (struct spool_recover_segment){.id = id, .kind = kind};
+    loader->files[at] = (struct spool_loaded_file){.fd = fd, .file_size = file_size};
+    loader->count = count;
+}
+
+enum result spool_loader_open(struct spool_loader *loader, int log_fd, bool writable,
+                              struct error *err)
+{
+    *loader = (struct spool_loader){0};
+    int copy = openat(log_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *folder = copy < 0 ? NULL : fdopendir(copy);
+    if (!folder)
+        return fail_errno(err, errno, "read folder of the log");
+    for (struct dirent *item; (item = readdir(folder));) {
+        uint64_t id;
+        enum spool_segment_kind kind;
+        struct stat info;
+        /* what has another name is not ours, and stays */
+        if (strlen(item->d_name) < 20 || !spool_segment_name_parse(item->d_name, &id, &kind) ||
+            kind == SPOOL_SEGMENT_BULK)
+            continue;
+        int flags = (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+        int fd = openat(log_fd, item->d_name, flags);
+        if (fd < 0 || fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
+            if (fd >= 0)
+                close(fd);
+            continue;
+        }
+        add_file(loader, id, kind, fd, (uint64_t)info.st_size);
+    }
+    closedir(folder);
+    return OK;
+}
+
+void spool_loader_done(struct spool_loader *loader)
+{
+    for (size_t i = 0; i < loader->count; i++) {
+        if (loader->files[i].fd >= 0)
+            close(loader->files[i].fd);
+        free(loader->files[i].bytes);
+    }
+    free(loader->segments);
+    free(loader->files);
+    *loader = (struct spool_loader){0};
+}
+
+/* Where the last bytes lie that were ever written: preallocated space behind is not read. */
+static uint64_t end_of_data(int fd, uint64_t size)
+{
+    uint64_t end = 0;
+    while (end < size) {
+        off_t data = lseek(fd, (off_t)end, SEEK_DATA);
+        if (data < 0)
+            return errno == ENXIO ? end : size;
+        off_t hole = lseek(fd, data, SEEK_HOLE);
+        if (hole <= data)
+            return size;
+        end = (uint64_t)hole;
+    }
+    return size;
+}
+
+/* As much as can be read; what cannot becomes zeros, which no record is. */
+static void read_all(int fd, char *out, uint64_t size, uint64_t offset)
+{
+    struct error ignored;
+    enum { AT_ONCE = 4 * 1024 * 1024 };
+    for (uint64_t done = 0; done < size;) {
+        size_t now = size - done < AT_ONCE ? (size_t)(size - done) : (size_t)AT_ONCE;
+        if (spool_files_read(fd, out + done, now, offset + done, &ignored) != OK) {
+            for (size_t page = 0; page < now; page += PAGE) {
+                size_t part = now - page < PAGE ? now - page : (size_t)PAGE;
+                if (spool_files_read(fd, out + done + page, part, offset + done + page, &ignored) !=
+                    OK)
+                    memset(out + done + page, 0, part);
+            }
+        }
+        done += now;
+    }
+}
+
+void spool_loader_load(void *context, struct spool_recover_segment *segment, bool load)
+{
+    struct spool_loader *loader = context;
+    struct spool_loaded_file *file = &loader->files[segment - loader->segments];
+    if (!load) {
+        free(take(file->bytes));
+        segment->bytes = STR_EMPTY;
+        return;
+    }
+    uint64_t size = end_of_data(file->fd, file->file_size);
+    file->bytes = memory_resize_array(NULL, size ? size : 1, 1);
+    read_all(file->fd, file->bytes, size, 0);
+    segment->bytes = str_of(file->bytes, size);
+}
+
+struct str spool_loader_part(struct spool_loader *loader, uint64_t segment, uint64_t begin,
+                             uint64_t end)
+{
+    for (size_t i = 0; i < loader->count; i++) {
+        if (loader->segments[i].id != segment)
+            continue;
+        uint64_t size = loader->files[i].file_size;
+        if (end > size)
+            end = size;
+        if (begin >= end)
+            break;
+        char *bytes = memory_resize_array(NULL, end - begin, 1);
+        read_all(loader->files[i].fd, bytes, end - begin, begin);
+        return str_of(bytes, end - begin);
+    }
+    return str_of(memory_alloc(1), 0);
+}

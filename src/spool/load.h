@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* spool/load.h - segment files as bytes for recovery. */
+#pragma once
+
+#include "base/error.h"
+#include "spool/recover.h"
+
+struct spool_loaded_file {
+    int fd;
+    uint64_t file_size;
+    char *bytes;
+};
+/* Segment files of a folder, ascending by id; `segments` and `files` run in parallel. */
+struct spool_loader {
+    struct spool_recover_segment *segments;
+    struct spool_loaded_file *files;
+    size_t count;
+};
+enum result spool_loader_open(struct spool_loader *loader, int log_fd, bool writable,
+                              struct error *err);
+/* Closes the descriptors that are still in it. */
+void spool_loader_done(struct spool_loader *loader);
+/* A spool_recover_load with the loader as context. */
+void spool_loader_load(void *context, struct spool_recover_segment *segment, bool load);
+/* The bytes of a part of one segment, as far as they can be read; free() them. */
+struct str spool_loader_part(struct spool_loader *loader, uint64_t segment, uint64_t begin,
+                             uint64_t end);

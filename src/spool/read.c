@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reading an entry back: on the lane, everything verified before the caller sees a byte. */
+#include "base/check.h"
+#include "base/memory.h"
+#include "spool/crc.h"
+#include "spool/internal.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+struct read_job {
+    struct lane_job job;
+    struct spool *spool;
+    struct spool_entry entry; /* a copy; its segment is referenced */
+    char *record;             /* payload of the ENTRY record */
+    char *body;               /* small body */
+    int fd;                   /* of a large one */
+    bool missing;             /* an I/O error, not damage */
+    const char *why;          /* damaged */
+    struct error err;
+};
+
+/* The payload of the record at `offset`, verified; NULL: see `out_why`. */
+static char *read_record(const struct spool_segment *segment, uint64_t offset,
+                         enum spool_record_type type, uint64_t length, const char **out_why,
+                         struct error *err)
+{
+    unsigned char header[SPOOL_RECORD_HEADER];
+    struct spool_record record;
+    *out_why = "entry cannot be read";
+    if (spool_files_read(segment->fd, header, sizeof header, offset, err) != OK)
+        return NULL;
+    *out_why = type == SPOOL_RECORD_BODY ? "body does not verify" : "entry does not verify";
+    if (!spool_record_decode(header, segment->id, offset, &record) || record.type != type ||
+        record.length != length)
+        return NULL;
+    char *payload = memory_resize_array(NULL, length ? length : 1, 1);
+    if (spool_files_read(segment->fd, payload, length, offset + sizeof header, err) == OK &&
+        spool_crc(0, payload, length) == record.payload_crc) {
+        *out_why = NULL;
+        return payload;
+    }
+    free(payload);
+    return NULL;
+}
+
+static void read_body(struct read_job *job)
+{
+    const struct spool_entry *entry = &job->entry;
+    if (entry->bulk) {
+        job->fd = spool_bulk_open(job->spool, entry->bulk);
+        if (job->fd < 0)
+            job->why = "file of the body is missing";
+        else
+            (void)!spool_bulk_check(job->fd, entry->bulk, entry->body_size, &job->why);
+        return;
+    }
+    if (!entry->body_offset)
+        return;
+    job->body = read_record(entry->home, entry->body_offset, SPOOL_RECORD_BODY, entry->body_size,
+                            &job->why, &job->err);
+    if (job->body && entry->body_size > SPOOL_READ_WHOLE)
+        free(take(job->body)); /* verified; it is read again piece by piece */
+}
+
+static void work(struct lane_job *lane_job)
+{
+    struct read_job *job = CONTAINER(lane_job, struct read_job, job);
+    const struct spool_entry *entry = &job->entry;
+    job->record = read_record(entry->home, entry->offset, SPOOL_RECORD_ENTRY,
+                              spool_entry_record_length(entry), &job->why, &job->err);
+    if (job->record)
+        read_body(job);
+}
+
+static void let_go(struct read_job *job)
+{
+    struct spool *spool = job->spool;
+    if (job->fd >= 0)
+        close(job->fd);
+    if (job->entry.bulk) {
+        pthread_mutex_lock(&spool->index_lock);
+        struct spool_bulk *bulk = spool_index_bulk(&spool->index, job->entry.bulk);
+        if (bulk)
+            spool_index_let_go_bulk(&spool->index, bulk);
+        bool dead = !list_is_empty(&spool->index.dead_bulks);
+        pthread_mutex_unlock(&spool->index_lock);
+        if (dead)
+            spool_wake_upkeep(spool);
+    }
+    spool_segment_unref(job->entry.home);
+    free(job->record);
+    free(job->body);
+    free(job);
+}
+
+static void release(struct lane_job *lane_job)
+{
+    let_go(CONTAINER(lane_job, struct read_job, job));
+}
+
+static struct read_job *start(struct spool *spool, struct mail_id id)
+{
+    struct read_job *job = NULL;
+    pthread_mutex_lock(&spool->index_lock);
+    struct spool_entry *entry = spool_index_find(&spool->index, id);
+    if (entry && !entry->damaged) {
+        job = NEW(struct read_job);
+        job->job.work = work;
+        job->job.release = release;
+        job->spool = spool;
+        job->entry = *entry;
+        job->fd = -1;
+        spool_segment_ref(entry->home);
+        if (entry->bulk)
+            spool_index_hold_bulk(&spool->index, spool_index_bulk(&spool->index, entry->bulk));
+    }
+    pthread_mutex_unlock(&spool->index_lock);
+    return job;
+}
+
+static enum result damaged(struct read_job *job, struct error *err)
+{
+    struct spool *spool = job->spool;
+    const struct spool_entry *entry = &job->entry;
+    pthread_mutex_lock(&spool->index_lock);
+    struct spool_entry *in_index = spool_index_find(&spool->index, entry->id);
+    bool first = in_index && !in_index->damaged;
+    if (first)
+        in_index->damaged = true;
+    pthread_mutex_unlock(&spool->index_lock);
+    if (first) {
+        struct spool_damage damage = {
+            .segment = entry->home->id,
+            .begin = entry->body_offset ? entry->body_offset : entry->offset,
+            .end = entry->offset + spool_record_size(spool_entry_record_length(entry)),
+            .named = true,
+            .sure = true,
+            .entry = entry->id,
+            .message = entry->message,
+            .why = job->why};
+        struct error ignored;
+        uint64_t size = damage.end - damage.begin;
+        char *bytes = memory_alloc(size);
+        bool got = spool_files_read(entry->home->fd, bytes, size, damage.begin, &ignored) == OK;
+        spool_set_aside(spool, &damage, got ? str_of(bytes, size) : STR_EMPTY);
+        free(bytes);
+    }
+    return fail(err, ERROR_PERMANENT, "%s", job->why);
+}
+
+static struct body *make_body(struct read_job *job)
+{
+    struct spool *spool = job->spool;
+    const struct spool_entry *entry = &job->entry;
+    if (entry->bulk) {
+        pthread_mutex_lock(&spool->index_lock);
+        struct spool_bulk *bulk = spool_index_bulk(&spool->index, entry->bulk);
+        spool_index_hold_bulk(&spool->index, bulk);
+        pthread_mutex_unlock(&spool->index_lock);
+        int fd = job->fd;
+        job->fd = -1;
+        return spool_body_stored_bulk(spool, bulk, fd, entry->body_size);
+    }
+    if (job->body || !entry->body_size)
+        return spool_body_stored_memory(take(job->body), entry->body_size);
+    return spool_body_stored(spool, entry->home, entry->body_offset + SPOOL_RECORD_HEADER,
+                             entry->body_size);
+}
+
+enum result spool_read(struct spool *spool, struct mail_id entry, struct arena *arena,
+                       struct str *out_meta, struct mail_content *out_content, struct error *err)
+{
+    struct read_job *job = start(spool, entry);
+    if (!job)
+        return fail(err, ERROR_PERMANENT, "no such entry in the spool");
+    if (lane_run(spool->lane, &job->job, err) != OK)
+        return FAILED;
+    if (job->why) {
+        enum result result = damaged(job, err);
+        let_go(job);
+        return result;
+    }
+    const char *head = job->record + SPOOL_ENTRY_FIXED;
+    *out_meta = arena_str(arena, str_of(head + job->entry.head_len, job->entry.meta_len));
+    *out_content =
+        (struct mail_content){.head = arena_str(arena, str_of(head, job->entry.head_len)),
+                              .body = make_body(job),
+                              .body_start = job->entry.body_start};
+    let_go(job);
+    return OK;
+}

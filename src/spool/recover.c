@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Newest segment first: only newer segments can say how far an older one is valid and durable, and
+ * applying is order-free (spool/index.h). Each segment is walked once.
+ */
+#include "spool/recover.h"
+
+#include "base/memory.h"
+#include "spool/bytes.h"
+
+#include <stdlib.h>
+
+struct total_step {
+    uint64_t unit;
+    unsigned total;
+    int64_t delta;
+};
+
+struct recovery {
+    struct spool_recover_segment *segments;
+    size_t count;
+    spool_recover_load *load;
+    void *load_context;
+    struct spool_index *index;
+    struct spool_recovered *out;
+    /* the newest record with all totals, and the steps after it */
+    bool has_totals;
+    bool totals_were_newer; /* found in a newer segment: steps from here on are older */
+    uint64_t totals_unit;
+    struct total_step *steps;
+    size_t step_count;
+    size_t step_cap;
+};
+
+/* One segment being walked. */
+struct walk {
+    struct recovery *recovery;
+    struct spool_recover_segment *source;
+    struct spool_scan scan;
+};
+
+/* A run of records of one unit. */
+struct unit_run {
+    const struct spool_found_record *records;
+    size_t count;
+    uint64_t begin;
+    uint64_t end;
+    bool whole;
+    bool durable;
+};
+
+static struct spool_recover_segment *segment_by_id(struct recovery *recovery, uint64_t id)
+{
+    size_t low = 0;
+    size_t high = recovery->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (recovery->segments[middle].id < id)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low < recovery->count && recovery->segments[low].id == id)
+        return &recovery->segments[low];
+    return NULL;
+}
+
+static void raise_must_end(struct recovery *recovery, uint64_t id, uint64_t offset)
+{
+    struct spool_recover_segment *segment = segment_by_id(recovery, id);
+    if (segment && offset > segment->must_end)
+        segment->must_end = offset;
+}
+
+static struct str payload_of(const struct walk *walk, const struct spool_found_record *found)
+{
+    return spool_found_record_payload(walk->source->bytes, found);
+}
+
+/* ---- damage ---- */
+
+static void add_damage(struct spool_recovered *out, struct spool_damage damage)
+{
+    if (out->damage_count == out->damage_cap) {
+        out->damage_cap = out->damage_cap ? out->damage_cap * 2 : 16;
+        out->damages = memory_resize_array(out->damages, out->damage_cap, sizeof *out->damages);
+    }
+    out->damages[out->damage_count++] = damage;
+}
+
+/* The ids that an ENTRY record at `offset` would hold, unverified: a name to search by. */
+static void guess_name(const struct walk *walk, uint64_t offset, struct spool_damage *damage)
+{
+    struct str bytes = walk->source->bytes;
+    if (damage->named || offset + SPOOL_RECORD_HEADER + SPOOL_ENTRY_FIXED > bytes.len)
+        return;
+    const unsigned char *at = (const unsigned char *)bytes.ptr + offset;
+    bool has_magic = bytes.ptr[offset] == 'P' && bytes.ptr[offset + 2] == 'E';
+    if (!has_magic && spool_get16(at + 8) != SPOOL_RECORD_ENTRY)
+        return;
+    if (spool_get16(at + 8) != SPOOL_RECORD_ENTRY &&
+        spool_get32(at + 24) < SPOOL_ENTRY_FIXED) /* too short to be one */
+        return;
+    damage->entry = spool_id_decode(at + SPOOL_RECORD_HEADER);
+    damage->message = spool_id_decode(at + SPOOL_RECORD_HEADER + 16);
+    damage->named = true;
+}
+
+/* ---- limits: how far segments are valid and durable ---- */
+
+static void read_limits(struct walk *walk)
+{
+    struct recovery *recovery = walk->recovery;
+    struct spool_recover_segment *source = walk->source;
+    for (size_t i = 0; i < walk->scan.record_count; i++) {
+        const struct spool_found_record *found = &walk->scan.records[i];
+        if (found->record.unit >= recovery->out->next_unit && source->kind == SPOOL_SEGMENT_MAIN)
+            recovery->out->next_unit = found->record.unit + 1;
+        if (!found->intact)
+            continue;
+        struct spool_batch batch;
+        struct spool_previous previous;
+        if (found->record.type == SPOOL_RECORD_BATCH &&
+            spool_batch_decode(payload_of(walk, found), &batch)) {
+            raise_must_end(recovery, batch.durable_segment, batch.durable_offset);
+            if (batch.sequence >= recovery->out->next_sequence)
+                recovery->out->next_sequence = batch.sequence + 1;
+        } else if (found->record.type == SPOOL_RECORD_PREVIOUS &&
+                   spool_previous_decode(payload_of(walk, found), &previous)) {
+            struct spool_recover_segment *other = segment_by_id(recovery, previous.segment);
+            if (!other || other->id >= source->id)
+                continue;
+            if (!other->cut_known || previous.valid_end < other->valid_end)
+                other->valid_end = previous.valid_end;
+            other->cut_known = true;
+            raise_must_end(recovery, other->id, previous.must_end);
+            if (previous.reason == SPOOL_PREVIOUS_ROLL)
+                continue;
+            other->segment->was_cut = true;
+            if (!source->segment->cuts_from || other->id < source->segment->cuts_from)
+                source->segment->cuts_from = other->id;
+        } else if (found->record.type == SPOOL_RECORD_FOOTER) {
+            source->has_footer = true;
+            raise_must_end(recovery, source->id, found->offset);
+        }
+    }
+}
+
+/* ---- totals ---- */
+
+static void read_totals(struct walk *walk, const struct spool_found_record *found)
+{
+    struct recovery *recovery = walk->recovery;
+    struct str payload = payload_of(walk, found);
+    const unsigned char *at = (const unsigned char *)payload.ptr;
+    if (recovery->totals_were_newer)
+        return;
+    if (found->record.type == SPOOL_RECORD_COUNTERS) {
+        if (payload.len != SPOOL_TOTALS * 8 ||
+            (recovery->has_totals && found->record.unit < recovery->totals_unit))
+            return;
+        for (unsigned i = 0; i < SPOOL_TOTALS; i++)
+            recovery->out->totals[i] = (int64_t)spool_get64(at + (size_t)i * 8);
+        recovery->has_totals = true;
+        recovery->index->totals_from = walk->source->id;
+        recovery->totals_unit = found->record.unit;
+        return;
+    }
+    for (size_t i = 0; i + SPOOL_COUNT_SIZE <= payload.len; i += SPOOL_COUNT_SIZE) {
+        struct total_step step = {found->record.unit, spool_get32(at + i),
+                                  (int64_t)spool_get64(at + i + 8)};
+        if (step.total >= SPOOL_TOTALS)
+            continue;
+        if (recovery->step_count == recovery->step_cap) {
+            recovery->step_cap = recovery->step_cap ? recovery->step_cap * 2 : 256;
+            recovery->steps =
+                memory_resize_array(recovery->steps, recovery->step_cap, sizeof *recovery->steps);
+        }
+        recovery->steps[recovery->step_count++] = step;
+    }
+}
+
+static void finish_totals(struct recovery *recovery)
+{
+    for (size_t i = 0; i < recovery->step_count; i++) {
+        const struct total_step *step = &recovery->steps[i];
+        if (recovery->has_totals && step->unit <= recovery->totals_unit)
+            continue;
+        int64_t *total = &recovery->out->totals[step->total];
+        *total = (int64_t)((uint64_t)*total + (uint64_t)step->delta);
+    }
+    free(recovery->steps);
+}
+
+/* ---- units ---- */
+
+static const struct spool_found_record *body_of(const struct unit_run *run, unsigned index)
+{
+    for (size_t i = 0; i < run->count; i++) {
+        const struct spool_found_record *found = &run->records[i];
+        if (found->record.index == index && found->record.type == SPOOL_RECORD_BODY)
+            return found;
+    }
+    return NULL;
+}
+
+/* Returns why this entry cannot be used, or NULL after it was applied. */
+static const char *apply_entry(struct walk *walk, const struct unit_run *run,
+                               const struct spool_found_record *found, struct spool_damage *damage)
+{
+    struct str payload = payload_of(walk, found);
+    if (payload.len >= SPOOL_ENTRY_FIXED) {
+        damage->named = true;
+        damage->entry = spool_id_decode((const unsigned char *)payload.ptr);
+        damage->message = spool_id_decode((const unsigned char *)payload.ptr + 16);
+    }
+    struct spool_entry_record entry;
+    if (!found->intact || !spool_entry_decode(payload, found->record.length, &entry))
+        return "entry does not verify";
+    damage->sure = true;
+    uint64_t body_offset = 0;
+    if (entry.body_record != SPOOL_NO_BODY) {
+        const struct spool_found_record *body = body_of(run, entry.body_record);
+        if (!body || !body->intact || body->record.length != entry.body_size)
+            return "body does not verify";
+        body_offset = body->offset;
+    }
+    struct spool_place place = {walk->source->segment, found->offset, found->record.unit};
+    spool_index_apply_entry(walk->recovery->index, place, &entry, body_offset);
+    return NULL;
+}
+
+static const char *apply_record(struct walk *walk, const struct unit_run *run,
+                                const struct spool_found_record *found, struct spool_damage *damage)
+{
+    struct spool_index *index = walk->recovery->index;
+    struct spool_place place = {walk->source->segment, found->offset, found->record.unit};
+    struct str payload = payload_of(walk, found);
+    struct mail_id id;
+    uint64_t sequence;
+    struct str state;
+    if (found->record.type == SPOOL_RECORD_ENTRY)
+        return apply_entry(walk, run, found, damage);
+    if (!found->intact)
+        return found->record.type == SPOOL_RECORD_BODY ? NULL : "record does not verify";
+    switch (found->record.type) {
+    case SPOOL_RECORD_STATE:
+        if (spool_state_decode(payload, &id, &sequence, &state))
+            spool_index_apply_state(index, place, id, sequence, state.len);
+        break;
+    case SPOOL_RECORD_REMOVE:
+        if (payload.len == SPOOL_REMOVE_SIZE)
+            spool_index_apply_remove(index, place,
+                                     spool_id_decode((const unsigned char *)payload.ptr));
+        break;
+    case SPOOL_RECORD_COUNT:
+    case SPOOL_RECORD_COUNTERS:
+        read_totals(walk, found);
+        break;
+    default:
+        break;
+    }
+    return NULL;
+}
+
+/* The bytes of a broken unit reach over the gap that broke it. */
+static void widen_over_gaps(const struct walk *walk, struct unit_run *run)
+{
+    for (size_t i = 0; i < walk->scan.gap_count; i++) {
+        const struct spool_gap *gap = &walk->scan.gaps[i];
+        uint64_t end = gap->end < walk->source->must_end ? gap->end : walk->source->must_end;
+        if (gap->begin == run->end && end > gap->begin)
+            run->end = end;
+        else if (gap->end == run->begin)
+            run->begin = gap->begin;
+    }
+}
+
+static void apply_unit(struct walk *walk, struct unit_run *run)
+{
+    bool told = false;
+    if (!run->whole)
+        widen_over_gaps(walk, run);
+    for (size_t i = 0; i < run->count; i++) {
+        struct spool_damage damage = {
+            .segment = walk->source->id, .begin = run->begin, .end = run->end};
+        damage.why = apply_record(walk, run, &run->records[i], &damage);
+        if (damage.why) {
+            add_damage(walk->recovery->out, damage);
+            told = true;
+        }
+    }
+    walk->recovery->out->units++;
+    if (run->whole || told)
+        return;
+    struct spool_damage damage = {.segment = walk->source->id,
+                                  .begin = run->begin,
+                                  .end = run->end,
+                                  .why = "part of a unit is missing"};
+    for (size_t i = 0; i < walk->scan.gap_count; i++) {
+        uint64_t at = walk->scan.gaps[i].begin;
+        if (at >= run->begin && at < run->end)
+            guess_name(walk, at, &damage);
+    }
+    add_damage(walk->recovery->out, damage);
+}
+
+static struct unit_run next_run(const struct walk *walk, size_t first)
+{
+    const struct spool_found_record *records = walk->scan.records;
+    struct unit_run run = {.records = records + first, .begin = records[first].offset};
+    bool whole = records[first].record.index == 0;
+    size_t i = first;
+    do {
+        const struct spool_found_record *found = &records[i];
+        whole = whole && found->intact && found->record.index == i - first;
+        run.end = spool_found_record_end(found);
+        i++;
+    } while (i < walk->scan.record_count && records[i].record.unit == records[first].record.unit &&
+             records[i].record.count == records[first].record.count &&
+             records[i].record.index > records[i - 1].record.index);
+    run.count = i - first;
+    run.whole = whole && run.count == records[first].record.count;
+    run.durable = run.end <= walk->source->must_end;
+    return run;
+}
+
+static void apply_units(struct walk *walk)
+{
+    struct spool_recover_segment *source = walk->source;
+    uint64_t last_end = SPOOL_SEGMENT_HEADER;
+    source->whole_end = SPOOL_SEGMENT_HEADER;
+    for (size_t i = 0; i < walk->scan.record_count;) {
+        struct unit_run run = next_run(walk, i);
+        i += run.count;
+        if (run.end > source->valid_end)
+            continue; /* void: its sync failed */
+        if (!run.whole && !run.durable) {
+            walk->recovery->out->dropped++;
+            continue;
+        }
+        if (run.begin == source->whole_end)
+            source->whole_end = run.end;
+        last_end = run.end;
+        apply_unit(walk, &run);
+    }
+    if (source->whole_end < source->must_end)
+        source->whole_end = source->must_end;
+    if (last_end < source->must_end)
+        last_end = source->must_end;
+    if (last_end < source->valid_end)
+        source->valid_end = last_end;
+}
+
+/* Durable bytes that are no record, unless a broken unit beside them has told of them. */
+static void tell_gaps(struct walk *walk, size_t damages_before)
+{
+    const struct spool_recovered *out = walk->recovery->out;
+    size_t damages_after = out->damage_count;
+    for (size_t i = 0; i < walk->scan.gap_count; i++) {
+        struct spool_gap gap = walk->scan.gaps[i];
+        if (gap.end > walk->source->must_end)
+            gap.end = walk->source->must_end;
+        bool told = gap.begin >= gap.end;
+        for (size_t k = damages_before; k < damages_after && !told; k++)
+            told = out->damages[k].begin <= gap.begin && gap.end <= out->damages[k].end;
+        if (told)
+            continue;
+        struct spool_damage damage = {.segment = walk->source->id,
+                                      .begin = gap.begin,
+                                      .end = gap.end,
+                                      .why = "bytes do not verify"};
+        guess_name(walk, gap.begin, &damage);
+        add_damage(walk->recovery->out, damage);
+    }
+}
+
+static void tell_cut(struct walk *walk)
+{
+    struct spool_recover_segment *source = walk->source;
+    if (source->bytes.len < source->must_end) {
+        struct spool_damage damage = {.segment = source->id,
+                                      .begin = source->bytes.len,
+                                      .end = source->must_end,
+                                      .why = "segment is cut short"};
+        add_damage(walk->recovery->out, damage);
+    }
+    if (source->header_is_bad && !source->is_empty) {
+        struct spool_damage damage = {.segment = source->id,
+                                      .begin = 0,
+                                      .end = SPOOL_SEGMENT_HEADER,
+                                      .why = "header of the segment does not verify"};
+        add_damage(walk->recovery->out, damage);
+    }
+}
+
+static void read_header(struct spool_recover_segment *source)
+{
+    struct spool_segment_header header;
+    source->header_is_bad =
+        source->bytes.len < SPOOL_SEGMENT_HEADER ||
+        !spool_segment_header_decode((const unsigned char *)source->bytes.ptr, &header) ||
+        header.id != source->id || header.kind != source->kind;
+}
+
+static bool is_zero(struct str bytes)
+{
+    for (size_t i = 0; i < bytes.len; i++) {
+        if (bytes.ptr[i])
+            return false;
+    }
+    return true;
+}
+
+static void recover_segment(struct recovery *recovery, struct spool_recover_segment *source)
+{
+    struct walk walk = {.recovery = recovery, .source = source};
+    size_t damages_before = recovery->out->damage_count;
+    if (recovery->load)
+        recovery->load(recovery->load_context, source, /* load= */ true);
+    read_header(source);
+    spool_segment_scan(source->bytes, source->id, &walk.scan);
+    source->is_empty =
+        walk.scan.record_count == 0 && is_zero(str_from(source->bytes, SPOOL_SEGMENT_HEADER));
+    read_limits(&walk);
+    apply_units(&walk);
+    tell_gaps(&walk, damages_before);
+    tell_cut(&walk);
+    source->segment->end = source->valid_end;
+    source->segment->sealed = true;
+    recovery->totals_were_newer = recovery->has_totals;
+    spool_scan_done(&walk.scan);
+    if (recovery->load)
+        recovery->load(recovery->load_context, source, /* load= */ false);
+}
+
+void spool_recover(struct spool_recover_segment *segments, size_t count, spool_recover_load *load,
+                   void *load_context, struct spool_index *index, struct spool_recovered *out)
+{
+    *out = (struct spool_recovered){.next_unit = 1, .next_sequence = 1};
+    struct recovery recovery = {.segments = segments,
+                                .count = count,
+                                .load = load,
+                                .load_context = load_context,
+                                .index = index,
+                                .out = out};
+    index->recovering = true;
+    for (size_t i = 0; i < count; i++) {
+        segments[i].segment =
+            spool_index_add_segment(index, segments[i].id, segments[i].kind, /* fd= */ -1);
+        segments[i].valid_end = UINT64_MAX;
+        segments[i].must_end = 0;
+    }
+    for (size_t i = count; i > 0; i--)
+        recover_segment(&recovery, &segments[i - 1]);
+    finish_totals(&recovery);
+    spool_index_finish(index);
+}
+
+void spool_recovered_done(struct spool_recovered *recovered)
+{
+    free(recovered->damages);
+    *recovered = (struct spool_recovered){0};
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * spool/segment.h - the head of a segment file, and the walk over the records behind it. Pure.
+ */
+#pragma once
+
+#include "spool/record.h"
+
+enum spool_segment_kind {
+    SPOOL_SEGMENT_MAIN = 1, /* batches, in the order of their units */
+    SPOOL_SEGMENT_COLD = 2, /* copies of what lives long */
+    SPOOL_SEGMENT_BULK = 3, /* one large body */
+};
+
+enum { SPOOL_SEGMENT_HEADER = 64 };
+
+struct spool_segment_header {
+    enum spool_segment_kind kind;
+    uint64_t id;
+    int64_t created_wall_ns;
+};
+void spool_segment_header_encode(const struct spool_segment_header *header,
+                                 unsigned char out[SPOOL_SEGMENT_HEADER]);
+bool spool_segment_header_decode(const unsigned char in[SPOOL_SEGMENT_HEADER],
+                                 struct spool_segment_header *out);
+
+/* ---- the walk ---- */
+
+struct spool_found_record {
+    uint64_t offset;
+    struct spool_record record;
+    bool intact; /* the payload verifies */
+};
+struct spool_gap {
+    uint64_t begin;
+    uint64_t end;
+};
+/* Records and the bytes between them that are none, both by offset. */
+struct spool_scan {
+    struct spool_found_record *records;
+    size_t record_count;
+    size_t record_cap;
+    struct spool_gap *gaps;
+    size_t gap_count;
+    size_t gap_cap;
+};
+
+/* Walk `bytes`, a segment from its first byte on (the header is skipped, not looked at). After
+ * bytes that are no record the walk resumes at the next that are one; the last gap ends at the end
+ * of the bytes. */
+void spool_segment_scan(struct str bytes, uint64_t segment, struct spool_scan *out);
+void spool_scan_done(struct spool_scan *scan);
+
+static inline uint64_t spool_found_record_end(const struct spool_found_record *found)
+{
+    return found->offset + spool_record_size(found->record.length);
+}
+static inline struct str spool_found_record_payload(struct str bytes,
+                                                    const struct spool_found_record *found)
+{
+    size_t begin = (size_t)found->offset + SPOOL_RECORD_HEADER;
+    return str_slice(bytes, begin, begin + found->record.length);
+}

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Upkeep makes segments ahead of need, watches the space, removes what is dead. */
+#include "base/clock.h"
+#include "event/event.h"
+#include "spool/internal.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+enum { READY_WANTED = SPOOL_RESERVE + 1 };
+
+void spool_wake_upkeep(struct spool *spool)
+{
+    pthread_mutex_lock(&spool->lock);
+    spool->upkeep_asked = true;
+    pthread_cond_signal(&spool->upkeep_wake);
+    pthread_mutex_unlock(&spool->lock);
+}
+
+/* Under the floor only the reserve is kept up. */
+static void make_ready(struct spool *spool)
+{
+    for (;;) {
+        unsigned wanted = atomic_load(&spool->has_space) ? READY_WANTED : SPOOL_RESERVE;
+        pthread_mutex_lock(&spool->lock);
+        bool enough = spool->ready_count >= wanted;
+        bool ending = spool->phase == SPOOL_WRITER_ENDED;
+        if (enough || ending) {
+            spool->making_failed = spool->ready_count < READY_WANTED;
+            pthread_cond_broadcast(&spool->changed);
+        }
+        pthread_mutex_unlock(&spool->lock);
+        if (enough || ending)
+            return;
+        struct spool_segment *segment;
+        struct error err;
+        enum result result =
+            spool_files_new_segment(spool, SPOOL_SEGMENT_MAIN, spool->segment_size, &segment, &err);
+        pthread_mutex_lock(&spool->lock);
+        if (result == OK) {
+            list_append(&spool->ready, &segment->link);
+            spool->ready_count++;
+        } else {
+            spool->making_failed = true;
+        }
+        pthread_cond_broadcast(&spool->changed);
+        pthread_mutex_unlock(&spool->lock);
+        if (result != OK)
+            return;
+    }
+}
+
+static void remove_dead_bulks(struct spool *spool)
+{
+    for (;;) {
+        pthread_mutex_lock(&spool->index_lock);
+        struct list *link = list_shift(&spool->index.dead_bulks);
+        pthread_mutex_unlock(&spool->index_lock);
+        if (!link)
+            return;
+        struct spool_bulk *bulk = CONTAINER(link, struct spool_bulk, link);
+        spool_files_unlink(spool, bulk->id, SPOOL_SEGMENT_BULK);
+        free(bulk);
+    }
+}
+
+/* Returns false when it is time to end. */
+static bool wait_for_work(struct spool *spool, bool at_once)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += 1;
+    pthread_mutex_lock(&spool->lock);
+    int timed_out = at_once;
+    while (!spool->upkeep_asked && spool->phase != SPOOL_WRITER_ENDED && !timed_out)
+        timed_out = pthread_cond_timedwait(&spool->upkeep_wake, &spool->lock, &until);
+    spool->upkeep_asked = false;
+    bool goes_on = spool->phase != SPOOL_WRITER_ENDED;
+    pthread_mutex_unlock(&spool->lock);
+    return goes_on;
+}
+
+void *spool_upkeep_main(void *arg)
+{
+    struct spool *spool = arg;
+    int64_t looked_ns = 0;
+    bool more = false;
+    while (wait_for_work(spool, more)) {
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        int64_t now_ns = (int64_t)now.tv_sec * NS_PER_S + now.tv_nsec;
+        if (now_ns - looked_ns >= NS_PER_S * 9 / 10) {
+            spool_files_look_at_space(spool);
+            looked_ns = now_ns;
+        }
+        make_ready(spool);
+        remove_dead_bulks(spool);
+        more = spool_reclaim_step(spool);
+    }
+    remove_dead_bulks(spool);
+    return NULL;
+}

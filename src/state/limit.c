@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * state/limit.c - sliding windows.
+ *
+ * A window is cut into 60 slots and the current one is counted beside them, so that no stretch of
+ * the given length ever sees more than the limit; a count is forgotten at most 1/60 too late.
+ */
+#include "base/clock.h"
+#include "base/memory.h"
+#include "state/state_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct limit_question {
+    struct str key;
+    uint64_t amount;
+    uint64_t max;
+    int64_t period_ns;
+    bool peek;
+};
+
+static void entry_free(struct limit_entry *entry)
+{
+    list_remove(&entry->link);
+    free((char *)entry->key.ptr);
+    free(entry);
+}
+
+void limit_table_clear(struct state_table *table)
+{
+    struct list *link;
+    while ((link = list_shift(&table->order)))
+        entry_free(CONTAINER(link, struct limit_entry, link));
+    map_done(&table->map);
+}
+
+static struct limit_entry *entry_of(struct state_table *table, struct str key, bool make)
+{
+    struct limit_entry *entry = map_get(&table->map, key);
+    if (entry) {
+        list_remove(&entry->link);
+        list_append(&table->order, &entry->link);
+        return entry;
+    }
+    if (!make)
+        return NULL;
+    if (table->map.count >= table->max) {
+        struct limit_entry *oldest = CONTAINER(table->order.next, struct limit_entry, link);
+        map_remove(&table->map, oldest->key);
+        entry_free(oldest);
+    }
+    entry = NEW(struct limit_entry);
+    entry->key = state_key_copy(key);
+    list_init(&entry->link);
+    list_append(&table->order, &entry->link);
+    map_put(&table->map, entry->key, entry);
+    return entry;
+}
+
+/* Bring the ring up to `slot`: what is older than the window becomes zero. */
+static void entry_advance(struct limit_entry *entry, int64_t slot, int64_t period_ns)
+{
+    if (entry->period_ns != period_ns || slot - entry->slot >= LIMIT_SLOTS || slot < entry->slot) {
+        memset(entry->counts, 0, sizeof entry->counts);
+        entry->period_ns = period_ns;
+        entry->slot = slot;
+        return;
+    }
+    while (entry->slot < slot) {
+        entry->slot++;
+        entry->counts[entry->slot % LIMIT_SLOTS] = 0;
+    }
+}
+
+static uint64_t entry_sum(const struct limit_entry *entry)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < LIMIT_SLOTS; i++)
+        sum += entry->counts[i];
+    return sum;
+}
+
+/* Until enough of the oldest slots fall out of the window for `amount` to fit. */
+static int64_t entry_wait_ns(const struct limit_entry *entry, const struct limit_question *question,
+                             uint64_t count, int64_t width, int64_t now)
+{
+    if (question->amount > question->max)
+        return question->period_ns;
+    for (int64_t age = LIMIT_SLOTS - 1; age >= 0; age--) {
+        int64_t slot = entry->slot - age;
+        if (slot < 0)
+            continue;
+        count -= entry->counts[slot % LIMIT_SLOTS];
+        if (count + question->amount <= question->max)
+            return (slot + LIMIT_SLOTS) * width - now;
+    }
+    return question->period_ns;
+}
+
+static void limit_apply(struct state_shard *shard, const struct limit_question *question,
+                        struct state_limit_answer *out)
+{
+    int64_t now = clock_monotonic_ns();
+    int64_t width = question->period_ns / (LIMIT_SLOTS - 1);
+    if (width < 1)
+        width = 1;
+    struct limit_entry *entry = entry_of(&shard->limits, question->key, !question->peek);
+    *out = (struct state_limit_answer){.allowed = question->amount <= question->max};
+    if (!entry) {
+        out->retry_in_ns = out->allowed ? 0 : question->period_ns;
+        return;
+    }
+    entry_advance(entry, now / width, question->period_ns);
+    uint64_t count = entry_sum(entry);
+    out->allowed = question->amount <= question->max && count <= question->max - question->amount;
+    out->count = count;
+    if (!out->allowed) {
+        out->retry_in_ns = entry_wait_ns(entry, question, count, width, now);
+        return;
+    }
+    if (question->peek)
+        return;
+    uint32_t *slot = &entry->counts[entry->slot % LIMIT_SLOTS];
+    *slot = question->amount > UINT32_MAX - *slot ? UINT32_MAX : *slot + (uint32_t)question->amount;
+    out->count = entry_sum(entry);
+}
+
+struct limit_call {
+    struct call call;
+    struct state_shard *shard;
+    struct limit_question question;
+    struct state_limit_answer answer;
+};
+
+static void limit_call_handle(struct call *call)
+{
+    struct limit_call *self = CONTAINER(call, struct limit_call, call);
+    limit_apply(self->shard, &self->question, &self->answer);
+    call_reply(call);
+}
+
+static void limit_call_release(struct call *call)
+{
+    struct limit_call *self = CONTAINER(call, struct limit_call, call);
+    free((char *)self->question.key.ptr);
+    free(self);
+}
+
+enum result state_limit(struct state *state, struct str key, uint64_t amount, uint64_t max,
+                        int64_t period_ns, bool peek, struct state_limit_answer *out,
+                        struct error *err)
+{
+    struct limit_question question = {
+        .key = key, .amount = amount, .max = max, .period_ns = period_ns, .peek = peek};
+    struct state_shard *owner = state_owner(state, key);
+    if (owner == state_self(state)) {
+        limit_apply(owner, &question, out);
+        return OK;
+    }
+    struct limit_call *call = NEW(struct limit_call);
+    call->call.handle = limit_call_handle;
+    call->call.release = limit_call_release;
+    call->shard = owner;
+    call->question = question;
+    call->question.key = state_key_copy(key);
+    if (call_ask(owner->loop, &call->call, err) != OK)
+        return FAILED;
+    *out = call->answer;
+    limit_call_release(&call->call);
+    return OK;
+}
