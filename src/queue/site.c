@@ -133,7 +133,8 @@ static bool wait_for_rate(struct queue_attempt *attempt) MAY_YIELD
     if (rate->count == 0 || shared == NULL)
         return true;
     int64_t start_ns = clock_monotonic_ns();
-    struct str key = arena_printf(attempt->arena, "transport %.*s", STR_ARG(attempt->transport->name));
+    struct str key =
+        arena_printf(attempt->arena, "transport %.*s", STR_ARG(attempt->transport->name));
     for (;;) {
         if (state_limit(shared, key, 1, rate->count, rate->period_ns, /* peek= */ false, &answer,
                         &err) == FAILED)
