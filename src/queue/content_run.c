@@ -139,7 +139,7 @@ static void run_entry(struct queue_attempt *attempt) MAY_YIELD
     act(attempt, attempt->stopped ? QUEUE_CONTENT_DEFER : verdict, &reply);
 }
 
-static void run_runs(void *arg)
+static MAY_YIELD void run_runs(void *arg)
 {
     struct queue_worker *worker = arg;
     struct list *link;

@@ -298,7 +298,7 @@ void queue_entry_place(struct queue_entry *entry)
     arena_free(arena);
 }
 
-static void run_time(void *arg)
+static MAY_YIELD void run_time(void *arg)
 {
     struct queue_entry *entry = arg;
     struct queue_attempt attempt;

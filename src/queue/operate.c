@@ -461,7 +461,7 @@ static void answer(struct share *share)
     request_unref(request);
 }
 
-static void run_share(void *arg)
+static MAY_YIELD void run_share(void *arg)
 {
     struct share *share = arg;
     switch (share->request->kind) {

@@ -355,7 +355,7 @@ static void test_content_runs(void **state)
         send_one(&world, &(struct letter){.to = {"ok@example.net"},
                                           .from = "ok-me@example.org",
                                           .content_flow = "flow"});
-        WAIT_FOR(is_settled(&world, cases[i].entries) && world.content_runs == 1 &&
+        WAIT_FOR(is_settled(&world, cases[i].entries) && atomic_load(&world.content_runs) == 1 &&
                  totals(&world).delivered == cases[i].delivered);
         assert_int_equal(totals(&world).discarded, cases[i].discarded);
         assert_int_equal(totals(&world).failed_dsn, cases[i].failed_dsn);

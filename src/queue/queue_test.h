@@ -13,6 +13,7 @@
 #include "queue/queue.h"
 #include "spool/spool.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -51,7 +52,8 @@ struct world {
     size_t workers;
     struct world_worker *threads;
     enum queue_content_verdict content_verdict;
-    unsigned content_runs;
+    atomic_uint content_runs;
+    pthread_barrier_t barrier;
 };
 
 /* A folder, a sink and a transport "out" to it; not yet running. */

@@ -32,6 +32,9 @@ void queue_attempt_init(struct queue_attempt *attempt, struct queue_entry *entry
     attempt->transport = handler->transport(attempt->snapshot, attempt->meta.transport);
     attempt->results =
         arena_alloc_array(arena, attempt->meta.recipient_count + 1, sizeof *attempt->results);
+    for (size_t i = 0; i < attempt->meta.recipient_count; i++)
+        attempt->results[i].said =
+            (struct queue_said){.reply = {.text = STR_EMPTY}, .mta = STR_EMPTY};
 }
 
 void queue_attempt_done(struct queue_attempt *attempt)

@@ -350,7 +350,7 @@ static void serve_all(struct runner *runner) MAY_YIELD
     }
 }
 
-static void run_runner(void *arg)
+static MAY_YIELD void run_runner(void *arg)
 {
     struct runner *runner = arg;
     struct queue_site *site = runner->site;
@@ -387,7 +387,7 @@ static bool start_runner(struct queue_site *site)
 
 /* ---- backed off ---- */
 
-static void run_refuser(void *arg)
+static MAY_YIELD void run_refuser(void *arg)
 {
     struct queue_site *site = arg;
     struct queue_worker *worker = site->worker;

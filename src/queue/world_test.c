@@ -86,7 +86,7 @@ static enum queue_content_verdict run_content(void *context, const struct queue_
     struct world *world = context;
     (void)snapshot;
     (void)run;
-    world->content_runs++;
+    atomic_fetch_add(&world->content_runs, 1);
     *out_reply = mail_reply_of(554, 5, 7, 1, STR("refused by the flow"));
     return world->content_verdict;
 }
@@ -160,7 +160,7 @@ static void *run_worker(void *arg)
     return NULL;
 }
 
-static void run_task(void *arg)
+static MAY_YIELD void run_task(void *arg)
 {
     struct task *task = arg;
     task->run(task);
@@ -204,7 +204,7 @@ static void join(struct task *task)
     queue_join(task->worker->world->queue, task->worker->index, NULL);
 }
 
-static void leave(struct task *task)
+static MAY_YIELD void leave(struct task *task)
 {
     queue_leave(task->worker->world->queue, task->worker->index,
                 clock_monotonic_ns() + 5 * NS_PER_S);
@@ -234,17 +234,16 @@ void world_start(struct world *world)
                                       .free_inodes_floor = 1,
                                       .state_delay_ns = 5 * NS_PER_MS};
     struct loop *loops[16];
-    pthread_barrier_t barrier;
     struct error err;
     check(world->workers <= 16);
-    pthread_barrier_init(&barrier, NULL, (unsigned)world->workers + 1);
+    pthread_barrier_init(&world->barrier, NULL, (unsigned)world->workers + 1);
     world->threads = memory_alloc_array(world->workers, sizeof *world->threads);
     for (size_t i = 0; i < world->workers; i++) {
-        world->threads[i] = (struct world_worker){.world = world, .index = i, .barrier = &barrier};
+        world->threads[i] =
+            (struct world_worker){.world = world, .index = i, .barrier = &world->barrier};
         pthread_create(&world->threads[i].thread, NULL, run_worker, &world->threads[i]);
     }
-    pthread_barrier_wait(&barrier);
-    pthread_barrier_destroy(&barrier);
+    pthread_barrier_wait(&world->barrier);
     for (size_t i = 0; i < world->workers; i++)
         loops[i] = world->threads[i].loop;
     struct queue_handler with_context = handler;
@@ -263,6 +262,7 @@ void world_stop(struct world *world)
         loop_stop(world->threads[i].loop);
         pthread_join(world->threads[i].thread, NULL);
     }
+    pthread_barrier_destroy(&world->barrier);
     queue_free(take(world->queue));
     spool_close(take(world->spool));
     free(take(world->threads));
@@ -276,7 +276,7 @@ static struct str domain_of(const char *address)
     return at != NULL ? str_c(at + 1) : STR_EMPTY;
 }
 
-static void submit(struct task *task)
+static MAY_YIELD void submit(struct task *task)
 {
     const struct letter *letter = task->letter;
     const char *text = letter->text != NULL
