@@ -27,9 +27,9 @@ struct loading {
 
 static struct config_file *new_file(struct loading *loading, struct str name, struct str folder)
 {
-    struct config_file *file = ARENA_NEW(loading->report->arena, struct config_file);
-    file->name = arena_str(loading->report->arena, name);
-    file->folder = arena_str(loading->report->arena, folder);
+    struct config_file *file = ARENA_NEW(loading->arena, struct config_file);
+    file->name = arena_str(loading->arena, name);
+    file->folder = arena_str(loading->arena, folder);
     file->text = STR_EMPTY;
     file->order = loading->files++;
     return file;
@@ -79,7 +79,7 @@ static bool read_file(struct loading *loading, struct config_file *file)
     struct str bytes = buf_str(&text);
     if (str_starts(bytes, STR("\xEF\xBB\xBF"))) /* a byte order mark says nothing in UTF-8 */
         bytes = str_from(bytes, 3);
-    file->text = arena_str(loading->report->arena, bytes);
+    file->text = arena_str(loading->arena, bytes);
     return true;
 }
 
@@ -228,6 +228,6 @@ enum result config_load_text(struct str name, struct str text, struct arena *are
         unreadable(&loading, file, strerror(EFBIG));
         return FAILED;
     }
-    file->text = arena_str(report->arena, text);
+    file->text = arena_str(arena, text);
     return config_yaml_read(file, arena, report, out_root);
 }

@@ -49,9 +49,9 @@ static void a_slow_expression_is_an_error(void **state)
     atomic_store(&table->references, 1);
     struct error err;
     bool found;
-    assert_int_equal(addresses_have(table, STR("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa@example.org"),
-                                    &found, &err),
-                     FAILED);
+    assert_int_equal(
+        addresses_have(table, STR("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa@example.org"), &found, &err),
+        FAILED);
     assert_int_equal(err.kind, ERROR_LIMIT);
     watched_table_unref(table);
 }

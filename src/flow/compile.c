@@ -444,7 +444,7 @@ static enum result inline_by_name(const struct flow_set *set, enum flow_type typ
         if (set->flows[i]->type == type)
             names[count++] = set->flows[i]->name;
     struct config_problem *problem =
-        config_problem(context->option.report, CONFIG_ERROR, "dangling-name", node->place,
+        config_problem(context->option.report, CONFIG_ERROR, "unknown-name", node->place,
                        "there is no %s flow \"%.*s\"", flow_type_name(type), STR_ARG(node->text));
     struct str near = config_nearest(node->text, names, count);
     if (near.len)

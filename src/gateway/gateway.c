@@ -40,12 +40,12 @@ static enum result open_spool(struct gateway *gateway, struct loop *const *loops
     struct queue_handler handler;
     glue_fill_handler(gateway, &handler);
     gateway->state = state_new(loops, gateway->worker_count, STATE_ENTRIES);
-    gateway->queue = queue_new(gateway->state, &handler, loops, gateway->worker_count);
+    gateway->queue =
+        queue_new(/* spool= */ NULL, gateway->state, &handler, loops, gateway->worker_count);
     if (gateway->options.poison_page)
-        queue_set_poison_page(gateway->queue, gateway->options.poison_page);
+        queue_poison_page(gateway->queue, gateway->options.poison_page);
+    queue_set_suspects(gateway->queue, gateway->options.suspects, gateway->options.suspect_count);
     queue_set_memory_budget(gateway->queue, gateway->intake.max);
-    if (gateway->options.delivery_paused)
-        queue_pause(gateway->queue);
     if (spool_open(&gateway->settings->spool, recover_entry, gateway, &gateway->spool, err) != OK)
         return FAILED;
     queue_set_spool(gateway->queue, gateway->spool);

@@ -22,7 +22,6 @@ struct settings_loading {
     struct config_report *report;
     struct option_context context; /* the two above and the root */
     struct flow_compile_context flow_context;
-    const struct flow *built_in_flows[4]; /* compiled once, when first asked for */
 };
 
 struct settings_listener_values { /* rows of listeners.* */

@@ -108,7 +108,8 @@ static int by_preference(const void *a, const void *b)
 static void order(struct dns_mx_answer *answer)
 {
     shuffle(answer->hosts, answer->count, sizeof answer->hosts[0]);
-    qsort(answer->hosts, answer->count, sizeof answer->hosts[0], by_preference);
+    if (answer->count)
+        qsort(answer->hosts, answer->count, sizeof answer->hosts[0], by_preference);
     if (answer->count > HOSTS_MAX)
         answer->count = HOSTS_MAX;
 }

@@ -42,6 +42,7 @@ struct smtp_session {
     /* the command that is being obeyed */
     struct str command; /* for events; never with a secret */
     size_t line_size;   /* bytes of its line still at the front of the stream's input */
+    size_t line_len;    /* of it, without the line end */
     size_t unsent;      /* bytes of replies since the last flush, about */
 
     /* what the client said: gone with smtp_session_forget() */
@@ -72,6 +73,7 @@ struct smtp_session {
     int64_t end_ns; /* monotonic; when the session is over in any case */
 
     bool closing;
+    bool cut_off;    /* by us, maybe while he was sending */
     const char *why; /* static; how it ended */
 };
 
@@ -83,6 +85,8 @@ bool smtp_session_is_own(const struct smtp_session *session);
 /* May a bare LF be mended for this client? */
 bool smtp_session_mends(const struct smtp_session *session);
 bool smtp_session_is_tls(const struct smtp_session *session);
+/* What no host name can hold shows as '?'. */
+void smtp_session_set_helo(struct smtp_session *session, struct str name);
 /* End the transaction, if there is one. */
 void smtp_session_reset(struct smtp_session *session);
 /* Forget all that the client said: after STARTTLS (RFC 3207 4.2) and XCLIENT. */
@@ -110,6 +114,9 @@ struct smtp_wait smtp_session_command_wait(const struct smtp_session *session);
 /* Send what waits and read more. False: the conversation is over, and the client was told if he
  * can be. */
 bool smtp_session_fill(struct smtp_session *session, struct smtp_wait wait) MAY_YIELD;
+/* As above, but do not hold more than `max` bytes afterwards. */
+bool smtp_session_fill_up_to(struct smtp_session *session, size_t max,
+                             struct smtp_wait wait) MAY_YIELD;
 /* The next line, without its end, at most `max` bytes (0: as for a command). It stays in the
  * stream's input until smtp_session_consume_line(). False as smtp_session_fill(). */
 bool smtp_session_read_line(struct smtp_session *session, size_t max,

@@ -103,6 +103,9 @@ bool spool_segment_is_dead(const struct spool_index *index, const struct spool_s
 {
     if (!segment->sealed || segment->live_entries || segment->live_states || segment->tombs_needed)
         return false;
+    bool has_records = segment->end > SPOOL_SEGMENT_HEADER;
+    if (segment->kind == SPOOL_SEGMENT_MAIN && has_records && segment->id >= index->totals_from)
+        return false;
     if (!segment->cuts_from)
         return true;
     LIST_EACH (&index->segments, link) {

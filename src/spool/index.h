@@ -79,7 +79,8 @@ struct spool_index {
     size_t count; /* entries, while recovering also those removed */
     struct map bulks;
     struct list dead_bulks;
-    bool recovering; /* records may come before what they speak of */
+    uint64_t totals_from; /* the newest segment in which all totals stand durably */
+    bool recovering;      /* records may come before what they speak of */
 };
 
 void spool_index_init(struct spool_index *index);
@@ -95,7 +96,7 @@ void spool_index_drop_segment(struct spool_index *index, struct spool_segment *s
 struct spool_segment *spool_segment_ref(struct spool_segment *segment);
 /* The last one closes the file. */
 void spool_segment_unref(struct spool_segment *segment);
-/* Nothing in it is needed, neither mail nor tombstones. */
+/* Nothing in it is needed, neither mail nor tombstones nor totals. */
 bool spool_segment_is_dead(const struct spool_index *index, const struct spool_segment *segment);
 
 /* ---- applying records ---- */

@@ -19,7 +19,7 @@
 
 enum {
     SPOOL_BATCH_MAX = 8 * 1024 * 1024,     /* bytes of one batch, unless one unit is larger */
-    SPOOL_AHEAD = 128 * 1024,              /* so much waits: write it while a sync runs */
+    SPOOL_AHEAD = 1024 * 1024,             /* so much waits: write it while a sync runs */
     SPOOL_UNSYNCED_MAX = 32 * 1024 * 1024, /* written and not synced */
     SPOOL_CUTS = 16,
     SPOOL_RESERVE = 2,             /* segments that only state records and copies may begin */
@@ -66,6 +66,9 @@ struct spool {
     struct spool_unit_queue syncing;
     struct spool_unit_queue refused; /* void: answered once the next segment says so */
     bool writer_sleeps;
+    size_t gather_target;    /* after a sync: wait for so many units to come ... */
+    int64_t gather_until_ns; /* ... until then (real monotonic time) */
+    bool writer_gathers;
     bool sync_runs;
     bool sync_failed;  /* the current segment is poisoned */
     unsigned failures; /* in a row */
@@ -134,6 +137,8 @@ void spool_submit(struct spool *spool, struct spool_unit *unit);
 void spool_answer(struct spool *spool, struct spool_unit_queue *queue);
 /* Submit and wait, on a thread that is no loop's. */
 enum result spool_submit_and_wait(struct spool *spool, struct spool_unit *unit);
+/* The real monotonic clock, for waiting on conditions: tests may stop the other one. */
+int64_t spool_real_ns(void);
 void spool_wake_upkeep(struct spool *spool);
 
 /* ---- body.c ---- */

@@ -162,6 +162,7 @@ static void read_totals(struct walk *walk, const struct spool_found_record *foun
         for (unsigned i = 0; i < SPOOL_TOTALS; i++)
             recovery->out->totals[i] = (int64_t)spool_get64(at + (size_t)i * 8);
         recovery->has_totals = true;
+        recovery->index->totals_from = walk->source->id;
         recovery->totals_unit = found->record.unit;
         return;
     }
@@ -277,8 +278,6 @@ static void widen_over_gaps(const struct walk *walk, struct unit_run *run)
 
 static void apply_unit(struct walk *walk, struct unit_run *run)
 {
-    uint64_t begin = run->begin;
-    uint64_t end = run->end;
     bool told = false;
     if (!run->whole)
         widen_over_gaps(walk, run);
@@ -298,12 +297,11 @@ static void apply_unit(struct walk *walk, struct unit_run *run)
                                   .begin = run->begin,
                                   .end = run->end,
                                   .why = "part of a unit is missing"};
-    if (run->end > end)
-        guess_name(walk, end, &damage);
-    if (run->begin < begin)
-        guess_name(walk, run->begin, &damage);
-    for (uint64_t at = begin; at + SPOOL_RECORD_HEADER < end && !damage.named; at += 8)
-        guess_name(walk, at, &damage);
+    for (size_t i = 0; i < walk->scan.gap_count; i++) {
+        uint64_t at = walk->scan.gaps[i].begin;
+        if (at >= run->begin && at < run->end)
+            guess_name(walk, at, &damage);
+    }
     add_damage(walk->recovery->out, damage);
 }
 

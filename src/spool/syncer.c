@@ -6,6 +6,7 @@
 #include "spool/internal.h"
 
 #include <stdlib.h>
+#include <time.h>
 
 /* ---- answering ---- */
 
@@ -123,7 +124,9 @@ static void apply(struct spool *spool, const struct spool_unit_queue *units)
         unit->result = OK;
         count += unit->is_internal ? 0 : 1;
     }
-    bool upkeep = !list_is_empty(&spool->index.dead_bulks);
+    bool upkeep =
+        !list_is_empty(&spool->index.dead_bulks) || spool->index.totals_from != spool->current->id;
+    spool->index.totals_from = spool->current->id; /* its first batch says them */
     pthread_mutex_unlock(&spool->index_lock);
     atomic_fetch_add(&spool->units, count);
     if (upkeep)
@@ -131,6 +134,13 @@ static void apply(struct spool *spool, const struct spool_unit_queue *units)
 }
 
 /* ---- the thread ---- */
+
+int64_t spool_real_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * NS_PER_S + now.tv_nsec;
+}
 
 /* Sync what is written; answers when it is durable. Called and returns with the lock held. */
 static void sync_once(struct spool *spool)
@@ -142,10 +152,15 @@ static void sync_once(struct spool *spool)
     struct spool_segment *segment = spool->current;
     pthread_mutex_unlock(&spool->lock);
     struct error err;
+    int64_t begin_ns = spool_real_ns();
     bool good = spool_files_sync(spool, segment->fd, &err) == OK;
+    int64_t end_ns = spool_real_ns();
     atomic_fetch_add(&spool->syncs, 1);
     struct spool_unit_queue units = spool->syncing;
     struct spool_unit_queue refused = {0};
+    size_t urgent = 0;
+    for (const struct spool_unit *unit = units.first; unit; unit = unit->next)
+        urgent += unit->is_lazy ? 0 : 1;
     if (good)
         apply(spool, &units);
     else
@@ -155,6 +170,8 @@ static void sync_once(struct spool *spool)
     spool->sync_runs = false;
     if (good) {
         spool->durable = end;
+        spool->gather_target = urgent + spool->waiting_urgent;
+        spool->gather_until_ns = end_ns + (end_ns - begin_ns) / 8;
         spool->failures = 0;
         atomic_store(&spool->broken, false);
         refused = spool->refused;

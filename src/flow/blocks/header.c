@@ -115,10 +115,10 @@ static enum result run(struct flow_running *running, const struct flow_step *ste
     struct mail_content *content = running->run->content;
     struct str old = running->facts.header;
     struct str top = trace_part(content, old);
-    struct buf head BUF_CLEANUP;
     *out_outcome = 0;
     if (step->observe)
         return OK;
+    struct buf head BUF_CLEANUP;
     buf_init(&head, HEAD_MAX);
     buf_append(&head, top);
     for (size_t i = 0; i < parameters->add.count; i++) {

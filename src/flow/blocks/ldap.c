@@ -39,7 +39,7 @@ static const struct option options[] = {
      .type = OPTION_DURATION,
      .offset = offsetof(struct parameters, cache_ns),
      .text = "how long a yes is believed without asking again; 0s: never",
-     .fallback = "60s"},
+     .fallback = "0s"},
     {.name = NULL},
 };
 static const struct option_table table = {

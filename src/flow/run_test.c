@@ -1,0 +1,769 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * flow/run_test.c - flows at work, with a directory that answers as the test says: its functions
+ * are defined here, so that the linker takes them in place of the real ones.
+ */
+#include "flow/test.h"
+
+#include "base/clock.h"
+#include "directory/directory.h"
+#include "event/event.h"
+#include "mail/body.h"
+#include "state/state.h"
+
+/* ---- the fake directory ---- */
+
+static struct {
+    enum directory_login login[3];   /* smtp, file, ldap */
+    enum directory_lookup lookup[3]; /* smtp, file, ldap */
+    struct mail_reply reply;
+    unsigned asked[3];
+    const char *right_password; /* set: smtp says yes to it and no to others */
+} fake;
+
+enum { BY_SMTP, BY_FILE, BY_LDAP };
+
+static struct str sender_of_user = {"alias@example.org", 17};
+
+static void answer_login(int by, struct str password, struct directory_answer *out)
+{
+    fake.asked[by]++;
+    *out = (struct directory_answer){.login = fake.login[by]};
+    if (fake.right_password)
+        out->login =
+            str_equal(password, str_c(fake.right_password)) ? DIRECTORY_YES : DIRECTORY_NO;
+    if (out->login == DIRECTORY_YES) {
+        out->senders = &sender_of_user;
+        out->sender_count = 1;
+    }
+}
+
+void directory_login_smtp(struct directory *directory, const struct server *server,
+                          struct str login, struct str password, struct arena *arena,
+                          struct directory_answer *out) NO_YIELD_CHECK
+{
+    (void)directory, (void)server, (void)login, (void)arena;
+    answer_login(BY_SMTP, password, out);
+}
+
+void directory_login_file(struct directory *directory, struct str path, struct str login,
+                          struct str password, struct arena *arena,
+                          struct directory_answer *out) NO_YIELD_CHECK
+{
+    (void)directory, (void)path, (void)login, (void)arena;
+    answer_login(BY_FILE, password, out);
+}
+
+void directory_login_ldap(struct directory *directory, const struct directory_ldap_query *query,
+                          struct str login, struct str password, struct arena *arena,
+                          struct directory_answer *out) NO_YIELD_CHECK
+{
+    (void)directory, (void)query, (void)login, (void)arena;
+    answer_login(BY_LDAP, password, out);
+}
+
+static void answer_lookup(int by, struct directory_answer *out)
+{
+    fake.asked[by]++;
+    *out = (struct directory_answer){.lookup = fake.lookup[by], .reply = fake.reply};
+}
+
+void directory_lookup_smtp(struct directory *directory, const struct server *server,
+                           struct str address, bool smtputf8, struct arena *arena,
+                           struct directory_answer *out) NO_YIELD_CHECK
+{
+    (void)directory, (void)server, (void)address, (void)smtputf8, (void)arena;
+    answer_lookup(BY_SMTP, out);
+}
+
+void directory_lookup_file(struct directory *directory, struct str path, struct str address,
+                           struct arena *arena, struct directory_answer *out) NO_YIELD_CHECK
+{
+    (void)directory, (void)path, (void)address, (void)arena;
+    answer_lookup(BY_FILE, out);
+}
+
+void directory_lookup_ldap(struct directory *directory, const struct directory_ldap_query *query,
+                           struct str address, struct arena *arena,
+                           struct directory_answer *out) NO_YIELD_CHECK
+{
+    (void)directory, (void)query, (void)address, (void)arena;
+    answer_lookup(BY_LDAP, out);
+}
+
+/* ---- a run ---- */
+
+struct bench {
+    struct flow_fixture fixture;
+    struct arena *arena;
+    struct state *state;
+    struct flow_facts facts;
+    struct mail_content content;
+    struct flow_run run;
+    const struct flow *flow;
+    struct flow_verdict verdict;
+    int64_t now_ns;
+};
+
+static const char *const type_names[] = {"authentication", "recipient", "content"};
+
+static void bench_open(struct bench *bench, enum flow_type type, const char *steps)
+{
+    char text[2048];
+    *bench = (struct bench){.now_ns = 1000 * NS_PER_S};
+    memset(&fake, 0, sizeof fake);
+    snprintf(text, sizeof text, "flows: { %s: { f: %s } }\n", type_names[type], steps);
+    flow_fixture_open(&bench->fixture, text);
+    if (bench->fixture.result != OK) {
+        flow_fixture_print(&bench->fixture);
+        fail_msg("%s does not compile", steps);
+    }
+    bench->flow = flow_find(bench->fixture.set, type, STR("f"));
+    bench->arena = arena_new(0);
+    bench->state = state_new(NULL, 1, 1000);
+    bench->facts = (struct flow_facts){
+        .listener = STR("inbound"),
+        .sender = STR("friend@example.net"),
+        .sender_domain = STR("example.net"),
+        .recipient = STR("ann@example.org"),
+        .recipient_domain = STR("example.org"),
+        .user = STR_EMPTY,
+        .header = STR_EMPTY,
+    };
+    check(net_ip_parse(STR("192.0.2.7"), &bench->facts.client));
+    bench->content = (struct mail_content){.head = STR_EMPTY};
+    bench->run = (struct flow_run){.arena = bench->arena,
+                                   .state = bench->state,
+                                   .facts = &bench->facts,
+                                   .content = &bench->content};
+    clock_set_fake(bench->now_ns, bench->now_ns);
+}
+
+static void bench_close(struct bench *bench)
+{
+    clock_set_fake(-1, -1);
+    state_free(bench->state);
+    arena_free(bench->arena);
+    flow_fixture_close(&bench->fixture);
+}
+
+static void bench_wait(struct bench *bench, int64_t seconds)
+{
+    bench->now_ns += seconds * NS_PER_S;
+    clock_set_fake(bench->now_ns, bench->now_ns);
+}
+
+static void log_in(struct bench *bench, const char *login, const char *password) NO_YIELD_CHECK
+{
+    flow_run_authentication(bench->flow, &bench->run, str_c(login), str_c(password),
+                            &bench->verdict);
+}
+
+static void look_up(struct bench *bench) NO_YIELD_CHECK
+{
+    flow_run_recipient(bench->flow, &bench->run, &bench->verdict);
+}
+
+static void scan(struct bench *bench) NO_YIELD_CHECK
+{
+    flow_run_content(bench->flow, &bench->run, &bench->verdict);
+}
+
+static void expect(const struct bench *bench, enum flow_verdict_kind kind, const char *reply,
+                   const char *step)
+{
+    const struct flow_verdict *verdict = &bench->verdict;
+    struct str text = verdict->reply.code ? mail_reply_text(bench->arena, &verdict->reply)
+                                          : STR_EMPTY;
+    if (verdict->kind != kind || !str_equal(text, str_c(reply)) ||
+        !str_equal(verdict->step, str_c(step)))
+        fail_msg("verdict %d \"%.*s\" by \"%.*s\"", (int)verdict->kind, STR_ARG(text),
+                 STR_ARG(verdict->step));
+}
+
+/* ---- logins ---- */
+
+struct login_case {
+    const char *steps;
+    enum directory_login smtp, file, ldap;
+    enum flow_verdict_kind kind;
+    const char *reply;
+    const char *step;
+    unsigned asked; /* questions to backends */
+};
+
+#define ALL_THREE                                                                                  \
+    "[ smtp: { server: mail, cache: 0s }, file: /etc/hostname, ldap: { server: directory, cache: " \
+    "0s } ]"
+#define NO_REPLY    "535 5.7.8 Authentication credentials invalid"
+#define LATER_REPLY "454 4.7.0 Temporary authentication failure"
+
+static const struct login_case logins[] = {
+    {ALL_THREE, DIRECTORY_YES, DIRECTORY_NO, DIRECTORY_NO, FLOW_ACCEPT, "", "1-smtp", 1},
+    {ALL_THREE, DIRECTORY_NO, DIRECTORY_YES, DIRECTORY_NO, FLOW_ACCEPT, "", "2-file", 2},
+    {ALL_THREE, DIRECTORY_LOGIN_ERROR, DIRECTORY_UNKNOWN, DIRECTORY_YES, FLOW_ACCEPT, "", "3-ldap",
+     3},
+    {ALL_THREE, DIRECTORY_NO, DIRECTORY_NO, DIRECTORY_NO, FLOW_REJECT, NO_REPLY, "", 3},
+    {ALL_THREE, DIRECTORY_UNKNOWN, DIRECTORY_UNKNOWN, DIRECTORY_UNKNOWN, FLOW_REJECT, NO_REPLY, "",
+     3},
+    {ALL_THREE, DIRECTORY_NO, DIRECTORY_LOGIN_ERROR, DIRECTORY_UNKNOWN, FLOW_DEFER, LATER_REPLY, "",
+     3},
+    {ALL_THREE, DIRECTORY_LOGIN_ERROR, DIRECTORY_LOGIN_ERROR, DIRECTORY_LOGIN_ERROR, FLOW_DEFER,
+     LATER_REPLY, "", 3},
+    {"[ file: { path: /etc/hostname, \"no\": reject }, smtp: mail ]", DIRECTORY_YES, DIRECTORY_NO,
+     DIRECTORY_NO, FLOW_REJECT, NO_REPLY, "1-file", 1},
+    {"[ file: { path: /etc/hostname, error: defer }, smtp: mail ]", DIRECTORY_YES,
+     DIRECTORY_LOGIN_ERROR, DIRECTORY_NO, FLOW_DEFER, LATER_REPLY, "1-file", 1},
+    {"[ file: { path: /etc/hostname, \"no\": { reject: \"535 5.7.8 Ask the desk\" } } ]",
+     DIRECTORY_YES, DIRECTORY_NO, DIRECTORY_NO, FLOW_REJECT, "535 5.7.8 Ask the desk", "1-file", 1},
+    /* an observed yes does not authenticate */
+    {"[ smtp: { server: mail, observe: true } ]", DIRECTORY_YES, DIRECTORY_NO, DIRECTORY_NO,
+     FLOW_REJECT, NO_REPLY, "", 1},
+    {"[ smtp: { server: mail, when: 'tls != \"\"' } ]", DIRECTORY_YES, DIRECTORY_NO, DIRECTORY_NO,
+     FLOW_REJECT, NO_REPLY, "", 0},
+    {"[ smtp: { server: mail, unknown: [ file: /etc/hostname ] }, ldap: directory ]",
+     DIRECTORY_UNKNOWN, DIRECTORY_YES, DIRECTORY_NO, FLOW_ACCEPT, "", "1.unknown.1-file", 2},
+};
+
+static void test_logins(void **unused)
+{
+    (void)unused;
+    for (size_t i = 0; i < sizeof logins / sizeof *logins; i++) {
+        const struct login_case *c = &logins[i];
+        struct bench bench;
+        bench_open(&bench, FLOW_AUTHENTICATION, c->steps);
+        fake.login[BY_SMTP] = c->smtp;
+        fake.login[BY_FILE] = c->file;
+        fake.login[BY_LDAP] = c->ldap;
+        log_in(&bench, "ann", "secret");
+        expect(&bench, c->kind, c->reply, c->step);
+        assert_int_equal(fake.asked[0] + fake.asked[1] + fake.asked[2], c->asked);
+        assert_int_equal(bench.verdict.own_address_count, c->kind == FLOW_ACCEPT);
+        bench_close(&bench);
+    }
+}
+
+static void test_empty_password_never_asks(void **unused)
+{
+    (void)unused;
+    struct bench bench;
+    bench_open(&bench, FLOW_AUTHENTICATION, "[ smtp: mail ]");
+    fake.login[BY_SMTP] = DIRECTORY_YES;
+    log_in(&bench, "ann", "");
+    expect(&bench, FLOW_REJECT, NO_REPLY, "");
+    log_in(&bench, "", "secret");
+    expect(&bench, FLOW_REJECT, NO_REPLY, "");
+    assert_int_equal(fake.asked[BY_SMTP], 0);
+    bench_close(&bench);
+}
+
+static void test_login_cache(void **unused)
+{
+    (void)unused;
+    struct bench bench;
+    bench_open(&bench, FLOW_AUTHENTICATION, "[ smtp: mail ]");
+    fake.right_password = "right";
+    log_in(&bench, "ann", "right");
+    log_in(&bench, "ann", "right");
+    expect(&bench, FLOW_ACCEPT, "", "1-smtp");
+    assert_int_equal(bench.verdict.own_address_count, 1);
+    assert_str(bench.verdict.own_addresses[0], "alias@example.org");
+    assert_int_equal(fake.asked[BY_SMTP], 1);
+    /* another password or user never meets it, and a no is not kept */
+    log_in(&bench, "ann", "wrong");
+    expect(&bench, FLOW_REJECT, NO_REPLY, "");
+    log_in(&bench, "ann", "wrong");
+    log_in(&bench, "bob", "right");
+    assert_int_equal(fake.asked[BY_SMTP], 4);
+    /* never stale */
+    bench_wait(&bench, 61);
+    fake.right_password = NULL;
+    fake.login[BY_SMTP] = DIRECTORY_LOGIN_ERROR;
+    log_in(&bench, "ann", "right");
+    expect(&bench, FLOW_DEFER, LATER_REPLY, "");
+    /* forgotten on reload */
+    fake.right_password = "right";
+    log_in(&bench, "ann", "right");
+    state_cache_drop_prefix(bench.state, STR("auth:"));
+    fake.right_password = "changed";
+    log_in(&bench, "ann", "right");
+    expect(&bench, FLOW_REJECT, NO_REPLY, "");
+    bench_close(&bench);
+}
+
+static void test_login_limit(void **unused)
+{
+    (void)unused;
+    struct bench bench;
+    bench_open(&bench, FLOW_AUTHENTICATION, "[ limit: { failures: 3/15m }, smtp: mail ]");
+    fake.login[BY_SMTP] = DIRECTORY_NO;
+    for (int i = 0; i < 3; i++) {
+        log_in(&bench, "ann", "wrong");
+        expect(&bench, FLOW_REJECT, NO_REPLY, "");
+    }
+    /* over: not even the right password is asked for */
+    fake.login[BY_SMTP] = DIRECTORY_YES;
+    log_in(&bench, "Ann", "right");
+    expect(&bench, FLOW_DEFER, LATER_REPLY, "1-limit");
+    assert_int_equal(bench.verdict.reason, MAIL_REASON_RATE_LIMIT);
+    assert_int_equal(fake.asked[BY_SMTP], 3);
+    /* another login of the same network, the same login of another network */
+    log_in(&bench, "bob", "right");
+    expect(&bench, FLOW_ACCEPT, "", "2-smtp");
+    check(net_ip_parse(STR("198.51.100.7"), &bench.facts.client));
+    log_in(&bench, "ann", "right");
+    expect(&bench, FLOW_ACCEPT, "", "2-smtp");
+    /* and it ends */
+    check(net_ip_parse(STR("192.0.2.7"), &bench.facts.client));
+    bench_wait(&bench, 16 * 60);
+    log_in(&bench, "ann", "right");
+    expect(&bench, FLOW_ACCEPT, "", "2-smtp");
+    bench_close(&bench);
+}
+
+static void test_login_limit_of_network(void **unused)
+{
+    (void)unused;
+    struct bench bench;
+    char login[16];
+    bench_open(&bench, FLOW_AUTHENTICATION,
+               "[ limit: { failures: 3/15m, client_failures: 5/15m }, smtp: mail ]");
+    fake.login[BY_SMTP] = DIRECTORY_UNKNOWN;
+    for (int i = 0; i < 5; i++) {
+        snprintf(login, sizeof login, "user%d", i);
+        log_in(&bench, login, "guess");
+        expect(&bench, FLOW_REJECT, NO_REPLY, "");
+    }
+    log_in(&bench, "ann", "right");
+    expect(&bench, FLOW_DEFER, LATER_REPLY, "1-limit");
+    bench_close(&bench);
+}
+
+static void test_errors_are_no_failures(void **unused)
+{
+    (void)unused;
+    struct bench bench;
+    bench_open(&bench, FLOW_AUTHENTICATION,
+               "[ limit: { failures: 2/15m }, smtp: mail, file: /etc/hostname ]");
+    fake.login[BY_SMTP] = DIRECTORY_LOGIN_ERROR;
+    fake.login[BY_FILE] = DIRECTORY_UNKNOWN;
+    for (int i = 0; i < 5; i++) {
+        log_in(&bench, "ann", "right");
+        expect(&bench, FLOW_DEFER, LATER_REPLY, "");
+    }
+    /* but a no counts, whatever the other directory says */
+    fake.login[BY_FILE] = DIRECTORY_NO;
+    log_in(&bench, "ann", "wrong");
+    log_in(&bench, "ann", "wrong");
+    log_in(&bench, "ann", "wrong");
+    expect(&bench, FLOW_DEFER, LATER_REPLY, "1-limit");
+    bench_close(&bench);
+}
+
+/* ---- recipients ---- */
+
+struct recipient_case {
+    const char *steps;
+    enum directory_lookup answer;
+    const char *words; /* of the server */
+    enum flow_verdict_kind kind;
+    const char *reply;
+    const char *step;
+    enum mail_reason reason;
+};
+
+static const struct recipient_case recipients[] = {
+    {"[ accept ]", 0, NULL, FLOW_ACCEPT, "", "1-accept", 0},
+    {"[ reject ]", 0, NULL, FLOW_REJECT, "550 5.7.1 Recipient not accepted", "1-reject",
+     MAIL_REASON_POLICY},
+    {"[ reject: \"554 5.7.1 Relay access denied\" ]", 0, NULL, FLOW_REJECT,
+     "554 5.7.1 Relay access denied", "1-reject", MAIL_REASON_RELAY_DENIED},
+    {"[ reject: { reply: \"550 5.7.1 Spam\", reason: spam } ]", 0, NULL, FLOW_REJECT,
+     "550 5.7.1 Spam", "1-reject", MAIL_REASON_SPAM},
+    {"[ reject: \"550 Go away\" ]", 0, NULL, FLOW_REJECT, "550 5.7.1 Go away", "1-reject",
+     MAIL_REASON_POLICY},
+    {"[ defer ]", 0, NULL, FLOW_DEFER, "451 4.7.1 Try again later", "1-defer", MAIL_REASON_POLICY},
+    {"{ preset: relay-authenticated }", 0, NULL, FLOW_REJECT, "554 5.7.1 Relay access denied",
+     "2-reject", MAIL_REASON_RELAY_DENIED},
+    /* the end of the flow */
+    {"[ accept: { when: authenticated } ]", 0, NULL, FLOW_REJECT, "550 5.7.1 Recipient not accepted",
+     "", MAIL_REASON_POLICY},
+    {"[ accept: { observe: true } ]", 0, NULL, FLOW_REJECT, "550 5.7.1 Recipient not accepted", "",
+     MAIL_REASON_POLICY},
+    /* lookups */
+    {"[ lookup-smtp: mail ]", DIRECTORY_FOUND, NULL, FLOW_ACCEPT, "", "1-lookup-smtp", 0},
+    {"[ lookup-smtp: mail ]", DIRECTORY_MISSING, NULL, FLOW_REJECT,
+     "550 5.1.1 Recipient address unknown", "1-lookup-smtp", MAIL_REASON_RECIPIENT_UNKNOWN},
+    {"[ lookup-smtp: mail ]", DIRECTORY_MISSING, "551 5.1.6 User has moved", FLOW_REJECT,
+     "551 5.1.6 User has moved", "1-lookup-smtp", MAIL_REASON_RECIPIENT_UNKNOWN},
+    {"[ lookup-smtp: mail ]", DIRECTORY_MISSING, "550 Nobody here", FLOW_REJECT,
+     "550 5.1.1 Nobody here", "1-lookup-smtp", MAIL_REASON_RECIPIENT_UNKNOWN},
+    {"[ lookup-smtp: mail ]", DIRECTORY_DENIED, "554 5.7.1 Relay access denied", FLOW_DEFER,
+     "451 4.7.1 Recipient cannot be verified now", "1-lookup-smtp",
+     MAIL_REASON_RECIPIENT_UNVERIFIED},
+    {"[ lookup-smtp: mail ]", DIRECTORY_ERROR, NULL, FLOW_DEFER,
+     "451 4.4.3 Recipient cannot be verified now", "1-lookup-smtp", MAIL_REASON_BACKEND_DOWN},
+    {"[ lookup-smtp: { server: mail, missing: defer } ]", DIRECTORY_MISSING, "550 5.1.1 Nobody",
+     FLOW_DEFER, "451 4.1.1 Nobody", "1-lookup-smtp", MAIL_REASON_RECIPIENT_UNKNOWN},
+    {"[ lookup-smtp: { server: mail, missing: { reject: \"550 5.1.1 No\" } } ]", DIRECTORY_MISSING,
+     "550 5.1.1 Nobody", FLOW_REJECT, "550 5.1.1 No", "1-lookup-smtp",
+     MAIL_REASON_RECIPIENT_UNKNOWN},
+    {"[ lookup-smtp: { server: mail, error: accept } ]", DIRECTORY_ERROR, NULL, FLOW_ACCEPT, "",
+     "1-lookup-smtp", 0},
+    {"[ lookup-smtp: { server: mail, error: reject } ]", DIRECTORY_ERROR, NULL, FLOW_REJECT,
+     "550 5.4.3 Recipient cannot be verified now", "1-lookup-smtp", MAIL_REASON_BACKEND_DOWN},
+    {"[ lookup-file: { path: /etc/hostname, missing: next }, reject: \"550 5.1.1 Neither\" ]",
+     DIRECTORY_MISSING, NULL, FLOW_REJECT, "550 5.1.1 Neither", "2-reject", MAIL_REASON_POLICY},
+    {"[ lookup-ldap: { server: directory, found: [ defer: { when: authenticated }, accept: { id: "
+     "last } ] } ]",
+     DIRECTORY_FOUND, NULL, FLOW_ACCEPT, "", "last", 0},
+    {"[ match: { when: 'sender.domain == \"example.net\"', matched: { reject: \"550 5.7.1 Bad\" } "
+     "}, accept ]",
+     0, NULL, FLOW_REJECT, "550 5.7.1 Bad", "1-match", MAIL_REASON_POLICY},
+};
+
+static void test_recipients(void **unused)
+{
+    (void)unused;
+    for (size_t i = 0; i < sizeof recipients / sizeof *recipients; i++) {
+        const struct recipient_case *c = &recipients[i];
+        struct bench bench;
+        bench_open(&bench, FLOW_RECIPIENT, c->steps);
+        fake.lookup[BY_SMTP] = fake.lookup[BY_FILE] = fake.lookup[BY_LDAP] = c->answer;
+        if (c->words)
+            check(mail_reply_parse(str_c(c->words), &fake.reply));
+        look_up(&bench);
+        expect(&bench, c->kind, c->reply, c->step);
+        if (c->kind != FLOW_ACCEPT)
+            assert_int_equal(bench.verdict.reason, c->reason);
+        bench_close(&bench);
+    }
+}
+
+static void test_costly_pattern_defers(void **unused)
+{
+    (void)unused;
+    struct bench bench;
+    bench_open(&bench, FLOW_RECIPIENT, "[ reject: { when: 'helo ~ \"^(a+)+$\"' }, accept ]");
+    bench.facts.helo = STR("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab");
+    look_up(&bench);
+    expect(&bench, FLOW_DEFER, "451 4.3.0 Try again later", "1-reject");
+    bench_close(&bench);
+}
+
+static void test_lookup_cache(void **unused)
+{
+    (void)unused;
+    struct bench bench;
+    bench_open(&bench, FLOW_RECIPIENT, "[ lookup-smtp: mail ]");
+    fake.lookup[BY_SMTP] = DIRECTORY_FOUND;
+    look_up(&bench);
+    look_up(&bench);
+    expect(&bench, FLOW_ACCEPT, "", "1-lookup-smtp");
+    assert_int_equal(fake.asked[BY_SMTP], 1);
+    bench_wait(&bench, 14 * 60);
+    look_up(&bench);
+    assert_int_equal(fake.asked[BY_SMTP], 1);
+    bench_wait(&bench, 2 * 60);
+    look_up(&bench);
+    assert_int_equal(fake.asked[BY_SMTP], 2);
+    bench_close(&bench);
+}
+
+static void test_missing_is_kept_shortly(void **unused)
+{
+    (void)unused;
+    struct bench bench;
+    bench_open(&bench, FLOW_RECIPIENT, "[ lookup-smtp: mail ]");
+    fake.lookup[BY_SMTP] = DIRECTORY_MISSING;
+    check(mail_reply_parse(STR("550 5.1.1 Nobody here"), &fake.reply));
+    look_up(&bench);
+    look_up(&bench);
+    expect(&bench, FLOW_REJECT, "550 5.1.1 Nobody here", "1-lookup-smtp");
+    assert_int_equal(fake.asked[BY_SMTP], 1);
+    bench_wait(&bench, 61);
+    fake.lookup[BY_SMTP] = DIRECTORY_FOUND;
+    look_up(&bench);
+    expect(&bench, FLOW_ACCEPT, "", "1-lookup-smtp");
+    bench_close(&bench);
+}
+
+static void test_stale(void **unused)
+{
+    (void)unused;
+    struct bench bench;
+    bench_open(&bench, FLOW_RECIPIENT, "[ lookup-smtp: mail ]");
+    fake.lookup[BY_SMTP] = DIRECTORY_FOUND;
+    look_up(&bench);
+    /* an outage: believed for seven days, and asked again after a minute */
+    fake.lookup[BY_SMTP] = DIRECTORY_ERROR;
+    bench_wait(&bench, 3600);
+    look_up(&bench);
+    expect(&bench, FLOW_ACCEPT, "", "1-lookup-smtp");
+    assert_int_equal(fake.asked[BY_SMTP], 2);
+    look_up(&bench);
+    assert_int_equal(fake.asked[BY_SMTP], 2);
+    bench_wait(&bench, 61);
+    look_up(&bench);
+    expect(&bench, FLOW_ACCEPT, "", "1-lookup-smtp");
+    assert_int_equal(fake.asked[BY_SMTP], 3);
+    /* a denial is not an outage */
+    bench_wait(&bench, 61);
+    fake.lookup[BY_SMTP] = DIRECTORY_DENIED;
+    look_up(&bench);
+    expect(&bench, FLOW_DEFER, "451 4.7.1 Recipient cannot be verified now", "1-lookup-smtp");
+    /* the outage goes on, and the seven days count from the last real answer */
+    fake.lookup[BY_SMTP] = DIRECTORY_ERROR;
+    bench_wait(&bench, 6 * 86400);
+    look_up(&bench);
+    expect(&bench, FLOW_ACCEPT, "", "1-lookup-smtp");
+    bench_wait(&bench, 86400);
+    look_up(&bench);
+    expect(&bench, FLOW_DEFER, "451 4.4.3 Recipient cannot be verified now", "1-lookup-smtp");
+    bench_close(&bench);
+}
+
+static void test_missing_ends_stale(void **unused)
+{
+    (void)unused;
+    struct bench bench;
+    bench_open(&bench, FLOW_RECIPIENT, "[ lookup-smtp: { server: mail, cache_missing: 0s } ]");
+    fake.lookup[BY_SMTP] = DIRECTORY_FOUND;
+    look_up(&bench);
+    bench_wait(&bench, 3600);
+    fake.lookup[BY_SMTP] = DIRECTORY_MISSING;
+    look_up(&bench);
+    expect(&bench, FLOW_REJECT, "550 5.1.1 Recipient address unknown", "1-lookup-smtp");
+    bench_wait(&bench, 3600);
+    fake.lookup[BY_SMTP] = DIRECTORY_ERROR;
+    look_up(&bench);
+    expect(&bench, FLOW_DEFER, "451 4.4.3 Recipient cannot be verified now", "1-lookup-smtp");
+    bench_close(&bench);
+}
+
+static void test_errors_are_not_kept(void **unused)
+{
+    (void)unused;
+    struct bench bench;
+    bench_open(&bench, FLOW_RECIPIENT, "[ lookup-smtp: mail ]");
+    fake.lookup[BY_SMTP] = DIRECTORY_ERROR;
+    look_up(&bench);
+    fake.lookup[BY_SMTP] = DIRECTORY_DENIED;
+    look_up(&bench);
+    fake.lookup[BY_SMTP] = DIRECTORY_FOUND;
+    look_up(&bench);
+    expect(&bench, FLOW_ACCEPT, "", "1-lookup-smtp");
+    assert_int_equal(fake.asked[BY_SMTP], 3);
+    bench_close(&bench);
+}
+
+static void test_recipient_limit(void **unused)
+{
+    (void)unused;
+    struct bench bench;
+    bench_open(&bench, FLOW_RECIPIENT, "[ limit: { by: sender, recipients: 2/1h }, accept ]");
+    look_up(&bench);
+    look_up(&bench);
+    expect(&bench, FLOW_ACCEPT, "", "2-accept");
+    look_up(&bench);
+    expect(&bench, FLOW_DEFER, "450 4.7.1 Too much in too short a time, try again later",
+           "1-limit");
+    assert_int_equal(bench.verdict.reason, MAIL_REASON_RATE_LIMIT);
+    bench.facts.sender = STR("other@example.net");
+    look_up(&bench);
+    expect(&bench, FLOW_ACCEPT, "", "2-accept");
+    bench.facts.sender = STR_EMPTY; /* bounces have no common account */
+    for (int i = 0; i < 5; i++)
+        look_up(&bench);
+    expect(&bench, FLOW_ACCEPT, "", "2-accept");
+    bench_close(&bench);
+}
+
+/* ---- content ---- */
+
+struct content_case {
+    const char *steps;
+    enum flow_verdict_kind kind;
+    const char *reply;
+    const char *step;
+};
+
+static const struct content_case contents[] = {
+    {"[ deliver ]", FLOW_DELIVER, "", "1-deliver"},
+    {"[ hold ]", FLOW_HOLD, "", "1-hold"},
+    {"[ discard ]", FLOW_DISCARD, "", "1-discard"},
+    {"[ reject ]", FLOW_REJECT, "550 5.7.1 Message not accepted", "1-reject"},
+    {"[ defer ]", FLOW_DEFER, "451 4.7.1 Try again later", "1-defer"},
+    {"{ preset: incoming }", FLOW_DELIVER, "", "1-deliver"},
+    {"[ match: { when: size > 1G, matched: reject }, deliver ]", FLOW_DELIVER, "", "2-deliver"},
+    {"[ match: { when: size < 1G, matched: [ hold ], unmatched: deliver } ]", FLOW_HOLD, "",
+     "1.matched.1-hold"},
+    {"[ limit: { by: client, recipients: 1/1h, then: hold }, deliver ]", FLOW_HOLD, "", "1-limit"},
+    {"[ limit: { by: client, recipients: 2/1h, messages: 1/1h, then: hold }, deliver ]",
+     FLOW_DELIVER, "", "2-deliver"},
+    {"[ limit: { by: user, recipients: 1/1h, then: hold }, deliver ]", FLOW_DELIVER, "",
+     "2-deliver"},
+};
+
+static void test_contents(void **unused)
+{
+    (void)unused;
+    static const struct mail_recipient two[2] = {
+        {.address = {"ann@example.org", 15}, .domain = {"example.org", 11}},
+        {.address = {"bob@example.org", 15}, .domain = {"example.org", 11}},
+    };
+    for (size_t i = 0; i < sizeof contents / sizeof *contents; i++) {
+        struct bench bench;
+        bench_open(&bench, FLOW_CONTENT, contents[i].steps);
+        bench.facts.recipients = two;
+        bench.facts.recipient_count = 2;
+        bench.facts.size = 1000;
+        scan(&bench);
+        expect(&bench, contents[i].kind, contents[i].reply, contents[i].step);
+        bench_close(&bench);
+    }
+}
+
+struct header_case {
+    const char *steps;
+    const char *trace;  /* head before */
+    const char *header; /* of the message */
+    const char *head;   /* afterwards */
+    uint64_t body_start;
+};
+
+static const struct header_case headers[] = {
+    {"[ header: \"X-A: 1\", deliver ]", "Received: x\r\n", "From: a\r\nTo: b\r\n\r\n",
+     "Received: x\r\nX-A: 1\r\nFrom: a\r\nTo: b\r\n\r\n", 18},
+    {"[ header: { remove: [ x-spam, to ] }, deliver ]", "Received: x\r\n",
+     "From: a\r\nX-SPAM: yes\r\n folded\r\nTo: b\r\nX-Spam: again\r\n\r\n",
+     "Received: x\r\nFrom: a\r\n\r\n", 55},
+    {"[ header: \"X-A: 1\", header: { add: \"X-B: 2\", remove: X-A }, deliver ]", "Received: x\r\n",
+     "From: a\r\n\r\n", "Received: x\r\nX-B: 2\r\nFrom: a\r\n\r\n", 11},
+    {"[ header: { add: [ \"X-A: 1\", \"X-B: 2\" ] }, deliver ]", "", "From: a\r\n\r\n",
+     "X-A: 1\r\nX-B: 2\r\nFrom: a\r\n\r\n", 11},
+    {"[ header: { add: \"X-A: 1\", observe: true }, deliver ]", "Received: x\r\n",
+     "From: a\r\n\r\n", "Received: x\r\n", 0},
+    {"[ header: { add: \"X-A: 1\", when: false }, deliver ]", "", "From: a\r\n\r\n", "", 0},
+    /* an expression sees what a step before it did */
+    {"[ header: \"X-A: 1\", header: { when: 'header(\"X-A\") == \"1\"', add: \"X-B: 2\" }, deliver ]",
+     "", "From: a\r\n\r\n", "X-B: 2\r\nX-A: 1\r\nFrom: a\r\n\r\n", 11},
+    /* a message without a header section, and one that is nothing else */
+    {"[ header: \"X-A: 1\", deliver ]", "", "\r\n", "X-A: 1\r\n\r\n", 2},
+    {"[ header: \"X-A: 1\", deliver ]", "", "From: a\r\n", "X-A: 1\r\nFrom: a\r\n", 9},
+};
+
+static void test_headers(void **unused)
+{
+    (void)unused;
+    for (size_t i = 0; i < sizeof headers / sizeof *headers; i++) {
+        const struct header_case *c = &headers[i];
+        struct bench bench;
+        bench_open(&bench, FLOW_CONTENT, c->steps);
+        bench.content.head = str_c(c->trace);
+        bench.content.body = body_memory_new(1000);
+        bench.facts.header = str_c(c->header);
+        scan(&bench);
+        assert_int_equal(bench.verdict.kind, FLOW_DELIVER);
+        if (!str_equal(bench.content.head, str_c(c->head)))
+            fail_msg("%s: \"%.*s\"", c->steps, STR_ARG(bench.content.head));
+        assert_int_equal(bench.content.body_start, c->body_start);
+        body_unref(bench.content.body);
+        bench_close(&bench);
+    }
+}
+
+/* A second run over the content of the first: the new section is the head's end. */
+static void test_header_twice(void **unused)
+{
+    (void)unused;
+    struct bench bench;
+    bench_open(&bench, FLOW_CONTENT, "[ header: \"X-A: 1\", deliver ]");
+    bench.content.head = STR("Received: x\r\n");
+    bench.content.body = body_memory_new(1000);
+    bench.facts.header = STR("From: a\r\n\r\n");
+    scan(&bench);
+    bench.facts.header = str_from(bench.content.head, 13);
+    scan(&bench);
+    assert_str(bench.content.head, "Received: x\r\nX-A: 1\r\nX-A: 1\r\nFrom: a\r\n\r\n");
+    assert_int_equal(bench.content.body_start, 11);
+    body_unref(bench.content.body);
+    bench_close(&bench);
+}
+
+/* ---- the trace ---- */
+
+struct seen {
+    char text[2048];
+    size_t len;
+};
+
+static void take_event(const struct event *event, void *arg)
+{
+    struct seen *seen = arg;
+    if (event->type != EVENT_FLOW_STEP)
+        return;
+    for (unsigned i = 0; i < event->count; i++) {
+        const struct event_field *field = &event->fields[i];
+        if (field->key == KEY_DURATION_US || field->key == KEY_DETAIL)
+            continue;
+        int n = field->kind == EVENT_VALUE_STR
+                    ? snprintf(seen->text + seen->len, sizeof seen->text - seen->len, "%.*s ",
+                               STR_ARG(field->text))
+                    : snprintf(seen->text + seen->len, sizeof seen->text - seen->len, "%lld ",
+                               (long long)field->number);
+        seen->len += (size_t)n;
+    }
+    seen->text[seen->len - 1] = '\n';
+}
+
+static void ignore_event(const struct event *event, void *arg)
+{
+    (void)event, (void)arg;
+}
+
+static void test_trace(void **unused)
+{
+    (void)unused;
+    struct bench bench;
+    struct seen seen = {0};
+    bench_open(&bench, FLOW_RECIPIENT,
+               "[ accept: { when: authenticated }, reject: { observe: true, id: strict }, "
+               "lookup-smtp: { server: mail, missing: [ reject ] } ]");
+    fake.lookup[BY_SMTP] = DIRECTORY_MISSING;
+    event_drain(ignore_event, NULL);
+    look_up(&bench);
+    event_drain(take_event, &seen);
+    assert_string_equal(
+        seen.text, "recipient f 1-accept accept skipped next 0 ann@example.org\n"
+                   "recipient f strict reject reject reject 1 ann@example.org\n"
+                   "recipient f 3-lookup-smtp lookup-smtp missing branch 0 ann@example.org\n"
+                   "recipient f 3.missing.1-reject reject reject reject 0 ann@example.org\n");
+    assert_int_equal(bench.verdict.steps_run, 3);
+    bench_close(&bench);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_logins),
+        cmocka_unit_test(test_empty_password_never_asks),
+        cmocka_unit_test(test_login_cache),
+        cmocka_unit_test(test_login_limit),
+        cmocka_unit_test(test_login_limit_of_network),
+        cmocka_unit_test(test_errors_are_no_failures),
+        cmocka_unit_test(test_recipients),
+        cmocka_unit_test(test_costly_pattern_defers),
+        cmocka_unit_test(test_lookup_cache),
+        cmocka_unit_test(test_missing_is_kept_shortly),
+        cmocka_unit_test(test_stale),
+        cmocka_unit_test(test_missing_ends_stale),
+        cmocka_unit_test(test_errors_are_not_kept),
+        cmocka_unit_test(test_recipient_limit),
+        cmocka_unit_test(test_contents),
+        cmocka_unit_test(test_headers),
+        cmocka_unit_test(test_header_twice),
+        cmocka_unit_test(test_trace),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

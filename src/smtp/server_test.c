@@ -1,0 +1,776 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * smtp/server_test.c - whole sessions as scripts, each replayed with the client's bytes cut at
+ * every point.
+ *
+ * A script is lines: "C: " a line of the client (CRLF is added), "R: " raw bytes without one,
+ * "S: " a line of the server ("*" at its end: anything may follow), "E" the server closes, "T: n"
+ * n seconds pass, "D" the listener drains. \r \n \0 \t \\ and \xHH are known. What client lines
+ * follow one another is sent as one segment.
+ */
+#include "fiber/test.h"
+#include "smtp/server_rig.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#define GREETING "S: 220 mx.example.org ESMTP\n"
+#define HELO     GREETING "C: HELO client.example\nS: 250 mx.example.org\n"
+#define MAIL                                                                                       \
+    HELO "C: MAIL FROM:<a@sender.example>\nS: 250 2.1.0 Ok\n"                                      \
+         "C: RCPT TO:<b@example.org>\nS: 250 2.1.5 Ok\n"
+#define DATA   MAIL "C: DATA\nS: 354 End data with <CR><LF>.<CR><LF>\n"
+#define QUEUED "S: 250 2.0.0 Ok, queued as TEST\n"
+#define QUIT   "C: QUIT\nS: 221 2.0.0 Bye\nE\n"
+
+enum { NEVER_CUT = 1 << 0, TRUSTED = 1 << 1, NO_QUIT_CHECK = 1 << 2 };
+
+struct script {
+    const char *name;
+    const char *text;
+    unsigned flags;
+    void (*prepare)(struct rig *rig);
+    const char *envelope; /* of the last message, or NULL */
+    const char *message;
+    const char *facts;
+    int messages; /* -1: 1 if there is an envelope, else 0 */
+};
+
+/* ---- running one ---- */
+
+struct player {
+    struct rig *rig;
+    const struct script *script;
+    size_t cut;  /* the client's byte before which it pauses */
+    size_t sent; /* bytes of the client so far */
+    struct buf segment;
+    int64_t now_s;
+    bool failed;
+    char problem[1024];
+};
+
+static size_t unescape(const char *text, size_t len, char *out)
+{
+    size_t at = 0;
+    for (size_t i = 0; i < len; i++) {
+        if (text[i] != '\\') {
+            out[at++] = text[i];
+            continue;
+        }
+        char c = text[++i];
+        if (c == 'x') {
+            unsigned value = 0;
+            sscanf(text + i + 1, "%2x", &value);
+            out[at++] = (char)value;
+            i += 2;
+        } else
+            out[at++] = c == 'r' ? '\r' : c == 'n' ? '\n' : c == 't' ? '\t' : c == '0' ? '\0' : c;
+    }
+    return at;
+}
+
+static void complain(struct player *player, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+static void complain(struct player *player, const char *format, ...)
+{
+    va_list args;
+    if (player->failed)
+        return;
+    player->failed = true;
+    va_start(args, format);
+    vsnprintf(player->problem, sizeof player->problem, format, args);
+    va_end(args);
+}
+
+static MAY_YIELD void let_server_run(void)
+{
+    for (int i = 0; i < 4; i++)
+        fiber_yield();
+}
+
+static MAY_YIELD void send_bytes(struct player *player, struct str bytes)
+{
+    struct error err;
+    if (bytes.len == 0)
+        return;
+    (void)!stream_write(player->rig->client, bytes, &err);
+    (void)!stream_flush(player->rig->client, &err);
+    player->sent += bytes.len;
+}
+
+static MAY_YIELD void send_segment(struct player *player)
+{
+    struct str bytes = buf_str(&player->segment);
+    if (player->cut > player->sent && player->cut < player->sent + bytes.len) {
+        size_t head = player->cut - player->sent;
+        send_bytes(player, str_slice(bytes, 0, head));
+        let_server_run();
+        bytes = str_from(bytes, head);
+    }
+    send_bytes(player, bytes);
+    buf_clear(&player->segment);
+}
+
+/* False: the server closed. */
+static MAY_YIELD bool read_line(struct player *player, char *line, size_t size)
+{
+    struct error err;
+    bool end = false;
+    for (;;) {
+        struct str input = stream_buffered(player->rig->client);
+        ptrdiff_t lf = str_find(input, '\n');
+        if (lf >= 0) {
+            if (lf == 0 || input.ptr[lf - 1] != '\r')
+                complain(player, "a reply line without CR");
+            snprintf(line, size, "%.*s", (int)(lf > 0 ? lf - 1 : 0), input.ptr);
+            stream_consume(player->rig->client, (size_t)lf + 1);
+            return true;
+        }
+        if (end || stream_fill(player->rig->client, 65536, &end, &err) == FAILED)
+            return false;
+    }
+}
+
+static MAY_YIELD void expect_line(struct player *player, struct str expected)
+{
+    char line[1024];
+    if (!read_line(player, line, sizeof line)) {
+        complain(player, "closed, expected \"%.*s\"", STR_ARG(expected));
+        return;
+    }
+    bool prefix = expected.len && expected.ptr[expected.len - 1] == '*';
+    bool fits = prefix ? str_starts(str_c(line), str_slice(expected, 0, expected.len - 1))
+                       : str_equal(str_c(line), expected);
+    if (!fits)
+        complain(player, "got \"%s\", expected \"%.*s\"", line, STR_ARG(expected));
+}
+
+static MAY_YIELD void pass_time(struct player *player, int64_t seconds)
+{
+    let_server_run();
+    player->now_s += seconds;
+    clock_set_fake(player->now_s * NS_PER_S, 0);
+    let_server_run();
+}
+
+static MAY_YIELD void play_line(struct player *player, struct str line)
+{
+    char bytes[8192];
+    char rest[1024];
+    struct str argument = str_from(line, 3);
+    if (line.ptr[0] != 'C' && line.ptr[0] != 'R')
+        send_segment(player);
+    switch (line.ptr[0]) {
+    case 'C':
+    case 'R':
+        buf_append(&player->segment, str_of(bytes, unescape(argument.ptr, argument.len, bytes)));
+        if (line.ptr[0] == 'C')
+            buf_append(&player->segment, STR("\r\n"));
+        break;
+    case 'S':
+        expect_line(player, argument);
+        break;
+    case 'E':
+        /* a server that cut us off listens a second longer */
+        pass_time(player, 2);
+        if (read_line(player, rest, sizeof rest))
+            complain(player, "got \"%s\", expected the end", rest);
+        break;
+    case 'T':
+        pass_time(player, strtol(argument.ptr, NULL, 10));
+        break;
+    case 'D':
+        atomic_store(&player->rig->draining, true);
+        break;
+    default:
+        complain(player, "bad script line \"%.*s\"", STR_ARG(line));
+    }
+}
+
+static MAY_YIELD void play(void *arg)
+{
+    struct player *player = arg;
+    struct str rest = str_c(player->script->text);
+    struct str line;
+    while (!player->failed && str_split(&rest, '\n', &line))
+        if (line.len)
+            play_line(player, line);
+    send_segment(player);
+    /* the server must come to its end when the client goes */
+    stream_close(player->rig->client);
+    player->rig->client = NULL;
+}
+
+static void compare_text(struct player *player, const char *what, const struct buf *got,
+                         const char *expected)
+{
+    char bytes[8192];
+    if (!expected)
+        return;
+    struct str text = {bytes, unescape(expected, strlen(expected), bytes)};
+    if (!str_equal(buf_str(got), text))
+        complain(player, "%s is \"%.*s\", expected \"%s\"", what, STR_ARG(buf_str(got)), expected);
+}
+
+static size_t run_script(const struct script *script, size_t cut)
+{
+    struct rig rig;
+    struct test_loop test;
+    struct player player = {.rig = &rig, .script = script, .cut = cut, .now_s = 1000};
+    clock_set_fake(player.now_s * NS_PER_S, 0);
+    rig_init(&rig);
+    buf_init(&player.segment, 1 << 20);
+    static const struct net_network everybody = {.ip = {.family = 4}};
+    if (script->flags & TRUSTED) {
+        rig.settings.trusted = &everybody;
+        rig.settings.trusted_count = 1;
+    }
+    if (script->prepare)
+        script->prepare(&rig);
+    test_loop_open(&test, NULL);
+    /* the client first: what a script begins with is there before the greeting */
+    test_loop_spawn(&test, play, &player);
+    test_loop_spawn(&test, rig_serve, &rig);
+    test_loop_run(&test);
+    test_loop_close(&test);
+    compare_text(&player, "envelope", &rig.envelope, script->envelope);
+    compare_text(&player, "message", &rig.message, script->message);
+    compare_text(&player, "peer", &rig.facts, script->facts);
+    int messages = script->messages >= 0 ? script->messages : script->envelope != NULL;
+    if ((int)rig.messages != messages)
+        complain(&player, "%u messages, expected %d", rig.messages, messages);
+    buf_done(&player.segment);
+    rig_done(&rig);
+    clock_set_fake(-1, -1);
+    if (player.failed)
+        fail_msg("%s, cut at %zu: %s", script->name, cut, player.problem);
+    return player.sent;
+}
+
+static void run_all(const struct script *scripts, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        size_t bytes = run_script(&scripts[i], 0);
+        for (size_t cut = 1; cut < bytes && !(scripts[i].flags & NEVER_CUT); cut++)
+            run_script(&scripts[i], cut);
+    }
+}
+
+#define RUN_ALL(scripts) run_all((scripts), sizeof(scripts) / sizeof(scripts)[0])
+
+/* ---- the usual way ---- */
+
+#define EHLO_LIST                                                                                  \
+    "C: EHLO client.example\nS: 250-mx.example.org\nS: 250-PIPELINING\nS: 250-SIZE 52428800\n"     \
+    "S: 250-AUTH PLAIN LOGIN\nS: 250-ENHANCEDSTATUSCODES\nS: 250-8BITMIME\nS: 250-SMTPUTF8\n"      \
+    "S: 250-CHUNKING\nS: 250-LIMITS RCPTMAX=1000\nS: 250 DSN\n"
+
+static void no_auth(struct rig *rig)
+{
+    rig->settings.authentication = false;
+}
+
+static void usual_sessions(void **state)
+{
+    (void)state;
+    static const struct script scripts[] = {
+        {"a message by DATA", DATA "C: Subject: x\nC: \nC: body\nC: .\n" QUEUED QUIT, 0, NULL,
+         "a@sender.example > b@example.org", "Subject: x\\r\\n\\r\\nbody\\r\\n",
+         "127.0.0.1:2 > 127.0.0.1:1 client.example smtp", -1},
+        {"EHLO", GREETING EHLO_LIST QUIT, 0, NULL, NULL, NULL, NULL, -1},
+        {"EHLO without AUTH",
+         GREETING "C: EHLO x\nS: 250-mx.example.org\nS: 250-PIPELINING\nS: 250-SIZE 52428800\n"
+                  "S: 250-ENHANCEDSTATUSCODES\nS: 250-8BITMIME\nS: 250-SMTPUTF8\n"
+                  "S: 250-CHUNKING\nS: 250-LIMITS RCPTMAX=1000\nS: 250 DSN\n"
+                  "C: AUTH PLAIN AGFsaWNlAHNlY3JldA==\nS: 502 5.5.1 *\n" QUIT,
+         0, no_auth, NULL, NULL, NULL, -1},
+        {"a pipelined group",
+         HELO "C: MAIL FROM:<> SIZE=100 BODY=8BITMIME\nC: RCPT TO:<b@example.org>\n"
+              "C: RCPT TO:<unknown@example.org>\nC: RCPT TO:<c@Example.NET> NOTIFY=NEVER\n"
+              "C: RCPT TO:<d@elsewhere.example>\nC: RCPT TO:<later@example.org>\nC: DATA\n"
+              "S: 250 2.1.0 Ok\nS: 250 2.1.5 Ok\nS: 550 5.1.1 No such user (ref TESTTEST)\n"
+              "S: 250 2.1.5 Ok\nS: 550 5.7.1 Relaying denied (ref TESTTEST)\n"
+              "S: 451 4.3.0 Try later (ref TESTTEST)\nS: 354 *\n"
+              "C: ..dot\nC: .\n" QUEUED QUIT,
+         0, NULL, " > b@example.org c@example.net", ".dot\\r\\n", NULL, -1},
+        {"two messages, and commands right behind the end of data",
+         DATA
+         "C: one\nC: .\nC: MAIL FROM:<b@x.example>\nC: RCPT TO:<b@example.org>\nC: DATA\n" QUEUED
+         "S: 250 2.1.0 Ok\nS: 250 2.1.5 Ok\nS: 354 *\nC: two\nC: .\n" QUEUED QUIT,
+         0, NULL, "b@x.example > b@example.org", "two\\r\\n", NULL, 2},
+        {"RSET",
+         MAIL "C: RSET\nS: 250 2.0.0 Ok\nC: DATA\nS: 503 5.5.1 *\n"
+              "C: RCPT TO:<b@example.org>\nS: 503 5.5.1 *\n" QUIT,
+         0, NULL, NULL, NULL, NULL, -1},
+        {"EHLO ends a transaction", MAIL EHLO_LIST "C: DATA\nS: 503 5.5.1 *\n" QUIT, 0, NULL, NULL,
+         NULL, NULL, -1},
+        {"an empty message", DATA "C: .\n" QUEUED QUIT, 0, NULL, "a@sender.example > b@example.org",
+         "", NULL, -1},
+        {"refused after its data",
+         HELO "C: MAIL FROM:<reject@x.example>\nS: 250 *\nC: RCPT TO:<b@example.org>\nS: 250 *\n"
+              "C: DATA\nS: 354 *\nC: x\nC: .\nS: 554 5.7.1 Not this (ref TESTTEST)\n" QUIT,
+         0, NULL, NULL, NULL, NULL, -1},
+        {"refused at MAIL",
+         HELO "C: MAIL FROM:<refused@x.example>\nS: 550 5.7.1 Not you (ref TESTTEST)\n"
+              "C: RCPT TO:<b@example.org>\nS: 503 5.5.1 *\n" QUIT,
+         0, NULL, NULL, NULL, NULL, -1},
+        {"no body to write to",
+         HELO "C: MAIL FROM:<nobody@x.example>\nS: 250 *\nC: RCPT TO:<b@example.org>\nS: 250 *\n"
+              "C: DATA\nS: 452 4.3.1 *\n" QUIT,
+         0, NULL, NULL, NULL, NULL, -1},
+        {"the small verbs",
+         HELO "C: NOOP\nS: 250 2.0.0 Ok\nC: NOOP anything\nS: 250 2.0.0 Ok\nC: HELP\nS: 214 2.0.0 "
+              "*\nC: VRFY alice\nS: 502 5.5.1 *\nC: EXPN list\nS: 502 5.5.1 *\nC: ETRN x\nS: 502 "
+              "5.5.1 *\nC: RSET x\nS: 501 5.5.4 *\nC: QUIT x\nS: 501 5.5.4 *\n" QUIT,
+         0, NULL, NULL, NULL, NULL, -1},
+        {"VRFY of an own user says nothing",
+         HELO "C: VRFY alice\nS: 252 2.0.0 *\nC: VRFY\nS: 501 5.5.4 *\n" QUIT, TRUSTED, NULL, NULL,
+         NULL, NULL, -1},
+        {"DSN and SMTPUTF8",
+         GREETING EHLO_LIST "C: MAIL FROM:<\xc3\xa4@x.example> SMTPUTF8 RET=HDRS ENVID=a\n"
+                            "S: 250 2.1.0 Ok\n"
+                            "C: RCPT TO:<\xc3\xb6@example.org> ORCPT=utf-8;\xc3\xb6@b\n"
+                            "S: 250 2.1.5 Ok\nC: DATA\nS: 354 *\nC: \xc3\xbc\nC: .\n" QUEUED QUIT,
+         0, NULL, "\xc3\xa4@x.example > \xc3\xb6@example.org", "\xc3\xbc\\r\\n", NULL, -1},
+    };
+    RUN_ALL(scripts);
+}
+
+/* ---- order and syntax ---- */
+
+static void tls_required(struct rig *rig)
+{
+    rig->settings.tls = SMTP_TLS_REQUIRED;
+}
+
+static void auth_required(struct rig *rig)
+{
+    rig->settings.authentication_required = true;
+}
+
+static void few_limits(struct rig *rig)
+{
+    rig->settings.limits.size = 1000;
+    rig->settings.limits.recipients = 2;
+    rig->settings.limits.errors = 4;
+    rig->settings.limits.commands = 6;
+    rig->settings.limits.hops = 1;
+    rig->settings.limits.line = 40;
+}
+
+static void order_and_syntax(void **state)
+{
+    (void)state;
+    static const struct script scripts[] = {
+        {"before HELO",
+         GREETING
+         "C: MAIL FROM:<>\nS: 503 5.5.1 Send EHLO first (ref TESTTEST)\n"
+         "C: AUTH PLAIN =\nS: 503 5.5.1 *\nC: DATA\nS: 503 5.5.1 *\nC: NOOP\nS: 250 *\n" QUIT,
+         0, NULL, NULL, NULL, NULL, -1},
+        {"out of order",
+         HELO "C: RCPT TO:<b@example.org>\nS: 503 5.5.1 Need MAIL first (ref TESTTEST)\nC: DATA\n"
+              "S: 503 5.5.1 *\nC: MAIL FROM:<>\nS: 250 *\nC: MAIL FROM:<>\nS: 503 5.5.1 *\n"
+              "C: DATA\nS: 554 5.5.1 No valid recipients (ref TESTTEST)\n" QUIT,
+         0, NULL, NULL, NULL, NULL, -1},
+        {"syntax of MAIL",
+         HELO "C: MAIL\nS: 501 5.5.4 *\nC: MAIL a@b.example\nS: 501 5.5.4 *\n"
+              "C: MAIL FROM:a@b.example\nS: 501 5.5.4 *\nC: MAIL FROM:<a@b.example.>\n"
+              "S: 501 5.1.7 *\nC: MAIL FROM:<a>\nS: 501 5.1.7 *\nC: MAIL FROM:<> REQUIRETLS\n"
+              "S: 555 5.5.4 *\nC: MAIL FROM:<> BODY=BINARYMIME\nS: 555 5.5.4 *\n"
+              "C: MAIL FROM:<a@[192.0.2.1]>\nS: 550 5.1.8 *\n" QUIT,
+         0, NULL, NULL, NULL, NULL, -1},
+        {"syntax of RCPT",
+         HELO "C: MAIL FROM:<>\nS: 250 *\nC: RCPT TO:<>\nS: 501 5.5.4 *\nC: RCPT FROM:<a@b>\n"
+              "S: 501 5.5.4 *\nC: RCPT TO:<a>\nS: 501 5.1.3 *\nC: RCPT TO:<a@example.org.>\n"
+              "S: 501 5.1.3 *\nC: RCPT TO:<a%b@example.org>\nS: 550 5.1.3 *\n"
+              "C: RCPT TO:<a@[127.0.0.1]>\nS: 550 5.1.2 *\nC: RCPT TO:<postmaster@[127.0.0.1]>\n"
+              "S: 250 *\nC: RCPT TO:<Postmaster>\nS: 250 *\nC: RCPT TO:<a@example.org> FOO=1\n"
+              "S: 555 5.5.4 *\nC: RCPT TO:<@x.example:a@example.org>\nS: 250 *\nC: DATA\nS: 354 *\n"
+              "C: .\n" QUEUED QUIT,
+         0, NULL, " > postmaster@[127.0.0.1] Postmaster a@example.org", "", NULL, -1},
+        {"a routed local part of an own user",
+         HELO "C: MAIL FROM:<>\nS: 250 *\nC: RCPT TO:<a%b@example.org>\nS: 250 *\n" QUIT, TRUSTED,
+         NULL, NULL, NULL, NULL, -1},
+        {"HELO names",
+         GREETING "C: HELO\nS: 501 5.5.4 *\nC: EHLO a b\nS: 501 5.5.4 *\nC: HELO <x>\nS: 250 *\n"
+                  "C: MAIL FROM:<>\nS: 250 *\n" QUIT,
+         0, NULL, NULL, NULL, "127.0.0.1:2 > 127.0.0.1:1 ?x? smtp", -1},
+        {"TLS required",
+         GREETING "C: EHLO x\nS: 250-*\nS: 250-*\nS: 250-*\nS: 250-ENHANCEDSTATUSCODES\nS: 250-*\n"
+                  "S: 250-*\nS: 250-*\nS: 250-*\nS: 250 *\nC: MAIL FROM:<>\n"
+                  "S: 530 5.7.0 Must issue a STARTTLS command first (ref TESTTEST)\n"
+                  "C: AUTH PLAIN AGFsaWNlAHNlY3JldA==\nS: 530 5.7.0 *\nC: NOOP\nS: 250 *\n"
+                  "C: BDAT 6\nC: QUIT\nS: 530 5.7.0 *\nC: STARTTLS\nS: 502 5.5.1 *\n" QUIT,
+         0, tls_required, NULL, NULL, NULL, -1},
+        {"AUTH required",
+         HELO "C: MAIL FROM:<>\nS: 530 5.7.0 Authentication required (ref TESTTEST)\n"
+              "C: AUTH PLAIN AGFsaWNlAHNlY3JldA==\nS: 235 2.7.0 Authenticated\nC: MAIL FROM:<>\n"
+              "S: 250 *\n" QUIT,
+         0, auth_required, NULL, NULL,
+         "127.0.0.1:2 > 127.0.0.1:1 client.example smtp user=alice/PLAIN", -1},
+        {"unknown commands",
+         GREETING
+         "C: FOO\nS: 500 5.5.1 Command not recognized (ref TESTTEST)\nC: \nS: 500 5.5.1 *\n"
+         "C: LHLO x\nS: 500 5.5.1 *\nS: 421 4.7.0 Too many unknown commands (ref "
+         "TESTTEST)\nE\n",
+         0, NULL, NULL, NULL, NULL, -1},
+        {"a web client", GREETING "C: POST / HTTP/1.1\nC: Host: x\nS: 421 4.7.0 *\nE\n", 0, NULL,
+         NULL, NULL, NULL, -1},
+        {"a web client's header", GREETING "C: NOOP\nC: Host: x\nS: 250 *\nS: 421 4.7.0 *\nE\n", 0,
+         NULL, NULL, NULL, NULL, -1},
+    };
+    RUN_ALL(scripts);
+}
+
+/* ---- limits ---- */
+
+static void limits(void **state)
+{
+    (void)state;
+    static const struct script scripts[] = {
+        {"too many errors",
+         HELO "C: EXPN\nS: 502 *\nC: EXPN\nS: 502 *\nC: EXPN\nS: 502 *\nC: EXPN\nS: 502 *\n"
+              "S: 421 4.7.0 Too many errors (ref TESTTEST)\nE\n",
+         0, few_limits, NULL, NULL, NULL, -1},
+        {"too many commands",
+         HELO "C: NOOP\nS: 250 *\nC: NOOP\nS: 250 *\nC: NOOP\nS: 250 *\nC: NOOP\nS: 250 *\n"
+              "C: NOOP\nS: 250 *\nS: 421 4.7.0 Too many commands (ref TESTTEST)\nE\n",
+         0, few_limits, NULL, NULL, NULL, -1},
+        {"guessing addresses",
+         HELO "C: MAIL FROM:<>\nS: 250 *\nC: RCPT TO:<unknown@example.org>\nS: 550 *\n"
+              "C: RCPT TO:<unknown@example.org>\nS: 550 *\nC: RCPT TO:<unknown@example.org>\n"
+              "S: 550 *\nC: RCPT TO:<unknown@example.org>\nS: 550 *\nS: 421 4.7.0 *\nE\n",
+         0, few_limits, NULL, NULL, NULL, -1},
+        {"too many recipients",
+         MAIL
+         "C: RCPT TO:<c@example.org>\nS: 250 *\nC: RCPT TO:<d@example.org>\n"
+         "S: 452 4.5.3 Too many recipients (ref TESTTEST)\nC: DATA\nS: 354 *\nC: .\n" QUEUED QUIT,
+         0, few_limits, "a@sender.example > b@example.org c@example.org", "", NULL, -1},
+        {"declared too big",
+         HELO "C: MAIL FROM:<> SIZE=1001\nS: 552 5.3.4 Message too big (ref TESTTEST)\n"
+              "C: MAIL FROM:<> SIZE=99999999999999999999\nS: 552 5.3.4 *\n"
+              "C: MAIL FROM:<> SIZE=1000\nS: 250 *\n" QUIT,
+         0, few_limits, NULL, NULL, NULL, -1},
+        {"a line too long",
+         DATA "C: 12345678901234567890123456789012345678901\nC: .\n"
+              "S: 554 5.6.0 Line too long (ref TESTTEST)\n" QUIT,
+         0, few_limits, NULL, NULL, NULL, -1},
+        {"a mail loop",
+         DATA "C: Received: a\nC: Received: b\nC: \nC: .\nS: 554 5.4.6 *\nC: NOOP\nS: 250 *\n" QUIT,
+         0, few_limits, NULL, NULL, NULL, -1},
+        {"no command for five minutes",
+         HELO "T: 299\nC: NOOP\nS: 250 *\nT: 301\nS: 421 4.4.2 *\nE\n", NEVER_CUT, NULL, NULL, NULL,
+         NULL, -1},
+        {"a command in drops", HELO "R: NO\nT: 200\nR: OP\nT: 101\nS: 421 4.4.2 *\nE\n", NEVER_CUT,
+         NULL, NULL, NULL, NULL, -1},
+        {"content too slow", DATA "R: 12345\nT: 50\nR: 12345\nT: 11\nS: 421 4.4.2 *\nE\n",
+         NEVER_CUT, NULL, NULL, NULL, NULL, -1},
+        {"a drained listener",
+         MAIL "D\nC: DATA\nS: 354 *\nC: .\n" QUEUED "S: 421 4.3.2 Service shutting down (ref "
+              "TESTTEST)\nE\n",
+         0, NULL, "a@sender.example > b@example.org", "", NULL, -1},
+    };
+    RUN_ALL(scripts);
+}
+
+static void play_over_size(const char *behind, int stuffed)
+{
+    /* an over-size message is read to its true end, whatever dots are in it */
+    char text[8192];
+    char lines[4096] = "";
+    for (int i = 0; i < 40; i++)
+        strncat(lines, "C: 123456789012345678901234567890\n", sizeof lines - strlen(lines) - 1);
+    snprintf(text, sizeof text, DATA "%s%sC: .\nS: 552 5.3.4 Message too big (ref TESTTEST)\n" QUIT,
+             lines, behind);
+    struct script script = {"over-size", text, NEVER_CUT, few_limits, NULL, NULL, NULL, 0};
+    (void)stuffed;
+    run_script(&script, 0);
+}
+
+static void over_size(void **state)
+{
+    (void)state;
+    play_over_size("", 0);
+    play_over_size("C: ..\nC: .x\nC: . \nC: QUIT\n", 1);
+}
+
+/* ---- line ends ---- */
+
+static void normalise(struct rig *rig)
+{
+    rig->settings.line_endings = SMTP_LINES_NORMALISE;
+}
+
+static void reject(struct rig *rig)
+{
+    rig->settings.line_endings = SMTP_LINES_REJECT;
+}
+
+static void line_ends(void **state)
+{
+    (void)state;
+    static const struct script scripts[] = {
+        {"a bare LF from a stranger",
+         DATA "R: a\\nb\\r\\n\nC: .\nS: 550 5.5.2 Bare <LF> in message (ref TESTTEST)\nE\n", 0,
+         NULL, NULL, NULL, NULL, -1},
+        {"a smuggled message",
+         DATA "R: a\\n.\\r\\nMAIL FROM:<x@y.example>\\r\\nRCPT TO:<c@example.org>\\r\\nDATA\\r\\n\n"
+              "R: b\\r\\n.\\r\\n\nS: 550 5.5.2 *\nE\n",
+         0, NULL, NULL, NULL, NULL, -1},
+        {"a smuggled message from an own user stays one message",
+         DATA "R: a\\n.\\r\\nMAIL FROM:<x@y.example>\\r\\n.\\r\\n\n" QUEUED QUIT, TRUSTED, NULL,
+         "a@sender.example > b@example.org", "a\\r\\n\\r\\nMAIL FROM:<x@y.example>\\r\\n", NULL,
+         -1},
+        {"a bare LF from an own user is mended", DATA "R: a\\nb\\r\\n\nC: .\n" QUEUED QUIT, TRUSTED,
+         NULL, "a@sender.example > b@example.org", "a\\r\\nb\\r\\n", NULL, -1},
+        {"a bare LF where all is mended", DATA "R: a\\nb\\r\\n\nC: .\n" QUEUED QUIT, 0, normalise,
+         "a@sender.example > b@example.org", "a\\r\\nb\\r\\n", NULL, -1},
+        {"a bare LF where nothing is mended", DATA "R: a\\nb\\r\\n\nC: .\nS: 550 5.5.2 *\nE\n",
+         TRUSTED, reject, NULL, NULL, NULL, -1},
+        {"a bare CR is refused of everybody",
+         DATA "R: a\\rb\\r\\n\nC: .\nS: 550 5.5.2 Bare <CR> in message (ref TESTTEST)\nE\n",
+         TRUSTED, NULL, NULL, NULL, NULL, -1},
+        {"NUL is refused of everybody",
+         DATA "R: a\\0b\\r\\n\nC: .\nS: 550 5.5.2 NUL in message (ref TESTTEST)\nE\n", TRUSTED,
+         NULL, NULL, NULL, NULL, -1},
+        {"a command that ends in a bare LF", HELO "R: NOOP\\nNOOP\\r\\n\nS: 500 5.5.2 *\nE\n", 0,
+         NULL, NULL, NULL, NULL, -1},
+        {"a command of an own user that ends in a bare LF", HELO "R: NOOP\\n\nS: 250 *\n" QUIT,
+         TRUSTED, NULL, NULL, NULL, NULL, -1},
+        {"a bare CR in a command", HELO "R: NOOP\\rNOOP\\r\\n\nS: 500 5.5.2 *\nE\n", TRUSTED, NULL,
+         NULL, NULL, NULL, -1},
+        {"NUL in a command", HELO "R: NOOP \\0\\r\\n\nS: 500 5.5.2 *\nE\n", 0, NULL, NULL, NULL,
+         NULL, -1},
+    };
+    RUN_ALL(scripts);
+}
+
+/* ---- what may not be pipelined (cuts would make it legal) ---- */
+
+static void refuse_connection(struct rig *rig)
+{
+    rig->refuse_connection = true;
+}
+
+static void pipelining(void **state)
+{
+    (void)state;
+    static const struct script scripts[] = {
+        {"input before the greeting", "C: EHLO x\nS: 554 5.5.1 *\nE\n", NEVER_CUT, NULL, NULL, NULL,
+         NULL, -1},
+        {"content before 354", MAIL "C: DATA\nC: Subject: x\nS: 554 5.5.1 *\nE\n", NEVER_CUT, NULL,
+         NULL, NULL, NULL, -1},
+        {"a command behind STARTTLS", HELO "C: STARTTLS\nC: NOOP\nS: 554 5.5.1 *\nE\n", NEVER_CUT,
+         NULL, NULL, NULL, NULL, -1},
+        {"a command behind AUTH",
+         HELO "C: AUTH PLAIN AGFsaWNlAHNlY3JldA==\nC: NOOP\nS: 554 5.5.1 *\nE\n", NEVER_CUT, NULL,
+         NULL, NULL, NULL, -1},
+        {"a refused connection", "S: 554 5.7.1 Go away (ref TESTTEST)\nE\n", NEVER_CUT,
+         refuse_connection, NULL, NULL, NULL, -1},
+        {"STARTTLS that is not offered", HELO "C: STARTTLS\nS: 502 5.5.1 *\n" QUIT, 0, NULL, NULL,
+         NULL, NULL, -1},
+    };
+    RUN_ALL(scripts);
+}
+
+/* ---- AUTH ---- */
+
+static void no_clear_auth(struct rig *rig)
+{
+    rig->settings.allow_cleartext_auth = false;
+}
+
+static void authentication(void **state)
+{
+    (void)state;
+    static const struct script scripts[] = {
+        {"PLAIN with an initial response",
+         HELO "C: AUTH PLAIN AGFsaWNlAHNlY3JldA==\nS: 235 2.7.0 Authenticated\n"
+              "C: AUTH PLAIN AGFsaWNlAHNlY3JldA==\nS: 503 5.5.1 *\nC: MAIL FROM:<>\nS: 250 *\n"
+              "C: AUTH LOGIN\nS: 503 5.5.1 *\n" QUIT,
+         0, NULL, NULL, NULL, "127.0.0.1:2 > 127.0.0.1:1 client.example smtp user=alice/PLAIN", -1},
+        {"PLAIN with a challenge",
+         HELO "C: AUTH PLAIN\nS: 334 \nC: YWxpY2UAYWxpY2UAc2VjcmV0\nS: 235 2.7.0 *\n" QUIT, 0, NULL,
+         NULL, NULL, NULL, -1},
+        {"LOGIN",
+         HELO "C: auth login\nS: 334 VXNlcm5hbWU6\nC: YWxpY2U=\nS: 334 UGFzc3dvcmQ6\nC: "
+              "c2VjcmV0\nS: 235 2.7.0 *\nC: MAIL FROM:<>\nS: 250 *\n" QUIT,
+         0, NULL, NULL, NULL, "127.0.0.1:2 > 127.0.0.1:1 client.example smtp user=alice/LOGIN", -1},
+        {"LOGIN with the name at once",
+         HELO "C: AUTH LOGIN YWxpY2U=\nS: 334 UGFzc3dvcmQ6\nC: c2VjcmV0\nS: 235 *\n" QUIT, 0, NULL,
+         NULL, NULL, NULL, -1},
+        {"not in a transaction",
+         HELO
+         "C: MAIL FROM:<>\nS: 250 *\nC: AUTH PLAIN AGFsaWNlAHNlY3JldA==\nS: 503 5.5.1 *\n" QUIT,
+         0, NULL, NULL, NULL, NULL, -1},
+        {"malformed",
+         HELO "C: AUTH\nS: 501 5.5.4 *\nC: AUTH CRAM-MD5\nS: 504 5.5.4 *\nC: AUTH PLAIN x\n"
+              "S: 501 5.5.2 *\nC: AUTH PLAIN AGFsaWNl\nS: 501 5.5.2 *\nC: AUTH PLAIN a b\n"
+              "S: 501 5.5.2 *\nC: AUTH LOGIN\nS: 334 *\nC: *\n"
+              "S: 501 5.0.0 Authentication cancelled (ref TESTTEST)\nC: AUTH PLAIN\nS: 334 \nC: *\n"
+              "S: 501 5.0.0 *\n" QUIT,
+         0, NULL, NULL, NULL, NULL, -1},
+        {"another identity", HELO "C: AUTH PLAIN Ym9iAGFsaWNlAHNlY3JldA==\nS: 535 5.7.8 *\n" QUIT,
+         0, NULL, NULL, NULL, NULL, -1},
+        {"empty passwords",
+         HELO "C: AUTH PLAIN AGFsaWNlAA==\nS: 535 5.7.8 *\nC: AUTH LOGIN YWxpY2U=\nS: 334 *\nC: \n"
+              "S: 535 5.7.8 *\n" QUIT,
+         0, NULL, NULL, NULL, NULL, -1},
+        {"three failures",
+         HELO "C: AUTH PLAIN AGFsaWNlAHdyb25n\nS: 535 5.7.8 Authentication failed (ref TESTTEST)\n"
+              "C: AUTH PLAIN AGFsaWNlAHdyb25n\nS: 535 5.7.8 *\nC: AUTH PLAIN =\nS: 501 *\n"
+              "C: AUTH PLAIN AGFsaWNlAHdyb25n\nS: 535 5.7.8 *\n"
+              "S: 421 4.7.0 Too many failed logins (ref TESTTEST)\nE\n",
+         0, NULL, NULL, NULL, NULL, -1},
+        {"not decided now", HELO "C: AUTH PLAIN AGxhdGVyAHg=\nS: 454 4.7.0 *\n" QUIT, 0, NULL, NULL,
+         NULL, NULL, -1},
+        {"not in clear, and no TLS to be had",
+         HELO "C: AUTH PLAIN AGFsaWNlAHNlY3JldA==\nS: 502 5.5.1 *\n" QUIT, 0, no_clear_auth, NULL,
+         NULL, NULL, -1},
+    };
+    RUN_ALL(scripts);
+}
+
+/* ---- BDAT ---- */
+
+static void small_body(struct rig *rig)
+{
+    rig->body_max = 10;
+}
+
+static void chunks(void **state)
+{
+    (void)state;
+    static const struct script scripts[] = {
+        {"one chunk", MAIL "R: BDAT 6 LAST\\r\\n.\\r\\nx\\r\\n\n" QUEUED QUIT, 0, NULL,
+         "a@sender.example > b@example.org", ".\\r\\nx\\r\\n", NULL, -1},
+        {"chunks cut inside of a line end",
+         MAIL "R: BDAT 2\\r\\na\\r\nR: BDAT 2\\r\\n\\nb\nR: BDAT 0 LAST\\r\\n\n"
+              "S: 250 2.0.0 2 octets received\nS: 250 2.0.0 2 octets received\n" QUEUED QUIT,
+         0, NULL, "a@sender.example > b@example.org", "a\\r\\nb\\r\\n", NULL, -1},
+        {"an empty message", MAIL "C: BDAT 0 LAST\n" QUEUED QUIT, 0, NULL,
+         "a@sender.example > b@example.org", "", NULL, -1},
+        {"a missing last line end", MAIL "R: BDAT 1 LAST\\r\\na\n" QUEUED QUIT, 0, NULL,
+         "a@sender.example > b@example.org", "a\\r\\n", NULL, -1},
+        {"dots are not stuffing", MAIL "R: BDAT 8 LAST\\r\\n..a\\r\\n.\\r\\n\n" QUEUED QUIT, 0,
+         NULL, "a@sender.example > b@example.org", "..a\\r\\n.\\r\\n", NULL, -1},
+        {"before MAIL its octets are thrown away",
+         HELO "R: BDAT 6\\r\\nQUIT\\r\\n\nC: NOOP\nS: 503 5.5.1 *\nS: 250 *\n" QUIT, 0, NULL, NULL,
+         NULL, NULL, -1},
+        {"before HELO too", GREETING "R: BDAT 6 LAST\\r\\nQUIT\\r\\n\nS: 503 5.5.1 *\n" QUIT, 0,
+         NULL, NULL, NULL, NULL, -1},
+        {"without a recipient",
+         HELO "C: MAIL FROM:<>\nS: 250 *\nR: BDAT 6 LAST\\r\\nQUIT\\r\\n\nS: 554 5.5.1 *\n"
+              "C: MAIL FROM:<>\nS: 250 *\n" QUIT,
+         0, NULL, NULL, NULL, NULL, -1},
+        {"nobody knows how long it is", MAIL "C: BDAT 18446744073709551616\nS: 501 5.5.4 *\nE\n", 0,
+         NULL, NULL, NULL, NULL, -1},
+        {"no size", MAIL "C: BDAT LAST\nS: 501 5.5.4 *\nE\n", 0, NULL, NULL, NULL, NULL, -1},
+        {"mixed with DATA",
+         MAIL "R: BDAT 1\\r\\na\nS: 250 *\nC: DATA\nS: 503 5.5.1 *\nC: RCPT TO:<c@example.org>\n"
+              "S: 503 5.5.1 *\nC: MAIL FROM:<>\nS: 503 5.5.1 *\nC: BDAT 0 LAST\n" QUEUED QUIT,
+         0, NULL, "a@sender.example > b@example.org", "a\\r\\n", NULL, -1},
+        {"RSET between chunks",
+         MAIL "R: BDAT 1\\r\\na\nS: 250 *\nC: RSET\nS: 250 *\nR: BDAT 6 LAST\\r\\nQUIT\\r\\n\n"
+              "S: 503 5.5.1 *\n" QUIT,
+         0, NULL, NULL, NULL, NULL, -1},
+        {"a bare LF at the end of a chunk",
+         MAIL "R: BDAT 2\\r\\na\\n\nR: BDAT 1 LAST\\r\\nb\nS: 550 5.5.2 *\nE\n", 0, NULL, NULL,
+         NULL, NULL, -1},
+        {"a CR at the end of the message", MAIL "R: BDAT 2 LAST\\r\\na\\r\nS: 550 5.5.2 *\nE\n", 0,
+         NULL, NULL, NULL, NULL, -1},
+        {"a mended LF at the end of a chunk and of the message",
+         MAIL "R: BDAT 2\\r\\na\\n\nS: 250 *\nR: BDAT 2 LAST\\r\\nb\\n\n" QUEUED QUIT, TRUSTED,
+         NULL, "a@sender.example > b@example.org", "a\\r\\nb\\r\\n", NULL, -1},
+        {"no room for the body",
+         MAIL "R: BDAT 12\\r\\n1234567890\\r\\n\nS: 452 4.3.1 *\nR: BDAT 6\\r\\nQUIT\\r\\n\n"
+              "S: 503 5.5.1 *\nR: BDAT 6 LAST\\r\\nQUIT\\r\\n\nS: 503 5.5.1 *\n"
+              "C: MAIL FROM:<>\nS: 250 *\n" QUIT,
+         0, small_body, NULL, NULL, NULL, -1},
+        {"no body at all",
+         HELO "C: MAIL FROM:<nobody@x.example>\nS: 250 *\nC: RCPT TO:<b@example.org>\nS: 250 *\n"
+              "R: BDAT 6\\r\\nQUIT\\r\\n\nS: 452 4.3.1 *\nR: BDAT 6 LAST\\r\\nQUIT\\r\\n\n"
+              "S: 503 5.5.1 *\nC: MAIL FROM:<>\nS: 250 *\n" QUIT,
+         0, NULL, NULL, NULL, NULL, -1},
+        {"no room for the body of DATA",
+         DATA "C: 1234567890\nC: .\nS: 452 4.3.1 *\nC: MAIL FROM:<>\nS: 250 *\n" QUIT, 0,
+         small_body, NULL, NULL, NULL, -1},
+    };
+    RUN_ALL(scripts);
+}
+
+/* ---- front ends ---- */
+
+static const struct net_network loopback = {.ip = {.family = 4, .bytes = {127, 0, 0, 1}},
+                                            .bits = 32};
+
+static void behind_proxy(struct rig *rig)
+{
+    rig->settings.proxy_from = &loopback;
+    rig->settings.proxy_from_count = 1;
+}
+
+static void with_xclient(struct rig *rig)
+{
+    rig->settings.xclient_from = &loopback;
+    rig->settings.xclient_from_count = 1;
+}
+
+static void front_ends(void **state)
+{
+    (void)state;
+    static const struct script scripts[] = {
+        {"PROXY",
+         "C: PROXY TCP4 192.0.2.7 192.0.2.1 4711 25\n" HELO
+         "C: MAIL FROM:<>\nS: 250 *\nC: RCPT TO:<postmaster@[192.0.2.1]>\nS: 250 *\n" QUIT,
+         TRUSTED, behind_proxy, NULL, NULL,
+         "192.0.2.7:4711 > 192.0.2.1:25 client.example smtp trusted", -1},
+        {"PROXY UNKNOWN is not trusted",
+         "C: PROXY UNKNOWN\n" HELO "C: MAIL FROM:<>\nS: 250 *\n" QUIT, TRUSTED, behind_proxy, NULL,
+         NULL, "127.0.0.1:2 > 127.0.0.1:1 client.example smtp proxy", -1},
+        {"no PROXY header", "C: EHLO client.example\nE\n", 0, behind_proxy, NULL, NULL, NULL, -1},
+        {"XCLIENT from somebody else", HELO "C: XCLIENT ADDR=192.0.2.7\nS: 502 5.5.1 *\n" QUIT,
+         TRUSTED, NULL, NULL, NULL, NULL, -1},
+        {"XCLIENT",
+         GREETING "C: XCLIENT NAME=client.example ADDR=192.0.2.7 PORT=4711 PROTO=ESMTP "
+                  "HELO=a+2Bb LOGIN=alice DESTADDR=IPV6:2001:db8::1 DESTPORT=25\n" HELO
+                  "C: MAIL FROM:<>\nS: 250 *\n" QUIT,
+         TRUSTED, with_xclient, NULL, NULL,
+         "192.0.2.7:4711 > [2001:db8::1]:25 client.example smtp name=client.example trusted", -1},
+        {"XCLIENT makes the session as new",
+         HELO
+         "C: AUTH PLAIN AGFsaWNlAHNlY3JldA==\nS: 235 *\nC: XCLIENT ADDR=192.0.2.7\n" GREETING
+         "C: MAIL FROM:<>\nS: 503 5.5.1 *\nC: HELO x\nS: 250 *\nC: MAIL FROM:<>\nS: 250 *\n" QUIT,
+         0, with_xclient, NULL, NULL, "192.0.2.7:0 > 127.0.0.1:1 x smtp", -1},
+        {"XCLIENT with something wrong changes nothing",
+         HELO "C: XCLIENT ADDR=192.0.2.7 PORT=x\nS: 501 5.5.4 *\nC: XCLIENT\nS: 501 5.5.4 *\n"
+              "C: XCLIENT ADDR=1.2.3\nS: 501 5.5.4 *\nC: XCLIENT FOO=1\nS: 501 5.5.4 *\n"
+              "C: XCLIENT NAME=a+0Ab\nS: 501 5.5.4 *\nC: MAIL FROM:<>\nS: 250 *\n"
+              "C: XCLIENT ADDR=192.0.2.7\nS: 503 5.5.1 *\n" QUIT,
+         TRUSTED, with_xclient, NULL, NULL, "127.0.0.1:2 > 127.0.0.1:1 client.example smtp proxy",
+         -1},
+        {"XCLIENT without a known client",
+         GREETING "C: XCLIENT ADDR=[UNAVAILABLE] NAME=[TEMPUNAVAIL]\n" HELO
+                  "C: MAIL FROM:<>\nS: 250 *\n" QUIT,
+         TRUSTED, with_xclient, NULL, NULL, "127.0.0.1:0 > 127.0.0.1:1 client.example smtp proxy",
+         -1},
+    };
+    RUN_ALL(scripts);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(usual_sessions), cmocka_unit_test(order_and_syntax),
+        cmocka_unit_test(limits),         cmocka_unit_test(over_size),
+        cmocka_unit_test(line_ends),      cmocka_unit_test(pipelining),
+        cmocka_unit_test(authentication), cmocka_unit_test(chunks),
+        cmocka_unit_test(front_ends),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How many durable messages a second: spool-bench FOLDER CLIENTS BYTES SECONDS [nosync]. Each
+ * client is a fiber that commits a message, waits, and removes it lazily. One worker loop.
+ */
+#include "base/check.h"
+#include "base/memory.h"
+#include "fiber/loop.h"
+#include "spool/spool.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+struct bench {
+    struct spool *spool;
+    struct body *body;
+    struct loop *loop;
+    int64_t end_ns;
+    unsigned running;
+    uint64_t done;
+    uint64_t failed;
+    int64_t *latencies;
+    size_t latency_count;
+};
+
+enum { LATENCIES_MAX = 1 << 22 };
+
+static NO_YIELD_CHECK void client(void *arg)
+{
+    struct bench *bench = arg;
+    char meta[300];
+    memset(meta, 'm', sizeof meta);
+    while (clock_monotonic_ns() < bench->end_ns) {
+        int64_t begin_ns = clock_monotonic_ns();
+        struct mail_content content = {.head = STR("Received: from a by b\r\n"),
+                                       .body = bench->body};
+        struct spool_change change = {.kind = SPOOL_ADD,
+                                      .entry = mail_id_new(),
+                                      .message = mail_id_new(),
+                                      .meta = str_of(meta, sizeof meta),
+                                      .state = STR("state of sixteen"),
+                                      .content = &content};
+        struct error err;
+        if (spool_commit(bench->spool, &change, 1, &err) != OK) {
+            bench->failed++;
+            continue;
+        }
+        bench->done++;
+        if (bench->latency_count < LATENCIES_MAX)
+            bench->latencies[bench->latency_count++] = clock_monotonic_ns() - begin_ns;
+        struct spool_change removal = {.kind = SPOOL_REMOVE, .entry = change.entry};
+        spool_write(bench->spool, &removal, 1);
+    }
+    if (--bench->running == 0)
+        loop_stop(bench->loop);
+}
+
+static int compare(const void *left, const void *right)
+{
+    const int64_t *a = left;
+    const int64_t *b = right;
+    return *a < *b ? -1 : *a > *b;
+}
+
+static void report(struct bench *bench, double seconds)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    double cpu_us = (double)usage.ru_utime.tv_sec * 1e6 + (double)usage.ru_utime.tv_usec +
+                    (double)usage.ru_stime.tv_sec * 1e6 + (double)usage.ru_stime.tv_usec;
+    struct spool_stats stats = spool_stats(bench->spool);
+    qsort(bench->latencies, bench->latency_count, sizeof(int64_t), compare);
+    if (!bench->latency_count)
+        return;
+    printf("%.0f units/s, %llu failed, %.1f us cpu a unit, %.1f units a sync, %llu syncs, "
+           "p50 %.2f ms, p99 %.2f ms, %llu segments\n",
+           (double)bench->done / seconds, (unsigned long long)bench->failed,
+           cpu_us / (double)bench->done, (double)bench->done / (double)stats.syncs,
+           (unsigned long long)stats.syncs,
+           (double)bench->latencies[bench->latency_count / 2] / 1e6,
+           (double)bench->latencies[bench->latency_count * 99 / 100] / 1e6,
+           (unsigned long long)stats.segments);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 5) {
+        fprintf(stderr, "usage: spool-bench FOLDER CLIENTS BYTES SECONDS [nosync]\n");
+        return 2;
+    }
+    unsigned clients = (unsigned)strtoul(argv[2], NULL, 10);
+    size_t bytes = (size_t)strtoul(argv[3], NULL, 10);
+    long seconds = strtol(argv[4], NULL, 10);
+    struct spool_settings settings = {
+        .path = str_c(argv[1]), .free_bytes_floor = 1, .no_sync = argc > 5};
+    struct bench bench = {.running = clients};
+    struct error err;
+    if (spool_open(&settings, NULL, NULL, &bench.spool, &err) != OK) {
+        fprintf(stderr, "%s\n", err.text);
+        return 1;
+    }
+    bench.body = body_memory_new(bytes + 1);
+    char *text = memory_alloc(bytes);
+    memset(text, 'x', bytes);
+    check(bench.body->ops->append(bench.body, str_of(text, bytes), &err) == OK);
+    bench.latencies = memory_alloc_array(LATENCIES_MAX, sizeof(int64_t));
+    check(loop_new(&(struct loop_limits){0}, &bench.loop, &err) == OK);
+    struct scope root;
+    scope_init_root(&root, bench.loop);
+    int64_t begin_ns = clock_monotonic_ns();
+    bench.end_ns = begin_ns + seconds * NS_PER_S;
+    for (unsigned i = 0; i < clients; i++)
+        check(fiber_spawn(&root, "client", client, &bench, &err) == OK);
+    loop_run(bench.loop);
+    report(&bench, (double)(clock_monotonic_ns() - begin_ns) / 1e9);
+    loop_free(bench.loop);
+    body_unref(bench.body);
+    spool_close(bench.spool);
+    free(bench.latencies);
+    free(text);
+    return 0;
+}

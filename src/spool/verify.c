@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A walk over the files that shares nothing with the running spool but the layout: all segments,
+ * all live entries, each byte of each large body. On a running spool the tail may move under it,
+ * so a segment that went away meanwhile is no problem.
+ */
+#include "base/buf.h"
+#include "base/memory.h"
+#include "spool/internal.h"
+#include "spool/load.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+struct verify {
+    int log_fd;
+    int bulk_fd;
+    struct spool_loader loader;
+    struct spool_index index;
+    struct spool_recovered recovered;
+    struct buf *out;
+    bool verbose;
+    size_t problems;
+};
+
+static enum result open_folders(struct verify *verify, struct str path, struct error *err)
+{
+    char text[PATH_MAX];
+    if (!str_to_c(path, text, sizeof text))
+        return fail(err, ERROR_PERMANENT, "path is too long");
+    int folder = open(text, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (folder < 0)
+        return fail_errno(err, errno, "open %s", text);
+    verify->log_fd = openat(folder, "log", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int number = errno;
+    verify->bulk_fd = openat(folder, "bodies", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    close(folder);
+    if (verify->log_fd < 0)
+        return fail_errno(err, number, "%s is no spool: open log", text);
+    return OK;
+}
+
+static void tell_segments(struct verify *verify)
+{
+    static const char *const kinds[] = {"", "main", "cold"};
+    for (size_t i = 0; i < verify->loader.count && verify->verbose; i++) {
+        const struct spool_recover_segment *source = &verify->loader.segments[i];
+        buf_printf(verify->out,
+                   "segment %016" PRIx64 " %s: %" PRIu64 " of %" PRIu64 " bytes valid, %" PRIu64
+                   " entries, %" PRIu64 " states, %" PRIu64 " live bytes%s%s\n",
+                   source->id, kinds[source->kind], source->valid_end,
+                   verify->loader.files[i].file_size, source->segment->live_entries,
+                   source->segment->live_states, source->segment->live_bytes,
+                   source->has_footer ? ", sealed" : "", source->is_empty ? ", made ahead" : "");
+    }
+}
+
+static void tell_damages(struct verify *verify)
+{
+    for (size_t i = 0; i < verify->recovered.damage_count; i++) {
+        const struct spool_damage *damage = &verify->recovered.damages[i];
+        struct mail_id_text entry = mail_id_text(damage->entry);
+        struct mail_id_text message = mail_id_text(damage->message);
+        buf_printf(verify->out,
+                   "problem: segment %016" PRIx64 " bytes %" PRIu64 " to %" PRIu64
+                   ": %s; entry %s of message %s\n",
+                   damage->segment, damage->begin, damage->end, damage->why,
+                   damage->named ? entry.chars : "unknown",
+                   damage->named ? message.chars : "unknown");
+    }
+    verify->problems += verify->recovered.damage_count;
+}
+
+static const char *check_large_body(const struct verify *verify, const struct spool_entry *entry)
+{
+    char name[SPOOL_NAME_SIZE];
+    spool_segment_name(entry->bulk, SPOOL_SEGMENT_BULK, name);
+    int fd = openat(verify->bulk_fd, name, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return "file of the body is missing";
+    const char *why;
+    (void)!spool_bulk_check(fd, entry->bulk, entry->body_size, &why);
+    close(fd);
+    return why;
+}
+
+static void walk_entries(struct verify *verify)
+{
+    uint64_t bytes = 0;
+    for (struct spool_entry *entry = spool_index_next(&verify->index, NULL); entry;
+         entry = spool_index_next(&verify->index, entry)) {
+        struct mail_id_text id = mail_id_text(entry->id);
+        struct mail_id_text message = mail_id_text(entry->message);
+        const char *why = entry->bulk ? check_large_body(verify, entry) : NULL;
+        bytes += entry->head_len + entry->body_size - entry->body_start;
+        if (verify->verbose)
+            buf_printf(verify->out,
+                       "entry %s of message %s: segment %016" PRIx64 " offset %" PRIu64 ", %" PRIu64
+                       " bytes\n",
+                       id.chars, message.chars, entry->home->id, entry->offset,
+                       entry->head_len + entry->body_size - entry->body_start);
+        if (!why)
+            continue;
+        verify->problems++;
+        buf_printf(verify->out, "problem: entry %s of message %s: %s\n", id.chars, message.chars,
+                   why);
+    }
+    buf_printf(verify->out, "%zu segments, %zu entries, %" PRIu64 " bytes of mail, %zu problems\n",
+               verify->loader.count, verify->index.count, bytes, verify->problems);
+}
+
+enum result spool_verify(struct str path, bool verbose, struct buf *out, size_t *out_problems,
+                         struct error *err)
+{
+    struct verify verify = {.log_fd = -1, .bulk_fd = -1, .out = out, .verbose = verbose};
+    enum result result = open_folders(&verify, path, err);
+    if (result == OK)
+        result = spool_loader_open(&verify.loader, verify.log_fd, /* writable= */ false, err);
+    if (result == OK) {
+        spool_index_init(&verify.index);
+        spool_recover(verify.loader.segments, verify.loader.count, spool_loader_load,
+                      &verify.loader, &verify.index, &verify.recovered);
+        tell_segments(&verify);
+        tell_damages(&verify);
+        walk_entries(&verify);
+        *out_problems = verify.problems;
+        spool_recovered_done(&verify.recovered);
+        spool_index_done(&verify.index);
+    }
+    spool_loader_done(&verify.loader);
+    if (verify.log_fd >= 0)
+        close(verify.log_fd);
+    if (verify.bulk_fd >= 0)
+        close(verify.bulk_fd);
+    return result;
+}
