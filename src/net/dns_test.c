@@ -70,9 +70,10 @@ static void begin_response(struct response *response, const struct query *query,
                str_of((const char *)query->packet + 12, query->question_end - 12));
 }
 
-static void add_record(struct response *response, unsigned type, struct str data)
+/* Of a name that stands at `owner` in the packet. */
+static void add_record_of(struct response *response, size_t owner, unsigned type, struct str data)
 {
-    buf_append(&response->packet, STR("\xc0\x0c"));
+    put16(&response->packet, (unsigned)(0xc000 | owner));
     put16(&response->packet, type);
     put16(&response->packet, 1);
     put16(&response->packet, 0);
@@ -82,6 +83,12 @@ static void add_record(struct response *response, unsigned type, struct str data
     response->answers++;
     response->packet.ptr[6] = (char)(response->answers >> 8);
     response->packet.ptr[7] = (char)response->answers;
+}
+
+/* Of the name that was asked for. */
+static void add_record(struct response *response, unsigned type, struct str data)
+{
+    add_record_of(response, 12, type, data);
 }
 
 static void add_name(struct response *response, unsigned type, const char *target)
@@ -139,13 +146,17 @@ static void answer_bulk(struct response *response, const struct query *query)
 
 static void answer_aliases(struct response *response, const struct query *query)
 {
-    unsigned number;
-    char target[64];
-    if (sscanf(query->name, "loop%u.test", &number) == 1) {
-        snprintf(target, sizeof target, "loop%u.test", (number + 1) % 20);
-        add_name(response, DNS_CNAME, target);
+    size_t target_at = response->packet.len + 12;
+    if (strcmp(query->name, "loop0.test") == 0) {
+        add_name(response, DNS_CNAME, "loop1.test");
+        add_record_of(response, target_at, DNS_CNAME, STR("\xc0\x0c"));
+    } else if (strcmp(query->name, "loop1.test") == 0) {
+        add_name(response, DNS_CNAME, "loop0.test");
+        add_record_of(response, target_at, DNS_CNAME, STR("\xc0\x0c"));
     } else if (strcmp(query->name, "alias.test") == 0) {
         add_name(response, DNS_CNAME, "target.test");
+        if (query->type == DNS_A)
+            add_record_of(response, target_at, DNS_A, STR("\xc0\0\2\x05"));
     } else if (asks(query, "target.test", DNS_A)) {
         add_ip(response, "192.0.2.5");
     }
@@ -195,12 +206,16 @@ static bool respond(const struct query *query, struct response *response)
         atomic_fetch_add(&queries_seen, 1);
     if (begins(query, "silent"))
         return false;
+    if (begins(query, "slow"))
+        poll(NULL, 0, 50);
     if (asks(query, "halfdead.test", DNS_AAAA))
         return false;
     bool no_name = begins(query, "nx") || begins(query, "mx") || begins(query, "liar");
     unsigned rcode = begins(query, "servfail") ? 2 : begins(query, "refused") ? 5 : no_name ? 3 : 0;
     begin_response(response, query, rcode);
     answer_normal(response, query);
+    if (begins(query, "signed"))
+        response->packet.ptr[3] |= 0x20; /* authentic data */
     if (begins(query, "wrongid"))
         response->packet.ptr[0] ^= 0x55;
     if (begins(query, "wrongquestion"))
@@ -326,7 +341,7 @@ static struct dns_settings settings_for_server(int64_t timeout_ns)
     return (struct dns_settings){.servers = &server, .server_count = 1, .timeout_ns = timeout_ns};
 }
 
-static void run_with(const struct dns_settings *settings, void (*fiber)(void *arg))
+static void run_with_either(const struct dns_settings *settings, void (*fiber)(void *arg))
 {
     struct error err;
     struct loop *loop = test_loop_open();
@@ -337,6 +352,15 @@ static void run_with(const struct dns_settings *settings, void (*fiber)(void *ar
     arena_free(arena);
     dns_free(dns);
     test_loop_close();
+}
+
+/* With libunbound, and straight to the server. */
+static void run_with(const struct dns_settings *settings, void (*fiber)(void *arg))
+{
+    struct dns_settings direct = *settings;
+    direct.dnssec = DNS_DNSSEC_TRUST_AD;
+    run_with_either(settings, fiber);
+    run_with_either(&direct, fiber);
 }
 
 static void assert_str(struct str got, const char *text)
@@ -475,7 +499,7 @@ static void texts_and_the_cache(void **state)
 {
     (void)state;
     struct dns_settings settings = settings_for_server(0);
-    run_with(&settings, ask_texts);
+    run_with_either(&settings, ask_texts);
 }
 
 static NO_YIELD_CHECK void ask_failing(void *arg)
@@ -543,11 +567,13 @@ static NO_YIELD_CHECK void ask_and_give_up(void *arg)
                      FAILED);
     assert_int_equal(err.kind, ERROR_CANCELLED);
     scope_close(&scope);
-    /* an answer that comes after its waiter is gone: this takes the loop through it */
-    scope_open(&scope, TIME_NEVER);
-    scope_cancel(&scope);
-    assert_int_equal(dns_query_mx(dns, STR("example.test"), arena, &mx, &err), FAILED);
+    /* the answer comes after its first waiter is gone, and in time for the second one */
+    scope_open(&scope, clock_deadline(5 * NS_PER_MS));
+    assert_int_equal(dns_query_mx(dns, STR("slow.test"), arena, &mx, &err), FAILED);
+    assert_int_equal(err.kind, ERROR_TIMEOUT);
     scope_close(&scope);
+    assert_int_equal(dns_query_mx(dns, STR("slow.test"), arena, &mx, &err), OK);
+    assert_int_equal(mx.status, DNS_NO_DATA);
     assert_int_equal(dns_query_mx(dns, STR("example.test"), arena, &mx, &err), OK);
     assert_int_equal(mx.count, 3);
 }
@@ -594,6 +620,64 @@ static void client_names(void **state)
     (void)state;
     struct dns_settings settings = settings_for_server(0);
     run_with(&settings, ask_client_names);
+}
+
+/* ---- DNSSEC ---- */
+
+static NO_YIELD_CHECK void probe_and_see_the_bit(void *arg)
+{
+    (void)arg;
+    struct error err;
+    struct dns_text_answer text;
+    assert_int_equal(dns_probe_dnssec(dns, STR("signed.test"), &err), OK);
+    assert_int_equal(dns_probe_dnssec(dns, STR("unsigned.test"), &err), FAILED);
+    assert_int_equal(err.kind, ERROR_PERMANENT);
+    assert_int_equal(dns_probe_dnssec(dns, STR("servfail.test"), &err), FAILED);
+    assert_int_equal(err.kind, ERROR_TEMPORARY);
+    assert_int_equal(dns_query_txt(dns, STR("signed.test"), arena, &text, &err), OK);
+    assert_true(text.secure);
+    assert_int_equal(dns_query_txt(dns, STR("big.test"), arena, &text, &err), OK); /* over TCP */
+    assert_int_equal(text.texts[0].len, 60 * 255);
+    assert_false(text.secure);
+}
+
+static NO_YIELD_CHECK void probe_nothing(void *arg)
+{
+    (void)arg;
+    struct error err;
+    struct dns_text_answer text;
+    assert_int_equal(dns_probe_dnssec(dns, STR_EMPTY, &err), OK);
+    /* the bit of a server that nobody said to trust */
+    assert_int_equal(dns_query_txt(dns, STR("signed.test"), arena, &text, &err), OK);
+    assert_false(text.secure);
+}
+
+/* The server has no signatures: nothing may be taken for true that should be signed. */
+static NO_YIELD_CHECK void probe_in_vain(void *arg)
+{
+    (void)arg;
+    struct error err;
+    assert_int_equal(dns_probe_dnssec(dns, STR_EMPTY, &err), FAILED);
+    struct dns_text_answer text;
+    assert_int_equal(dns_query_txt(dns, STR("signed.example"), arena, &text, &err), FAILED);
+    assert_int_equal(err.kind, ERROR_TEMPORARY);
+}
+
+static void dnssec(void **state)
+{
+    (void)state;
+    struct dns_settings settings = settings_for_server(2 * NS_PER_S);
+    run_with_either(&settings, probe_nothing);
+    settings.dnssec = DNS_DNSSEC_TRUST_AD;
+    run_with_either(&settings, probe_and_see_the_bit);
+    settings.dnssec = DNS_DNSSEC_VALIDATE;
+    run_with_either(&settings, probe_in_vain);
+    settings.trust_anchor_file = STR("/nonexistent/root.key");
+    struct error err;
+    struct loop *loop = test_loop_open();
+    assert_int_equal(dns_new(loop, &settings, &dns, &err), FAILED);
+    assert_non_null(strstr(err.text, "/nonexistent/root.key"));
+    test_loop_close();
 }
 
 /* ---- static names ---- */
@@ -673,6 +757,7 @@ int main(void)
         cmocka_unit_test(silence_and_forged_answers_time_out),
         cmocka_unit_test(waiters_that_gave_up),
         cmocka_unit_test(client_names),
+        cmocka_unit_test(dnssec),
         cmocka_unit_test(static_names),
         cmocka_unit_test(bad_static_names),
     };
