@@ -5,6 +5,7 @@
 #include "base/test.h"
 
 #include "base/check.h"
+#include "base/memory.h"
 #include "directory/callout.h"
 #include "directory/directory.h"
 #include "fiber/loop.h"
@@ -13,6 +14,7 @@
 #include "smtp/script_test.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -268,7 +270,7 @@ static void passwords_go_over_tls_only(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const char *const *scripts[CONNECTIONS_MAX] = {cases[i].steps};
         struct run run = {.is_login = true, .questions = 1, .arena = arena_new(0)};
-        run.server.tls = cases[i].tls;
+        run.server.tls = (int)cases[i].tls;
         run.server.tls_given = cases[i].given;
         run.server.tls_context = cases[i].tls == SERVER_TLS_NONE ? NULL : context;
         ask_site(cases[i].name, &run, scripts, NULL);
@@ -326,7 +328,7 @@ static void logs_in_under_tls(void **state)
         check(tls_client_new(&client_settings, &client, &err) == OK);
         struct run run = {.is_login = true, .questions = 1, .arena = arena_new(0)};
         struct site site;
-        run.server.tls = cases[i].tls;
+        run.server.tls = (int)cases[i].tls;
         run.server.tls_context = client;
         run.site = &site;
         test_loop_open();
@@ -486,6 +488,173 @@ static void passes_the_servers_words_on(void **state)
     arena_free(run.arena);
 }
 
+/* ---- many questions at once ---- */
+
+enum { ASKERS = 40 };
+
+/* A server that knows addresses with an even number in front, for any number of connections. */
+struct crowd {
+    int fd;
+    uint16_t port;
+    size_t open, most_open, accepted;
+    struct directory *directory;
+    struct server server;
+    struct arena *arena;
+    size_t answered;
+    size_t wrong;
+};
+
+struct crowd_connection {
+    struct crowd *crowd;
+    struct stream *stream;
+};
+
+static MAY_YIELD void crowd_serve(void *arg)
+{
+    struct crowd_connection *connection = arg;
+    struct crowd *crowd = connection->crowd;
+    struct stream *stream = connection->stream;
+    struct error err;
+    char space[2048];
+    struct str line = STR("HELLO");
+    do {
+        struct str reply = STR("250 ok\r\n");
+        if (str_starts(line, STR("HELLO")))
+            reply = STR("220 mx\r\n");
+        else if (str_starts(line, STR("EHLO")))
+            reply = STR("250-mx\r\n250 PIPELINING\r\n");
+        else if (str_starts(line, STR("RCPT")) && (line.ptr[9] - '0') % 2)
+            reply = STR("550 5.1.1 odd\r\n");
+        if (stream_write(stream, reply, &err) != OK || stream_flush(stream, &err) != OK)
+            break;
+    } while (script_read_line(stream, space, &line) && !str_equal(line, STR("QUIT")));
+    stream_close(stream);
+    crowd->open--;
+    free(connection);
+}
+
+static MAY_YIELD void crowd_listen(void *arg)
+{
+    struct crowd *crowd = arg;
+    struct watch watch;
+    struct error err;
+    check(watch_open(&watch, crowd->fd, &err) == OK);
+    for (;;) {
+        int fd = accept4(crowd->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0 && watch_wait_readable(&watch, &err) != OK)
+            break;
+        if (fd < 0)
+            continue;
+        struct crowd_connection *connection = NEW(struct crowd_connection);
+        connection->crowd = crowd;
+        check(stream_open_fd(fd, &connection->stream, &err) == OK);
+        crowd->accepted++;
+        crowd->open++;
+        if (crowd->open > crowd->most_open)
+            crowd->most_open = crowd->open;
+        check(fiber_spawn(fiber_scope(), "serve", crowd_serve, connection, &err) == OK);
+    }
+    watch_close(&watch);
+    close(crowd->fd);
+}
+
+static MAY_YIELD void crowd_ask(void *arg)
+{
+    struct crowd *crowd = arg;
+    for (int i = 0; i < 5; i++) {
+        struct directory_answer answer;
+        char address[32];
+        unsigned digit = (unsigned)(crowd->answered + (size_t)i) % 10;
+        snprintf(address, sizeof address, "%u@example.net", digit);
+        directory_lookup_smtp(crowd->directory, &crowd->server, str_c(address), false, crowd->arena,
+                              &answer);
+        crowd->answered++;
+        if (answer.lookup != (digit % 2 ? DIRECTORY_MISSING : DIRECTORY_FOUND))
+            crowd->wrong++;
+    }
+}
+
+static MAY_YIELD void crowd_run(void *arg)
+{
+    struct crowd *crowd = arg;
+    struct scope site, askers;
+    struct error err;
+    struct server_endpoint endpoint = {.host = STR("127.0.0.1"), .port = crowd->port};
+    struct directory_shared *shared = directory_shared_new();
+    crowd->directory = directory_new(shared, NULL, STR("gw.example"));
+    crowd->arena = arena_new(0);
+    crowd->server = (struct server){.name = STR("mail"),
+                                    .endpoints = &endpoint,
+                                    .endpoint_count = 1,
+                                    .timeout_ns = 10 * NS_PER_S};
+    scope_open(&site, TIME_NEVER);
+    check(fiber_spawn(&site, "listen", crowd_listen, crowd, &err) == OK);
+    scope_open(&askers, TIME_NEVER);
+    for (int i = 0; i < ASKERS; i++)
+        check(fiber_spawn(&askers, "ask", crowd_ask, crowd, &err) == OK);
+    scope_close(&askers);
+    directory_free(crowd->directory);
+    scope_cancel(&site);
+    scope_close(&site);
+    directory_shared_free(shared);
+    arena_free(crowd->arena);
+}
+
+static void shares_few_connections(void **state)
+{
+    (void)state;
+    struct site site;
+    struct crowd crowd = {0};
+    const char *const *none[CONNECTIONS_MAX] = {NULL};
+    test_loop_open();
+    site_listen(&site, none, NULL);
+    crowd.fd = site.fd;
+    crowd.port = site.port;
+    run_fibers(crowd_run, NULL, &crowd);
+    test_loop_close();
+    assert_int_equal(crowd.answered, ASKERS * 5);
+    assert_int_equal(crowd.wrong, 0);
+    assert_in_range(crowd.most_open, 1, 5); /* four, and one that is just closing */
+    /* a connection is left after nine refusals, so some were replaced */
+    assert_in_range(crowd.accepted, 8, 40);
+}
+
+/* ---- a server that is down ---- */
+
+static MAY_YIELD void ask_the_dead(void *arg)
+{
+    struct run *run = arg;
+    struct server_endpoint endpoint = {.host = STR("127.0.0.1"), .port = 1};
+    struct directory_shared *shared = directory_shared_new();
+    struct directory *directory = directory_new(shared, NULL, STR("gw.example"));
+    int64_t now = clock_monotonic_ns();
+    int64_t wall = clock_wall_ns();
+    run->server = (struct server){
+        .name = STR("mail"), .endpoints = &endpoint, .endpoint_count = 1, .timeout_ns = NS_PER_S};
+    for (int i = 0; i < 6; i++) {
+        struct directory_answer answer;
+        clock_set_fake(i < 5 ? now : now + 6 * NS_PER_S, wall);
+        directory_lookup_smtp(directory, &run->server, STR("b@example.net"), false, run->arena,
+                              &answer);
+        bool asked = str_find_str(answer.detail, STR("not asked for now")) < 0;
+        run->detail[i] = answer.lookup != DIRECTORY_ERROR ? '!' : asked ? 'a' : '-';
+    }
+    clock_set_fake(-1, -1);
+    directory_free(directory);
+    directory_shared_free(shared);
+}
+
+static void spares_a_server_that_is_down(void **state)
+{
+    (void)state;
+    struct run run = {.arena = arena_new(0)};
+    test_loop_open();
+    run_fibers(ask_the_dead, NULL, &run);
+    test_loop_close();
+    assert_string_equal(run.detail, "aaa--a");
+    arena_free(run.arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -496,6 +665,8 @@ int main(void)
         cmocka_unit_test(judges_lookups),
         cmocka_unit_test(keeps_and_replaces_connections),
         cmocka_unit_test(passes_the_servers_words_on),
+        cmocka_unit_test(shares_few_connections),
+        cmocka_unit_test(spares_a_server_that_is_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -52,9 +52,12 @@ static const char *const good[] = {
     "          matched:\n"
     "            - header: { add: \"X-Big: yes\" }\n"
     "            - hold\n"
-    "      - match: { when: \"header(\\\"X\\\") == \\\"\\\"\", matched: discard, unmatched: deliver }\n",
+    "      - match: { when: \"header(\\\"X\\\") == \\\"\\\"\", matched: discard, unmatched: "
+    "deliver }\n",
     /* a preset as a flow */
-    "flows: { recipient: { x: { preset: local-users, server: mail, cache: 1h, missing: next } } }\n",
+    "flows:\n"
+    "  recipient:\n"
+    "    x: { preset: local-users, server: mail, cache: 1h, missing: next }\n",
 };
 
 static void test_good(void **unused)
@@ -91,11 +94,11 @@ static const struct fault_case faults[] = {
     {"flows:\n  recipient:\n    f: []\n", "empty-flow", 3, 8, CONFIG_ERROR},
     {"flows:\n  recipient:\n    f:\n", "wrong-type", 3, 0, CONFIG_ERROR},
     {"flows:\n  recipient:\n    f: { accept: {} }\n", "wrong-type", 3, 8, CONFIG_ERROR},
-    {"flows:\n  recipient:\n    f: { preset: local-user, server: mail }\n", "unknown-preset", 3,
-     18, CONFIG_ERROR},
+    {"flows:\n  recipient:\n    f: { preset: local-user, server: mail }\n", "unknown-preset", 3, 18,
+     CONFIG_ERROR},
     {"flows:\n  recipient:\n    f: { preset: local-users }\n", "missing-key", 3, 0, CONFIG_ERROR},
-    {"flows:\n  recipient:\n    f: { preset: relay-authenticated, server: mail }\n",
-     "unknown-key", 3, 39, CONFIG_ERROR},
+    {"flows:\n  recipient:\n    f: { preset: relay-authenticated, server: mail }\n", "unknown-key",
+     3, 39, CONFIG_ERROR},
     {RCPT("acept"), "unknown-block", 4, 9, CONFIG_ERROR},
     {RCPT("5"), "unknown-block", 4, 9, CONFIG_ERROR},
     {RCPT("[ accept ]"), "wrong-type", 4, 9, CONFIG_ERROR},
@@ -144,12 +147,10 @@ static const struct fault_case faults[] = {
     {RCPT("limit: { by: nobody, recipients: 5/1h }"), NULL, 4, 22, CONFIG_ERROR},
     {AUTH("accept"), "illegal-step", 4, 9, CONFIG_ERROR},
     {AUTH("accept: { when: client in trusted }"), "illegal-step", 4, 9, CONFIG_ERROR},
-    {AUTH("file: { path: /etc/hostname, unknown: accept }"), "illegal-action", 4, 47,
-     CONFIG_ERROR},
+    {AUTH("file: { path: /etc/hostname, unknown: accept }"), "illegal-action", 4, 47, CONFIG_ERROR},
     {AUTH("file: { path: /etc/hostname, \"no\": accept }"), "illegal-action", 4, 0, CONFIG_ERROR},
     {AUTH("file: { path: /etc/hostname, error: accept }"), "illegal-action", 4, 0, CONFIG_ERROR},
-    {AUTH("file: { path: /etc/hostname, error: [ accept ] }"), "illegal-step", 4, 0,
-     CONFIG_ERROR},
+    {AUTH("file: { path: /etc/hostname, error: [ accept ] }"), "illegal-step", 4, 0, CONFIG_ERROR},
     {AUTH("limit: { failures: 5/1h, then: accept }"), "illegal-action", 4, 0, CONFIG_ERROR},
     {AUTH("limit: { by: client }"), "bad-limit", 4, 0, CONFIG_ERROR},
     {AUTH("limit: { by: user, failures: 5/1h }"), "bad-limit", 4, 22, CONFIG_ERROR},
@@ -269,9 +270,10 @@ static enum result compile_inline(struct flow_fixture *fixture, enum flow_type t
 {
     struct config_node *root = ARENA_NEW(fixture->arena, struct config_node);
     struct str whole = arena_printf(fixture->arena, "x: %s\n", text);
-    check(config_load_text(STR("inline.yaml"), whole, fixture->arena, &fixture->report, root) == OK);
-    return flow_compile_inline(fixture->set, type, STR("example.org"),
-                               config_get(root, STR("x")), &fixture->context, out_flow);
+    check(config_load_text(STR("inline.yaml"), whole, fixture->arena, &fixture->report, root) ==
+          OK);
+    return flow_compile_inline(fixture->set, type, STR("example.org"), config_get(root, STR("x")),
+                               &fixture->context, out_flow);
 }
 
 static void test_inline(void **unused)
@@ -284,9 +286,9 @@ static void test_inline(void **unused)
     assert_str(flow_name(flow), "mine");
     assert_int_equal(compile_inline(&fixture, FLOW_RECIPIENT, "[ reject ]", &flow), OK);
     assert_str(flow_name(flow), "example.org");
-    assert_int_equal(compile_inline(&fixture, FLOW_RECIPIENT,
-                                    "{ preset: local-users, server: mail }", &flow),
-                     OK);
+    assert_int_equal(
+        compile_inline(&fixture, FLOW_RECIPIENT, "{ preset: local-users, server: mail }", &flow),
+        OK);
     assert_int_equal(
         compile_inline(&fixture, FLOW_RECIPIENT, "{ preset: relay-authenticated }", &flow), OK);
     assert_int_equal(compile_inline(&fixture, FLOW_RECIPIENT, "relay-authenticated", &flow), OK);
@@ -297,9 +299,9 @@ static void test_inline(void **unused)
     assert_int_equal(compile_inline(&fixture, FLOW_RECIPIENT, "mime", &flow), FAILED);
     assert_str(fixture.report.problems[0].code, "unknown-name");
     assert_int_equal(compile_inline(&fixture, FLOW_CONTENT, "mine", &flow), FAILED);
-    assert_int_equal(compile_inline(&fixture, FLOW_RECIPIENT,
-                                    "{ preset: local-users, server: nowhere }", &flow),
-                     FAILED);
+    assert_int_equal(
+        compile_inline(&fixture, FLOW_RECIPIENT, "{ preset: local-users, server: nowhere }", &flow),
+        FAILED);
     flow_fixture_close(&fixture);
 }
 

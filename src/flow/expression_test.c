@@ -251,8 +251,7 @@ static void test_costly_pattern_fails(void **unused)
     bool value;
     flow_fixture_context(&fixture);
     struct config_node node = scalar("helo ~ \"^(a+)+$\"");
-    const struct expression *expression =
-        expression_parse(&node, FLOW_RECIPIENT, &fixture.context);
+    const struct expression *expression = expression_parse(&node, FLOW_RECIPIENT, &fixture.context);
     assert_non_null(expression);
     struct flow_facts facts = facts_of(FLOW_RECIPIENT);
     facts.helo = STR("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab");
@@ -301,8 +300,7 @@ static const struct judge_case judged[] = {
 static void test_judge(void **unused)
 {
     (void)unused;
-    static const struct expression_knowledge known = {.stranger = true,
-                                                      .listener = {"inbound", 7}};
+    static const struct expression_knowledge known = {.stranger = true, .listener = {"inbound", 7}};
     for (size_t i = 0; i < sizeof judged / sizeof *judged; i++) {
         struct flow_fixture fixture = {0};
         flow_fixture_context(&fixture);

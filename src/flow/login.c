@@ -65,13 +65,9 @@ static bool decode(const struct state_value *value, struct arena *arena,
     return true;
 }
 
-static enum result ask_cached(struct flow_running *running, const struct flow_step *step,
-                              const struct flow_login *login, struct directory_answer *answer,
-                              struct error *err) MAY_YIELD;
-
-static enum result ask_cached(struct flow_running *running, const struct flow_step *step,
-                              const struct flow_login *login, struct directory_answer *answer,
-                              struct error *err)
+static MAY_YIELD enum result ask_cached(struct flow_running *running, const struct flow_step *step,
+                                        const struct flow_login *login,
+                                        struct directory_answer *answer, struct error *err)
 {
     struct state *state = running->run->state;
     struct arena *arena = running->run->arena;

@@ -4,8 +4,8 @@
 enum expected { SAFE, UNSAFE };
 
 struct prove_case {
-    const char *steps; /* of the recipient flow "f", in one line */
-    enum expected any; /* domain any, by lookup-mx */
+    const char *steps;   /* of the recipient flow "f", in one line */
+    enum expected any;   /* domain any, by lookup-mx */
     enum expected exact; /* a listed domain by lookup-mx */
 };
 
@@ -48,7 +48,8 @@ static const struct prove_case cases[] = {
     {"[ lookup-smtp: { server: mail, error: accept } ]", UNSAFE, UNSAFE},
     {"[ lookup-smtp: { server: mail, missing: next }, accept ]", UNSAFE, UNSAFE},
     {"[ lookup-smtp: { server: mail, when: authenticated, missing: accept }, reject ]", SAFE, SAFE},
-    {"[ lookup-smtp: { server: mail, found: reject, denied: [ accept: { when: authenticated } ] } ]",
+    {"[ lookup-smtp: { server: mail, found: reject, denied: [ accept: { when: authenticated } ] } "
+     "]",
      SAFE, SAFE},
     {"[ lookup-smtp: { server: mail, found: reject, denied: [ accept ] } ]", UNSAFE, UNSAFE},
     {"[ lookup-smtp: { server: mail, found: [ lookup-file: { path: /etc/hostname, found: reject, "

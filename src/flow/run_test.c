@@ -30,8 +30,7 @@ static void answer_login(int by, struct str password, struct directory_answer *o
     fake.asked[by]++;
     *out = (struct directory_answer){.login = fake.login[by]};
     if (fake.right_password)
-        out->login =
-            str_equal(password, str_c(fake.right_password)) ? DIRECTORY_YES : DIRECTORY_NO;
+        out->login = str_equal(password, str_c(fake.right_password)) ? DIRECTORY_YES : DIRECTORY_NO;
     if (out->login == DIRECTORY_YES) {
         out->senders = &sender_of_user;
         out->sender_count = 1;
@@ -173,8 +172,8 @@ static void expect(const struct bench *bench, enum flow_verdict_kind kind, const
                    const char *step)
 {
     const struct flow_verdict *verdict = &bench->verdict;
-    struct str text = verdict->reply.code ? mail_reply_text(bench->arena, &verdict->reply)
-                                          : STR_EMPTY;
+    struct str text =
+        verdict->reply.code ? mail_reply_text(bench->arena, &verdict->reply) : STR_EMPTY;
     if (verdict->kind != kind || !str_equal(text, str_c(reply)) ||
         !str_equal(verdict->step, str_c(step)))
         fail_msg("verdict %d \"%.*s\" by \"%.*s\"", (int)verdict->kind, STR_ARG(text),
@@ -386,8 +385,8 @@ static const struct recipient_case recipients[] = {
     {"{ preset: relay-authenticated }", 0, NULL, FLOW_REJECT, "554 5.7.1 Relay access denied",
      "2-reject", MAIL_REASON_RELAY_DENIED},
     /* the end of the flow */
-    {"[ accept: { when: authenticated } ]", 0, NULL, FLOW_REJECT, "550 5.7.1 Recipient not accepted",
-     "", MAIL_REASON_POLICY},
+    {"[ accept: { when: authenticated } ]", 0, NULL, FLOW_REJECT,
+     "550 5.7.1 Recipient not accepted", "", MAIL_REASON_POLICY},
     {"[ accept: { observe: true } ]", 0, NULL, FLOW_REJECT, "550 5.7.1 Recipient not accepted", "",
      MAIL_REASON_POLICY},
     /* lookups */
@@ -646,7 +645,8 @@ static const struct header_case headers[] = {
      "From: a\r\n\r\n", "Received: x\r\n", 0},
     {"[ header: { add: \"X-A: 1\", when: false }, deliver ]", "", "From: a\r\n\r\n", "", 0},
     /* an expression sees what a step before it did */
-    {"[ header: \"X-A: 1\", header: { when: 'header(\"X-A\") == \"1\"', add: \"X-B: 2\" }, deliver ]",
+    {"[ header: \"X-A: 1\", header: { when: 'header(\"X-A\") == \"1\"', add: \"X-B: 2\" }, deliver "
+     "]",
      "", "From: a\r\n\r\n", "X-B: 2\r\nX-A: 1\r\nFrom: a\r\n\r\n", 11},
     /* a message without a header section, and one that is nothing else */
     {"[ header: \"X-A: 1\", deliver ]", "", "\r\n", "X-A: 1\r\n\r\n", 2},
@@ -734,11 +734,11 @@ static void test_trace(void **unused)
     event_drain(ignore_event, NULL);
     look_up(&bench);
     event_drain(take_event, &seen);
-    assert_string_equal(
-        seen.text, "recipient f 1-accept accept skipped next 0 ann@example.org\n"
-                   "recipient f strict reject reject reject 1 ann@example.org\n"
-                   "recipient f 3-lookup-smtp lookup-smtp missing branch 0 ann@example.org\n"
-                   "recipient f 3.missing.1-reject reject reject reject 0 ann@example.org\n");
+    assert_string_equal(seen.text,
+                        "recipient f 1-accept accept skipped next 0 ann@example.org\n"
+                        "recipient f strict reject reject reject 1 ann@example.org\n"
+                        "recipient f 3-lookup-smtp lookup-smtp missing branch 0 ann@example.org\n"
+                        "recipient f 3.missing.1-reject reject reject reject 0 ann@example.org\n");
     assert_int_equal(bench.verdict.steps_run, 3);
     bench_close(&bench);
 }

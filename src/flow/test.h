@@ -13,7 +13,9 @@
 #include "config/load.h"
 #include "flow/flow.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct flow_fixture {
     struct arena *arena;
@@ -77,8 +79,8 @@ static inline void flow_fixture_open(struct flow_fixture *fixture, const char *t
     *fixture = (struct flow_fixture){0};
     flow_fixture_context(fixture);
     struct str whole = arena_printf(fixture->arena, "%s%s", FLOW_TEST_SERVERS, text);
-    fixture->result = config_load_text(STR("test.yaml"), whole, fixture->arena, &fixture->report,
-                                       &fixture->root);
+    fixture->result =
+        config_load_text(STR("test.yaml"), whole, fixture->arena, &fixture->report, &fixture->root);
     if (fixture->result == OK)
         fixture->result = flow_compile_all(config_get(&fixture->root, STR("flows")),
                                            &fixture->context, &fixture->set);

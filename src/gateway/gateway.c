@@ -58,6 +58,7 @@ static enum result start_workers(struct gateway *gateway, struct error *err)
     struct loop *loops[WORKERS_MAX];
     pthread_barrier_init(&gateway->loops_made, NULL, (unsigned)count + 1);
     pthread_barrier_init(&gateway->parts_made, NULL, (unsigned)count + 1);
+    pthread_barrier_init(&gateway->ended, NULL, (unsigned)count);
     for (size_t i = 0; i < count; i++) {
         gateway->workers[i].gateway = gateway;
         gateway->workers[i].index = i;
@@ -151,6 +152,7 @@ void gateway_free(struct gateway *gateway)
     settings_unref(gateway->settings);
     pthread_barrier_destroy(&gateway->loops_made);
     pthread_barrier_destroy(&gateway->parts_made);
+    pthread_barrier_destroy(&gateway->ended);
     pthread_mutex_destroy(&gateway->mutex);
     pthread_cond_destroy(&gateway->answered);
     free(gateway->workers);

@@ -355,8 +355,8 @@ void session_start(struct worker *worker, const struct settings *settings, int f
     };
     atomic_fetch_add_explicit(&worker->session_count, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&worker->gateway->sessions_total, 1, memory_order_relaxed);
-    struct error err;
-    if (fiber_spawn(&worker->sessions, "session", run, session, &err) != OK) {
+    struct error err = {.text = "the worker stops"};
+    if (worker->left || fiber_spawn(&worker->sessions, "session", run, session, &err) != OK) {
         static const char busy[] = "421 4.3.2 Too many connections, try again later\r\n";
         ssize_t ignored = write(fd, busy, sizeof busy - 1);
         (void)ignored;

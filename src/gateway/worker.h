@@ -45,6 +45,7 @@ struct worker {
     size_t socket_count;
     struct loop_timer heartbeat;
     struct closing *closing; /* while it drains */
+    bool left;               /* its sessions have ended for good */
 
     /* read by others */
     atomic_size_t session_count;
@@ -61,6 +62,8 @@ struct gateway {
     size_t worker_count;
     pthread_barrier_t loops_made;
     pthread_barrier_t parts_made;
+    pthread_barrier_t ended;      /* of the workers alone */
+    atomic_size_t workers_closed; /* the last one stops all loops */
 
     struct spool *spool;
     struct state *state;

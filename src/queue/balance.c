@@ -59,7 +59,7 @@ int64_t queue_balance(const struct queue_totals *totals)
     uint64_t in = totals->accepted + totals->generated;
     uint64_t out = totals->delivered + totals->failed_dsn + totals->failed_silent +
                    totals->discarded + totals->dropped + totals->damaged;
-    uint64_t here = totals->ready + totals->waiting + totals->inflight + totals->held +
-                    totals->quarantined;
+    uint64_t here =
+        totals->ready + totals->waiting + totals->inflight + totals->held + totals->quarantined;
     return (int64_t)(in - out - here);
 }

@@ -14,9 +14,8 @@
 enum { AT_ONCE = 16, SETTLE_S = 60 };
 
 /* For the call into the gateway, which may suspend. */
-NO_YIELD_CHECK static enum queue_content_verdict run_flow(struct queue_attempt *attempt,
-                                                          struct queue_content_run *run,
-                                                          struct mail_reply *out_reply)
+NO_YIELD_CHECK static enum queue_content_verdict
+run_flow(struct queue_attempt *attempt, struct queue_content_run *run, struct mail_reply *out_reply)
 {
     const struct queue_handler *handler = &attempt->worker->queue->handler;
     return handler->run_content(handler->context, attempt->snapshot, run, out_reply);
@@ -71,8 +70,8 @@ static void defer(struct queue_attempt *attempt)
     queue_unit_state(&unit, entry);
     queue_unit_write(&unit);
     event_emit(EVENT_MESSAGE_DEFERRED, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
-               F_C(ENTRY, mail_id_text(entry->id).chars),
-               F_STR(FLOW, attempt->meta.content_flow), F_INT(ATTEMPT, record->attempts));
+               F_C(ENTRY, mail_id_text(entry->id).chars), F_STR(FLOW, attempt->meta.content_flow),
+               F_INT(ATTEMPT, record->attempts));
     queue_entry_place(entry);
 }
 
@@ -140,7 +139,7 @@ static void run_entry(struct queue_attempt *attempt) MAY_YIELD
     act(attempt, attempt->stopped ? QUEUE_CONTENT_DEFER : verdict, &reply);
 }
 
-static void run_runs(void *arg)
+static MAY_YIELD void run_runs(void *arg)
 {
     struct queue_worker *worker = arg;
     struct list *link;

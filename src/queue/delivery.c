@@ -12,9 +12,9 @@
 
 enum {
     CONNECT_S = 30,
-    PER_CONNECTION = 100,  /* messages, then a new one: spreads load over the peer's hosts */
+    PER_CONNECTION = 100, /* messages, then a new one: spreads load over the peer's hosts */
     CONNECTION_S = 300,
-    ROUNDS_MAX = 50,       /* transactions for one entry on one connection */
+    ROUNDS_MAX = 50, /* transactions for one entry on one connection */
 };
 
 static int64_t us_since(int64_t start_ns)
@@ -98,10 +98,10 @@ struct opening {
     struct queue_attempt *attempt;
     const struct queue_target *target;
     struct smtp_client *client;
-    enum server_tls policy;
+    int policy; /* enum server_tls */
     struct tls_context *context;
-    bool plain;       /* do not try TLS: it just failed here */
-    bool try_plain;   /* out: TLS failed, and clear text is allowed */
+    bool plain;     /* do not try TLS: it just failed here */
+    bool try_plain; /* out: TLS failed, and clear text is allowed */
     struct str tls, cipher;
 };
 
@@ -122,8 +122,7 @@ static enum result open_stream(struct opening *opening, struct error *err) MAY_Y
     attempt->times.connect_us += us_since(start_ns);
     if (result == FAILED)
         return FAILED;
-    opening->client =
-        smtp_client_new(stream, attempt->transport->method == TRANSPORT_LMTP);
+    opening->client = smtp_client_new(stream, attempt->transport->method == TRANSPORT_LMTP);
     return OK;
 }
 
@@ -274,11 +273,10 @@ static bool open_target(struct queue_attempt *attempt, const struct queue_target
 {
     const struct transport *transport = attempt->transport;
     bool by_server = transport->method != TRANSPORT_LOOKUP_MX;
-    int policy = by_server ? transport->server->tls : transport->tls;
     struct opening opening = {
         .attempt = attempt,
         .target = target,
-        .policy = (enum server_tls)policy,
+        .policy = by_server ? transport->server->tls : transport->tls,
         .context = by_server ? transport->server->tls_context : transport->tls_context,
     };
     if (open_once(&opening, connection))
@@ -355,12 +353,12 @@ static void check_form(struct queue_attempt *attempt, const struct smtp_client *
                                          STR("the next host takes 7-bit mail only, and this "
                                              "message has 8-bit text")));
     if (max_size > 0 && size > max_size)
-        fail_open(attempt,
-                  mail_reply_of(552, 5, 3, 4,
-                                arena_printf(attempt->arena,
-                                             "the message has %llu bytes, the next host takes %llu",
-                                             (unsigned long long)size,
-                                             (unsigned long long)max_size)));
+        fail_open(
+            attempt,
+            mail_reply_of(552, 5, 3, 4,
+                          arena_printf(attempt->arena,
+                                       "the message has %llu bytes, the next host takes %llu",
+                                       (unsigned long long)size, (unsigned long long)max_size)));
 }
 
 /* The next transaction: those that are open and were not in this pass already. */
@@ -407,8 +405,8 @@ static size_t judge(struct queue_attempt *attempt, const struct transaction *tra
         const struct smtp_client_recipient *heard = &transaction->recipients[i];
         struct queue_result *result = &attempt->results[transaction->index[i]];
         enum queue_stage stage = stages[heard->stage];
-        enum queue_outcome outcome = heard->accepted ? QUEUE_OUTCOME_DELIVERED
-                                                     : queue_outcome_of(stage, &heard->reply);
+        enum queue_outcome outcome =
+            heard->accepted ? QUEUE_OUTCOME_DELIVERED : queue_outcome_of(stage, &heard->reply);
         enum queue_verdict verdict = QUEUE_VERDICT_OPEN;
         if (outcome == QUEUE_OUTCOME_DELIVERED)
             verdict = QUEUE_VERDICT_DELIVERED;
@@ -433,10 +431,10 @@ static size_t judge(struct queue_attempt *attempt, const struct transaction *tra
 static void say_lost(struct queue_attempt *attempt, const struct transaction *transaction,
                      const struct queue_connection *connection, const struct error *err)
 {
-    struct mail_reply reply = {
-        .enhanced = {4, 4, 2},
-        .text = arena_printf(attempt->arena, "%s: the connection was lost: %s", connection->host,
-                             err->text)};
+    struct mail_reply reply = {.enhanced = {4, 4, 2},
+                               .text =
+                                   arena_printf(attempt->arena, "%s: the connection was lost: %s",
+                                                connection->host, err->text)};
     for (size_t i = 0; i < transaction->count; i++)
         if (transaction->recipients[i].reply.code == 0)
             attempt->results[transaction->index[i]].said =
@@ -506,7 +504,8 @@ static bool transact(struct queue_attempt *attempt, struct transaction *transact
 static void send_over(struct queue_attempt *attempt, struct queue_connection *connection) MAY_YIELD
 {
     struct transaction *transaction = ARENA_NEW(attempt->arena, struct transaction);
-    bool *tried = arena_alloc_array(attempt->arena, attempt->meta.recipient_count + 1, sizeof(bool));
+    bool *tried =
+        arena_alloc_array(attempt->arena, attempt->meta.recipient_count + 1, sizeof(bool));
     check_form(attempt, connection->client);
     for (int round = 0; round < ROUNDS_MAX; round++) {
         fill(attempt, transaction, connection->client, tried);
@@ -539,10 +538,9 @@ static bool find_route(struct queue_attempt *attempt, struct queue_route *route)
     struct queue_worker *worker = attempt->worker;
     struct error err;
     int64_t start_ns = clock_monotonic_ns();
-    enum result result =
-        queue_route_find(worker->dns, &worker->queue->handler, attempt->snapshot,
-                         attempt->transport, attempt->meta.recipients[0].domain, attempt->arena,
-                         route, &err);
+    enum result result = queue_route_find(worker->dns, &worker->queue->handler, attempt->snapshot,
+                                          attempt->transport, attempt->meta.recipients[0].domain,
+                                          attempt->arena, route, &err);
     attempt->times.dns_us += us_since(start_ns);
     if (result == FAILED)
         return false;

@@ -50,9 +50,9 @@ struct queue_attempt {
     struct queue_result *results; /* one a recipient of meta; those of done ones mean nothing */
     struct queue_times times;
     int64_t start_ns, start_wall_ns;
-    bool reached;    /* a host was ready to take mail */
-    bool no_plain;   /* STARTTLS was tampered with: no clear text in this attempt */
-    bool stopped;    /* cancelled: what is open was not tried */
+    bool reached;       /* a host was ready to take mail */
+    bool no_plain;      /* STARTTLS was tampered with: no clear text in this attempt */
+    bool stopped;       /* cancelled: what is open was not tried */
     struct error error; /* of the destination, when it was not reached */
     /* for events */
     char host[256];
@@ -61,8 +61,8 @@ struct queue_attempt {
 };
 
 /* Fills results; the connection is used, made, kept or closed. */
-void queue_delivery_run(struct queue_attempt *attempt, struct queue_connection *connection)
-    MAY_YIELD;
+void queue_delivery_run(struct queue_attempt *attempt,
+                        struct queue_connection *connection) MAY_YIELD;
 /* May it be used for this attempt? Closes it if not. */
 bool queue_connection_check(struct queue_connection *connection, const struct queue *queue,
                             const struct queue_snapshot *snapshot) MAY_YIELD;

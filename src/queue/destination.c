@@ -20,7 +20,7 @@ enum { SWEEP_AT_FIRST = 4096, FORGET_AFTER_S = 900 };
 
 struct queue_destination {
     struct queue_destinations *all;
-    struct str key; /* behind the members */
+    struct str key;      /* behind the members */
     unsigned references; /* under the table's mutex */
     atomic_uint wanted;  /* members that wait */
     atomic_bool steady;  /* window at its limit and no failures: success needs no mutex */
@@ -84,7 +84,8 @@ void queue_destinations_free(struct queue_destinations *all)
 
 static struct queue_destination *destination_new(struct queue_destinations *all, struct str key)
 {
-    size_t size = sizeof(struct queue_destination) + all->worker_count * sizeof(struct queue_member);
+    size_t size =
+        sizeof(struct queue_destination) + all->worker_count * sizeof(struct queue_member);
     struct queue_destination *destination = memory_alloc(size + key.len);
     char *copy = (char *)destination + size;
     memcpy(copy, key.ptr, key.len);
@@ -93,8 +94,7 @@ static struct queue_destination *destination_new(struct queue_destinations *all,
     destination->window = QUEUE_WINDOW_FIRST;
     pthread_mutex_init(&destination->mutex, NULL);
     for (size_t i = 0; i < all->worker_count; i++)
-        destination->members[i] =
-            (struct queue_member){.destination = destination, .worker = i};
+        destination->members[i] = (struct queue_member){.destination = destination, .worker = i};
     return destination;
 }
 
@@ -312,8 +312,8 @@ void queue_destination_success(struct queue_destination *destination, int64_t ma
 static int64_t backoff_ns(unsigned failures)
 {
     unsigned doublings = failures - QUEUE_BACKOFF_AFTER;
-    int64_t seconds = doublings > 10 ? QUEUE_BACKOFF_MAX_S
-                                     : (int64_t)QUEUE_BACKOFF_FIRST_S << doublings;
+    int64_t seconds =
+        doublings > 10 ? QUEUE_BACKOFF_MAX_S : (int64_t)QUEUE_BACKOFF_FIRST_S << doublings;
     return (seconds > QUEUE_BACKOFF_MAX_S ? QUEUE_BACKOFF_MAX_S : seconds) * NS_PER_S;
 }
 

@@ -148,14 +148,16 @@ static void put_for_people(const struct queue_dsn *dsn, struct buf *out, bool ut
     put_words(dsn, out, QUEUE_DSN_FAILED,
               STR("Your message could not be delivered to the recipients below, and no further\r\n"
                   "attempt will be made.\r\n\r\n"));
-    put_words(dsn, out, QUEUE_DSN_DELAYED,
-              STR("Your message could not be delivered yet to the recipients below. This is a\r\n"
-                  "warning only: you need not send it again, delivery is still being tried.\r\n\r\n"));
+    put_words(
+        dsn, out, QUEUE_DSN_DELAYED,
+        STR("Your message could not be delivered yet to the recipients below. This is a\r\n"
+            "warning only: you need not send it again, delivery is still being tried.\r\n\r\n"));
     put_words(dsn, out, QUEUE_DSN_DELIVERED,
               STR("Your message was delivered to the recipients below.\r\n\r\n"));
-    put_words(dsn, out, QUEUE_DSN_RELAYED,
-              STR("Your message was handed on for the recipients below, to a mail server that will\r\n"
-                  "not report further success.\r\n\r\n"));
+    put_words(
+        dsn, out, QUEUE_DSN_RELAYED,
+        STR("Your message was handed on for the recipients below, to a mail server that will\r\n"
+            "not report further success.\r\n\r\n"));
     if (count_action(dsn, QUEUE_DSN_DELAYED) > 0 && dsn->give_up_wall_ns > 0) {
         buf_append(out, STR("Delivery will be given up at "));
         put_date(out, dsn->give_up_wall_ns);

@@ -18,7 +18,7 @@ enum queue_dsn_action {
 struct queue_dsn_recipient {
     const struct mail_recipient *recipient;
     enum queue_dsn_action action;
-    bool expired; /* failed because time ran out, not by the last reply */
+    bool expired;            /* failed because time ran out, not by the last reply */
     struct mail_reply reply; /* the remote's words, or code 0 and our own */
     struct str mta;          /* who said it; empty: we */
     int64_t last_try_wall_ns;
@@ -36,8 +36,8 @@ struct queue_dsn {
     size_t recipient_count;
     struct str original; /* header section, or with RET=FULL the whole message */
     bool original_is_full;
-    bool header_utf8;    /* `original` holds UTF-8 header fields */
-    struct mail_id id;   /* of the notification: Message-ID and boundary */
+    bool header_utf8;  /* `original` holds UTF-8 header fields */
+    struct mail_id id; /* of the notification: Message-ID and boundary */
 };
 
 enum { QUEUE_DSN_FULL_MAX = 64 * 1024, QUEUE_DSN_MAX = 1 << 20 };

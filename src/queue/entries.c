@@ -61,8 +61,9 @@ void queue_entry_store(struct queue_entry *entry, const struct queue_record *rec
 }
 
 struct queue_entry *queue_entry_new(struct queue_worker *worker, struct mail_id id,
-                                    const struct queue_meta *meta, const struct queue_record *record,
-                                    struct queue_parcel *parcel, uint64_t size)
+                                    const struct queue_meta *meta,
+                                    const struct queue_record *record, struct queue_parcel *parcel,
+                                    uint64_t size)
 {
     struct queue_entry *entry = NEW(struct queue_entry);
     BUF_CLEANUP struct buf buf;
@@ -284,7 +285,8 @@ void queue_entry_place(struct queue_entry *entry)
         place_held(entry, &record);
     } else if (record.due_wall_ns > clock_wall_ns()) {
         queue_entry_set_state(entry, entry->content ? QUEUE_CONTENT : QUEUE_WAITING);
-        queue_schedule_set(&worker->schedule, &entry->due, monotonic_of(wake_wall_ns(entry, &meta, &record)));
+        queue_schedule_set(&worker->schedule, &entry->due,
+                           monotonic_of(wake_wall_ns(entry, &meta, &record)));
         queue_worker_arm(worker);
     } else if (entry->content) {
         queue_entry_set_state(entry, QUEUE_CONTENT);
@@ -296,7 +298,7 @@ void queue_entry_place(struct queue_entry *entry)
     arena_free(arena);
 }
 
-static void run_time(void *arg)
+static MAY_YIELD void run_time(void *arg)
 {
     struct queue_entry *entry = arg;
     struct queue_attempt attempt;

@@ -142,7 +142,8 @@ static bool get_recipients(struct reader *reader, struct queue_meta *meta)
     if (reader->bad || count > RECIPIENTS_CEILING || count * 13 > reader->rest.len)
         return false;
     meta->recipient_count = (size_t)count;
-    meta->recipients = arena_alloc_array(reader->arena, (size_t)count + 1, sizeof *meta->recipients);
+    meta->recipients =
+        arena_alloc_array(reader->arena, (size_t)count + 1, sizeof *meta->recipients);
     for (size_t i = 0; i < count; i++) {
         struct mail_recipient *recipient = &meta->recipients[i];
         recipient->address = get_text(reader);
@@ -201,11 +202,11 @@ static bool is_untouched(const struct queue_record *record)
 
 static bool said_equal(const struct queue_said *a, const struct queue_said *b)
 {
-    return a == b || (a->reply.code == b->reply.code &&
-                      a->reply.enhanced.class == b->reply.enhanced.class &&
-                      a->reply.enhanced.subject == b->reply.enhanced.subject &&
-                      a->reply.enhanced.detail == b->reply.enhanced.detail &&
-                      str_equal(a->reply.text, b->reply.text) && str_equal(a->mta, b->mta));
+    return a == b ||
+           (a->reply.code == b->reply.code && a->reply.enhanced.class == b->reply.enhanced.class &&
+            a->reply.enhanced.subject == b->reply.enhanced.subject &&
+            a->reply.enhanced.detail == b->reply.enhanced.detail &&
+            str_equal(a->reply.text, b->reply.text) && str_equal(a->mta, b->mta));
 }
 
 /* Distinct words of all recipients; `index` gets 0 or the place from 1. */

@@ -22,8 +22,8 @@ bool queue_notice_wants(const struct queue_notice *notice, const struct mail_rec
         [QUEUE_DSN_RELAYED] = {MAIL_NOTIFY_SUCCESS, 1u << TRANSPORT_NOTIFY_SUCCESS},
     };
     bool success = kinds[action].notify == MAIL_NOTIFY_SUCCESS;
-    unsigned by_transport = notice->transport != NULL ? notice->transport->dsn
-                                                      : 1u << TRANSPORT_NOTIFY_FAILURE;
+    unsigned by_transport =
+        notice->transport != NULL ? notice->transport->dsn : 1u << TRANSPORT_NOTIFY_FAILURE;
     if (notice->meta->sender.address.len == 0 || (recipient->notify & MAIL_NOTIFY_NEVER) != 0 ||
         (by_transport & kinds[action].transport) == 0)
         return false;
@@ -37,8 +37,8 @@ static bool may_tell(const struct queue_notice *notice)
 {
     if (notice->meta->flags & QUEUE_META_OWN_USER)
         return true;
-    int policy = notice->transport != NULL ? notice->transport->dsn_to_strangers
-                                           : TRANSPORT_DSN_VERIFIED;
+    int policy =
+        notice->transport != NULL ? notice->transport->dsn_to_strangers : TRANSPORT_DSN_VERIFIED;
     if (policy == TRANSPORT_DSN_VERIFIED)
         return (notice->meta->flags & QUEUE_META_SENDER_VERIFIED) != 0;
     return policy == TRANSPORT_DSN_ALWAYS;
@@ -93,8 +93,7 @@ static bool add_entry(struct queue_unit *unit, const struct queue_notice *notice
         .recipients = &recipient,
         .recipient_count = 1,
     };
-    meta.sender.body =
-        outgoing->flags & QUEUE_META_HAS_8BIT ? MAIL_BODY_8BITMIME : MAIL_BODY_7BIT;
+    meta.sender.body = outgoing->flags & QUEUE_META_HAS_8BIT ? MAIL_BODY_8BITMIME : MAIL_BODY_7BIT;
     struct queue_record record;
     queue_record_init(&record, 1, unit->arena);
     struct queue_parcel *parcel = queue_parcel_new(notice->worker->queue, content);
@@ -205,8 +204,7 @@ void queue_notice_keep(struct queue_unit *unit, const struct queue_notice *notic
                        const struct mail_content *content)
 {
     struct queue_meta meta = *notice->meta;
-    meta.recipients =
-        arena_alloc_array(unit->arena, notice->count, sizeof *meta.recipients);
+    meta.recipients = arena_alloc_array(unit->arena, notice->count, sizeof *meta.recipients);
     meta.recipient_count = notice->count;
     meta.content_flow = STR_EMPTY;
     struct queue_record record;
@@ -217,7 +215,8 @@ void queue_notice_keep(struct queue_unit *unit, const struct queue_notice *notic
         *record.said[i] = (struct queue_said){.reply = notice->recipients[i].reply,
                                               .mta = notice->recipients[i].mta};
     }
-    if (notice->count > QUEUE_RECIPIENTS_MAX) /* of a content run: their words were told in events */
+    if (notice->count >
+        QUEUE_RECIPIENTS_MAX) /* of a content run: their words were told in events */
         memset(record.said, 0, notice->count * sizeof *record.said);
     record.held = true;
     record.reason = MAIL_REASON_UNDELIVERABLE;

@@ -117,8 +117,8 @@ static bool matches_id(const struct queue_entry *entry, struct str id)
         return true;
     struct mail_id_text own = mail_id_text(entry->id);
     struct mail_id_text message = mail_id_text(entry->message);
-    return id.len >= 8 && (str_starts_nocase(str_c(own.chars), id) ||
-                           str_starts_nocase(str_c(message.chars), id));
+    return id.len >= 8 &&
+           (str_starts_nocase(str_c(own.chars), id) || str_starts_nocase(str_c(message.chars), id));
 }
 
 static bool matches_recipient(const struct queue_attempt *view, struct str pattern)
@@ -143,8 +143,7 @@ static bool may_match(const struct queue_entry *entry, const struct queue_select
 {
     if (selector->state >= 0 && selector->state != entry->state)
         return false;
-    if (selector->older_ns > 0 &&
-        clock_wall_ns() - entry->accepted_wall_ns < selector->older_ns)
+    if (selector->older_ns > 0 && clock_wall_ns() - entry->accepted_wall_ns < selector->older_ns)
         return false;
     return matches_id(entry, selector->id);
 }
@@ -153,8 +152,7 @@ static bool matches(const struct queue_attempt *view, const struct queue_selecto
 {
     return matches_recipient(view, selector->to) &&
            matches_address(view->arena, selector->from, view->meta.sender.address) &&
-           (selector->transport.len == 0 ||
-            str_equal(selector->transport, view->meta.transport)) &&
+           (selector->transport.len == 0 || str_equal(selector->transport, view->meta.transport)) &&
            (selector->destination.len == 0 ||
             str_equal(selector->destination, destination_of(view)));
 }
@@ -178,8 +176,7 @@ static struct mail_id *select_ids(struct share *share, size_t *out_count) MAY_YI
     const struct queue_selector *selector = &share->request->selector;
     struct mail_id *ids = NULL;
     size_t count = 0, cap = 0, kept = 0;
-    LIST_EACH(&worker->by_age, link)
-    {
+    LIST_EACH (&worker->by_age, link) {
         struct queue_entry *entry = CONTAINER(link, struct queue_entry, by_age);
         if (!may_match(entry, selector))
             continue;
@@ -246,8 +243,8 @@ static void list_entry(struct share *share, struct queue_entry *entry)
     else
         item->next_try_wall_ns = view.record.due_wall_ns;
     if (view.transport != NULL && !view.record.held)
-        item->give_up_wall_ns = view.meta.accepted_wall_ns + view.record.held_total_ns +
-                                view.transport->expire_ns;
+        item->give_up_wall_ns =
+            view.meta.accepted_wall_ns + view.record.held_total_ns + view.transport->expire_ns;
     list_recipients(share, &view, item);
     queue_attempt_done(&view);
     arena_free(scratch);
@@ -400,8 +397,7 @@ static struct queue_entry *find_any(struct queue_worker *worker, struct mail_id 
     struct queue_entry *entry = queue_worker_find(worker, id);
     if (entry != NULL)
         return entry;
-    LIST_EACH(&worker->by_age, link)
-    {
+    LIST_EACH (&worker->by_age, link) {
         entry = CONTAINER(link, struct queue_entry, by_age);
         if (mail_id_equal(entry->message, id))
             return entry;
@@ -465,7 +461,7 @@ static void answer(struct share *share)
     request_unref(request);
 }
 
-static void run_share(void *arg)
+static MAY_YIELD void run_share(void *arg)
 {
     struct share *share = arg;
     switch (share->request->kind) {
@@ -530,8 +526,7 @@ static void copy_item(struct arena *arena, const struct queue_item *from, struct
     to->destination = arena_str(arena, from->destination);
     to->hold_reason = arena_str(arena, from->hold_reason);
     to->last_error = arena_str(arena, from->last_error);
-    to->recipients =
-        arena_alloc_array(arena, from->recipient_count + 1, sizeof *to->recipients);
+    to->recipients = arena_alloc_array(arena, from->recipient_count + 1, sizeof *to->recipients);
     for (size_t i = 0; i < from->recipient_count; i++) {
         to->recipients[i] = from->recipients[i];
         to->recipients[i].address = arena_str(arena, from->recipients[i].address);

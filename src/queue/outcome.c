@@ -13,9 +13,8 @@ static bool is_enhanced(const struct mail_reply *reply, unsigned subject, unsign
 /* The enhanced code of a 5xx to MAIL that is about this message and no other. */
 static bool is_about_message(const struct mail_reply *reply)
 {
-    return reply->enhanced.class == 5 &&
-           (reply->enhanced.subject == 1 || reply->enhanced.subject == 6 ||
-            is_enhanced(reply, 3, 4));
+    return reply->enhanced.class == 5 && (reply->enhanced.subject == 1 ||
+                                          reply->enhanced.subject == 6 || is_enhanced(reply, 3, 4));
 }
 
 static bool is_552_for_452(enum queue_stage stage, const struct mail_reply *reply)

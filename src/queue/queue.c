@@ -83,8 +83,8 @@ void queue_free(struct queue *queue)
     for (size_t i = 0; i < queue->worker_count; i++) {
         struct queue_worker *worker = &queue->workers[i];
         check(!worker->joined);
-        LIST_EACH(&worker->by_age, link)
-        queue_entry_free(CONTAINER(link, struct queue_entry, by_age));
+        LIST_EACH (&worker->by_age, link)
+            queue_entry_free(CONTAINER(link, struct queue_entry, by_age));
         check(worker->sites.count == 0);
         map_done(&worker->entries);
         map_done(&worker->sites);
@@ -134,8 +134,8 @@ void queue_recover(struct queue *queue, const struct spool_found *found)
     }
     uint64_t body_size =
         found->body_size > found->body_start ? found->body_size - found->body_start : 0;
-    struct queue_entry *entry = queue_entry_new(worker, found->entry, &meta, &record, NULL,
-                                                found->head_size + body_size);
+    struct queue_entry *entry =
+        queue_entry_new(worker, found->entry, &meta, &record, NULL, found->head_size + body_size);
     entry->suspect = is_suspect(queue, found->entry) && !record.held;
     list_append(&worker->by_age, &entry->by_age);
     arena_free(arena);
@@ -153,12 +153,11 @@ static int compare_age(const void *a, const void *b)
 static void start_found(struct queue_worker *worker)
 {
     size_t count = 0;
-    LIST_EACH(&worker->by_age, link)
-    count++;
+    LIST_EACH (&worker->by_age, link)
+        count++;
     struct queue_entry **entries = memory_alloc_array(count, sizeof(struct queue_entry *));
     count = 0;
-    LIST_EACH(&worker->by_age, link)
-    {
+    LIST_EACH (&worker->by_age, link) {
         entries[count++] = CONTAINER(link, struct queue_entry, by_age);
         list_remove(link);
     }
@@ -230,7 +229,7 @@ void queue_leave(struct queue *queue, size_t index, int64_t deadline_ns)
     worker->stopping = true;
     loop_timer_clear(&worker->timer);
     cond_broadcast(&worker->drained);
-    scope_open_shielded(&shield, TIME_NEVER);
+    scope_open_shielded(&shield, TIME_NEVER - 1);
     queue_site_let_go(worker);
     wait_for_end(worker, deadline_ns);
     scope_cancel(&worker->scope);

@@ -21,9 +21,8 @@ static void retry_route(struct queue_route *route, unsigned subject, unsigned de
 {
     route->status = QUEUE_ROUTE_RETRY;
     route->count = 0;
-    route->reply = (struct mail_reply){.enhanced = {4, (unsigned short)subject,
-                                                    (unsigned short)detail},
-                                       .text = text};
+    route->reply = (struct mail_reply){
+        .enhanced = {4, (unsigned short)subject, (unsigned short)detail}, .text = text};
 }
 
 static void add_target(struct queue_route *route, const struct net_ip *ip, uint16_t port,
@@ -69,8 +68,8 @@ static struct mail_reply nothing_left(bool private_only, struct str name, struct
             550, 5, 4, 4,
             arena_printf(arena, "%.*s has private addresses only, which this transport refuses",
                          STR_ARG(name)));
-    return mail_reply_of(550, 5, 4, 4, arena_printf(arena, "no host of %.*s has an address",
-                                                    STR_ARG(name)));
+    return mail_reply_of(550, 5, 4, 4,
+                         arena_printf(arena, "no host of %.*s has an address", STR_ARG(name)));
 }
 
 void queue_route_select(const struct queue_route_host *hosts, size_t count,
@@ -102,8 +101,8 @@ void queue_route_select(const struct queue_route_host *hosts, size_t count,
     else if (limit != ~0ul)
         fail_route(out, mail_reply_of(550, 5, 4, 6, STR("mail for this domain loops back to us")));
     else
-        fail_route(out, nothing_left(any_private, count > 0 ? hosts[0].name : STR("the domain"),
-                                     arena));
+        fail_route(out,
+                   nothing_left(any_private, count > 0 ? hosts[0].name : STR("the domain"), arena));
 }
 
 /* ---- asking ---- */
@@ -193,8 +192,8 @@ static enum result find_mx(struct dns *dns, struct str domain,
         return find_implicit(dns, inside, rules, arena, out, err);
     }
     if (dns_query_mx(dns, domain, arena, &answer, err) == FAILED) {
-        retry_route(out, 4, 3, arena_printf(arena, "no answer about the mail hosts of %.*s",
-                                            STR_ARG(domain)));
+        retry_route(out, 4, 3,
+                    arena_printf(arena, "no answer about the mail hosts of %.*s", STR_ARG(domain)));
         return fiber_check(err);
     }
     if (answer.status == DNS_NO_NAME) {
@@ -243,14 +242,13 @@ static enum result find_server(struct dns *dns, const struct server *server, str
         }
         if (find_addresses(dns, endpoint->host, arena, &host, &none, err) == FAILED)
             return FAILED;
-        for (size_t j = 0; j < host.ip_count && j < QUEUE_ROUTE_PER_HOST &&
-                           out->count < QUEUE_ROUTE_TARGETS;
-             j++)
+        for (size_t j = 0;
+             j < host.ip_count && j < QUEUE_ROUTE_PER_HOST && out->count < QUEUE_ROUTE_TARGETS; j++)
             add_target(out, &host.ips[j], endpoint->port, host.name);
     }
     if (out->count == 0) /* a wrong name in the file must not bounce mail */
-        retry_route(out, 4, 4, arena_printf(arena, "server %.*s has no address now",
-                                            STR_ARG(server->name)));
+        retry_route(out, 4, 4,
+                    arena_printf(arena, "server %.*s has no address now", STR_ARG(server->name)));
     return OK;
 }
 

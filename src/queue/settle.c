@@ -30,8 +30,11 @@ void queue_attempt_init(struct queue_attempt *attempt, struct queue_entry *entry
     attempt->start_wall_ns = clock_wall_ns();
     attempt->snapshot = handler->take_snapshot(handler->context);
     attempt->transport = handler->transport(attempt->snapshot, attempt->meta.transport);
-    attempt->results = arena_alloc_array(arena, attempt->meta.recipient_count + 1,
-                                         sizeof *attempt->results);
+    attempt->results =
+        arena_alloc_array(arena, attempt->meta.recipient_count + 1, sizeof *attempt->results);
+    for (size_t i = 0; i < attempt->meta.recipient_count; i++)
+        attempt->results[i].said =
+            (struct queue_said){.reply = {.text = STR_EMPTY}, .mta = STR_EMPTY};
 }
 
 void queue_attempt_done(struct queue_attempt *attempt)
@@ -124,14 +127,14 @@ static void emit(enum event_type type, const struct queue_attempt *attempt, size
 struct settling {
     struct queue_attempt *attempt;
     struct queue_unit unit;
-    struct queue_notice notice; /* template: all but recipients */
+    struct queue_notice notice;       /* template: all but recipients */
     struct queue_dsn_recipient *told; /* of the notification */
     size_t told_count;
     struct queue_dsn_recipient *kept; /* aside */
     size_t kept_count;
-    size_t failed;    /* recipients whose failure this unit holds */
+    size_t failed; /* recipients whose failure this unit holds */
     size_t failed_told;
-    size_t *failing;  /* their indexes */
+    size_t *failing; /* their indexes */
     bool expired;
 };
 
@@ -195,9 +198,8 @@ static void note_delivered(struct settling *settling, size_t index)
     struct queue_attempt *attempt = settling->attempt;
     const struct queue_handler *handler = &attempt->worker->queue->handler;
     const struct mail_recipient *recipient = &attempt->meta.recipients[index];
-    enum queue_dsn_action action = attempt->transport->method == TRANSPORT_LMTP
-                                       ? QUEUE_DSN_DELIVERED
-                                       : QUEUE_DSN_RELAYED;
+    enum queue_dsn_action action =
+        attempt->transport->method == TRANSPORT_LMTP ? QUEUE_DSN_DELIVERED : QUEUE_DSN_RELAYED;
     attempt->record.status[index] = QUEUE_STATUS_DONE;
     queue_unit_count(&settling->unit, QUEUE_COUNT_DELIVERED, 1);
     emit(EVENT_DELIVERY_SENT, attempt, index, 0);
@@ -344,12 +346,10 @@ static void note_delay(struct settling *settling, bool *told)
     attempt->record.delay_told = true;
     for (size_t i = 0; i < attempt->meta.recipient_count; i++)
         if (is_pending(attempt, i) &&
-            queue_notice_fate(&settling->notice, &attempt->meta.recipients[i]) !=
-                QUEUE_FATE_KEEP &&
+            queue_notice_fate(&settling->notice, &attempt->meta.recipients[i]) != QUEUE_FATE_KEEP &&
             queue_notice_wants(&settling->notice, &attempt->meta.recipients[i],
                                QUEUE_DSN_DELAYED)) {
-            settling->told[settling->told_count++] =
-                describe(attempt, i, QUEUE_DSN_DELAYED, false);
+            settling->told[settling->told_count++] = describe(attempt, i, QUEUE_DSN_DELAYED, false);
             *told = true;
         }
 }
@@ -427,8 +427,7 @@ void queue_settle(struct queue_attempt *attempt)
                                          attempt->start_ns, now_ns, (uint32_t)random_below(~0u));
         due_wall_ns = due_ns < 0 ? -1 : now_wall_ns + (due_ns - now_ns);
     }
-    bool last = !attempt->stopped &&
-                (due_wall_ns < 0 || now_wall_ns >= give_up_wall_ns(attempt));
+    bool last = !attempt->stopped && (due_wall_ns < 0 || now_wall_ns >= give_up_wall_ns(attempt));
     sort_results(&settling, last);
     attempt->record.due_wall_ns = due_wall_ns < 0 ? 0 : due_wall_ns;
     if (!attempt->stopped && !last) {

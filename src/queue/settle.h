@@ -51,8 +51,8 @@ bool queue_notice_wants(const struct queue_notice *notice, const struct mail_rec
 bool queue_notice_add(struct queue_unit *unit, const struct queue_notice *notice) MAY_YIELD;
 /* A notification of ours failed: pass it on to postmaster, once. False: there is no postmaster to
  * reach. */
-bool queue_notice_to_postmaster(struct queue_unit *unit, const struct queue_notice *notice)
-    MAY_YIELD;
+bool queue_notice_to_postmaster(struct queue_unit *unit,
+                                const struct queue_notice *notice) MAY_YIELD;
 /* The part of `meta` that names these recipients, held as undeliverable. */
 void queue_notice_keep(struct queue_unit *unit, const struct queue_notice *notice,
                        const struct mail_content *content);

@@ -133,7 +133,8 @@ static bool wait_for_rate(struct queue_attempt *attempt) MAY_YIELD
     if (rate->count == 0 || shared == NULL)
         return true;
     int64_t start_ns = clock_monotonic_ns();
-    struct str key = arena_printf(attempt->arena, "transport %.*s", STR_ARG(attempt->transport->name));
+    struct str key =
+        arena_printf(attempt->arena, "transport %.*s", STR_ARG(attempt->transport->name));
     for (;;) {
         if (state_limit(shared, key, 1, rate->count, rate->period_ns, /* peek= */ false, &answer,
                         &err) == FAILED)
@@ -349,7 +350,7 @@ static void serve_all(struct runner *runner) MAY_YIELD
     }
 }
 
-static void run_runner(void *arg)
+static MAY_YIELD void run_runner(void *arg)
 {
     struct runner *runner = arg;
     struct queue_site *site = runner->site;
@@ -386,7 +387,7 @@ static bool start_runner(struct queue_site *site)
 
 /* ---- backed off ---- */
 
-static void run_refuser(void *arg)
+static MAY_YIELD void run_refuser(void *arg)
 {
     struct queue_site *site = arg;
     struct queue_worker *worker = site->worker;

@@ -49,15 +49,15 @@ struct queue_entry {
     int64_t accepted_wall_ns;
     int64_t ready_since_ns;
     int64_t not_before_wall_ns; /* it could not be written just now */
-    uint32_t pending; /* recipients */
-    uint32_t counted; /* of them, in the gauge of `state` */
-    uint8_t state;    /* enum queue_state */
-    bool started;     /* is in the worker's tables */
-    bool fresh;       /* counts for back-pressure */
-    bool quarantined; /* held for a reason that is no operator's */
-    bool content;     /* a content run comes first */
-    bool suspect;     /* found, and was in work at two crashes */
-    int8_t wish;      /* enum queue_verb for when the attempt ends, or -1 */
+    uint32_t pending;           /* recipients */
+    uint32_t counted;           /* of them, in the gauge of `state` */
+    uint8_t state;              /* enum queue_state */
+    bool started;               /* is in the worker's tables */
+    bool fresh;                 /* counts for back-pressure */
+    bool quarantined;           /* held for a reason that is no operator's */
+    bool content;               /* a content run comes first */
+    bool suspect;               /* found, and was in work at two crashes */
+    int8_t wish;                /* enum queue_verb for when the attempt ends, or -1 */
 };
 
 struct queue_site {
@@ -66,9 +66,9 @@ struct queue_site {
     struct queue_fair ready;
     struct list idle; /* runners that keep a connection */
     unsigned runners;
-    int64_t max;        /* leases, by the transport */
-    unsigned claimed;   /* runners on their way to an entry */
-    bool refusing;      /* a fiber takes the ready ones: the destination is backed off */
+    int64_t max;      /* leases, by the transport */
+    unsigned claimed; /* runners on their way to an entry */
+    bool refusing;    /* a fiber takes the ready ones: the destination is backed off */
     struct error refusal;
     struct loop_timer again;
 };
@@ -94,9 +94,9 @@ struct queue_worker {
     /* back-pressure */
     struct cond drained;
     uint64_t fresh;
-    uint64_t finished;      /* since window_start_ns */
+    uint64_t finished; /* since window_start_ns */
     int64_t window_start_ns;
-    double rate;            /* messages a second */
+    double rate; /* messages a second */
     int64_t last_finished_ns;
 
     /* read by other threads */
@@ -127,8 +127,9 @@ struct queue {
 
 /* Make an entry that is not yet in the queue; `content` NULL: it is in the spool only. */
 struct queue_entry *queue_entry_new(struct queue_worker *worker, struct mail_id id,
-                                    const struct queue_meta *meta, const struct queue_record *record,
-                                    struct queue_parcel *parcel, uint64_t size);
+                                    const struct queue_meta *meta,
+                                    const struct queue_record *record, struct queue_parcel *parcel,
+                                    uint64_t size);
 /* Out of all tables, and free. */
 void queue_entry_free(struct queue_entry *entry);
 /* Into the tables, and to where its record says that it belongs. */

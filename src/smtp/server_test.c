@@ -550,6 +550,50 @@ static void line_ends(void **state)
     RUN_ALL(scripts);
 }
 
+/* A second message behind each known bad end of data, by DATA and by BDAT, from strangers and own
+ * users: there is never a second one, and never one in pieces. */
+static void nothing_is_smuggled(void **state)
+{
+    (void)state;
+    static const char *const ends[] = {
+        "\\n.\\n",          "\\r.\\r",
+        "\\r.\\n",          "\\n.\\r",
+        "\\n.\\r\\n",       "\\r\\n.\\n",
+        "\\r.\\r\\n",       "\\r\\n.\\r",
+        "\\r\\n\\0.\\r\\n", "\\r\\n.\\0\\r\\n",
+        "\\r\\n.\\r\\r\\n", "\\r\\r\\n.\\r\\r\\n",
+        "\\r\\n. \\r\\n",   "\\r\\n.\\x1a\\r\\n",
+    };
+    static const char tail[] = "MAIL FROM:<evil@x.example>\\r\\nRCPT TO:<b@example.org>\\r\\n"
+                               "DATA\\r\\nevil\\r\\n";
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++)
+        for (int mode = 0; mode < 4; mode++) {
+            char text[2048];
+            char bytes[512];
+            char content[512];
+            snprintf(content, sizeof content, "a%s%s", ends[i], tail);
+            size_t size = unescape(content, strlen(content), bytes);
+            if (mode & 1)
+                snprintf(text, sizeof text, MAIL "R: BDAT %zu LAST\\r\\n%s\nS: *\n", size, content);
+            else
+                snprintf(text, sizeof text, DATA "R: %s.\\r\\n\nS: *\n", content);
+            /* mended or with an odd line only, it is one message of the first sender */
+            bool mends = (mode & 2) && (i == 4 || i == 5 || i == 0);
+            bool clean = i == 12 || i == 13 || mends;
+            struct script script = {ends[i],
+                                    text,
+                                    mode & 2 ? TRUSTED : 0,
+                                    NULL,
+                                    clean ? "a@sender.example > b@example.org" : NULL,
+                                    NULL,
+                                    NULL,
+                                    clean};
+            size_t sent = run_script(&script, 0);
+            for (size_t cut = sent - size - 5; cut < sent; cut++)
+                run_script(&script, cut);
+        }
+}
+
 /* ---- what may not be pipelined (cuts would make it legal) ---- */
 
 static void refuse_connection(struct rig *rig)
@@ -766,10 +810,15 @@ static void front_ends(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(usual_sessions), cmocka_unit_test(order_and_syntax),
-        cmocka_unit_test(limits),         cmocka_unit_test(over_size),
-        cmocka_unit_test(line_ends),      cmocka_unit_test(pipelining),
-        cmocka_unit_test(authentication), cmocka_unit_test(chunks),
+        cmocka_unit_test(usual_sessions),
+        cmocka_unit_test(order_and_syntax),
+        cmocka_unit_test(limits),
+        cmocka_unit_test(over_size),
+        cmocka_unit_test(line_ends),
+        cmocka_unit_test(pipelining),
+        cmocka_unit_test(nothing_is_smuggled),
+        cmocka_unit_test(authentication),
+        cmocka_unit_test(chunks),
         cmocka_unit_test(front_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

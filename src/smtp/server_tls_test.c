@@ -144,7 +144,9 @@ static void run(struct session *session, enum smtp_tls_mode mode,
     session->rig.settings.tls_context = server_context;
     session->rig.settings.allow_cleartext_auth = false;
     session->talk = script;
+    test_loop_open();
     run_fibers(talk, serve, session);
+    test_loop_close();
     rig_done(&session->rig);
     if (session->problem[0])
         fail_msg("%s", session->problem);
@@ -317,7 +319,9 @@ static void run_behind_proxy(void (*script)(struct session *session))
     session.rig.settings.proxy_from = &everybody;
     session.rig.settings.proxy_from_count = 1;
     session.talk = script;
+    test_loop_open();
     run_fibers(talk, serve, &session);
+    test_loop_close();
     rig_done(&session.rig);
     if (session.problem[0])
         fail_msg("%s", session.problem);
