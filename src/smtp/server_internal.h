@@ -29,6 +29,7 @@ struct smtp_session {
     void *context;
     struct stream *stream;
     const atomic_bool *draining;
+    bool idle; /* waits for a command outside of a transaction */
 
     struct smtp_peer peer;
     bool may_xclient;
