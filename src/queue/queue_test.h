@@ -36,6 +36,7 @@ void sink_set_greeting(struct sink *sink, const char *greeting);
 unsigned sink_taken(struct sink *sink);
 unsigned sink_connections(struct sink *sink);
 unsigned sink_rcpts(struct sink *sink);
+/* Most transactions there were at once. */
 unsigned sink_most_at_once(struct sink *sink);
 /* The data of the last message for this recipient, or NULL; the caller frees. */
 char *sink_message_for(struct sink *sink, const char *recipient);

@@ -40,6 +40,7 @@ struct session {
     char recipients[16][128];
     unsigned accepted;
     bool refuse_data;
+    bool in_mail; /* counted in sink->open */
 };
 
 static void say(const struct session *session, const char *text)
@@ -87,6 +88,8 @@ static void rcpt(struct session *session, const char *line)
     }
 }
 
+static void set_in_mail(struct session *session, bool in_mail);
+
 static bool data(struct session *session)
 {
     struct sink *sink = session->sink;
@@ -109,15 +112,30 @@ static bool data(struct session *session)
     sink->taken += whole && !session->refuse_data;
     pthread_mutex_unlock(&sink->mutex);
     free(text);
+    set_in_mail(session, false);
     if (whole)
         say(session, session->refuse_data ? "554 5.7.1 Not this\r\n" : "250 2.0.0 Taken\r\n");
     return whole;
+}
+
+/* A transaction begins or is over; how many there are at once is what the tests look at. */
+static void set_in_mail(struct session *session, bool in_mail)
+{
+    struct sink *sink = session->sink;
+    pthread_mutex_lock(&sink->mutex);
+    if (session->in_mail != in_mail)
+        sink->open += in_mail ? 1 : -1u;
+    session->in_mail = in_mail;
+    if (sink->open > sink->most)
+        sink->most = sink->open;
+    pthread_mutex_unlock(&sink->mutex);
 }
 
 static void reset(struct session *session)
 {
     session->accepted = 0;
     session->refuse_data = false;
+    set_in_mail(session, false);
 }
 
 static bool command(struct session *session, const char *line)
@@ -126,6 +144,7 @@ static bool command(struct session *session, const char *line)
         say(session, "250-sink.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 1000000\r\n");
     } else if (strncasecmp(line, "MAIL", 4) == 0) {
         reset(session);
+        set_in_mail(session, true);
         say(session, "250 2.1.0 Ok\r\n");
     } else if (strncasecmp(line, "RCPT", 4) == 0) {
         rcpt(session, line);
@@ -162,9 +181,7 @@ static void *run_session(void *arg)
         if (!command(session, line))
             break;
     (void)fclose(session->in);
-    pthread_mutex_lock(&sink->mutex);
-    sink->open--;
-    pthread_mutex_unlock(&sink->mutex);
+    set_in_mail(session, false);
     shutdown(session->fd, SHUT_RDWR);
     free(session);
     return NULL;
@@ -184,9 +201,6 @@ static void *run_sink(void *arg)
         unsigned at = sink->connections++;
         check(at < CONNECTIONS);
         sink->fds[at] = fd;
-        sink->open++;
-        if (sink->open > sink->most)
-            sink->most = sink->open;
         pthread_create(&sink->sessions[at], NULL, run_session, session);
         pthread_mutex_unlock(&sink->mutex);
     }

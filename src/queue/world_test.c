@@ -232,7 +232,8 @@ void world_start(struct world *world)
                                       .segment_size = 4 << 20,
                                       .free_bytes_floor = 1,
                                       .free_inodes_floor = 1,
-                                      .state_delay_ns = 5 * NS_PER_MS};
+                                      .state_delay_ns = 5 * NS_PER_MS,
+                                      .no_sync = true};
     struct loop *loops[16];
     struct error err;
     check(world->workers <= 16);
