@@ -100,7 +100,8 @@ static void test_select(void **state)
         struct queue_route_rules rules = {.port = 25,
                                           .allow_private = cases[i].allow_private,
                                           .hostname = STR("gw.example"),
-                                          .is_own = is_own};
+                                          .is_own = is_own,
+                                          .own_port = true};
         queue_route_select(hosts, count, &rules, arena, &route);
         struct str got = describe(arena, &route);
         if (!str_equal(got, str_c(cases[i].expected)))
@@ -110,8 +111,26 @@ static void test_select(void **state)
     }
 }
 
+/* Our name as MX is us only if one of our listeners has the port. */
+static void test_own_name(void **state)
+{
+    struct arena *arena = arena_new(0);
+    struct queue_route_host host = parse_host(arena, "10 GW.example 8.8.8.8");
+    struct queue_route_rules rules = {
+        .port = 26, .hostname = STR("gw.example"), .is_own = is_own, .own_port = false};
+    struct queue_route route;
+    (void)state;
+    queue_route_select(&host, 1, &rules, arena, &route);
+    assert_int_equal(route.status, QUEUE_ROUTE_FOUND);
+    rules.own_port = true;
+    queue_route_select(&host, 1, &rules, arena, &route);
+    assert_int_equal(route.status, QUEUE_ROUTE_FAILED);
+    arena_free(arena);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_select)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_select),
+                                       cmocka_unit_test(test_own_name)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

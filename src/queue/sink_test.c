@@ -28,7 +28,7 @@ struct sink {
     int fds[CONNECTIONS];
     unsigned connections, open, most, taken, rcpts, deferrals;
     const char *greeting;
-    bool stopping;
+    bool stalled;
     struct kept kept[KEPT];
     size_t kept_count;
 };
@@ -41,6 +41,7 @@ struct session {
     unsigned accepted;
     bool refuse_data;
     bool in_mail; /* counted in sink->open */
+    bool lmtp;
 };
 
 static void say(const struct session *session, const char *text)
@@ -90,6 +91,14 @@ static void rcpt(struct session *session, const char *line)
 
 static void set_in_mail(struct session *session, bool in_mail);
 
+static bool is_stalled(struct sink *sink)
+{
+    pthread_mutex_lock(&sink->mutex);
+    bool stalled = sink->stalled;
+    pthread_mutex_unlock(&sink->mutex);
+    return stalled;
+}
+
 static bool data(struct session *session)
 {
     struct sink *sink = session->sink;
@@ -97,6 +106,8 @@ static bool data(struct session *session)
     char *text = memory_alloc(DATA_MAX);
     size_t len = 0;
     say(session, "354 Go ahead\r\n");
+    while (is_stalled(sink))
+        usleep(1000);
     while (fgets(line, sizeof line, session->in) != NULL && strcmp(line, ".\r\n") != 0) {
         const char *from = line[0] == '.' ? line + 1 : line;
         size_t size = strlen(from);
@@ -113,7 +124,7 @@ static bool data(struct session *session)
     pthread_mutex_unlock(&sink->mutex);
     free(text);
     set_in_mail(session, false);
-    if (whole)
+    for (unsigned i = 0; whole && i < (session->lmtp ? session->accepted : 1); i++)
         say(session, session->refuse_data ? "554 5.7.1 Not this\r\n" : "250 2.0.0 Taken\r\n");
     return whole;
 }
@@ -140,7 +151,8 @@ static void reset(struct session *session)
 
 static bool command(struct session *session, const char *line)
 {
-    if (strncasecmp(line, "EHLO", 4) == 0) {
+    if (strncasecmp(line, "EHLO", 4) == 0 || strncasecmp(line, "LHLO", 4) == 0) {
+        session->lmtp = line[0] == 'L';
         say(session, "250-sink.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 1000000\r\n");
     } else if (strncasecmp(line, "MAIL", 4) == 0) {
         reset(session);
@@ -223,6 +235,7 @@ struct sink *sink_new(void)
 
 void sink_free(struct sink *sink)
 {
+    sink_set_stalled(sink, false);
     shutdown(sink->fd, SHUT_RDWR);
     pthread_join(sink->thread, NULL);
     close(sink->fd);
@@ -253,6 +266,13 @@ void sink_set_greeting(struct sink *sink, const char *greeting)
 {
     pthread_mutex_lock(&sink->mutex);
     sink->greeting = greeting;
+    pthread_mutex_unlock(&sink->mutex);
+}
+
+void sink_set_stalled(struct sink *sink, bool stalled)
+{
+    pthread_mutex_lock(&sink->mutex);
+    sink->stalled = stalled;
     pthread_mutex_unlock(&sink->mutex);
 }
 
