@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "directory/directory.h"
 #include "event/event.h"
+#include "fiber/test.h"
 #include "mail/body.h"
 #include "state/state.h"
 
@@ -19,6 +20,7 @@ static struct {
     struct mail_reply reply;
     unsigned asked[3];
     const char *right_password; /* set: smtp says yes to it and no to others */
+    bool slow;                  /* it takes until the fiber is cancelled, or some turns */
 } fake;
 
 enum { BY_SMTP, BY_FILE, BY_LDAP };
@@ -61,9 +63,25 @@ void directory_login_ldap(struct directory *directory, const struct directory_ld
     answer_login(BY_LDAP, password, out);
 }
 
-static void answer_lookup(int by, struct directory_answer *out)
+/* As the real one: a question that is cut off is the outcome error. */
+static MAY_YIELD bool is_cut_off(void)
+{
+    struct error err;
+    for (int i = 0; i < 50; i++) {
+        fiber_yield();
+        if (fiber_check(&err) != OK)
+            return true;
+    }
+    return false;
+}
+
+static NO_YIELD_CHECK void answer_lookup(int by, struct directory_answer *out)
 {
     fake.asked[by]++;
+    if (fake.slow && is_cut_off()) {
+        *out = (struct directory_answer){.lookup = DIRECTORY_ERROR};
+        return;
+    }
     *out = (struct directory_answer){.lookup = fake.lookup[by], .reply = fake.reply};
 }
 
@@ -578,6 +596,65 @@ static void test_recipient_limit(void **unused)
     bench_close(&bench);
 }
 
+/* ---- sessions that end while they ask ---- */
+
+struct visitor {
+    struct bench *bench;
+    struct flow_verdict verdict;
+};
+
+static MAY_YIELD void visit(void *arg)
+{
+    struct visitor *visitor = arg;
+    flow_run_recipient(visitor->bench->flow, &visitor->bench->run, &visitor->verdict);
+}
+
+static MAY_YIELD void three_visitors(void *arg)
+{
+    struct bench *bench = arg;
+    struct visitor visitors[3] = {{bench, {0}}, {bench, {0}}, {bench, {0}}};
+    struct scope first;
+    struct scope others;
+    struct error err;
+    scope_open(&others, TIME_NEVER);
+    scope_open(&first, TIME_NEVER);
+    check(fiber_spawn(&first, "first", visit, &visitors[0], &err) == OK);
+    for (int i = 0; i < 5; i++)
+        fiber_yield();
+    check(fiber_spawn(&others, "second", visit, &visitors[1], &err) == OK);
+    check(fiber_spawn(&others, "third", visit, &visitors[2], &err) == OK);
+    for (int i = 0; i < 5; i++)
+        fiber_yield();
+    check(fake.asked[BY_SMTP] == 1);
+    scope_cancel(&first);
+    scope_close(&first);
+    scope_close(&others);
+    assert_int_equal(visitors[0].verdict.kind, FLOW_DEFER);
+    assert_int_equal(visitors[1].verdict.kind, FLOW_ACCEPT);
+    assert_int_equal(visitors[2].verdict.kind, FLOW_ACCEPT);
+    assert_int_equal(fake.asked[BY_SMTP], 2);
+}
+
+/* The client who asked first hangs up: those who waited for its answer ask once more, and are not
+ * told that the directory is away. */
+static void test_cancelled_question_is_asked_again(void **unused)
+{
+    (void)unused;
+    struct bench bench;
+    struct test_loop test;
+    bench_open(&bench, FLOW_RECIPIENT, "[ lookup-smtp: mail ]");
+    fake.lookup[BY_SMTP] = DIRECTORY_FOUND;
+    fake.slow = true;
+    test_loop_open(&test, NULL);
+    state_free(bench.state);
+    bench.state = state_new(&test.loop, 1, 1000);
+    bench.run.state = bench.state;
+    test_loop_spawn(&test, three_visitors, &bench);
+    test_loop_run(&test);
+    test_loop_close(&test);
+    bench_close(&bench);
+}
+
 /* ---- content ---- */
 
 struct content_case {
@@ -760,6 +837,7 @@ int main(void)
         cmocka_unit_test(test_missing_ends_stale),
         cmocka_unit_test(test_errors_are_not_kept),
         cmocka_unit_test(test_recipient_limit),
+        cmocka_unit_test(test_cancelled_question_is_asked_again),
         cmocka_unit_test(test_contents),
         cmocka_unit_test(test_headers),
         cmocka_unit_test(test_header_twice),
