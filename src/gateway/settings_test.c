@@ -423,6 +423,87 @@ static void test_snapshot_outlives_report(void **state)
     settings_unref(NULL);
 }
 
+/* ---- the example of the manual ---- */
+
+static void load_file(struct loaded *loaded, const char *name)
+{
+    /* tests run in the build folder, by hand at the root */
+    char path[512];
+    struct str here = str_c(__FILE__);
+    ptrdiff_t cut = str_find_str(here, STR("src/gateway/"));
+    snprintf(path, sizeof path, "%.*stests/data/full/%s", (int)cut, here.ptr, name);
+    if (access(path, R_OK) != 0)
+        snprintf(path, sizeof path, "tests/data/full/%s", name);
+    struct error err;
+    *loaded = (struct loaded){.arena = arena_new(0)};
+    config_report_init(&loaded->report, loaded->arena);
+    loaded->result = settings_load(path, &loaded->report, &loaded->settings, &err);
+}
+
+/* Whatever umask the files were checked out with. */
+static size_t count_secret_warnings(const struct loaded *loaded)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < loaded->report.count; i++)
+        count += str_equal(loaded->report.problems[i].code, STR("secret-readable"));
+    return count;
+}
+
+static void test_full_example(void **state)
+{
+    (void)state;
+    struct loaded loaded;
+    load_file(&loaded, "postern.yaml");
+    assert_int_equal(loaded.result, FAILED);
+    for (size_t i = 0; i < loaded.report.count; i++) {
+        const struct config_problem *problem = &loaded.report.problems[i];
+        if (!str_equal(problem->code, STR("not-built")) &&
+            !str_equal(problem->code, STR("secret-readable")))
+            fail_msg("line %u: %.*s", problem->place.line, STR_ARG(problem->text));
+        assert_true(problem->place.line > 0);
+    }
+    assert_true(loaded.report.errors > 0);
+    done(&loaded);
+}
+
+static void test_built_example(void **state)
+{
+    (void)state;
+    struct loaded loaded, again;
+    load_file(&loaded, "built.yaml");
+    for (size_t i = 0; i < loaded.report.count; i++)
+        print_message("%.*s\n", STR_ARG(loaded.report.problems[i].text));
+    assert_int_equal(loaded.result, OK);
+    assert_int_equal(loaded.report.count, count_secret_warnings(&loaded));
+    const struct settings_listener *submission =
+        settings_find_listener(loaded.settings, STR("submission"));
+    assert_int_equal(submission->smtp.tls, SMTP_TLS_REQUIRED);
+    assert_non_null(submission->smtp.tls_context);
+    assert_true(submission->smtp.authentication_required);
+    assert_true(str_equal(flow_name(submission->authentication), STR("staff")));
+    assert_int_equal(submission->smtp.trusted_count, 1);
+    const struct transport *inbound =
+        settings_find_transport(loaded.settings, STR("to-mail-server"));
+    assert_int_equal(inbound->retry.count, 120);
+    assert_int_equal(transport_retry_delay(inbound, 120), 3600 * NS_PER_S);
+    assert_true(str_equal(loaded.settings->servers[1].bind_password, STR("only-for-tests")));
+
+    /* what is shown as effective is a configuration with the same effect */
+    struct buf first BUF_CLEANUP, second BUF_CLEANUP;
+    buf_init(&first, 1 << 20);
+    buf_init(&second, 1 << 20);
+    settings_effective(loaded.settings, &first);
+    buf_append_byte(&first, '\0');
+    load(&again, first.ptr);
+    assert_int_equal(again.result, OK);
+    settings_effective(again.settings, &second);
+    assert_int_equal(again.settings->listener_count, loaded.settings->listener_count);
+    assert_int_equal(again.settings->transport_count, loaded.settings->transport_count);
+    assert_true(second.len > 1000);
+    done(&again);
+    done(&loaded);
+}
+
 static void test_schema(void **state)
 {
     (void)state;
@@ -490,6 +571,7 @@ int main(void)
         cmocka_unit_test(test_listener_faults), cmocka_unit_test(test_server_faults),
         cmocka_unit_test(test_several_at_once), cmocka_unit_test(test_domains_of_a_listener),
         cmocka_unit_test(test_files),           cmocka_unit_test(test_snapshot_outlives_report),
+        cmocka_unit_test(test_full_example),    cmocka_unit_test(test_built_example),
         cmocka_unit_test(test_schema),          cmocka_unit_test(test_retry_delays),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

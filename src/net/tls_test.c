@@ -677,28 +677,49 @@ static void old_versions_and_renegotiation_are_refused(void **state)
     tls_context_unref(context);
 }
 
+/* Does the server take up the session? The caller frees what `*out_session` gets. */
+static bool resumes(struct tls_context *context, int version, SSL_SESSION *session,
+                    SSL_SESSION **out_session)
+{
+    SSL_SESSION *none = session ? NULL : SSL_SESSION_new();
+    struct foreign foreign = {
+        .sni = "mail.test", .max_version = version, .resume = session ? session : none};
+    struct served served = meet(context, &foreign);
+    assert_true(foreign.connected);
+    assert_string_equal(served.info.server_name, "mail.test");
+    SSL_SESSION_free(none);
+    if (out_session)
+        *out_session = foreign.session;
+    else
+        SSL_SESSION_free(foreign.session);
+    return foreign.resumed;
+}
+
 static void sessions_are_resumed_by_ticket(void **state)
 {
     (void)state;
+    const int64_t hour_ns = 3600 * NS_PER_S;
     const struct test_certificate *files[] = {&main_files};
-    struct tls_context *context = new_server(files, 1);
-    struct foreign first = {.sni = "mail.test"};
-    int fds[2];
-    (void)fds;
-    /* meet() frees the session unless told otherwise, so it gets one to hold on to */
-    SSL_SESSION *none = SSL_SESSION_new();
-    first.resume = none;
-    meet(context, &first);
-    assert_false(first.resumed);
-    assert_non_null(first.session);
-    struct foreign second = {.sni = "mail.test", .resume = first.session};
-    struct served served = meet(context, &second);
-    assert_true(second.resumed);
-    assert_string_equal(served.info.server_name, "mail.test");
-    SSL_SESSION_free(none);
-    SSL_SESSION_free(first.session);
-    SSL_SESSION_free(second.session);
-    tls_context_unref(context);
+    for (int version = TLS1_2_VERSION; version <= TLS1_3_VERSION; version++) {
+        struct tls_context *context = new_server(files, 1), *other = new_server(files, 1);
+        SSL_SESSION *first, *second;
+        clock_set_fake(hour_ns, clock_wall_ns());
+        assert_false(resumes(context, version, NULL, &first));
+        assert_true(resumes(context, version, first, NULL));
+        assert_false(resumes(other, version, first, NULL)); /* has keys of its own */
+        clock_set_fake(14 * hour_ns, clock_wall_ns());
+        assert_true(resumes(context, version, first, &second)); /* the key before the present one */
+        clock_set_fake(27 * hour_ns, clock_wall_ns());
+        assert_false(resumes(context, version, first, NULL));
+        assert_true(resumes(context, version, second, NULL)); /* it had been given a new ticket */
+        clock_set_fake(90 * hour_ns, clock_wall_ns());
+        assert_false(resumes(context, version, second, NULL)); /* old keys end while nobody calls */
+        clock_set_fake(-1, -1);
+        SSL_SESSION_free(first);
+        SSL_SESSION_free(second);
+        tls_context_unref(context);
+        tls_context_unref(other);
+    }
 }
 
 /* ---- files ---- */
