@@ -141,7 +141,7 @@ static void edits_only_its_line(void **state)
     read_file(text, sizeof text);
     assert_true(str_ends(str_c(text), STR(":a@x.org\n\nbroken line\n")));
     assert_int_equal(directory_users_list(str_c(path), &list, &err), OK);
-    assert_str(buf_str(&list), "Anna\tactive\ta@x.org\n");
+    assert_str(buf_str(&list), "Anna\ta@x.org\n");
 }
 
 static void creates_the_file_for_its_group(void **state)
@@ -172,6 +172,7 @@ static void refuses_what_cannot_be_a_user(void **state)
         {"NUL in the password", {"a", 1}, {"x\0y", 3}, {"", 0}, true},
         {"senders", {"a", 1}, {"x", 1}, {"a@b\nc:d", 7}, true},
         {"no such user", {"zoe", 3}, {"x", 1}, {"", 0}, false},
+        {"a user who exists", {"ANNA", 4}, {"x", 1}, {"", 0}, true},
     };
     char text[256];
     write_file("anna:!\n");
