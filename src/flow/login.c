@@ -82,6 +82,10 @@ static MAY_YIELD enum result ask_cached(struct flow_running *running, const stru
         return OK;
     }
     login->ask(running, step, answer);
+    if (flow_is_over(err)) {
+        state_cache_abandon(state, key); /* others who wait ask for themselves */
+        return FAILED;
+    }
     struct buf text BUF_CLEANUP;
     buf_init(&text, STATE_VALUE_MAX);
     if (encode(answer, &text)) {

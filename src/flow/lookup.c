@@ -162,6 +162,10 @@ static MAY_YIELD enum result ask_cached(struct flow_running *running, const stru
         return OK;
     }
     ask(running, step, lookup, answer);
+    if (flow_is_over(err)) {
+        state_cache_abandon(running->run->state, flight.key); /* others ask for themselves */
+        return FAILED;
+    }
     if (answer->lookup == DIRECTORY_ERROR && decoded && stale.lookup == DIRECTORY_FOUND) {
         keep_stale(&flight, &stale, found_at_ns);
         running->detail = arena_printf(arena, "stale answer, for: %.*s", STR_ARG(answer->detail));

@@ -9,6 +9,11 @@
 #include "event/event.h"
 #include "flow/flow_internal.h"
 
+NO_YIELD_CHECK bool flow_is_over(struct error *err)
+{
+    return fiber_current() && fiber_check(err) != OK;
+}
+
 /* ---- keys ---- */
 
 struct str flow_client_network(const struct flow_running *running)
@@ -169,9 +174,14 @@ static MAY_YIELD enum result run_block(struct flow_running *running, const struc
     *out_index = 0;
     running->reply = (struct mail_reply){0};
     running->detail = STR_EMPTY;
+    if (flow_is_over(err))
+        return FAILED;
     if (!step->block->run)
         return OK;
-    return step->block->run(running, step, out_index, err);
+    if (step->block->run(running, step, out_index, err) != OK)
+        return FAILED;
+    /* a backend that was cut off by the end of the session has said nothing */
+    return flow_is_over(err) ? FAILED : OK;
 }
 
 enum progress { PROGRESS_PASSED, PROGRESS_BRANCHED, PROGRESS_DECIDED };

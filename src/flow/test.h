@@ -7,9 +7,6 @@
 #include "base/buf.h"
 #include "base/check.h"
 #include "base/test.h"
-
-#include <stdio.h>
-#include <string.h>
 #include "config/load.h"
 #include "flow/flow.h"
 

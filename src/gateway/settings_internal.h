@@ -10,9 +10,10 @@
 struct settings_private {
     struct arena *arena;
     atomic_uint references;
-    struct map domains;        /* name, alias, or line of domains_file: struct settings_domain */
-    struct config_node root;   /* with presets and short forms expanded */
-    struct net_ip *interfaces; /* addresses of this host, at load */
+    struct settings_domain *any; /* the domain `any`, or NULL */
+    struct map domains;          /* name, alias, or line of domains_file: struct settings_domain */
+    struct config_node root;     /* with presets and short forms expanded */
+    struct net_ip *interfaces;   /* addresses of this host, at load */
     size_t interface_count;
 };
 

@@ -42,6 +42,7 @@ static enum result make_parts(struct worker *worker)
     state_join(gateway->state, worker->index);
     queue_join(gateway->queue, worker->index, worker->dns);
     scope_init_root(&worker->sessions, worker->loop);
+    list_init(&worker->open_sessions);
     worker->heartbeat.fire = beat;
     beat(&worker->heartbeat);
     return OK;
@@ -159,6 +160,7 @@ NO_YIELD_CHECK static void close_parts(void *arg)
     struct worker *worker = closing->worker;
     struct gateway *gateway = worker->gateway;
     while (!scope_is_empty(&worker->sessions)) {
+        session_end_idle(worker);
         if (clock_monotonic_ns() >= closing->deadline_ns)
             scope_cancel(&worker->sessions);
         if (fiber_sleep(DRAIN_STEP_MS * NS_PER_MS, NULL) != OK)

@@ -41,6 +41,7 @@ struct worker {
     struct dns *dns;
     struct directory *directory;
     struct scope sessions;
+    struct list open_sessions;
     struct worker_socket *sockets;
     size_t socket_count;
     struct loop_timer heartbeat;
@@ -102,3 +103,5 @@ void worker_drain(struct worker *worker, int64_t deadline_ns);
  * keeps a reference to `settings`, of which the listener is one. */
 void session_start(struct worker *worker, const struct settings *settings, int fd,
                    size_t listener_index);
+/* Say goodbye to clients that are between two transactions (drain). */
+void session_end_idle(struct worker *worker);

@@ -11,106 +11,84 @@
 #include "crypto/base64.h"
 
 /* Lines of a client; the first is the initial response, "-" none. */
+static const struct {
+    const char *name;
+    enum smtp_sasl_mechanism mechanism;
+    const char *lines[4];
+    enum smtp_sasl_step last;
+    const char *authzid, *login, *password;
+} exchange_cases[] = {
+    {"at once", SMTP_SASL_PLAIN, {"AGFsaWNlAHNlY3JldA=="}, SMTP_SASL_DONE, "", "alice", "secret"},
+    {"asked",
+     SMTP_SASL_PLAIN,
+     {"-", "YWxpY2UAYWxpY2UAc2VjcmV0"},
+     SMTP_SASL_DONE,
+     "alice",
+     "alice",
+     "secret"},
+    {"no password", SMTP_SASL_PLAIN, {"AGFsaWNlAA=="}, SMTP_SASL_DONE, "", "alice", ""},
+    {"two NULs in the password", SMTP_SASL_PLAIN, {"AGEAYgBj"}, SMTP_SASL_MALFORMED, 0, 0, 0},
+    {"one NUL", SMTP_SASL_PLAIN, {"AGFsaWNl"}, SMTP_SASL_MALFORMED, 0, 0, 0},
+    {"nothing", SMTP_SASL_PLAIN, {"="}, SMTP_SASL_MALFORMED, 0, 0, 0},
+    {"a blank", SMTP_SASL_PLAIN, {"AGFsaWNl AHNlY3JldA=="}, SMTP_SASL_MALFORMED, 0, 0, 0},
+    {"short padding", SMTP_SASL_PLAIN, {"AGFsaWNlAHNlY3JldA="}, SMTP_SASL_MALFORMED, 0, 0, 0},
+    {"no padding", SMTP_SASL_PLAIN, {"AGFsaWNlAHNlY3JldA"}, SMTP_SASL_MALFORMED, 0, 0, 0},
+    {"padding inside", SMTP_SASL_PLAIN, {"AGFs=WNlAHNlY3JldA=="}, SMTP_SASL_MALFORMED, 0, 0, 0},
+    {"junk behind", SMTP_SASL_PLAIN, {"AGFsaWNlAHNlY3JldA==x"}, SMTP_SASL_MALFORMED, 0, 0, 0},
+    {"other alphabet", SMTP_SASL_PLAIN, {"AGFsaWNlAHNlY3J-dA=="}, SMTP_SASL_MALFORMED, 0, 0, 0},
+    {"cancelled", SMTP_SASL_PLAIN, {"-", "*"}, SMTP_SASL_CANCELLED, 0, 0, 0},
+    {"asked, and an equals sign", SMTP_SASL_PLAIN, {"-", "="}, SMTP_SASL_MALFORMED, 0, 0, 0},
+    {"login",
+     SMTP_SASL_LOGIN,
+     {"-", "YWxpY2U=", "c2VjcmV0"},
+     SMTP_SASL_DONE,
+     "",
+     "alice",
+     "secret"},
+    {"login with name",
+     SMTP_SASL_LOGIN,
+     {"YWxpY2U=", "c2VjcmV0"},
+     SMTP_SASL_DONE,
+     "",
+     "alice",
+     "secret"},
+    {"login without password", SMTP_SASL_LOGIN, {"YWxpY2U=", ""}, SMTP_SASL_DONE, "", "alice", ""},
+    {"login without name", SMTP_SASL_LOGIN, {"=", "c2VjcmV0"}, SMTP_SASL_DONE, "", "", "secret"},
+    {"login, cancelled at the password",
+     SMTP_SASL_LOGIN,
+     {"-", "YWxpY2U=", "*"},
+     SMTP_SASL_CANCELLED,
+     0,
+     0,
+     0},
+    {"login, NUL in name", SMTP_SASL_LOGIN, {"YQBi"}, SMTP_SASL_MALFORMED, 0, 0, 0},
+    {"login, NUL in password", SMTP_SASL_LOGIN, {"YWxpY2U=", "YQBi"}, SMTP_SASL_MALFORMED, 0, 0, 0},
+    {"login, not base64", SMTP_SASL_LOGIN, {"-", "alice"}, SMTP_SASL_MALFORMED, 0, 0, 0},
+};
+
 static void exchanges(void **state)
 {
     (void)state;
-    static const struct {
-        const char *name;
-        enum smtp_sasl_mechanism mechanism;
-        const char *lines[4];
-        enum smtp_sasl_step last;
-        const char *authzid, *login, *password;
-    } cases[] = {
-        {"at once",
-         SMTP_SASL_PLAIN,
-         {"AGFsaWNlAHNlY3JldA=="},
-         SMTP_SASL_DONE,
-         "",
-         "alice",
-         "secret"},
-        {"asked",
-         SMTP_SASL_PLAIN,
-         {"-", "YWxpY2UAYWxpY2UAc2VjcmV0"},
-         SMTP_SASL_DONE,
-         "alice",
-         "alice",
-         "secret"},
-        {"no password", SMTP_SASL_PLAIN, {"AGFsaWNlAA=="}, SMTP_SASL_DONE, "", "alice", ""},
-        {"two NULs in the password", SMTP_SASL_PLAIN, {"AGEAYgBj"}, SMTP_SASL_MALFORMED, 0, 0, 0},
-        {"one NUL", SMTP_SASL_PLAIN, {"AGFsaWNl"}, SMTP_SASL_MALFORMED, 0, 0, 0},
-        {"nothing", SMTP_SASL_PLAIN, {"="}, SMTP_SASL_MALFORMED, 0, 0, 0},
-        {"a blank", SMTP_SASL_PLAIN, {"AGFsaWNl AHNlY3JldA=="}, SMTP_SASL_MALFORMED, 0, 0, 0},
-        {"short padding", SMTP_SASL_PLAIN, {"AGFsaWNlAHNlY3JldA="}, SMTP_SASL_MALFORMED, 0, 0, 0},
-        {"no padding", SMTP_SASL_PLAIN, {"AGFsaWNlAHNlY3JldA"}, SMTP_SASL_MALFORMED, 0, 0, 0},
-        {"padding inside", SMTP_SASL_PLAIN, {"AGFs=WNlAHNlY3JldA=="}, SMTP_SASL_MALFORMED, 0, 0, 0},
-        {"junk behind", SMTP_SASL_PLAIN, {"AGFsaWNlAHNlY3JldA==x"}, SMTP_SASL_MALFORMED, 0, 0, 0},
-        {"other alphabet", SMTP_SASL_PLAIN, {"AGFsaWNlAHNlY3J-dA=="}, SMTP_SASL_MALFORMED, 0, 0, 0},
-        {"cancelled", SMTP_SASL_PLAIN, {"-", "*"}, SMTP_SASL_CANCELLED, 0, 0, 0},
-        {"asked, and an equals sign", SMTP_SASL_PLAIN, {"-", "="}, SMTP_SASL_MALFORMED, 0, 0, 0},
-        {"login",
-         SMTP_SASL_LOGIN,
-         {"-", "YWxpY2U=", "c2VjcmV0"},
-         SMTP_SASL_DONE,
-         "",
-         "alice",
-         "secret"},
-        {"login with name",
-         SMTP_SASL_LOGIN,
-         {"YWxpY2U=", "c2VjcmV0"},
-         SMTP_SASL_DONE,
-         "",
-         "alice",
-         "secret"},
-        {"login without password",
-         SMTP_SASL_LOGIN,
-         {"YWxpY2U=", ""},
-         SMTP_SASL_DONE,
-         "",
-         "alice",
-         ""},
-        {"login without name",
-         SMTP_SASL_LOGIN,
-         {"=", "c2VjcmV0"},
-         SMTP_SASL_DONE,
-         "",
-         "",
-         "secret"},
-        {"login, cancelled at the password",
-         SMTP_SASL_LOGIN,
-         {"-", "YWxpY2U=", "*"},
-         SMTP_SASL_CANCELLED,
-         0,
-         0,
-         0},
-        {"login, NUL in name", SMTP_SASL_LOGIN, {"YQBi"}, SMTP_SASL_MALFORMED, 0, 0, 0},
-        {"login, NUL in password",
-         SMTP_SASL_LOGIN,
-         {"YWxpY2U=", "YQBi"},
-         SMTP_SASL_MALFORMED,
-         0,
-         0,
-         0},
-        {"login, not base64", SMTP_SASL_LOGIN, {"-", "alice"}, SMTP_SASL_MALFORMED, 0, 0, 0},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    for (size_t i = 0; i < sizeof exchange_cases / sizeof exchange_cases[0]; i++) {
         struct smtp_sasl sasl;
         struct str challenge;
         enum smtp_sasl_step step = SMTP_SASL_CHALLENGE;
-        smtp_sasl_init(&sasl, cases[i].mechanism, 1024);
-        for (size_t k = 0; cases[i].lines[k]; k++) {
+        smtp_sasl_init(&sasl, exchange_cases[i].mechanism, 1024);
+        for (size_t k = 0; exchange_cases[i].lines[k]; k++) {
             if (step != SMTP_SASL_CHALLENGE)
-                fail_msg("%s: over before line %zu", cases[i].name, k);
-            struct str line = str_c(cases[i].lines[k]);
+                fail_msg("%s: over before line %zu", exchange_cases[i].name, k);
+            struct str line = str_c(exchange_cases[i].lines[k]);
             if (str_equal(line, STR("-")))
                 line = (struct str){NULL, 0};
             step = smtp_sasl_feed(&sasl, line, &challenge);
         }
-        if (step != cases[i].last)
-            fail_msg("%s: ended with %d", cases[i].name, step);
-        if (step == SMTP_SASL_DONE && (!str_equal(sasl.authzid, str_c(cases[i].authzid)) ||
-                                       !str_equal(sasl.login, str_c(cases[i].login)) ||
-                                       !str_equal(sasl.password, str_c(cases[i].password))))
-            fail_msg("%s: wrong texts", cases[i].name);
+        if (step != exchange_cases[i].last)
+            fail_msg("%s: ended with %d", exchange_cases[i].name, step);
+        if (step == SMTP_SASL_DONE &&
+            (!str_equal(sasl.authzid, str_c(exchange_cases[i].authzid)) ||
+             !str_equal(sasl.login, str_c(exchange_cases[i].login)) ||
+             !str_equal(sasl.password, str_c(exchange_cases[i].password))))
+            fail_msg("%s: wrong texts", exchange_cases[i].name);
         smtp_sasl_wipe(&sasl);
         assert_null(sasl.secrets.ptr);
     }

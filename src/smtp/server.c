@@ -311,6 +311,11 @@ static MAY_YIELD void check_counts(struct smtp_session *session)
     smtp_session_end(session, limit);
 }
 
+bool smtp_session_is_idle(const struct smtp_session *session)
+{
+    return session->idle;
+}
+
 static MAY_YIELD void converse(struct smtp_session *session)
 {
     struct str line;
@@ -322,7 +327,10 @@ static MAY_YIELD void converse(struct smtp_session *session)
             smtp_session_end(session, "shutdown");
             return;
         }
-        if (!smtp_session_read_line(session, 0, &line))
+        session->idle = !session->in_transaction;
+        bool read = smtp_session_read_line(session, 0, &line);
+        session->idle = false;
+        if (!read)
             return;
         handle_line(session, line);
         check_counts(session);

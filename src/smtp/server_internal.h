@@ -29,6 +29,7 @@ struct smtp_session {
     void *context;
     struct stream *stream;
     const atomic_bool *draining;
+    bool idle; /* waits for a command outside of a transaction */
 
     struct smtp_peer peer;
     bool may_xclient;
@@ -146,7 +147,7 @@ void smtp_session_refuse_with(struct smtp_session *session, enum mail_reason rea
                               unsigned subject, unsigned detail, const char *text) MAY_YIELD;
 /* A limit of the listener was reached: the event. `limit` is the setting's name. */
 void smtp_session_tell_limit(struct smtp_session *session, const char *limit, int64_t value);
-/* The peer broke the protocol: the event. */
+/* The peer broke the protocol and is cut off; a refusal with the reply follows. */
 void smtp_session_tell_protocol(struct smtp_session *session, const char *what);
 
 /* ---- a file a verb; `arguments` as in smtp_command ---- */

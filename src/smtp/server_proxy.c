@@ -32,8 +32,7 @@ static size_t next_read(struct str input)
 
 static void refuse_header(struct smtp_session *session)
 {
-    session->command = STR("PROXY");
-    smtp_session_tell_protocol(session, "no valid PROXY header");
+    event_emit(EVENT_SESSION_PROTOCOL, F_C(COMMAND, "PROXY"), F_C(DETAIL, "no valid PROXY header"));
     smtp_session_end(session, "protocol");
 }
 

@@ -335,43 +335,81 @@ void spool_index_apply_remove(struct spool_index *index, struct spool_place plac
         forget(index, entry);
 }
 
-void spool_index_move_tomb(struct spool_index *index, struct mail_id entry, uint64_t from,
-                           struct spool_segment *to)
+/* The tombstone that a grave in `segment` leans on, or 0. */
+static uint64_t tomb_of(const struct spool_segment *segment, struct mail_id entry)
 {
-    struct spool_segment *old = spool_index_segment(index, from);
-    LIST_EACH (&index->segments, link) {
-        struct spool_segment *segment = CONTAINER(link, struct spool_segment, link);
-        for (size_t i = 0; i < segment->grave_count; i++) {
-            struct spool_grave *grave = &segment->graves[i];
-            if (grave->tomb != from || !mail_id_equal(grave->entry, entry))
-                continue;
-            grave->tomb = to->id;
-            to->tombs_needed++;
-            if (old)
-                old->tombs_needed--;
-        }
+    for (size_t i = segment->grave_count; i > 0; i--) {
+        if (mail_id_equal(segment->graves[i - 1].entry, entry))
+            return segment->graves[i - 1].tomb;
     }
+    return 0;
 }
 
-void spool_index_move_entry(struct spool_index *index, struct spool_entry *entry,
-                            struct spool_place copy, uint64_t body_offset)
+void spool_index_move_entry(struct spool_index *index, const struct spool_copy *copy)
 {
-    (void)index;
-    struct spool_segment *old = entry->home;
-    bool state_moves = entry->state_home == old || entry->state_sequence == copy.unit;
+    struct spool_entry *entry = spool_index_find(index, copy->entry);
+    if (!entry) {
+        bury(index, copy->to, copy->entry, tomb_of(copy->from, copy->entry));
+        return;
+    }
+    if (entry->home != copy->from || entry->offset != copy->from_offset)
+        return;
     count_state(entry, -1);
     uncount_home(entry);
-    entry->other = old->id;
-    entry->home = copy.segment;
-    entry->offset = copy.offset;
-    entry->body_offset = body_offset;
-    if (state_moves) {
-        entry->state_home = copy.segment;
-        entry->state_offset = copy.offset;
-        entry->entry_state_len = entry->state_len;
+    entry->other = entry->home->id;
+    entry->home = copy->to;
+    entry->offset = copy->to_offset;
+    entry->body_offset = copy->body_offset;
+    entry->entry_state_len = copy->state_len;
+    if (entry->state_sequence == copy->state_sequence) {
+        entry->state_home = copy->to;
+        entry->state_offset = copy->to_offset;
     }
     count_home(entry);
     count_state(entry, +1);
+}
+
+void spool_index_suspect_copy(struct spool_index *index, const struct spool_copy *copy)
+{
+    struct spool_entry *entry = spool_index_find(index, copy->entry);
+    if (!entry)
+        bury(index, copy->to, copy->entry, tomb_of(copy->from, copy->entry));
+    else if (!spool_index_segment(index, entry->other))
+        entry->other = copy->to->id;
+}
+
+void spool_index_move_state(struct spool_index *index, const struct spool_copy *copy)
+{
+    struct spool_entry *entry = spool_index_find(index, copy->entry);
+    if (!entry || entry->state_home != copy->from || entry->state_offset != copy->from_offset)
+        return;
+    count_state(entry, -1);
+    entry->state_home = copy->to;
+    entry->state_offset = copy->to_offset;
+    count_state(entry, +1);
+}
+
+void spool_index_move_tombs(struct spool_index *index, struct spool_segment *from,
+                            struct spool_segment *to)
+{
+    LIST_EACH (&index->segments, link) {
+        struct spool_segment *segment = CONTAINER(link, struct spool_segment, link);
+        for (size_t i = 0; i < segment->grave_count;) {
+            struct spool_grave *grave = &segment->graves[i];
+            if (grave->tomb != from->id) {
+                i++;
+                continue;
+            }
+            from->tombs_needed--;
+            if (segment == to) { /* they go together now */
+                *grave = segment->graves[--segment->grave_count];
+                continue;
+            }
+            grave->tomb = to->id;
+            to->tombs_needed++;
+            i++;
+        }
+    }
 }
 
 void spool_index_finish(struct spool_index *index)

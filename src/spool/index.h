@@ -32,6 +32,8 @@ struct spool_segment {
     bool sealed;           /* nothing will be written any more */
     bool was_cut;          /* has no footer: a PREVIOUS record elsewhere says how far it counts */
     uint64_t cuts_from;    /* its PREVIOUS records do so for segments from this on, or 0 */
+    int64_t sealed_ns;     /* real monotonic time; 0: before this start */
+    bool keep;             /* cannot be copied forward */
     uint64_t live_entries; /* whose ENTRY is here */
     uint64_t live_states;  /* of entries whose ENTRY is elsewhere */
     uint64_t live_bytes;
@@ -112,12 +114,26 @@ void spool_index_apply_state(struct spool_index *index, struct spool_place place
                              struct mail_id entry, uint64_t sequence, size_t state_len);
 void spool_index_apply_remove(struct spool_index *index, struct spool_place place,
                               struct mail_id entry);
-/* A tombstone was written again: graves that lean on `from` for this entry lean on `to`. */
-void spool_index_move_tomb(struct spool_index *index, struct mail_id entry, uint64_t from,
-                           struct spool_segment *to);
-/* Move a live entry to its copy. */
-void spool_index_move_entry(struct spool_index *index, struct spool_entry *entry,
-                            struct spool_place copy, uint64_t body_offset);
+/* A record was copied to another segment. */
+struct spool_copy {
+    struct mail_id entry;
+    struct spool_segment *from;
+    uint64_t from_offset;
+    struct spool_segment *to;
+    uint64_t to_offset;
+    uint64_t body_offset;    /* of the BODY record there, or 0 */
+    uint64_t state_sequence; /* of the state in the copy */
+    uint32_t state_len;
+};
+/* The copy of an ENTRY record is durable: the entry lives there. If it was removed meanwhile, its
+ * copy lies in a grave. */
+void spool_index_move_entry(struct spool_index *index, const struct spool_copy *copy);
+/* The copy may or may not have reached the disk: the tombstone to come must outlive it too. */
+void spool_index_suspect_copy(struct spool_index *index, const struct spool_copy *copy);
+void spool_index_move_state(struct spool_index *index, const struct spool_copy *copy);
+/* All tombstones in `from` that are needed were copied to `to`. */
+void spool_index_move_tombs(struct spool_index *index, struct spool_segment *from,
+                            struct spool_segment *to);
 /* After the last record: forget what has no ENTRY or is removed. */
 void spool_index_finish(struct spool_index *index);
 

@@ -91,6 +91,9 @@ struct spool {
 
     /* ---- upkeep's ---- */
     uint64_t cold_units;
+    struct spool_segment *cold; /* open for copies, or NULL */
+    uint64_t cold_offset;
+    int64_t reclaim_after_ns;
 
     /* ---- anybody's ---- */
     atomic_uint_fast64_t next_id; /* of segments and bulk files */
@@ -158,3 +161,5 @@ int spool_bulk_open(const struct spool *spool, uint64_t id);
 /* ---- reclaim.c ---- */
 /* One step of reclaim; true if there may be more to do at once. */
 bool spool_reclaim_step(struct spool *spool);
+/* Give the open cold segment its footer. */
+void spool_reclaim_seal(struct spool *spool);

@@ -88,8 +88,7 @@ static uint64_t end_of_data(int fd, uint64_t size)
     return size;
 }
 
-/* As much as can be read; what cannot becomes zeros, which no record is. */
-static void read_all(int fd, char *out, uint64_t size, uint64_t offset)
+void spool_read_all(int fd, char *out, uint64_t size, uint64_t offset)
 {
     struct error ignored;
     enum { AT_ONCE = 4 * 1024 * 1024 };
@@ -118,7 +117,7 @@ void spool_loader_load(void *context, struct spool_recover_segment *segment, boo
     }
     uint64_t size = end_of_data(file->fd, file->file_size);
     file->bytes = memory_resize_array(NULL, size ? size : 1, 1);
-    read_all(file->fd, file->bytes, size, 0);
+    spool_read_all(file->fd, file->bytes, size, 0);
     segment->bytes = str_of(file->bytes, size);
 }
 
@@ -134,7 +133,7 @@ struct str spool_loader_part(struct spool_loader *loader, uint64_t segment, uint
         if (begin >= end)
             break;
         char *bytes = memory_resize_array(NULL, end - begin, 1);
-        read_all(loader->files[i].fd, bytes, end - begin, begin);
+        spool_read_all(loader->files[i].fd, bytes, end - begin, begin);
         return str_of(bytes, end - begin);
     }
     return str_of(memory_alloc(1), 0);

@@ -22,6 +22,8 @@ enum result spool_loader_open(struct spool_loader *loader, int log_fd, bool writ
 void spool_loader_done(struct spool_loader *loader);
 /* A spool_recover_load with the loader as context. */
 void spool_loader_load(void *context, struct spool_recover_segment *segment, bool load);
+/* As much as can be read; what cannot be becomes zeros, which no record is. */
+void spool_read_all(int fd, char *out, uint64_t size, uint64_t offset);
 /* The bytes of a part of one segment, as far as they can be read; free() them. */
 struct str spool_loader_part(struct spool_loader *loader, uint64_t segment, uint64_t begin,
                              uint64_t end);

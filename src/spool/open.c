@@ -33,6 +33,8 @@ static void adopt_settings(struct spool *spool, const struct spool_settings *set
     spool->settings.path = str_of(path, settings->path.len);
     if (spool->settings.state_delay_ns <= 0)
         spool->settings.state_delay_ns = 50 * NS_PER_MS;
+    if (spool->settings.reclaim_age_ns <= 0)
+        spool->settings.reclaim_age_ns = 60 * NS_PER_S;
     uint64_t size = settings->segment_size ? settings->segment_size : UINT64_C(64) << 20;
     spool->segment_size = size < SMALLEST_SEGMENT ? (uint64_t)SMALLEST_SEGMENT : size;
 }
@@ -192,6 +194,7 @@ static enum result recover_folder(struct spool *spool, struct error *err)
     sweep_bodies(spool);
     spool->next_unit = recovered.next_unit;
     spool->next_sequence = recovered.next_sequence;
+    spool->cold_units = 1;
     for (unsigned i = 0; i < SPOOL_TOTALS; i++)
         atomic_store(&spool->totals[i], recovered.totals[i]);
     spool_recovered_done(&recovered);

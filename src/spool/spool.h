@@ -21,6 +21,7 @@ struct spool_settings {
     uint64_t free_bytes_floor; /* 452 under it; default 256M or 5 % of a small file system */
     uint64_t free_inodes_floor;
     int64_t state_delay_ns; /* lazily written state is synced within this; 50 ms */
+    int64_t reclaim_age_ns; /* a sparse log file this old is copied forward; 60 s */
     bool no_sync;           /* red controls of tests only; says so in an event */
 };
 

@@ -67,9 +67,11 @@ static void remove_dead_bulks(struct spool *spool)
 /* Returns false when it is time to end. */
 static bool wait_for_work(struct spool *spool, bool at_once)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += 1;
+    int64_t now_ns = spool_real_ns();
+    int64_t until_ns = now_ns + NS_PER_S;
+    if (spool->reclaim_after_ns > now_ns && spool->reclaim_after_ns < until_ns)
+        until_ns = spool->reclaim_after_ns;
+    struct timespec until = {until_ns / NS_PER_S, until_ns % NS_PER_S};
     pthread_mutex_lock(&spool->lock);
     int timed_out = at_once;
     while (!spool->upkeep_asked && spool->phase != SPOOL_WRITER_ENDED && !timed_out)
@@ -86,9 +88,7 @@ void *spool_upkeep_main(void *arg)
     int64_t looked_ns = 0;
     bool more = false;
     while (wait_for_work(spool, more)) {
-        struct timespec now;
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        int64_t now_ns = (int64_t)now.tv_sec * NS_PER_S + now.tv_nsec;
+        int64_t now_ns = spool_real_ns();
         if (now_ns - looked_ns >= NS_PER_S * 9 / 10) {
             spool_files_look_at_space(spool);
             looked_ns = now_ns;
@@ -98,5 +98,6 @@ void *spool_upkeep_main(void *arg)
         more = spool_reclaim_step(spool);
     }
     remove_dead_bulks(spool);
+    spool_reclaim_seal(spool);
     return NULL;
 }

@@ -67,7 +67,7 @@ def test_stranger_to_known_user(scene):
 def test_stranger_to_unknown_user(scene):
     code, text = say(scene.client(scene.mx), "a@example.net", "nobody@example.org")
     assert code == 550 and text.startswith("5.1.1 no such user here (ref ")
-    assert scene.find("recipient.reject", reason="recipient_unknown")
+    scene.wait("recipient.reject", reason="recipient_unknown")
 
 
 def test_stranger_to_anyone_elsewhere(scene):
@@ -121,4 +121,4 @@ def test_wrong_password(scene):
     with pytest.raises(smtplib.SMTPAuthenticationError) as refused:
         client.login("anna", "wrong")
     assert refused.value.smtp_code == 535
-    assert "secret" not in str(scene.events) and "wrong" not in str(scene.find("auth.fail"))
+    assert "secret" not in str(scene.events) and "wrong" not in str(scene.wait("auth.fail"))

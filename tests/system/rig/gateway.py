@@ -156,7 +156,7 @@ class Gateway:
 
     def wait_empty(self, seconds=30):
         wait_until(lambda: not self.queue(), "the queue is empty", seconds)
-        assert self.status()["balanced"], self.status()["totals"]
+        wait_until(lambda: self.status()["balanced"], f"the books are balanced: {self.status()}")
 
     # ---- clients ----
 
