@@ -21,6 +21,7 @@ struct loading {
     struct config_report *report;
     struct config_node *root;
     unsigned files;
+    bool broken; /* a file could not be read to its end: names are missing that are there */
 };
 
 /* ---- files ---- */
@@ -143,8 +144,10 @@ static void merge(struct loading *loading, struct config_node *into, const struc
 static void add_text(struct loading *loading, const struct config_file *file)
 {
     struct config_node root;
-    if (config_yaml_read(file, loading->arena, loading->report, &root) == FAILED && !root.count)
-        return; /* reported */
+    if (config_yaml_read(file, loading->arena, loading->report, &root) == FAILED && !root.count) {
+        loading->broken = true; /* and reported */
+        return;
+    }
     if (root.kind != CONFIG_MAP) {
         if (root.kind == CONFIG_SCALAR && root.is_null)
             return; /* only comments */
@@ -215,6 +218,8 @@ enum result config_load(const char *path, struct arena *arena, struct config_rep
     ptrdiff_t slash = str_find_last(str_c(path), '/');
     struct str beside = str_slice(str_c(path), 0, (size_t)(slash + 1));
     add_folder(&loading, arena_printf(arena, "%.*sconf.d", STR_ARG(beside)));
+    if (loading.broken)
+        out_root->count = 0;
     return report->errors == errors_before ? OK : FAILED;
 }
 

@@ -8,7 +8,9 @@
 #include "base/memory.h"
 #include "directory/callout.h"
 #include "directory/directory.h"
+#include "event/event.h"
 #include "fiber/loop.h"
+#include "net/dns.h"
 #include "net/net_test.h"
 #include "net/tls.h"
 #include "smtp/script_test.h"
@@ -109,6 +111,7 @@ struct run {
     struct arena *arena;
     bool is_login;
     bool second_endpoint; /* the first one refuses connections */
+    bool by_name;         /* mail.test, which DNS knows */
     size_t questions;
     struct answer answers[4];
     size_t connections;
@@ -140,8 +143,16 @@ static MAY_YIELD void run_questions(void *arg)
         {.host = STR("127.0.0.1"), .port = 1},
         {.host = STR("127.0.0.1"), .port = run->site->port},
     };
+    struct str value = STR("127.0.0.1");
+    struct dns_static known = {.name = STR("mail.test"), .values = &value, .count = 1};
+    struct dns_settings settings = {.statics = &known, .static_count = 1};
+    struct dns *dns = NULL;
+    if (run->by_name) {
+        check(dns_new(loop_current(), &settings, &dns, &err) == OK);
+        endpoints[1].host = STR("mail.test");
+    }
     struct directory_shared *shared = directory_shared_new();
-    struct directory *directory = directory_new(shared, NULL, STR("gw.example"));
+    struct directory *directory = directory_new(shared, dns, STR("gw.example"));
     run->server.name = STR("mail");
     run->server.kind = SERVER_SMTP;
     run->server.endpoints = run->second_endpoint ? endpoints : endpoints + 1;
@@ -157,6 +168,7 @@ static MAY_YIELD void run_questions(void *arg)
     scope_cancel(&scope);
     scope_close(&scope);
     directory_shared_free(shared);
+    dns_free(dns);
 }
 
 /* `name` is for messages. Fills run->answers. */
@@ -474,6 +486,56 @@ static void keeps_and_replaces_connections(void **state)
     }
 }
 
+static void finds_servers_by_name(void **state)
+{
+    (void)state;
+    static const char *const steps[] = {MX, QUESTION, REPLIES("250 ok"), "C: QUIT", NULL};
+    const char *const *scripts[CONNECTIONS_MAX] = {steps};
+    struct run run = {.questions = 1, .by_name = true, .arena = arena_new(0)};
+    ask_site("by name", &run, scripts, NULL);
+    assert_int_equal(run.answers[0].outcome, DIRECTORY_FOUND);
+    arena_free(run.arena);
+}
+
+/* ---- events ---- */
+
+static size_t seen[EVENT_TYPE_COUNT];
+
+static void count_event(const struct event *event, void *arg)
+{
+    (void)arg;
+    seen[event->type]++;
+}
+
+static void tells_who_is_down_and_who_denies(void **state)
+{
+    (void)state;
+    static const char *const denies[] = {MX,
+                                         QUESTION,
+                                         REPLIES("554 5.7.1 access denied"),
+                                         QUESTION,
+                                         REPLIES("554 5.7.1 access denied"),
+                                         "C: QUIT",
+                                         NULL};
+    static const char *const fails[] = {"X", NULL};
+    static const char *const works[] = {MX, QUESTION, REPLIES("250 ok"), "C: QUIT", NULL};
+    const char *const *denying[CONNECTIONS_MAX] = {denies};
+    const char *const *recovering[CONNECTIONS_MAX] = {fails, fails, works};
+    struct run run = {.questions = 2, .arena = arena_new(0)};
+    (void)event_drain(count_event, NULL);
+    memset(seen, 0, sizeof seen);
+    ask_site("denies", &run, denying, NULL);
+    (void)event_drain(count_event, NULL);
+    assert_int_equal(seen[EVENT_BACKEND_DENIED], 1); /* not one for every address asked */
+    assert_int_equal(seen[EVENT_BACKEND_DOWN], 0);
+    run.questions = 3;
+    ask_site("recovers", &run, recovering, NULL);
+    (void)event_drain(count_event, NULL);
+    assert_int_equal(seen[EVENT_BACKEND_DOWN], 1);
+    assert_int_equal(seen[EVENT_BACKEND_UP], 1);
+    arena_free(run.arena);
+}
+
 static void passes_the_servers_words_on(void **state)
 {
     (void)state;
@@ -664,6 +726,8 @@ int main(void)
         cmocka_unit_test(tries_the_next_endpoint_before_auth_only),
         cmocka_unit_test(judges_lookups),
         cmocka_unit_test(keeps_and_replaces_connections),
+        cmocka_unit_test(finds_servers_by_name),
+        cmocka_unit_test(tells_who_is_down_and_who_denies),
         cmocka_unit_test(passes_the_servers_words_on),
         cmocka_unit_test(shares_few_connections),
         cmocka_unit_test(spares_a_server_that_is_down),

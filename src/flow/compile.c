@@ -351,7 +351,8 @@ static struct flow *compile_flow(struct flow_set *set, enum flow_type type, stru
     map_init(&compiling.ids);
     flow_compile_steps(&compiling, steps, STR(""), &flow->steps);
     map_done(&compiling.ids);
-    if (context->option.report->errors == errors)
+    flow->broken = context->option.report->errors != errors;
+    if (!flow->broken)
         flow_check_ends(flow, context);
     return flow;
 }

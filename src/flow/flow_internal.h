@@ -125,7 +125,8 @@ struct flow {
     struct flow_steps steps;
     struct config_place place;
     bool builtin;
-    bool *used; /* set while loading */
+    bool broken; /* it has errors: never run, and nothing can be proven of it */
+    bool *used;  /* set while loading */
 };
 
 struct flow_set {

@@ -1,184 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * flow/run_test.c - flows at work, with a directory that answers as the test says: its functions
- * are defined here, so that the linker takes them in place of the real ones.
- */
-#include "flow/test.h"
-
-#include "base/clock.h"
-#include "directory/directory.h"
-#include "event/event.h"
-#include "mail/body.h"
-#include "state/state.h"
-
-/* ---- the fake directory ---- */
-
-static struct {
-    enum directory_login login[3];   /* smtp, file, ldap */
-    enum directory_lookup lookup[3]; /* smtp, file, ldap */
-    struct mail_reply reply;
-    unsigned asked[3];
-    const char *right_password; /* set: smtp says yes to it and no to others */
-} fake;
-
-enum { BY_SMTP, BY_FILE, BY_LDAP };
-
-static struct str sender_of_user = {"alias@example.org", 17};
-
-static void answer_login(int by, struct str password, struct directory_answer *out)
-{
-    fake.asked[by]++;
-    *out = (struct directory_answer){.login = fake.login[by]};
-    if (fake.right_password)
-        out->login = str_equal(password, str_c(fake.right_password)) ? DIRECTORY_YES : DIRECTORY_NO;
-    if (out->login == DIRECTORY_YES) {
-        out->senders = &sender_of_user;
-        out->sender_count = 1;
-    }
-}
-
-void directory_login_smtp(struct directory *directory, const struct server *server,
-                          struct str login, struct str password, struct arena *arena,
-                          struct directory_answer *out) NO_YIELD_CHECK
-{
-    (void)directory, (void)server, (void)login, (void)arena;
-    answer_login(BY_SMTP, password, out);
-}
-
-void directory_login_file(struct directory *directory, struct str path, struct str login,
-                          struct str password, struct arena *arena,
-                          struct directory_answer *out) NO_YIELD_CHECK
-{
-    (void)directory, (void)path, (void)login, (void)arena;
-    answer_login(BY_FILE, password, out);
-}
-
-void directory_login_ldap(struct directory *directory, const struct directory_ldap_query *query,
-                          struct str login, struct str password, struct arena *arena,
-                          struct directory_answer *out) NO_YIELD_CHECK
-{
-    (void)directory, (void)query, (void)login, (void)arena;
-    answer_login(BY_LDAP, password, out);
-}
-
-static void answer_lookup(int by, struct directory_answer *out)
-{
-    fake.asked[by]++;
-    *out = (struct directory_answer){.lookup = fake.lookup[by], .reply = fake.reply};
-}
-
-void directory_lookup_smtp(struct directory *directory, const struct server *server,
-                           struct str address, bool smtputf8, struct arena *arena,
-                           struct directory_answer *out) NO_YIELD_CHECK
-{
-    (void)directory, (void)server, (void)address, (void)smtputf8, (void)arena;
-    answer_lookup(BY_SMTP, out);
-}
-
-void directory_lookup_file(struct directory *directory, struct str path, struct str address,
-                           struct arena *arena, struct directory_answer *out) NO_YIELD_CHECK
-{
-    (void)directory, (void)path, (void)address, (void)arena;
-    answer_lookup(BY_FILE, out);
-}
-
-void directory_lookup_ldap(struct directory *directory, const struct directory_ldap_query *query,
-                           struct str address, struct arena *arena,
-                           struct directory_answer *out) NO_YIELD_CHECK
-{
-    (void)directory, (void)query, (void)address, (void)arena;
-    answer_lookup(BY_LDAP, out);
-}
-
-/* ---- a run ---- */
-
-struct bench {
-    struct flow_fixture fixture;
-    struct arena *arena;
-    struct state *state;
-    struct flow_facts facts;
-    struct mail_content content;
-    struct flow_run run;
-    const struct flow *flow;
-    struct flow_verdict verdict;
-    int64_t now_ns;
-};
-
-static const char *const type_names[] = {"authentication", "recipient", "content"};
-
-static void bench_open(struct bench *bench, enum flow_type type, const char *steps)
-{
-    char text[2048];
-    *bench = (struct bench){.now_ns = 1000 * NS_PER_S};
-    memset(&fake, 0, sizeof fake);
-    snprintf(text, sizeof text, "flows: { %s: { f: %s } }\n", type_names[type], steps);
-    flow_fixture_open(&bench->fixture, text);
-    if (bench->fixture.result != OK) {
-        flow_fixture_print(&bench->fixture);
-        fail_msg("%s does not compile", steps);
-    }
-    bench->flow = flow_find(bench->fixture.set, type, STR("f"));
-    bench->arena = arena_new(0);
-    bench->state = state_new(NULL, 1, 1000);
-    bench->facts = (struct flow_facts){
-        .listener = STR("inbound"),
-        .sender = STR("friend@example.net"),
-        .sender_domain = STR("example.net"),
-        .recipient = STR("ann@example.org"),
-        .recipient_domain = STR("example.org"),
-        .user = STR_EMPTY,
-        .header = STR_EMPTY,
-    };
-    check(net_ip_parse(STR("192.0.2.7"), &bench->facts.client));
-    bench->content = (struct mail_content){.head = STR_EMPTY};
-    bench->run = (struct flow_run){.arena = bench->arena,
-                                   .state = bench->state,
-                                   .facts = &bench->facts,
-                                   .content = &bench->content};
-    clock_set_fake(bench->now_ns, bench->now_ns);
-}
-
-static void bench_close(struct bench *bench)
-{
-    clock_set_fake(-1, -1);
-    state_free(bench->state);
-    arena_free(bench->arena);
-    flow_fixture_close(&bench->fixture);
-}
-
-static void bench_wait(struct bench *bench, int64_t seconds)
-{
-    bench->now_ns += seconds * NS_PER_S;
-    clock_set_fake(bench->now_ns, bench->now_ns);
-}
-
-static void log_in(struct bench *bench, const char *login, const char *password) NO_YIELD_CHECK
-{
-    flow_run_authentication(bench->flow, &bench->run, str_c(login), str_c(password),
-                            &bench->verdict);
-}
-
-static void look_up(struct bench *bench) NO_YIELD_CHECK
-{
-    flow_run_recipient(bench->flow, &bench->run, &bench->verdict);
-}
-
-static void scan(struct bench *bench) NO_YIELD_CHECK
-{
-    flow_run_content(bench->flow, &bench->run, &bench->verdict);
-}
-
-static void expect(const struct bench *bench, enum flow_verdict_kind kind, const char *reply,
-                   const char *step)
-{
-    const struct flow_verdict *verdict = &bench->verdict;
-    struct str text =
-        verdict->reply.code ? mail_reply_text(bench->arena, &verdict->reply) : STR_EMPTY;
-    if (verdict->kind != kind || !str_equal(text, str_c(reply)) ||
-        !str_equal(verdict->step, str_c(step)))
-        fail_msg("verdict %d \"%.*s\" by \"%.*s\"", (int)verdict->kind, STR_ARG(text),
-                 STR_ARG(verdict->step));
-}
+/* flow/run_test.c - logins and recipients. */
+#include "flow/run_bench.h"
 
 /* ---- logins ---- */
 
@@ -578,168 +400,62 @@ static void test_recipient_limit(void **unused)
     bench_close(&bench);
 }
 
-/* ---- content ---- */
+/* ---- sessions that end while they ask ---- */
 
-struct content_case {
-    const char *steps;
-    enum flow_verdict_kind kind;
-    const char *reply;
-    const char *step;
+struct visitor {
+    struct bench *bench;
+    struct flow_verdict verdict;
 };
 
-static const struct content_case contents[] = {
-    {"[ deliver ]", FLOW_DELIVER, "", "1-deliver"},
-    {"[ hold ]", FLOW_HOLD, "", "1-hold"},
-    {"[ discard ]", FLOW_DISCARD, "", "1-discard"},
-    {"[ reject ]", FLOW_REJECT, "550 5.7.1 Message not accepted", "1-reject"},
-    {"[ defer ]", FLOW_DEFER, "451 4.7.1 Try again later", "1-defer"},
-    {"{ preset: incoming }", FLOW_DELIVER, "", "1-deliver"},
-    {"[ match: { when: size > 1G, matched: reject }, deliver ]", FLOW_DELIVER, "", "2-deliver"},
-    {"[ match: { when: size < 1G, matched: [ hold ], unmatched: deliver } ]", FLOW_HOLD, "",
-     "1.matched.1-hold"},
-    {"[ limit: { by: client, recipients: 1/1h, then: hold }, deliver ]", FLOW_HOLD, "", "1-limit"},
-    {"[ limit: { by: client, recipients: 2/1h, messages: 1/1h, then: hold }, deliver ]",
-     FLOW_DELIVER, "", "2-deliver"},
-    {"[ limit: { by: user, recipients: 1/1h, then: hold }, deliver ]", FLOW_DELIVER, "",
-     "2-deliver"},
-};
-
-static void test_contents(void **unused)
+static MAY_YIELD void visit(void *arg)
 {
-    (void)unused;
-    static const struct mail_recipient two[2] = {
-        {.address = {"ann@example.org", 15}, .domain = {"example.org", 11}},
-        {.address = {"bob@example.org", 15}, .domain = {"example.org", 11}},
-    };
-    for (size_t i = 0; i < sizeof contents / sizeof *contents; i++) {
-        struct bench bench;
-        bench_open(&bench, FLOW_CONTENT, contents[i].steps);
-        bench.facts.recipients = two;
-        bench.facts.recipient_count = 2;
-        bench.facts.size = 1000;
-        scan(&bench);
-        expect(&bench, contents[i].kind, contents[i].reply, contents[i].step);
-        bench_close(&bench);
-    }
+    struct visitor *visitor = arg;
+    flow_run_recipient(visitor->bench->flow, &visitor->bench->run, &visitor->verdict);
 }
 
-struct header_case {
-    const char *steps;
-    const char *trace;  /* head before */
-    const char *header; /* of the message */
-    const char *head;   /* afterwards */
-    uint64_t body_start;
-};
-
-static const struct header_case headers[] = {
-    {"[ header: \"X-A: 1\", deliver ]", "Received: x\r\n", "From: a\r\nTo: b\r\n\r\n",
-     "Received: x\r\nX-A: 1\r\nFrom: a\r\nTo: b\r\n\r\n", 18},
-    {"[ header: { remove: [ x-spam, to ] }, deliver ]", "Received: x\r\n",
-     "From: a\r\nX-SPAM: yes\r\n folded\r\nTo: b\r\nX-Spam: again\r\n\r\n",
-     "Received: x\r\nFrom: a\r\n\r\n", 55},
-    {"[ header: \"X-A: 1\", header: { add: \"X-B: 2\", remove: X-A }, deliver ]", "Received: x\r\n",
-     "From: a\r\n\r\n", "Received: x\r\nX-B: 2\r\nFrom: a\r\n\r\n", 11},
-    {"[ header: { add: [ \"X-A: 1\", \"X-B: 2\" ] }, deliver ]", "", "From: a\r\n\r\n",
-     "X-A: 1\r\nX-B: 2\r\nFrom: a\r\n\r\n", 11},
-    {"[ header: { add: \"X-A: 1\", observe: true }, deliver ]", "Received: x\r\n",
-     "From: a\r\n\r\n", "Received: x\r\n", 0},
-    {"[ header: { add: \"X-A: 1\", when: false }, deliver ]", "", "From: a\r\n\r\n", "", 0},
-    /* an expression sees what a step before it did */
-    {"[ header: \"X-A: 1\", header: { when: 'header(\"X-A\") == \"1\"', add: \"X-B: 2\" }, deliver "
-     "]",
-     "", "From: a\r\n\r\n", "X-B: 2\r\nX-A: 1\r\nFrom: a\r\n\r\n", 11},
-    /* a message without a header section, and one that is nothing else */
-    {"[ header: \"X-A: 1\", deliver ]", "", "\r\n", "X-A: 1\r\n\r\n", 2},
-    {"[ header: \"X-A: 1\", deliver ]", "", "From: a\r\n", "X-A: 1\r\nFrom: a\r\n", 9},
-};
-
-static void test_headers(void **unused)
+static MAY_YIELD void three_visitors(void *arg)
 {
-    (void)unused;
-    for (size_t i = 0; i < sizeof headers / sizeof *headers; i++) {
-        const struct header_case *c = &headers[i];
-        struct bench bench;
-        bench_open(&bench, FLOW_CONTENT, c->steps);
-        bench.content.head = str_c(c->trace);
-        bench.content.body = body_memory_new(1000);
-        bench.facts.header = arena_printf(bench.arena, "%s%s", c->trace, c->header);
-        scan(&bench);
-        assert_int_equal(bench.verdict.kind, FLOW_DELIVER);
-        if (!str_equal(bench.content.head, str_c(c->head)))
-            fail_msg("%s: \"%.*s\"", c->steps, STR_ARG(bench.content.head));
-        assert_int_equal(bench.content.body_start, c->body_start);
-        body_unref(bench.content.body);
-        bench_close(&bench);
-    }
+    struct bench *bench = arg;
+    struct visitor visitors[3] = {{bench, {0}}, {bench, {0}}, {bench, {0}}};
+    struct scope first;
+    struct scope others;
+    struct error err;
+    scope_open(&others, TIME_NEVER);
+    scope_open(&first, TIME_NEVER);
+    check(fiber_spawn(&first, "first", visit, &visitors[0], &err) == OK);
+    for (int i = 0; i < 5; i++)
+        fiber_yield();
+    check(fiber_spawn(&others, "second", visit, &visitors[1], &err) == OK);
+    check(fiber_spawn(&others, "third", visit, &visitors[2], &err) == OK);
+    for (int i = 0; i < 5; i++)
+        fiber_yield();
+    check(fake.asked[BY_SMTP] == 1);
+    scope_cancel(&first);
+    scope_close(&first);
+    scope_close(&others);
+    assert_int_equal(visitors[0].verdict.kind, FLOW_DEFER);
+    assert_int_equal(visitors[1].verdict.kind, FLOW_ACCEPT);
+    assert_int_equal(visitors[2].verdict.kind, FLOW_ACCEPT);
+    assert_int_equal(fake.asked[BY_SMTP], 2);
 }
 
-/* A second run over the content of the first: the head is the whole section. */
-static void test_header_twice(void **unused)
+/* The client who asked first hangs up: those who waited for its answer ask once more, and are not
+ * told that the directory is away. */
+static void test_cancelled_question_is_asked_again(void **unused)
 {
     (void)unused;
     struct bench bench;
-    bench_open(&bench, FLOW_CONTENT, "[ header: \"X-A: 1\", deliver ]");
-    bench.content.head = STR("Received: x\r\n");
-    bench.content.body = body_memory_new(1000);
-    bench.facts.header = STR("Received: x\r\nFrom: a\r\n\r\n");
-    scan(&bench);
-    bench.facts.header = bench.content.head;
-    scan(&bench);
-    assert_str(bench.content.head, "X-A: 1\r\nReceived: x\r\nX-A: 1\r\nFrom: a\r\n\r\n");
-    assert_int_equal(bench.content.body_start, 11);
-    body_unref(bench.content.body);
-    bench_close(&bench);
-}
-
-/* ---- the trace ---- */
-
-struct seen {
-    char text[2048];
-    size_t len;
-};
-
-static void take_event(const struct event *event, void *arg)
-{
-    struct seen *seen = arg;
-    if (event->type != EVENT_FLOW_STEP)
-        return;
-    for (unsigned i = 0; i < event->count; i++) {
-        const struct event_field *field = &event->fields[i];
-        if (field->key == KEY_DURATION_US || field->key == KEY_DETAIL)
-            continue;
-        int n = field->kind == EVENT_VALUE_STR
-                    ? snprintf(seen->text + seen->len, sizeof seen->text - seen->len, "%.*s ",
-                               STR_ARG(field->text))
-                    : snprintf(seen->text + seen->len, sizeof seen->text - seen->len, "%lld ",
-                               (long long)field->number);
-        seen->len += (size_t)n;
-    }
-    seen->text[seen->len - 1] = '\n';
-}
-
-static void ignore_event(const struct event *event, void *arg)
-{
-    (void)event, (void)arg;
-}
-
-static void test_trace(void **unused)
-{
-    (void)unused;
-    struct bench bench;
-    struct seen seen = {0};
-    bench_open(&bench, FLOW_RECIPIENT,
-               "[ accept: { when: authenticated }, reject: { observe: true, id: strict }, "
-               "lookup-smtp: { server: mail, missing: [ reject ] } ]");
-    fake.lookup[BY_SMTP] = DIRECTORY_MISSING;
-    event_drain(ignore_event, NULL);
-    look_up(&bench);
-    event_drain(take_event, &seen);
-    assert_string_equal(seen.text,
-                        "recipient f 1-accept accept skipped next 0 ann@example.org\n"
-                        "recipient f strict reject reject reject 1 ann@example.org\n"
-                        "recipient f 3-lookup-smtp lookup-smtp missing branch 0 ann@example.org\n"
-                        "recipient f 3.missing.1-reject reject reject reject 0 ann@example.org\n");
-    assert_int_equal(bench.verdict.steps_run, 3);
+    struct test_loop test;
+    bench_open(&bench, FLOW_RECIPIENT, "[ lookup-smtp: mail ]");
+    fake.lookup[BY_SMTP] = DIRECTORY_FOUND;
+    fake.slow = true;
+    test_loop_open(&test, NULL);
+    state_free(bench.state);
+    bench.state = state_new(&test.loop, 1, 1000);
+    bench.run.state = bench.state;
+    test_loop_spawn(&test, three_visitors, &bench);
+    test_loop_run(&test);
+    test_loop_close(&test);
     bench_close(&bench);
 }
 
@@ -760,10 +476,7 @@ int main(void)
         cmocka_unit_test(test_missing_ends_stale),
         cmocka_unit_test(test_errors_are_not_kept),
         cmocka_unit_test(test_recipient_limit),
-        cmocka_unit_test(test_contents),
-        cmocka_unit_test(test_headers),
-        cmocka_unit_test(test_header_twice),
-        cmocka_unit_test(test_trace),
+        cmocka_unit_test(test_cancelled_question_is_asked_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -193,7 +193,7 @@ static void bind_addresses(struct settings_loading *loading, struct settings_lis
         arena_alloc_array(loading->arena, texts->count + 1, sizeof *listener->addresses);
     for (size_t i = 0; i < texts->count; i++) {
         struct net_address *address = &listener->addresses[listener->address_count];
-        if (net_address_parse(texts->items[i], 0, address)) {
+        if (net_address_parse(texts->items[i], 0, address) && address->ip.family) {
             report_address_twice(loading, texts->places[i], address);
             listener->address_count++;
             continue;

@@ -101,84 +101,83 @@ static void test_short_form(void **state)
 }
 
 /* Everything that is wrong in one line added to the short form above (which ends in line 7). */
+static const struct {
+    const char *added, *problems;
+} faults_cases[] = {
+    {"  any: { preset: relay-authenticated }\n", "open-relay-support 8:3"},
+    {"  any: { recipients: open, content: incoming, transport: internet }\n"
+     "flows: { recipient: { open: [ accept ] } }\n"
+     "entitlements: { open_relay_support: true }\n",
+     "open-relay 8:3"},
+    {"  any: { recipients: open, transport: internet, allow_open_relay: \"lab\" }\n"
+     "flows: { recipient: { open: [ accept ] } }\n"
+     "entitlements: { open_relay_support: true }\n",
+     "open-relay 8:3"}, /* a warning */
+    {"  any: { recipients: relay-authenticated, transport: internet, allow_open_relay: \"\" }\n"
+     "entitlements: { open_relay_support: true }\n",
+     "empty-value 8:64"},
+    {"  any: { transport: internet }\nentitlements: { open_relay_support: true }\n",
+     "missing-key 8:3"},
+    {"  two.example: { recipients: local, transport: { server: mail } }\n", "unknown-name 8:30"},
+    {"  two.example: { recipients: relay-authenticted, transport: { server: mail } }\n",
+     "unknown-name 8:30"},
+    {"  two.example: { recipients: [ accept ] }\n", "missing-key 8:16"},
+    {"  two.example: { recipients: [ accept ], transport: to-mail }\n", "unknown-name 8:53"},
+    {"  two.example: { recipients: [ accept ], transport: { server: mial } }\n",
+     "unknown-name 8:63"},
+    {"  EXAMPLE.org: { recipients: [ accept ], transport: { server: mail } }\n",
+     "duplicate-name 8:3"},
+    {"  a.example: { aliases: [ b.example, example.org ], recipients: [ accept ], "
+     "transport: { server: mail } }\n",
+     "duplicate-name 8:38"},
+    {"  \"a@b.example\": { recipients: [ accept ], transport: { server: mail } }\n",
+     "wrong-value 8:3"},
+    {"transports: { lost: { method: lookup-mx } }\n", "unused-name 8:15"},
+    {"transports: { lost: {} }\n", "missing-key 8:15 unused-name 8:15"},
+    {"transports: { lost: { server: mail, tls: required } }\n", "wrong-key 8:37 unused-name 8:15"},
+    {"quarantines: { spam: { keep: 30d } }\n", "unused-name 8:16"},
+    {"version: 1\n", "duplicate-key 8:1"},
+    {"trusted_networks: [ 10.0.0.0/8, 192.0.2.0/24, \"2001:db8::/48\" ]\n", ""},
+    {"trusted_networks: [ 0.0.0.0/0 ]\n", "trusted-network 8:21"},
+    {"trusted_networks: [ 203.0.0.0/16 ]\n", "trusted-network 8:21"},
+    {"trusted_networks: [ \"2001:db8::/32\", 11.0.0.0/8, 10.0.0.0/7 ]\n",
+     "trusted-network 8:21 trusted-network 8:38 trusted-network 8:50"},
+    {"trusted_networks: [ { network: 0.0.0.0/0, reason: \"lab without a wire\" } ]\n", ""},
+    {"trusted_networks: [ 10.0.0.1/8 ]\n", "wrong-value 8:21"},
+    {"own_addresses: [ 192.0.2.1, \"192.0.2.1:25\", here ]\n", "wrong-value 8:45"},
+    {"dns: { servers: [ 127.0.0.1, \"[::1]:5353\" ], static: { mail.local: [ 127.0.0.1 ], "
+     "\"mx:x.example\": [ \"10 mail.local\" ] } }\n",
+     ""},
+    {"dns: { static: { mail.local: [ there ], \"mx:x.example\": [ mail.local ] } }\n",
+     "wrong-value 8:32 wrong-value 8:59"},
+    {"dns: { dnssec: valid }\n", "unknown-word 8:16"},
+    {"control: { mode: 9 }\n", "wrong-value 8:18"},
+    {"control: { mode: 0666 }\n", "control-open 8:18"},
+    {"log: { to: file }\n", "missing-key 8:6"},
+    {"admin: { listen: [ \"127.0.0.1:8443\" ] }\n", "not-built 8:1"},
+    {"postmaster: nobody\n", "wrong-value 8:13"},
+    {"hostnmae: x\n", "unknown-key 8:1"},
+    {"certificates: { main: { cert: /nonexistent/c.pem, key: /nonexistent/k.pem } }\n",
+     "unreadable 8:31 unreadable 8:56"},
+    {"lists: { friends: /nonexistent/friends }\n", "unreadable 8:19 unused-name 8:10"},
+    {"domains_file: /nonexistent/domains\n", "unreadable 8:15"},
+    {"memory: { messages: 1 }\nworkers: 0\n", "out-of-bounds 8:21"},
+    {"entitlements: { protected_mailboxes: 500 }\nevents: { keep: 90d, size: 10G }\n", ""},
+};
+
 static void test_faults(void **state)
 {
     (void)state;
-    static const struct {
-        const char *added, *problems;
-    } cases[] = {
-        {"  any: { preset: relay-authenticated }\n", "open-relay-support 8:3"},
-        {"  any: { recipients: open, content: incoming, transport: internet }\n"
-         "flows: { recipient: { open: [ accept ] } }\n"
-         "entitlements: { open_relay_support: true }\n",
-         "open-relay 8:3"},
-        {"  any: { recipients: open, transport: internet, allow_open_relay: \"lab\" }\n"
-         "flows: { recipient: { open: [ accept ] } }\n"
-         "entitlements: { open_relay_support: true }\n",
-         "open-relay 8:3"}, /* a warning */
-        {"  any: { recipients: relay-authenticated, transport: internet, allow_open_relay: \"\" }\n"
-         "entitlements: { open_relay_support: true }\n",
-         "empty-value 8:64"},
-        {"  any: { transport: internet }\nentitlements: { open_relay_support: true }\n",
-         "missing-key 8:3"},
-        {"  two.example: { recipients: local, transport: { server: mail } }\n",
-         "unknown-name 8:30"},
-        {"  two.example: { recipients: relay-authenticted, transport: { server: mail } }\n",
-         "unknown-name 8:30"},
-        {"  two.example: { recipients: [ accept ] }\n", "missing-key 8:16"},
-        {"  two.example: { recipients: [ accept ], transport: to-mail }\n", "unknown-name 8:53"},
-        {"  two.example: { recipients: [ accept ], transport: { server: mial } }\n",
-         "unknown-name 8:63"},
-        {"  EXAMPLE.org: { recipients: [ accept ], transport: { server: mail } }\n",
-         "duplicate-name 8:3"},
-        {"  a.example: { aliases: [ b.example, example.org ], recipients: [ accept ], "
-         "transport: { server: mail } }\n",
-         "duplicate-name 8:38"},
-        {"  \"a@b.example\": { recipients: [ accept ], transport: { server: mail } }\n",
-         "wrong-value 8:3"},
-        {"transports: { lost: { method: lookup-mx } }\n", "unused-name 8:15"},
-        {"transports: { lost: {} }\n", "missing-key 8:15 unused-name 8:15"},
-        {"transports: { lost: { server: mail, tls: required } }\n",
-         "wrong-key 8:37 unused-name 8:15"},
-        {"quarantines: { spam: { keep: 30d } }\n", "unused-name 8:16"},
-        {"version: 1\n", "duplicate-key 8:1"},
-        {"trusted_networks: [ 10.0.0.0/8, 192.0.2.0/24, \"2001:db8::/48\" ]\n", ""},
-        {"trusted_networks: [ 0.0.0.0/0 ]\n", "trusted-network 8:21"},
-        {"trusted_networks: [ 203.0.0.0/16 ]\n", "trusted-network 8:21"},
-        {"trusted_networks: [ \"2001:db8::/32\", 11.0.0.0/8, 10.0.0.0/7 ]\n",
-         "trusted-network 8:21 trusted-network 8:38 trusted-network 8:50"},
-        {"trusted_networks: [ { network: 0.0.0.0/0, reason: \"lab without a wire\" } ]\n", ""},
-        {"trusted_networks: [ 10.0.0.1/8 ]\n", "wrong-value 8:21"},
-        {"own_addresses: [ 192.0.2.1, \"192.0.2.1:25\", here ]\n", "wrong-value 8:45"},
-        {"dns: { servers: [ 127.0.0.1, \"[::1]:5353\" ], static: { mail.local: [ 127.0.0.1 ], "
-         "\"mx:x.example\": [ \"10 mail.local\" ] } }\n",
-         ""},
-        {"dns: { static: { mail.local: [ there ], \"mx:x.example\": [ mail.local ] } }\n",
-         "wrong-value 8:32 wrong-value 8:59"},
-        {"dns: { dnssec: valid }\n", "unknown-word 8:16"},
-        {"control: { mode: 9 }\n", "wrong-value 8:18"},
-        {"control: { mode: 0666 }\n", "control-open 8:18"},
-        {"log: { to: file }\n", "missing-key 8:6"},
-        {"admin: { listen: [ \"127.0.0.1:8443\" ] }\n", "not-built 8:1"},
-        {"postmaster: nobody\n", "wrong-value 8:13"},
-        {"hostnmae: x\n", "unknown-key 8:1"},
-        {"certificates: { main: { cert: /nonexistent/c.pem, key: /nonexistent/k.pem } }\n",
-         "unreadable 8:31 unreadable 8:56"},
-        {"lists: { friends: /nonexistent/friends }\n", "unreadable 8:19 unused-name 8:10"},
-        {"domains_file: /nonexistent/domains\n", "unreadable 8:15"},
-        {"memory: { messages: 1 }\nworkers: 0\n", "out-of-bounds 8:21"},
-        {"entitlements: { protected_mailboxes: 500 }\nevents: { keep: 90d, size: 10G }\n", ""},
-    };
     unsigned wrong = 0;
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    for (size_t i = 0; i < sizeof faults_cases / sizeof *faults_cases; i++) {
         char text[4096];
-        snprintf(text, sizeof text, "%s%s", SHORT, cases[i].added);
+        snprintf(text, sizeof text, "%s%s", SHORT, faults_cases[i].added);
         struct loaded loaded;
         load(&loaded, text);
         const char *found = problems(&loaded);
-        if (strcmp(found, cases[i].problems) != 0) {
-            print_error("in %s\n  wanted %s\n  found  %s\n", cases[i].added, cases[i].problems,
-                        found);
+        if (strcmp(found, faults_cases[i].problems) != 0) {
+            print_error("in %s\n  wanted %s\n  found  %s\n", faults_cases[i].added,
+                        faults_cases[i].problems, found);
             wrong++;
         }
         done(&loaded);
@@ -187,53 +186,54 @@ static void test_faults(void **state)
 }
 
 /* Listeners in place of line 4 of a whole. */
+static const struct {
+    const char *listeners, *problems;
+} listener_faults_cases[] = {
+    {"a: { listen: \"127.0.0.1:2525\" }", ""},
+    {"a: { preset: mxx }", "unknown-word 6:16 missing-key 6:6"},
+    {"a: { listen: \"2525\" }", "wrong-value 6:16"},
+    {"a: { listen: [] }", "empty-value 6:8"},
+    {"a: { listen: \"127.0.0.1:2525\", tls: offered }", "no-certificate 6:34"},
+    {"a: { listen: \"127.0.0.1:2525\", certificate: main }", "unknown-name 6:47"},
+    {"a: { listen: [ \"0.0.0.0:25\", \"0.0.0.0:25\" ] }", "address-twice 6:32"},
+    {"a: { preset: submission }", "no-certificate 6:16 missing-key 6:3"},
+    {"a: { listen: \"127.0.0.1:2525\", authentication: staff }", "unknown-name 6:50"},
+    {"a: { listen: \"127.0.0.1:2525\", authentication: [ smtp: { server: mail } ] }",
+     "no-login 6:3"},
+    {"a: { listen: \"127.0.0.1:2525\", authentication: [ smtp: { server: mail } ],\n"
+     "       allow_cleartext_auth: true }",
+     "cleartext-auth 7:8"},
+    {"a: { listen: \"127.0.0.1:2525\", authentication: { flow: [ file: p ], required: 1 } }",
+     "wrong-type 6:81"},
+    {"a: { listen: \"127.0.0.1:2525\", domains: [ example.com ] }", "unknown-name 6:45"},
+    {"a: { listen: \"127.0.0.1:2525\", proxy: { from: [ 10.0.0.0/33 ] } }", "wrong-value 6:51"},
+    {"a: { listen: \"127.0.0.1:2525\", proxy: {} }", "missing-key 6:41"},
+    {"a: { listen: \"127.0.0.1:2525\", recipients: [ accept ] }",
+     "deprecated 6:34 recipients-twice 6:34"},
+    {"a: { listen: \"127.0.0.1:2525\", limits: { size: 50MB } }", "wrong-unit 6:50"},
+    {"a: { listen: \"127.0.0.1:2525\", direct_timeout: 4 minutes }", "wrong-unit 6:50"},
+    {"a: { listen: \"127.0.0.1:2525\", min_version: 1.1 }", "unknown-word 6:47"},
+    {"a: 25", "wrong-type 6:6"},
+};
+
 static void test_listener_faults(void **state)
 {
     (void)state;
-    static const struct {
-        const char *listeners, *problems;
-    } cases[] = {
-        {"a: { listen: \"127.0.0.1:2525\" }", ""},
-        {"a: { preset: mxx }", "unknown-word 6:16 missing-key 6:6"},
-        {"a: { listen: \"2525\" }", "wrong-value 6:16"},
-        {"a: { listen: [] }", "empty-value 6:8"},
-        {"a: { listen: \"127.0.0.1:2525\", tls: offered }", "no-certificate 6:34"},
-        {"a: { listen: \"127.0.0.1:2525\", certificate: main }", "unknown-name 6:47"},
-        {"a: { listen: [ \"0.0.0.0:25\", \"0.0.0.0:25\" ] }", "address-twice 6:32"},
-        {"a: { preset: submission }", "no-certificate 6:16 missing-key 6:3"},
-        {"a: { listen: \"127.0.0.1:2525\", authentication: staff }", "unknown-name 6:50"},
-        {"a: { listen: \"127.0.0.1:2525\", authentication: [ smtp: { server: mail } ] }",
-         "no-login 6:3"},
-        {"a: { listen: \"127.0.0.1:2525\", authentication: [ smtp: { server: mail } ],\n"
-         "       allow_cleartext_auth: true }",
-         "cleartext-auth 7:8"},
-        {"a: { listen: \"127.0.0.1:2525\", authentication: { flow: [ file: p ], required: 1 } }",
-         "wrong-type 6:81"},
-        {"a: { listen: \"127.0.0.1:2525\", domains: [ example.com ] }", "unknown-name 6:45"},
-        {"a: { listen: \"127.0.0.1:2525\", proxy: { from: [ 10.0.0.0/33 ] } }", "wrong-value 6:51"},
-        {"a: { listen: \"127.0.0.1:2525\", proxy: {} }", "missing-key 6:41"},
-        {"a: { listen: \"127.0.0.1:2525\", recipients: [ accept ] }",
-         "deprecated 6:34 recipients-twice 6:34"},
-        {"a: { listen: \"127.0.0.1:2525\", limits: { size: 50MB } }", "wrong-unit 6:50"},
-        {"a: { listen: \"127.0.0.1:2525\", direct_timeout: 4 minutes }", "wrong-unit 6:50"},
-        {"a: { listen: \"127.0.0.1:2525\", min_version: 1.1 }", "unknown-word 6:47"},
-        {"a: 25", "wrong-type 6:6"},
-    };
     unsigned wrong = 0;
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    for (size_t i = 0; i < sizeof listener_faults_cases / sizeof *listener_faults_cases; i++) {
         char text[4096];
         snprintf(text, sizeof text,
                  "version: 1\nhostname: mx.example.org\n"
                  "servers: { mail: { smtp: \"127.0.0.1:2526\", tls: none } }\n"
                  "domains: { example.org: { recipients: [ accept ], transport: { server: mail } } "
                  "}\nlisteners:\n  %s\n",
-                 cases[i].listeners);
+                 listener_faults_cases[i].listeners);
         struct loaded loaded;
         load(&loaded, text);
         const char *found = problems(&loaded);
-        if (strcmp(found, cases[i].problems) != 0) {
-            print_error("in %s\n  wanted %s\n  found  %s\n", cases[i].listeners, cases[i].problems,
-                        found);
+        if (strcmp(found, listener_faults_cases[i].problems) != 0) {
+            print_error("in %s\n  wanted %s\n  found  %s\n", listener_faults_cases[i].listeners,
+                        listener_faults_cases[i].problems, found);
             wrong++;
         }
         done(&loaded);

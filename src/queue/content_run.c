@@ -149,11 +149,13 @@ static MAY_YIELD void run_runs(void *arg)
         struct queue_entry *entry = CONTAINER(link, struct queue_entry, in_content);
         struct arena *arena = arena_new(0);
         struct queue_attempt attempt;
+        _Atomic uint64_t *slot = queue_poison_note(worker, entry->id);
         queue_entry_set_state(entry, QUEUE_INFLIGHT);
         queue_entry_not_fresh(entry);
         queue_attempt_init(&attempt, entry, arena);
         run_entry(&attempt);
         queue_attempt_done(&attempt);
+        queue_poison_clear(slot);
         arena_free(arena);
     }
     worker->content_running--;
@@ -166,6 +168,12 @@ void queue_content_kick(struct queue_worker *worker)
         list_is_empty(&worker->content_ready))
         return;
     worker->content_running++;
-    if (fiber_spawn(&worker->scope, "content run", run_runs, worker, &err) == FAILED)
-        worker->content_running--; /* the next entry, or one that is due, asks again */
+    if (fiber_spawn(&worker->scope, "content run", run_runs, worker, &err) == OK ||
+        --worker->content_running > 0)
+        return;
+    /* no fiber is left: somebody has to ask again */
+    struct list *first = list_shift(&worker->content_ready);
+    struct queue_entry *entry = CONTAINER(first, struct queue_entry, in_content);
+    queue_schedule_set(&worker->schedule, &entry->due, clock_monotonic_ns() + NS_PER_S);
+    queue_worker_arm(worker);
 }

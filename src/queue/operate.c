@@ -497,6 +497,7 @@ static enum result ask_all(struct request *request, struct error *err)
     clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += WAIT_S;
     pthread_mutex_lock(&request->mutex);
+    pthread_mutex_lock(&queue->posting);
     for (size_t i = 0; i < queue->worker_count; i++) {
         struct share *share = &request->shares[i];
         if (!atomic_load(&queue->workers[i].reachable))
@@ -509,6 +510,7 @@ static enum result ask_all(struct request *request, struct error *err)
         request->references++;
         loop_post(queue->loops[i], &share->post);
     }
+    pthread_mutex_unlock(&queue->posting);
     while (request->running > 0 && waited == 0)
         waited = pthread_cond_timedwait(&request->done, &request->mutex, &until);
     bool complete = request->running == 0;

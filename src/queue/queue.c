@@ -44,6 +44,7 @@ struct queue *queue_new(struct spool *spool, struct state *state,
     queue->loops = memory_alloc_array(worker_count, sizeof(struct loop *));
     memcpy(queue->loops, loops, worker_count * sizeof(struct loop *));
     queue->memory_budget = MEMORY_DEFAULT;
+    pthread_mutex_init(&queue->posting, NULL);
     queue->workers = memory_alloc_array(worker_count, sizeof *queue->workers);
     for (size_t i = 0; i < worker_count; i++)
         worker_init(queue, i);
@@ -60,11 +61,6 @@ void queue_set_spool(struct queue *queue, struct spool *spool)
 void queue_set_memory_budget(struct queue *queue, uint64_t bytes)
 {
     queue->memory_budget = bytes;
-}
-
-void queue_poison_page(struct queue *queue, struct queue_poison_page *page)
-{
-    queue->poison = page;
 }
 
 void queue_set_suspects(struct queue *queue, const struct mail_id *ids, size_t count)
@@ -85,12 +81,16 @@ void queue_free(struct queue *queue)
         check(!worker->joined);
         LIST_EACH (&worker->by_age, link)
             queue_entry_free(CONTAINER(link, struct queue_entry, by_age));
+        for (size_t j = 0; j < worker->found_count; j++)
+            queue_entry_free(worker->found[j]);
+        free(worker->found);
         check(worker->sites.count == 0);
         map_done(&worker->entries);
         map_done(&worker->sites);
         queue_schedule_done(&worker->schedule);
     }
     queue_destinations_free(queue->destinations);
+    pthread_mutex_destroy(&queue->posting);
     free(queue->suspects);
     free(queue->workers);
     free(queue->loops);
@@ -116,7 +116,7 @@ static bool is_suspect(const struct queue *queue, struct mail_id id)
     return false;
 }
 
-/* Its tables are filled by queue_join; until then it stands in the list by age. */
+/* It is put into the tables after queue_join. */
 void queue_recover(struct queue *queue, const struct spool_found *found)
 {
     struct arena *arena = arena_new(0);
@@ -137,7 +137,11 @@ void queue_recover(struct queue *queue, const struct spool_found *found)
     struct queue_entry *entry =
         queue_entry_new(worker, found->entry, &meta, &record, NULL, found->head_size + body_size);
     entry->suspect = is_suspect(queue, found->entry) && !record.held;
-    list_append(&worker->by_age, &entry->by_age);
+    if (worker->found_count == worker->found_cap) {
+        worker->found_cap = worker->found_cap == 0 ? 64 : worker->found_cap * 2;
+        worker->found = memory_resize_array(worker->found, worker->found_cap, sizeof(void *));
+    }
+    worker->found[worker->found_count++] = entry;
     arena_free(arena);
 }
 
@@ -150,27 +154,40 @@ static int compare_age(const void *a, const void *b)
                                                               : 0;
 }
 
+static void start_one(struct queue_entry *entry)
+{
+    queue_entry_start(entry);
+    if (!entry->suspect)
+        return;
+    struct arena *arena = arena_new(0);
+    queue_entry_hold(entry, MAIL_REASON_CRASH, arena);
+    arena_free(arena);
+}
+
+/* Oldest first and in slices, so that a long queue does not stop the loop. */
+static MAY_YIELD void run_start(void *arg)
+{
+    enum { SLICE = 64 };
+    struct queue_worker *worker = arg;
+    struct error err;
+    size_t count = worker->found_count;
+    for (size_t i = 0; i < count && !worker->stopping; i++) {
+        start_one(take(worker->found[i]));
+        if (i % SLICE == SLICE - 1)
+            fiber_yield();
+        if (fiber_check(&err) == FAILED)
+            return;
+    }
+}
+
 static void start_found(struct queue_worker *worker)
 {
-    size_t count = 0;
-    LIST_EACH (&worker->by_age, link)
-        count++;
-    struct queue_entry **entries = memory_alloc_array(count, sizeof(struct queue_entry *));
-    count = 0;
-    LIST_EACH (&worker->by_age, link) {
-        entries[count++] = CONTAINER(link, struct queue_entry, by_age);
-        list_remove(link);
-    }
-    qsort(entries, count, sizeof *entries, compare_age);
-    for (size_t i = 0; i < count; i++) {
-        queue_entry_start(entries[i]);
-        if (!entries[i]->suspect)
-            continue;
-        struct arena *arena = arena_new(0);
-        queue_entry_hold(entries[i], MAIL_REASON_CRASH, arena);
-        arena_free(arena);
-    }
-    free(entries);
+    struct error err;
+    if (worker->found_count == 0)
+        return;
+    qsort(worker->found, worker->found_count, sizeof worker->found[0], compare_age);
+    enum result result = fiber_spawn(&worker->scope, "queue start", run_start, worker, &err);
+    check(result == OK); /* the first fiber of the loop, or nearly so */
 }
 
 /* ---- joined and left ---- */
@@ -225,7 +242,9 @@ void queue_leave(struct queue *queue, size_t index, int64_t deadline_ns)
 {
     struct queue_worker *worker = &queue->workers[index];
     struct scope shield;
+    pthread_mutex_lock(&queue->posting);
     atomic_store(&worker->reachable, false);
+    pthread_mutex_unlock(&queue->posting);
     worker->stopping = true;
     loop_timer_clear(&worker->timer);
     cond_broadcast(&worker->drained);

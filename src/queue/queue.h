@@ -55,6 +55,9 @@ struct queue_handler {
     /* Is (ip, port) one that our own listeners accept on, or in own_addresses? */
     bool (*is_own_address)(const struct queue_snapshot *snapshot,
                            const struct net_address *address);
+    /* Does any of our listeners have this port? (For an MX that bears our name.) NULL: asked by
+     * is_own_address with a loopback address. */
+    bool (*is_own_port)(const struct queue_snapshot *snapshot, uint16_t port);
     enum queue_content_verdict (*run_content)(void *context, const struct queue_snapshot *snapshot,
                                               struct queue_content_run *run,
                                               struct mail_reply *out_reply);

@@ -11,6 +11,7 @@
 #include "event/event.h"
 #include "fiber/loop.h"
 #include "queue/queue.h"
+#include "net/dns.h"
 #include "spool/spool.h"
 
 #include <pthread.h>
@@ -32,10 +33,13 @@ uint16_t sink_port(const struct sink *sink);
 void sink_set_deferrals(struct sink *sink, unsigned deferrals);
 /* Greet with this from now on; NULL: 220. */
 void sink_set_greeting(struct sink *sink, const char *greeting);
+/* Answer DATA only when this is over. */
+void sink_set_stalled(struct sink *sink, bool stalled);
 /* How many transactions ended with 250, connections came, RCPT commands were heard. */
 unsigned sink_taken(struct sink *sink);
 unsigned sink_connections(struct sink *sink);
 unsigned sink_rcpts(struct sink *sink);
+/* Most transactions there were at once. */
 unsigned sink_most_at_once(struct sink *sink);
 /* The data of the last message for this recipient, or NULL; the caller frees. */
 char *sink_message_for(struct sink *sink, const char *recipient);
@@ -51,8 +55,11 @@ struct world {
     struct queue *queue;
     size_t workers;
     struct world_worker *threads;
+    uint16_t own_port; /* one of our listeners, on every address; 0: none */
+    int64_t grace_ns;  /* what stopping gives to running attempts */
     enum queue_content_verdict content_verdict;
     atomic_uint content_runs;
+    atomic_uint delivered_inbound;
     pthread_barrier_t barrier;
 };
 

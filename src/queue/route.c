@@ -44,11 +44,7 @@ static bool is_own(const struct queue_route_host *host, const struct queue_route
         if (rules->is_own(rules->context, &address))
             return true;
     }
-    if (!str_equal_nocase(host->name, rules->hostname))
-        return false;
-    /* our name counts when one of our listeners has that port */
-    address.ip = (struct net_ip){.family = 4, .bytes = {127, 0, 0, 1}};
-    return rules->is_own(rules->context, &address) || host->ip_count == 0;
+    return rules->own_port && str_equal_nocase(host->name, rules->hostname);
 }
 
 /* The preference from which on nothing may be used. */
@@ -111,6 +107,15 @@ struct own_context {
     const struct queue_handler *handler;
     const struct queue_snapshot *snapshot;
 };
+
+static bool ask_own_port(const struct queue_handler *handler, const struct queue_snapshot *snapshot,
+                         uint16_t port)
+{
+    struct net_address address = {.port = port, .ip = {.family = 4, .bytes = {127, 0, 0, 1}}};
+    if (handler->is_own_port != NULL)
+        return handler->is_own_port(snapshot, port);
+    return handler->is_own_address != NULL && handler->is_own_address(snapshot, &address);
+}
 
 static bool ask_own(const void *context, const struct net_address *address)
 {
@@ -261,8 +266,10 @@ enum result queue_route_find(struct dns *dns, const struct queue_handler *handle
     if (transport->method != TRANSPORT_LOOKUP_MX)
         return find_server(dns, transport->server, arena, out, err);
     struct own_context own = {handler, snapshot};
+    uint16_t port = (uint16_t)(transport->port == 0 ? 25 : transport->port);
     struct queue_route_rules rules = {
-        .port = (uint16_t)(transport->port == 0 ? 25 : transport->port),
+        .port = port,
+        .own_port = ask_own_port(handler, snapshot, port),
         .allow_private = transport->allow_private,
         .hostname = handler->hostname(snapshot),
         .is_own = ask_own,

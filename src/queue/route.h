@@ -40,6 +40,7 @@ struct queue_route_rules {
     bool allow_private;
     struct str hostname; /* ours */
     bool (*is_own)(const void *context, const struct net_address *address);
+    bool own_port; /* one of our listeners has the port: an MX of our name is us */
     const void *context;
 };
 /* Pure: an own address or name removes its preference and all worse ones; private addresses are

@@ -28,7 +28,7 @@ struct sink {
     int fds[CONNECTIONS];
     unsigned connections, open, most, taken, rcpts, deferrals;
     const char *greeting;
-    bool stopping;
+    bool stalled;
     struct kept kept[KEPT];
     size_t kept_count;
 };
@@ -40,6 +40,8 @@ struct session {
     char recipients[16][128];
     unsigned accepted;
     bool refuse_data;
+    bool in_mail; /* counted in sink->open */
+    bool lmtp;
 };
 
 static void say(const struct session *session, const char *text)
@@ -87,6 +89,16 @@ static void rcpt(struct session *session, const char *line)
     }
 }
 
+static void set_in_mail(struct session *session, bool in_mail);
+
+static bool is_stalled(struct sink *sink)
+{
+    pthread_mutex_lock(&sink->mutex);
+    bool stalled = sink->stalled;
+    pthread_mutex_unlock(&sink->mutex);
+    return stalled;
+}
+
 static bool data(struct session *session)
 {
     struct sink *sink = session->sink;
@@ -94,6 +106,8 @@ static bool data(struct session *session)
     char *text = memory_alloc(DATA_MAX);
     size_t len = 0;
     say(session, "354 Go ahead\r\n");
+    while (is_stalled(sink))
+        usleep(1000);
     while (fgets(line, sizeof line, session->in) != NULL && strcmp(line, ".\r\n") != 0) {
         const char *from = line[0] == '.' ? line + 1 : line;
         size_t size = strlen(from);
@@ -109,23 +123,40 @@ static bool data(struct session *session)
     sink->taken += whole && !session->refuse_data;
     pthread_mutex_unlock(&sink->mutex);
     free(text);
-    if (whole)
+    set_in_mail(session, false);
+    for (unsigned i = 0; whole && i < (session->lmtp ? session->accepted : 1); i++)
         say(session, session->refuse_data ? "554 5.7.1 Not this\r\n" : "250 2.0.0 Taken\r\n");
     return whole;
+}
+
+/* A transaction begins or is over; how many there are at once is what the tests look at. */
+static void set_in_mail(struct session *session, bool in_mail)
+{
+    struct sink *sink = session->sink;
+    pthread_mutex_lock(&sink->mutex);
+    if (session->in_mail != in_mail)
+        sink->open += in_mail ? 1 : -1u;
+    session->in_mail = in_mail;
+    if (sink->open > sink->most)
+        sink->most = sink->open;
+    pthread_mutex_unlock(&sink->mutex);
 }
 
 static void reset(struct session *session)
 {
     session->accepted = 0;
     session->refuse_data = false;
+    set_in_mail(session, false);
 }
 
 static bool command(struct session *session, const char *line)
 {
-    if (strncasecmp(line, "EHLO", 4) == 0) {
+    if (strncasecmp(line, "EHLO", 4) == 0 || strncasecmp(line, "LHLO", 4) == 0) {
+        session->lmtp = line[0] == 'L';
         say(session, "250-sink.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 1000000\r\n");
     } else if (strncasecmp(line, "MAIL", 4) == 0) {
         reset(session);
+        set_in_mail(session, true);
         say(session, "250 2.1.0 Ok\r\n");
     } else if (strncasecmp(line, "RCPT", 4) == 0) {
         rcpt(session, line);
@@ -162,9 +193,7 @@ static void *run_session(void *arg)
         if (!command(session, line))
             break;
     (void)fclose(session->in);
-    pthread_mutex_lock(&sink->mutex);
-    sink->open--;
-    pthread_mutex_unlock(&sink->mutex);
+    set_in_mail(session, false);
     shutdown(session->fd, SHUT_RDWR);
     free(session);
     return NULL;
@@ -184,9 +213,6 @@ static void *run_sink(void *arg)
         unsigned at = sink->connections++;
         check(at < CONNECTIONS);
         sink->fds[at] = fd;
-        sink->open++;
-        if (sink->open > sink->most)
-            sink->most = sink->open;
         pthread_create(&sink->sessions[at], NULL, run_session, session);
         pthread_mutex_unlock(&sink->mutex);
     }
@@ -209,6 +235,7 @@ struct sink *sink_new(void)
 
 void sink_free(struct sink *sink)
 {
+    sink_set_stalled(sink, false);
     shutdown(sink->fd, SHUT_RDWR);
     pthread_join(sink->thread, NULL);
     close(sink->fd);
@@ -239,6 +266,13 @@ void sink_set_greeting(struct sink *sink, const char *greeting)
 {
     pthread_mutex_lock(&sink->mutex);
     sink->greeting = greeting;
+    pthread_mutex_unlock(&sink->mutex);
+}
+
+void sink_set_stalled(struct sink *sink, bool stalled)
+{
+    pthread_mutex_lock(&sink->mutex);
+    sink->stalled = stalled;
     pthread_mutex_unlock(&sink->mutex);
 }
 

@@ -151,31 +151,6 @@ static bool wait_for_rate(struct queue_attempt *attempt) MAY_YIELD
     return true;
 }
 
-/* In the page shared with the supervisor while the entry is worked on. */
-static _Atomic uint64_t *poison_note(struct queue_worker *worker, struct mail_id id)
-{
-    struct queue_poison_page *page = worker->queue->poison;
-    if (page == NULL)
-        return NULL;
-    size_t share = QUEUE_POISON_SLOTS / worker->queue->worker_count;
-    for (size_t i = 0; i < share && i < 64; i++) {
-        size_t at = worker->index * share + (worker->poison_next + i) % share;
-        if (atomic_load_explicit(&page->ids[at][0], memory_order_relaxed) != 0)
-            continue;
-        worker->poison_next = (worker->poison_next + i + 1) % share;
-        atomic_store_explicit(&page->ids[at][1], id.low, memory_order_relaxed);
-        atomic_store_explicit(&page->ids[at][0], id.high, memory_order_release);
-        return &page->ids[at][0];
-    }
-    return NULL; /* all taken: this one is not guarded */
-}
-
-static void poison_clear(_Atomic uint64_t *slot)
-{
-    if (slot != NULL)
-        atomic_store_explicit(slot, 0, memory_order_release);
-}
-
 static void report(struct queue_site *site, const struct queue_attempt *attempt)
 {
     struct queue_destination_news news;
@@ -246,7 +221,7 @@ bool queue_site_serve(struct queue_site *site, struct queue_entry *entry,
     struct arena *arena = arena_new(0);
     struct queue_attempt attempt;
     int64_t ready_since_ns = entry->ready_since_ns;
-    _Atomic uint64_t *slot = poison_note(worker, entry->id);
+    _Atomic uint64_t *slot = queue_poison_note(worker, entry->id);
     bool reached = true;
     queue_attempt_init(&attempt, entry, arena);
     attempt.times.queue_us = (attempt.start_ns - ready_since_ns) / NS_PER_US;
@@ -259,7 +234,7 @@ bool queue_site_serve(struct queue_site *site, struct queue_entry *entry,
         queue_settle(&attempt);
     }
     queue_attempt_done(&attempt);
-    poison_clear(slot);
+    queue_poison_clear(slot);
     arena_free(arena);
     return reached;
 }

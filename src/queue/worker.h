@@ -84,6 +84,8 @@ struct queue_worker {
     struct map entries; /* 16 bytes of id -> entry */
     struct map sites;   /* key -> site */
     struct list by_age;
+    struct queue_entry **found; /* in the spool at start; taken out one by one */
+    size_t found_count, found_cap;
     struct queue_schedule schedule;
     struct loop_timer timer;
     struct list content_ready;
@@ -105,7 +107,7 @@ struct queue_worker {
     atomic_uint_least64_t entry_count;
     atomic_uint_least64_t bytes;
     atomic_int_least64_t oldest_wall_ns; /* 0: none */
-    atomic_bool reachable;               /* takes operator's requests */
+    atomic_bool reachable;               /* takes operators' requests */
 };
 
 struct queue {
@@ -116,6 +118,7 @@ struct queue {
     size_t worker_count;
     struct queue_worker *workers;
     struct queue_destinations *destinations;
+    pthread_mutex_t posting; /* a worker does not leave while an operator posts to it */
     atomic_uint_least64_t memory_used;
     uint64_t memory_budget;
     struct queue_poison_page *poison;
@@ -173,6 +176,13 @@ void queue_site_let_go(struct queue_worker *worker);
 void queue_site_drop_all(struct queue_worker *worker);
 /* "server" or domain, as shown. */
 struct str queue_destination_name(const struct transport *transport, const struct queue_meta *meta);
+
+/* ---- the poison guard (poison.c) ---- */
+
+/* Note the id in the page shared with the supervisor while the entry is worked on. */
+_Atomic uint64_t *queue_poison_note(struct queue_worker *worker, struct mail_id id);
+/* NULL is allowed. */
+void queue_poison_clear(_Atomic uint64_t *slot);
 
 /* ---- content runs (content_run.c) ---- */
 void queue_content_kick(struct queue_worker *worker);

@@ -15,6 +15,7 @@ struct world_worker {
     struct loop *loop;
     pthread_barrier_t *barrier;
     struct scope scope;
+    struct dns *dns;
 };
 
 /* A task for a worker, waited for by the test's thread. */
@@ -74,9 +75,7 @@ static struct str postmaster(const struct queue_snapshot *snapshot)
 
 static bool is_own_address(const struct queue_snapshot *snapshot, const struct net_address *address)
 {
-    (void)snapshot;
-    (void)address;
-    return false;
+    return address->port == world_of(snapshot)->own_port;
 }
 
 static enum queue_content_verdict run_content(void *context, const struct queue_snapshot *snapshot,
@@ -91,6 +90,13 @@ static enum queue_content_verdict run_content(void *context, const struct queue_
     return world->content_verdict;
 }
 
+static void delivered_inbound(void *context, struct str address)
+{
+    struct world *world = context;
+    check(address.len > 0);
+    atomic_fetch_add(&world->delivered_inbound, 1);
+}
+
 static const struct queue_handler handler = {
     .take_snapshot = take_snapshot,
     .release_snapshot = release_snapshot,
@@ -100,13 +106,14 @@ static const struct queue_handler handler = {
     .postmaster = postmaster,
     .is_own_address = is_own_address,
     .run_content = run_content,
+    .delivered_inbound = delivered_inbound,
 };
 
 /* ---- set-up ---- */
 
 void world_init(struct world *world, size_t workers)
 {
-    *world = (struct world){.workers = workers};
+    *world = (struct world){.workers = workers, .grace_ns = 5 * NS_PER_S};
     (void)snprintf(world->folder, sizeof world->folder, "/tmp/queue-test-XXXXXX");
     check(mkdtemp(world->folder) != NULL);
     world->sink = sink_new();
@@ -133,7 +140,15 @@ void world_init(struct world *world, size_t workers)
         .allow_private = true,
         .limit_connections = 20,
     };
-    world->transport_count = 1;
+    world->transports[1] = world->transports[0];
+    world->transports[1].name = STR("mx");
+    world->transports[1].method = TRANSPORT_LOOKUP_MX;
+    world->transports[1].port = sink_port(world->sink);
+    world->transports[2] = world->transports[0];
+    world->transports[2].name = STR("mailbox");
+    world->transports[2].method = TRANSPORT_LMTP;
+    world->transports[2].direction = TRANSPORT_INBOUND;
+    world->transport_count = 3;
 }
 
 void world_done(struct world *world)
@@ -156,6 +171,7 @@ static void *run_worker(void *arg)
     scope_init_root(&worker->scope, worker->loop);
     pthread_barrier_wait(worker->barrier);
     loop_run(worker->loop);
+    dns_free(worker->dns);
     loop_free(worker->loop);
     return NULL;
 }
@@ -199,15 +215,37 @@ static void wait_task(struct task *task)
     pthread_cond_destroy(&task->cond);
 }
 
+/* mx.test is the sink; null.test takes no mail; a.test and b.test have no MX. */
+static struct dns *make_dns(struct loop *loop)
+{
+    struct str loopback[] = {STR("127.0.0.1")};
+    struct str mx[] = {STR("10 host.test")}, null_mx[] = {STR("0 .")};
+    struct dns_static statics[] = {
+        {STR("host.test"), loopback, 1},   {STR("a.test"), loopback, 1},
+        {STR("b.test"), loopback, 1},      {STR("mx:mx.test"), mx, 1},
+        {STR("mx:null.test"), null_mx, 1}, {STR("mx:own.test"), mx, 1},
+        {STR("c.test"), loopback, 1},
+    };
+    struct dns_settings settings = {.statics = statics,
+                                    .static_count = sizeof statics / sizeof statics[0]};
+    struct dns *dns;
+    struct error err;
+    if (dns_new(loop, &settings, &dns, &err) == FAILED)
+        check_failed(err.text, __FILE__, __LINE__, __func__);
+    return dns;
+}
+
 static void join(struct task *task)
 {
-    queue_join(task->worker->world->queue, task->worker->index, NULL);
+    struct world_worker *worker = task->worker;
+    worker->dns = make_dns(worker->loop);
+    queue_join(worker->world->queue, worker->index, worker->dns);
 }
 
 static MAY_YIELD void leave(struct task *task)
 {
     queue_leave(task->worker->world->queue, task->worker->index,
-                clock_monotonic_ns() + 5 * NS_PER_S);
+                clock_monotonic_ns() + task->worker->world->grace_ns);
 }
 
 static void found(void *context, const struct spool_found *found)
@@ -232,7 +270,8 @@ void world_start(struct world *world)
                                       .segment_size = 4 << 20,
                                       .free_bytes_floor = 1,
                                       .free_inodes_floor = 1,
-                                      .state_delay_ns = 5 * NS_PER_MS};
+                                      .state_delay_ns = 5 * NS_PER_MS,
+                                      .no_sync = true};
     struct loop *loops[16];
     struct error err;
     check(world->workers <= 16);

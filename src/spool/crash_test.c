@@ -21,7 +21,14 @@
 
 #include <cmocka.h>
 
-enum { FIBERS = 8, IDS_A_FIBER = 250, IDS = FIBERS * IDS_A_FIBER, REMOVED = 1000, ROUNDS = 25 };
+enum {
+    FIBERS = 8,
+    IDS_A_FIBER = 3000,
+    IDS = FIBERS * IDS_A_FIBER,
+    REMOVED = 1000,
+    ROUNDS = 12,
+    NOTES = 12000
+};
 
 struct note {
     uint32_t id;
@@ -41,6 +48,7 @@ struct child_fiber {
     struct spool *spool;
     int pipe;
     unsigned first;
+    unsigned added;
     unsigned version[IDS_A_FIBER];
 };
 
@@ -104,20 +112,39 @@ static NO_YIELD_CHECK void change(struct child_fiber *self, unsigned id, bool re
 static void work(void *arg)
 {
     struct child_fiber *self = arg;
-    unsigned added = 0;
     for (unsigned step = 0; step < 100000; step++) {
-        if (added < IDS_A_FIBER && random_below(3) == 0) {
-            add(self, added++);
+        if (self->added < IDS_A_FIBER && random_below(5) == 0) {
+            add(self, self->added++);
             continue;
         }
-        unsigned id = random_below(IDS_A_FIBER);
+        if (!self->added)
+            continue;
+        /* most mail is done soon; one in ten stays for good */
+        unsigned recent = self->added < 100 ? self->added : 100;
+        unsigned id = self->added - 1 - random_below(random_below(8) ? recent : self->added);
         unsigned version = self->version[id];
         if (version && version < REMOVED - 1)
-            change(self, id, random_below(4) == 0 && id % 10);
+            change(self, id, random_below(2) == 0 && id % 10);
     }
 }
 
-static void run_child(const char *path, int pipe)
+/* What earlier rounds left: entries that were begun and are not there were removed, or never came
+ * to be; their ids are not used again. */
+static void resume(struct child_fiber *fiber, const struct known *known,
+                   const struct test_found *found)
+{
+    for (unsigned i = 0; i < IDS_A_FIBER; i++) {
+        int at = known[fiber->first + i].most ? test_find(found, test_id(fiber->first + i)) : -1;
+        if (at >= 0)
+            fiber->version[i] = (unsigned)atoi(found->items[at].state);
+        else if (known[fiber->first + i].most)
+            fiber->version[i] = REMOVED;
+        if (known[fiber->first + i].most)
+            fiber->added = i + 1;
+    }
+}
+
+static void run_child(const char *path, int pipe, const struct known *known)
 {
     struct spool_settings settings = {.path = str_c(path),
                                       .segment_size = 64 * 1024,
@@ -125,12 +152,14 @@ static void run_child(const char *path, int pipe)
                                       .state_delay_ns = NS_PER_MS,
                                       .reclaim_age_ns = 1};
     static struct child_fiber fibers[FIBERS];
+    static struct test_found found;
     void *args[FIBERS];
-    struct spool *spool = test_open_with(&settings, NULL);
+    struct spool *spool = test_open_with(&settings, &found);
     if (!spool)
         _exit(2);
     for (unsigned i = 0; i < FIBERS; i++) {
         fibers[i] = (struct child_fiber){.spool = spool, .pipe = pipe, .first = i * IDS_A_FIBER};
+        resume(&fibers[i], known, &found);
         args[i] = &fibers[i];
     }
     test_on_fibers(work, args, FIBERS);
@@ -138,18 +167,6 @@ static void run_child(const char *path, int pipe)
 }
 
 /* ---- the parent ---- */
-
-static void read_notes(int pipe, struct known *known)
-{
-    struct note note;
-    while (read(pipe, &note, sizeof note) == (ssize_t)sizeof note) {
-        assert_true(note.id < IDS);
-        if (note.version > known[note.id].most)
-            known[note.id].most = note.version;
-        if (note.acknowledged && note.version > known[note.id].least)
-            known[note.id].least = note.version;
-    }
-}
 
 static void compare(const struct known *known, const struct test_found *found)
 {
@@ -183,65 +200,82 @@ static NO_YIELD_CHECK void read_everything(void *arg)
     }
 }
 
-static void check_spool(const char *path, const struct known *known)
+static void check_spool(const char *path, const struct known *known, struct test_found *found)
 {
-    static struct test_found found;
-    struct spool *spool = test_open(path, &found);
+    struct spool *spool = test_open(path, found);
     assert_non_null(spool);
-    compare(known, &found);
-    assert_int_equal(spool_counter(spool, 0), found.count);
+    compare(known, found);
+    assert_int_equal(spool_counter(spool, 0), found->count);
     assert_int_equal(spool_stats(spool).damaged, 0);
-    void *both[] = {spool, &found};
+    void *both[] = {spool, found};
     test_on_fiber(read_everything, both);
     spool_close(spool);
     /* and once more: what the first start wrote holds too */
-    size_t count = found.count;
-    spool = test_open(path, &found);
+    size_t count = found->count;
+    spool = test_open(path, found);
     assert_non_null(spool);
-    assert_int_equal(found.count, count);
-    compare(known, &found);
+    assert_int_equal(found->count, count);
+    compare(known, found);
     spool_close(spool);
+}
+
+/* Take in what the child said, `limit` notes at most. */
+static void read_notes(int pipe, struct known *known, size_t limit)
+{
+    struct note note;
+    while (limit-- && read(pipe, &note, sizeof note) == (ssize_t)sizeof note) {
+        assert_true(note.id < IDS);
+        if (note.version > known[note.id].most)
+            known[note.id].most = note.version;
+        if (note.acknowledged && note.version > known[note.id].least)
+            known[note.id].least = note.version;
+    }
+}
+
+/* From now on what was found is what must stay. */
+static void settle(struct known *known, const struct test_found *found)
+{
+    for (unsigned id = 0; id < IDS; id++) {
+        if (!known[id].most)
+            continue;
+        int at = test_find(found, test_id(id));
+        known[id].least = at < 0 ? REMOVED : (unsigned)atoi(found->items[at].state);
+        known[id].most = known[id].least;
+    }
+}
+
+static void one_round(const char *path, struct known *known)
+{
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        close(ends[0]);
+        run_child(path, ends[1], known);
+    }
+    close(ends[1]);
+    read_notes(ends[0], known, 1 + random_below(NOTES));
+    kill(child, SIGKILL);
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status));
+    read_notes(ends[0], known, SIZE_MAX);
+    close(ends[0]);
+    static struct test_found found;
+    check_spool(path, known, &found);
+    settle(known, &found);
 }
 
 static void test_kill(void **state)
 {
     (void)state;
-    for (unsigned round = 0; round < ROUNDS; round++) {
-        char path[TEST_PATH_SIZE];
-        test_folder_new(path);
-        int ends[2];
-        assert_int_equal(pipe(ends), 0);
-        pid_t child = fork();
-        assert_true(child >= 0);
-        if (child == 0) {
-            close(ends[0]);
-            run_child(path, ends[1]);
-        }
-        close(ends[1]);
-        static struct known known[IDS];
-        memset(known, 0, sizeof known);
-        /* the first note says that it works; then some time goes by */
-        struct note first;
-        assert_int_equal(read(ends[0], &first, sizeof first), sizeof first);
-        known[first.id].most = first.version;
-        for (unsigned notes = random_below(4000); notes > 0; notes--) {
-            struct note note;
-            if (read(ends[0], &note, sizeof note) != (ssize_t)sizeof note)
-                break;
-            if (note.version > known[note.id].most)
-                known[note.id].most = note.version;
-            if (note.acknowledged && note.version > known[note.id].least)
-                known[note.id].least = note.version;
-        }
-        kill(child, SIGKILL);
-        int status;
-        assert_int_equal(waitpid(child, &status, 0), child);
-        assert_true(WIFSIGNALED(status));
-        read_notes(ends[0], known);
-        close(ends[0]);
-        check_spool(path, known);
-        test_folder_remove(path);
-    }
+    char path[TEST_PATH_SIZE];
+    test_folder_new(path);
+    static struct known known[IDS];
+    for (unsigned round = 0; round < ROUNDS; round++)
+        one_round(path, known);
+    test_folder_remove(path);
 }
 
 int main(void)

@@ -19,35 +19,41 @@
 #include <string.h>
 
 enum {
-    COPY_BYTES_A_SECOND = 16 * 1024 * 1024, /* paced: mail comes first */
-    PAUSE_MS = 20,
+    BYTES_A_SECOND =
+        16 * 1024 * 1024, /* written, and a quarter of what is read: mail comes first */
+    DEAD_AT_ONCE = 64,
 };
 
 /* ---- removing what is dead ---- */
 
-static struct spool_segment *find_dead(struct spool *spool)
+static size_t find_dead(struct spool *spool, struct spool_segment *out[DEAD_AT_ONCE])
 {
+    size_t count = 0;
+    pthread_mutex_lock(&spool->index_lock);
     LIST_EACH (&spool->index.segments, link) {
         struct spool_segment *segment = CONTAINER(link, struct spool_segment, link);
-        if (spool_segment_is_dead(&spool->index, segment))
-            return segment;
+        if (count < DEAD_AT_ONCE && spool_segment_is_dead(&spool->index, segment))
+            out[count++] = segment;
     }
-    return NULL;
+    pthread_mutex_unlock(&spool->index_lock);
+    return count;
 }
 
-static bool remove_one_dead(struct spool *spool)
+/* True if there was something. Dead segments stay dead, so nobody else touches them meanwhile. */
+static bool remove_dead(struct spool *spool)
 {
-    pthread_mutex_lock(&spool->index_lock);
-    struct spool_segment *dead = find_dead(spool);
-    pthread_mutex_unlock(&spool->index_lock);
-    if (!dead)
+    struct spool_segment *dead[DEAD_AT_ONCE];
+    size_t count = find_dead(spool, dead);
+    if (!count)
         return false;
-    spool_files_unlink(spool, dead->id, dead->kind);
+    for (size_t i = 0; i < count; i++)
+        spool_files_unlink(spool, dead[i]->id, dead[i]->kind);
     struct error err;
     if (spool_files_sync_folder(spool, spool->log_fd, &err) != OK)
         return false;
     pthread_mutex_lock(&spool->index_lock);
-    spool_index_drop_segment(&spool->index, dead);
+    for (size_t i = 0; i < count; i++)
+        spool_index_drop_segment(&spool->index, dead[i]);
     pthread_mutex_unlock(&spool->index_lock);
     return true;
 }
@@ -487,8 +493,8 @@ static void copy_forward(struct spool *spool, struct spool_segment *old)
     /* damage that was not there at the start is found and told of when the entry is read */
     old->keep = copying.stuck;
     pthread_mutex_unlock(&spool->index_lock);
-    spool->reclaim_after_ns = spool_real_ns() + PAUSE_MS * NS_PER_MS +
-                              (int64_t)copying.out.len * NS_PER_S / COPY_BYTES_A_SECOND;
+    int64_t work = (int64_t)(copying.out.len + old->end / 4);
+    spool->reclaim_after_ns = spool_real_ns() + work * NS_PER_S / BYTES_A_SECOND;
     buf_done(&copying.out);
     spool_scan_done(&copying.scan);
     free(copying.copied);
@@ -497,7 +503,7 @@ static void copy_forward(struct spool *spool, struct spool_segment *old)
 
 bool spool_reclaim_step(struct spool *spool)
 {
-    if (remove_one_dead(spool))
+    if (remove_dead(spool))
         return true;
     if (spool_real_ns() < spool->reclaim_after_ns)
         return false;
@@ -505,5 +511,5 @@ bool spool_reclaim_step(struct spool *spool)
     if (!old)
         return false;
     copy_forward(spool, old);
-    return remove_one_dead(spool);
+    return remove_dead(spool);
 }

@@ -374,6 +374,114 @@ static void test_roll_and_reclaim(void **state)
     assert_int_equal(spool_counter(fixture->spool, 3), 100);
 }
 
+/*
+ * A full old segment keeps the record of one removed entry; the segment with its tombstone holds
+ * nothing else that is needed. The tombstone must be copied, or the dead entry comes back.
+ */
+static NO_YIELD_CHECK void leave_a_tombstone(void *arg)
+{
+    struct fixture *fixture = arg;
+    struct error err = {0};
+    for (uint64_t i = 0; i < 10; i++) /* the first segment: full, and it stays so */
+        assert_int_equal(add(fixture->spool, i, 6000, &err), OK);
+    for (uint64_t i = 10; i < 50; i++)
+        assert_int_equal(add(fixture->spool, i, 6000, &err), OK);
+    struct spool_change change = {
+        .kind = SPOOL_STATE, .entry = test_id(6), .state = STR("state elsewhere")};
+    assert_int_equal(spool_commit(fixture->spool, &change, 1, &err), OK);
+    for (uint64_t i = 50; i < 100; i++)
+        assert_int_equal(add(fixture->spool, i, 6000, &err), OK);
+    change = (struct spool_change){.kind = SPOOL_REMOVE, .entry = test_id(5)};
+    assert_int_equal(spool_commit(fixture->spool, &change, 1, &err), OK);
+    for (uint64_t i = 100; i < 200; i++)
+        assert_int_equal(add(fixture->spool, i, 6000, &err), OK);
+    for (uint64_t i = 10; i < 200; i++) {
+        change = (struct spool_change){.kind = SPOOL_REMOVE, .entry = test_id(i)};
+        spool_write(fixture->spool, &change, 1);
+    }
+    assert_int_equal(add(fixture->spool, 200, 1, &err), OK); /* all before it is durable */
+}
+
+static void wait_for_segments(struct spool *spool, uint64_t at_most)
+{
+    for (int i = 0; i < 1000 && spool_stats(spool).segments > at_most; i++)
+        usleep(10 * 1000);
+    assert_true(spool_stats(spool).segments <= at_most);
+}
+
+static void test_tombstone_outlives(void **state)
+{
+    struct fixture *fixture = *state;
+    spool_close(fixture->spool);
+    struct spool_settings settings = {.path = str_c(fixture->path),
+                                      .segment_size = 64 * 1024,
+                                      .free_bytes_floor = 1,
+                                      .reclaim_age_ns = 1};
+    fixture->spool = test_open_with(&settings, &fixture->found);
+    test_on_fiber(leave_a_tombstone, fixture);
+    wait_for_segments(fixture->spool, 4); /* first, cold, the last one or two */
+    char copy[TEST_PATH_SIZE];
+    test_folder_copy(fixture->path, copy);
+    struct spool *second = test_open(copy, &fixture->found);
+    assert_non_null(second);
+    assert_int_equal(fixture->found.count, 10);
+    assert_true(test_find(&fixture->found, test_id(5)) < 0);
+    int at = test_find(&fixture->found, test_id(6));
+    assert_true(at >= 0);
+    assert_string_equal(fixture->found.items[at].state, "state elsewhere");
+    spool_close(second);
+    test_folder_remove(copy);
+}
+
+/* Long-lived mail among short-lived: space is given back, what lives is copied and still reads. */
+static NO_YIELD_CHECK void mix_lives(void *arg)
+{
+    struct fixture *fixture = arg;
+    struct error err = {0};
+    for (uint64_t i = 0; i < 400; i++) {
+        assert_int_equal(add(fixture->spool, i, 3000, &err), OK);
+        struct spool_change change = {.kind = i % 20 ? SPOOL_REMOVE : SPOOL_STATE,
+                                      .entry = test_id(i),
+                                      .state = STR("waits")};
+        spool_write(fixture->spool, &change, 1);
+    }
+    assert_int_equal(add(fixture->spool, 400, 1, &err), OK);
+}
+
+static void read_long_lived(void *arg)
+{
+    struct fixture *fixture = arg;
+    for (uint64_t i = 0; i < 400; i += 20)
+        expect_entry(fixture->spool, i, 3000);
+}
+
+static void test_copy_forward(void **state)
+{
+    struct fixture *fixture = *state;
+    spool_close(fixture->spool);
+    struct spool_settings settings = {.path = str_c(fixture->path),
+                                      .segment_size = 64 * 1024,
+                                      .free_bytes_floor = 1,
+                                      .reclaim_age_ns = 1};
+    fixture->spool = test_open_with(&settings, &fixture->found);
+    test_on_fiber(mix_lives, fixture);
+    wait_for_segments(fixture->spool, 5); /* 1.3M were written, 60K live */
+    test_on_fiber(read_long_lived, fixture);
+    uint64_t payload = 400 * 3000;
+    assert_true(spool_stats(fixture->spool).bytes_written < payload * 13 / 10 + 64 * 1024);
+    for (int turn = 0; turn < 2; turn++) {
+        reopen(fixture);
+        assert_int_equal(fixture->found.count, 21);
+        for (uint64_t i = 0; i < 400; i += 20) {
+            int at = test_find(&fixture->found, test_id(i));
+            assert_true(at >= 0);
+            assert_string_equal(fixture->found.items[at].state, "waits");
+        }
+        test_on_fiber(read_long_lived, fixture);
+        assert_int_equal(spool_counter(fixture->spool, 3), 401);
+    }
+}
+
 /* ---- many at once ---- */
 
 struct worker {
@@ -536,6 +644,8 @@ int main(void)
         CASE(test_grown_bodies),
         CASE(test_abandoned_body),
         CASE(test_roll_and_reclaim),
+        CASE(test_tombstone_outlives),
+        CASE(test_copy_forward),
         CASE(test_group_commit),
         CASE(test_sync_failure),
         CASE(test_state_survives_sync_failure),

@@ -27,7 +27,7 @@ struct test_found {
         char meta[64];
         char state[64];
         uint64_t body_size;
-    } items[4096];
+    } items[16384];
 };
 spool_found_fn test_note_found;
 

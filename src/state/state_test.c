@@ -451,12 +451,14 @@ static void test_cache_forgets(void **unused)
     put(state, "auth:a", "1", 100, 0); /* without a duty: nothing waits, it is kept all the same */
     put(state, "auth:b", "1", 100, 0);
     put(state, "rcpt:a", "1", 100, 0);
+    put(state, "auth:kept", "1", 100, 100);
     assert_int_equal(get(state, "auth:a", 0, &value), STATE_CACHE_HIT);
     state_cache_drop(state, STR("auth:a"));
     assert_int_equal(get(state, "auth:a", 0, &value), STATE_CACHE_MISS);
     state_cache_drop_prefix(state, STR("auth:"));
     put(state, "auth:a", "2", 100, 0); /* the flight survived the drop */
     assert_int_equal(get(state, "auth:b", 0, &value), STATE_CACHE_MISS);
+    assert_int_equal(get(state, "auth:kept", 0, &value), STATE_CACHE_MISS);
     assert_int_equal(get(state, "rcpt:a", 0, &value), STATE_CACHE_HIT);
     assert_int_equal(get(state, "auth:a", 0, &value), STATE_CACHE_HIT);
     done(state);
@@ -478,6 +480,34 @@ static void test_cache_is_bounded(void **unused)
     assert_int_equal(get(state, "k0", 0, &value), STATE_CACHE_MISS);
     put(state, "flying", "v", 100, 0);
     assert_int_equal(get(state, "flying", 0, &value), STATE_CACHE_HIT);
+    done(state);
+}
+
+/* Names that do not exist cannot push out the answers that are kept for an outage. */
+static void test_flood_leaves_kept_answers(void **unused)
+{
+    (void)unused;
+    struct state *state = alone(100);
+    struct state_value value;
+    char key[32];
+    unsigned left = 0;
+    for (int i = 0; i < 100; i++) {
+        snprintf(key, sizeof key, "good%d", i);
+        put(state, key, "v", 100, 1000);
+    }
+    for (int i = 0; i < 5000; i++) {
+        snprintf(key, sizeof key, "bad%d", i);
+        put(state, key, "v", 100, 0);
+    }
+    assert_int_equal(get(state, "bad4999", 0, &value), STATE_CACHE_HIT);
+    for (int i = 99; i >= 0; i--) {
+        snprintf(key, sizeof key, "good%d", i);
+        if (get(state, key, 0, &value) == STATE_CACHE_HIT)
+            left++;
+        else
+            state_cache_abandon(state, str_c(key));
+    }
+    assert_true(left >= 75);
     done(state);
 }
 
@@ -509,6 +539,7 @@ int main(void)
         cmocka_unit_test(test_cache_life),
         cmocka_unit_test(test_cache_forgets),
         cmocka_unit_test(test_cache_is_bounded),
+        cmocka_unit_test(test_flood_leaves_kept_answers),
         cmocka_unit_test(test_long_value_is_an_abandon),
         cmocka_unit_test(test_limits_hold_over_workers),
         cmocka_unit_test(test_single_flight_over_workers),

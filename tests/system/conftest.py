@@ -8,6 +8,8 @@ import pytest
 
 from rig.dns import NameServer
 from rig.gateway import Gateway
+from rig.ldap import Ldap
+from rig.mailserver import MailServer
 from rig.sink import Sink
 
 
@@ -78,3 +80,31 @@ def dns(tmp_path):
 
 def pytest_report_header():
     return f"posternd of {os.environ.get('POSTERN_BUILD', 'build')}"
+
+
+@pytest.fixture
+def mail_server(tmp_path, tls_files):
+    """A function that starts Postfix with Dovecot's logins: mail_server(users={...})."""
+    made = []
+
+    def make(**options):
+        made.append(MailServer(tmp_path, tls_files, **options))
+        return made[-1].start()
+
+    yield make
+    for one in made:
+        one.stop()
+
+
+@pytest.fixture
+def ldap(tmp_path):
+    """A function that starts slapd: ldap(users={...})."""
+    made = []
+
+    def make(**options):
+        made.append(Ldap(tmp_path, **options))
+        return made[-1].start()
+
+    yield make
+    for one in made:
+        one.stop()
