@@ -420,8 +420,9 @@ static void recover_segment(struct recovery *recovery, struct spool_recover_segm
         recovery->load(recovery->load_context, source, /* load= */ true);
     read_header(source);
     spool_segment_scan(source->bytes, source->id, &walk.scan);
-    source->is_empty =
-        walk.scan.record_count == 0 && is_zero(str_from(source->bytes, SPOOL_SEGMENT_HEADER));
+    size_t header = source->header_is_bad ? 0 : (size_t)SPOOL_SEGMENT_HEADER;
+    source->is_empty = walk.scan.record_count == 0 && is_zero(str_from(source->bytes, header));
+    source->is_foreign = walk.scan.record_count == 0 && source->header_is_bad && !source->is_empty;
     read_limits(&walk);
     apply_units(&walk);
     tell_gaps(&walk, damages_before);
