@@ -45,14 +45,6 @@ static json_t *listeners_json(const struct gateway_status *status)
     return list;
 }
 
-/* The balance of accepted mail: what came in is what went out plus what is here. */
-static bool is_balanced(const struct queue_totals *t)
-{
-    return t->accepted + t->generated ==
-           t->delivered + t->failed_dsn + t->failed_silent + t->quarantined + t->discarded +
-               t->dropped + t->damaged + t->ready + t->waiting + t->inflight + t->held;
-}
-
 static const char *health(const struct gateway_status *status)
 {
     if (status->draining)
@@ -79,9 +71,10 @@ void admin_api_status(struct admin_request *request, struct admin_answer *answer
         (json_int_t)status.workers, "sessions", (json_int_t)status.sessions_now, "sessions_total",
         (json_int_t)status.sessions_total, "messages_accepted",
         (json_int_t)status.messages_accepted, "listeners", listeners_json(&status), "queue",
-        queue_json(&totals), "totals", totals_json(&totals), "balanced", (int)is_balanced(&totals),
-        "protected_mailboxes", (json_int_t)status.protected_mailboxes, "events_dropped",
-        (json_int_t)status.events_dropped, "log_lost", (json_int_t)admin_log_lost(request->log));
+        queue_json(&totals), "totals", totals_json(&totals), "balanced",
+        queue_balance(&totals) == 0, "protected_mailboxes", (json_int_t)status.protected_mailboxes,
+        "events_dropped", (json_int_t)status.events_dropped, "log_lost",
+        (json_int_t)admin_log_lost(request->log));
     if (status.certificate_days_left != INT_MAX)
         json_object_set_new(answer->json, "certificate_days_left",
                             json_integer(status.certificate_days_left));

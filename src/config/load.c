@@ -21,15 +21,16 @@ struct loading {
     struct config_report *report;
     struct config_node *root;
     unsigned files;
+    bool broken; /* a file could not be read to its end: names are missing that are there */
 };
 
 /* ---- files ---- */
 
 static struct config_file *new_file(struct loading *loading, struct str name, struct str folder)
 {
-    struct config_file *file = ARENA_NEW(loading->report->arena, struct config_file);
-    file->name = arena_str(loading->report->arena, name);
-    file->folder = arena_str(loading->report->arena, folder);
+    struct config_file *file = ARENA_NEW(loading->arena, struct config_file);
+    file->name = arena_str(loading->arena, name);
+    file->folder = arena_str(loading->arena, folder);
     file->text = STR_EMPTY;
     file->order = loading->files++;
     return file;
@@ -79,7 +80,7 @@ static bool read_file(struct loading *loading, struct config_file *file)
     struct str bytes = buf_str(&text);
     if (str_starts(bytes, STR("\xEF\xBB\xBF"))) /* a byte order mark says nothing in UTF-8 */
         bytes = str_from(bytes, 3);
-    file->text = arena_str(loading->report->arena, bytes);
+    file->text = arena_str(loading->arena, bytes);
     return true;
 }
 
@@ -143,8 +144,10 @@ static void merge(struct loading *loading, struct config_node *into, const struc
 static void add_text(struct loading *loading, const struct config_file *file)
 {
     struct config_node root;
-    if (config_yaml_read(file, loading->arena, loading->report, &root) == FAILED && !root.count)
-        return; /* reported */
+    if (config_yaml_read(file, loading->arena, loading->report, &root) == FAILED && !root.count) {
+        loading->broken = true; /* and reported */
+        return;
+    }
     if (root.kind != CONFIG_MAP) {
         if (root.kind == CONFIG_SCALAR && root.is_null)
             return; /* only comments */
@@ -215,6 +218,8 @@ enum result config_load(const char *path, struct arena *arena, struct config_rep
     ptrdiff_t slash = str_find_last(str_c(path), '/');
     struct str beside = str_slice(str_c(path), 0, (size_t)(slash + 1));
     add_folder(&loading, arena_printf(arena, "%.*sconf.d", STR_ARG(beside)));
+    if (loading.broken)
+        out_root->count = 0;
     return report->errors == errors_before ? OK : FAILED;
 }
 
@@ -228,6 +233,6 @@ enum result config_load_text(struct str name, struct str text, struct arena *are
         unreadable(&loading, file, strerror(EFBIG));
         return FAILED;
     }
-    file->text = arena_str(report->arena, text);
+    file->text = arena_str(arena, text);
     return config_yaml_read(file, arena, report, out_root);
 }

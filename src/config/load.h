@@ -10,8 +10,10 @@
  * Read `path` and, beside it, conf.d/\*.yaml in order of name; sections merge, a name defined twice
  * is an error with both places. YAML 1.2 core types, strictly: duplicate keys, anchors, tags and
  * bare on/off/yes/no are errors. Blocks (reads files). FAILED if an error was reported; the tree
- * then holds what could be read (an empty map after an error of syntax), so that the caller can go
- * on to find the other errors. Texts of files live in the report's arena, nodes in `arena`.
+ * then holds what could be read (an empty map if a file has an
+ * error of syntax), so that the caller can go
+ * on to find the other errors. Nodes and texts live in `arena`, which
+ * must live as long as the report, whose places point into it.
  */
 enum result config_load(const char *path, struct arena *arena, struct config_report *report,
                         struct config_node *out_root);

@@ -54,14 +54,17 @@ struct str config_nearest(struct str word, const struct str *candidates, size_t 
         size_t shorter = word.len + candidate.len - longer;
         unsigned cost = distance(word, candidate);
         unsigned limit = longer < 3 ? COST - 1 : (unsigned)(COST * (1 + longer / 4));
-        /* a beginning or an end of the word ("cert", "sources"): weaker than a slip of the finger
-         */
+        /* a beginning or an end of the word ("cert"): weaker than a slip of the finger */
         bool part = shorter >= 3 &&
                     (str_starts_nocase(candidate, word) || str_starts_nocase(word, candidate) ||
                      str_ends_nocase(candidate, word) || str_ends_nocase(word, candidate));
-        if (cost > limit && part)
-            cost = limit = COST * 2 + 1;
-        if (cost <= limit && (best.len == 0 || cost < best_cost)) {
+        if (part && cost > COST + 3)
+            cost = COST + 3;
+        if (part && limit < cost)
+            limit = cost;
+        bool nearer =
+            best.len == 0 || cost < best_cost || (cost == best_cost && candidate.len < best.len);
+        if (cost <= limit && nearer) {
             best = candidate;
             best_cost = cost;
         }

@@ -56,3 +56,8 @@ bool config_is_secret_key(struct str key)
     return str_ends_nocase(key, STR("password")) || str_ends_nocase(key, STR("secret")) ||
            str_ends_nocase(key, STR("token")) || str_ends_nocase(key, STR("passwd"));
 }
+
+struct str config_file_name(const struct config_file *file)
+{
+    return file ? file->name : STR_EMPTY;
+}

@@ -45,3 +45,5 @@ const struct config_pair *config_get_pair(const struct config_node *map, struct 
 struct arena;
 /* "postern.yaml:12:5", or the file's name alone; in `arena`. */
 struct str config_place_text(struct arena *arena, struct config_place place);
+/* The name of the file as it was given; empty for NULL (a default has no file). */
+struct str config_file_name(const struct config_file *file);

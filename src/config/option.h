@@ -126,7 +126,8 @@ void option_print_text(struct str text, struct buf *out);
 
 /* ---- the same rows, for people ---- */
 /* Append the table as one JSON Schema (an object, or the shorthand) / as manual text / as effective
- * YAML of `target`, a line a row; rows that `node` does not give are marked as defaults. */
+ * YAML of `target`, a line a row; rows that `node` does not give are marked as defaults, and left
+ * out when they have none. */
 void option_schema(const struct option_table *table, struct buf *out);
 void option_manual(const struct option_table *table, struct buf *out);
 void option_effective(const struct option_table *table, const void *target,

@@ -289,6 +289,16 @@ static void print_durations(const struct option_durations *durations, struct buf
     buf_append(out, durations->count ? STR(" ]") : STR("]"));
 }
 
+/* May the text stand without quotes inside [ ] and { }? */
+static bool fits_flow_style(struct str text)
+{
+    for (size_t i = 0; i < text.len; i++) {
+        if (str_find(STR(",[]{}#:&*!|>'\"%@`\n"), text.ptr[i]) >= 0)
+            return false;
+    }
+    return true;
+}
+
 /* What the module reads itself is shown as it was written, in flow style. */
 static void print_node(const struct config_node *node, struct str key, struct buf *out)
 {
@@ -296,7 +306,7 @@ static void print_node(const struct config_node *node, struct str key, struct bu
         buf_append(out, STR("null"));
     } else if (config_is_secret_key(key)) {
         buf_append(out, STR("\"***\""));
-    } else if (node->kind == CONFIG_SCALAR && !node->quoted) {
+    } else if (node->kind == CONFIG_SCALAR && !node->quoted && fits_flow_style(node->text)) {
         buf_append(out, node->text);
     } else if (node->kind == CONFIG_SCALAR) {
         json_text(out, node->text);
@@ -380,22 +390,57 @@ static void spaces(struct buf *out, unsigned count)
     buf_printf(out, "%*s", (int)count, "");
 }
 
+/* Has the row nothing to show: no default, and nothing given? */
+static bool is_absent(const struct option *option, const void *at)
+{
+    switch (option->type) {
+    case OPTION_INT:
+        return (option->min || option->max) && *(const int64_t *)at < option->min;
+    case OPTION_RATE:
+        return ((const struct option_rate *)at)->count == 0;
+    case OPTION_WORD:
+        return *(const int *)at < 0;
+    case OPTION_TEXT:
+    case OPTION_PATH:
+    case OPTION_REFERENCE:
+        return ((const struct str *)at)->len == 0;
+    case OPTION_TEXTS:
+    case OPTION_REFERENCES:
+        return ((const struct option_texts *)at)->count == 0;
+    case OPTION_NODE:
+        return *(const struct config_node *const *)at == NULL;
+    default:
+        return false;
+    }
+}
+
+static void print_group(const struct option *option, const void *at, const struct config_node *node,
+                        unsigned indent, struct buf *out)
+{
+    struct buf inner BUF_CLEANUP;
+    buf_init(&inner, 1 << 20);
+    option_effective(option->group, at, node, indent + 2, &inner);
+    if (inner.len == 0)
+        return;
+    spaces(out, indent);
+    buf_printf(out, "%s:\n", option->name);
+    buf_append(out, buf_str(&inner));
+}
+
 void option_effective(const struct option_table *table, const void *target,
                       const struct config_node *node, unsigned indent, struct buf *out)
 {
     for (const struct option *option = table->options; option->name; option++) {
         const struct config_node *given = config_get(node, str_c(option->name));
         const void *at = (const char *)target + option->offset;
-        if (option->not_built)
+        if (option->not_built || (!given && is_absent(option, at)))
             continue;
-        spaces(out, indent);
-        buf_printf(out, "%s:", option->name);
         if (option->type == OPTION_GROUP) {
-            buf_append_byte(out, '\n');
-            option_effective(option->group, at, given, indent + 2, out);
+            print_group(option, at, given, indent, out);
             continue;
         }
-        buf_append_byte(out, ' ');
+        spaces(out, indent);
+        buf_printf(out, "%s: ", option->name);
         print_value(option, at, out);
         bool from_shorthand = node && node->kind != CONFIG_MAP && table->shorthand &&
                               str_equal(str_c(option->name), str_c(table->shorthand));

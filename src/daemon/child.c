@@ -6,6 +6,7 @@
 #include "base/buf.h"
 #include "base/check.h"
 #include "daemon/link.h"
+#include "daemon/poison.h"
 #include "daemon/problems.h"
 #include "event/event.h"
 #include "fiber/fiber.h"
@@ -196,7 +197,9 @@ static enum result start(struct child *child, struct error *err)
 {
     struct gateway_options options = {
         .config_path = str_c(child->options->config_path),
-        .poison_page = child->options->poison_page,
+        .poison_page = child->options->poison->page,
+        .suspects = child->options->poison->twice,
+        .suspect_count = child->options->poison->twice_count,
         .delivery_paused = child->options->delivery_paused,
     };
     struct socket_set sockets;

@@ -7,10 +7,12 @@
 #include "base/str.h"
 #include "daemon/privileges.h"
 
+struct poison;
+
 struct child_options {
     const char *config_path;
-    int link;          /* to the supervisor */
-    void *poison_page; /* shared memory */
+    int link; /* to the supervisor */
+    const struct poison *poison;
     bool delivery_paused;
     struct privileges privileges;
 };

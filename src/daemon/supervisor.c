@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/supervisor.h"
 
-#include "base/check.h"
 #include "base/clock.h"
 #include "base/memory.h"
 #include "daemon/child.h"
 #include "daemon/link.h"
+#include "daemon/poison.h"
 #include "daemon/privileges.h"
 #include "daemon/problems.h"
 #include "daemon/sockets.h"
@@ -19,13 +19,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 enum {
-    POISON_PAGE = 4096,
     CRASHES_A_MINUTE = 5,
     RESTART_MS = 200,  /* between a death and the next start */
     STOP_EXTRA_S = 45, /* a child that drains longer than this is killed */
@@ -35,7 +33,7 @@ struct supervisor {
     const char *config_path;
     struct privileges privileges;
     struct sockets sockets;
-    void *poison_page;
+    struct poison *poison;
     int signals; /* signalfd */
     sigset_t before;
 
@@ -110,7 +108,7 @@ static void become_child(struct supervisor *self, int link)
     struct child_options options = {
         .config_path = self->config_path,
         .link = link,
-        .poison_page = self->poison_page,
+        .poison = self->poison,
         .delivery_paused = crashes_too_often(self),
         .privileges = self->privileges,
     };
@@ -193,6 +191,7 @@ static bool child_ended(struct supervisor *self, int status, int *out_code)
     if (WIFEXITED(status) && WEXITSTATUS(status) == CHILD_CANNOT_START && !self->was_ready)
         return false;
     self->crashes_ns[self->crash_count++ % CRASHES_A_MINUTE] = clock_monotonic_ns();
+    poison_collect(self->poison);
     event_emit(EVENT_DAEMON_CHILD_DIED, F_INT(SIGNAL, WIFSIGNALED(status) ? WTERMSIG(status) : 0),
                F_INT(CODE, WIFEXITED(status) ? WEXITSTATUS(status) : 0),
                F_INT(COUNT, self->crash_count));
@@ -269,9 +268,7 @@ int supervisor_run(const char *config_path)
     struct error err = {0};
     self->config_path = config_path;
     self->link = -1;
-    self->poison_page =
-        mmap(NULL, POISON_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    check(self->poison_page != MAP_FAILED);
+    self->poison = poison_new();
     event_emit(EVENT_DAEMON_START, F_INT(PID, getpid()), F_C(VALUE, POSTERN_VERSION),
                F_C(FILE, config_path));
     int code = 1;

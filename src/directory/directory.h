@@ -75,9 +75,13 @@ void directory_lookup_ldap(struct directory *directory, const struct directory_l
 
 /* ---- the users file, for `postern user …` (blocking; not on a loop) ---- */
 
+/* Add a user (`create`; the file is made if it is missing, mode 0640) or change one's password. It
+ * is FAILED when the user exists (does not exist). Empty `senders` leave the column as it is.
+ * Other lines, owner and mode stay. */
 enum result directory_users_set(struct str path, struct str login, struct str password,
                                 struct str senders, bool create, struct error *err);
 enum result directory_users_remove(struct str path, struct str login, bool *out_found,
                                    struct error *err);
 struct buf;
+/* Append a line a user: the login and, behind a tab, the sender addresses if there are any. */
 enum result directory_users_list(struct str path, struct buf *out, struct error *err);

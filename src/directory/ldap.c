@@ -179,6 +179,8 @@ static void keep(struct directory_backend *backend, struct ldap_connection *conn
 /* Codes that say that the connection or the server is no good, not what the question is worth. */
 static bool is_fault(int code)
 {
+    if (code == LDAP_FILTER_ERROR || code == LDAP_PARAM_ERROR || code == LDAP_ENCODING_ERROR)
+        return false; /* the library did not even ask: the pattern is wrong */
     return code < 0 || code == LDAP_BUSY || code == LDAP_UNAVAILABLE ||
            code == LDAP_TIMELIMIT_EXCEEDED;
 }

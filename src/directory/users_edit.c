@@ -188,6 +188,8 @@ static enum result set_user(struct edit *edit, struct str login, const char *has
     buf_init(&content, USERS_FILE_MAX);
     buf_init(&line, 64 * 1024);
     bool exists = copy_lines(edit, login, NULL, &content, &old);
+    if (exists && create)
+        return fail(err, ERROR_PERMANENT, "%.*s is in %s already", STR_ARG(login), edit->path);
     if (!exists && !create)
         return fail(err, ERROR_PERMANENT, "no user %.*s in %s", STR_ARG(login), edit->path);
     if (!senders.len && old.senders.len)
@@ -250,8 +252,7 @@ enum result directory_users_list(struct str path, struct buf *out, struct error 
         struct users_line parsed;
         if (users_parse_line(line, &parsed) != USERS_LINE_USER)
             continue;
-        buf_printf(out, "%.*s%s", STR_ARG(parsed.login),
-                   users_hash_is_locked(parsed.hash) ? "\tlocked" : "\tactive");
+        buf_append(out, parsed.login);
         if (parsed.senders.len)
             buf_printf(out, "\t%.*s", STR_ARG(parsed.senders));
         buf_append_byte(out, '\n');

@@ -3,8 +3,9 @@
  * event/event.h - the one stream of what happens: log, history, trace and counters come from it.
  *
  * Events and their fields are closed tables (event/table.h). Emitting copies the event into a ring
- * of the calling thread and never blocks; when a ring is full the event is dropped and counted.
- * One reader (event_drain) takes them out. No secret is ever a field.
+ * of the calling thread (1 MiB) and never blocks; when a ring is full the event is dropped and
+ * counted, debug events when it is seven eighths full. One reader (event_drain) takes them out. No
+ * secret is ever a field.
  */
 #pragma once
 
@@ -60,7 +61,8 @@ extern const struct event_context *(*event_context_source)(void);
 
 /*
  * event_emit(EVENT_AUTH_FAIL, F_STR(FLOW, name), F_INT(DURATION_US, n)): any number of fields up to
- * 24. Text longer than 1,024 bytes is cut. Safe from every thread, never suspends.
+ * 24. Text longer than 1,024 bytes is cut (not inside a character). A key is told once: the first
+ * field with it wins, then the innermost context. Safe from every thread, never suspends.
  */
 #define event_emit(type, ...)                                                                      \
     event_emit_fields((type), (const struct event_field[]){__VA_ARGS__},                           \
@@ -78,10 +80,11 @@ struct event {
     struct event_field fields[32]; /* texts borrowed until the callback returns */
 };
 
-/* Take every event out of every ring, oldest first within a ring. One thread only. Returns how
- * many there were. */
+/* Take every event that is there out of the rings, the oldest of all first, and number them. What
+ * is emitted meanwhile waits for the next call. One thread only. Returns how many there were. */
 size_t event_drain(void (*take_event)(const struct event *event, void *arg), void *arg);
-/* Wait until there may be events, at most `timeout_ms`. Reader's thread only. */
+/* Wait until there may be events, at most `timeout_ms`, and then some 20 ms more for others, unless
+ * a ring fills. Reader's thread only. */
 void event_wait(int timeout_ms);
 uint64_t event_dropped(void);
 
@@ -93,8 +96,10 @@ const char *event_severity_name(enum event_severity severity);
 const char *event_text(enum event_type type);
 
 struct buf;
-/* Append one JSON object and a newline; everything outside printable ASCII is escaped. */
+/* Append one JSON object and a newline; everything outside printable ASCII is escaped. Bytes that
+ * are no UTF-8 become \u0080 … \u00ff. `node` and `revision` are left out when empty. */
 void event_format_json(const struct event *event, struct str node, struct str revision,
                        struct buf *out);
-/* One line for a person at a terminal, equally escaped. */
+/* One line for a person at a terminal, equally escaped; a value with blanks, '=' or escapes in it
+ * stands in quotes, so it cannot pass for another field. */
 void event_format_human(const struct event *event, struct buf *out);

@@ -249,12 +249,55 @@ static void a_cancelled_fiber_does_not_ask(void **state)
     assert_true(list_is_empty(&server.held));
 }
 
+/* ---- answered and cancelled in one turn ---- */
+
+struct late_cancel {
+    struct server self;
+    struct question *question;
+    struct scope *scope;
+    bool answered;
+};
+
+static MAY_YIELD void cancel_when_answered(void *arg)
+{
+    struct late_cancel *both = arg;
+    while (both->question->answer == 0)
+        fiber_yield();
+    fiber_yield(); /* the answer's post runs before us, the asker after us */
+    scope_cancel(both->scope);
+}
+
+static MAY_YIELD void ask_and_be_cancelled(void *arg)
+{
+    struct late_cancel *both = arg;
+    struct scope scope;
+    struct error err;
+    scope_open(&scope, TIME_NEVER);
+    both->scope = &scope;
+    both->question = question_new(&both->self, answer_double, 3);
+    assert_int_equal(fiber_spawn(&scope, "cancel", cancel_when_answered, both, &err), OK);
+    both->answered = call_ask(loop_current(), &both->question->call, &err) == OK;
+    assert_int_equal(fiber_check(&err), FAILED);
+    scope_close(&scope);
+}
+
+static void an_answer_that_came_is_not_thrown_away(void **state)
+{
+    (void)state;
+    struct late_cancel both = {.answered = false};
+    test_in_fiber(ask_and_be_cancelled, &both);
+    assert_true(both.answered);
+    assert_int_equal(both.question->answer, 6);
+    free(both.question);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(many_threads_ask_one),
         cmocka_unit_test(the_own_loop_answers_too),
         cmocka_unit_test(an_abandoned_call_frees_itself),
+        cmocka_unit_test(an_answer_that_came_is_not_thrown_away),
         cmocka_unit_test(a_cancelled_fiber_does_not_ask),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -49,7 +49,7 @@ enum result fiber_spawn(struct scope *scope, const char *name, void (*run)(void 
                     loop->max_fibers);
     struct stack *stack = stack_take(&loop->stacks);
     if (!stack)
-        return fail(err, ERROR_LIMIT, "no memory for the stack of a fiber");
+        return fail(err, ERROR_LIMIT, "no memory for the stack of another fiber");
     struct fiber *fiber = NEW(struct fiber);
     fiber->stack = stack;
     fiber->loop = loop;
@@ -60,7 +60,9 @@ enum result fiber_spawn(struct scope *scope, const char *name, void (*run)(void 
     fiber->arg = arg;
     fiber->timer.fire = fiber_timer;
     fiber->wait_until_ns = TIME_NEVER;
-    fiber->event_context = loop->current ? loop->current->event_context : NULL;
+    /* a child of this fiber cannot outlive what its context points to; others could */
+    if (scope->owner && scope->owner == loop->current)
+        fiber->event_context = loop->current->event_context;
     fiber->state = FIBER_READY;
     context_init(&fiber->context, stack->base, stack->size, run_fiber, fiber);
     list_append(&scope->fibers, &fiber->in_scope);

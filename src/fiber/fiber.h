@@ -55,7 +55,7 @@ struct scope {
 /* Open a scope on the current fiber. `deadline_ns` is a point on the monotonic clock. */
 void scope_open(struct scope *scope, int64_t deadline_ns) MAY_YIELD;
 /* As scope_open, but cut off from outer deadlines and cancellation: for clean-up after a cancel,
- * always with a deadline of its own. */
+ * with a deadline of its own (TIME_NEVER only where the other side is sure to answer). */
 void scope_open_shielded(struct scope *scope, int64_t deadline_ns) MAY_YIELD;
 /* Wait until every child ended (cancelling does not skip this wait), then leave the scope. */
 void scope_close(struct scope *scope) MAY_YIELD;
@@ -102,8 +102,8 @@ struct fiber *fiber_current(void);
 struct scope *fiber_scope(void);
 const char *fiber_name(const struct fiber *fiber);
 
-/* One word that rides on the fiber, for the log context of events; inherited by spawned fibers
- * (the pointer is copied, so what it points to must outlive them). */
+/* One word that rides on the fiber, for the log context of events; inherited by its own children
+ * (fibers of a scope it opened, which cannot outlive it). */
 void fiber_set_context(const void *context);
 const void *fiber_context(void);
 

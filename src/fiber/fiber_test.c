@@ -11,16 +11,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#if defined(__SANITIZE_THREAD__)
-#define THREAD_SANITIZER 1
+/* ThreadSanitizer takes some 8,000 contexts at most, AddressSanitizer takes a lot of memory. */
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define SANITIZED 1
 #elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define THREAD_SANITIZER 1
+#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
+#define SANITIZED 1
 #endif
 #endif
-
-/* ThreadSanitizer takes some 8,000 contexts at most. */
-#if defined(THREAD_SANITIZER)
+#if defined(SANITIZED)
 enum { MANY_FIBERS = 1000 };
 #else
 enum { MANY_FIBERS = 10000 };
@@ -82,6 +81,37 @@ static void too_many_fibers(void **state)
     assert_string_equal(trail, "aaa");
     test_loop_close(&test);
 }
+
+#if !defined(SANITIZED)
+/* Two loops, one after the other, and together more stacks than a process may map. */
+static MAY_YIELD void wait_for_others(void *arg)
+{
+    ++*(int *)arg;
+    struct error err;
+    while (fiber_suspend(&err) == OK)
+        continue;
+}
+
+static void stacks_of_a_process_are_limited(void **state)
+{
+    (void)state;
+    struct test_loop test;
+    struct error err;
+    int running = 0;
+    int spawned = 0;
+    for (int round = 0; round < 2; round++) {
+        test_loop_open(&test, &(struct loop_limits){.fibers = 100000});
+        while (fiber_spawn(&test.root, "test", wait_for_others, &running, &err) == OK)
+            spawned++;
+        assert_int_equal(err.kind, ERROR_LIMIT);
+        assert_int_equal(spawned, 28000 * (round + 1));
+        scope_cancel(&test.root);
+        test_loop_run(&test);
+        assert_int_equal(running, spawned);
+        test_loop_close(&test);
+    }
+}
+#endif
 
 static MAY_YIELD void count_up(void *arg)
 {
@@ -358,6 +388,9 @@ int main(void)
         TEST(a_fiber_knows_itself),
         TEST(too_many_fibers),
         TEST(thousands_of_fibers_twice),
+#if !defined(SANITIZED)
+        TEST(stacks_of_a_process_are_limited),
+#endif
         TEST(stacks_are_used_again),
         TEST(a_wake_up_ends_the_wait),
         TEST(a_wake_up_before_the_wait_is_kept),

@@ -12,8 +12,8 @@
 struct loop;
 
 struct loop_limits {
-    size_t fibers;        /* cap; 0 = 28,000, which all loops of a process have to share
-                             (vm.max_map_count, two mappings each) */
+    size_t fibers;        /* cap; 0 = 28,000. All loops of a process together have no more than
+                             that many stacks, because of vm.max_map_count */
     size_t pooled_stacks; /* kept warm; 0 = 256 */
 };
 

@@ -179,6 +179,24 @@ static void both_directions_make_progress(void **state)
     test_loop_close(&test);
 }
 
+static void an_idle_watch_does_not_wake_the_loop(void **state)
+{
+    (void)state;
+    int fds[2];
+    open_pair(fds);
+    struct test_loop test;
+    struct watch watch;
+    struct error err;
+    test_loop_open(&test, NULL);
+    assert_int_equal(watch_open(&watch, fds[0], &err), OK);
+    run_turns(test.loop, 10); /* it is writable all the time */
+    assert_int_equal(loop_stats(test.loop).wakeups, 1);
+    watch_close(&watch);
+    close(fds[0]);
+    close(fds[1]);
+    test_loop_close(&test);
+}
+
 static void a_watch_needs_a_descriptor(void **state)
 {
     (void)state;
@@ -245,6 +263,11 @@ static void a_source_is_told_until_it_is_served(void **state)
     loop_source_modify(&counted.source, EPOLLIN);
     run_turns(test.loop, 1);
     assert_int_equal(counted.calls, 6);
+    counted.events = 0;
+    loop_source_modify(&counted.source, EPOLLIN | EPOLLOUT);
+    run_turns(test.loop, 1);
+    assert_int_equal(counted.calls, 7);
+    assert_int_equal(counted.events, EPOLLIN | EPOLLOUT);
     loop_source_remove(&counted.source);
     loop_source_remove(&counted.source);
     close(fds[0]);
@@ -530,6 +553,7 @@ int main(void)
         cmocka_unit_test(reading_waits_for_the_peer),
         cmocka_unit_test(reading_ends_at_the_deadline_or_by_cancel),
         cmocka_unit_test(both_directions_make_progress),
+        cmocka_unit_test(an_idle_watch_does_not_wake_the_loop),
         cmocka_unit_test(a_watch_needs_a_descriptor),
         cmocka_unit_test(a_source_is_told_until_it_is_served),
         cmocka_unit_test(a_removed_source_hears_nothing_of_the_same_batch),

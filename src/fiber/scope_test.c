@@ -122,7 +122,7 @@ static void a_shield_keeps_cancellation_off(void **state)
 static MAY_YIELD void wait_in_shield(void *arg)
 {
     struct scope shield;
-    scope_open_shielded(&shield, clock_deadline(NS_PER_S * 3600));
+    scope_open_shielded(&shield, TIME_NEVER);
     *(struct fiber **)arg = fiber_current();
     mark_suspend();
     scope_close(&shield);
@@ -306,6 +306,28 @@ static void a_timer_left_armed_ends_no_later_wait(void **state)
     test_loop_close(&test);
 }
 
+static MAY_YIELD void sooner_inside(void *arg)
+{
+    (void)arg;
+    struct scope outer, inner;
+    scope_open(&outer, 5 * NS_PER_S);
+    spawn(&outer, wake_it, fiber_current());
+    mark_suspend(); /* arms the timer for the outer deadline, but is woken */
+    spawn(&outer, advance_clock, NULL);
+    scope_open(&inner, 2 * NS_PER_S);
+    mark_suspend();
+    scope_close(&inner);
+    scope_close(&outer);
+}
+
+static void a_timer_left_armed_moves_to_a_sooner_deadline(void **state)
+{
+    (void)state;
+    clock_set_fake(0, 0);
+    test_in_fiber(sooner_inside, NULL);
+    assert_string_equal(trail, "wo12t345");
+}
+
 struct precedence {
     const char *name;
     bool cancel, late, wake;
@@ -428,6 +450,7 @@ int main(void)
         TEST(the_earliest_deadline_counts),
         TEST(deadlines_end_waits_in_order),
         TEST(a_timer_left_armed_ends_no_later_wait),
+        TEST(a_timer_left_armed_moves_to_a_sooner_deadline),
         TEST(cancellation_outranks_timeout_outranks_wake_up),
         TEST(sleeping),
     };

@@ -4,6 +4,7 @@
 #include "base/memory.h"
 #include "fiber/context.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -26,11 +27,18 @@ enum { STACK_SIZE = 1024 * KIB };
 enum { STACK_SIZE = 256 * KIB };
 #endif
 enum { GUARD_SIZE = 256 * KIB };
+enum { PROCESS_STACKS = 28000 };
+/* As many times the warm ones may be kept cold: they cost two mappings and some page tables. */
+enum { COLD_PER_WARM = 4 };
+
+/* Of all pools: what they share is a limit of the process. */
+static atomic_size_t mapped;
 
 void stack_pool_init(struct stack_pool *pool, size_t max_warm)
 {
     list_init(&pool->free);
     pool->warm = 0;
+    pool->cold = 0;
     pool->max_warm = max_warm;
 }
 
@@ -38,6 +46,7 @@ static void unmap(struct stack *stack)
 {
     VALGRIND_STACK_DEREGISTER(stack->valgrind_id);
     munmap(stack->base - GUARD_SIZE, GUARD_SIZE + STACK_SIZE);
+    atomic_fetch_sub(&mapped, 1);
     free(stack);
 }
 
@@ -47,7 +56,7 @@ void stack_pool_done(struct stack_pool *pool)
         unmap(CONTAINER(link, struct stack, link));
 }
 
-static struct stack *map(void)
+static char *map_region(void)
 {
     char *region = mmap(NULL, GUARD_SIZE + STACK_SIZE, PROT_NONE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);
@@ -55,6 +64,18 @@ static struct stack *map(void)
         return NULL;
     if (mprotect(region + GUARD_SIZE, STACK_SIZE, PROT_READ | PROT_WRITE) != 0) {
         munmap(region, GUARD_SIZE + STACK_SIZE);
+        return NULL;
+    }
+    return region;
+}
+
+static struct stack *map(void)
+{
+    char *region = NULL;
+    if (atomic_fetch_add(&mapped, 1) < PROCESS_STACKS)
+        region = map_region();
+    if (!region) {
+        atomic_fetch_sub(&mapped, 1);
         return NULL;
     }
     struct stack *stack = NEW(struct stack);
@@ -71,7 +92,9 @@ struct stack *stack_take(struct stack_pool *pool)
     if (!link)
         return map();
     struct stack *stack = CONTAINER(link, struct stack, link);
-    if (!stack->cold)
+    if (stack->cold)
+        pool->cold--;
+    else
         pool->warm--;
     stack->cold = false;
     return stack;
@@ -86,9 +109,12 @@ void stack_give(struct stack_pool *pool, struct stack *stack)
     if (pool->warm < pool->max_warm) {
         pool->warm++;
         list_prepend(&pool->free, &stack->link);
-        return;
+    } else if (pool->cold < COLD_PER_WARM * pool->max_warm) {
+        madvise(stack->base, stack->size, MADV_DONTNEED);
+        stack->cold = true;
+        pool->cold++;
+        list_append(&pool->free, &stack->link);
+    } else {
+        unmap(stack);
     }
-    madvise(stack->base, stack->size, MADV_DONTNEED);
-    stack->cold = true;
-    list_append(&pool->free, &stack->link);
 }

@@ -3,8 +3,9 @@
  * fiber/stack.h - stacks for fibers: mapped, guarded, kept for the next fiber.
  *
  * Private to fiber/. Below each stack lies an equally wide region without access, so that one
- * large frame cannot jump over it. Two mappings a stack: vm.max_map_count (65,530) is what caps
- * the number of fibers.
+ * large frame cannot jump over it. That is two mappings a stack, and a process may have 65,530
+ * (vm.max_map_count), beyond which malloc fails too: so all pools together map at most 28,000
+ * stacks, and a pool does not keep many that others may need.
  */
 #pragma once
 
@@ -15,18 +16,19 @@ struct stack {
     char *base; /* lowest usable byte */
     size_t size;
     unsigned valgrind_id;
-    bool cold; /* its pages were given back */
+    bool cold; /* its pages were given back to the system */
 };
 
 struct stack_pool {
     struct list free; /* warm ones first */
     size_t warm;
+    size_t cold;
     size_t max_warm;
 };
 
 void stack_pool_init(struct stack_pool *pool, size_t max_warm);
 /* All stacks must be back. */
 void stack_pool_done(struct stack_pool *pool);
-/* NULL when the system gives no more. */
+/* NULL when the system gives no more, or all pools together have too many. */
 struct stack *stack_take(struct stack_pool *pool);
 void stack_give(struct stack_pool *pool, struct stack *stack);

@@ -351,7 +351,8 @@ static struct flow *compile_flow(struct flow_set *set, enum flow_type type, stru
     map_init(&compiling.ids);
     flow_compile_steps(&compiling, steps, STR(""), &flow->steps);
     map_done(&compiling.ids);
-    if (context->option.report->errors == errors)
+    flow->broken = context->option.report->errors != errors;
+    if (!flow->broken)
         flow_check_ends(flow, context);
     return flow;
 }
@@ -444,7 +445,7 @@ static enum result inline_by_name(const struct flow_set *set, enum flow_type typ
         if (set->flows[i]->type == type)
             names[count++] = set->flows[i]->name;
     struct config_problem *problem =
-        config_problem(context->option.report, CONFIG_ERROR, "dangling-name", node->place,
+        config_problem(context->option.report, CONFIG_ERROR, "unknown-name", node->place,
                        "there is no %s flow \"%.*s\"", flow_type_name(type), STR_ARG(node->text));
     struct str near = config_nearest(node->text, names, count);
     if (near.len)

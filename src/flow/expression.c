@@ -387,7 +387,7 @@ static const struct flow_list *find_list(struct parser *parser)
     names[context->list_count] = STR("trusted");
     struct str near = config_nearest(token->text, names, context->list_count + 1);
     struct config_problem *problem =
-        complain(parser, "dangling-name", token->offset, token->length,
+        complain(parser, "unknown-name", token->offset, token->length,
                  "there is no list \"%.*s\" under lists", STR_ARG(token->text));
     problem->fix = near.len ? arena_printf(arena, "did you mean \"%.*s\"?", STR_ARG(near))
                             : STR("name it under lists, or write the values as [ a, b ]");
@@ -599,11 +599,11 @@ const struct expression *expression_parse(const struct config_node *node, enum f
     }
     advance(&parser);
     const struct expression *root = parse_or(&parser);
-    if (!root || !need_bool(&parser, root))
+    if (!root)
         return NULL;
     if (parser.token.kind != TOKEN_END)
         return wrong_token(&parser, "and, or, or the end");
-    return root;
+    return need_bool(&parser, root) ? root : NULL;
 }
 
 void expression_describe(struct buf *out)

@@ -4,7 +4,7 @@
  *
  * Parsed and typed when the file is loaded; names come from a closed table. `or` binds weaker than
  * `and`, that weaker than `not`. Texts compare without ASCII case; patterns (`~`) are PCRE2 and
- * respect case unless they say (?i). An address is also `in` a list that holds its "@domain".
+ * respect case unless they say (?i). An address is also `in` a list that holds its domain.
  */
 #pragma once
 

@@ -73,15 +73,18 @@ static const struct net_ip *ip_of(const struct expression *node, const struct fl
     return node->op == EXPRESSION_OP_LITERAL ? &node->ip : &facts->client;
 }
 
-/* An entry is the whole text, or "@domain" of an address. */
+/* An entry is the whole text; of an address also its domain, as "@domain" or "domain". */
 static bool list_has_text(const struct flow_list *list, struct str text)
 {
     ptrdiff_t at = str_find_last(text, '@');
-    struct str domain = at >= 0 ? str_from(text, (size_t)at) : STR_EMPTY;
+    struct str domain = at >= 0 ? str_from(text, (size_t)at + 1) : STR_EMPTY;
     for (size_t i = 0; i < list->text_count; i++) {
-        if (str_equal_nocase(list->texts[i], text))
+        struct str entry = list->texts[i];
+        if (str_equal_nocase(entry, text))
             return true;
-        if (domain.len && str_equal_nocase(list->texts[i], domain))
+        if (str_starts(entry, STR("@")))
+            entry = str_from(entry, 1);
+        if (domain.len && str_equal_nocase(entry, domain))
             return true;
     }
     return false;

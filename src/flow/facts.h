@@ -31,7 +31,9 @@ struct flow_facts {
     const struct mail_recipient *recipients;
     size_t recipient_count;
     uint64_t size;
-    struct str header;         /* the header section in force, for header("X") */
+    /* The header section in force, with its empty line: the head of the content and, as long as its
+     * body_start is 0, the header section at the start of the body behind it. */
+    struct str header;
     struct str *own_addresses; /* of the user: file or LDAP sender column */
     size_t own_address_count;
 };

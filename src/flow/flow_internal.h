@@ -125,7 +125,8 @@ struct flow {
     struct flow_steps steps;
     struct config_place place;
     bool builtin;
-    bool *used; /* set while loading */
+    bool broken; /* it has errors: never run, and nothing can be proven of it */
+    bool *used;  /* set while loading */
 };
 
 struct flow_set {
@@ -212,11 +213,16 @@ struct flow_running {
     unsigned pending_count;
     struct str *own_addresses;
     size_t own_address_count;
+    /* content: once a step has made a new head, how much of it is trace fields of ours */
+    bool has_new_head;
+    size_t trace_len;
     /* what the block of the current step says; empty before each */
     struct mail_reply reply;
     struct str detail;
 };
 
+/* Has the session (or the flow's time) ended? What a block then gets is no answer to share. */
+bool flow_is_over(struct error *err);
 /* The client's network as text, for keys of limits; in the run's arena. */
 struct str flow_client_network(const struct flow_running *running);
 /* Hex of a keyed hash, for keys that must be short or must not show what they hide. */

@@ -65,13 +65,9 @@ static bool decode(const struct state_value *value, struct arena *arena,
     return true;
 }
 
-static enum result ask_cached(struct flow_running *running, const struct flow_step *step,
-                              const struct flow_login *login, struct directory_answer *answer,
-                              struct error *err) MAY_YIELD;
-
-static enum result ask_cached(struct flow_running *running, const struct flow_step *step,
-                              const struct flow_login *login, struct directory_answer *answer,
-                              struct error *err)
+static MAY_YIELD enum result ask_cached(struct flow_running *running, const struct flow_step *step,
+                                        const struct flow_login *login,
+                                        struct directory_answer *answer, struct error *err)
 {
     struct state *state = running->run->state;
     struct arena *arena = running->run->arena;
@@ -86,6 +82,10 @@ static enum result ask_cached(struct flow_running *running, const struct flow_st
         return OK;
     }
     login->ask(running, step, answer);
+    if (flow_is_over(err)) {
+        state_cache_abandon(state, key); /* others who wait ask for themselves */
+        return FAILED;
+    }
     struct buf text BUF_CLEANUP;
     buf_init(&text, STATE_VALUE_MAX);
     if (encode(answer, &text)) {

@@ -129,23 +129,16 @@ static void settle(const struct flight *flight, const struct directory_answer *a
     keep(flight, answer, now_ns, life_ns, stale_ns);
 }
 
-static void ask(struct flow_running *running, const struct flow_step *step,
-                const struct flow_lookup *lookup, struct directory_answer *out) MAY_YIELD;
-
-static void ask(struct flow_running *running, const struct flow_step *step,
-                const struct flow_lookup *lookup, struct directory_answer *out)
+static MAY_YIELD void ask(struct flow_running *running, const struct flow_step *step,
+                          const struct flow_lookup *lookup, struct directory_answer *out)
 {
     *out = (struct directory_answer){.lookup = DIRECTORY_ERROR};
     lookup->ask(running, step, out);
 }
 
-static enum result ask_cached(struct flow_running *running, const struct flow_step *step,
-                              const struct flow_lookup *lookup, struct directory_answer *answer,
-                              struct error *err) MAY_YIELD;
-
-static enum result ask_cached(struct flow_running *running, const struct flow_step *step,
-                              const struct flow_lookup *lookup, struct directory_answer *answer,
-                              struct error *err)
+static MAY_YIELD enum result ask_cached(struct flow_running *running, const struct flow_step *step,
+                                        const struct flow_lookup *lookup,
+                                        struct directory_answer *answer, struct error *err)
 {
     struct arena *arena = running->run->arena;
     struct flight flight = {.running = running, .lookup = lookup};
@@ -169,6 +162,10 @@ static enum result ask_cached(struct flow_running *running, const struct flow_st
         return OK;
     }
     ask(running, step, lookup, answer);
+    if (flow_is_over(err)) {
+        state_cache_abandon(running->run->state, flight.key); /* others ask for themselves */
+        return FAILED;
+    }
     if (answer->lookup == DIRECTORY_ERROR && decoded && stale.lookup == DIRECTORY_FOUND) {
         keep_stale(&flight, &stale, found_at_ns);
         running->detail = arena_printf(arena, "stale answer, for: %.*s", STR_ARG(answer->detail));

@@ -8,8 +8,8 @@
 
 enum {
     PATTERN_MAX = 4096,
-    SUBJECT_MAX = 65536,
-    MATCH_LIMIT = 100000, /* some milliseconds */
+    SUBJECT_MAX = 16384,
+    MATCH_LIMIT = 20000, /* at most about 3 ms: nothing else runs on the worker meanwhile */
     DEPTH_LIMIT = 2000,
     HEAP_LIMIT_KIB = 2048,
 };

@@ -14,6 +14,6 @@ struct pattern;
 /* In `arena`, which frees it. `out_offset`: where in the text the fault is, when FAILED. */
 enum result pattern_new(struct arena *arena, struct str text, const struct pattern **out_pattern,
                         size_t *out_offset, struct error *err);
-/* Looks at the first 64 KiB of `subject`. Safe from several threads at once. */
+/* Looks at the first 16 KiB of `subject`. Safe from several threads at once. */
 enum result pattern_match(const struct pattern *pattern, struct str subject, bool *out_matches,
                           struct error *err);

@@ -133,7 +133,8 @@ void flow_prove_relay(const struct flow_relay_case *cases, size_t count,
 {
     for (size_t i = 0; i < count; i++) {
         const struct flow_relay_case *relay = &cases[i];
-        if (relay->authentication_required || !relay->recipient_flow)
+        if (relay->authentication_required || !relay->recipient_flow ||
+            relay->recipient_flow->broken)
             continue;
         if (relay->is_any || relay->is_lookup_mx)
             prove(relay, report);

@@ -16,7 +16,7 @@ const struct server *flow_compile_server(struct flow_compiling *compiling, struc
     if (!server) {
         /* with the whole file at hand the binder has reported it, and names the section */
         if (!context->option.root)
-            flow_problem(compiling, CONFIG_ERROR, "dangling-name", place,
+            flow_problem(compiling, CONFIG_ERROR, "unknown-name", place,
                          "there is no server \"%.*s\" under servers", STR_ARG(name));
         return NULL;
     }

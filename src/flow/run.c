@@ -9,6 +9,11 @@
 #include "event/event.h"
 #include "flow/flow_internal.h"
 
+NO_YIELD_CHECK bool flow_is_over(struct error *err)
+{
+    return fiber_current() && fiber_check(err) != OK;
+}
+
 /* ---- keys ---- */
 
 struct str flow_client_network(const struct flow_running *running)
@@ -163,27 +168,26 @@ static void end_by_error(struct flow_running *running, const struct flow_step *s
     running->had_error = true;
 }
 
-static enum result run_block(struct flow_running *running, const struct flow_step *step,
-                             unsigned *out_index, struct error *err) MAY_YIELD;
-
-static enum result run_block(struct flow_running *running, const struct flow_step *step,
-                             unsigned *out_index, struct error *err)
+static MAY_YIELD enum result run_block(struct flow_running *running, const struct flow_step *step,
+                                       unsigned *out_index, struct error *err)
 {
     *out_index = 0;
     running->reply = (struct mail_reply){0};
     running->detail = STR_EMPTY;
+    if (flow_is_over(err))
+        return FAILED;
     if (!step->block->run)
         return OK;
-    return step->block->run(running, step, out_index, err);
+    if (step->block->run(running, step, out_index, err) != OK)
+        return FAILED;
+    /* a backend that was cut off by the end of the session has said nothing */
+    return flow_is_over(err) ? FAILED : OK;
 }
 
 enum progress { PROGRESS_PASSED, PROGRESS_BRANCHED, PROGRESS_DECIDED };
 
-static enum progress run_step(struct flow_running *running, const struct flow_step *step,
-                              const struct flow_steps **out_branch) MAY_YIELD;
-
-static enum progress run_step(struct flow_running *running, const struct flow_step *step,
-                              const struct flow_steps **out_branch)
+static MAY_YIELD enum progress run_step(struct flow_running *running, const struct flow_step *step,
+                                        const struct flow_steps **out_branch)
 {
     struct error err = {0};
     bool holds = true;
@@ -222,9 +226,7 @@ static enum progress run_step(struct flow_running *running, const struct flow_st
 }
 
 /* False: control passed the end without a verdict. */
-static bool run_steps(struct flow_running *running) MAY_YIELD;
-
-static bool run_steps(struct flow_running *running)
+static MAY_YIELD bool run_steps(struct flow_running *running)
 {
     const struct flow_steps *steps = &running->flow->steps;
     size_t at = 0;
@@ -263,9 +265,7 @@ static void end(struct flow_running *running, enum flow_verdict_kind kind, enum 
     verdict->detail = STR("end of the flow");
 }
 
-static void count_failures(struct flow_running *running) MAY_YIELD;
-
-static void count_failures(struct flow_running *running)
+static MAY_YIELD void count_failures(struct flow_running *running)
 {
     struct state_limit_answer answer;
     struct error err;

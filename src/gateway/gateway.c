@@ -40,12 +40,12 @@ static enum result open_spool(struct gateway *gateway, struct loop *const *loops
     struct queue_handler handler;
     glue_fill_handler(gateway, &handler);
     gateway->state = state_new(loops, gateway->worker_count, STATE_ENTRIES);
-    gateway->queue = queue_new(gateway->state, &handler, loops, gateway->worker_count);
+    gateway->queue =
+        queue_new(/* spool= */ NULL, gateway->state, &handler, loops, gateway->worker_count);
     if (gateway->options.poison_page)
-        queue_set_poison_page(gateway->queue, gateway->options.poison_page);
+        queue_poison_page(gateway->queue, gateway->options.poison_page);
+    queue_set_suspects(gateway->queue, gateway->options.suspects, gateway->options.suspect_count);
     queue_set_memory_budget(gateway->queue, gateway->intake.max);
-    if (gateway->options.delivery_paused)
-        queue_pause(gateway->queue);
     if (spool_open(&gateway->settings->spool, recover_entry, gateway, &gateway->spool, err) != OK)
         return FAILED;
     queue_set_spool(gateway->queue, gateway->spool);
@@ -58,6 +58,7 @@ static enum result start_workers(struct gateway *gateway, struct error *err)
     struct loop *loops[WORKERS_MAX];
     pthread_barrier_init(&gateway->loops_made, NULL, (unsigned)count + 1);
     pthread_barrier_init(&gateway->parts_made, NULL, (unsigned)count + 1);
+    pthread_barrier_init(&gateway->ended, NULL, (unsigned)count);
     for (size_t i = 0; i < count; i++) {
         gateway->workers[i].gateway = gateway;
         gateway->workers[i].index = i;
@@ -151,6 +152,7 @@ void gateway_free(struct gateway *gateway)
     settings_unref(gateway->settings);
     pthread_barrier_destroy(&gateway->loops_made);
     pthread_barrier_destroy(&gateway->parts_made);
+    pthread_barrier_destroy(&gateway->ended);
     pthread_mutex_destroy(&gateway->mutex);
     pthread_cond_destroy(&gateway->answered);
     free(gateway->workers);

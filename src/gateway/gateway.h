@@ -7,15 +7,18 @@
 #pragma once
 
 #include "base/error.h"
-#include "net/address.h"
+#include "mail/id.h"
 
 struct gateway;
+struct queue_poison_page;
 struct settings;
 
 struct gateway_options {
-    struct str config_path; /* shown in the status; outlives the gateway */
-    void *poison_page;      /* shared with the supervisor; NULL: none */
-    bool delivery_paused;   /* after repeated crashes */
+    struct str config_path;                /* shown in the status; outlives the gateway */
+    struct queue_poison_page *poison_page; /* shared with the supervisor; NULL: none */
+    const struct mail_id *suspects;        /* entries worked on at two crashes: held */
+    size_t suspect_count;
+    bool delivery_paused; /* after repeated crashes */
 };
 
 /* Open the spool, recover the queue, start the workers; listening begins with gateway_apply(). A

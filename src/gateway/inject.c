@@ -176,7 +176,7 @@ static void start(struct post *post)
     struct inject *inject = CONTAINER(post, struct inject, post);
     struct worker *worker = worker_current();
     struct error err;
-    if (fiber_spawn(&worker->sessions, "inject", run, inject, &err) != OK) {
+    if (worker->left || fiber_spawn(&worker->sessions, "inject", run, inject, &err) != OK) {
         refuse(inject, 451, STR("too busy"));
         pthread_mutex_lock(&inject->mutex);
         inject->done = true;

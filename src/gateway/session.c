@@ -322,6 +322,7 @@ static void forget(struct session *session)
     body_unref(session->intake);
     if (session->counted)
         occupancy_leave(worker->gateway->occupancy, session->listener->name, &session->counted_ip);
+    list_remove(&session->in_worker);
     atomic_fetch_sub_explicit(&worker->session_count, 1, memory_order_relaxed);
     settings_unref(session->settings);
     free(session);
@@ -333,8 +334,11 @@ NO_YIELD_CHECK static void run(void *arg)
     struct stream *stream;
     struct error err;
     if (stream_open_fd(session->fd, &stream, &err) == OK) {
+        scope_open(&session->scope, TIME_NEVER);
         smtp_server_run(&session->listener->smtp, &handler, session, stream,
                         &session->worker->gateway->draining);
+        session->smtp = NULL;
+        scope_close(&session->scope);
         stream_close(stream);
     } else {
         close(session->fd);
@@ -353,15 +357,25 @@ void session_start(struct worker *worker, const struct settings *settings, int f
         .listener = &settings->listeners[listener_index],
         .fd = fd,
     };
+    list_append(&worker->open_sessions, &session->in_worker);
     atomic_fetch_add_explicit(&worker->session_count, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&worker->gateway->sessions_total, 1, memory_order_relaxed);
-    struct error err;
-    if (fiber_spawn(&worker->sessions, "session", run, session, &err) != OK) {
+    struct error err = {.text = "the worker stops"};
+    if (worker->left || fiber_spawn(&worker->sessions, "session", run, session, &err) != OK) {
         static const char busy[] = "421 4.3.2 Too many connections, try again later\r\n";
         ssize_t ignored = write(fd, busy, sizeof busy - 1);
         (void)ignored;
         close(fd);
         event_emit(EVENT_SESSION_LIMIT, F_C(LIMIT, "fibers"), F_C(DETAIL, err.text));
         forget(session);
+    }
+}
+
+void session_end_idle(struct worker *worker)
+{
+    LIST_EACH (&worker->open_sessions, link) {
+        struct session *session = CONTAINER(link, struct session, in_worker);
+        if (session->smtp && smtp_session_is_idle(session->smtp))
+            scope_cancel(&session->scope);
     }
 }

@@ -14,6 +14,8 @@
 
 struct session {
     struct worker *worker;
+    struct list in_worker;
+    struct scope scope;        /* around the conversation */
     struct settings *settings; /* those it began with */
     const struct settings_listener *listener;
     struct smtp_session *smtp; /* once connected */

@@ -40,53 +40,101 @@ static void print_entry(const struct option_table *table, struct str name, const
     option_effective(table, values, node, 4, out);
 }
 
+/* A table with some rows left out, so that what is shown could be read again. */
+struct part {
+    struct option rows[64];
+    struct option_table table;
+};
+
+static void make_part(struct part *part, const struct option_table *table,
+                      bool (*keeps)(const void *object, struct str key), const void *object)
+{
+    size_t count = 0;
+    for (const struct option *row = table->options; row->name && count < 63; row++) {
+        if (keeps(object, str_c(row->name)))
+            part->rows[count++] = *row;
+    }
+    part->rows[count] = (struct option){0};
+    part->table = *table;
+    part->table.options = part->rows;
+}
+
+static bool server_keeps(const void *object, struct str key)
+{
+    return server_has_key(object, key);
+}
+
+static bool transport_keeps(const void *object, struct str key)
+{
+    const struct transport *transport = object;
+    return transport->method == TRANSPORT_LOOKUP_MX ||
+           !(str_equal(key, STR("tls")) || str_equal(key, STR("port")));
+}
+
+static bool top_keeps(const void *object, struct str key)
+{
+    (void)object;
+    return !has_own_form(key);
+}
+
 static void print_top(const struct settings *settings, struct buf *out)
 {
-    /* the table without the sections that have their own form below */
-    struct option kept[64];
-    size_t count = 0;
-    for (const struct option *row = settings_top_options.options; row->name && count < 63; row++) {
-        if (!has_own_form(str_c(row->name)))
-            kept[count++] = *row;
+    struct part part;
+    make_part(&part, &settings_top_options, top_keeps, NULL);
+    option_effective(&part.table, settings, &settings->hidden->root, 0, out);
+}
+
+static void print_servers(const struct settings *settings, struct buf *out)
+{
+    const struct config_node *section = config_get(&settings->hidden->root, STR("servers"));
+    for (size_t i = 0; i < settings->server_count; i++) {
+        const struct server *at = &settings->servers[i];
+        struct part part;
+        make_part(&part, &server_options, server_keeps, at);
+        print_entry(&part.table, at->name, at, config_get(section, at->name), out);
     }
-    kept[count] = (struct option){0};
-    struct option_table table = settings_top_options;
-    table.options = kept;
-    option_effective(&table, settings, &settings->hidden->root, 0, out);
+}
+
+static void print_transports(const struct settings *settings, struct buf *out)
+{
+    const struct config_node *section = config_get(&settings->hidden->root, STR("transports"));
+    for (size_t i = 0; i < settings->transport_count; i++) {
+        const struct transport *at = &settings->transports[i];
+        struct part part;
+        make_part(&part, &transport_options, transport_keeps, at);
+        print_entry(&part.table, at->name, at, config_get(section, at->name), out);
+    }
+}
+
+static void print_header(const char *section, size_t count, struct buf *out)
+{
+    if (count)
+        buf_printf(out, "%s:\n", section);
 }
 
 void settings_effective(const struct settings *settings, struct buf *out)
 {
-    const struct config_node *root = &settings->hidden->root;
     print_top(settings, out);
-    buf_append(out, STR("servers:\n"));
-    for (size_t i = 0; i < settings->server_count; i++) {
-        const struct server *server = &settings->servers[i];
-        print_entry(&server_options, server->name, server,
-                    config_get(config_get(root, STR("servers")), server->name), out);
-    }
-    buf_append(out, STR("certificates:\n"));
+    print_header("servers", settings->server_count, out);
+    print_servers(settings, out);
+    print_header("certificates", settings->certificate_count, out);
     for (size_t i = 0; i < settings->certificate_count; i++) {
         const struct settings_certificate *at = &settings->certificates[i];
         print_entry(&settings_certificate_options, at->name, at, at->node, out);
     }
-    buf_append(out, STR("listeners:\n"));
+    print_header("listeners", settings->listener_count, out);
     for (size_t i = 0; i < settings->listener_count; i++) {
         const struct settings_listener *at = &settings->listeners[i];
         print_entry(&settings_listener_options, at->name, at->values, at->node, out);
     }
-    buf_append(out, STR("transports:\n"));
-    for (size_t i = 0; i < settings->transport_count; i++) {
-        const struct transport *at = &settings->transports[i];
-        print_entry(&transport_options, at->name, at,
-                    config_get(config_get(root, STR("transports")), at->name), out);
-    }
-    buf_append(out, STR("domains:\n"));
+    print_header("transports", settings->transport_count, out);
+    print_transports(settings, out);
+    print_header("domains", settings->domain_count, out);
     for (size_t i = 0; i < settings->domain_count; i++) {
         const struct settings_domain *at = &settings->domains[i];
         print_entry(&settings_domain_options, at->name, at->values, at->node, out);
     }
-    buf_append(out, STR("quarantines:\n"));
+    print_header("quarantines", settings->quarantine_count, out);
     for (size_t i = 0; i < settings->quarantine_count; i++) {
         const struct settings_quarantine *at = &settings->quarantines[i];
         print_entry(&settings_quarantine_options, at->name, at, at->node, out);
@@ -95,16 +143,28 @@ void settings_effective(const struct settings *settings, struct buf *out)
 
 /* ---- JSON Schema ---- */
 
-/* `schema` of a table ends in one brace: add the word `preset` to its properties and drop what is
- * required, since a preset fills it in. */
+/* An entry of a section; where there are presets, a map with one is the other form. */
 static void schema_entry(size_t index, struct buf *out)
 {
     if (!sections[index].presets) {
         option_schema(sections[index].table, out);
         return;
     }
+    /* a transport may stand in place of its name: anything, as far as the schema knows */
+    struct option rows[64];
+    size_t count = 0;
+    for (const struct option *row = sections[index].table->options; row->name && count < 63;
+         row++) {
+        rows[count] = *row;
+        if (str_equal(str_c(row->name), STR("transport")))
+            rows[count].type = OPTION_NODE;
+        count++;
+    }
+    rows[count] = (struct option){0};
+    struct option_table table = *sections[index].table;
+    table.options = rows;
     buf_append(out, STR("{\"anyOf\":["));
-    option_schema(sections[index].table, out);
+    option_schema(&table, out);
     buf_printf(out,
                ",{\"type\":\"object\",\"required\":[\"preset\"],"
                "\"properties\":{\"preset\":{\"enum\":[%s]}}}]}",
@@ -122,9 +182,9 @@ static void schema_section(struct str name, struct buf *out)
         return;
     }
     if (str_equal(name, STR("trusted_networks"))) {
-        buf_append(out, STR("{\"type\":\"array\",\"items\":"));
+        buf_append(out, STR("{\"anyOf\":[{\"type\":\"string\"},{\"type\":\"array\",\"items\":"));
         option_schema(&settings_network_options, out);
-        buf_append_byte(out, '}');
+        buf_append(out, STR("}]}"));
     } else { /* flows, lists: their steps are checked by the flow compiler */
         buf_append(out, STR("{\"type\":\"object\"}"));
     }

@@ -131,10 +131,12 @@ static void bind_domain(struct settings_loading *loading, const struct config_pa
     domain->values = values;
     domain->is_any = str_equal(pair->key, STR("any"));
     (void)!option_bind(&settings_domain_options, &pair->value, NULL, &loading->context, values);
-    if (domain->is_any)
+    if (domain->is_any) {
         domain->name = STR("any");
-    else if (!add_name(loading, domain, pair->key, pair->place))
+        loading->settings->hidden->any = domain;
+    } else if (!add_name(loading, domain, pair->key, pair->place)) {
         domain->name = pair->key;
+    }
     for (size_t i = 0; i < values->aliases.count; i++) {
         if (domain->is_any)
             SETTINGS_ERROR(loading, "wrong-value", values->aliases.places[i],
@@ -234,15 +236,6 @@ void settings_bind_domains(struct settings_loading *loading)
 
 /* ---- finding ---- */
 
-static const struct settings_domain *any_domain(const struct settings *settings)
-{
-    for (size_t i = 0; i < settings->domain_count; i++) {
-        if (settings->domains[i].is_any)
-            return &settings->domains[i];
-    }
-    return NULL;
-}
-
 const struct settings_domain *settings_find_domain(const struct settings *settings,
                                                    const struct settings_listener *listener,
                                                    struct str domain)
@@ -250,14 +243,14 @@ const struct settings_domain *settings_find_domain(const struct settings *settin
     const struct settings_domain *exact = map_get(&settings->hidden->domains, domain);
     if (exact && listener->serves[exact->index])
         return exact;
-    const struct settings_domain *any = any_domain(settings);
+    const struct settings_domain *any = settings->hidden->any;
     return any && listener->serves[any->index] ? any : NULL;
 }
 
 const struct settings_domain *settings_route(const struct settings *settings, struct str domain)
 {
     const struct settings_domain *exact = map_get(&settings->hidden->domains, domain);
-    return exact ? exact : any_domain(settings);
+    return exact ? exact : settings->hidden->any;
 }
 
 bool settings_is_listed(const struct settings *settings, struct str domain)

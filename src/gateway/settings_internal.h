@@ -10,9 +10,10 @@
 struct settings_private {
     struct arena *arena;
     atomic_uint references;
-    struct map domains;        /* name, alias, or line of domains_file: struct settings_domain */
-    struct config_node root;   /* with presets and short forms expanded */
-    struct net_ip *interfaces; /* addresses of this host, at load */
+    struct settings_domain *any; /* the domain `any`, or NULL */
+    struct map domains;          /* name, alias, or line of domains_file: struct settings_domain */
+    struct config_node root;     /* with presets and short forms expanded */
+    struct net_ip *interfaces;   /* addresses of this host, at load */
     size_t interface_count;
 };
 
@@ -22,7 +23,6 @@ struct settings_loading {
     struct config_report *report;
     struct option_context context; /* the two above and the root */
     struct flow_compile_context flow_context;
-    const struct flow *built_in_flows[4]; /* compiled once, when first asked for */
 };
 
 struct settings_listener_values { /* rows of listeners.* */

@@ -193,7 +193,7 @@ static void bind_addresses(struct settings_loading *loading, struct settings_lis
         arena_alloc_array(loading->arena, texts->count + 1, sizeof *listener->addresses);
     for (size_t i = 0; i < texts->count; i++) {
         struct net_address *address = &listener->addresses[listener->address_count];
-        if (net_address_parse(texts->items[i], 0, address)) {
+        if (net_address_parse(texts->items[i], 0, address) && address->ip.family) {
             report_address_twice(loading, texts->places[i], address);
             listener->address_count++;
             continue;
@@ -296,7 +296,7 @@ static void check_authentication(struct settings_loading *loading,
                          "passwords may travel in clear on listener \"%.*s\"",
                          STR_ARG(listener->name))
             ->fix = STR("remove it; clients start TLS before they log in");
-    if (!smtp->authentication || smtp->tls != SMTP_TLS_NONE || smtp->allow_cleartext_auth)
+    if (!listener->authentication || smtp->tls != SMTP_TLS_NONE || smtp->allow_cleartext_auth)
         return;
     config_problem(loading->report, smtp->authentication_required ? CONFIG_ERROR : CONFIG_WARNING,
                    "no-login", listener->place,
@@ -316,7 +316,7 @@ static void bind_tls(struct settings_loading *loading, struct settings_listener 
     const struct config_pair *tls = config_get_pair(listener->node, STR("tls"));
     const struct config_pair *named = config_get_pair(listener->node, STR("certificate"));
     if (listener->smtp.tls == SMTP_TLS_NONE) {
-        if (named)
+        if (named && tls)
             SETTINGS_WARNING(loading, "unused-name", named->place,
                              "a certificate has no use with \"tls: none\"");
         return;

@@ -198,16 +198,14 @@ void settings_expand(struct settings_loading *loading, struct config_node *root)
 
 /* ---- flows ---- */
 
+/* Names that the flow module knows without a definition, for "did you mean". */
 static const struct {
     enum flow_type type;
     const char *name;
-    const char *text;
 } built_in_flows[] = {
-    {FLOW_CONTENT, "incoming", "[ deliver ]"},
-    {FLOW_CONTENT, "outgoing", "[ deliver ]"},
-    {FLOW_RECIPIENT, "relay-authenticated",
-     "[ { accept: { when: authenticated or client in trusted } },"
-     "  { reject: { reply: '554 5.7.1 Relay access denied' } } ]"},
+    {FLOW_CONTENT, "incoming"},
+    {FLOW_CONTENT, "outgoing"},
+    {FLOW_RECIPIENT, "relay-authenticated"},
 };
 enum { BUILT_IN_FLOWS = sizeof built_in_flows / sizeof *built_in_flows };
 
@@ -229,28 +227,6 @@ static const struct flow *compile(struct settings_loading *loading, enum flow_ty
     if (flow)
         flow_mark_used(flow);
     return flow;
-}
-
-static const struct flow *find_named(struct settings_loading *loading, enum flow_type type,
-                                     struct str name, struct config_place place)
-{
-    const struct flow *flow =
-        loading->settings->flows ? flow_find(loading->settings->flows, type, name) : NULL;
-    if (flow) {
-        flow_mark_used(flow);
-        return flow;
-    }
-    for (size_t i = 0; i < BUILT_IN_FLOWS; i++) {
-        if (built_in_flows[i].type != type || !str_equal(name, str_c(built_in_flows[i].name)))
-            continue;
-        if (loading->built_in_flows[i])
-            return loading->built_in_flows[i];
-        struct config_node *steps = ARENA_NEW(loading->arena, struct config_node);
-        *steps = parse_own(loading, built_in_flows[i].text, place);
-        loading->built_in_flows[i] = compile(loading, type, name, steps);
-        return loading->built_in_flows[i];
-    }
-    return NULL;
 }
 
 static void report_unknown_flow(struct settings_loading *loading, enum flow_type type,
@@ -286,20 +262,14 @@ const struct flow *settings_resolve_flow(struct settings_loading *loading, enum 
                                          struct str owner)
 {
     struct str name = fallback;
-    if (node && node->kind == CONFIG_MAP) {
-        const struct config_node *preset = config_get(node, STR("preset"));
-        if (!preset || !str_equal(preset->text, STR("relay-authenticated")))
-            return compile(loading, type, owner, node);
-        name = preset->text;
-        node = preset;
-    } else if (node && node->kind == CONFIG_LIST) {
-        return compile(loading, type, owner, node);
-    } else if (node && !option_read_text(node, &loading->context, &name)) {
+    if (node && node->kind != CONFIG_SCALAR)
+        return compile(loading, type, owner, node); /* steps, or a preset */
+    if (!loading->settings->flows || (node && !option_read_text(node, &loading->context, &name)))
         return NULL;
-    }
-    struct config_place place = node ? node->place : (struct config_place){0};
-    const struct flow *flow = find_named(loading, type, name, place);
-    if (!flow)
-        report_unknown_flow(loading, type, name, place);
+    const struct flow *flow = flow_find(loading->settings->flows, type, name);
+    if (flow)
+        flow_mark_used(flow);
+    else
+        report_unknown_flow(loading, type, name, node ? node->place : (struct config_place){0});
     return flow;
 }

@@ -75,42 +75,13 @@ void settings_check_relay(struct settings_loading *loading)
 
 /* ---- passwords towards backends ---- */
 
-/* Warn of each `smtp: { server: NAME }` below `node` whose server is asked in clear. */
-static void check_login_steps(struct settings_loading *loading, const struct config_node *node)
-{
-    const struct settings *settings = loading->settings;
-    for (size_t i = 0; i < node->count; i++) {
-        if (node->kind != CONFIG_MAP) {
-            check_login_steps(loading, &node->items[i]);
-            continue;
-        }
-        const struct config_pair *pair = &node->pairs[i];
-        const struct config_node *name = config_get(&pair->value, STR("server"));
-        if (str_equal(pair->key, STR("smtp")) && pair->value.kind == CONFIG_SCALAR)
-            name = &pair->value;
-        const struct server *server =
-            name && name->kind == CONFIG_SCALAR && str_equal(pair->key, STR("smtp"))
-                ? server_find(settings->servers, settings->server_count, name->text)
-                : NULL;
-        if (server && server->tls == SERVER_TLS_NONE && !server_is_loopback(server))
-            SETTINGS_WARNING(loading, "cleartext-login", name->place,
-                             "passwords of users travel in clear to server \"%.*s\"",
-                             STR_ARG(server->name))
-                ->fix = STR("give the server \"tls: required\" or \"tls: verified\"");
-        check_login_steps(loading, &pair->value);
-    }
-}
-
+/* What a smarthost is told; the passwords of users are the flow compiler's business. */
 void settings_check_logins(struct settings_loading *loading)
 {
-    const struct config_node *flows =
-        config_get(config_get(loading->context.root, STR("flows")), STR("authentication"));
-    if (flows)
-        check_login_steps(loading, flows);
     for (size_t i = 0; i < loading->settings->server_count; i++) {
         const struct server *server = &loading->settings->servers[i];
         if (server->user.len && server->tls == SERVER_TLS_NONE && !server_is_loopback(server))
-            SETTINGS_WARNING(loading, "cleartext-login", server->place,
+            SETTINGS_WARNING(loading, "cleartext-credentials", server->place,
                              "the password of \"%.*s\" travels in clear", STR_ARG(server->user))
                 ->fix = STR("write \"tls: required\" or \"tls: verified\"");
     }

@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { HEARTBEAT_MS = 500, DRAIN_STEP_MS = 20 };
+enum { HEARTBEAT_MS = 500, DRAIN_STEP_MS = 20, SETTLE_TURNS = 3 };
 
 static _Thread_local struct worker *current;
 
@@ -42,15 +42,31 @@ static enum result make_parts(struct worker *worker)
     state_join(gateway->state, worker->index);
     queue_join(gateway->queue, worker->index, worker->dns);
     scope_init_root(&worker->sessions, worker->loop);
+    list_init(&worker->open_sessions);
     worker->heartbeat.fire = beat;
     beat(&worker->heartbeat);
     return OK;
 }
 
+/*
+ * Between workers go questions, answers and notices. All fibers of all workers have ended here,
+ * but questions that were given up may still be on their way, and so may their answers: they
+ * arrive in a few more turns, taken together, before any loop goes.
+ */
+static void settle(struct worker *worker)
+{
+    state_leave(worker->gateway->state, worker->index);
+    for (int i = 0; i < SETTLE_TURNS; i++) {
+        pthread_barrier_wait(&worker->gateway->ended);
+        loop_stop(worker->loop);
+        loop_run(worker->loop);
+    }
+    pthread_barrier_wait(&worker->gateway->ended);
+}
+
 /* Give everything back; the main thread frees state and queue when all workers are here. */
 static void free_parts(struct worker *worker)
 {
-    state_leave(worker->gateway->state, worker->index);
     dns_free(worker->dns);
     settings_unref(worker->settings);
     free(worker->closing);
@@ -73,6 +89,7 @@ static void *run(void *arg)
     pthread_barrier_wait(&gateway->parts_made);
     if (good) {
         loop_run(worker->loop);
+        settle(worker);
         free_parts(worker);
     }
     return NULL;
@@ -143,15 +160,21 @@ NO_YIELD_CHECK static void close_parts(void *arg)
     struct worker *worker = closing->worker;
     struct gateway *gateway = worker->gateway;
     while (!scope_is_empty(&worker->sessions)) {
+        session_end_idle(worker);
         if (clock_monotonic_ns() >= closing->deadline_ns)
             scope_cancel(&worker->sessions);
         if (fiber_sleep(DRAIN_STEP_MS * NS_PER_MS, NULL) != OK)
             break;
     }
+    worker->left = true;
     queue_leave(gateway->queue, worker->index, closing->deadline_ns);
     directory_free(worker->directory);
     loop_timer_clear(&worker->heartbeat);
-    loop_stop(worker->loop);
+    /* Others may still ask this one, so its loop goes on until the last has come this far. */
+    if (atomic_fetch_add(&gateway->workers_closed, 1) + 1 < gateway->worker_count)
+        return;
+    for (size_t i = 0; i < gateway->worker_count; i++)
+        loop_stop(gateway->workers[i].loop);
 }
 
 static void drain(struct post *post)

@@ -41,10 +41,12 @@ struct worker {
     struct dns *dns;
     struct directory *directory;
     struct scope sessions;
+    struct list open_sessions;
     struct worker_socket *sockets;
     size_t socket_count;
     struct loop_timer heartbeat;
     struct closing *closing; /* while it drains */
+    bool left;               /* its sessions have ended for good */
 
     /* read by others */
     atomic_size_t session_count;
@@ -61,6 +63,8 @@ struct gateway {
     size_t worker_count;
     pthread_barrier_t loops_made;
     pthread_barrier_t parts_made;
+    pthread_barrier_t ended;      /* of the workers alone */
+    atomic_size_t workers_closed; /* the last one stops all loops */
 
     struct spool *spool;
     struct state *state;
@@ -99,3 +103,5 @@ void worker_drain(struct worker *worker, int64_t deadline_ns);
  * keeps a reference to `settings`, of which the listener is one. */
 void session_start(struct worker *worker, const struct settings *settings, int fd,
                    size_t listener_index);
+/* Say goodbye to clients that are between two transactions (drain). */
+void session_end_idle(struct worker *worker);

@@ -7,6 +7,7 @@
 #include "net/dns_answer.h"
 #include "net/dns_resolver.h"
 #include "net/dns_static.h"
+#include "net/dns_stub.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,16 +16,27 @@
 enum { HOSTS_MAX = 100, ADDRESSES_MAX = 100, TEXTS_MAX = 100, NAMES_TO_CONFIRM = 10 };
 
 struct dns {
-    struct dns_resolver *resolver;
+    struct dns_resolver *resolver; /* or: */
+    struct dns_stub *stub;
+    enum dns_dnssec dnssec;
     struct dns_statics *statics;
 };
 
 enum result dns_new(struct loop *loop, const struct dns_settings *settings, struct dns **out_dns,
                     struct error *err)
 {
+    for (size_t i = 0; i < settings->server_count; i++)
+        if (settings->servers[i].ip.family == 0)
+            return fail(err, ERROR_PERMANENT, "a DNS server must have an IP address");
     struct dns *dns = NEW(struct dns);
-    if (dns_statics_new(settings->statics, settings->static_count, &dns->statics, err) == FAILED ||
-        dns_resolver_new(loop, settings, &dns->resolver, err) == FAILED) {
+    dns->dnssec = settings->dnssec;
+    enum result result =
+        dns_statics_new(settings->statics, settings->static_count, &dns->statics, err);
+    if (result == OK)
+        result = settings->dnssec == DNS_DNSSEC_TRUST_AD
+                     ? dns_stub_new(settings, &dns->stub, err)
+                     : dns_resolver_new(loop, settings, &dns->resolver, err);
+    if (result == FAILED) {
         dns_free(dns);
         return FAILED;
     }
@@ -37,6 +49,7 @@ void dns_free(struct dns *dns)
     if (!dns)
         return;
     dns_resolver_free(dns->resolver);
+    dns_stub_free(dns->stub);
     dns_statics_free(dns->statics);
     free(dns);
 }
@@ -68,13 +81,24 @@ static const char *type_name(enum dns_type type)
     }
 }
 
+static MAY_YIELD enum result ask_types(struct dns *dns, struct str name, const enum dns_type *types,
+                                       size_t count, struct arena *arena, struct dns_reply *out,
+                                       struct error *err)
+{
+    if (fiber_check(err) == FAILED)
+        return FAILED;
+    if (dns->stub)
+        return dns_stub_ask(dns->stub, name, types, count, arena, out, err);
+    return dns_resolver_ask(dns->resolver, name, types, count, arena, out, err);
+}
+
 static MAY_YIELD enum result ask(struct dns *dns, struct str name, enum dns_type type,
                                  struct arena *arena, struct dns_reply *out, struct error *err)
 {
     *out = (struct dns_reply){.answer.status = DNS_NO_NAME};
     if (!can_be_name(name))
         return OK;
-    if (dns_resolver_ask(dns->resolver, name, &type, 1, arena, out, err) == FAILED)
+    if (ask_types(dns, name, &type, 1, arena, out, err) == FAILED)
         return FAILED;
     if (!out->failed)
         return OK;
@@ -108,7 +132,8 @@ static int by_preference(const void *a, const void *b)
 static void order(struct dns_mx_answer *answer)
 {
     shuffle(answer->hosts, answer->count, sizeof answer->hosts[0]);
-    qsort(answer->hosts, answer->count, sizeof answer->hosts[0], by_preference);
+    if (answer->count)
+        qsort(answer->hosts, answer->count, sizeof answer->hosts[0], by_preference);
     if (answer->count > HOSTS_MAX)
         answer->count = HOSTS_MAX;
 }
@@ -184,7 +209,7 @@ enum result dns_query_addresses(struct dns *dns, struct str host, struct arena *
         *out = (struct dns_address_answer){.status = DNS_NO_NAME};
         return OK;
     }
-    if (dns_resolver_ask(dns->resolver, host, types, 2, arena, replies, err) == FAILED)
+    if (ask_types(dns, host, types, 2, arena, replies, err) == FAILED)
         return FAILED;
     return join_families(replies, host, arena, out, err);
 }
@@ -275,4 +300,22 @@ enum result dns_query_client_name(struct dns *dns, const struct net_ip *ip, stru
     *out_status = DNS_NO_NAME;
     *out_name = STR_EMPTY;
     return OK;
+}
+
+/* ---- DNSSEC ---- */
+
+enum result dns_probe_dnssec(struct dns *dns, struct str name, struct error *err)
+{
+    struct dns_reply reply;
+    if (dns->dnssec == DNS_DNSSEC_NONE)
+        return OK;
+    struct arena *arena = arena_new(0);
+    enum result result = ask(dns, name.len ? name : STR("."), DNS_SOA, arena, &reply, err);
+    arena_free(arena);
+    if (result == OK && !reply.secure)
+        result = fail(err, ERROR_PERMANENT,
+                      dns->dnssec == DNS_DNSSEC_VALIDATE
+                          ? "the DNS servers do not pass on DNSSEC signatures"
+                          : "the DNS servers do not validate: the AD bit is missing");
+    return result;
 }

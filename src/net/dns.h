@@ -74,3 +74,9 @@ enum result dns_query_txt(struct dns *dns, struct str name, struct arena *arena,
 enum result dns_query_client_name(struct dns *dns, const struct net_ip *ip, struct arena *arena,
                                   enum dns_status *out_status, struct str *out_name,
                                   struct error *err) MAY_YIELD;
+/*
+ * Does DNSSEC work as the settings say? Asks for the SOA of `name`, a signed zone; empty: the root.
+ * OK at once without DNSSEC. FAILED: permanent when signatures or the AD bit are missing, temporary
+ * when there was no answer or a bogus one.
+ */
+enum result dns_probe_dnssec(struct dns *dns, struct str name, struct error *err) MAY_YIELD;

@@ -45,7 +45,8 @@ static void begin(unsigned flags, const char *name, enum dns_type type)
 
 static void count_record(void)
 {
-    unsigned count = (unsigned char)packet.ptr[6] << 8 | (unsigned char)packet.ptr[7];
+    const unsigned char *bytes = (const unsigned char *)packet.ptr;
+    unsigned count = (unsigned)bytes[6] << 8 | bytes[7];
     count++;
     packet.ptr[6] = (char)(count >> 8);
     packet.ptr[7] = (char)count;

@@ -60,11 +60,9 @@ static enum result set_options(struct ub_ctx *unbound, struct error *err)
         {"infra-keep-probing:", "yes"},
         {"infra-host-ttl:", "60"},
         {"use-caps-for-id:", "yes"},
-        /* names of private addresses and test domains are for our servers to answer */
+        /* names of private addresses are for our servers to answer */
         {"unblock-lan-zones:", "yes"},
         {"insecure-lan-zones:", "yes"},
-        {"local-zone:", "test. nodefault"},
-        {"local-zone:", "home.arpa. nodefault"},
         {"minimal-responses:", "yes"},
     };
     for (size_t i = 0; i < sizeof options / sizeof options[0]; i++) {
@@ -136,7 +134,12 @@ static void ignore_answer(void *arg, int rcode, void *packet, int size, int secu
  */
 static enum result warm_up(struct ub_ctx *unbound, struct error *err)
 {
-    int code = ub_resolve_event(unbound, "localhost.", DNS_A, CLASS_IN, NULL, ignore_answer, NULL);
+    /* names inside a site are for its servers too; removing ends the setting of options */
+    int code = ub_ctx_zone_remove(unbound, "test.");
+    if (!code)
+        code = ub_ctx_zone_remove(unbound, "home.arpa.");
+    if (!code)
+        code = ub_resolve_event(unbound, "localhost.", DNS_A, CLASS_IN, NULL, ignore_answer, NULL);
     if (code)
         return fail(err, ERROR_PERMANENT, "DNS library: %s", ub_strerror(code));
     return OK;

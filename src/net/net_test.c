@@ -48,12 +48,17 @@ void run_fibers(void (*first)(void *arg), void (*second)(void *arg), void *arg)
     struct scope scope;
     struct error err;
     struct job jobs[2] = {{first, arg}, {second, arg}};
+    bool own_loop = !loop;
+    if (own_loop)
+        test_loop_open();
     scope_init_root(&scope, loop);
     running = second ? 2 : 1;
     for (unsigned i = 0, count = running; i < count; i++)
         check(fiber_spawn(&scope, "test", run_job, &jobs[i], &err) == OK);
     loop_run(loop);
     check(scope_is_empty(&scope));
+    if (own_loop)
+        test_loop_close();
 }
 
 /* ---- files ---- */

@@ -7,7 +7,8 @@
 #include "base/str.h"
 #include "fiber/loop.h"
 
-/* Run `first(arg)` and `second(arg)` (may be NULL) as fibers until both have ended. */
+/* Run `first(arg)` and `second(arg)` (may be NULL) as fibers until both have ended; on the loop of
+ * test_loop_open, else on one of its own. */
 void run_fibers(void (*first)(void *arg), void (*second)(void *arg), void *arg);
 /* The loop of this test, between test_loop_open and test_loop_close. */
 struct loop *test_loop_open(void);

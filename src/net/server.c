@@ -153,19 +153,25 @@ static const struct kind *find_kind(const struct config_node *node, struct confi
     return found;
 }
 
+/* Keys that some kinds only know. */
+static const char *const some_keys[] = {"tls",      "ca_file", "user",    "password_file",
+                                        "starttls", "base_dn", "bind_dn", "bind_password_file"};
+
+static bool kind_has_key(struct arena *arena, const struct kind *kind, const char *key)
+{
+    return str_find_str(str_c(kind->also), arena_printf(arena, " %s ", key)) >= 0;
+}
+
 static void refuse_foreign_keys(const struct kind *kind, const struct config_node *node,
                                 const struct option_context *context)
 {
-    static const char *const some[] = {"tls",      "ca_file", "user",    "password_file",
-                                       "starttls", "base_dn", "bind_dn", "bind_password_file"};
-    for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
-        const struct config_pair *pair = config_get_pair(node, str_c(some[i]));
-        struct str word = arena_printf(context->report->arena, " %s ", some[i]);
-        if (!pair || str_find_str(str_c(kind->also), word) >= 0)
+    for (size_t i = 0; i < sizeof some_keys / sizeof *some_keys; i++) {
+        const struct config_pair *pair = config_get_pair(node, str_c(some_keys[i]));
+        if (!pair || kind_has_key(context->report->arena, kind, some_keys[i]))
             continue;
-        struct config_problem *problem =
-            config_problem(context->report, CONFIG_ERROR, "wrong-key", pair->place,
-                           "\"%s\" has no meaning for a server of kind %s", some[i], kind->key);
+        struct config_problem *problem = config_problem(
+            context->report, CONFIG_ERROR, "wrong-key", pair->place,
+            "\"%s\" has no meaning for a server of kind %s", some_keys[i], kind->key);
         problem->fix = kind->kind == SERVER_LDAP && i == 0
                            ? STR("write ldaps:// in the URL, or starttls: true")
                            : STR("remove it");
@@ -476,6 +482,26 @@ const struct server *server_find(const struct server *servers, size_t count, str
             return &servers[i];
     }
     return NULL;
+}
+
+bool server_has_key(const struct server *server, struct str key)
+{
+    const struct kind *kind = NULL;
+    for (size_t i = 0; i < KIND_COUNT; i++) {
+        if (kinds[i].kind == server->kind)
+            kind = &kinds[i];
+        if (str_equal(key, str_c(kinds[i].key)))
+            return kinds[i].kind == server->kind;
+    }
+    for (size_t i = 0; kind && i < sizeof some_keys / sizeof *some_keys; i++) {
+        if (!str_equal(key, str_c(some_keys[i])))
+            continue;
+        struct arena *scratch = arena_new(0);
+        bool has = kind_has_key(scratch, kind, some_keys[i]);
+        arena_free(scratch);
+        return has;
+    }
+    return true;
 }
 
 bool server_is_loopback(const struct server *server)

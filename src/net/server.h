@@ -65,4 +65,6 @@ enum result server_bind_all(const struct config_node *section, const struct opti
 const struct server *server_find(const struct server *servers, size_t count, struct str name);
 /* Is every endpoint a loopback address, "localhost" or a Unix socket? */
 bool server_is_loopback(const struct server *server);
+/* Has this row of server_options a meaning for a server of its kind? */
+bool server_has_key(const struct server *server, struct str key);
 extern const struct option_table server_options;

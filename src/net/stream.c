@@ -17,6 +17,7 @@ enum {
     OUT_MIN = 1024,
     COMPACT_BELOW = 1024, /* less room than this behind the data: move or grow */
     READS_IN_A_ROW = 16,  /* then others get their turn */
+    WIPED_MAX = 16384,    /* a line with a password is never in a larger buffer */
 };
 
 /* What one step of input or output came to. */
@@ -30,16 +31,24 @@ struct stream *stream_new(const struct stream_transport *transport)
     return stream;
 }
 
+/* Small buffers may have held a password; those of message bodies are larger. */
+static void free_buffer(char *buffer, size_t cap)
+{
+    if (buffer && cap <= WIPED_MAX)
+        memory_wipe(buffer, cap);
+    free(buffer);
+}
+
 static void free_input(struct stream *stream)
 {
-    free(take(stream->in));
+    free_buffer(take(stream->in), stream->in_cap);
     stream->in_begin = stream->in_len = stream->in_cap = 0;
     stream->in_chunk = CHUNK_MIN;
 }
 
 static void free_output(struct stream *stream)
 {
-    free(take(stream->out));
+    free_buffer(take(stream->out), stream->out_cap);
     stream->out_len = stream->out_cap = 0;
 }
 

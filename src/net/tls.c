@@ -43,6 +43,7 @@ static void context_free(struct tls_context *context)
         free(context->slots[i].key_path);
     }
     free(context->slots);
+    memory_wipe(context->ticket_keys, sizeof context->ticket_keys);
     pthread_mutex_destroy(&context->lock);
     pthread_mutex_destroy(&context->refresh_lock);
     free(context);
@@ -122,6 +123,7 @@ static enum result set_up_server(struct tls_context *context,
     /* tickets only: a store of sessions would be a lock between workers */
     SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_num_tickets(ssl, 1);
+    SSL_CTX_set_tlsext_ticket_key_evp_cb(ssl, tls_on_ticket);
     SSL_CTX_set_tlsext_servername_callback(ssl, tls_on_server_name);
     SSL_CTX_set_cert_cb(ssl, tls_on_certificate, context);
     SSL_CTX_set_alpn_select_cb(ssl, tls_on_alpn, context);

@@ -43,6 +43,12 @@ struct tls_slot {
     struct tls_file_stamp stamps[2]; /* of the files read last, good or bad */
 };
 
+struct tls_ticket_key {
+    unsigned char name[16], cipher[32], mac[32];
+    int64_t made_ns;
+    bool usable;
+};
+
 struct tls_context {
     atomic_uint references;
     bool is_server, verify;
@@ -54,6 +60,7 @@ struct tls_context {
      */
     pthread_mutex_t lock;
     struct tls_certificates *certificates; /* server only */
+    struct tls_ticket_key ticket_keys[2];  /* the present one and the one before */
 
     /* of the thread that refreshes */
     pthread_mutex_t refresh_lock;
@@ -83,11 +90,19 @@ struct tls_certificates *tls_context_certificates(struct tls_context *context);
 /* Fill `err` from OpenSSL's queue of this thread and empty that. */
 enum result tls_fail(struct error *err, enum error_kind kind, const char *doing);
 
+/* ---- tickets (tls_ticket.c) ---- */
+
+/* As SSL_CTX_set_tlsext_ticket_key_evp_cb() asks for it. */
+int tls_ticket_use_key(struct tls_context *context, unsigned char name[16], unsigned char *iv,
+                       EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, bool encrypt);
+
 /* ---- sessions (tls_session.c) ---- */
 
 BIO_METHOD *tls_carrier_method_new(void);
 /* Callbacks of server contexts. */
 int tls_on_server_name(SSL *ssl, int *alert, void *context);
 int tls_on_certificate(SSL *ssl, void *context);
+int tls_on_ticket(SSL *ssl, unsigned char name[16], unsigned char *iv, EVP_CIPHER_CTX *cipher,
+                  EVP_MAC_CTX *mac, int encrypt);
 int tls_on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len,
                 const unsigned char *in, unsigned in_len, void *context);

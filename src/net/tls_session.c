@@ -133,6 +133,13 @@ int tls_on_certificate(SSL *ssl, void *context)
     return chosen;
 }
 
+int tls_on_ticket(SSL *ssl, unsigned char name[16], unsigned char *iv, EVP_CIPHER_CTX *cipher,
+                  EVP_MAC_CTX *mac, int encrypt)
+{
+    struct tls_session *session = SSL_get_app_data(ssl);
+    return tls_ticket_use_key(session->context, name, iv, cipher, mac, encrypt);
+}
+
 /* A client that wants another protocol was led here by an attacker (ALPACA). */
 int tls_on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len,
                 const unsigned char *in, unsigned in_len, void *context)

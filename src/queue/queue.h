@@ -55,6 +55,9 @@ struct queue_handler {
     /* Is (ip, port) one that our own listeners accept on, or in own_addresses? */
     bool (*is_own_address)(const struct queue_snapshot *snapshot,
                            const struct net_address *address);
+    /* Does any of our listeners have this port? (For an MX that bears our name.) NULL: asked by
+     * is_own_address with a loopback address. */
+    bool (*is_own_port)(const struct queue_snapshot *snapshot, uint16_t port);
     enum queue_content_verdict (*run_content)(void *context, const struct queue_snapshot *snapshot,
                                               struct queue_content_run *run,
                                               struct mail_reply *out_reply);
@@ -68,7 +71,25 @@ struct queue_handler {
 struct queue *queue_new(struct spool *spool, struct state *state,
                         const struct queue_handler *handler, struct loop *const *loops,
                         size_t worker_count);
-/* Called by spool_open for what was found, before the workers start. */
+/* The spool, when it was not there yet in queue_new; before the workers join. */
+void queue_set_spool(struct queue *queue, struct spool *spool);
+/* Bytes of committed messages that are kept in memory for the first attempt; over it they are read
+ * from the spool. Default 64M. */
+void queue_set_memory_budget(struct queue *queue, uint64_t bytes);
+
+/*
+ * Poison guard: memory shared with the supervisor. While an entry is worked on its id stands in a
+ * slot (high word 0: free). Ids found there after a crash are suspects; those that were suspects
+ * twice go to queue_set_suspects() before queue_recover() and are held with reason `crash`.
+ */
+enum { QUEUE_POISON_SLOTS = 4096 };
+struct queue_poison_page {
+    _Atomic uint64_t ids[QUEUE_POISON_SLOTS][2]; /* high, low */
+};
+void queue_poison_page(struct queue *queue, struct queue_poison_page *page);
+void queue_set_suspects(struct queue *queue, const struct mail_id *ids, size_t count);
+
+/* Called by spool_open for what was found, before the workers join. */
 struct spool_found;
 void queue_recover(struct queue *queue, const struct spool_found *found);
 void queue_join(struct queue *queue, size_t worker, struct dns *dns);
@@ -96,7 +117,7 @@ struct queue_submission {
     struct str fairness_key; /* user, else client network */
     struct str origin;       /* facts for a later content run, opaque to the queue */
     bool has_8bit;
-    bool needs_smtputf8;
+    bool needs_smtputf8; /* its header does; addresses the queue looks at itself */
     const struct queue_group *groups;
     size_t group_count;
     uint64_t discarded; /* recipients discarded by rule, for the balance */
@@ -104,6 +125,8 @@ struct queue_submission {
     const struct mail_recipient *refused;
     const struct mail_reply *refused_replies;
     size_t refused_count;
+    /* what their notification quotes; NULL: that of the first group */
+    const struct mail_content *refused_content;
 };
 /* Durable when OK; the first attempts start from memory. ERROR_LIMIT: no space (452);
  * ERROR_TEMPORARY: 451. Waits while never-attempted mail exceeds what destinations take. */
@@ -162,3 +185,6 @@ struct queue_totals {
     uint64_t entries, bytes, oldest_ns;
 };
 struct queue_totals queue_totals(struct queue *queue);
+/* accepted + generated - (everything that left) - (everything that is here): 0, but for what is
+ * just moving. */
+int64_t queue_balance(const struct queue_totals *totals);

@@ -278,6 +278,24 @@ static void bind_tls(struct transport *transport, const struct config_node *node
         arena_hook(context->arena, release_tls, transport->tls_context);
 }
 
+/* Retries that `expire` cuts off are no error, but hardly meant. */
+static void check_span(const struct transport *transport, const struct option_context *context)
+{
+    int64_t span_ns = 0, delay_ns;
+    for (unsigned k = 1; (delay_ns = transport_retry_delay(transport, k)) >= 0; k++) {
+        span_ns += delay_ns;
+        if (span_ns <= transport->expire_ns)
+            continue;
+        config_problem(context->report, CONFIG_WARNING, "retry-beyond-expire", transport->place,
+                       "mail expires before retry %u of %lld", k,
+                       (long long)(transport->retry.count < 0
+                                       ? (int64_t)transport->retry.delays.count
+                                       : transport->retry.count))
+            ->fix = STR("raise \"expire\", or lower \"count\"");
+        return;
+    }
+}
+
 static void check_values(const struct transport *transport, const struct config_node *node,
                          const struct option_context *context)
 {
@@ -292,6 +310,8 @@ static void check_values(const struct transport *transport, const struct config_
         config_problem(context->report, CONFIG_ERROR, "empty-value", delays->place,
                        "there are no delays")
             ->fix = STR("write delays, or \"count: 0\" for no retries");
+    if (context->report->errors == 0)
+        check_span(transport, context);
 }
 
 static void bind_transport(const struct config_pair *pair, const struct option_context *context,

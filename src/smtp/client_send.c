@@ -231,6 +231,26 @@ static enum result send_envelope(struct transaction *transaction, bool *out_data
 
 /* ---- the content ---- */
 
+/* A server that has seen enough answers before the end, and often closes then; its words are worth
+ * more than the "broken pipe" that comes next. */
+static enum result check_early_reply(struct transaction *transaction, struct error *err)
+{
+    struct smtp_client *client = transaction->client;
+    struct mail_reply reply;
+    size_t used;
+    enum smtp_reply_progress progress;
+    if (stream_fill_available(client->stream, SMTP_CLIENT_INPUT_MAX, err) != OK ||
+        smtp_reply_feed(&client->parser, stream_buffered(client->stream), &used, &progress, &reply,
+                        err) != OK)
+        return FAILED;
+    if (progress != SMTP_REPLY_COMPLETE)
+        return OK;
+    if (reply.code >= 400)
+        decide_open(transaction, SMTP_STAGE_DATA, &reply);
+    return fail(err, ERROR_PROTOCOL, "the server answered %u in the middle of the message",
+                reply.code);
+}
+
 static enum result write_slices(struct transaction *transaction, struct smtp_data_writer *writer,
                                 char *space, size_t size, struct error *err) MAY_YIELD
 {
@@ -243,6 +263,8 @@ static enum result write_slices(struct transaction *transaction, struct smtp_dat
             return fail_context(err, "the message cannot be read");
         if (!data.len)
             break;
+        if (offset && check_early_reply(transaction, err) != OK)
+            return FAILED;
         offset += data.len;
         while (smtp_data_writer_next(writer, &data, &piece)) {
             if (stream_write(stream, piece, err) != OK)
@@ -252,21 +274,6 @@ static enum result write_slices(struct transaction *transaction, struct smtp_dat
     if (stream_write(stream, smtp_data_writer_end(writer), err) != OK)
         return FAILED;
     return stream_flush(stream, err);
-}
-
-/* A server that refuses early answers and closes; its words are worth more than "broken pipe". */
-static void salvage_reply(struct transaction *transaction)
-{
-    struct smtp_client *client = transaction->client;
-    struct mail_reply reply;
-    size_t used;
-    enum smtp_reply_progress progress;
-    if (stream_fill_available(client->stream, SMTP_CLIENT_INPUT_MAX, NULL) != OK)
-        return;
-    if (smtp_reply_feed(&client->parser, stream_buffered(client->stream), &used, &progress, &reply,
-                        NULL) == OK &&
-        progress == SMTP_REPLY_COMPLETE && reply.code >= 400)
-        decide_open(transaction, SMTP_STAGE_DATA, &reply);
 }
 
 static enum result write_content(struct transaction *transaction, struct error *err) MAY_YIELD
@@ -284,8 +291,6 @@ static enum result write_content(struct transaction *transaction, struct error *
         return OK;
     }
     /* a message cut short must never look complete: only closing is left */
-    if (error.kind == ERROR_TEMPORARY)
-        salvage_reply(transaction);
     if (err)
         *err = error;
     return smtp_client_break(transaction->client, &error);

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "smtp/client_test.h"
+#include "smtp/script_test.h"
 
+#include "base/buf.h"
+
+#include "fiber/test.h"
 #include "net/tls.h"
 #include "smtp/client.h"
 
@@ -154,7 +157,8 @@ static const struct delivery deliveries[] = {
      .expected = "ok 451/MAIL-"},
     {.name = "MAIL refused, yet RCPT and DATA accepted",
      .recipients = B,
-     .steps = {PIPELINING_MX, MAIL, RCPT_B, "C: DATA", "S: 550 no", "S: 250 ok", "S: 354 go", "X"},
+     .steps = {PIPELINING_MX, MAIL, RCPT_B, "C: DATA", "S: 550 no", "S: 250 ok", "S: 354 go", "N",
+               "X"},
      .expected = "failed 550/MAIL-"},
     {.name = "one recipient refused",
      .recipients = B_AND_C,
@@ -309,12 +313,168 @@ static void delivers_as_the_script_says(void **state)
         run_delivery(&deliveries[i]);
 }
 
+/* ---- a message of many slices ---- */
+
+enum { LARGE = 300 * 1000 };
+
+struct large {
+    struct stream *server_side;
+    struct stream *client_side;
+    struct buf content;
+    struct buf received; /* dots taken off again */
+    bool refuse_early;
+    enum result result;
+    struct smtp_client_recipient recipient;
+    struct error error;
+};
+
+/* Lines of all lengths, some with dots in front, none longer than 200. */
+static void make_content(struct buf *content)
+{
+    unsigned seed = 1;
+    while (content->len < LARGE) {
+        seed = seed * 1103515245 + 12345;
+        size_t length = (seed >> 16) % 200;
+        for (size_t i = 0; i < length; i++)
+            buf_append_byte(content, (seed >> 8) % 3 == 0 && i < 2 ? '.' : 'x');
+        buf_append(content, STR("\r\n"));
+    }
+}
+
+static MAY_YIELD void say(struct stream *stream, struct str text)
+{
+    struct error err;
+    (void)!stream_write(stream, text, &err);
+    (void)!stream_flush(stream, &err);
+}
+
+static MAY_YIELD void take_large(void *arg)
+{
+    struct large *large = arg;
+    struct stream *stream = large->server_side;
+    char space[2048];
+    struct str line;
+    say(stream, STR("220 mx\r\n"));
+    for (int i = 0; i < 3 && script_read_line(stream, space, &line); i++)
+        say(stream, STR("250 mx\r\n")); /* EHLO, MAIL, RCPT */
+    (void)script_read_line(stream, space, &line);
+    say(stream, STR("354 go\r\n"));
+    while (script_read_line(stream, space, &line) && !str_equal(line, STR("."))) {
+        buf_append(&large->received, str_from(line, line.len && line.ptr[0] == '.'));
+        buf_append(&large->received, STR("\r\n"));
+        if (large->refuse_early) {
+            say(stream, STR("552 5.3.4 too much\r\n"));
+            large->refuse_early = false;
+        }
+    }
+    say(stream, STR("250 taken\r\n"));
+    stream_close(stream);
+}
+
+static MAY_YIELD void send_large(void *arg)
+{
+    struct large *large = arg;
+    struct mail_reply reply;
+    struct arena *arena = arena_new(1 << 20);
+    struct mail_recipient recipient = {.address = STR("b@example.net")};
+    struct mail_sender sender = {.address = STR("a@example.org")};
+    struct body *body = body_memory_new(1 << 20);
+    struct mail_content content = {.head = STR_EMPTY, .body = body};
+    struct smtp_client_mail mail = {.sender = &sender,
+                                    .recipients = &large->recipient,
+                                    .recipient_count = 1,
+                                    .content = &content};
+    struct error *err = &large->error;
+    check(body_append(body, buf_str(&large->content), err) == OK && body_seal(body, err) == OK);
+    large->recipient.recipient = &recipient;
+    struct smtp_client *client = smtp_client_new(large->client_side, false);
+    large->result = FAILED;
+    if (smtp_client_greeting(client, &reply, err) == OK &&
+        smtp_client_hello(client, STR("gw.example"), &reply, err) == OK)
+        large->result = smtp_client_send(client, &mail, arena, err);
+    smtp_client_abort(client);
+    large->recipient.reply.text = STR_EMPTY;
+    body_unref(body);
+    arena_free(arena);
+}
+
+static void run_large(struct large *large)
+{
+    struct test_loop test;
+    buf_init(&large->content, 1 << 20);
+    buf_init(&large->received, 1 << 20);
+    make_content(&large->content);
+    test_loop_open(&test, NULL);
+    stream_pair(&large->client_side, &large->server_side);
+    test_loop_spawn(&test, take_large, large);
+    test_loop_spawn(&test, send_large, large);
+    test_loop_run(&test);
+    test_loop_close(&test);
+}
+
+static void sends_large_messages_whole(void **state)
+{
+    (void)state;
+    struct large large = {0};
+    run_large(&large);
+    assert_int_equal(large.result, OK);
+    assert_true(large.recipient.accepted);
+    assert_int_equal(large.received.len, large.content.len);
+    assert_true(str_equal(buf_str(&large.received), buf_str(&large.content)));
+    buf_done(&large.content);
+    buf_done(&large.received);
+}
+
+static void takes_a_refusal_in_the_middle(void **state)
+{
+    (void)state;
+    struct large large = {.refuse_early = true};
+    run_large(&large);
+    assert_int_equal(large.result, FAILED); /* the connection is of no more use */
+    assert_int_equal(large.recipient.reply.code, 552);
+    assert_int_equal(large.recipient.stage, SMTP_STAGE_DATA);
+    assert_false(large.recipient.accepted);
+    assert_true(large.received.len < large.content.len);
+    buf_done(&large.content);
+    buf_done(&large.received);
+}
+
+/* ---- time ---- */
+
+static MAY_YIELD void send_until_deadline(void *arg)
+{
+    struct attempt *attempt = arg;
+    struct scope scope;
+    scope_open(&scope, clock_deadline(50 * NS_PER_MS));
+    deliver(attempt);
+    scope_close(&scope);
+}
+
+static void ends_with_the_scopes_deadline(void **state)
+{
+    (void)state;
+    static const struct delivery delivery = {
+        .recipients = B,
+        .steps = {PIPELINING_MX, MAIL, RCPT_B, "C: DATA", "S: 250 ok", "S: 250 ok", "C: never"},
+    };
+    struct test_loop test;
+    struct script script = {.steps = delivery.steps};
+    struct attempt attempt = {.delivery = &delivery};
+    test_loop_open(&test, NULL);
+    stream_pair(&attempt.stream, &script.stream);
+    test_loop_spawn(&test, script_run, &script);
+    test_loop_spawn(&test, send_until_deadline, &attempt);
+    test_loop_run(&test);
+    test_loop_close(&test);
+    assert_string_equal(attempt.outcome, "failed 0/DATA-");
+}
+
 /* ---- several transactions on one connection ---- */
 
 struct conversation {
     struct stream *stream;
     char outcome[512];
-    MAY_YIELD void (*run)(struct conversation *conversation, struct smtp_client *client);
+    void (*run)(struct conversation *conversation, struct smtp_client *client);
 };
 
 static MAY_YIELD void converse(void *arg) NO_YIELD_CHECK
@@ -526,6 +686,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(delivers_as_the_script_says),
+        cmocka_unit_test(sends_large_messages_whole),
+        cmocka_unit_test(takes_a_refusal_in_the_middle),
+        cmocka_unit_test(ends_with_the_scopes_deadline),
         cmocka_unit_test(leaves_no_transaction_behind),
         cmocka_unit_test(authenticates),
         cmocka_unit_test(trusts_nothing_behind_starttls),

@@ -101,28 +101,35 @@ static void check_limits(struct smtp_data *data)
         set_fault(data, SMTP_DATA_HEADER_BYTES);
 }
 
-/* NUL and bytes over 127, eight bytes at a time. */
+/* Sixteen bytes that the compiler handles at once where the machine can. */
+typedef unsigned char lanes __attribute__((vector_size(16)));
+
+/* NUL and bytes over 127. */
 static void look_at_bytes(struct smtp_data *data, struct str text)
 {
-    const uint64_t ones = UINT64_C(0x0101010101010101);
-    const uint64_t tops = UINT64_C(0x8080808080808080);
-    uint64_t high = 0;
-    uint64_t zero = 0;
+    lanes high = {0};
+    lanes zero = {0};
+    unsigned char rest_high = 0;
+    bool rest_zero = false;
     size_t i = 0;
-    for (; i + 8 <= text.len; i += 8) {
-        uint64_t word;
-        memcpy(&word, text.ptr + i, sizeof word);
-        high |= word;
-        zero |= (word - ones) & ~word;
+    for (; i + 2 * sizeof(lanes) <= text.len; i += 2 * sizeof(lanes)) {
+        lanes part[2];
+        memcpy(part, text.ptr + i, sizeof part);
+        high |= part[0] | part[1];
+        zero |= (lanes)(part[0] == 0) | (lanes)(part[1] == 0);
     }
     for (; i < text.len; i++) {
         unsigned char byte = (unsigned char)text.ptr[i];
-        high |= byte;
-        zero |= byte == 0 ? tops : 0;
+        rest_high |= byte;
+        rest_zero |= byte == 0;
     }
-    if (high & tops)
+    for (size_t k = 0; k < sizeof(lanes); k++) {
+        rest_high |= high[k];
+        rest_zero |= zero[k] != 0;
+    }
+    if (rest_high & 0x80)
         data->has_8bit = true;
-    if (zero & tops)
+    if (rest_zero)
         set_fault(data, SMTP_DATA_NUL);
 }
 

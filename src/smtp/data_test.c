@@ -365,16 +365,16 @@ static void every_position(void **state)
         {'\x7f', SMTP_DATA_OK},
     };
     for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++)
-        for (size_t at = 0; at < 40; at++) {
-            char text[64];
+        for (size_t at = 0; at < 90; at++) {
+            char text[128];
             struct smtp_data data;
             static struct outcome out;
             memset(text, 'x', sizeof text);
             text[at] = kinds[k].byte;
-            memcpy(text + 41, "\r\n.\r\n", 5);
+            memcpy(text + 91, "\r\n.\r\n", 5);
             out.len = 0;
             smtp_data_init(&data, &none, false, false);
-            assert_true(feed(&data, text, 46, &out));
+            assert_true(feed(&data, text, 96, &out));
             assert_int_equal(data.fault, kinds[k].fault);
             assert_int_equal(data.has_8bit, (unsigned char)kinds[k].byte > 127);
         }

@@ -221,18 +221,24 @@ bool smtp_session_may_run(struct smtp_session *session, enum smtp_verb verb, str
     return false;
 }
 
+/* Nothing may stand behind the command; false: it was refused. Looking for it may move the input,
+ * so slices of the line are stale afterwards. */
+static MAY_YIELD bool check_last(struct smtp_session *session)
+{
+    if (!smtp_session_has_more_input(session))
+        return true;
+    smtp_session_tell_protocol(session, "input behind the command");
+    smtp_session_refuse_with(session, MAIL_REASON_PROTOCOL, 554, 5, 1,
+                             "Input behind a command that must be last");
+    smtp_session_end(session, "protocol");
+    return false;
+}
+
 static MAY_YIELD void run_command(struct smtp_session *session, const struct smtp_command *command)
 {
     unsigned flags = verbs[command->verb].flags;
     struct mail_reply fault;
     enum mail_reason reason;
-    if ((flags & LAST_IN_GROUP) && smtp_session_has_more_input(session)) {
-        smtp_session_tell_protocol(session, "input behind the command");
-        smtp_session_refuse_with(session, MAIL_REASON_PROTOCOL, 554, 5, 1,
-                                 "Input behind a command that must be last");
-        smtp_session_end(session, "protocol");
-        return;
-    }
     if (!(flags & HAS_CHUNK) && !smtp_session_may_run(session, command->verb, &fault, &reason)) {
         smtp_session_refuse(session, reason, fault);
         return;
@@ -247,18 +253,40 @@ static MAY_YIELD void run_command(struct smtp_session *session, const struct smt
     verbs[command->verb].run(session, command->arguments);
 }
 
+/* The name for events. A password may stand behind AUTH, and be what an unknown command consists
+ * of, when a client went on with AUTH after it was refused. */
+static struct str shown_command(const struct smtp_command *command, struct str line)
+{
+    bool secret = command->verb == SMTP_VERB_AUTH || command->verb == SMTP_VERB_UNKNOWN;
+    return secret ? smtp_verb_name(command->verb) : line;
+}
+
+static MAY_YIELD void obey(struct smtp_session *session, struct smtp_command command)
+{
+    if (command.verb == SMTP_VERB_HTTP) {
+        refuse_http(session);
+    } else if (command.verb == SMTP_VERB_UNKNOWN) {
+        refuse_unknown(session);
+    } else if (verbs[command.verb].flags & LAST_IN_GROUP) {
+        size_t len = session->line_len;
+        session->command = smtp_verb_name(command.verb);
+        if (!check_last(session))
+            return;
+        struct str line = str_slice(stream_buffered(session->stream), 0, len);
+        command = smtp_command_parse(line);
+        run_command(session, &command);
+    } else
+        run_command(session, &command);
+}
+
 static MAY_YIELD void handle_line(struct smtp_session *session, struct str line)
 {
     struct smtp_command command = smtp_command_parse(line);
-    /* a password may stand behind AUTH, also behind one that is refused */
-    session->command = command.verb == SMTP_VERB_AUTH ? STR("AUTH") : line;
-    if (command.verb == SMTP_VERB_HTTP)
-        refuse_http(session);
-    else if (command.verb == SMTP_VERB_UNKNOWN)
-        refuse_unknown(session);
-    else
-        run_command(session, &command);
-    if (command.verb == SMTP_VERB_AUTH)
+    bool secret = command.verb == SMTP_VERB_AUTH || command.verb == SMTP_VERB_UNKNOWN;
+    session->command = shown_command(&command, line);
+    session->line_len = line.len;
+    obey(session, command);
+    if (secret)
         smtp_session_wipe_line(session);
     else
         smtp_session_consume_line(session);
@@ -283,6 +311,11 @@ static MAY_YIELD void check_counts(struct smtp_session *session)
     smtp_session_end(session, limit);
 }
 
+bool smtp_session_is_idle(const struct smtp_session *session)
+{
+    return session->idle;
+}
+
 static MAY_YIELD void converse(struct smtp_session *session)
 {
     struct str line;
@@ -294,7 +327,10 @@ static MAY_YIELD void converse(struct smtp_session *session)
             smtp_session_end(session, "shutdown");
             return;
         }
-        if (!smtp_session_read_line(session, 0, &line))
+        session->idle = !session->in_transaction;
+        bool read = smtp_session_read_line(session, 0, &line);
+        session->idle = false;
+        if (!read)
             return;
         handle_line(session, line);
         check_counts(session);
@@ -353,13 +389,33 @@ static MAY_YIELD bool prepare(struct smtp_session *session)
     return settings->tls != SMTP_TLS_IMPLICIT || smtp_server_tls(session);
 }
 
+/* A socket closed over unread input is reset, and a reset may overtake the reply: take the input of
+ * a client who was cut off while he was sending, until he goes, for a second at most. */
+static MAY_YIELD void linger(struct smtp_session *session)
+{
+    struct error err;
+    bool end = false;
+    size_t left = 4 * INPUT_MAX;
+    do {
+        size_t len = stream_buffered(session->stream).len;
+        session->line_size = len;
+        smtp_session_wipe_line(session);
+        left -= len < left ? len : left;
+    } while (left && !end && stream_fill(session->stream, INPUT_MAX, &end, &err) == OK);
+}
+
 /* The last replies still go out, also when the fiber was cancelled or is out of time. */
 static MAY_YIELD void say_goodbye(struct smtp_session *session)
 {
     struct error err;
     struct scope scope;
     scope_open_shielded(&scope, clock_deadline(5 * NS_PER_S));
-    (void)!stream_flush(session->stream, &err);
+    enum result result = stream_flush(session->stream, &err);
+    scope_close(&scope);
+    if (result == FAILED || !session->cut_off)
+        return;
+    scope_open(&scope, clock_deadline(NS_PER_S));
+    linger(session);
     scope_close(&scope);
 }
 

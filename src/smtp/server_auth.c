@@ -50,12 +50,14 @@ static bool is_plain_text(struct str s)
     return true;
 }
 
-/* Is it worth asking a directory? */
-static bool is_credible(const struct smtp_sasl *sasl)
+/* Why no directory is asked, or NULL. */
+static const char *find_flaw(const struct smtp_sasl *sasl)
 {
-    bool other_identity = sasl->authzid.len && !str_equal(sasl->authzid, sasl->login);
-    return !other_identity && sasl->password.len && sasl->login.len &&
-           sasl->login.len <= LOGIN_MAX && is_plain_text(sasl->login);
+    if (sasl->login.len == 0 || sasl->login.len > LOGIN_MAX || !is_plain_text(sasl->login))
+        return "not a possible login";
+    if (sasl->authzid.len && !str_equal(sasl->authzid, sasl->login))
+        return "another identity was asked for";
+    return sasl->password.len ? NULL : "empty password";
 }
 
 /* A reply of the handler, or ours where it made none. */
@@ -74,7 +76,10 @@ static MAY_YIELD void decide(struct smtp_session *session, const struct smtp_sas
 {
     struct mail_reply no = mail_reply_of(535, 5, 7, 8, STR("Authentication failed"));
     struct mail_reply reply = {.text = STR_EMPTY};
-    if (!is_credible(sasl)) {
+    const char *flaw = find_flaw(sasl);
+    if (flaw) {
+        event_emit(EVENT_AUTH_FAIL, F_STR(USER, str_slice(sasl->login, 0, LOGIN_MAX)),
+                   F_STR(MECHANISM, smtp_sasl_name(sasl->mechanism)), F_C(DETAIL, flaw));
         smtp_session_refuse(session, MAIL_REASON_AUTH_FAILED, no);
         count_failure(session);
         return;

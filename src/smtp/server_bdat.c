@@ -7,6 +7,8 @@
 
 #include <stdio.h>
 
+enum { SMALL_CHUNK = 512 }; /* chunks under it count as commands */
+
 /* Read `size` octets; into the body if `keep`. False: the connection is over. */
 static MAY_YIELD bool receive(struct smtp_session *session, uint64_t size, bool keep)
 {
@@ -86,11 +88,14 @@ void smtp_server_bdat(struct smtp_session *session, struct str arguments)
     enum mail_reason reason;
     if (!smtp_command_chunk(arguments, &size, &last)) {
         /* nobody knows how many octets follow */
+        smtp_session_tell_protocol(session, "BDAT without a size");
         smtp_session_refuse_with(session, MAIL_REASON_PROTOCOL, 501, 5, 4,
                                  "Syntax: BDAT size [LAST]");
         smtp_session_end(session, "protocol");
         return;
     }
+    if (size < SMALL_CHUNK)
+        session->commands++;
     smtp_session_consume_line(session);
     session->command = STR("BDAT");
     if (is_out_of_order(session, &fault, &reason)) {

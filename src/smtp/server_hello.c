@@ -30,7 +30,19 @@ void smtp_server_greet(struct smtp_session *session, bool first)
     smtp_session_reply_line(session, 220, false, str_c(text));
 }
 
-/* Take the client's name for itself; what no name can hold shows as '?'. */
+void smtp_session_set_helo(struct smtp_session *session, struct str name)
+{
+    name = str_slice(name, 0, HELO_MAX);
+    for (size_t i = 0; i < name.len; i++) {
+        char c = name.ptr[i];
+        bool fine = ascii_is_alpha(c) || ascii_is_digit(c) || (c && strchr("-._:[]", c));
+        session->helo[i] = fine ? c : '?';
+    }
+    session->helo[name.len] = 0;
+    session->peer.helo = str_of(session->helo, name.len);
+}
+
+/* Take the client's name for itself. */
 static MAY_YIELD bool take_name(struct smtp_session *session, struct str name)
 {
     bool blank = str_find(name, ' ') >= 0 || str_find(name, '\t') >= 0;
@@ -39,13 +51,7 @@ static MAY_YIELD bool take_name(struct smtp_session *session, struct str name)
                                  "Give your host name or address literal");
         return false;
     }
-    for (size_t i = 0; i < name.len; i++) {
-        char c = name.ptr[i];
-        bool fine = ascii_is_alpha(c) || ascii_is_digit(c) || (c && strchr("-._:[]", c));
-        session->helo[i] = fine ? c : '?';
-    }
-    session->helo[name.len] = 0;
-    session->peer.helo = str_of(session->helo, name.len);
+    smtp_session_set_helo(session, name);
     session->hello = true;
     return true;
 }

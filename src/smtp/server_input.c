@@ -42,6 +42,11 @@ static MAY_YIELD void end_by_error(struct smtp_session *session, const struct er
 
 bool smtp_session_fill(struct smtp_session *session, struct smtp_wait wait)
 {
+    return smtp_session_fill_up_to(session, INPUT_MAX, wait);
+}
+
+bool smtp_session_fill_up_to(struct smtp_session *session, size_t max, struct smtp_wait wait)
+{
     struct error err = {.kind = ERROR_NONE};
     bool end = false;
     struct scope scope;
@@ -49,7 +54,7 @@ bool smtp_session_fill(struct smtp_session *session, struct smtp_wait wait)
     enum result result = stream_flush(session->stream, &err);
     session->unsent = 0;
     if (result == OK)
-        result = stream_fill(session->stream, INPUT_MAX, &end, &err);
+        result = stream_fill(session->stream, max, &end, &err);
     scope_close(&scope);
     if (result == FAILED)
         end_by_error(session, &err, wait.limit);

@@ -29,6 +29,7 @@ struct smtp_session {
     void *context;
     struct stream *stream;
     const atomic_bool *draining;
+    bool idle; /* waits for a command outside of a transaction */
 
     struct smtp_peer peer;
     bool may_xclient;
@@ -42,6 +43,7 @@ struct smtp_session {
     /* the command that is being obeyed */
     struct str command; /* for events; never with a secret */
     size_t line_size;   /* bytes of its line still at the front of the stream's input */
+    size_t line_len;    /* of it, without the line end */
     size_t unsent;      /* bytes of replies since the last flush, about */
 
     /* what the client said: gone with smtp_session_forget() */
@@ -72,6 +74,7 @@ struct smtp_session {
     int64_t end_ns; /* monotonic; when the session is over in any case */
 
     bool closing;
+    bool cut_off;    /* by us, maybe while he was sending */
     const char *why; /* static; how it ended */
 };
 
@@ -83,6 +86,8 @@ bool smtp_session_is_own(const struct smtp_session *session);
 /* May a bare LF be mended for this client? */
 bool smtp_session_mends(const struct smtp_session *session);
 bool smtp_session_is_tls(const struct smtp_session *session);
+/* What no host name can hold shows as '?'. */
+void smtp_session_set_helo(struct smtp_session *session, struct str name);
 /* End the transaction, if there is one. */
 void smtp_session_reset(struct smtp_session *session);
 /* Forget all that the client said: after STARTTLS (RFC 3207 4.2) and XCLIENT. */
@@ -110,6 +115,9 @@ struct smtp_wait smtp_session_command_wait(const struct smtp_session *session);
 /* Send what waits and read more. False: the conversation is over, and the client was told if he
  * can be. */
 bool smtp_session_fill(struct smtp_session *session, struct smtp_wait wait) MAY_YIELD;
+/* As above, but do not hold more than `max` bytes afterwards. */
+bool smtp_session_fill_up_to(struct smtp_session *session, size_t max,
+                             struct smtp_wait wait) MAY_YIELD;
 /* The next line, without its end, at most `max` bytes (0: as for a command). It stays in the
  * stream's input until smtp_session_consume_line(). False as smtp_session_fill(). */
 bool smtp_session_read_line(struct smtp_session *session, size_t max,
@@ -139,7 +147,7 @@ void smtp_session_refuse_with(struct smtp_session *session, enum mail_reason rea
                               unsigned subject, unsigned detail, const char *text) MAY_YIELD;
 /* A limit of the listener was reached: the event. `limit` is the setting's name. */
 void smtp_session_tell_limit(struct smtp_session *session, const char *limit, int64_t value);
-/* The peer broke the protocol: the event. */
+/* The peer broke the protocol and is cut off; a refusal with the reply follows. */
 void smtp_session_tell_protocol(struct smtp_session *session, const char *what);
 
 /* ---- a file a verb; `arguments` as in smtp_command ---- */

@@ -53,9 +53,10 @@ static MAY_YIELD void ask(struct smtp_session *session, const struct mail_addres
         smtp_session_refuse_with(session, MAIL_REASON_RELAY_DENIED, 550, 7, 1, "Relaying denied");
         return;
     }
-    if (mail_reply_is_positive(&reply))
+    if (mail_reply_is_positive(&reply)) {
         add_recipient(session, recipient);
-    else if (mail_reply_is_permanent(&reply) && !smtp_session_is_own(session))
+        session->commands--;
+    } else if (mail_reply_is_permanent(&reply) && !smtp_session_is_own(session))
         session->errors++; /* who guesses addresses is cut off; a user's old list is not a crime */
     smtp_session_reply(session, &reply);
 }
@@ -66,6 +67,8 @@ void smtp_server_rcpt(struct smtp_session *session, struct str arguments)
     struct str parameters;
     struct mail_reply fault;
     struct mail_address address;
+    /* given back when it is accepted: a refused one may have cost a lookup */
+    session->commands++;
     if (refuse_by_state(session))
         return;
     if (!smtp_command_path(arguments, STR("TO"), &path, &parameters) || path.len == 0) {

@@ -126,5 +126,8 @@ void smtp_session_tell_limit(struct smtp_session *session, const char *limit, in
 
 void smtp_session_tell_protocol(struct smtp_session *session, const char *what)
 {
-    event_emit(EVENT_SESSION_PROTOCOL, F_STR(COMMAND, session->command), F_C(DETAIL, what));
+    session->cut_off = true; /* all who call this end the session */
+    /* a reply goes with it, and who adds the ref to that tells the event with the ref */
+    if (!session->handler->refused)
+        event_emit(EVENT_SESSION_PROTOCOL, F_STR(COMMAND, session->command), F_C(DETAIL, what));
 }

@@ -9,8 +9,6 @@
 
 #include "smtp/parameter.h"
 
-#include <string.h>
-
 struct claim {
     struct smtp_peer peer;
     struct str helo;
@@ -119,15 +117,15 @@ void smtp_server_xclient(struct smtp_session *session, struct str arguments)
     struct str name = claim.peer.client_name;
     if (name.len)
         name = arena_str(smtp_session_long_arena(session), name);
-    memcpy(session->helo, claim.helo.ptr, claim.helo.len);
-    session->helo[claim.helo.len] = 0;
-    size_t helo_len = claim.helo.len;
+    /* its memory goes with the transaction's */
+    smtp_session_set_helo(session, claim.helo);
+    struct str helo = session->peer.helo;
     session->peer.client = claim.peer.client;
     session->peer.local = claim.peer.local;
     session->peer.via_proxy = claim.peer.via_proxy;
     smtp_session_forget(session);
     session->peer.client_name = name;
-    session->peer.helo = str_of(session->helo, helo_len);
+    session->peer.helo = helo;
     session->peer.esmtp = claim.peer.esmtp;
     smtp_session_set_client(session);
     smtp_server_greet(session, false);

@@ -28,42 +28,71 @@ struct cache_call {
 
 /* ---- the table ---- */
 
+static void value_free(struct cache_entry *entry)
+{
+    memory_wipe((char *)entry->value.ptr, entry->value.len);
+    free((char *)entry->value.ptr);
+    entry->value = (struct str){0};
+}
+
 static void entry_free(struct state_table *table, struct cache_entry *entry)
 {
     map_remove(&table->map, entry->key);
     list_remove(&entry->link);
-    memory_wipe(&entry->value, sizeof entry->value);
+    table->kept_count -= entry->is_kept;
+    value_free(entry);
     free((char *)entry->key.ptr);
     free(entry);
 }
 
 void cache_table_clear(struct state_table *table)
 {
-    while (!list_is_empty(&table->order))
-        entry_free(table, CONTAINER(table->order.next, struct cache_entry, link));
+    struct list *lists[] = {&table->order, &table->kept};
+    for (size_t i = 0; i < 2; i++)
+        while (!list_is_empty(lists[i]))
+            entry_free(table, CONTAINER(lists[i]->next, struct cache_entry, link));
     map_done(&table->map);
 }
 
-/* The oldest goes first; entries in flight stay, their number is bounded by the fibers. */
-static void table_make_room(struct state_table *table)
+/* Entries in flight stay, their number is bounded by the fibers. */
+static bool drop_oldest(struct state_table *table, struct list *order)
 {
-    if (table->map.count < table->max)
-        return;
-    LIST_EACH (&table->order, link) {
+    LIST_EACH (order, link) {
         struct cache_entry *entry = CONTAINER(link, struct cache_entry, link);
         if (entry->flying)
             continue;
         entry_free(table, entry);
-        return;
+        return true;
     }
+    return false;
+}
+
+static void table_make_room(struct state_table *table)
+{
+    size_t count = table->map.count;
+    if (count < table->max)
+        return;
+    bool few_others = count - table->kept_count < table->max / 4;
+    struct list *first = few_others ? &table->kept : &table->order;
+    struct list *second = few_others ? &table->order : &table->kept;
+    if (!drop_oldest(table, first))
+        drop_oldest(table, second);
+}
+
+/* Make it the last to be forgotten. */
+static void entry_touch(struct state_table *table, struct cache_entry *entry, bool is_kept)
+{
+    table->kept_count += (size_t)is_kept - (size_t)entry->is_kept;
+    entry->is_kept = is_kept;
+    list_remove(&entry->link);
+    list_append(is_kept ? &table->kept : &table->order, &entry->link);
 }
 
 static struct cache_entry *entry_of(struct state_table *table, struct str key, bool make)
 {
     struct cache_entry *entry = map_get(&table->map, key);
     if (entry) {
-        list_remove(&entry->link);
-        list_append(&table->order, &entry->link);
+        entry_touch(table, entry, entry->is_kept);
         return entry;
     }
     if (!make)
@@ -73,21 +102,28 @@ static struct cache_entry *entry_of(struct state_table *table, struct str key, b
     entry->key = state_key_copy(key);
     list_init(&entry->link);
     list_init(&entry->waiters);
-    list_append(&table->order, &entry->link);
+    entry_touch(table, entry, /* is_kept= */ false);
     map_put(&table->map, entry->key, entry);
     return entry;
 }
 
-static void entry_set(struct cache_entry *entry, struct str value, int64_t life_ns,
-                      int64_t stale_ns)
+static void entry_set(struct state_table *table, struct cache_entry *entry, struct str value,
+                      int64_t life_ns, int64_t stale_ns)
 {
+    value_free(entry);
+    entry->value = state_key_copy(value);
     entry->has_value = true;
     entry->fresh_until_ns = clock_deadline(life_ns);
     entry->stale_until_ns =
         stale_ns > INT64_MAX - entry->fresh_until_ns ? INT64_MAX : entry->fresh_until_ns + stale_ns;
-    entry->value.len = value.len;
+    entry_touch(table, entry, stale_ns > 0);
+}
+
+static void value_set(struct state_value *out, struct str value)
+{
+    out->len = value.len;
     if (value.len)
-        memcpy(entry->value.bytes, value.ptr, value.len);
+        memcpy(out->bytes, value.ptr, value.len);
 }
 
 /* ---- on the owner's thread ---- */
@@ -105,10 +141,7 @@ static void call_fill(struct cache_call *call, enum state_cache_status status,
 {
     call->status = status;
     call->fresh_until_ns = entry->fresh_until_ns;
-    if (status == STATE_CACHE_MISS)
-        call->value.len = 0;
-    else
-        call->value = entry->value;
+    value_set(&call->value, status == STATE_CACHE_MISS ? STR_EMPTY : entry->value);
 }
 
 /* False: somebody is finding it, and the question has to wait. */
@@ -144,16 +177,14 @@ static void cache_put(struct state_shard *shard, struct str key, struct str valu
     if (!entry)
         return;
     if (life_ns > 0)
-        entry_set(entry, value, life_ns, stale_ns);
+        entry_set(&shard->cache, entry, value, life_ns, stale_ns);
     entry->flying = false;
     struct list *link;
     while ((link = list_shift(&entry->waiters))) {
         struct cache_call *call = CONTAINER(link, struct cache_call, link);
         call->status = STATE_CACHE_HIT;
         call->fresh_until_ns = life_ns > 0 ? entry->fresh_until_ns : 0;
-        call->value.len = value.len;
-        if (value.len)
-            memcpy(call->value.bytes, value.ptr, value.len);
+        value_set(&call->value, value);
         call_reply(&call->call);
     }
     if (!entry->has_value)
@@ -194,21 +225,27 @@ static void cache_drop(struct state_shard *shard, struct str key)
         table_drop(&shard->local, entry);
 }
 
+static void drop_prefix_of(struct state_table *table, struct list *order, struct str prefix)
+{
+    LIST_EACH (order, link) {
+        struct cache_entry *entry = CONTAINER(link, struct cache_entry, link);
+        if (str_starts(entry->key, prefix))
+            table_drop(table, entry);
+    }
+}
+
 static void cache_drop_prefix(struct state_shard *shard, struct str prefix)
 {
     struct state_table *tables[] = {&shard->cache, &shard->local};
     for (size_t i = 0; i < 2; i++) {
-        LIST_EACH (&tables[i]->order, link) {
-            struct cache_entry *entry = CONTAINER(link, struct cache_entry, link);
-            if (str_starts(entry->key, prefix))
-                table_drop(tables[i], entry);
-        }
+        drop_prefix_of(tables[i], &tables[i]->order, prefix);
+        drop_prefix_of(tables[i], &tables[i]->kept, prefix);
     }
 }
 
-void cache_release_waiters(struct state_shard *shard)
+static void release_waiters_of(struct list *order)
 {
-    LIST_EACH (&shard->cache.order, entry_link) {
+    LIST_EACH (order, entry_link) {
         struct cache_entry *entry = CONTAINER(entry_link, struct cache_entry, link);
         struct list *link;
         while ((link = list_shift(&entry->waiters))) {
@@ -217,6 +254,12 @@ void cache_release_waiters(struct state_shard *shard)
             call_reply(&call->call);
         }
     }
+}
+
+void cache_release_waiters(struct state_shard *shard)
+{
+    release_waiters_of(&shard->cache.order);
+    release_waiters_of(&shard->cache.kept);
 }
 
 /* ---- telling the owner: nobody waits for it ---- */
@@ -302,7 +345,7 @@ static bool local_get(struct state_shard *self, struct str key, struct state_val
         entry_free(&self->local, entry);
         return false;
     }
-    *out = entry->value;
+    value_set(out, entry->value);
     return true;
 }
 
@@ -311,7 +354,7 @@ static void local_put(struct state_shard *self, struct str key, struct str value
     if (!self || life_ns <= 0)
         return;
     struct cache_entry *entry = entry_of(&self->local, key, true);
-    entry_set(entry, value, life_ns < LOCAL_LIFE_NS ? life_ns : LOCAL_LIFE_NS, 0);
+    entry_set(&self->local, entry, value, life_ns < LOCAL_LIFE_NS ? life_ns : LOCAL_LIFE_NS, 0);
 }
 
 static struct cache_call *cache_call_new(struct state_shard *owner, struct str key,
@@ -363,9 +406,7 @@ void state_cache_put(struct state *state, struct str key, struct str value, int6
     struct state_shard *self = state_self(state);
     struct notice notice = {
         .kind = NOTICE_PUT, .key = key, .life_ns = life_ns, .stale_ns = stale_ns};
-    notice.value.len = value.len;
-    if (value.len)
-        memcpy(notice.value.bytes, value.ptr, value.len);
+    value_set(&notice.value, value);
     if (owner != self)
         local_put(self, key, value, life_ns);
     notice_send(owner, &notice);

@@ -13,6 +13,7 @@ void state_table_init(struct state_table *table, size_t max)
 {
     map_init(&table->map);
     list_init(&table->order);
+    list_init(&table->kept);
     table->max = max ? max : 1;
 }
 

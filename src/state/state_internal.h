@@ -17,9 +17,15 @@ enum {
     LIMIT_SLOTS = 61, /* the current one and 60 before it: a window is never shorter than asked */
 };
 
-struct state_table { /* entries by key, oldest first in `order` */
+/*
+ * Entries by key, the least recently used first in each list. `kept` holds those that may outlive
+ * an outage: strangers can fill a cache with names that do not exist, but only a quarter of it.
+ */
+struct state_table {
     struct map map;
     struct list order;
+    struct list kept;
+    size_t kept_count;
     size_t max;
 };
 
@@ -51,10 +57,11 @@ struct cache_entry {
     struct str key; /* owned */
     bool has_value;
     bool flying; /* some fiber has the duty to find it */
+    bool is_kept;
     int64_t fresh_until_ns;
     int64_t stale_until_ns;
     struct list waiters; /* struct cache_call */
-    struct state_value value;
+    struct str value;    /* owned */
 };
 
 /* The shard of the calling thread, or NULL. */

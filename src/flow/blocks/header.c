@@ -100,32 +100,50 @@ static bool is_removed(const struct parameters *parameters, struct str name)
     return false;
 }
 
-/* What stands in the head above the message's own header section. */
-static struct str trace_part(const struct mail_content *content, struct str header)
+/* Our trace fields stay on top; *out_own is the message's own section below them. */
+static struct str take_trace(const struct flow_running *running, struct str *out_own)
 {
-    if (content->body_start > 0 && str_ends(content->head, header))
-        return str_slice(content->head, 0, content->head.len - header.len);
-    return content->body_start > 0 ? STR_EMPTY : content->head;
+    const struct mail_content *content = running->run->content;
+    struct str header = running->facts.header;
+    size_t trace_len = 0;
+    if (running->has_new_head)
+        trace_len = running->trace_len;
+    else if (content->body_start == 0 && str_starts(header, content->head))
+        trace_len = content->head.len;
+    *out_own = str_from(header, trace_len);
+    return str_slice(header, 0, trace_len);
+}
+
+static void take_head(struct flow_running *running, struct str head, size_t trace_len,
+                      size_t own_len)
+{
+    struct mail_content *content = running->run->content;
+    if (content->body_start == 0)
+        content->body_start = own_len;
+    content->head = arena_str(running->run->arena, head);
+    running->has_new_head = true;
+    running->trace_len = trace_len;
+    running->facts.header = content->head;
+    running->facts.size = mail_content_size(content);
 }
 
 static enum result run(struct flow_running *running, const struct flow_step *step,
                        unsigned *out_outcome, struct error *err)
 {
     const struct parameters *parameters = step->parameters;
-    struct mail_content *content = running->run->content;
-    struct str old = running->facts.header;
-    struct str top = trace_part(content, old);
-    struct buf head BUF_CLEANUP;
+    struct str own;
     *out_outcome = 0;
     if (step->observe)
         return OK;
+    struct str trace = take_trace(running, &own);
+    struct buf head BUF_CLEANUP;
     buf_init(&head, HEAD_MAX);
-    buf_append(&head, top);
+    buf_append(&head, trace);
     for (size_t i = 0; i < parameters->add.count; i++) {
         buf_append(&head, parameters->add.items[i]);
         buf_append(&head, STR("\r\n"));
     }
-    struct str rest = old;
+    struct str rest = own;
     struct mail_field field;
     while (mail_header_next(&rest, &field))
         if (!field.name.len || !is_removed(parameters, field.name))
@@ -133,11 +151,7 @@ static enum result run(struct flow_running *running, const struct flow_step *ste
     buf_append(&head, rest); /* the empty line */
     if (head.overflow)
         return fail(err, ERROR_LIMIT, "the header section is over %d bytes", HEAD_MAX);
-    if (content->body_start == 0)
-        content->body_start = old.len;
-    content->head = arena_str(running->run->arena, buf_str(&head));
-    running->facts.header = str_from(content->head, top.len);
-    running->facts.size = mail_content_size(content);
+    take_head(running, buf_str(&head), trace.len, own.len);
     return OK;
 }
 

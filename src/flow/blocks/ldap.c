@@ -39,7 +39,7 @@ static const struct option options[] = {
      .type = OPTION_DURATION,
      .offset = offsetof(struct parameters, cache_ns),
      .text = "how long a yes is believed without asking again; 0s: never",
-     .fallback = "60s"},
+     .fallback = "0s"},
     {.name = NULL},
 };
 static const struct option_table table = {
@@ -71,21 +71,15 @@ static void prepare(struct flow_compiling *compiling, struct flow_step *step,
                                flow_place_of(node, "filter", step->place));
 }
 
-static void ask(struct flow_running *running, const struct flow_step *step,
-                struct directory_answer *out) MAY_YIELD;
-
-static void ask(struct flow_running *running, const struct flow_step *step,
-                struct directory_answer *out)
+static MAY_YIELD void ask(struct flow_running *running, const struct flow_step *step,
+                          struct directory_answer *out)
 {
     directory_login_ldap(running->run->directory, step->prepared, running->login, running->password,
                          running->run->arena, out);
 }
 
-static enum result run(struct flow_running *running, const struct flow_step *step,
-                       unsigned *out_outcome, struct error *err) MAY_YIELD;
-
-static enum result run(struct flow_running *running, const struct flow_step *step,
-                       unsigned *out_outcome, struct error *err)
+static MAY_YIELD enum result run(struct flow_running *running, const struct flow_step *step,
+                                 unsigned *out_outcome, struct error *err)
 {
     const struct parameters *parameters = step->parameters;
     struct flow_login login = {.cache_ns = parameters->cache_ns, .ask = ask};

@@ -119,11 +119,9 @@ static void prepare(struct flow_compiling *compiling, struct flow_step *step,
 /* ---- running ---- */
 
 /* Count, or look whether there is room; false: over. */
-static enum result ask(struct flow_running *running, struct str key, const struct option_rate *rate,
-                       uint64_t amount, bool peek, bool *out_allowed, struct error *err) MAY_YIELD;
-
-static enum result ask(struct flow_running *running, struct str key, const struct option_rate *rate,
-                       uint64_t amount, bool peek, bool *out_allowed, struct error *err)
+static MAY_YIELD enum result ask(struct flow_running *running, struct str key,
+                                 const struct option_rate *rate, uint64_t amount, bool peek,
+                                 bool *out_allowed, struct error *err)
 {
     struct state_limit_answer answer;
     if (state_limit(running->run->state, key, amount, rate->count, rate->period_ns, peek, &answer,
@@ -147,11 +145,9 @@ static void pending_add(struct flow_running *running, struct str key,
         (struct flow_pending){.key = key, .max = rate->count, .period_ns = rate->period_ns};
 }
 
-static enum result run_authentication(struct flow_running *running, const struct flow_step *step,
-                                      bool *out_allowed, struct error *err) MAY_YIELD;
-
-static enum result run_authentication(struct flow_running *running, const struct flow_step *step,
-                                      bool *out_allowed, struct error *err)
+static MAY_YIELD enum result run_authentication(struct flow_running *running,
+                                                const struct flow_step *step, bool *out_allowed,
+                                                struct error *err)
 {
     const struct parameters *parameters = step->parameters;
     struct arena *arena = running->run->arena;
@@ -195,11 +191,9 @@ static struct str subject_of(const struct flow_running *running, enum by by)
     return STR_EMPTY;
 }
 
-static enum result run_transaction(struct flow_running *running, const struct flow_step *step,
-                                   bool *out_allowed, struct error *err) MAY_YIELD;
-
-static enum result run_transaction(struct flow_running *running, const struct flow_step *step,
-                                   bool *out_allowed, struct error *err)
+static MAY_YIELD enum result run_transaction(struct flow_running *running,
+                                             const struct flow_step *step, bool *out_allowed,
+                                             struct error *err)
 {
     const struct parameters *parameters = step->parameters;
     struct arena *arena = running->run->arena;
@@ -228,11 +222,8 @@ static enum result run_transaction(struct flow_running *running, const struct fl
     return OK;
 }
 
-static enum result run(struct flow_running *running, const struct flow_step *step,
-                       unsigned *out_outcome, struct error *err) MAY_YIELD;
-
-static enum result run(struct flow_running *running, const struct flow_step *step,
-                       unsigned *out_outcome, struct error *err)
+static MAY_YIELD enum result run(struct flow_running *running, const struct flow_step *step,
+                                 unsigned *out_outcome, struct error *err)
 {
     bool allowed = true;
     enum result result = running->flow->type == FLOW_AUTHENTICATION

@@ -33,22 +33,16 @@ static void prepare(struct flow_compiling *compiling, struct flow_step *step,
     flow_check_file(compiling, parameters->path, flow_place_of(node, "path", step->place));
 }
 
-static void ask(struct flow_running *running, const struct flow_step *step,
-                struct directory_answer *out) MAY_YIELD;
-
-static void ask(struct flow_running *running, const struct flow_step *step,
-                struct directory_answer *out)
+static MAY_YIELD void ask(struct flow_running *running, const struct flow_step *step,
+                          struct directory_answer *out)
 {
     const struct parameters *parameters = step->parameters;
     directory_lookup_file(running->run->directory, parameters->path, running->facts.recipient,
                           running->run->arena, out);
 }
 
-static enum result run(struct flow_running *running, const struct flow_step *step,
-                       unsigned *out_outcome, struct error *err) MAY_YIELD;
-
-static enum result run(struct flow_running *running, const struct flow_step *step,
-                       unsigned *out_outcome, struct error *err)
+static MAY_YIELD enum result run(struct flow_running *running, const struct flow_step *step,
+                                 unsigned *out_outcome, struct error *err)
 {
     struct flow_lookup lookup = {.ask = ask};
     return flow_lookup_run(running, step, &lookup, out_outcome, err);

@@ -58,22 +58,16 @@ static void prepare(struct flow_compiling *compiling, struct flow_step *step,
                            flow_place_of(node, "filter", step->place));
 }
 
-static void ask(struct flow_running *running, const struct flow_step *step,
-                struct directory_answer *out) MAY_YIELD;
-
-static void ask(struct flow_running *running, const struct flow_step *step,
-                struct directory_answer *out)
+static MAY_YIELD void ask(struct flow_running *running, const struct flow_step *step,
+                          struct directory_answer *out)
 {
     const struct prepared *prepared = step->prepared;
     directory_lookup_ldap(running->run->directory, &prepared->query, running->facts.recipient,
                           running->run->arena, out);
 }
 
-static enum result run(struct flow_running *running, const struct flow_step *step,
-                       unsigned *out_outcome, struct error *err) MAY_YIELD;
-
-static enum result run(struct flow_running *running, const struct flow_step *step,
-                       unsigned *out_outcome, struct error *err)
+static MAY_YIELD enum result run(struct flow_running *running, const struct flow_step *step,
+                                 unsigned *out_outcome, struct error *err)
 {
     const struct parameters *parameters = step->parameters;
     const struct prepared *prepared = step->prepared;

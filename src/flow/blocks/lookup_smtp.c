@@ -51,22 +51,16 @@ static void prepare(struct flow_compiling *compiling, struct flow_step *step,
                      STR_ARG(endpoint->host), STR_ARG(endpoint->unix_path), endpoint->port);
 }
 
-static void ask(struct flow_running *running, const struct flow_step *step,
-                struct directory_answer *out) MAY_YIELD;
-
-static void ask(struct flow_running *running, const struct flow_step *step,
-                struct directory_answer *out)
+static MAY_YIELD void ask(struct flow_running *running, const struct flow_step *step,
+                          struct directory_answer *out)
 {
     const struct prepared *prepared = step->prepared;
     directory_lookup_smtp(running->run->directory, prepared->server, running->facts.recipient,
                           running->facts.smtputf8, running->run->arena, out);
 }
 
-static enum result run(struct flow_running *running, const struct flow_step *step,
-                       unsigned *out_outcome, struct error *err) MAY_YIELD;
-
-static enum result run(struct flow_running *running, const struct flow_step *step,
-                       unsigned *out_outcome, struct error *err)
+static MAY_YIELD enum result run(struct flow_running *running, const struct flow_step *step,
+                                 unsigned *out_outcome, struct error *err)
 {
     const struct parameters *parameters = step->parameters;
     const struct prepared *prepared = step->prepared;

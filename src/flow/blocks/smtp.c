@@ -21,7 +21,7 @@ static const struct option options[] = {
      .type = OPTION_DURATION,
      .offset = offsetof(struct parameters, cache_ns),
      .text = "how long a yes is believed without asking again; 0s: never",
-     .fallback = "60s"},
+     .fallback = "0s"},
     {.name = NULL},
 };
 static const struct option_table table = {
@@ -61,21 +61,15 @@ static void prepare(struct flow_compiling *compiling, struct flow_step *step,
     problem->fix = STR("say tls: verified at the server");
 }
 
-static void ask(struct flow_running *running, const struct flow_step *step,
-                struct directory_answer *out) MAY_YIELD;
-
-static void ask(struct flow_running *running, const struct flow_step *step,
-                struct directory_answer *out)
+static MAY_YIELD void ask(struct flow_running *running, const struct flow_step *step,
+                          struct directory_answer *out)
 {
     directory_login_smtp(running->run->directory, step->prepared, running->login, running->password,
                          running->run->arena, out);
 }
 
-static enum result run(struct flow_running *running, const struct flow_step *step,
-                       unsigned *out_outcome, struct error *err) MAY_YIELD;
-
-static enum result run(struct flow_running *running, const struct flow_step *step,
-                       unsigned *out_outcome, struct error *err)
+static MAY_YIELD enum result run(struct flow_running *running, const struct flow_step *step,
+                                 unsigned *out_outcome, struct error *err)
 {
     const struct parameters *parameters = step->parameters;
     struct flow_login login = {.cache_ns = parameters->cache_ns, .ask = ask};

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * smtp/client_test.h - a server that follows a script, for tests of the client.
+ * smtp/script_test.h - a server that follows a script, for tests of the client.
  *
  * A script is an array of steps that ends with NULL: "C: line" expects a line, "S: text" sends one,
- * "N" expects that nothing else has come yet, "X" closes. Problems are noted, not asserted: a
- * failed assertion must not jump out of a fiber.
+ * "N" expects that nothing else has come yet, "T" begins TLS, "X" closes. Problems are noted, not
+ * asserted: a failed assertion must not jump out of a fiber.
  */
 #pragma once
 
 #include "base/test.h"
-#include "fiber/test.h"
 #include "net/stream.h"
 
 #include <stdio.h>
@@ -17,6 +16,7 @@
 struct script {
     const char *const *steps;
     struct stream *stream;
+    struct tls_context *tls;
     char problem[512];
 };
 
@@ -63,6 +63,12 @@ static inline MAY_YIELD bool script_step(struct script *script, const char *step
         return stream_write(script->stream, str_c(step + 3), &err) == OK &&
                stream_write(script->stream, STR("\r\n"), &err) == OK &&
                stream_flush(script->stream, &err) == OK;
+    if (step[0] == 'T') {
+        if (stream_tls_accept(script->stream, script->tls, &err) == OK)
+            return true;
+        script_problem(script, step, str_c(err.text));
+        return false;
+    }
     if (step[0] == 'N') {
         for (int i = 0; i < 5; i++)
             fiber_yield(); /* time for the client to say too much */

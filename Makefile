@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+# Thin: Meson knows how to build, this knows what one types. See README.md.
+
+BUILD := build
+PREFIX ?= /usr/local
+
+.PHONY: build run demo test unit check install clean packages
+
+build: packages $(BUILD)/build.ninja
+	@ninja -C $(BUILD)
+
+packages:
+	@tools/packages build
+
+$(BUILD)/build.ninja:
+	@meson setup --prefix $(PREFIX) $(BUILD) >/dev/null
+
+# The gateway in a small world of its own, in the foreground: nothing leaves this machine.
+run: build
+	@tools/packages demo
+	@demo/run
+
+# The guide's seven cases through that world, each dialogue printed.
+demo: build
+	@tools/packages demo
+	@demo/cases
+
+# Everything that belongs in CI; the last line is "N passed, N failed".
+test: build
+	@tools/packages demo test
+	@tests/run
+
+# The unit tests alone, for work in progress.
+unit: build
+	@meson test -C $(BUILD) --no-rebuild --print-errorlogs
+
+install: build
+	@meson install -C $(BUILD) --no-rebuild
+
+clean:
+	@rm -rf $(BUILD) $(BUILD)-*

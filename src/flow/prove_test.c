@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "flow/test.h"
+
+enum expected { SAFE, UNSAFE };
+
+struct prove_case {
+    const char *steps;   /* of the recipient flow "f", in one line */
+    enum expected any;   /* domain any, by lookup-mx */
+    enum expected exact; /* a listed domain by lookup-mx */
+};
+
+static const struct prove_case cases[] = {
+    {"[ reject ]", SAFE, SAFE},
+    {"[ defer ]", SAFE, SAFE},
+    {"[ accept ]", UNSAFE, UNSAFE},
+    {"{ preset: relay-authenticated }", SAFE, SAFE},
+    {"[ accept: { when: authenticated } ]", SAFE, SAFE},
+    {"[ accept: { when: client in trusted } ]", SAFE, SAFE},
+    {"[ accept: { when: trusted } ]", SAFE, SAFE},
+    {"[ accept: { when: authenticated or client in trusted }, reject ]", SAFE, SAFE},
+    {"[ accept: { when: not authenticated } ]", UNSAFE, UNSAFE},
+    {"[ accept: { when: not client in trusted } ]", UNSAFE, UNSAFE},
+    {"[ accept: { when: authenticated and not authenticated } ]", SAFE, SAFE},
+    {"[ accept: { when: authenticated or not authenticated } ]", UNSAFE, UNSAFE},
+    {"[ accept: { when: 'sender.domain == \"example.org\"' } ]", UNSAFE, UNSAFE},
+    {"[ accept: { when: 'sender.domain == \"example.org\" and authenticated' } ]", SAFE, SAFE},
+    {"[ accept: { when: 'helo == \"friend\" or authenticated' } ]", UNSAFE, UNSAFE},
+    {"[ accept: { when: 'client in [10.0.0.0/8]' } ]", UNSAFE, UNSAFE},
+    {"[ accept: { when: client in office } ]", UNSAFE, UNSAFE},
+    {"[ accept: { when: 'recipient.domain == \"example.org\"' } ]", UNSAFE, UNSAFE},
+    {"[ accept: { when: 'user != \"\"' } ]", SAFE, SAFE},
+    {"[ accept: { when: 'listener == \"inbound\"' } ]", UNSAFE, UNSAFE},
+    {"[ accept: { when: 'listener == \"submission\"' } ]", SAFE, SAFE},
+    /* an earlier step that takes strangers out */
+    {"[ reject: { when: not (authenticated or client in trusted) }, accept ]", SAFE, SAFE},
+    {"[ reject: { when: not authenticated }, accept ]", SAFE, SAFE},
+    {"[ defer: { when: not authenticated }, accept ]", SAFE, SAFE},
+    {"[ reject: { when: 'helo == \"spammer\"' }, accept ]", UNSAFE, UNSAFE},
+    {"[ reject: { when: not authenticated, observe: true }, accept ]", UNSAFE, UNSAFE},
+    {"[ accept: { observe: true }, reject ]", SAFE, SAFE},
+    /* a backend's word protects a listed domain, never any */
+    {"[ lookup-smtp: mail ]", UNSAFE, SAFE},
+    {"{ preset: local-users, server: mail }", UNSAFE, SAFE},
+    {"[ lookup-file: /etc/hostname ]", UNSAFE, SAFE},
+    {"[ lookup-ldap: directory ]", UNSAFE, SAFE},
+    {"[ lookup-smtp: { server: mail, found: next }, accept ]", UNSAFE, SAFE},
+    {"[ lookup-smtp: { server: mail, found: reject } ]", SAFE, SAFE},
+    {"[ lookup-smtp: { server: mail, error: accept } ]", UNSAFE, UNSAFE},
+    {"[ lookup-smtp: { server: mail, missing: next }, accept ]", UNSAFE, UNSAFE},
+    {"[ lookup-smtp: { server: mail, when: authenticated, missing: accept }, reject ]", SAFE, SAFE},
+    {"[ lookup-smtp: { server: mail, found: reject, denied: [ accept: { when: authenticated } ] } "
+     "]",
+     SAFE, SAFE},
+    {"[ lookup-smtp: { server: mail, found: reject, denied: [ accept ] } ]", UNSAFE, UNSAFE},
+    {"[ lookup-smtp: { server: mail, found: [ lookup-file: { path: /etc/hostname, found: reject, "
+     "missing: accept } ] } ]",
+     UNSAFE, SAFE},
+    {"[ lookup-smtp: { server: mail, when: 'helo == \"x\"', found: next }, accept ]", UNSAFE,
+     UNSAFE},
+    /* forks */
+    {"[ match: { when: authenticated, matched: accept, unmatched: reject } ]", SAFE, SAFE},
+    {"[ match: { when: authenticated, matched: reject, unmatched: accept } ]", UNSAFE, UNSAFE},
+    {"[ match: { when: 'helo == \"x\"', matched: [ reject ], unmatched: next }, accept ]", UNSAFE,
+     UNSAFE},
+    {"[ match: { when: authenticated, matched: next, unmatched: [ defer ] }, accept ]", SAFE, SAFE},
+    {"[ limit: { by: client, recipients: 5/1h }, accept ]", UNSAFE, UNSAFE},
+    {"[ limit: { by: client, recipients: 5/1h, then: accept }, reject ]", UNSAFE, UNSAFE},
+    {"[ limit: { by: client, recipients: 5/1h, then: [ accept: { when: trusted } ] }, reject ]",
+     SAFE, SAFE},
+};
+
+static struct flow_relay_case relay_case(const struct flow *flow, bool is_any)
+{
+    return (struct flow_relay_case){
+        .listener = STR("inbound"),
+        .domain = is_any ? STR("any") : STR("example.com"),
+        .is_any = is_any,
+        .is_lookup_mx = true,
+        .transport = STR("internet"),
+        .recipient_flow = flow,
+        .place = {.line = 3, .column = 3, .length = 3},
+    };
+}
+
+static const struct flow *compile(struct flow_fixture *fixture, const char *steps)
+{
+    char text[1024];
+    snprintf(text, sizeof text, "flows: { recipient: { f: %s } }\n", steps);
+    flow_fixture_open(fixture, text);
+    if (fixture->result != OK) {
+        flow_fixture_print(fixture);
+        fail_msg("%s does not compile", steps);
+    }
+    return flow_find(fixture->set, FLOW_RECIPIENT, STR("f"));
+}
+
+static void test_cases(void **unused)
+{
+    (void)unused;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        for (int is_any = 0; is_any < 2; is_any++) {
+            struct flow_fixture fixture;
+            struct config_report report;
+            const struct flow *flow = compile(&fixture, cases[i].steps);
+            struct flow_relay_case relay = relay_case(flow, is_any);
+            config_report_init(&report, fixture.arena);
+            flow_prove_relay(&relay, 1, &report);
+            enum expected expected = is_any ? cases[i].any : cases[i].exact;
+            if ((report.errors > 0) != (expected == UNSAFE))
+                fail_msg("%s: %s for %s", cases[i].steps, report.errors ? "unsafe" : "safe",
+                         is_any ? "any" : "a listed domain");
+            flow_fixture_close(&fixture);
+        }
+    }
+}
+
+struct path_case {
+    const char *steps;
+    const char *detail;
+};
+
+static const struct path_case paths[] = {
+    {"[ accept ]", "stranger -> listener inbound -> domain any -> f/1 accept -> internet"},
+    {"[ accept: { when: authenticated }, reject: { when: 'helo == \"x\"' }, lookup-smtp: mail ]",
+     "stranger -> listener inbound -> domain any -> f/3 lookup-smtp \"found\" -> internet"},
+    {"[ lookup-smtp: { server: mail, found: reject, missing: [ defer: { when: authenticated }, "
+     "accept ] } ]",
+     "stranger -> listener inbound -> domain any -> f/1 lookup-smtp \"missing\" -> "
+     "f/1.missing.2 accept -> internet"},
+    {"[ lookup-smtp: { server: mail, error: accept } ]",
+     "stranger -> listener inbound -> domain any -> f/1 lookup-smtp \"found\" -> internet\n"
+     "stranger -> listener inbound -> domain any -> f/1 lookup-smtp \"error\" -> internet"},
+};
+
+static void test_paths(void **unused)
+{
+    (void)unused;
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+        struct flow_fixture fixture;
+        struct config_report report;
+        const struct flow *flow = compile(&fixture, paths[i].steps);
+        struct flow_relay_case relay = relay_case(flow, /* is_any= */ true);
+        config_report_init(&report, fixture.arena);
+        flow_prove_relay(&relay, 1, &report);
+        assert_int_equal(report.errors, 1);
+        assert_str(report.problems[0].code, "open-relay");
+        assert_str(report.problems[0].detail, paths[i].detail);
+        assert_int_equal(report.problems[0].place.line, 3);
+        flow_fixture_close(&fixture);
+    }
+}
+
+static void test_which_cases_count(void **unused)
+{
+    (void)unused;
+    struct flow_fixture fixture;
+    struct config_report report;
+    const struct flow *flow = compile(&fixture, "[ accept ]");
+    struct flow_relay_case relay[4];
+    for (int i = 0; i < 4; i++)
+        relay[i] = relay_case(flow, /* is_any= */ false);
+    relay[0].authentication_required = true; /* a stranger does not get there */
+    relay[1].is_lookup_mx = false;           /* to our own server */
+    relay[2].recipient_flow = NULL;
+    relay[3].allow_open_relay = STR("a lab");
+    config_report_init(&report, fixture.arena);
+    flow_prove_relay(relay, 4, &report);
+    assert_int_equal(report.errors, 0);
+    assert_int_equal(report.warnings, 1);
+    assert_str(report.problems[0].code, "open-relay");
+    relay[0].authentication_required = false;
+    relay[1].is_any = true;
+    flow_prove_relay(relay, 4, &report);
+    assert_int_equal(report.errors, 2);
+    flow_fixture_close(&fixture);
+}
+
+static void test_many_paths_are_cut(void **unused)
+{
+    (void)unused;
+    struct flow_fixture fixture;
+    struct config_report report;
+    struct buf text BUF_CLEANUP;
+    buf_init(&text, 65536);
+    buf_append(&text, STR("["));
+    for (int i = 0; i < 12; i++)
+        buf_append(&text, STR("accept: { when: 'helo == \"x\"' }, "));
+    buf_append(&text, STR("reject ]"));
+    buf_append_byte(&text, '\0');
+    struct buf items BUF_CLEANUP;
+    buf_init(&items, 65536);
+    buf_append(&items, STR("flows: { recipient: { f: "));
+    buf_append(&items, str_c(text.ptr));
+    buf_append(&items, STR(" } }\n"));
+    buf_append_byte(&items, '\0');
+    flow_fixture_open(&fixture, items.ptr);
+    assert_int_equal(fixture.result, OK);
+    struct flow_relay_case relay =
+        relay_case(flow_find(fixture.set, FLOW_RECIPIENT, STR("f")), /* is_any= */ true);
+    config_report_init(&report, fixture.arena);
+    flow_prove_relay(&relay, 1, &report);
+    assert_int_equal(report.errors, 1);
+    assert_true(str_ends(report.problems[0].detail, STR("\nand 4 more")));
+    flow_fixture_close(&fixture);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cases),
+        cmocka_unit_test(test_paths),
+        cmocka_unit_test(test_which_cases_count),
+        cmocka_unit_test(test_many_paths_are_cut),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * queue/balance.c - the books: what came in is somewhere.
+ */
+#include "event/event.h"
+#include "queue/unit.h"
+#include "queue/worker.h"
+
+static uint64_t counter(const struct queue *queue, enum queue_counter which)
+{
+    int64_t value = spool_counter(queue->spool, which);
+    return value < 0 ? 0 : (uint64_t)value;
+}
+
+static void add_worker(struct queue_totals *totals, const struct queue_worker *worker,
+                       int64_t *oldest_wall_ns)
+{
+    uint64_t gauge[QUEUE_STATE_COUNT];
+    for (int i = 0; i < QUEUE_STATE_COUNT; i++)
+        gauge[i] = atomic_load_explicit(&worker->gauge[i], memory_order_relaxed);
+    uint64_t quarantined = atomic_load_explicit(&worker->quarantined, memory_order_relaxed);
+    totals->ready += gauge[QUEUE_READY] + gauge[QUEUE_CONTENT];
+    totals->waiting += gauge[QUEUE_WAITING];
+    totals->inflight += gauge[QUEUE_INFLIGHT];
+    totals->held += gauge[QUEUE_HELD] > quarantined ? gauge[QUEUE_HELD] - quarantined : 0;
+    totals->quarantined += quarantined;
+    totals->entries += atomic_load_explicit(&worker->entry_count, memory_order_relaxed);
+    totals->bytes += atomic_load_explicit(&worker->bytes, memory_order_relaxed);
+    int64_t oldest_ns = atomic_load_explicit(&worker->oldest_wall_ns, memory_order_relaxed);
+    if (oldest_ns > 0 && (*oldest_wall_ns == 0 || oldest_ns < *oldest_wall_ns))
+        *oldest_wall_ns = oldest_ns;
+}
+
+struct queue_totals queue_totals(struct queue *queue)
+{
+    struct queue_totals totals = {
+        .accepted = counter(queue, QUEUE_COUNT_ACCEPTED),
+        .generated = counter(queue, QUEUE_COUNT_GENERATED),
+        .delivered = counter(queue, QUEUE_COUNT_DELIVERED),
+        .failed_dsn = counter(queue, QUEUE_COUNT_FAILED_DSN),
+        .failed_silent = counter(queue, QUEUE_COUNT_FAILED_SILENT),
+        .discarded = counter(queue, QUEUE_COUNT_DISCARDED),
+        .dropped = counter(queue, QUEUE_COUNT_DROPPED),
+        .damaged = counter(queue, QUEUE_COUNT_DAMAGED),
+    };
+    int64_t oldest_wall_ns = 0;
+    for (size_t i = 0; i < queue->worker_count; i++)
+        add_worker(&totals, &queue->workers[i], &oldest_wall_ns);
+    if (oldest_wall_ns > 0) {
+        int64_t age_ns = clock_wall_ns() - oldest_wall_ns;
+        totals.oldest_ns = age_ns > 0 ? (uint64_t)age_ns : 0;
+    }
+    return totals;
+}
+
+/* What is in and not out; 0 when the books agree and nothing moves meanwhile. */
+int64_t queue_balance(const struct queue_totals *totals)
+{
+    uint64_t in = totals->accepted + totals->generated;
+    uint64_t out = totals->delivered + totals->failed_dsn + totals->failed_silent +
+                   totals->discarded + totals->dropped + totals->damaged;
+    uint64_t here =
+        totals->ready + totals->waiting + totals->inflight + totals->held + totals->quarantined;
+    return (int64_t)(in - out - here);
+}

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * queue/content_run.c - `processing: queued`: the content flow runs from the queue.
+ *
+ * Whatever it says, the entry is replaced, refused or held in one durable unit. A flow that cannot
+ * decide runs again after 1m, 5m, then every 15m; after a day the entry is held, never dropped.
+ */
+#include "base/check.h"
+#include "event/event.h"
+#include "queue/retry.h"
+#include "queue/settle.h"
+#include "queue/submit.h"
+
+enum { AT_ONCE = 16, SETTLE_S = 60 };
+
+/* For the call into the gateway, which may suspend. */
+NO_YIELD_CHECK static enum queue_content_verdict
+run_flow(struct queue_attempt *attempt, struct queue_content_run *run, struct mail_reply *out_reply)
+{
+    const struct queue_handler *handler = &attempt->worker->queue->handler;
+    return handler->run_content(handler->context, attempt->snapshot, run, out_reply);
+}
+
+/* The entry gives way to those that the transport wants. */
+static void replace(struct queue_attempt *attempt, bool held) MAY_YIELD
+{
+    struct queue_entry *entry = attempt->entry;
+    struct queue_unit unit;
+    struct error err;
+    struct queue_group group = {
+        .content = attempt->content,
+        .transport = attempt->meta.transport,
+        .recipients = attempt->meta.recipients,
+        .recipient_count = attempt->meta.recipient_count,
+        .held = held,
+        .held_reason = MAIL_REASON_POLICY,
+    };
+    queue_unit_init(&unit, attempt->worker, attempt->arena);
+    queue_plan_group(&unit, attempt->snapshot, &attempt->meta, &group, /* fresh= */ false);
+    queue_unit_remove(&unit, entry);
+    if (queue_unit_commit(&unit, &err) == OK) {
+        queue_entry_free(entry);
+        return;
+    }
+    attempt->record.due_wall_ns = clock_wall_ns() + 60 * NS_PER_S;
+    queue_entry_store(entry, &attempt->record);
+    queue_entry_place(entry);
+}
+
+static void defer(struct queue_attempt *attempt)
+{
+    struct queue_entry *entry = attempt->entry;
+    struct queue_record *record = &attempt->record;
+    int64_t now_ns = clock_wall_ns();
+    int64_t lived_ns = now_ns - attempt->meta.accepted_wall_ns - record->held_total_ns;
+    if (attempt->stopped) {
+        queue_entry_place(entry);
+        return;
+    }
+    record->attempts++;
+    record->last_try_wall_ns = attempt->start_wall_ns;
+    record->due_wall_ns = queue_retry_content_due(record->attempts, attempt->start_wall_ns, now_ns);
+    queue_entry_store(entry, record);
+    if (lived_ns >= (int64_t)QUEUE_CONTENT_HOLD_AFTER_S * NS_PER_S) {
+        queue_entry_hold(entry, MAIL_REASON_BACKEND_DOWN, attempt->arena);
+        return;
+    }
+    struct queue_unit unit;
+    queue_unit_init(&unit, attempt->worker, attempt->arena);
+    queue_unit_state(&unit, entry);
+    queue_unit_write(&unit);
+    event_emit(EVENT_MESSAGE_DEFERRED, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
+               F_C(ENTRY, mail_id_text(entry->id).chars), F_STR(FLOW, attempt->meta.content_flow),
+               F_INT(ATTEMPT, record->attempts));
+    queue_entry_place(entry);
+}
+
+static void discard(struct queue_attempt *attempt)
+{
+    struct queue_unit unit;
+    queue_unit_init(&unit, attempt->worker, attempt->arena);
+    queue_unit_count(&unit, QUEUE_COUNT_DISCARDED, attempt->entry->pending);
+    queue_unit_remove(&unit, attempt->entry);
+    queue_unit_write(&unit);
+    event_emit(EVENT_MESSAGE_DISCARDED, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
+               F_STR(FLOW, attempt->meta.content_flow));
+    queue_entry_free(attempt->entry);
+}
+
+static void act(struct queue_attempt *attempt, enum queue_content_verdict verdict,
+                const struct mail_reply *reply) MAY_YIELD
+{
+    struct scope scope;
+    scope_open_shielded(&scope, clock_deadline(SETTLE_S * NS_PER_S));
+    switch (verdict) {
+    case QUEUE_CONTENT_DELIVER:
+        replace(attempt, /* held= */ false);
+        break;
+    case QUEUE_CONTENT_HOLD:
+        replace(attempt, /* held= */ true);
+        break;
+    case QUEUE_CONTENT_DEFER:
+        defer(attempt);
+        break;
+    case QUEUE_CONTENT_REJECT:
+        queue_settle_refused(attempt, reply);
+        break;
+    case QUEUE_CONTENT_DISCARD:
+        discard(attempt);
+        break;
+    }
+    scope_close(&scope);
+}
+
+static void run_entry(struct queue_attempt *attempt) MAY_YIELD
+{
+    struct error err;
+    struct mail_reply reply = {0};
+    if (queue_attempt_load(attempt, &err) == FAILED) {
+        if (err.kind == ERROR_PERMANENT) {
+            queue_settle_damaged(attempt);
+            return;
+        }
+        attempt->stopped = err.kind == ERROR_CANCELLED;
+        defer(attempt);
+        return;
+    }
+    struct queue_content_run run = {
+        .flow = attempt->meta.content_flow,
+        .sender = &attempt->meta.sender,
+        .recipients = attempt->meta.recipients,
+        .recipient_count = attempt->meta.recipient_count,
+        .origin = attempt->meta.origin,
+        .content = &attempt->content,
+        .arena = attempt->arena,
+    };
+    enum queue_content_verdict verdict = run_flow(attempt, &run, &reply);
+    attempt->stopped = fiber_check(&err) == FAILED && err.kind == ERROR_CANCELLED;
+    act(attempt, attempt->stopped ? QUEUE_CONTENT_DEFER : verdict, &reply);
+}
+
+static MAY_YIELD void run_runs(void *arg)
+{
+    struct queue_worker *worker = arg;
+    struct list *link;
+    struct error err;
+    while (!worker->stopping && fiber_check(&err) == OK &&
+           (link = list_shift(&worker->content_ready)) != NULL) {
+        struct queue_entry *entry = CONTAINER(link, struct queue_entry, in_content);
+        struct arena *arena = arena_new(0);
+        struct queue_attempt attempt;
+        _Atomic uint64_t *slot = queue_poison_note(worker, entry->id);
+        queue_entry_set_state(entry, QUEUE_INFLIGHT);
+        queue_entry_not_fresh(entry);
+        queue_attempt_init(&attempt, entry, arena);
+        run_entry(&attempt);
+        queue_attempt_done(&attempt);
+        queue_poison_clear(slot);
+        arena_free(arena);
+    }
+    worker->content_running--;
+}
+
+void queue_content_kick(struct queue_worker *worker)
+{
+    struct error err;
+    if (worker->stopping || worker->content_running >= AT_ONCE ||
+        list_is_empty(&worker->content_ready))
+        return;
+    worker->content_running++;
+    if (fiber_spawn(&worker->scope, "content run", run_runs, worker, &err) == OK ||
+        --worker->content_running > 0)
+        return;
+    /* no fiber is left: somebody has to ask again */
+    struct list *first = list_shift(&worker->content_ready);
+    struct queue_entry *entry = CONTAINER(first, struct queue_entry, in_content);
+    queue_schedule_set(&worker->schedule, &entry->due, clock_monotonic_ns() + NS_PER_S);
+    queue_worker_arm(worker);
+}

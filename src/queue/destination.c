@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * queue/destination.c - leases and back-off.
+ *
+ * The window (how many connections at once) grows by one a message up to the transport's limit and
+ * is halved by a failure. After three failures in a row nothing is tried for 15 s, doubling up to
+ * 5 min; then a single lease probes.
+ */
+#include "queue/destination.h"
+
+#include "base/check.h"
+#include "base/map.h"
+#include "base/memory.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SWEEP_AT_FIRST = 4096, FORGET_AFTER_S = 900 };
+
+struct queue_destination {
+    struct queue_destinations *all;
+    struct str key;      /* behind the members */
+    unsigned references; /* under the table's mutex */
+    atomic_uint wanted;  /* members that wait */
+    atomic_bool steady;  /* window at its limit and no failures: success needs no mutex */
+    pthread_mutex_t mutex;
+    int64_t window;
+    unsigned leased;
+    unsigned failures;
+    int64_t last_failure_ns;
+    int64_t backoff_until_ns; /* 0: none */
+    bool probing;
+    struct error last_error;
+    struct queue_member members[];
+};
+
+struct queue_destinations {
+    struct loop *const *loops;
+    size_t worker_count;
+    void (*look)(void *context, struct queue_member *member);
+    void *context;
+    pthread_mutex_t mutex;
+    struct map table;
+    size_t sweep_at;
+};
+
+/* ---- the table ---- */
+
+struct queue_destinations *
+queue_destinations_new(struct loop *const *loops, size_t worker_count,
+                       void (*look)(void *context, struct queue_member *member), void *context)
+{
+    struct queue_destinations *all = NEW(struct queue_destinations);
+    all->loops = loops;
+    all->worker_count = worker_count;
+    all->look = look;
+    all->context = context;
+    all->sweep_at = SWEEP_AT_FIRST;
+    pthread_mutex_init(&all->mutex, NULL);
+    map_init(&all->table);
+    return all;
+}
+
+static void destination_free(struct queue_destination *destination)
+{
+    pthread_mutex_destroy(&destination->mutex);
+    free(destination);
+}
+
+void queue_destinations_free(struct queue_destinations *all)
+{
+    if (all == NULL)
+        return;
+    size_t cursor = 0;
+    struct str key;
+    void *value;
+    while (map_next(&all->table, &cursor, &key, &value))
+        destination_free(value);
+    map_done(&all->table);
+    pthread_mutex_destroy(&all->mutex);
+    free(all);
+}
+
+static struct queue_destination *destination_new(struct queue_destinations *all, struct str key)
+{
+    size_t size =
+        sizeof(struct queue_destination) + all->worker_count * sizeof(struct queue_member);
+    struct queue_destination *destination = memory_alloc(size + key.len);
+    char *copy = (char *)destination + size;
+    memcpy(copy, key.ptr, key.len);
+    destination->all = all;
+    destination->key = str_of(copy, key.len);
+    destination->window = QUEUE_WINDOW_FIRST;
+    pthread_mutex_init(&destination->mutex, NULL);
+    for (size_t i = 0; i < all->worker_count; i++)
+        destination->members[i] = (struct queue_member){.destination = destination, .worker = i};
+    return destination;
+}
+
+/* Forget those that nobody uses and whose trouble is long past. */
+static void sweep(struct queue_destinations *all)
+{
+    int64_t now_ns = clock_monotonic_ns();
+    size_t cursor = 0;
+    struct str key;
+    void *value;
+    while (map_next(&all->table, &cursor, &key, &value)) {
+        struct queue_destination *destination = value;
+        if (destination->references > 0 ||
+            (destination->failures > 0 &&
+             now_ns - destination->last_failure_ns < FORGET_AFTER_S * NS_PER_S))
+            continue;
+        map_remove(&all->table, key);
+        destination_free(destination);
+    }
+    all->sweep_at = all->table.count * 2 > SWEEP_AT_FIRST ? all->table.count * 2 : SWEEP_AT_FIRST;
+}
+
+struct queue_destination *queue_destination_get(struct queue_destinations *all, struct str key)
+{
+    pthread_mutex_lock(&all->mutex);
+    struct queue_destination *destination = map_get(&all->table, key);
+    if (destination == NULL) {
+        if (all->table.count >= all->sweep_at)
+            sweep(all);
+        destination = destination_new(all, key);
+        map_put(&all->table, key, destination);
+    }
+    destination->references++;
+    pthread_mutex_unlock(&all->mutex);
+    return destination;
+}
+
+void queue_destination_unref(struct queue_destination *destination)
+{
+    if (destination == NULL)
+        return;
+    struct queue_destinations *all = destination->all;
+    pthread_mutex_lock(&all->mutex);
+    check(destination->references > 0);
+    destination->references--;
+    pthread_mutex_unlock(&all->mutex);
+}
+
+struct str queue_destination_key(const struct queue_destination *destination)
+{
+    return destination->key;
+}
+
+/* ---- telling other workers ---- */
+
+static void run_look(struct post *post)
+{
+    struct queue_member *member = CONTAINER(post, struct queue_member, post);
+    struct queue_destination *destination = member->destination;
+    struct queue_destinations *all = destination->all;
+    atomic_store(&member->posted, false);
+    all->look(all->context, member);
+    queue_destination_unref(destination);
+}
+
+static void tell(struct queue_member *member)
+{
+    struct queue_destinations *all = member->destination->all;
+    if (atomic_exchange(&member->posted, true))
+        return;
+    pthread_mutex_lock(&all->mutex);
+    member->destination->references++;
+    pthread_mutex_unlock(&all->mutex);
+    member->post.run = run_look;
+    loop_post(all->loops[member->worker], &member->post);
+}
+
+static void set_waits(struct queue_member *member, bool waits)
+{
+    if (member->waits == waits)
+        return;
+    member->waits = waits;
+    if (waits)
+        atomic_fetch_add(&member->destination->wanted, 1);
+    else
+        atomic_fetch_sub(&member->destination->wanted, 1);
+}
+
+/* ---- leases; the mutex is held ---- */
+
+static int64_t allowed_now(const struct queue_destination *destination, int64_t max)
+{
+    if (destination->probing)
+        return 1;
+    return destination->window < max ? destination->window : max;
+}
+
+/* Others have connections that may be idle: ask them to let go. */
+static void ask_others(struct queue_destination *destination, size_t worker)
+{
+    for (size_t i = 0; i < destination->all->worker_count; i++)
+        if (i != worker && destination->members[i].leased > 0)
+            tell(&destination->members[i]);
+}
+
+enum queue_lease queue_destination_acquire(struct queue_destination *destination, size_t worker,
+                                           int64_t max, int64_t now_ns, struct error *error)
+{
+    struct queue_member *member = &destination->members[worker];
+    enum queue_lease lease = QUEUE_LEASE_GRANTED;
+    pthread_mutex_lock(&destination->mutex);
+    if (max > destination->window)
+        atomic_store_explicit(&destination->steady, false, memory_order_relaxed);
+    if (destination->backoff_until_ns > now_ns) {
+        *error = destination->last_error;
+        set_waits(member, false);
+        lease = QUEUE_LEASE_BACKED_OFF;
+    } else {
+        if (destination->backoff_until_ns != 0) {
+            destination->backoff_until_ns = 0;
+            destination->probing = true;
+        }
+        if ((int64_t)destination->leased < allowed_now(destination, max)) {
+            destination->leased++;
+            member->leased++;
+            set_waits(member, false);
+        } else {
+            lease = QUEUE_LEASE_FULL;
+            if (!member->waits)
+                ask_others(destination, worker);
+            set_waits(member, true);
+        }
+    }
+    pthread_mutex_unlock(&destination->mutex);
+    return lease;
+}
+
+unsigned queue_destination_take_granted(struct queue_destination *destination, size_t worker)
+{
+    pthread_mutex_lock(&destination->mutex);
+    unsigned granted = destination->members[worker].granted;
+    destination->members[worker].granted = 0;
+    pthread_mutex_unlock(&destination->mutex);
+    return granted;
+}
+
+/* The next worker behind `worker` that waits, or NULL. */
+static struct queue_member *next_waiting(struct queue_destination *destination, size_t worker)
+{
+    size_t count = destination->all->worker_count;
+    for (size_t i = 1; i <= count; i++) {
+        struct queue_member *member = &destination->members[(worker + i) % count];
+        if (member->waits)
+            return member;
+    }
+    return NULL;
+}
+
+void queue_destination_release(struct queue_destination *destination, size_t worker)
+{
+    pthread_mutex_lock(&destination->mutex);
+    check(destination->leased > 0 && destination->members[worker].leased > 0);
+    destination->members[worker].leased--;
+    struct queue_member *next = next_waiting(destination, worker);
+    bool hand_over = next != NULL && destination->backoff_until_ns == 0 &&
+                     (int64_t)destination->leased <= destination->window;
+    if (hand_over) {
+        next->leased++;
+        next->granted++;
+        set_waits(next, false);
+    } else {
+        destination->leased--;
+    }
+    if (next != NULL)
+        tell(next);
+    pthread_mutex_unlock(&destination->mutex);
+}
+
+void queue_destination_forget(struct queue_destination *destination, size_t worker)
+{
+    pthread_mutex_lock(&destination->mutex);
+    set_waits(&destination->members[worker], false);
+    pthread_mutex_unlock(&destination->mutex);
+}
+
+bool queue_destination_is_wanted(const struct queue_destination *destination)
+{
+    return atomic_load_explicit(&destination->wanted, memory_order_relaxed) > 0;
+}
+
+/* ---- reports ---- */
+
+void queue_destination_success(struct queue_destination *destination, int64_t max,
+                               struct queue_destination_news *out)
+{
+    *out = (struct queue_destination_news){0};
+    if (atomic_load_explicit(&destination->steady, memory_order_relaxed))
+        return;
+    pthread_mutex_lock(&destination->mutex);
+    out->came_up = destination->failures >= QUEUE_BACKOFF_AFTER;
+    out->failures = destination->failures;
+    destination->failures = 0;
+    destination->probing = false;
+    destination->backoff_until_ns = 0;
+    if (destination->window < max)
+        destination->window++;
+    if (destination->window >= max)
+        atomic_store_explicit(&destination->steady, true, memory_order_relaxed);
+    for (size_t i = 0; i < destination->all->worker_count; i++)
+        if (destination->members[i].waits)
+            tell(&destination->members[i]);
+    pthread_mutex_unlock(&destination->mutex);
+}
+
+static int64_t backoff_ns(unsigned failures)
+{
+    unsigned doublings = failures - QUEUE_BACKOFF_AFTER;
+    int64_t seconds =
+        doublings > 10 ? QUEUE_BACKOFF_MAX_S : (int64_t)QUEUE_BACKOFF_FIRST_S << doublings;
+    return (seconds > QUEUE_BACKOFF_MAX_S ? QUEUE_BACKOFF_MAX_S : seconds) * NS_PER_S;
+}
+
+void queue_destination_failure(struct queue_destination *destination, int64_t started_ns,
+                               int64_t now_ns, const struct error *error,
+                               struct queue_destination_news *out)
+{
+    *out = (struct queue_destination_news){0};
+    pthread_mutex_lock(&destination->mutex);
+    destination->last_error = *error;
+    if (started_ns >= destination->last_failure_ns || destination->failures == 0) {
+        destination->last_failure_ns = now_ns;
+        destination->failures++;
+        destination->window = destination->window > 1 ? destination->window / 2 : 1;
+        destination->probing = false;
+        atomic_store_explicit(&destination->steady, false, memory_order_relaxed);
+        if (destination->failures >= QUEUE_BACKOFF_AFTER) {
+            destination->backoff_until_ns = now_ns + backoff_ns(destination->failures);
+            out->backed_off = true;
+        }
+        out->failures = destination->failures;
+        out->backoff_until_ns = destination->backoff_until_ns;
+        for (size_t i = 0; i < destination->all->worker_count; i++)
+            if (destination->members[i].waits)
+                tell(&destination->members[i]);
+    }
+    pthread_mutex_unlock(&destination->mutex);
+}

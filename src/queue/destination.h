@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * queue/destination.h - the numbers of a place that mail goes to: leases of connections, back-off.
+ *
+ * One object for all workers, behind a short mutex that is taken when a connection is opened or
+ * closed and never per message while all is well. A lease is the right to have one connection. A
+ * worker that got none is remembered and is told (`look`, on its own thread) when there is one.
+ */
+#pragma once
+
+#include "fiber/loop.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+struct queue_destination;
+struct queue_destinations;
+
+/* The part of one worker in one destination. */
+struct queue_member {
+    struct post post;
+    atomic_bool posted;
+    struct queue_destination *destination;
+    size_t worker;
+    unsigned granted; /* handed over and not yet taken */
+    unsigned leased;
+    bool waits;
+};
+
+enum queue_lease { QUEUE_LEASE_GRANTED, QUEUE_LEASE_FULL, QUEUE_LEASE_BACKED_OFF };
+
+struct queue_destination_news { /* what a report changed, for events */
+    bool backed_off;
+    bool came_up;
+    unsigned failures;
+    int64_t backoff_until_ns;
+};
+
+/* `look(context, member)` runs on the loop stack of the member's worker. */
+struct queue_destinations *
+queue_destinations_new(struct loop *const *loops, size_t worker_count,
+                       void (*look)(void *context, struct queue_member *member), void *context);
+void queue_destinations_free(struct queue_destinations *destinations);
+
+/* Find or make; a reference. */
+struct queue_destination *queue_destination_get(struct queue_destinations *destinations,
+                                                struct str key);
+void queue_destination_unref(struct queue_destination *destination);
+struct str queue_destination_key(const struct queue_destination *destination);
+
+/*
+ * Ask for a lease. FULL: the worker is remembered. BACKED_OFF: the destination failed repeatedly
+ * and is not tried now; its last error is put into `error`.
+ */
+enum queue_lease queue_destination_acquire(struct queue_destination *destination, size_t worker,
+                                           int64_t max, int64_t now_ns, struct error *error);
+/* Take leases that others handed over to this worker. */
+unsigned queue_destination_take_granted(struct queue_destination *destination, size_t worker);
+/* Give one back; another worker that waits gets it. */
+void queue_destination_release(struct queue_destination *destination, size_t worker);
+/* This worker has nothing to send any more. */
+void queue_destination_forget(struct queue_destination *destination, size_t worker);
+/* Does another worker wait for a lease? Cheap. */
+bool queue_destination_is_wanted(const struct queue_destination *destination);
+
+/* A message went through (whatever the recipients' replies): more at once, back-off ends. */
+void queue_destination_success(struct queue_destination *destination, int64_t max,
+                               struct queue_destination_news *out);
+/* No host could be spoken to in an attempt that began at `started_ns`; failures of attempts that
+ * ran side by side count once. */
+void queue_destination_failure(struct queue_destination *destination, int64_t started_ns,
+                               int64_t now_ns, const struct error *error,
+                               struct queue_destination_news *out);
+
+enum {
+    QUEUE_BACKOFF_AFTER = 3, /* failures in a row */
+    QUEUE_BACKOFF_FIRST_S = 15,
+    QUEUE_BACKOFF_MAX_S = 300,
+    QUEUE_WINDOW_FIRST = 5,
+};

@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * queue/entries.c - entries in memory: made, kept, moved between states, freed.
+ */
+#include "base/check.h"
+#include "base/memory.h"
+#include "event/event.h"
+#include "queue/settle.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { KEPT_MAX = 64 * 1024 }; /* a body beyond that is on disk, whoever holds it */
+
+/* ---- parcels ---- */
+
+struct queue_parcel *queue_parcel_new(struct queue *queue, const struct mail_content *content)
+{
+    struct queue_parcel *parcel = memory_alloc(sizeof *parcel + content->head.len);
+    char *head = (char *)(parcel + 1);
+    memcpy(head, content->head.ptr, content->head.len);
+    parcel->references = 1;
+    parcel->queue = queue;
+    parcel->content = (struct mail_content){.head = str_of(head, content->head.len),
+                                            .body = body_ref(content->body),
+                                            .body_start = content->body_start};
+    uint64_t size = content->body->size;
+    parcel->charged = content->head.len + (size > KEPT_MAX ? 0 : size);
+    atomic_fetch_add_explicit(&queue->memory_used, parcel->charged, memory_order_relaxed);
+    return parcel;
+}
+
+void queue_parcel_unref(struct queue_parcel *parcel)
+{
+    if (parcel == NULL || --parcel->references > 0)
+        return;
+    atomic_fetch_sub_explicit(&parcel->queue->memory_used, parcel->charged, memory_order_relaxed);
+    body_unref(parcel->content.body);
+    free(parcel);
+}
+
+/* ---- making ---- */
+
+static char *keep(struct buf *buf, uint32_t *out_len)
+{
+    char *copy = memory_alloc(buf->len);
+    memcpy(copy, buf->ptr, buf->len);
+    *out_len = (uint32_t)buf->len;
+    return copy;
+}
+
+void queue_entry_store(struct queue_entry *entry, const struct queue_record *record)
+{
+    BUF_CLEANUP struct buf buf;
+    buf_init(&buf, QUEUE_RECORD_MAX);
+    queue_record_encode(record, &buf);
+    check(!buf.overflow);
+    free(entry->record);
+    entry->record = keep(&buf, &entry->record_len);
+    entry->pending = (uint32_t)queue_record_pending(record);
+}
+
+struct queue_entry *queue_entry_new(struct queue_worker *worker, struct mail_id id,
+                                    const struct queue_meta *meta,
+                                    const struct queue_record *record, struct queue_parcel *parcel,
+                                    uint64_t size)
+{
+    struct queue_entry *entry = NEW(struct queue_entry);
+    BUF_CLEANUP struct buf buf;
+    buf_init(&buf, QUEUE_META_MAX);
+    queue_meta_encode(meta, &buf);
+    check(!buf.overflow); /* submit looked */
+    entry->id = id;
+    entry->message = meta->message;
+    entry->worker = worker;
+    list_init(&entry->by_age);
+    list_init(&entry->in_content);
+    list_init(&entry->ready.link);
+    entry->meta = keep(&buf, &entry->meta_len);
+    entry->accepted_wall_ns = meta->accepted_wall_ns;
+    entry->content = meta->content_flow.len > 0;
+    entry->size = size;
+    entry->wish = -1;
+    entry->parcel = parcel;
+    if (parcel != NULL)
+        parcel->references++;
+    queue_entry_store(entry, record);
+    return entry;
+}
+
+bool queue_entry_decode(const struct queue_entry *entry, struct arena *arena,
+                        struct queue_meta *out_meta, struct queue_record *out_record)
+{
+    return queue_meta_decode(str_of(entry->meta, entry->meta_len), arena, out_meta) &&
+           queue_record_decode(str_of(entry->record, entry->record_len), out_meta->recipient_count,
+                               arena, out_record);
+}
+
+/* ---- tables ---- */
+
+static struct str id_key(const struct mail_id *id)
+{
+    return str_of((const char *)id, sizeof *id);
+}
+
+struct queue_entry *queue_worker_find(struct queue_worker *worker, struct mail_id id)
+{
+    return map_get(&worker->entries, id_key(&id));
+}
+
+static void note_oldest(struct queue_worker *worker)
+{
+    int64_t oldest_ns = 0;
+    if (!list_is_empty(&worker->by_age))
+        oldest_ns = CONTAINER(worker->by_age.next, struct queue_entry, by_age)->accepted_wall_ns;
+    atomic_store_explicit(&worker->oldest_wall_ns, oldest_ns, memory_order_relaxed);
+}
+
+static void gauge_leave(struct queue_entry *entry)
+{
+    struct queue_worker *worker = entry->worker;
+    atomic_fetch_sub_explicit(&worker->gauge[entry->state], entry->counted, memory_order_relaxed);
+    if (entry->quarantined)
+        atomic_fetch_sub_explicit(&worker->quarantined, entry->counted, memory_order_relaxed);
+    entry->quarantined = false;
+    entry->counted = 0;
+}
+
+static void gauge_enter(struct queue_entry *entry, enum queue_state state)
+{
+    struct queue_worker *worker = entry->worker;
+    entry->state = (uint8_t)state;
+    entry->counted = entry->pending;
+    atomic_fetch_add_explicit(&worker->gauge[state], entry->counted, memory_order_relaxed);
+}
+
+void queue_entry_set_state(struct queue_entry *entry, enum queue_state state)
+{
+    gauge_leave(entry);
+    gauge_enter(entry, state);
+}
+
+/* Out of whatever it waits in. */
+static void unplace(struct queue_entry *entry)
+{
+    struct queue_worker *worker = entry->worker;
+    queue_site_remove(entry);
+    queue_schedule_remove(&worker->schedule, &entry->due);
+    list_remove(&entry->in_content);
+}
+
+void queue_entry_free(struct queue_entry *entry)
+{
+    if (entry == NULL)
+        return;
+    struct queue_worker *worker = entry->worker;
+    queue_entry_not_fresh(entry);
+    if (entry->started) {
+        unplace(entry);
+        gauge_leave(entry);
+        list_remove(&entry->by_age);
+        note_oldest(worker);
+        map_remove(&worker->entries, id_key(&entry->id));
+        atomic_fetch_sub_explicit(&worker->entry_count, 1, memory_order_relaxed);
+        atomic_fetch_sub_explicit(&worker->bytes, entry->size, memory_order_relaxed);
+    }
+    queue_parcel_unref(entry->parcel);
+    free(entry->meta);
+    free(entry->record);
+    free(entry);
+}
+
+void queue_entry_not_fresh(struct queue_entry *entry)
+{
+    struct queue_worker *worker = entry->worker;
+    if (!entry->fresh)
+        return;
+    entry->fresh = false;
+    worker->fresh--;
+    cond_signal(&worker->drained);
+}
+
+void queue_entry_start(struct queue_entry *entry)
+{
+    struct queue_worker *worker = entry->worker;
+    struct queue *queue = worker->queue;
+    entry->started = true;
+    map_put(&worker->entries, id_key(&entry->id), entry);
+    list_append(&worker->by_age, &entry->by_age);
+    note_oldest(worker);
+    atomic_fetch_add_explicit(&worker->entry_count, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&worker->bytes, entry->size, memory_order_relaxed);
+    if (entry->parcel != NULL &&
+        atomic_load_explicit(&queue->memory_used, memory_order_relaxed) > queue->memory_budget) {
+        queue_parcel_unref(entry->parcel);
+        entry->parcel = NULL;
+    }
+    queue_entry_place(entry);
+}
+
+void queue_entry_seize(struct queue_entry *entry)
+{
+    unplace(entry);
+    queue_entry_set_state(entry, QUEUE_INFLIGHT);
+}
+
+/* ---- states ---- */
+
+bool queue_reason_is_quarantine(enum mail_reason reason)
+{
+    return reason != MAIL_REASON_NONE && reason != MAIL_REASON_ADMIN &&
+           reason != MAIL_REASON_CRASH && reason != MAIL_REASON_TRANSPORT_MISSING &&
+           reason != MAIL_REASON_BACKEND_DOWN;
+}
+
+static void place_held(struct queue_entry *entry, const struct queue_record *record)
+{
+    queue_entry_not_fresh(entry);
+    queue_parcel_unref(take(entry->parcel)); /* nobody knows for how long */
+    queue_entry_set_state(entry, QUEUE_HELD);
+    if (!queue_reason_is_quarantine(record->reason))
+        return;
+    entry->quarantined = true;
+    atomic_fetch_add_explicit(&entry->worker->quarantined, entry->counted, memory_order_relaxed);
+}
+
+static int64_t earlier(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static int64_t monotonic_of(int64_t wall_ns)
+{
+    int64_t in_ns = wall_ns - clock_wall_ns();
+    return clock_monotonic_ns() + (in_ns < 0 ? 0 : in_ns);
+}
+
+/* Ready: the transport says where it goes; without one it is held. */
+static void place_ready(struct queue_entry *entry, const struct queue_meta *meta,
+                        struct arena *arena)
+{
+    struct queue *queue = entry->worker->queue;
+    const struct queue_handler *handler = &queue->handler;
+    const struct queue_snapshot *snapshot = handler->take_snapshot(handler->context);
+    const struct transport *transport = handler->transport(snapshot, meta->transport);
+    entry->ready_since_ns = clock_monotonic_ns();
+    if (transport != NULL)
+        queue_site_add(entry, transport, meta);
+    else
+        queue_entry_hold(entry, MAIL_REASON_TRANSPORT_MISSING, arena);
+    handler->release_snapshot(handler->context, snapshot);
+}
+
+/* What is due first of the retry, the delay notice (unless told) and the end of its life. */
+static int64_t wake_wall_ns(const struct queue_entry *entry, const struct queue_meta *meta,
+                            const struct queue_record *record)
+{
+    const struct queue_handler *handler = &entry->worker->queue->handler;
+    int64_t wake_ns = record->due_wall_ns;
+    if (entry->content)
+        return wake_ns;
+    const struct queue_snapshot *snapshot = handler->take_snapshot(handler->context);
+    const struct transport *transport = handler->transport(snapshot, meta->transport);
+    if (transport != NULL) {
+        int64_t start_ns = meta->accepted_wall_ns + record->held_total_ns;
+        if (record->attempts > 0)
+            wake_ns = earlier(wake_ns, start_ns + transport->expire_ns);
+        if (!record->delay_told && (meta->flags & QUEUE_META_DSN) == 0)
+            wake_ns = earlier(wake_ns, start_ns + transport->delay_after_ns);
+    }
+    handler->release_snapshot(handler->context, snapshot);
+    return wake_ns > entry->not_before_wall_ns ? wake_ns : entry->not_before_wall_ns;
+}
+
+void queue_entry_place(struct queue_entry *entry)
+{
+    struct queue_worker *worker = entry->worker;
+    struct arena *arena = arena_new(0);
+    struct queue_meta meta;
+    struct queue_record record;
+    unplace(entry);
+    bool sound = queue_entry_decode(entry, arena, &meta, &record);
+    check(sound); /* our own bytes; found ones were looked at by queue_recover */
+    if (record.held) {
+        place_held(entry, &record);
+    } else if (record.due_wall_ns > clock_wall_ns()) {
+        queue_entry_set_state(entry, entry->content ? QUEUE_CONTENT : QUEUE_WAITING);
+        queue_schedule_set(&worker->schedule, &entry->due,
+                           monotonic_of(wake_wall_ns(entry, &meta, &record)));
+        queue_worker_arm(worker);
+    } else if (entry->content) {
+        queue_entry_set_state(entry, QUEUE_CONTENT);
+        list_append(&worker->content_ready, &entry->in_content);
+        queue_content_kick(worker);
+    } else {
+        place_ready(entry, &meta, arena);
+    }
+    arena_free(arena);
+}
+
+static MAY_YIELD void run_time(void *arg)
+{
+    struct queue_entry *entry = arg;
+    struct queue_attempt attempt;
+    struct arena *arena = arena_new(0);
+    queue_attempt_init(&attempt, entry, arena);
+    if (attempt.transport == NULL)
+        queue_entry_hold(entry, MAIL_REASON_TRANSPORT_MISSING, arena);
+    else
+        queue_settle_time(&attempt);
+    queue_attempt_done(&attempt);
+    arena_free(arena);
+}
+
+void queue_entry_due(struct queue_entry *entry)
+{
+    struct queue_worker *worker = entry->worker;
+    struct arena *arena = arena_new(0);
+    struct queue_meta meta;
+    struct queue_record record;
+    struct error err;
+    bool sound = queue_entry_decode(entry, arena, &meta, &record);
+    check(sound);
+    if (record.due_wall_ns <= clock_wall_ns() + NS_PER_MS || entry->content) {
+        record.due_wall_ns = 0; /* the two clocks may differ by a little */
+        queue_entry_store(entry, &record);
+        queue_entry_place(entry);
+    } else {
+        queue_entry_set_state(entry, QUEUE_INFLIGHT);
+        if (fiber_spawn(&worker->scope, "queue time", run_time, entry, &err) == FAILED) {
+            queue_entry_set_state(entry, QUEUE_WAITING);
+            queue_schedule_set(&worker->schedule, &entry->due,
+                               clock_monotonic_ns() + 10 * NS_PER_S);
+        }
+    }
+    arena_free(arena);
+}
+
+void queue_entry_hold(struct queue_entry *entry, enum mail_reason reason, struct arena *arena)
+{
+    struct queue_meta meta;
+    struct queue_record record;
+    bool sound = queue_entry_decode(entry, arena, &meta, &record);
+    check(sound);
+    unplace(entry);
+    record.held = true;
+    record.reason = reason;
+    record.held_since_wall_ns = clock_wall_ns();
+    queue_entry_store(entry, &record);
+    struct queue_unit unit;
+    queue_unit_init(&unit, entry->worker, arena);
+    queue_unit_state(&unit, entry);
+    queue_unit_write(&unit);
+    place_held(entry, &record);
+    event_emit(EVENT_DELIVERY_HELD, F_C(MESSAGE, mail_id_text(entry->message).chars),
+               F_C(ENTRY, mail_id_text(entry->id).chars), F_STR(TRANSPORT, meta.transport),
+               F_C(REASON, mail_reason_name(reason)), F_INT(COUNT, entry->pending));
+}

@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * queue/entry.c - encoding and decoding of entries.
+ *
+ * Numbers are little endian; a text is u32 length and bytes.
+ *
+ * meta   := u8 version=1, id message, id session, i64 accepted, u32 flags,
+ *           sender, text fairness_key, text origin, text transport, text content_flow,
+ *           u32 n, n × (text address, text domain, text orcpt, u8 notify)
+ * sender := text address, u8 body, u8 smtputf8, u8 ret, text envid, u64 size
+ * record := u8 version=1, u8 flags, text reason, u32 attempts, i64 due, i64 last_try,
+ *           i64 held_since, i64 held_total, u32 n
+ *           [unless ALL_PENDING: u8 m, m × said, n × (u8 status, u8 said (0: none, else from 1))]
+ * said   := u16 code, u8 class, u16 subject, u16 detail, text words, text mta
+ */
+#include "queue/entry.h"
+
+#include "base/check.h"
+
+#include <string.h>
+
+enum {
+    VERSION = 1,
+    RECORD_HELD = 1,
+    RECORD_DELAY_TOLD = 2,
+    RECORD_ALL_PENDING = 4,
+    SAID_MAX = 12,
+    WORDS_MAX = 180,
+    MTA_MAX = 80,
+    RECIPIENTS_CEILING = 100000,
+};
+
+/* ---- writing ---- */
+
+static void put_number(struct buf *out, uint64_t value, unsigned size)
+{
+    for (unsigned i = 0; i < size; i++)
+        buf_append_byte(out, (char)(unsigned char)(value >> (8 * i)));
+}
+
+static void put_text(struct buf *out, struct str text)
+{
+    put_number(out, text.len, 4);
+    buf_append(out, text);
+}
+
+static void put_id(struct buf *out, struct mail_id id)
+{
+    put_number(out, id.high, 8);
+    put_number(out, id.low, 8);
+}
+
+/* ---- reading ---- */
+
+struct reader {
+    struct str rest;
+    bool bad;
+    struct arena *arena;
+};
+
+static uint64_t get_number(struct reader *reader, unsigned size)
+{
+    if (reader->bad || reader->rest.len < size) {
+        reader->bad = true;
+        return 0;
+    }
+    uint64_t value = 0;
+    for (unsigned i = 0; i < size; i++)
+        value |= (uint64_t)(unsigned char)reader->rest.ptr[i] << (8 * i);
+    reader->rest = str_from(reader->rest, size);
+    return value;
+}
+
+static struct str get_text(struct reader *reader)
+{
+    uint64_t len = get_number(reader, 4);
+    if (reader->bad || len > reader->rest.len) {
+        reader->bad = true;
+        return STR_EMPTY;
+    }
+    struct str text = arena_str(reader->arena, str_slice(reader->rest, 0, (size_t)len));
+    reader->rest = str_from(reader->rest, (size_t)len);
+    return text;
+}
+
+static struct mail_id get_id(struct reader *reader)
+{
+    struct mail_id id;
+    id.high = get_number(reader, 8);
+    id.low = get_number(reader, 8);
+    return id;
+}
+
+/* ---- meta ---- */
+
+void queue_meta_encode(const struct queue_meta *meta, struct buf *out)
+{
+    put_number(out, VERSION, 1);
+    put_id(out, meta->message);
+    put_id(out, meta->session);
+    put_number(out, (uint64_t)meta->accepted_wall_ns, 8);
+    put_number(out, meta->flags, 4);
+    put_text(out, meta->sender.address);
+    put_number(out, (uint64_t)meta->sender.body, 1);
+    put_number(out, meta->sender.smtputf8, 1);
+    put_number(out, (uint64_t)meta->sender.ret, 1);
+    put_text(out, meta->sender.envid);
+    put_number(out, meta->sender.size, 8);
+    put_text(out, meta->fairness_key);
+    put_text(out, meta->origin);
+    put_text(out, meta->transport);
+    put_text(out, meta->content_flow);
+    put_number(out, meta->recipient_count, 4);
+    for (size_t i = 0; i < meta->recipient_count; i++) {
+        const struct mail_recipient *recipient = &meta->recipients[i];
+        put_text(out, recipient->address);
+        put_text(out, recipient->domain);
+        put_text(out, recipient->orcpt);
+        put_number(out, recipient->notify, 1);
+    }
+}
+
+static void get_sender(struct reader *reader, struct mail_sender *sender)
+{
+    sender->address = get_text(reader);
+    uint64_t body = get_number(reader, 1);
+    uint64_t smtputf8 = get_number(reader, 1);
+    uint64_t ret = get_number(reader, 1);
+    if (body > MAIL_BODY_BINARY || smtputf8 > 1 || ret > MAIL_RET_FULL)
+        reader->bad = true;
+    sender->body = (enum mail_body_type)body;
+    sender->smtputf8 = smtputf8 != 0;
+    sender->ret = (enum mail_ret)ret;
+    sender->envid = get_text(reader);
+    sender->size = get_number(reader, 8);
+}
+
+static bool get_recipients(struct reader *reader, struct queue_meta *meta)
+{
+    uint64_t count = get_number(reader, 4);
+    /* each takes 13 bytes or more, so the count cannot ask for more memory than was read */
+    if (reader->bad || count > RECIPIENTS_CEILING || count * 13 > reader->rest.len)
+        return false;
+    meta->recipient_count = (size_t)count;
+    meta->recipients =
+        arena_alloc_array(reader->arena, (size_t)count + 1, sizeof *meta->recipients);
+    for (size_t i = 0; i < count; i++) {
+        struct mail_recipient *recipient = &meta->recipients[i];
+        recipient->address = get_text(reader);
+        recipient->domain = get_text(reader);
+        recipient->orcpt = get_text(reader);
+        recipient->notify = (unsigned)get_number(reader, 1);
+    }
+    return !reader->bad && reader->rest.len == 0;
+}
+
+bool queue_meta_decode(struct str bytes, struct arena *arena, struct queue_meta *out)
+{
+    struct reader reader = {.rest = bytes, .arena = arena};
+    struct queue_meta meta = {0};
+    if (get_number(&reader, 1) != VERSION)
+        return false;
+    meta.message = get_id(&reader);
+    meta.session = get_id(&reader);
+    meta.accepted_wall_ns = (int64_t)get_number(&reader, 8);
+    meta.flags = (unsigned)get_number(&reader, 4);
+    get_sender(&reader, &meta.sender);
+    meta.fairness_key = get_text(&reader);
+    meta.origin = get_text(&reader);
+    meta.transport = get_text(&reader);
+    meta.content_flow = get_text(&reader);
+    if (!get_recipients(&reader, &meta))
+        return false;
+    *out = meta;
+    return true;
+}
+
+/* ---- record ---- */
+
+void queue_record_init(struct queue_record *record, size_t recipient_count, struct arena *arena)
+{
+    *record = (struct queue_record){.recipient_count = recipient_count};
+    record->status = arena_alloc(arena, recipient_count + 1);
+    record->said = arena_alloc_array(arena, recipient_count + 1, sizeof *record->said);
+}
+
+size_t queue_record_pending(const struct queue_record *record)
+{
+    size_t pending = 0;
+    for (size_t i = 0; i < record->recipient_count; i++)
+        pending += record->status[i] == QUEUE_STATUS_PENDING;
+    return pending;
+}
+
+static bool is_untouched(const struct queue_record *record)
+{
+    for (size_t i = 0; i < record->recipient_count; i++)
+        if (record->status[i] != QUEUE_STATUS_PENDING || record->said[i] != NULL)
+            return false;
+    return true;
+}
+
+static bool said_equal(const struct queue_said *a, const struct queue_said *b)
+{
+    return a == b ||
+           (a->reply.code == b->reply.code && a->reply.enhanced.class == b->reply.enhanced.class &&
+            a->reply.enhanced.subject == b->reply.enhanced.subject &&
+            a->reply.enhanced.detail == b->reply.enhanced.detail &&
+            str_equal(a->reply.text, b->reply.text) && str_equal(a->mta, b->mta));
+}
+
+/* Distinct words of all recipients; `index` gets 0 or the place from 1. */
+static size_t collect_said(const struct queue_record *record, const struct queue_said **distinct,
+                           unsigned char *index)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < record->recipient_count; i++) {
+        const struct queue_said *said = record->said[i];
+        index[i] = 0;
+        if (said == NULL || record->status[i] != QUEUE_STATUS_PENDING)
+            continue;
+        size_t at = 0;
+        while (at < count && !said_equal(distinct[at], said))
+            at++;
+        if (at == SAID_MAX)
+            continue; /* no place left; it will be asked again anyway */
+        if (at == count)
+            distinct[count++] = said;
+        index[i] = (unsigned char)(at + 1);
+    }
+    return count;
+}
+
+static void put_said(struct buf *out, const struct queue_said *said)
+{
+    put_number(out, said->reply.code, 2);
+    put_number(out, said->reply.enhanced.class, 1);
+    put_number(out, said->reply.enhanced.subject, 2);
+    put_number(out, said->reply.enhanced.detail, 2);
+    put_text(out, str_slice(said->reply.text, 0, WORDS_MAX));
+    put_text(out, str_slice(said->mta, 0, MTA_MAX));
+}
+
+void queue_record_encode(const struct queue_record *record, struct buf *out)
+{
+    bool untouched = is_untouched(record);
+    put_number(out, VERSION, 1);
+    put_number(out,
+               (record->held ? RECORD_HELD : 0u) | (record->delay_told ? RECORD_DELAY_TOLD : 0u) |
+                   (untouched ? RECORD_ALL_PENDING : 0u),
+               1);
+    put_text(out, str_c(mail_reason_name(record->reason)));
+    put_number(out, record->attempts, 4);
+    put_number(out, (uint64_t)record->due_wall_ns, 8);
+    put_number(out, (uint64_t)record->last_try_wall_ns, 8);
+    put_number(out, (uint64_t)record->held_since_wall_ns, 8);
+    put_number(out, (uint64_t)record->held_total_ns, 8);
+    put_number(out, record->recipient_count, 4);
+    if (untouched)
+        return;
+    check(record->recipient_count <= QUEUE_RECIPIENTS_MAX);
+    unsigned char index[QUEUE_RECIPIENTS_MAX];
+    const struct queue_said *distinct[SAID_MAX];
+    size_t count = collect_said(record, distinct, index);
+    put_number(out, count, 1);
+    for (size_t i = 0; i < count; i++)
+        put_said(out, distinct[i]);
+    for (size_t i = 0; i < record->recipient_count; i++) {
+        put_number(out, record->status[i], 1);
+        put_number(out, index[i], 1);
+    }
+}
+
+static enum mail_reason reason_of(struct str name)
+{
+    for (int i = 0; i < MAIL_REASON_COUNT; i++)
+        if (str_equal(name, str_c(mail_reason_name((enum mail_reason)i))))
+            return (enum mail_reason)i;
+    return MAIL_REASON_NONE; /* a name of a newer version */
+}
+
+static struct queue_said *get_said(struct reader *reader)
+{
+    struct queue_said *said = ARENA_NEW(reader->arena, struct queue_said);
+    said->reply.code = (unsigned short)get_number(reader, 2);
+    said->reply.enhanced.class = (unsigned char)get_number(reader, 1);
+    said->reply.enhanced.subject = (unsigned short)get_number(reader, 2);
+    said->reply.enhanced.detail = (unsigned short)get_number(reader, 2);
+    said->reply.text = get_text(reader);
+    said->mta = get_text(reader);
+    return said;
+}
+
+static void get_statuses(struct reader *reader, struct queue_record *record)
+{
+    struct queue_said *said[SAID_MAX] = {0};
+    uint64_t count = get_number(reader, 1);
+    if (count > SAID_MAX) {
+        reader->bad = true;
+        return;
+    }
+    for (size_t i = 0; i < count; i++)
+        said[i] = get_said(reader);
+    for (size_t i = 0; i < record->recipient_count && !reader->bad; i++) {
+        uint64_t status = get_number(reader, 1);
+        uint64_t index = get_number(reader, 1);
+        if (status > QUEUE_STATUS_DONE || index > count) {
+            reader->bad = true;
+            return;
+        }
+        record->status[i] = (unsigned char)status;
+        record->said[i] = index == 0 ? NULL : said[index - 1];
+    }
+}
+
+bool queue_record_decode(struct str bytes, size_t recipient_count, struct arena *arena,
+                         struct queue_record *out)
+{
+    struct reader reader = {.rest = bytes, .arena = arena};
+    struct queue_record record;
+    queue_record_init(&record, recipient_count, arena);
+    if (get_number(&reader, 1) != VERSION)
+        return false;
+    uint64_t flags = get_number(&reader, 1);
+    record.held = (flags & RECORD_HELD) != 0;
+    record.delay_told = (flags & RECORD_DELAY_TOLD) != 0;
+    record.reason = reason_of(get_text(&reader));
+    record.attempts = (unsigned)get_number(&reader, 4);
+    record.due_wall_ns = (int64_t)get_number(&reader, 8);
+    record.last_try_wall_ns = (int64_t)get_number(&reader, 8);
+    record.held_since_wall_ns = (int64_t)get_number(&reader, 8);
+    record.held_total_ns = (int64_t)get_number(&reader, 8);
+    if (get_number(&reader, 4) != recipient_count)
+        return false;
+    if ((flags & RECORD_ALL_PENDING) == 0)
+        get_statuses(&reader, &record);
+    if (reader.bad || reader.rest.len != 0)
+        return false;
+    *out = record;
+    return true;
+}

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * queue/entry.h - the bytes of an entry: what never changes (meta) and what does (record).
+ *
+ * Both are versioned and length-prefixed, little endian. The decoders take bytes from disk and
+ * trust nothing. FORMAT: see entry.c.
+ */
+#pragma once
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "mail/envelope.h"
+#include "mail/reply.h"
+
+enum {
+    QUEUE_META_OWN_USER = 1 << 0,
+    QUEUE_META_SENDER_VERIFIED = 1 << 1,
+    QUEUE_META_HAS_8BIT = 1 << 2,
+    QUEUE_META_HEADER_UTF8 = 1 << 3,
+    QUEUE_META_DSN = 1 << 4,        /* made by us: a failure of it is never bounced */
+    QUEUE_META_POSTMASTER = 1 << 5, /* a failed DSN on its way to postmaster */
+};
+
+enum {
+    QUEUE_META_MAX = 1 << 20,
+    QUEUE_RECORD_MAX = 4096,
+    QUEUE_RECIPIENTS_MAX = 100, /* in one entry that is delivered (RFC 5321 4.5.3.1.8) */
+};
+
+struct queue_meta {
+    struct mail_id message;
+    struct mail_id session;
+    int64_t accepted_wall_ns;
+    unsigned flags;
+    struct mail_sender sender;
+    struct str fairness_key;
+    struct str origin;
+    struct str transport;
+    struct str content_flow; /* still to run, or empty */
+    struct mail_recipient *recipients;
+    size_t recipient_count;
+};
+
+enum queue_status { QUEUE_STATUS_PENDING, QUEUE_STATUS_DONE };
+
+/* The last that was said about a recipient. */
+struct queue_said {
+    struct mail_reply reply; /* code 0: our own finding, in text and enhanced */
+    struct str mta;          /* who said it; empty: we */
+};
+
+struct queue_record {
+    bool held;
+    enum mail_reason reason;
+    bool delay_told;
+    unsigned attempts;
+    int64_t due_wall_ns; /* next attempt */
+    int64_t last_try_wall_ns;
+    int64_t held_since_wall_ns;
+    int64_t held_total_ns; /* the clock stood still that long */
+    size_t recipient_count;
+    unsigned char *status;    /* enum queue_status each */
+    struct queue_said **said; /* NULL: nothing yet */
+};
+
+/* Append; the buf overflows when it is too small. */
+void queue_meta_encode(const struct queue_meta *meta, struct buf *out);
+/* Everything is copied into `arena`. False: not ours, or damaged. */
+bool queue_meta_decode(struct str bytes, struct arena *arena, struct queue_meta *out);
+
+/* All pending, nothing said. */
+void queue_record_init(struct queue_record *record, size_t recipient_count, struct arena *arena);
+size_t queue_record_pending(const struct queue_record *record);
+/* Append at most QUEUE_RECORD_MAX bytes: long texts are cut, and the rarest words left out. */
+void queue_record_encode(const struct queue_record *record, struct buf *out);
+bool queue_record_decode(struct str bytes, size_t recipient_count, struct arena *arena,
+                         struct queue_record *out);

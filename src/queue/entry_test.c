@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "queue/entry.h"
+
+#include <string.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+static struct queue_meta sample(struct arena *arena, size_t recipients)
+{
+    struct queue_meta meta = {
+        .message = {1, 2},
+        .session = {3, 4},
+        .accepted_wall_ns = 1234567890123456789,
+        .flags = QUEUE_META_OWN_USER | QUEUE_META_HAS_8BIT,
+        .sender = {.address = STR("a@example.org"),
+                   .body = MAIL_BODY_8BITMIME,
+                   .ret = MAIL_RET_FULL,
+                   .envid = STR("id 7"),
+                   .size = 99},
+        .fairness_key = STR("user"),
+        .origin = STR("\0\1binary"),
+        .transport = STR("out"),
+        .content_flow = STR("flow"),
+        .recipient_count = recipients,
+    };
+    meta.recipients = arena_alloc_array(arena, recipients + 1, sizeof *meta.recipients);
+    for (size_t i = 0; i < recipients; i++)
+        meta.recipients[i] = (struct mail_recipient){
+            .address = arena_printf(arena, "r%zu@Example.net", i),
+            .domain = STR("example.net"),
+            .orcpt = STR("rfc822;R@example.net"),
+            .notify = MAIL_NOTIFY_FAILURE,
+        };
+    return meta;
+}
+
+static void test_meta(void **state)
+{
+    struct arena *arena = arena_new(0);
+    struct queue_meta meta = sample(arena, 3), back;
+    struct buf buf;
+    (void)state;
+    buf_init(&buf, QUEUE_META_MAX);
+    queue_meta_encode(&meta, &buf);
+    assert_true(queue_meta_decode(buf_str(&buf), arena, &back));
+    assert_true(mail_id_equal(back.message, meta.message));
+    assert_int_equal(back.accepted_wall_ns, meta.accepted_wall_ns);
+    assert_true(str_equal(back.origin, meta.origin));
+    assert_true(str_equal(back.sender.envid, STR("id 7")));
+    assert_int_equal(back.sender.ret, MAIL_RET_FULL);
+    assert_int_equal(back.recipient_count, 3);
+    assert_true(str_equal(back.recipients[2].address, STR("r2@Example.net")));
+    /* every cut and every longer one is refused */
+    for (size_t len = 0; len < buf.len; len++)
+        assert_false(queue_meta_decode(str_of(buf.ptr, len), arena, &back));
+    buf_append_byte(&buf, 0);
+    assert_false(queue_meta_decode(buf_str(&buf), arena, &back));
+    buf.len--;
+    buf.ptr[0] = 2; /* a version that we do not know */
+    assert_false(queue_meta_decode(buf_str(&buf), arena, &back));
+    buf_done(&buf);
+    arena_free(arena);
+}
+
+static struct queue_record sample_record(struct arena *arena, size_t count)
+{
+    struct queue_record record;
+    queue_record_init(&record, count, arena);
+    record.held = true;
+    record.reason = MAIL_REASON_SPAM;
+    record.delay_told = true;
+    record.attempts = 7;
+    record.due_wall_ns = 11;
+    record.last_try_wall_ns = 22;
+    record.held_since_wall_ns = 33;
+    record.held_total_ns = 44;
+    return record;
+}
+
+static void test_record(void **state)
+{
+    struct arena *arena = arena_new(0);
+    struct queue_record record = sample_record(arena, 4), back;
+    struct queue_said said = {.reply = mail_reply_of(451, 4, 7, 1, STR("later")),
+                              .mta = STR("mx.example")};
+    struct buf buf;
+    (void)state;
+    record.status[1] = QUEUE_STATUS_DONE;
+    record.said[2] = record.said[3] = &said;
+    buf_init(&buf, QUEUE_RECORD_MAX);
+    queue_record_encode(&record, &buf);
+    assert_true(queue_record_decode(buf_str(&buf), 4, arena, &back));
+    assert_true(back.held && back.delay_told);
+    assert_int_equal(back.reason, MAIL_REASON_SPAM);
+    assert_int_equal(back.attempts, 7);
+    assert_int_equal(back.held_total_ns, 44);
+    assert_int_equal(queue_record_pending(&back), 3);
+    assert_null(back.said[0]);
+    assert_int_equal(back.said[3]->reply.code, 451);
+    assert_true(str_equal(back.said[3]->mta, STR("mx.example")));
+    assert_false(queue_record_decode(buf_str(&buf), 5, arena, &back));
+    for (size_t len = 0; len < buf.len; len++)
+        assert_false(queue_record_decode(str_of(buf.ptr, len), 4, arena, &back));
+    buf_done(&buf);
+    arena_free(arena);
+}
+
+/* A hundred recipients with a hundred long answers still fit. */
+static void test_record_is_bounded(void **state)
+{
+    struct arena *arena = arena_new(0);
+    struct queue_record record = sample_record(arena, QUEUE_RECIPIENTS_MAX), back;
+    struct queue_said said[QUEUE_RECIPIENTS_MAX];
+    char text[2000];
+    struct buf buf;
+    (void)state;
+    memset(text, 'x', sizeof text);
+    for (size_t i = 0; i < QUEUE_RECIPIENTS_MAX; i++) {
+        text[0] = (char)('A' + i % 26);
+        said[i] =
+            (struct queue_said){.reply = mail_reply_of(450 + (unsigned)i % 50, 4, 0, (unsigned)i,
+                                                       arena_str(arena, str_of(text, sizeof text))),
+                                .mta = arena_str(arena, str_of(text, 500))};
+        record.said[i] = &said[i];
+    }
+    buf_init(&buf, QUEUE_RECORD_MAX);
+    queue_record_encode(&record, &buf);
+    assert_false(buf.overflow);
+    assert_true(queue_record_decode(buf_str(&buf), QUEUE_RECIPIENTS_MAX, arena, &back));
+    assert_int_equal(queue_record_pending(&back), QUEUE_RECIPIENTS_MAX);
+    buf_done(&buf);
+    arena_free(arena);
+}
+
+/* Before a content run an entry may have thousands, all untouched. */
+static void test_record_of_thousands(void **state)
+{
+    struct arena *arena = arena_new(0);
+    struct queue_record record = sample_record(arena, 50000), back;
+    struct buf buf;
+    (void)state;
+    buf_init(&buf, QUEUE_RECORD_MAX);
+    queue_record_encode(&record, &buf);
+    assert_false(buf.overflow);
+    assert_true(queue_record_decode(buf_str(&buf), 50000, arena, &back));
+    assert_int_equal(queue_record_pending(&back), 50000);
+    buf_done(&buf);
+    arena_free(arena);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_meta),
+        cmocka_unit_test(test_record),
+        cmocka_unit_test(test_record_is_bounded),
+        cmocka_unit_test(test_record_of_thousands),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

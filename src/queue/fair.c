@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * queue/fair.c - deficit round robin.
+ */
+#include "queue/fair.h"
+
+#include "base/check.h"
+#include "base/memory.h"
+
+#include <stdlib.h>
+
+struct queue_fair_sender {
+    struct list link; /* in turns */
+    struct list items;
+    int64_t deficit; /* bytes it may still send in this turn; negative: owed */
+    unsigned sent;   /* messages in this turn */
+    struct str key;  /* behind the struct */
+};
+
+void queue_fair_init(struct queue_fair *fair)
+{
+    map_init(&fair->senders);
+    list_init(&fair->turns);
+    fair->count = 0;
+}
+
+void queue_fair_done(struct queue_fair *fair)
+{
+    check(fair->count == 0);
+    map_done(&fair->senders);
+}
+
+static struct queue_fair_sender *find_sender(struct queue_fair *fair, struct str key)
+{
+    struct queue_fair_sender *sender = map_get(&fair->senders, key);
+    if (sender != NULL)
+        return sender;
+    sender = memory_alloc(sizeof *sender + key.len);
+    char *copy = (char *)(sender + 1);
+    for (size_t i = 0; i < key.len; i++)
+        copy[i] = key.ptr[i];
+    sender->key = str_of(copy, key.len);
+    sender->deficit = QUEUE_FAIR_BYTES;
+    list_init(&sender->items);
+    list_append(&fair->turns, &sender->link);
+    map_put(&fair->senders, key, sender);
+    return sender;
+}
+
+void queue_fair_add(struct queue_fair *fair, struct queue_fair_item *item, struct str key,
+                    uint64_t size)
+{
+    check(item->sender == NULL);
+    item->sender = find_sender(fair, key);
+    item->size = size;
+    list_append(&item->sender->items, &item->link);
+    fair->count++;
+}
+
+void queue_fair_remove(struct queue_fair *fair, struct queue_fair_item *item)
+{
+    struct queue_fair_sender *sender = item->sender;
+    if (sender == NULL)
+        return;
+    list_remove(&item->link);
+    item->sender = NULL;
+    fair->count--;
+    if (!list_is_empty(&sender->items))
+        return;
+    list_remove(&sender->link);
+    map_remove(&fair->senders, sender->key);
+    free(sender);
+}
+
+static void end_turn(struct queue_fair *fair, struct queue_fair_sender *sender)
+{
+    sender->deficit += QUEUE_FAIR_BYTES;
+    if (sender->deficit > QUEUE_FAIR_BYTES)
+        sender->deficit = QUEUE_FAIR_BYTES; /* nothing is saved up */
+    sender->sent = 0;
+    list_remove(&sender->link);
+    list_append(&fair->turns, &sender->link);
+}
+
+struct queue_fair_item *queue_fair_next(struct queue_fair *fair)
+{
+    if (fair->count == 0)
+        return NULL;
+    struct queue_fair_sender *sender;
+    for (;;) {
+        sender = CONTAINER(fair->turns.next, struct queue_fair_sender, link);
+        if (sender->deficit > 0 && sender->sent < QUEUE_FAIR_MESSAGES)
+            break;
+        end_turn(fair, sender);
+    }
+    struct queue_fair_item *item = CONTAINER(sender->items.next, struct queue_fair_item, link);
+    sender->sent++;
+    sender->deficit -= (int64_t)item->size;
+    queue_fair_remove(fair, item);
+    return item;
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * queue/fair.h - deficit round robin over senders: one who sends much delays himself only.
+ *
+ * Items are embedded. A sender has the turn for 16 messages or 1 MiB; what a large message took
+ * over that is owed in the next turns.
+ */
+#pragma once
+
+#include "base/list.h"
+#include "base/map.h"
+
+enum { QUEUE_FAIR_MESSAGES = 16, QUEUE_FAIR_BYTES = 1 << 20 };
+
+struct queue_fair {
+    struct map senders;
+    struct list turns; /* senders with items, the first has the turn */
+    size_t count;
+};
+struct queue_fair_item {
+    struct list link;
+    struct queue_fair_sender *sender; /* NULL: not in a queue */
+    uint64_t size;
+};
+
+void queue_fair_init(struct queue_fair *fair);
+/* Must be empty. */
+void queue_fair_done(struct queue_fair *fair);
+void queue_fair_add(struct queue_fair *fair, struct queue_fair_item *item, struct str key,
+                    uint64_t size);
+/* NULL when empty. */
+struct queue_fair_item *queue_fair_next(struct queue_fair *fair);
+/* No harm when it is in no queue. */
+void queue_fair_remove(struct queue_fair *fair, struct queue_fair_item *item);

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * queue/notify.c - who is told what about recipients that failed, wait or were reached.
+ */
+#include "event/event.h"
+#include "mail/header.h"
+#include "queue/settle.h"
+
+#include <string.h>
+
+/* ---- who wants to know ---- */
+
+bool queue_notice_wants(const struct queue_notice *notice, const struct mail_recipient *recipient,
+                        enum queue_dsn_action action)
+{
+    static const struct {
+        unsigned notify, transport;
+    } kinds[] = {
+        [QUEUE_DSN_FAILED] = {MAIL_NOTIFY_FAILURE, 1u << TRANSPORT_NOTIFY_FAILURE},
+        [QUEUE_DSN_DELAYED] = {MAIL_NOTIFY_DELAY, 1u << TRANSPORT_NOTIFY_DELAY},
+        [QUEUE_DSN_DELIVERED] = {MAIL_NOTIFY_SUCCESS, 1u << TRANSPORT_NOTIFY_SUCCESS},
+        [QUEUE_DSN_RELAYED] = {MAIL_NOTIFY_SUCCESS, 1u << TRANSPORT_NOTIFY_SUCCESS},
+    };
+    bool success = kinds[action].notify == MAIL_NOTIFY_SUCCESS;
+    unsigned by_transport =
+        notice->transport != NULL ? notice->transport->dsn : 1u << TRANSPORT_NOTIFY_FAILURE;
+    if (notice->meta->sender.address.len == 0 || (recipient->notify & MAIL_NOTIFY_NEVER) != 0 ||
+        (by_transport & kinds[action].transport) == 0)
+        return false;
+    if (success)
+        return (recipient->notify & MAIL_NOTIFY_SUCCESS) != 0;
+    return recipient->notify == 0 || (recipient->notify & kinds[action].notify) != 0;
+}
+
+/* May a notification go to this sender at all, or would it be backscatter? */
+static bool may_tell(const struct queue_notice *notice)
+{
+    if (notice->meta->flags & QUEUE_META_OWN_USER)
+        return true;
+    int policy =
+        notice->transport != NULL ? notice->transport->dsn_to_strangers : TRANSPORT_DSN_VERIFIED;
+    if (policy == TRANSPORT_DSN_VERIFIED)
+        return (notice->meta->flags & QUEUE_META_SENDER_VERIFIED) != 0;
+    return policy == TRANSPORT_DSN_ALWAYS;
+}
+
+enum queue_fate queue_notice_fate(const struct queue_notice *notice,
+                                  const struct mail_recipient *recipient)
+{
+    if (!queue_notice_wants(notice, recipient, QUEUE_DSN_FAILED))
+        return QUEUE_FATE_SILENT;
+    return may_tell(notice) ? QUEUE_FATE_DSN : QUEUE_FATE_KEEP;
+}
+
+/* ---- a new entry ---- */
+
+static struct str domain_of(struct arena *arena, struct str address)
+{
+    ptrdiff_t at = str_find_last(address, '@');
+    struct str domain;
+    if (at < 0)
+        return STR_EMPTY;
+    domain = str_from(address, (size_t)at + 1);
+    if (domain.len > 0 && domain.ptr[0] == '[')
+        return arena_lower(arena, domain);
+    struct str normal;
+    return mail_domain_normalize(arena, domain, &normal) ? normal : arena_lower(arena, domain);
+}
+
+struct outgoing {
+    struct str to;
+    unsigned flags;
+    struct mail_id id;
+};
+
+/* An entry from <> to one address, by the transport that takes its domain. */
+static bool add_entry(struct queue_unit *unit, const struct queue_notice *notice,
+                      const struct outgoing *outgoing, const struct mail_content *content)
+{
+    const struct queue_handler *handler = &notice->worker->queue->handler;
+    struct mail_recipient recipient = {.address = outgoing->to,
+                                       .domain = domain_of(unit->arena, outgoing->to)};
+    struct str transport = handler->route(notice->snapshot, recipient.domain);
+    if (transport.len == 0)
+        return false;
+    struct queue_meta meta = {
+        .message = outgoing->id,
+        .session = notice->meta->session,
+        .accepted_wall_ns = clock_wall_ns(),
+        .flags = outgoing->flags | QUEUE_META_OWN_USER,
+        .fairness_key = STR("<>"),
+        .transport = transport,
+        .recipients = &recipient,
+        .recipient_count = 1,
+    };
+    meta.sender.body = outgoing->flags & QUEUE_META_HAS_8BIT ? MAIL_BODY_8BITMIME : MAIL_BODY_7BIT;
+    struct queue_record record;
+    queue_record_init(&record, 1, unit->arena);
+    struct queue_parcel *parcel = queue_parcel_new(notice->worker->queue, content);
+    queue_unit_add(unit, queue_entry_new(notice->worker, mail_id_new(), &meta, &record, parcel,
+                                         mail_content_size(content)));
+    queue_parcel_unref(parcel);
+    queue_unit_count(unit, QUEUE_COUNT_GENERATED, 1);
+    return true;
+}
+
+/* ---- the notification ---- */
+
+/* What is quoted: the header, or everything with RET=FULL if that is small enough. */
+static struct str quote(struct arena *arena, const struct queue_notice *notice,
+                        bool *out_full) MAY_YIELD
+{
+    *out_full = false;
+    if (notice->content == NULL || notice->content->body == NULL)
+        return STR_EMPTY;
+    uint64_t size = mail_content_size(notice->content);
+    size_t wanted = size < QUEUE_DSN_FULL_MAX ? (size_t)size : QUEUE_DSN_FULL_MAX;
+    char *space = arena_alloc(arena, wanted + 1);
+    size_t have = 0;
+    while (have < wanted) {
+        struct error err;
+        struct str part;
+        if (mail_content_read(notice->content, have, wanted - have, space + have, &part, &err) ==
+                FAILED ||
+            part.len == 0)
+            break;
+        memmove(space + have, part.ptr, part.len);
+        have += part.len;
+    }
+    struct str text = str_of(space, have);
+    if (notice->meta->sender.ret == MAIL_RET_FULL && have == size) {
+        *out_full = true;
+        return text;
+    }
+    size_t header = mail_header_length(text);
+    return header > 0 ? str_slice(text, 0, header) : text;
+}
+
+static void note_sent(const struct queue_notice *notice, struct mail_id id)
+{
+    static const char *const kinds[] = {"failure", "delay", "success", "success"};
+    event_emit(EVENT_DSN_SENT, F_C(MESSAGE, mail_id_text(notice->meta->message).chars),
+               F_STR(TO, notice->meta->sender.address), F_C(OBJECT, mail_id_text(id).chars),
+               F_C(KIND, kinds[notice->recipients[0].action]), F_INT(RECIPIENTS, notice->count));
+}
+
+bool queue_notice_add(struct queue_unit *unit, const struct queue_notice *notice)
+{
+    const struct queue_handler *handler = &notice->worker->queue->handler;
+    struct mail_id_text message = mail_id_text(notice->meta->message);
+    struct queue_dsn dsn = {
+        .hostname = handler->hostname(notice->snapshot),
+        .postmaster = handler->postmaster(notice->snapshot),
+        .sender = &notice->meta->sender,
+        .message_id = str_c(message.chars),
+        .arrival_wall_ns = notice->meta->accepted_wall_ns,
+        .now_wall_ns = clock_wall_ns(),
+        .give_up_wall_ns = notice->give_up_wall_ns,
+        .recipients = notice->recipients,
+        .recipient_count = notice->count,
+        .header_utf8 = (notice->meta->flags & QUEUE_META_HEADER_UTF8) != 0,
+        .id = mail_id_new(),
+    };
+    dsn.original = quote(unit->arena, notice, &dsn.original_is_full);
+    BUF_CLEANUP struct buf head;
+    BUF_CLEANUP struct buf text;
+    buf_init(&head, QUEUE_DSN_MAX);
+    buf_init(&text, QUEUE_DSN_MAX);
+    bool eight_bit;
+    struct error err;
+    queue_dsn_build(&dsn, &head, &text, &eight_bit);
+    struct body *body = body_memory_new(QUEUE_DSN_MAX);
+    bool made = body_append(body, buf_str(&text), &err) == OK && body_seal(body, &err) == OK;
+    struct mail_content content = {.head = buf_str(&head), .body = body};
+    struct outgoing outgoing = {
+        .to = notice->meta->sender.address,
+        .flags = QUEUE_META_DSN | (eight_bit ? QUEUE_META_HAS_8BIT : 0u),
+        .id = dsn.id,
+    };
+    made = made && add_entry(unit, notice, &outgoing, &content);
+    body_unref(body);
+    if (made)
+        note_sent(notice, dsn.id);
+    return made;
+}
+
+bool queue_notice_to_postmaster(struct queue_unit *unit, const struct queue_notice *notice)
+{
+    const struct queue_handler *handler = &notice->worker->queue->handler;
+    struct str postmaster = handler->postmaster(notice->snapshot);
+    if ((notice->meta->flags & QUEUE_META_POSTMASTER) != 0 || postmaster.len == 0 ||
+        notice->content == NULL || notice->content->body == NULL)
+        return false;
+    struct outgoing outgoing = {
+        .to = postmaster,
+        .flags = QUEUE_META_DSN | QUEUE_META_POSTMASTER |
+                 (notice->meta->flags & (QUEUE_META_HAS_8BIT | QUEUE_META_HEADER_UTF8)),
+        .id = notice->meta->message,
+    };
+    return add_entry(unit, notice, &outgoing, notice->content);
+}
+
+void queue_notice_keep(struct queue_unit *unit, const struct queue_notice *notice,
+                       const struct mail_content *content)
+{
+    struct queue_meta meta = *notice->meta;
+    meta.recipients = arena_alloc_array(unit->arena, notice->count, sizeof *meta.recipients);
+    meta.recipient_count = notice->count;
+    meta.content_flow = STR_EMPTY;
+    struct queue_record record;
+    queue_record_init(&record, notice->count, unit->arena);
+    for (size_t i = 0; i < notice->count; i++) {
+        meta.recipients[i] = *notice->recipients[i].recipient;
+        record.said[i] = ARENA_NEW(unit->arena, struct queue_said);
+        *record.said[i] = (struct queue_said){.reply = notice->recipients[i].reply,
+                                              .mta = notice->recipients[i].mta};
+    }
+    if (notice->count >
+        QUEUE_RECIPIENTS_MAX) /* of a content run: their words were told in events */
+        memset(record.said, 0, notice->count * sizeof *record.said);
+    record.held = true;
+    record.reason = MAIL_REASON_UNDELIVERABLE;
+    record.held_since_wall_ns = clock_wall_ns();
+    record.last_try_wall_ns = notice->recipients[0].last_try_wall_ns;
+    struct queue_parcel *parcel = queue_parcel_new(notice->worker->queue, content);
+    queue_unit_add(unit, queue_entry_new(notice->worker, mail_id_new(), &meta, &record, parcel,
+                                         mail_content_size(content)));
+    queue_parcel_unref(parcel);
+}

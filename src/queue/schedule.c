@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * queue/schedule.c - a binary heap.
+ */
+#include "queue/schedule.h"
+
+#include "base/memory.h"
+
+#include <stdlib.h>
+
+void queue_schedule_init(struct queue_schedule *schedule)
+{
+    *schedule = (struct queue_schedule){0};
+}
+
+void queue_schedule_done(struct queue_schedule *schedule)
+{
+    free(schedule->heap);
+    *schedule = (struct queue_schedule){0};
+}
+
+static void place(struct queue_schedule *schedule, size_t index, struct queue_due *due)
+{
+    schedule->heap[index] = due;
+    due->index = index;
+}
+
+static void sift_up(struct queue_schedule *schedule, struct queue_due *due)
+{
+    size_t at = due->index;
+    while (at > 1 && schedule->heap[at / 2]->due_ns > due->due_ns) {
+        place(schedule, at, schedule->heap[at / 2]);
+        at /= 2;
+    }
+    place(schedule, at, due);
+}
+
+static void sift_down(struct queue_schedule *schedule, struct queue_due *due)
+{
+    size_t at = due->index;
+    for (;;) {
+        size_t child = 2 * at;
+        if (child > schedule->count)
+            break;
+        if (child < schedule->count &&
+            schedule->heap[child + 1]->due_ns < schedule->heap[child]->due_ns)
+            child++;
+        if (schedule->heap[child]->due_ns >= due->due_ns)
+            break;
+        place(schedule, at, schedule->heap[child]);
+        at = child;
+    }
+    place(schedule, at, due);
+}
+
+void queue_schedule_set(struct queue_schedule *schedule, struct queue_due *due, int64_t due_ns)
+{
+    due->due_ns = due_ns;
+    if (due->index == 0) {
+        if (schedule->count + 2 > schedule->cap) {
+            schedule->cap = schedule->cap == 0 ? 64 : schedule->cap * 2;
+            schedule->heap = memory_resize_array(schedule->heap, schedule->cap, sizeof(void *));
+        }
+        place(schedule, ++schedule->count, due);
+    }
+    sift_up(schedule, due);
+    sift_down(schedule, due);
+}
+
+void queue_schedule_remove(struct queue_schedule *schedule, struct queue_due *due)
+{
+    if (due->index == 0)
+        return;
+    size_t at = due->index;
+    struct queue_due *last = schedule->heap[schedule->count--];
+    due->index = 0;
+    if (last == due)
+        return;
+    place(schedule, at, last);
+    sift_up(schedule, last);
+    sift_down(schedule, last);
+}
+
+struct queue_due *queue_schedule_first(const struct queue_schedule *schedule)
+{
+    return schedule->count == 0 ? NULL : schedule->heap[1];
+}

@@ -1,0 +1,494 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * queue/settle.c - the books after an attempt.
+ *
+ * Deliveries are written lazily: a power cut repeats at most what a peer took in 50 ms. Failures
+ * and what is made of them (a notification, an entry kept aside) are one durable unit.
+ */
+#include "queue/settle.h"
+
+#include "base/check.h"
+#include "base/memory.h"
+#include "base/random.h"
+#include "event/event.h"
+#include "queue/retry.h"
+
+#include <string.h>
+
+enum { SETTLE_S = 60, AGAIN_S = 60 };
+
+/* ---- attempts ---- */
+
+void queue_attempt_init(struct queue_attempt *attempt, struct queue_entry *entry,
+                        struct arena *arena)
+{
+    const struct queue_handler *handler = &entry->worker->queue->handler;
+    *attempt = (struct queue_attempt){.worker = entry->worker, .entry = entry, .arena = arena};
+    bool sound = queue_entry_decode(entry, arena, &attempt->meta, &attempt->record);
+    check(sound);
+    attempt->start_ns = clock_monotonic_ns();
+    attempt->start_wall_ns = clock_wall_ns();
+    attempt->snapshot = handler->take_snapshot(handler->context);
+    attempt->transport = handler->transport(attempt->snapshot, attempt->meta.transport);
+    attempt->results =
+        arena_alloc_array(arena, attempt->meta.recipient_count + 1, sizeof *attempt->results);
+    for (size_t i = 0; i < attempt->meta.recipient_count; i++)
+        attempt->results[i].said =
+            (struct queue_said){.reply = {.text = STR_EMPTY}, .mta = STR_EMPTY};
+}
+
+void queue_attempt_done(struct queue_attempt *attempt)
+{
+    const struct queue_handler *handler = &attempt->worker->queue->handler;
+    body_unref(take(attempt->content.body));
+    handler->release_snapshot(handler->context, attempt->snapshot);
+}
+
+enum result queue_attempt_load(struct queue_attempt *attempt, struct error *err)
+{
+    struct queue_entry *entry = attempt->entry;
+    if (attempt->content.body != NULL)
+        return OK;
+    if (entry->parcel != NULL) {
+        attempt->content = entry->parcel->content;
+        attempt->content.head = arena_str(attempt->arena, entry->parcel->content.head);
+        body_ref(attempt->content.body);
+        return OK;
+    }
+    struct str meta;
+    return spool_read(attempt->worker->queue->spool, entry->id, attempt->arena, &meta,
+                      &attempt->content, err);
+}
+
+/* ---- time ---- */
+
+/* When its life ends; held time does not count. */
+static int64_t give_up_wall_ns(const struct queue_attempt *attempt)
+{
+    return attempt->meta.accepted_wall_ns + attempt->record.held_total_ns +
+           attempt->transport->expire_ns;
+}
+
+static int64_t delay_point_wall_ns(const struct queue_attempt *attempt)
+{
+    return attempt->meta.accepted_wall_ns + attempt->record.held_total_ns +
+           attempt->transport->delay_after_ns;
+}
+
+/* An entry that was never tried gets its attempt, however long we were away. */
+bool queue_is_expired(const struct queue_attempt *attempt)
+{
+    return attempt->record.attempts > 0 && clock_wall_ns() >= give_up_wall_ns(attempt);
+}
+
+/* ---- telling ---- */
+
+static void emit(enum event_type type, const struct queue_attempt *attempt, size_t index,
+                 int64_t next_wall_ns)
+{
+    const struct queue_result *result = &attempt->results[index];
+    const struct mail_reply *reply = &result->said.reply;
+    const struct queue_times *times = &attempt->times;
+    char next[TIME_RFC3339_SIZE] = "", end[TIME_RFC3339_SIZE] = "", ip[NET_ADDRESS_TEXT];
+    struct str next_text = STR_EMPTY, end_text = STR_EMPTY;
+    if (next_wall_ns > 0) {
+        next_text = clock_format_rfc3339(next_wall_ns, next);
+        end_text = clock_format_rfc3339(give_up_wall_ns(attempt), end);
+    }
+    char enhanced[24] = "";
+    struct str address = attempt->host[0] != 0 ? net_address_format(&attempt->peer, ip) : STR_EMPTY;
+    struct buf codes;
+    buf_init(&codes, sizeof enhanced);
+    if (reply->enhanced.class != 0)
+        buf_printf(&codes, "%u.%u.%u", reply->enhanced.class, reply->enhanced.subject,
+                   reply->enhanced.detail);
+    event_emit(type, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
+               F_C(SESSION, mail_id_text(attempt->meta.session).chars),
+               F_C(ENTRY, mail_id_text(attempt->entry->id).chars),
+               F_STR(FROM, attempt->meta.sender.address),
+               F_STR(TO, attempt->meta.recipients[index].address),
+               F_STR(TRANSPORT, attempt->meta.transport),
+               F_STR(DESTINATION, attempt->transport != NULL
+                                      ? queue_destination_name(attempt->transport, &attempt->meta)
+                                      : STR_EMPTY),
+               F_C(MX, attempt->host), F_STR(IP, address), F_STR(TLS, attempt->tls),
+               F_INT(ATTEMPT, attempt->record.attempts), F_INT(CODE, reply->code),
+               F_STR(ENHANCED, buf_str(&codes)), F_STR(REPLY, reply->text),
+               F_STR(NEXT_TRY, next_text), F_STR(GIVE_UP, end_text),
+               F_INT(QUEUE_US, times->queue_us), F_INT(LIMIT_US, times->limit_us),
+               F_INT(DNS_US, times->dns_us), F_INT(CONNECT_US, times->connect_us),
+               F_INT(TLS_US, times->tls_us), F_INT(GREETING_US, times->greeting_us),
+               F_INT(TRANSFER_US, times->transfer_us), F_INT(SIZE, attempt->entry->size));
+    buf_done(&codes);
+}
+
+/* ---- sorting what came out ---- */
+
+struct settling {
+    struct queue_attempt *attempt;
+    struct queue_unit unit;
+    struct queue_notice notice;       /* template: all but recipients */
+    struct queue_dsn_recipient *told; /* of the notification */
+    size_t told_count;
+    struct queue_dsn_recipient *kept; /* aside */
+    size_t kept_count;
+    size_t failed; /* recipients whose failure this unit holds */
+    size_t failed_told;
+    size_t *failing; /* their indexes */
+    bool expired;
+};
+
+static void settling_init(struct settling *settling, struct queue_attempt *attempt)
+{
+    size_t count = attempt->meta.recipient_count + 1;
+    *settling = (struct settling){.attempt = attempt};
+    queue_unit_init(&settling->unit, attempt->worker, attempt->arena);
+    settling->told = arena_alloc_array(attempt->arena, count, sizeof *settling->told);
+    settling->kept = arena_alloc_array(attempt->arena, count, sizeof *settling->kept);
+    settling->failing = arena_alloc_array(attempt->arena, count, sizeof *settling->failing);
+    settling->notice = (struct queue_notice){
+        .worker = attempt->worker,
+        .snapshot = attempt->snapshot,
+        .transport = attempt->transport,
+        .meta = &attempt->meta,
+        .content = &attempt->content,
+        .give_up_wall_ns = attempt->transport != NULL ? give_up_wall_ns(attempt) : 0,
+    };
+}
+
+static struct queue_dsn_recipient describe(const struct queue_attempt *attempt, size_t index,
+                                           enum queue_dsn_action action, bool expired)
+{
+    const struct queue_said *said = &attempt->results[index].said;
+    return (struct queue_dsn_recipient){
+        .recipient = &attempt->meta.recipients[index],
+        .action = action,
+        .expired = expired,
+        .reply = said->reply,
+        .mta = said->mta,
+        .last_try_wall_ns = attempt->record.last_try_wall_ns,
+    };
+}
+
+static void note_failed(struct settling *settling, size_t index, bool expired)
+{
+    struct queue_attempt *attempt = settling->attempt;
+    struct queue_dsn_recipient described = describe(attempt, index, QUEUE_DSN_FAILED, expired);
+    attempt->record.status[index] = QUEUE_STATUS_DONE;
+    settling->failing[settling->failed++] = index;
+    settling->expired = expired;
+    if (attempt->meta.flags & QUEUE_META_DSN)
+        return; /* a notification of ours: postmaster gets it, whole */
+    switch (queue_notice_fate(&settling->notice, described.recipient)) {
+    case QUEUE_FATE_SILENT:
+        queue_unit_count(&settling->unit, QUEUE_COUNT_FAILED_SILENT, 1);
+        break;
+    case QUEUE_FATE_DSN:
+        settling->told[settling->told_count++] = described;
+        settling->failed_told++;
+        break;
+    case QUEUE_FATE_KEEP:
+        settling->kept[settling->kept_count++] = described;
+        break;
+    }
+}
+
+static void note_delivered(struct settling *settling, size_t index)
+{
+    struct queue_attempt *attempt = settling->attempt;
+    const struct queue_handler *handler = &attempt->worker->queue->handler;
+    const struct mail_recipient *recipient = &attempt->meta.recipients[index];
+    enum queue_dsn_action action =
+        attempt->transport->method == TRANSPORT_LMTP ? QUEUE_DSN_DELIVERED : QUEUE_DSN_RELAYED;
+    attempt->record.status[index] = QUEUE_STATUS_DONE;
+    queue_unit_count(&settling->unit, QUEUE_COUNT_DELIVERED, 1);
+    emit(EVENT_DELIVERY_SENT, attempt, index, 0);
+    if (attempt->transport->direction == TRANSPORT_INBOUND && handler->delivered_inbound != NULL)
+        handler->delivered_inbound(handler->context, recipient->address);
+    if ((attempt->meta.flags & QUEUE_META_OWN_USER) != 0 && !attempt->results[index].told_onward &&
+        queue_notice_wants(&settling->notice, recipient, action))
+        settling->told[settling->told_count++] = describe(attempt, index, action, false);
+}
+
+static void note_deferred(struct settling *settling, size_t index)
+{
+    struct queue_attempt *attempt = settling->attempt;
+    if (attempt->results[index].said.reply.code == 0 &&
+        attempt->results[index].said.reply.text.len == 0)
+        return;
+    attempt->record.said[index] = &attempt->results[index].said;
+}
+
+static bool is_pending(const struct queue_attempt *attempt, size_t index)
+{
+    return attempt->record.status[index] == QUEUE_STATUS_PENDING;
+}
+
+/* ---- writing ---- */
+
+/* The failures need more than their removal: put it into the unit. */
+static void make_notices(struct settling *settling) MAY_YIELD
+{
+    struct queue_attempt *attempt = settling->attempt;
+    struct queue_unit *unit = &settling->unit;
+    struct error err;
+    if (settling->told_count + settling->kept_count > 0 ||
+        (settling->failed > 0 && (attempt->meta.flags & QUEUE_META_DSN) != 0))
+        (void)queue_attempt_load(attempt, &err); /* damaged: nothing is quoted */
+    if (settling->failed > 0 && (attempt->meta.flags & QUEUE_META_DSN) != 0) {
+        bool passed_on = queue_notice_to_postmaster(unit, &settling->notice);
+        queue_unit_count(unit, QUEUE_COUNT_FAILED_SILENT, settling->failed);
+        event_emit(EVENT_DSN_FAILED, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
+                   F_STR(TO, attempt->meta.recipients[0].address),
+                   F_STR(REPLY, attempt->results[settling->failing[0]].said.reply.text),
+                   F_STR(ACTION, passed_on ? STR("postmaster") : STR("none")));
+    }
+    if (settling->told_count > 0) {
+        settling->notice.recipients = settling->told;
+        settling->notice.count = settling->told_count;
+        bool told = queue_notice_add(unit, &settling->notice);
+        queue_unit_count(unit, told ? QUEUE_COUNT_FAILED_DSN : QUEUE_COUNT_FAILED_SILENT,
+                         settling->failed_told);
+        if (!told)
+            event_emit(EVENT_DSN_FAILED, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
+                       F_STR(TO, attempt->meta.sender.address),
+                       F_STR(REASON, STR("no transport takes the sender's domain")));
+    }
+    if (settling->kept_count > 0 && attempt->content.body != NULL) {
+        settling->notice.recipients = settling->kept;
+        settling->notice.count = settling->kept_count;
+        queue_notice_keep(unit, &settling->notice, &attempt->content);
+        event_emit(EVENT_DELIVERY_HELD, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
+                   F_STR(FROM, attempt->meta.sender.address), F_STR(REASON, STR("undeliverable")),
+                   F_INT(RECIPIENTS, settling->kept_count));
+    } else {
+        queue_unit_count(unit, QUEUE_COUNT_DAMAGED, settling->kept_count);
+    }
+}
+
+static void emit_done(const struct queue_attempt *attempt)
+{
+    event_emit(EVENT_MESSAGE_DONE, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
+               F_C(ENTRY, mail_id_text(attempt->entry->id).chars));
+}
+
+/* The unit could not be made durable: what failed stays pending and is looked at in a minute. */
+static void take_back(struct settling *settling, const struct error *err)
+{
+    struct queue_attempt *attempt = settling->attempt;
+    for (size_t i = 0; i < settling->failed; i++) {
+        size_t index = settling->failing[i];
+        attempt->record.status[index] = QUEUE_STATUS_PENDING;
+        attempt->record.said[index] = &attempt->results[index].said;
+    }
+    attempt->record.due_wall_ns = clock_wall_ns() + AGAIN_S * NS_PER_S;
+    attempt->entry->not_before_wall_ns = attempt->record.due_wall_ns;
+    event_emit(EVENT_DELIVERY_DEFERRED, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
+               F_C(ENTRY, mail_id_text(attempt->entry->id).chars), F_C(ERROR, err->text),
+               F_STR(DETAIL, STR("the failure could not be written; it is tried again")));
+}
+
+/* Write the record or the removal with everything else; then the entry goes where it belongs. */
+static void finish(struct settling *settling) MAY_YIELD
+{
+    struct queue_attempt *attempt = settling->attempt;
+    struct queue_entry *entry = attempt->entry;
+    struct queue_unit *unit = &settling->unit;
+    struct error err;
+    int64_t delivered = unit->counts[QUEUE_COUNT_DELIVERED];
+    make_notices(settling);
+    bool done = queue_record_pending(&attempt->record) == 0;
+    queue_entry_store(entry, &attempt->record);
+    if (done)
+        queue_unit_remove(unit, entry);
+    else
+        queue_unit_state(unit, entry);
+    if (unit->added_count == 0) {
+        queue_unit_write(unit);
+    } else if (queue_unit_commit(unit, &err) == FAILED) {
+        take_back(settling, &err);
+        queue_entry_store(entry, &attempt->record);
+        queue_unit_init(unit, attempt->worker, attempt->arena);
+        queue_unit_count(unit, QUEUE_COUNT_DELIVERED, (uint64_t)delivered);
+        done = queue_record_pending(&attempt->record) == 0;
+        if (done)
+            queue_unit_remove(unit, entry);
+        else
+            queue_unit_state(unit, entry);
+        queue_unit_write(unit);
+    }
+    if (done) {
+        emit_done(attempt);
+        queue_entry_free(entry);
+    } else {
+        queue_parcel_unref(take(entry->parcel)); /* later attempts read the spool */
+        queue_entry_place(entry);
+    }
+}
+
+static void finish_shielded(struct settling *settling) MAY_YIELD
+{
+    struct scope scope;
+    scope_open_shielded(&scope, clock_deadline(SETTLE_S * NS_PER_S));
+    finish(settling);
+    scope_close(&scope);
+}
+
+/* ---- after an attempt ---- */
+
+static void note_delay(struct settling *settling, bool *told)
+{
+    struct queue_attempt *attempt = settling->attempt;
+    *told = false;
+    if (attempt->record.delay_told || clock_wall_ns() < delay_point_wall_ns(attempt) ||
+        (attempt->meta.flags & QUEUE_META_DSN) != 0)
+        return;
+    attempt->record.delay_told = true;
+    for (size_t i = 0; i < attempt->meta.recipient_count; i++)
+        if (is_pending(attempt, i) &&
+            queue_notice_fate(&settling->notice, &attempt->meta.recipients[i]) != QUEUE_FATE_KEEP &&
+            queue_notice_wants(&settling->notice, &attempt->meta.recipients[i],
+                               QUEUE_DSN_DELAYED)) {
+            settling->told[settling->told_count++] = describe(attempt, i, QUEUE_DSN_DELAYED, false);
+            *told = true;
+        }
+}
+
+static void sort_results(struct settling *settling, bool last)
+{
+    struct queue_attempt *attempt = settling->attempt;
+    for (size_t i = 0; i < attempt->meta.recipient_count; i++) {
+        if (!is_pending(attempt, i))
+            continue;
+        switch (attempt->results[i].verdict) {
+        case QUEUE_VERDICT_DELIVERED:
+            note_delivered(settling, i);
+            break;
+        case QUEUE_VERDICT_DISCARDED:
+            attempt->record.status[i] = QUEUE_STATUS_DONE;
+            queue_unit_count(&settling->unit, QUEUE_COUNT_DISCARDED, 1);
+            break;
+        case QUEUE_VERDICT_FAILED:
+            emit(EVENT_DELIVERY_FAILED, attempt, i, 0);
+            note_failed(settling, i, false);
+            break;
+        case QUEUE_VERDICT_OPEN:
+        case QUEUE_VERDICT_DEFERRED:
+            note_deferred(settling, i);
+            if (last) {
+                emit(EVENT_DELIVERY_EXPIRED, attempt, i, 0);
+                note_failed(settling, i, true);
+            }
+            break;
+        }
+    }
+}
+
+/* What an operator asked for while the attempt ran. */
+static void apply_wish(struct settling *settling)
+{
+    struct queue_attempt *attempt = settling->attempt;
+    int wish = attempt->entry->wish;
+    attempt->entry->wish = -1;
+    if (wish == QUEUE_HOLD) {
+        attempt->record.held = true;
+        attempt->record.reason = MAIL_REASON_ADMIN;
+        attempt->record.held_since_wall_ns = clock_wall_ns();
+    }
+    if (wish != QUEUE_FAIL && wish != QUEUE_DROP)
+        return;
+    for (size_t i = 0; i < attempt->meta.recipient_count; i++) {
+        if (!is_pending(attempt, i))
+            continue;
+        emit(wish == QUEUE_DROP ? EVENT_DELIVERY_DROPPED : EVENT_DELIVERY_FAILED, attempt, i, 0);
+        if (wish == QUEUE_FAIL) {
+            note_failed(settling, i, false);
+            continue;
+        }
+        attempt->record.status[i] = QUEUE_STATUS_DONE;
+        queue_unit_count(&settling->unit, QUEUE_COUNT_DROPPED, 1);
+    }
+}
+
+void queue_settle(struct queue_attempt *attempt)
+{
+    struct settling settling;
+    int64_t now_wall_ns = clock_wall_ns();
+    int64_t due_wall_ns = attempt->record.due_wall_ns;
+    bool told;
+    queue_entry_not_fresh(attempt->entry);
+    settling_init(&settling, attempt);
+    if (!attempt->stopped) {
+        attempt->record.attempts++;
+        attempt->record.last_try_wall_ns = attempt->start_wall_ns;
+        /* on the monotonic clock, so that a step of the wall clock in between does no harm */
+        int64_t now_ns = clock_monotonic_ns();
+        int64_t due_ns = queue_retry_due(attempt->transport, attempt->record.attempts,
+                                         attempt->start_ns, now_ns, (uint32_t)random_below(~0u));
+        due_wall_ns = due_ns < 0 ? -1 : now_wall_ns + (due_ns - now_ns);
+    }
+    bool last = !attempt->stopped && (due_wall_ns < 0 || now_wall_ns >= give_up_wall_ns(attempt));
+    sort_results(&settling, last);
+    attempt->record.due_wall_ns = due_wall_ns < 0 ? 0 : due_wall_ns;
+    if (!attempt->stopped && !last) {
+        for (size_t i = 0; i < attempt->meta.recipient_count; i++)
+            if (is_pending(attempt, i))
+                emit(EVENT_DELIVERY_DEFERRED, attempt, i, due_wall_ns);
+        note_delay(&settling, &told);
+    }
+    apply_wish(&settling);
+    finish_shielded(&settling);
+}
+
+/* ---- without an attempt ---- */
+
+/* What was said last stands in the results, so that the sender is told. */
+static void recall(struct queue_attempt *attempt)
+{
+    for (size_t i = 0; i < attempt->meta.recipient_count; i++)
+        if (is_pending(attempt, i) && attempt->record.said[i] != NULL)
+            attempt->results[i].said = *attempt->record.said[i];
+}
+
+void queue_settle_time(struct queue_attempt *attempt)
+{
+    struct settling settling;
+    bool told;
+    settling_init(&settling, attempt);
+    recall(attempt);
+    if (queue_is_expired(attempt))
+        sort_results(&settling, true);
+    else
+        note_delay(&settling, &told);
+    apply_wish(&settling);
+    finish_shielded(&settling);
+}
+
+void queue_settle_refused(struct queue_attempt *attempt, const struct mail_reply *reply)
+{
+    struct settling settling;
+    settling_init(&settling, attempt);
+    recall(attempt);
+    for (size_t i = 0; i < attempt->meta.recipient_count; i++) {
+        if (!is_pending(attempt, i))
+            continue;
+        if (reply != NULL)
+            attempt->results[i].said = (struct queue_said){.reply = *reply, .mta = STR_EMPTY};
+        emit(EVENT_DELIVERY_FAILED, attempt, i, 0);
+        note_failed(&settling, i, false);
+    }
+    finish_shielded(&settling);
+}
+
+void queue_settle_damaged(struct queue_attempt *attempt)
+{
+    struct queue_entry *entry = attempt->entry;
+    struct queue_unit unit;
+    queue_unit_init(&unit, attempt->worker, attempt->arena);
+    queue_unit_count(&unit, QUEUE_COUNT_DAMAGED, entry->pending);
+    queue_unit_remove(&unit, entry);
+    queue_unit_write(&unit);
+    event_emit(EVENT_SPOOL_DAMAGED, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
+               F_C(ENTRY, mail_id_text(entry->id).chars), F_INT(RECIPIENTS, entry->pending));
+    queue_entry_free(entry);
+}

@@ -1,0 +1,468 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * queue/site.c - runners: fibers that hold a lease and take one ready entry after the other.
+ *
+ * A runner with nothing to do keeps its connection for some seconds, so that the next message needs
+ * no new one and no lease; when another worker wants the lease it lets go.
+ */
+#include "queue/site.h"
+
+#include "base/check.h"
+#include "base/memory.h"
+#include "event/event.h"
+#include "state/state.h"
+
+#include <stdlib.h>
+
+enum {
+    IDLE_S = 5,
+    IDLE_MAX = 512,      /* runners of a worker that may wait with a connection */
+    TURN = 16,           /* messages before another worker's wish for the lease counts */
+    REFUSE_AT_ONCE = 64, /* entries, then the loop has a turn */
+    AGAIN_S = 1,
+};
+
+struct runner {
+    struct queue_site *site;
+    struct list link; /* in site->idle */
+    struct fiber *fiber;
+    bool idle;
+    bool called; /* out of idle for an entry; counted in site->claimed */
+    bool dismissed;
+    struct queue_connection connection;
+};
+
+/* ---- sites ---- */
+
+struct str queue_destination_name(const struct transport *transport, const struct queue_meta *meta)
+{
+    switch (transport->method) {
+    case TRANSPORT_LOOKUP_MX:
+        return meta->recipients[0].domain;
+    case TRANSPORT_DISCARD:
+        return STR("discard");
+    default:
+        return transport->server_name;
+    }
+}
+
+static void timer_again(struct loop_timer *timer)
+{
+    queue_site_kick(CONTAINER(timer, struct queue_site, again));
+}
+
+/* The limits are the transport's, so it is part of the key. */
+static struct queue_site *find_site(struct queue_worker *worker, const struct transport *transport,
+                                    const struct queue_meta *meta)
+{
+    BUF_CLEANUP struct buf key;
+    buf_init(&key, 1024);
+    buf_append(&key, transport->name);
+    buf_append_byte(&key, ' ');
+    buf_append(&key, queue_destination_name(transport, meta));
+    struct queue_site *site = map_get(&worker->sites, buf_str(&key));
+    if (site == NULL) {
+        site = NEW(struct queue_site);
+        site->worker = worker;
+        site->destination = queue_destination_get(worker->queue->destinations, buf_str(&key));
+        site->again.fire = timer_again;
+        queue_fair_init(&site->ready);
+        list_init(&site->idle);
+        map_put(&worker->sites, buf_str(&key), site);
+    }
+    site->max = transport->limit_connections > 0 ? transport->limit_connections : 20;
+    return site;
+}
+
+static void site_free(struct queue_site *site)
+{
+    struct queue_worker *worker = site->worker;
+    loop_timer_clear(&site->again);
+    queue_destination_forget(site->destination, worker->index);
+    map_remove(&worker->sites, queue_destination_key(site->destination));
+    queue_destination_unref(site->destination);
+    queue_fair_done(&site->ready);
+    free(site);
+}
+
+static void free_if_unused(struct queue_site *site)
+{
+    if (site->runners == 0 && site->ready.count == 0 && !site->refusing)
+        site_free(site);
+}
+
+void queue_site_add(struct queue_entry *entry, const struct transport *transport,
+                    const struct queue_meta *meta)
+{
+    struct queue_site *site = find_site(entry->worker, transport, meta);
+    queue_entry_set_state(entry, QUEUE_READY);
+    entry->site = site;
+    queue_fair_add(&site->ready, &entry->ready, meta->fairness_key, entry->size);
+    queue_site_kick(site);
+}
+
+void queue_site_remove(struct queue_entry *entry)
+{
+    if (entry->site == NULL || entry->ready.sender == NULL)
+        return;
+    struct queue_site *site = take(entry->site);
+    queue_fair_remove(&site->ready, &entry->ready);
+    free_if_unused(site);
+}
+
+static struct queue_entry *next_entry(struct queue_site *site)
+{
+    struct queue_fair_item *item = queue_fair_next(&site->ready);
+    if (item == NULL)
+        return NULL;
+    struct queue_entry *entry = CONTAINER(item, struct queue_entry, ready);
+    entry->site = NULL;
+    queue_entry_set_state(entry, QUEUE_INFLIGHT);
+    return entry;
+}
+
+/* ---- one entry ---- */
+
+/* Wait until the transport's rate lets one more go. False: cancelled. */
+static bool wait_for_rate(struct queue_attempt *attempt) MAY_YIELD
+{
+    const struct option_rate *rate = &attempt->transport->limit_messages;
+    struct state *shared = attempt->worker->queue->shared;
+    struct state_limit_answer answer;
+    struct error err;
+    if (rate->count == 0 || shared == NULL)
+        return true;
+    int64_t start_ns = clock_monotonic_ns();
+    struct str key =
+        arena_printf(attempt->arena, "transport %.*s", STR_ARG(attempt->transport->name));
+    for (;;) {
+        if (state_limit(shared, key, 1, rate->count, rate->period_ns, /* peek= */ false, &answer,
+                        &err) == FAILED)
+            return false;
+        if (answer.allowed)
+            break;
+        int64_t wait_ns = answer.retry_in_ns < NS_PER_MS ? NS_PER_MS : answer.retry_in_ns;
+        if (fiber_sleep(wait_ns, &err) == FAILED)
+            return false;
+    }
+    attempt->times.limit_us = (clock_monotonic_ns() - start_ns) / NS_PER_US;
+    attempt->start_ns = clock_monotonic_ns();
+    attempt->start_wall_ns = clock_wall_ns();
+    return true;
+}
+
+static void report(struct queue_site *site, const struct queue_attempt *attempt)
+{
+    struct queue_destination_news news;
+    struct str key = queue_destination_key(site->destination);
+    if (attempt->stopped)
+        return;
+    if (attempt->reached)
+        queue_destination_success(site->destination, site->max, &news);
+    else
+        queue_destination_failure(site->destination, attempt->start_ns, clock_monotonic_ns(),
+                                  &attempt->error, &news);
+    if (news.backed_off)
+        event_emit(EVENT_DESTINATION_BACKOFF, F_STR(DESTINATION, key),
+                   F_C(ERROR, attempt->error.text), F_INT(COUNT, news.failures));
+    if (news.came_up)
+        event_emit(EVENT_DESTINATION_UP, F_STR(DESTINATION, key));
+}
+
+static void note_finished(struct queue_worker *worker)
+{
+    int64_t now_ns = clock_monotonic_ns();
+    int64_t past_ns = now_ns - worker->window_start_ns;
+    worker->finished++;
+    worker->last_finished_ns = now_ns;
+    if (past_ns < 100 * NS_PER_MS)
+        return;
+    double rate = (double)worker->finished * (double)NS_PER_S / (double)past_ns;
+    worker->rate = worker->rate == 0 || past_ns > NS_PER_S ? rate : 0.5 * (worker->rate + rate);
+    worker->finished = 0;
+    worker->window_start_ns = now_ns;
+}
+
+/* What comes before anything is sent. False: the entry is dealt with, or stays as it is. */
+static bool prepare(struct queue_attempt *attempt) MAY_YIELD
+{
+    struct error err;
+    if (attempt->transport == NULL) {
+        queue_entry_hold(attempt->entry, MAIL_REASON_TRANSPORT_MISSING, attempt->arena);
+        return false;
+    }
+    if (queue_is_expired(attempt)) {
+        queue_settle_time(attempt);
+        return false;
+    }
+    if (!wait_for_rate(attempt)) {
+        attempt->stopped = true;
+        queue_settle(attempt);
+        return false;
+    }
+    if (queue_attempt_load(attempt, &err) == OK)
+        return true;
+    if (err.kind == ERROR_PERMANENT) {
+        queue_settle_damaged(attempt);
+        return false;
+    }
+    attempt->stopped = err.kind == ERROR_CANCELLED;
+    for (size_t i = 0; i < attempt->meta.recipient_count; i++)
+        attempt->results[i].said.reply = (struct mail_reply){
+            .enhanced = {4, 3, 0}, .text = arena_printf(attempt->arena, "spool: %s", err.text)};
+    queue_settle(attempt);
+    return false;
+}
+
+bool queue_site_serve(struct queue_site *site, struct queue_entry *entry,
+                      struct queue_connection *connection)
+{
+    struct queue_worker *worker = site->worker;
+    struct arena *arena = arena_new(0);
+    struct queue_attempt attempt;
+    int64_t ready_since_ns = entry->ready_since_ns;
+    _Atomic uint64_t *slot = queue_poison_note(worker, entry->id);
+    bool reached = true;
+    queue_attempt_init(&attempt, entry, arena);
+    attempt.times.queue_us = (attempt.start_ns - ready_since_ns) / NS_PER_US;
+    if (prepare(&attempt)) {
+        queue_delivery_run(&attempt, connection);
+        report(site, &attempt);
+        reached = attempt.reached;
+        if (reached)
+            note_finished(worker);
+        queue_settle(&attempt);
+    }
+    queue_attempt_done(&attempt);
+    queue_poison_clear(slot);
+    arena_free(arena);
+    return reached;
+}
+
+void queue_site_refuse(struct queue_entry *entry, const struct error *error)
+{
+    struct arena *arena = arena_new(0);
+    struct queue_attempt attempt;
+    queue_attempt_init(&attempt, entry, arena);
+    if (attempt.transport == NULL) {
+        queue_entry_hold(entry, MAIL_REASON_TRANSPORT_MISSING, arena);
+    } else {
+        struct mail_reply reply = {.enhanced = {4, 4, 1}, .text = str_c(error->text)};
+        for (size_t i = 0; i < attempt.meta.recipient_count; i++)
+            attempt.results[i].said.reply = reply;
+        queue_settle(&attempt);
+    }
+    queue_attempt_done(&attempt);
+    arena_free(arena);
+}
+
+/* ---- runners ---- */
+
+static void unclaim(struct runner *runner)
+{
+    if (runner->called) {
+        runner->called = false;
+        runner->site->claimed--;
+    }
+}
+
+/* Keep the connection for a while. True: called for an entry. */
+static bool wait_idle(struct runner *runner) MAY_YIELD
+{
+    struct queue_site *site = runner->site;
+    struct queue_worker *worker = site->worker;
+    struct scope scope;
+    struct error err;
+    if (runner->connection.client == NULL || worker->stopping || worker->idle_runners >= IDLE_MAX ||
+        queue_destination_is_wanted(site->destination))
+        return false;
+    runner->idle = true;
+    list_prepend(&site->idle, &runner->link); /* the warmest is called first */
+    worker->idle_runners++;
+    scope_open(&scope, clock_deadline(IDLE_S * NS_PER_S));
+    while (runner->idle && fiber_suspend(&err) == OK)
+        ;
+    scope_close(&scope);
+    if (runner->idle) { /* time is up */
+        list_remove(&runner->link);
+        runner->idle = false;
+    }
+    worker->idle_runners--;
+    return runner->called;
+}
+
+static void call_out(struct runner *runner, bool for_entry)
+{
+    list_remove(&runner->link);
+    runner->idle = false;
+    runner->called = for_entry;
+    if (for_entry)
+        runner->site->claimed++;
+    fiber_wake(runner->fiber);
+}
+
+static void serve_all(struct runner *runner) MAY_YIELD
+{
+    struct queue_site *site = runner->site;
+    struct queue_worker *worker = site->worker;
+    unsigned served = 0;
+    struct error err;
+    while (!worker->stopping && fiber_check(&err) == OK) {
+        unclaim(runner);
+        struct queue_entry *entry = next_entry(site);
+        if (entry == NULL) {
+            if (!wait_idle(runner))
+                return;
+            continue;
+        }
+        if (!queue_site_serve(site, entry, &runner->connection))
+            return;
+        if (++served % TURN == 0) {
+            if (queue_destination_is_wanted(site->destination))
+                return;
+            fiber_yield();
+        }
+    }
+}
+
+static MAY_YIELD void run_runner(void *arg)
+{
+    struct runner *runner = arg;
+    struct queue_site *site = runner->site;
+    runner->fiber = fiber_current();
+    serve_all(runner);
+    unclaim(runner);
+    queue_connection_close(&runner->connection, site->worker->queue, !site->worker->stopping);
+    free(runner);
+    queue_destination_release(site->destination, site->worker->index);
+    site->runners--;
+    queue_site_kick(site);
+    free_if_unused(site);
+}
+
+/* A runner for a lease that we have. */
+static bool start_runner(struct queue_site *site)
+{
+    struct runner *runner = NEW(struct runner);
+    struct error err;
+    runner->site = site;
+    runner->called = true;
+    list_init(&runner->link);
+    site->claimed++;
+    site->runners++;
+    if (fiber_spawn(&site->worker->scope, "delivery", run_runner, runner, &err) == OK)
+        return true;
+    site->claimed--;
+    site->runners--;
+    free(runner);
+    queue_destination_release(site->destination, site->worker->index);
+    loop_timer_set(&site->again, clock_monotonic_ns() + AGAIN_S * NS_PER_S);
+    return false;
+}
+
+/* ---- backed off ---- */
+
+static MAY_YIELD void run_refuser(void *arg)
+{
+    struct queue_site *site = arg;
+    struct queue_worker *worker = site->worker;
+    struct error error = site->refusal;
+    struct error err;
+    size_t count = 0;
+    while (!worker->stopping && fiber_check(&err) == OK) {
+        struct queue_entry *entry = next_entry(site);
+        if (entry == NULL)
+            break;
+        queue_site_refuse(entry, &error);
+        if (++count % REFUSE_AT_ONCE == 0)
+            fiber_yield();
+    }
+    site->refusing = false;
+    free_if_unused(site);
+}
+
+static void refuse_ready(struct queue_site *site)
+{
+    struct error err;
+    if (site->refusing)
+        return;
+    site->refusing = true;
+    if (fiber_spawn(&site->worker->scope, "delivery back-off", run_refuser, site, &err) == OK)
+        return;
+    site->refusing = false;
+    loop_timer_set(&site->again, clock_monotonic_ns() + AGAIN_S * NS_PER_S);
+}
+
+/* ---- who runs ---- */
+
+void queue_site_kick(struct queue_site *site)
+{
+    struct queue_worker *worker = site->worker;
+    while (!worker->stopping && !site->refusing && site->ready.count > site->claimed) {
+        if (!list_is_empty(&site->idle)) {
+            call_out(CONTAINER(site->idle.next, struct runner, link), true);
+            continue;
+        }
+        switch (queue_destination_acquire(site->destination, worker->index, site->max,
+                                          clock_monotonic_ns(), &site->refusal)) {
+        case QUEUE_LEASE_GRANTED:
+            if (!start_runner(site))
+                return;
+            break;
+        case QUEUE_LEASE_FULL:
+            return;
+        case QUEUE_LEASE_BACKED_OFF:
+            refuse_ready(site);
+            return;
+        }
+    }
+}
+
+void queue_site_look(void *context, struct queue_member *member)
+{
+    struct queue *queue = context;
+    struct queue_worker *worker = &queue->workers[member->worker];
+    struct queue_destination *destination = member->destination;
+    struct queue_site *site = map_get(&worker->sites, queue_destination_key(destination));
+    unsigned granted = queue_destination_take_granted(destination, worker->index);
+    for (unsigned i = 0; i < granted; i++) {
+        bool useful = site != NULL && !worker->stopping && site->ready.count > site->claimed;
+        if (!useful || !start_runner(site))
+            if (!useful)
+                queue_destination_release(destination, worker->index);
+    }
+    if (site == NULL) {
+        queue_destination_forget(destination, worker->index);
+        return;
+    }
+    if (queue_destination_is_wanted(destination) && !list_is_empty(&site->idle))
+        call_out(CONTAINER(site->idle.prev, struct runner, link), false);
+    queue_site_kick(site);
+}
+
+void queue_site_let_go(struct queue_worker *worker)
+{
+    size_t cursor = 0;
+    struct str key;
+    void *value;
+    while (map_next(&worker->sites, &cursor, &key, &value)) {
+        struct queue_site *site = value;
+        while (!list_is_empty(&site->idle))
+            call_out(CONTAINER(site->idle.next, struct runner, link), false);
+    }
+}
+
+void queue_site_drop_all(struct queue_worker *worker)
+{
+    size_t cursor = 0;
+    struct str key;
+    void *value;
+    while (map_next(&worker->sites, &cursor, &key, &value)) {
+        struct queue_site *site = value;
+        check(site->runners == 0);
+        struct queue_fair_item *item;
+        while ((item = queue_fair_next(&site->ready)) != NULL)
+            CONTAINER(item, struct queue_entry, ready)->site = NULL;
+        site_free(site);
+    }
+}

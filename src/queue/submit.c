@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * queue/submit.c - a message becomes entries, durable before the client hears 250.
+ */
+#include "base/check.h"
+#include "event/event.h"
+#include "queue/settle.h"
+#include "queue/submit.h"
+
+#include <string.h>
+
+enum {
+    FRESH_MIN = 200, /* untried messages that never make anybody wait */
+    WAIT_MAX_MS = 1000,
+    PROGRESS_S = 1,
+};
+
+/* ---- back-pressure ---- */
+
+/* The destinations take less than comes in, and do take something. */
+static bool is_behind(const struct queue_worker *worker)
+{
+    double allowed = 0.2 * worker->rate;
+    double least = (double)FRESH_MIN / (double)worker->queue->worker_count;
+    return (double)worker->fresh > (allowed > least ? allowed : least) && !worker->stopping &&
+           clock_monotonic_ns() - worker->last_finished_ns < PROGRESS_S * NS_PER_S;
+}
+
+/* Replies wait, they never refuse: after a second the message is taken anyway. */
+static enum result wait_for_room(struct queue_worker *worker, struct error *err) MAY_YIELD
+{
+    struct scope scope;
+    struct error end = {0};
+    if (!is_behind(worker))
+        return OK;
+    scope_open(&scope, clock_deadline(WAIT_MAX_MS * NS_PER_MS));
+    while (is_behind(worker) && cond_wait(&worker->drained, &end) == OK)
+        ;
+    scope_close(&scope);
+    return fiber_check(err);
+}
+
+/* ---- entries of a group ---- */
+
+static int compare_domains(struct str a, struct str b)
+{
+    return str_compare(a, b);
+}
+
+struct splitting {
+    struct queue_unit *unit;
+    struct queue_parcel *parcel;
+    struct queue_meta meta; /* but for recipients */
+    bool held;
+    enum mail_reason reason;
+    uint64_t size;
+    bool fresh;
+};
+
+static void add_entry(struct splitting *splitting, struct mail_recipient *recipients, size_t count)
+{
+    struct queue_unit *unit = splitting->unit;
+    struct queue_record record;
+    queue_record_init(&record, count, unit->arena);
+    if (splitting->held) {
+        record.held = true;
+        record.reason = splitting->reason;
+        record.held_since_wall_ns = clock_wall_ns();
+    }
+    splitting->meta.recipients = recipients;
+    splitting->meta.recipient_count = count;
+    struct queue_entry *entry = queue_entry_new(unit->worker, mail_id_new(), &splitting->meta,
+                                                &record, splitting->parcel, splitting->size);
+    entry->fresh = splitting->fresh && !splitting->held;
+    if (entry->fresh)
+        unit->worker->fresh++;
+    queue_unit_add(unit, entry);
+}
+
+/* Stable insertion is enough: a group of one message has few domains in a row. */
+static void sort_by_domain(struct mail_recipient *recipients, size_t count)
+{
+    for (size_t i = 1; i < count; i++) {
+        struct mail_recipient moving = recipients[i];
+        size_t at = i;
+        while (at > 0 && compare_domains(recipients[at - 1].domain, moving.domain) > 0) {
+            recipients[at] = recipients[at - 1];
+            at--;
+        }
+        recipients[at] = moving;
+    }
+}
+
+static void split(struct splitting *splitting, const struct mail_recipient *recipients,
+                  size_t count, bool by_domain)
+{
+    struct arena *arena = splitting->unit->arena;
+    struct mail_recipient *all = arena_alloc_array(arena, count, sizeof *all);
+    memcpy(all, recipients, count * sizeof *all);
+    if (by_domain)
+        sort_by_domain(all, count);
+    size_t begin = 0;
+    while (begin < count) {
+        size_t end = begin + 1;
+        while (end < count && end - begin < QUEUE_RECIPIENTS_MAX &&
+               (!by_domain || str_equal(all[end].domain, all[begin].domain)))
+            end++;
+        add_entry(splitting, &all[begin], end - begin);
+        begin = end;
+    }
+}
+
+void queue_plan_group(struct queue_unit *unit, const struct queue_snapshot *snapshot,
+                      const struct queue_meta *meta, const struct queue_group *group, bool fresh)
+{
+    const struct queue_handler *handler = &unit->worker->queue->handler;
+    const struct transport *transport = handler->transport(snapshot, group->transport);
+    struct splitting splitting = {
+        .unit = unit,
+        .meta = *meta,
+        .held = group->held,
+        .reason = group->held_reason,
+        .size = mail_content_size(&group->content),
+        .fresh = fresh,
+    };
+    splitting.meta.transport = group->transport;
+    splitting.meta.content_flow = group->content_flow;
+    if (group->recipient_count == 0)
+        return;
+    if (transport != NULL && transport->method == TRANSPORT_DISCARD && !group->held &&
+        group->content_flow.len == 0) {
+        queue_unit_count(unit, QUEUE_COUNT_DISCARDED, group->recipient_count);
+        return;
+    }
+    splitting.parcel = queue_parcel_new(unit->worker->queue, &group->content);
+    if (transport == NULL && !group->held) {
+        splitting.held = true;
+        splitting.reason = MAIL_REASON_TRANSPORT_MISSING;
+    }
+    if (group->content_flow.len > 0) {
+        struct mail_recipient *all =
+            arena_alloc_array(unit->arena, group->recipient_count, sizeof *all);
+        memcpy(all, group->recipients, group->recipient_count * sizeof *all);
+        add_entry(&splitting, all, group->recipient_count);
+    } else {
+        split(&splitting, group->recipients, group->recipient_count,
+              transport != NULL && transport->method == TRANSPORT_LOOKUP_MX);
+    }
+    queue_parcel_unref(splitting.parcel);
+}
+
+/* ---- recipients that a content flow refused ---- */
+
+static void plan_refused(struct queue_unit *unit, const struct queue_snapshot *snapshot,
+                         const struct queue_submission *submission,
+                         const struct queue_meta *meta) MAY_YIELD
+{
+    size_t count = submission->refused_count;
+    struct mail_content content = {0};
+    struct queue_notice notice = {.worker = unit->worker, .snapshot = snapshot, .meta = meta};
+    struct queue_dsn_recipient *told = arena_alloc_array(unit->arena, count, sizeof *told);
+    struct queue_dsn_recipient *kept = arena_alloc_array(unit->arena, count, sizeof *kept);
+    size_t told_count = 0, kept_count = 0;
+    if (submission->refused_content != NULL)
+        content = *submission->refused_content;
+    else if (submission->group_count > 0)
+        content = submission->groups[0].content;
+    notice.content = &content;
+    for (size_t i = 0; i < count; i++) {
+        struct queue_dsn_recipient described = {.recipient = &submission->refused[i],
+                                                .action = QUEUE_DSN_FAILED,
+                                                .reply = submission->refused_replies[i],
+                                                .last_try_wall_ns = meta->accepted_wall_ns};
+        enum queue_fate fate = queue_notice_fate(&notice, described.recipient);
+        if (fate == QUEUE_FATE_KEEP && content.body != NULL)
+            kept[kept_count++] = described;
+        else if (fate == QUEUE_FATE_DSN)
+            told[told_count++] = described;
+        else
+            queue_unit_count(unit, QUEUE_COUNT_FAILED_SILENT, 1);
+    }
+    if (told_count > 0) {
+        notice.recipients = told;
+        notice.count = told_count;
+        bool sent = queue_notice_add(unit, &notice);
+        queue_unit_count(unit, sent ? QUEUE_COUNT_FAILED_DSN : QUEUE_COUNT_FAILED_SILENT,
+                         told_count);
+    }
+    if (kept_count > 0) {
+        notice.recipients = kept;
+        notice.count = kept_count;
+        queue_notice_keep(unit, &notice, &content);
+    }
+}
+
+/* ---- the submission ---- */
+
+static struct queue_meta meta_of(const struct queue_submission *submission)
+{
+    return (struct queue_meta){
+        .message = submission->message,
+        .session = submission->session,
+        .accepted_wall_ns = clock_wall_ns(),
+        .flags = (submission->own_user ? QUEUE_META_OWN_USER : 0u) |
+                 (submission->sender_verified ? QUEUE_META_SENDER_VERIFIED : 0u) |
+                 (submission->has_8bit ? QUEUE_META_HAS_8BIT : 0u) |
+                 (submission->needs_smtputf8 ? QUEUE_META_HEADER_UTF8 : 0u),
+        .sender = *submission->sender,
+        .fairness_key = submission->fairness_key,
+        .origin = submission->origin,
+    };
+}
+
+static size_t count_all(const struct queue_submission *submission)
+{
+    size_t count = submission->refused_count + (size_t)submission->discarded;
+    for (size_t i = 0; i < submission->group_count; i++)
+        count += submission->groups[i].recipient_count;
+    return count;
+}
+
+/* An entry's meta must fit into a spool record. */
+static bool fits(const struct queue_submission *submission)
+{
+    size_t fixed = submission->origin.len + submission->fairness_key.len +
+                   submission->sender->address.len + submission->sender->envid.len + 1024;
+    for (size_t i = 0; i < submission->group_count; i++) {
+        const struct queue_group *group = &submission->groups[i];
+        size_t size = fixed + group->transport.len + group->content_flow.len;
+        for (size_t j = 0; j < group->recipient_count; j++)
+            size += 16 + group->recipients[j].address.len + group->recipients[j].domain.len +
+                    group->recipients[j].orcpt.len;
+        if (size > QUEUE_META_MAX)
+            return false;
+    }
+    return true;
+}
+
+static enum result submit(struct queue_worker *worker, const struct queue_submission *submission,
+                          const struct queue_snapshot *snapshot, struct arena *arena,
+                          struct error *err) MAY_YIELD
+{
+    struct queue_unit unit;
+    struct queue_meta meta = meta_of(submission);
+    queue_unit_init(&unit, worker, arena);
+    queue_unit_count(&unit, QUEUE_COUNT_ACCEPTED, count_all(submission));
+    queue_unit_count(&unit, QUEUE_COUNT_DISCARDED, submission->discarded);
+    for (size_t i = 0; i < submission->group_count; i++)
+        queue_plan_group(&unit, snapshot, &meta, &submission->groups[i], /* fresh= */ true);
+    if (submission->refused_count > 0)
+        plan_refused(&unit, snapshot, submission, &meta);
+    return queue_unit_commit(&unit, err);
+}
+
+enum result queue_submit(struct queue *queue, const struct queue_submission *submission,
+                         struct error *err)
+{
+    struct queue_worker *worker = queue_worker_current(queue);
+    const struct queue_handler *handler = &queue->handler;
+    if (worker->stopping || !worker->joined)
+        return fail(err, ERROR_TEMPORARY, "the queue is stopping");
+    if (!fits(submission))
+        return fail(err, ERROR_LIMIT, "the envelope is too large");
+    if (wait_for_room(worker, err) == FAILED)
+        return FAILED;
+    struct arena *arena = arena_new(0);
+    const struct queue_snapshot *snapshot = handler->take_snapshot(handler->context);
+    enum result result = submit(worker, submission, snapshot, arena, err);
+    handler->release_snapshot(handler->context, snapshot);
+    arena_free(arena);
+    return result;
+}

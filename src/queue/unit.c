@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * queue/unit.c - collects the changes of one commit unit.
+ */
+#include "queue/unit.h"
+
+#include "base/check.h"
+#include "base/memory.h"
+
+#include <string.h>
+
+void queue_unit_init(struct queue_unit *unit, struct queue_worker *worker, struct arena *arena)
+{
+    *unit = (struct queue_unit){.worker = worker, .arena = arena};
+}
+
+static struct spool_change *add_change(struct queue_unit *unit)
+{
+    if (unit->count == unit->cap) {
+        size_t cap = unit->cap == 0 ? 8 : unit->cap * 2;
+        struct spool_change *grown = arena_alloc_array(unit->arena, cap, sizeof *grown);
+        if (unit->count > 0)
+            memcpy(grown, unit->changes, unit->count * sizeof *grown);
+        unit->changes = grown;
+        unit->cap = cap;
+    }
+    struct spool_change *change = &unit->changes[unit->count++];
+    *change = (struct spool_change){0};
+    return change;
+}
+
+void queue_unit_add(struct queue_unit *unit, struct queue_entry *entry)
+{
+    check(entry->parcel != NULL);
+    struct spool_change *change = add_change(unit);
+    change->kind = SPOOL_ADD;
+    change->entry = entry->id;
+    change->message = entry->message;
+    change->meta = str_of(entry->meta, entry->meta_len);
+    change->state = str_of(entry->record, entry->record_len);
+    change->content = &entry->parcel->content;
+    if (unit->added_count == unit->added_cap) {
+        size_t cap = unit->added_cap == 0 ? 8 : unit->added_cap * 2;
+        struct queue_entry **grown = arena_alloc_array(unit->arena, cap, sizeof *grown);
+        if (unit->added_count > 0)
+            memcpy(grown, unit->added, unit->added_count * sizeof *grown);
+        unit->added = grown;
+        unit->added_cap = cap;
+    }
+    unit->added[unit->added_count++] = entry;
+}
+
+void queue_unit_state(struct queue_unit *unit, struct queue_entry *entry)
+{
+    struct spool_change *change = add_change(unit);
+    change->kind = SPOOL_STATE;
+    change->entry = entry->id;
+    change->message = entry->message;
+    change->state = arena_str(unit->arena, str_of(entry->record, entry->record_len));
+}
+
+void queue_unit_remove(struct queue_unit *unit, const struct queue_entry *entry)
+{
+    struct spool_change *change = add_change(unit);
+    change->kind = SPOOL_REMOVE;
+    change->entry = entry->id;
+    change->message = entry->message;
+}
+
+void queue_unit_count(struct queue_unit *unit, enum queue_counter counter, uint64_t delta)
+{
+    unit->counts[counter] += (int64_t)delta;
+}
+
+static void put_counts(struct queue_unit *unit)
+{
+    for (unsigned i = 0; i < QUEUE_COUNTER_COUNT; i++) {
+        if (unit->counts[i] == 0)
+            continue;
+        struct spool_change *change = add_change(unit);
+        change->kind = SPOOL_COUNT;
+        change->counter = i;
+        change->delta = unit->counts[i];
+        unit->counts[i] = 0;
+    }
+}
+
+enum result queue_unit_commit(struct queue_unit *unit, struct error *err)
+{
+    put_counts(unit);
+    if (unit->count > 0 &&
+        spool_commit(unit->worker->queue->spool, unit->changes, unit->count, err) == FAILED) {
+        queue_unit_discard(unit);
+        return FAILED;
+    }
+    for (size_t i = 0; i < unit->added_count; i++)
+        queue_entry_start(unit->added[i]);
+    unit->added_count = 0;
+    unit->count = 0;
+    return OK;
+}
+
+void queue_unit_write(struct queue_unit *unit)
+{
+    check(unit->added_count == 0);
+    put_counts(unit);
+    if (unit->count > 0)
+        spool_write(unit->worker->queue->spool, unit->changes, unit->count);
+    unit->count = 0;
+}
+
+void queue_unit_discard(struct queue_unit *unit)
+{
+    for (size_t i = 0; i < unit->added_count; i++)
+        queue_entry_free(unit->added[i]);
+    unit->added_count = 0;
+    unit->count = 0;
+}

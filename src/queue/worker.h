@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * queue/worker.h - inside the queue: the part of one worker, and its entries.
+ *
+ * An entry belongs to the worker that accepted it (found ones are dealt out by hash) and is touched
+ * on that thread only. Ready entries stand in the site of their destination; runners (fibers that
+ * hold a lease, see site.c) take them from there.
+ */
+#pragma once
+
+#include "base/arena.h"
+#include "base/list.h"
+#include "base/map.h"
+#include "fiber/cond.h"
+#include "fiber/loop.h"
+#include "queue/destination.h"
+#include "queue/entry.h"
+#include "queue/fair.h"
+#include "queue/queue.h"
+#include "queue/schedule.h"
+#include "spool/spool.h"
+
+#include <stdatomic.h>
+
+enum { QUEUE_STATE_COUNT = QUEUE_CONTENT + 1 };
+
+/* Content kept in memory, shared by the entries of one submission on one worker. */
+struct queue_parcel {
+    unsigned references;
+    uint64_t charged; /* bytes counted against the budget */
+    struct mail_content content;
+    struct queue *queue;
+};
+
+struct queue_entry {
+    struct mail_id id;
+    struct mail_id message;
+    struct queue_worker *worker;
+    struct list by_age;
+    struct list in_content; /* waits for a content run */
+    struct queue_fair_item ready;
+    struct queue_site *site; /* while READY or INFLIGHT */
+    struct queue_due due;    /* while WAITING */
+    char *meta;
+    char *record;
+    uint32_t meta_len, record_len;
+    struct queue_parcel *parcel; /* NULL: read it from the spool */
+    uint64_t size;
+    int64_t accepted_wall_ns;
+    int64_t ready_since_ns;
+    int64_t not_before_wall_ns; /* it could not be written just now */
+    uint32_t pending;           /* recipients */
+    uint32_t counted;           /* of them, in the gauge of `state` */
+    uint8_t state;              /* enum queue_state */
+    bool started;               /* is in the worker's tables */
+    bool fresh;                 /* counts for back-pressure */
+    bool quarantined;           /* held for a reason that is no operator's */
+    bool content;               /* a content run comes first */
+    bool suspect;               /* found, and was in work at two crashes */
+    int8_t wish;                /* enum queue_verb for when the attempt ends, or -1 */
+};
+
+struct queue_site {
+    struct queue_worker *worker;
+    struct queue_destination *destination;
+    struct queue_fair ready;
+    struct list idle; /* runners that keep a connection */
+    unsigned runners;
+    int64_t max;      /* leases, by the transport */
+    unsigned claimed; /* runners on their way to an entry */
+    bool refusing;    /* a fiber takes the ready ones: the destination is backed off */
+    struct error refusal;
+    struct loop_timer again;
+};
+
+struct queue_worker {
+    struct queue *queue;
+    size_t index;
+    struct loop *loop;
+    struct dns *dns;
+    struct scope scope;
+    bool joined;
+    bool stopping;
+    struct map entries; /* 16 bytes of id -> entry */
+    struct map sites;   /* key -> site */
+    struct list by_age;
+    struct queue_entry **found; /* in the spool at start; taken out one by one */
+    size_t found_count, found_cap;
+    struct queue_schedule schedule;
+    struct loop_timer timer;
+    struct list content_ready;
+    unsigned content_running;
+    unsigned idle_runners;
+    size_t poison_next;
+
+    /* back-pressure */
+    struct cond drained;
+    uint64_t fresh;
+    uint64_t finished; /* since window_start_ns */
+    int64_t window_start_ns;
+    double rate; /* messages a second */
+    int64_t last_finished_ns;
+
+    /* read by other threads */
+    atomic_uint_least64_t gauge[QUEUE_STATE_COUNT]; /* recipients */
+    atomic_uint_least64_t quarantined;
+    atomic_uint_least64_t entry_count;
+    atomic_uint_least64_t bytes;
+    atomic_int_least64_t oldest_wall_ns; /* 0: none */
+    atomic_bool reachable;               /* takes operators' requests */
+};
+
+struct queue {
+    struct spool *spool;
+    struct state *shared;
+    struct queue_handler handler;
+    struct loop **loops;
+    size_t worker_count;
+    struct queue_worker *workers;
+    struct queue_destinations *destinations;
+    pthread_mutex_t posting; /* a worker does not leave while an operator posts to it */
+    atomic_uint_least64_t memory_used;
+    uint64_t memory_budget;
+    struct queue_poison_page *poison;
+    struct mail_id *suspects; /* held when found */
+    size_t suspect_count;
+};
+
+/* ---- entries (entries.c) ---- */
+
+/* Make an entry that is not yet in the queue; `content` NULL: it is in the spool only. */
+struct queue_entry *queue_entry_new(struct queue_worker *worker, struct mail_id id,
+                                    const struct queue_meta *meta,
+                                    const struct queue_record *record, struct queue_parcel *parcel,
+                                    uint64_t size);
+/* Out of all tables, and free. */
+void queue_entry_free(struct queue_entry *entry);
+/* Into the tables, and to where its record says that it belongs. */
+void queue_entry_start(struct queue_entry *entry);
+/* As the record says: held, waiting, to a content run, or ready. */
+void queue_entry_place(struct queue_entry *entry);
+/* Take it out of whatever it waits in, for somebody who deals with it now: INFLIGHT. */
+void queue_entry_seize(struct queue_entry *entry);
+/* Its time has come: the next attempt, or the end of its life, or the delay notice. */
+void queue_entry_due(struct queue_entry *entry);
+void queue_entry_set_state(struct queue_entry *entry, enum queue_state state);
+bool queue_entry_decode(const struct queue_entry *entry, struct arena *arena,
+                        struct queue_meta *out_meta, struct queue_record *out_record);
+/* Keep what the record says now. */
+void queue_entry_store(struct queue_entry *entry, const struct queue_record *record);
+/* Hold it from now on; written lazily. */
+void queue_entry_hold(struct queue_entry *entry, enum mail_reason reason, struct arena *arena);
+struct queue_entry *queue_worker_find(struct queue_worker *worker, struct mail_id id);
+/* It is no longer untried; wakes submitters that wait. */
+void queue_entry_not_fresh(struct queue_entry *entry);
+bool queue_reason_is_quarantine(enum mail_reason reason);
+
+/* The copy of `content` (head too) that entries share; a reference. */
+struct queue_parcel *queue_parcel_new(struct queue *queue, const struct mail_content *content);
+void queue_parcel_unref(struct queue_parcel *parcel);
+
+struct queue_worker *queue_worker_current(struct queue *queue);
+void queue_worker_arm(struct queue_worker *worker);
+
+/* ---- sites (site.c) ---- */
+
+/* The entry may go now: to the site of its destination. */
+void queue_site_add(struct queue_entry *entry, const struct transport *transport,
+                    const struct queue_meta *meta);
+/* Take it out of the site where it waits. */
+void queue_site_remove(struct queue_entry *entry);
+void queue_site_look(void *context, struct queue_member *member);
+/* Idle connections are closed, for a drain. */
+void queue_site_let_go(struct queue_worker *worker);
+/* All runners have ended: forget the sites; what was ready is in the spool. */
+void queue_site_drop_all(struct queue_worker *worker);
+/* "server" or domain, as shown. */
+struct str queue_destination_name(const struct transport *transport, const struct queue_meta *meta);
+
+/* ---- the poison guard (poison.c) ---- */
+
+/* Note the id in the page shared with the supervisor while the entry is worked on. */
+_Atomic uint64_t *queue_poison_note(struct queue_worker *worker, struct mail_id id);
+/* NULL is allowed. */
+void queue_poison_clear(_Atomic uint64_t *slot);
+
+/* ---- content runs (content_run.c) ---- */
+void queue_content_kick(struct queue_worker *worker);

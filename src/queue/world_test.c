@@ -1,0 +1,405 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Workers in threads around a queue; the test itself is the operator's thread. */
+#include "queue/queue_test.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct world_worker {
+    struct world *world;
+    size_t index;
+    pthread_t thread;
+    struct loop *loop;
+    pthread_barrier_t *barrier;
+    struct scope scope;
+    struct dns *dns;
+};
+
+/* A task for a worker, waited for by the test's thread. */
+struct task {
+    struct post post;
+    struct world_worker *worker;
+    void (*run)(struct task *task); /* on a fiber */
+    const struct letter *letter;
+    enum result result;
+    struct error err;
+    pthread_mutex_t mutex;
+    pthread_cond_t cond;
+    bool done;
+};
+
+/* ---- the configuration ---- */
+
+static struct world *world_of(const struct queue_snapshot *snapshot)
+{
+    return (struct world *)(uintptr_t)snapshot;
+}
+
+static const struct queue_snapshot *take_snapshot(void *context)
+{
+    return context;
+}
+
+static void release_snapshot(void *context, const struct queue_snapshot *snapshot)
+{
+    check(context == (const void *)snapshot);
+}
+
+static const struct transport *find_transport(const struct queue_snapshot *snapshot,
+                                              struct str name)
+{
+    struct world *world = world_of(snapshot);
+    return transport_find(world->transports, world->transport_count, name);
+}
+
+static struct str route(const struct queue_snapshot *snapshot, struct str domain)
+{
+    (void)snapshot;
+    return str_equal(domain, STR("nowhere.example")) ? STR_EMPTY : STR("out");
+}
+
+static struct str hostname(const struct queue_snapshot *snapshot)
+{
+    (void)snapshot;
+    return STR("gw.example");
+}
+
+static struct str postmaster(const struct queue_snapshot *snapshot)
+{
+    (void)snapshot;
+    return STR("ok-postmaster@example.org");
+}
+
+static bool is_own_address(const struct queue_snapshot *snapshot, const struct net_address *address)
+{
+    return address->port == world_of(snapshot)->own_port;
+}
+
+static enum queue_content_verdict run_content(void *context, const struct queue_snapshot *snapshot,
+                                              struct queue_content_run *run,
+                                              struct mail_reply *out_reply)
+{
+    struct world *world = context;
+    (void)snapshot;
+    (void)run;
+    atomic_fetch_add(&world->content_runs, 1);
+    *out_reply = mail_reply_of(554, 5, 7, 1, STR("refused by the flow"));
+    return world->content_verdict;
+}
+
+static void delivered_inbound(void *context, struct str address)
+{
+    struct world *world = context;
+    check(address.len > 0);
+    atomic_fetch_add(&world->delivered_inbound, 1);
+}
+
+static const struct queue_handler handler = {
+    .take_snapshot = take_snapshot,
+    .release_snapshot = release_snapshot,
+    .transport = find_transport,
+    .route = route,
+    .hostname = hostname,
+    .postmaster = postmaster,
+    .is_own_address = is_own_address,
+    .run_content = run_content,
+    .delivered_inbound = delivered_inbound,
+};
+
+/* ---- set-up ---- */
+
+void world_init(struct world *world, size_t workers)
+{
+    *world = (struct world){.workers = workers, .grace_ns = 5 * NS_PER_S};
+    (void)snprintf(world->folder, sizeof world->folder, "/tmp/queue-test-XXXXXX");
+    check(mkdtemp(world->folder) != NULL);
+    world->sink = sink_new();
+    world->server = (struct server){.name = STR("sink"), .kind = SERVER_SMTP, .tls_given = true};
+    world->server.endpoints = NEW(struct server_endpoint);
+    world->server.endpoints[0] =
+        (struct server_endpoint){.host = STR("127.0.0.1"), .port = sink_port(world->sink)};
+    world->server.endpoint_count = 1;
+    for (size_t i = 0; i < 4; i++)
+        world->delays[i] = 30 * NS_PER_MS;
+    world->transports[0] = (struct transport){
+        .name = STR("out"),
+        .method = TRANSPORT_SERVER,
+        .server_name = STR("sink"),
+        .server = &world->server,
+        .direction = TRANSPORT_OUTBOUND,
+        .retry = {.delays = {.items = world->delays, .count = 4}, .count = 4},
+        .dsn = 1u << TRANSPORT_NOTIFY_FAILURE | 1u << TRANSPORT_NOTIFY_DELAY |
+               1u << TRANSPORT_NOTIFY_SUCCESS,
+        .dsn_to_strangers = TRANSPORT_DSN_VERIFIED,
+        .delay_after_ns = 4 * 3600 * NS_PER_S,
+        .expire_ns = 5 * 86400 * NS_PER_S,
+        .attempt_timeout_ns = 20 * NS_PER_S,
+        .allow_private = true,
+        .limit_connections = 20,
+    };
+    world->transports[1] = world->transports[0];
+    world->transports[1].name = STR("mx");
+    world->transports[1].method = TRANSPORT_LOOKUP_MX;
+    world->transports[1].port = sink_port(world->sink);
+    world->transports[2] = world->transports[0];
+    world->transports[2].name = STR("mailbox");
+    world->transports[2].method = TRANSPORT_LMTP;
+    world->transports[2].direction = TRANSPORT_INBOUND;
+    world->transport_count = 3;
+}
+
+void world_done(struct world *world)
+{
+    char command[128];
+    sink_free(world->sink);
+    free(world->server.endpoints);
+    (void)snprintf(command, sizeof command, "rm -rf '%s'", world->folder);
+    (void)!system(command);
+}
+
+/* ---- workers ---- */
+
+static void *run_worker(void *arg)
+{
+    struct world_worker *worker = arg;
+    struct error err;
+    if (loop_new(NULL, &worker->loop, &err) == FAILED)
+        check_failed(err.text, __FILE__, __LINE__, __func__);
+    scope_init_root(&worker->scope, worker->loop);
+    pthread_barrier_wait(worker->barrier);
+    loop_run(worker->loop);
+    dns_free(worker->dns);
+    loop_free(worker->loop);
+    return NULL;
+}
+
+static MAY_YIELD void run_task(void *arg)
+{
+    struct task *task = arg;
+    task->run(task);
+    pthread_mutex_lock(&task->mutex);
+    task->done = true;
+    pthread_cond_signal(&task->cond);
+    pthread_mutex_unlock(&task->mutex);
+}
+
+static void spawn_task(struct post *post)
+{
+    struct task *task = CONTAINER(post, struct task, post);
+    struct error err;
+    enum result result = fiber_spawn(&task->worker->scope, "test", run_task, task, &err);
+    check(result == OK);
+}
+
+static void post_task(struct task *task, struct world_worker *worker,
+                      void (*run)(struct task *task))
+{
+    pthread_mutex_init(&task->mutex, NULL);
+    pthread_cond_init(&task->cond, NULL);
+    task->worker = worker;
+    task->run = run;
+    task->post.run = spawn_task;
+    loop_post(worker->loop, &task->post);
+}
+
+static void wait_task(struct task *task)
+{
+    pthread_mutex_lock(&task->mutex);
+    while (!task->done)
+        pthread_cond_wait(&task->cond, &task->mutex);
+    pthread_mutex_unlock(&task->mutex);
+    pthread_mutex_destroy(&task->mutex);
+    pthread_cond_destroy(&task->cond);
+}
+
+/* mx.test is the sink; null.test takes no mail; a.test and b.test have no MX. */
+static struct dns *make_dns(struct loop *loop)
+{
+    struct str loopback[] = {STR("127.0.0.1")};
+    struct str mx[] = {STR("10 host.test")}, null_mx[] = {STR("0 .")};
+    struct dns_static statics[] = {
+        {STR("host.test"), loopback, 1},   {STR("a.test"), loopback, 1},
+        {STR("b.test"), loopback, 1},      {STR("mx:mx.test"), mx, 1},
+        {STR("mx:null.test"), null_mx, 1}, {STR("mx:own.test"), mx, 1},
+        {STR("c.test"), loopback, 1},
+    };
+    struct dns_settings settings = {.statics = statics,
+                                    .static_count = sizeof statics / sizeof statics[0]};
+    struct dns *dns;
+    struct error err;
+    if (dns_new(loop, &settings, &dns, &err) == FAILED)
+        check_failed(err.text, __FILE__, __LINE__, __func__);
+    return dns;
+}
+
+static void join(struct task *task)
+{
+    struct world_worker *worker = task->worker;
+    worker->dns = make_dns(worker->loop);
+    queue_join(worker->world->queue, worker->index, worker->dns);
+}
+
+static MAY_YIELD void leave(struct task *task)
+{
+    queue_leave(task->worker->world->queue, task->worker->index,
+                clock_monotonic_ns() + task->worker->world->grace_ns);
+}
+
+static void found(void *context, const struct spool_found *found)
+{
+    struct world *world = context;
+    queue_recover(world->queue, found);
+}
+
+static void each_worker(struct world *world, void (*run)(struct task *task))
+{
+    struct task *tasks = memory_alloc_array(world->workers, sizeof *tasks);
+    for (size_t i = 0; i < world->workers; i++)
+        post_task(&tasks[i], &world->threads[i], run);
+    for (size_t i = 0; i < world->workers; i++)
+        wait_task(&tasks[i]);
+    free(tasks);
+}
+
+void world_start(struct world *world)
+{
+    struct spool_settings settings = {.path = str_c(world->folder),
+                                      .segment_size = 4 << 20,
+                                      .free_bytes_floor = 1,
+                                      .free_inodes_floor = 1,
+                                      .state_delay_ns = 5 * NS_PER_MS,
+                                      .no_sync = true};
+    struct loop *loops[16];
+    struct error err;
+    check(world->workers <= 16);
+    pthread_barrier_init(&world->barrier, NULL, (unsigned)world->workers + 1);
+    world->threads = memory_alloc_array(world->workers, sizeof *world->threads);
+    for (size_t i = 0; i < world->workers; i++) {
+        world->threads[i] =
+            (struct world_worker){.world = world, .index = i, .barrier = &world->barrier};
+        pthread_create(&world->threads[i].thread, NULL, run_worker, &world->threads[i]);
+    }
+    pthread_barrier_wait(&world->barrier);
+    for (size_t i = 0; i < world->workers; i++)
+        loops[i] = world->threads[i].loop;
+    struct queue_handler with_context = handler;
+    with_context.context = world;
+    world->queue = queue_new(NULL, NULL, &with_context, loops, world->workers);
+    if (spool_open(&settings, found, world, &world->spool, &err) == FAILED)
+        fail_msg("spool: %s", err.text);
+    queue_set_spool(world->queue, world->spool);
+    each_worker(world, join);
+}
+
+void world_stop(struct world *world)
+{
+    each_worker(world, leave);
+    for (size_t i = 0; i < world->workers; i++) {
+        loop_stop(world->threads[i].loop);
+        pthread_join(world->threads[i].thread, NULL);
+    }
+    pthread_barrier_destroy(&world->barrier);
+    queue_free(take(world->queue));
+    spool_close(take(world->spool));
+    free(take(world->threads));
+}
+
+/* ---- submitting ---- */
+
+static struct str domain_of(const char *address)
+{
+    const char *at = strrchr(address, '@');
+    return at != NULL ? str_c(at + 1) : STR_EMPTY;
+}
+
+static MAY_YIELD void submit(struct task *task)
+{
+    const struct letter *letter = task->letter;
+    const char *text = letter->text != NULL
+                           ? letter->text
+                           : "From: a\r\nSubject: greetings\r\n\r\nHello\r\n.dot\r\n";
+    struct mail_recipient recipients[8] = {0};
+    struct mail_recipient refused = {.notify = letter->notify};
+    struct mail_reply refused_reply = mail_reply_of(550, 5, 7, 1, STR("not in our name"));
+    size_t count = 0;
+    for (; count < 8 && letter->to[count] != NULL; count++)
+        recipients[count] = (struct mail_recipient){.address = str_c(letter->to[count]),
+                                                    .domain = domain_of(letter->to[count]),
+                                                    .notify = letter->notify};
+    struct body *body = body_memory_new(1 << 20);
+    check(body_append(body, str_c(text), &task->err) == OK && body_seal(body, &task->err) == OK);
+    struct queue_group group = {
+        .content = {.head = STR("Received: from test\r\n"), .body = body},
+        .transport = letter->transport != NULL ? str_c(letter->transport) : STR("out"),
+        .content_flow = letter->content_flow != NULL ? str_c(letter->content_flow) : STR_EMPTY,
+        .recipients = recipients,
+        .recipient_count = count,
+        .held = letter->held,
+        .held_reason = letter->held ? MAIL_REASON_SPAM : MAIL_REASON_NONE,
+    };
+    struct mail_sender sender = {
+        .address = str_c(letter->from != NULL ? letter->from : "sender@example.org")};
+    struct queue_submission submission = {
+        .message = mail_id_new(),
+        .session = mail_id_new(),
+        .sender = &sender,
+        .own_user = !letter->stranger,
+        .fairness_key = STR("sender"),
+        .groups = &group,
+        .group_count = 1,
+    };
+    if (letter->refused != NULL) {
+        refused.address = str_c(letter->refused);
+        refused.domain = domain_of(letter->refused);
+        submission.refused = &refused;
+        submission.refused_replies = &refused_reply;
+        submission.refused_count = 1;
+    }
+    task->result = queue_submit(task->worker->world->queue, &submission, &task->err);
+    body_unref(body);
+}
+
+enum result world_submit(struct world *world, const struct letter *letter, struct error *err)
+{
+    struct task task = {.letter = letter};
+    post_task(&task, &world->threads[letter->worker], submit);
+    wait_task(&task);
+    *err = task.err;
+    return task.result;
+}
+
+void world_submit_many(struct world *world, const struct letter *letter, size_t count)
+{
+    struct task *tasks = memory_alloc_array(count, sizeof *tasks);
+    for (size_t i = 0; i < count; i++) {
+        tasks[i].letter = letter;
+        post_task(&tasks[i], &world->threads[i % world->workers], submit);
+    }
+    for (size_t i = 0; i < count; i++) {
+        wait_task(&tasks[i]);
+        assert_int_equal(tasks[i].result, OK);
+    }
+    free(tasks);
+}
+
+static void drop_event(const struct event *event, void *arg)
+{
+    (void)arg;
+    if (getenv("QUEUE_TEST_EVENTS") == NULL)
+        return;
+    struct buf line;
+    buf_init(&line, 1 << 16);
+    event_format_human(event, &line);
+    (void)!write(2, line.ptr, line.len);
+    buf_done(&line);
+}
+
+bool world_pause(void)
+{
+    (void)event_drain(drop_event, NULL);
+    usleep(1000);
+    return true;
+}

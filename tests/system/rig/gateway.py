@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""posternd under test: a folder of its own, its events, its end."""
+import json
+import os
+import pathlib
+import signal
+import smtplib
+import ssl
+import subprocess
+import threading
+import time
+
+from .ports import wait_for_port
+
+TOP = pathlib.Path(__file__).resolve().parents[3]
+BUILD = pathlib.Path(os.environ.get("POSTERN_BUILD", TOP / "build"))
+
+CLIENT_TLS = ssl.create_default_context()
+CLIENT_TLS.check_hostname = False
+CLIENT_TLS.verify_mode = ssl.CERT_NONE
+
+
+def wait_until(condition, what, seconds=20):
+    """Poll until condition() is true; its value. Fails the test with `what` otherwise."""
+    end = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {seconds} s: {what}")
+        time.sleep(0.02)
+
+
+class Gateway:
+    """One posternd. `config` is the YAML text; ports in it are the test's."""
+
+    def __init__(self, folder, config, ports=()):
+        self.folder = pathlib.Path(folder)
+        self.ports = list(ports)
+        self.path = self.folder / "postern.yaml"
+        self.events = []
+        self.process = None
+        self.crash_expected = False
+        self.write_config(config)
+
+    # ---- configuration ----
+
+    def write_config(self, config):
+        """Spool and control socket are in the folder, whatever the test's text says of the rest."""
+        text = config
+        if "\nspool:" not in text:
+            text += "\nspool: { path: spool }\n"
+        if "\ncontrol:" not in text:
+            text += "control: { socket: control.sock }\n"
+        self.path.write_text(text)
+
+    def check(self):
+        """posternd --check: exit status and the problems' codes."""
+        done = subprocess.run([BUILD / "posternd", "--config", self.path, "--check"], stdout=subprocess.PIPE,
+                              text=True, timeout=60)
+        events = [json.loads(line) for line in done.stdout.splitlines()]
+        return done.returncode, [event for event in events if event["event"] == "config.problem"]
+
+    # ---- life ----
+
+    def start(self, wait=True):
+        self.process = subprocess.Popen([BUILD / "posternd", "--config", self.path], stdout=subprocess.PIPE,
+                                        stderr=(self.folder / "stderr").open("ab"), start_new_session=True)
+        ready = len(self.find("daemon.ready"))
+        threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True).start()
+        if wait:
+            wait_until(lambda: len(self.find("daemon.ready")) > ready or self.process.poll() is not None,
+                       "the gateway is ready")
+            assert self.process.poll() is None, f"the gateway did not start: {self.events[-3:]}"
+            for port in self.ports:
+                wait_for_port(port)
+        return self
+
+    def _read(self, pipe):
+        for line in pipe:
+            try:
+                self.events.append(json.loads(line))
+            except ValueError:
+                self.events.append({"event": "not json", "line": repr(line)})
+
+    def stop(self, seconds=60):
+        """SIGTERM, and its exit status."""
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise
+        return self.process.returncode if self.process else None
+
+    def kill(self):
+        """kill -9 of supervisor and child at once."""
+        if self.process and self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(20)
+
+    def reload(self):
+        """SIGHUP; waits until the file was applied or refused. True: applied."""
+        before = len(self.find("config.applied")), len(self.find("config.refused"))
+        self.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: (len(self.find("config.applied")), len(self.find("config.refused"))) != before,
+                   "the reload has an answer")
+        return len(self.find("config.applied")) > before[0]
+
+    def child_pid(self):
+        out = subprocess.run(["pgrep", "-P", str(self.process.pid)], stdout=subprocess.PIPE, text=True)
+        return int(out.stdout.split()[0]) if out.stdout.split() else None
+
+    def finish(self):
+        """End of a test: it must still be whole."""
+        if self.process is None:
+            return
+        running = self.process.poll() is None
+        if running:
+            self.stop()
+        stderr = (self.folder / "stderr").read_text(errors="replace")
+        assert "Sanitizer" not in stderr and "check failed" not in stderr, stderr[-3000:]
+        if not self.crash_expected:
+            assert not self.find("daemon.child_died"), self.find("daemon.child_died")
+            assert not self.find("balance.difference"), self.find("balance.difference")
+        assert not self.find("not json"), self.find("not json")[:3]
+
+    # ---- looking ----
+
+    def find(self, name, **fields):
+        return [event for event in list(self.events)
+                if event["event"] == name and all(event.get(key) == value for key, value in fields.items())]
+
+    def wait(self, name, seconds=20, count=1, **fields):
+        """The last of at least `count` events of that name with these fields."""
+        return wait_until(lambda: len(self.find(name, **fields)) >= count and self.find(name, **fields)[-1],
+                          f"{count} x {name} {fields}", seconds)
+
+    def ctl(self, *words, stdin=None, ok=(0,)):
+        """`postern WORDS`: its standard output."""
+        done = subprocess.run([BUILD / "postern", "--socket", self.folder / "control.sock", *words], input=stdin,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60)
+        assert done.returncode in ok, f"postern {words}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def ctl_json(self, *words, **rest):
+        return [json.loads(line) for line in self.ctl("--json", *words, **rest).splitlines()]
+
+    def status(self):
+        return self.ctl_json("status")[0]
+
+    def queue(self, *selectors):
+        return self.ctl_json("queue", "list", *selectors)
+
+    def wait_empty(self, seconds=30):
+        wait_until(lambda: not self.queue(), "the queue is empty", seconds)
+        wait_until(lambda: self.status()["balanced"], f"the books are balanced: {self.status()}")
+
+    # ---- clients ----
+
+    def client(self, port, ehlo="client.test", tls=False, implicit=False, login=None, **options):
+        """A connected smtplib client that has said EHLO (and STARTTLS, and AUTH PLAIN)."""
+        if implicit:
+            client = smtplib.SMTP_SSL("localhost", port, timeout=30, context=CLIENT_TLS, **options)
+        else:
+            client = smtplib.SMTP("localhost", port, timeout=30, **options)
+        client.ehlo(ehlo)
+        if tls:
+            client.starttls(context=CLIENT_TLS)
+            client.ehlo(ehlo)
+        if login:
+            client.login(*login)
+        return client

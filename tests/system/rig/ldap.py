@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real LDAP directory (slapd) in a folder of the test's."""
+import pathlib
+import subprocess
+
+from .ports import free_port, wait_for_port
+
+BASE = "dc=example,dc=org"
+PEOPLE = f"ou=people,{BASE}"
+SERVICE = f"cn=postern,{BASE}"
+SERVICE_PASSWORD = "service"
+
+
+class Ldap:
+    """`users` maps uid to (mail, password)."""
+
+    def __init__(self, folder, users=None):
+        self.folder = pathlib.Path(folder) / "slapd"
+        self.folder.mkdir(exist_ok=True)
+        (self.folder / "db").mkdir(exist_ok=True)
+        self.users = users or {"anna": ("anna@example.org", "secret"), "bob": ("bob@example.org", "secret")}
+        self.port = free_port()
+        self.process = None
+        (self.folder / "slapd.conf").write_text(f"""
+include /etc/ldap/schema/core.schema
+include /etc/ldap/schema/cosine.schema
+include /etc/ldap/schema/inetorgperson.schema
+pidfile {self.folder}/pid
+modulepath /usr/lib/ldap
+moduleload back_mdb
+database mdb
+suffix "{BASE}"
+rootdn "cn=admin,{BASE}"
+rootpw admin
+directory {self.folder}/db
+maxsize 104857600
+access to attrs=userPassword by anonymous auth by * none
+access to * by dn.exact="{SERVICE}" read by * none
+""")
+        entries = [f"dn: {BASE}\nobjectClass: dcObject\nobjectClass: organization\no: example\ndc: example\n",
+                   f"dn: {PEOPLE}\nobjectClass: organizationalUnit\nou: people\n",
+                   f"dn: {SERVICE}\nobjectClass: organizationalRole\nobjectClass: simpleSecurityObject\n"
+                   f"cn: postern\nuserPassword: {SERVICE_PASSWORD}\n"]
+        for uid, (mail, password) in self.users.items():
+            entries.append(f"dn: uid={uid},{PEOPLE}\nobjectClass: inetOrgPerson\nuid: {uid}\ncn: {uid}\nsn: {uid}\n"
+                           f"mail: {mail}\nuserPassword: {password}\n")
+        (self.folder / "start.ldif").write_text("\n".join(entries))
+        subprocess.run(["/usr/sbin/slapadd", "-f", self.folder / "slapd.conf", "-l", self.folder / "start.ldif"],
+                       check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    @property
+    def url(self):
+        return f"ldap://127.0.0.1:{self.port}"
+
+    def start(self):
+        self.process = subprocess.Popen(["/usr/sbin/slapd", "-d", "0", "-f", self.folder / "slapd.conf", "-h", self.url],
+                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for_port(self.port)
+        return self
+
+    def stop(self):
+        if self.process:
+            self.process.terminate()
+            self.process.wait(20)
+            self.process = None
+
+    def add(self, ldif):
+        subprocess.run(["ldapadd", "-x", "-H", self.url, "-D", f"cn=admin,{BASE}", "-w", "admin"], input=ldif, text=True,
+                       check=True, stdout=subprocess.DEVNULL)
