@@ -385,7 +385,8 @@ static void tell_cut(struct walk *walk)
                                       .why = "segment is cut short"};
         add_damage(walk->recovery->out, damage);
     }
-    if (source->header_is_bad && !source->is_empty) {
+    /* shorter than its header it never was in use */
+    if (source->header_is_bad && !source->is_empty && source->bytes.len >= SPOOL_SEGMENT_HEADER) {
         struct spool_damage damage = {.segment = source->id,
                                       .begin = 0,
                                       .end = SPOOL_SEGMENT_HEADER,
