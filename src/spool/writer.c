@@ -359,6 +359,8 @@ static void pause_for_retry(struct spool *spool)
     pthread_mutex_lock(&spool->lock);
     spool->upkeep_asked = true;
     spool->making_failed = false;
+    if (spool->phase != SPOOL_RUNS)
+        spool->closing_tries++;
     pthread_cond_signal(&spool->upkeep_wake);
     pthread_cond_timedwait(&spool->changed, &spool->lock, &until);
     pthread_mutex_unlock(&spool->lock);
@@ -531,7 +533,7 @@ static bool is_over(const struct spool *spool)
 {
     if (spool->phase != SPOOL_ENDS || spool->sync_runs)
         return false;
-    if (spool->failures >= FAILURES_PATIENT)
+    if (spool->failures >= FAILURES_PATIENT || spool->closing_tries >= FAILURES_PATIENT)
         return true;
     return !spool->waiting.first && !spool->written.first && !spool->refused.first;
 }
