@@ -425,15 +425,20 @@ static void test_snapshot_outlives_report(void **state)
 
 /* ---- the example of the manual ---- */
 
-static void load_file(struct loaded *loaded, const char *name)
+/* tests run in the build folder, by hand at the root */
+static void data_path(char path[512], const char *name)
 {
-    /* tests run in the build folder, by hand at the root */
-    char path[512];
     struct str here = str_c(__FILE__);
     ptrdiff_t cut = str_find_str(here, STR("src/gateway/"));
-    snprintf(path, sizeof path, "%.*stests/data/full/%s", (int)cut, here.ptr, name);
+    snprintf(path, 512, "%.*stests/data/full/%s", (int)cut, here.ptr, name);
     if (access(path, R_OK) != 0)
-        snprintf(path, sizeof path, "tests/data/full/%s", name);
+        snprintf(path, 512, "tests/data/full/%s", name);
+}
+
+static void load_file(struct loaded *loaded, const char *name)
+{
+    char path[512];
+    data_path(path, name);
     struct error err;
     *loaded = (struct loaded){.arena = arena_new(0)};
     config_report_init(&loaded->report, loaded->arena);
@@ -504,6 +509,19 @@ static void test_built_example(void **state)
     done(&loaded);
 }
 
+static void test_certificate_without_key(void **state)
+{
+    (void)state;
+    char cert[512], text[4096];
+    data_path(cert, "tls/fullchain.pem");
+    snprintf(text, sizeof text, "%scertificates:\n  main: { cert: %s, key: %s }\n", SHORT, cert,
+             cert);
+    struct loaded loaded;
+    load(&loaded, text);
+    assert_string_equal(problems(&loaded), "certificate 9:3");
+    done(&loaded);
+}
+
 static void test_schema(void **state)
 {
     (void)state;
@@ -567,12 +585,19 @@ static void test_retry_delays(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_short_form),      cmocka_unit_test(test_faults),
-        cmocka_unit_test(test_listener_faults), cmocka_unit_test(test_server_faults),
-        cmocka_unit_test(test_several_at_once), cmocka_unit_test(test_domains_of_a_listener),
-        cmocka_unit_test(test_files),           cmocka_unit_test(test_snapshot_outlives_report),
-        cmocka_unit_test(test_full_example),    cmocka_unit_test(test_built_example),
-        cmocka_unit_test(test_schema),          cmocka_unit_test(test_retry_delays),
+        cmocka_unit_test(test_short_form),
+        cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_listener_faults),
+        cmocka_unit_test(test_server_faults),
+        cmocka_unit_test(test_several_at_once),
+        cmocka_unit_test(test_domains_of_a_listener),
+        cmocka_unit_test(test_files),
+        cmocka_unit_test(test_snapshot_outlives_report),
+        cmocka_unit_test(test_full_example),
+        cmocka_unit_test(test_built_example),
+        cmocka_unit_test(test_certificate_without_key),
+        cmocka_unit_test(test_schema),
+        cmocka_unit_test(test_retry_delays),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

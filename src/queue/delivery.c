@@ -363,9 +363,9 @@ static void check_form(struct queue_attempt *attempt, const struct smtp_client *
 
 /* The next transaction: those that are open and were not in this pass already. */
 struct transaction {
-    struct smtp_client_recipient recipients[QUEUE_RECIPIENTS_MAX];
-    size_t index[QUEUE_RECIPIENTS_MAX];
-    size_t count;
+    struct smtp_client_recipient *recipients;
+    size_t *index; /* in the entry */
+    size_t count, cap;
     bool needs_smtputf8;
 };
 
@@ -373,7 +373,7 @@ static void fill(struct queue_attempt *attempt, struct transaction *transaction,
                  const struct smtp_client *client, bool *tried)
 {
     int64_t limit = smtp_client_max_recipients(client);
-    size_t max = limit > 0 && limit < QUEUE_RECIPIENTS_MAX ? (size_t)limit : QUEUE_RECIPIENTS_MAX;
+    size_t max = limit > 0 && (uint64_t)limit < transaction->cap ? (size_t)limit : transaction->cap;
     bool utf8 = (attempt->meta.flags & QUEUE_META_HEADER_UTF8) != 0 ||
                 !is_ascii(attempt->meta.sender.address);
     transaction->count = 0;
@@ -478,6 +478,7 @@ static bool transact(struct queue_attempt *attempt, struct transaction *transact
         .content = &attempt->content,
         .needs_smtputf8 = transaction->needs_smtputf8,
         .has_8bit = (attempt->meta.flags & QUEUE_META_HAS_8BIT) != 0,
+        .prefer_chunking = true,
     };
     struct error err;
     int64_t start_ns = clock_monotonic_ns();
@@ -503,13 +504,17 @@ static bool transact(struct queue_attempt *attempt, struct transaction *transact
 
 static void send_over(struct queue_attempt *attempt, struct queue_connection *connection) MAY_YIELD
 {
-    struct transaction *transaction = ARENA_NEW(attempt->arena, struct transaction);
-    bool *tried =
-        arena_alloc_array(attempt->arena, attempt->meta.recipient_count + 1, sizeof(bool));
+    size_t count = attempt->meta.recipient_count;
+    struct transaction transaction = {
+        .cap = count < QUEUE_RECIPIENTS_MAX ? count : QUEUE_RECIPIENTS_MAX,
+        .recipients = arena_alloc_array(attempt->arena, count, sizeof *transaction.recipients),
+        .index = arena_alloc_array(attempt->arena, count, sizeof *transaction.index),
+    };
+    bool *tried = arena_alloc_array(attempt->arena, count, sizeof(bool));
     check_form(attempt, connection->client);
     for (int round = 0; round < ROUNDS_MAX; round++) {
-        fill(attempt, transaction, connection->client, tried);
-        if (transaction->count == 0 || !transact(attempt, transaction, connection, tried))
+        fill(attempt, &transaction, connection->client, tried);
+        if (transaction.count == 0 || !transact(attempt, &transaction, connection, tried))
             return;
     }
 }

@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "event/event.h"
+#include "queue/retry.h"
 #include "queue/settle.h"
 
 #include <pthread.h>
@@ -243,8 +244,9 @@ static void list_entry(struct share *share, struct queue_entry *entry)
     else
         item->next_try_wall_ns = view.record.due_wall_ns;
     if (view.transport != NULL && !view.record.held)
-        item->give_up_wall_ns =
-            view.meta.accepted_wall_ns + view.record.held_total_ns + view.transport->expire_ns;
+        item->give_up_wall_ns = queue_retry_give_up(
+            view.transport, view.record.attempts, view.record.due_wall_ns,
+            view.meta.accepted_wall_ns + view.record.held_total_ns + view.transport->expire_ns);
     list_recipients(share, &view, item);
     queue_attempt_done(&view);
     arena_free(scratch);

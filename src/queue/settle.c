@@ -93,7 +93,9 @@ static void emit(enum event_type type, const struct queue_attempt *attempt, size
     struct str next_text = STR_EMPTY, end_text = STR_EMPTY;
     if (next_wall_ns > 0) {
         next_text = clock_format_rfc3339(next_wall_ns, next);
-        end_text = clock_format_rfc3339(give_up_wall_ns(attempt), end);
+        int64_t give_up_ns = queue_retry_give_up(attempt->transport, attempt->record.attempts,
+                                                 next_wall_ns, give_up_wall_ns(attempt));
+        end_text = clock_format_rfc3339(give_up_ns, end);
     }
     char enhanced[24] = "";
     struct str address = attempt->host[0] != 0 ? net_address_format(&attempt->peer, ip) : STR_EMPTY;

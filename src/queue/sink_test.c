@@ -4,6 +4,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -103,7 +104,9 @@ static bool data(struct session *session)
 {
     struct sink *sink = session->sink;
     char line[4096];
-    char *text = memory_alloc(DATA_MAX);
+    char *text = malloc(DATA_MAX);
+    check(text != NULL);
+    text[0] = 0;
     size_t len = 0;
     say(session, "354 Go ahead\r\n");
     while (is_stalled(sink))
@@ -206,7 +209,9 @@ static void *run_sink(void *arg)
         int fd = accept(sink->fd, NULL, NULL);
         if (fd < 0)
             return NULL;
+        int on = 1;
         struct session *session = NEW(struct session);
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         session->sink = sink;
         session->fd = fd;
         pthread_mutex_lock(&sink->mutex);

@@ -274,7 +274,7 @@ static bool wait_idle(struct runner *runner) MAY_YIELD
     struct scope scope;
     struct error err;
     if (runner->connection.client == NULL || worker->stopping || worker->idle_runners >= IDLE_MAX ||
-        queue_destination_is_wanted(site->destination))
+        queue_destination_is_wanted(site->destination, worker->index))
         return false;
     runner->idle = true;
     list_prepend(&site->idle, &runner->link); /* the warmest is called first */
@@ -318,7 +318,7 @@ static void serve_all(struct runner *runner) MAY_YIELD
         if (!queue_site_serve(site, entry, &runner->connection))
             return;
         if (++served % TURN == 0) {
-            if (queue_destination_is_wanted(site->destination))
+            if (queue_destination_should_yield(site->destination, worker->index))
                 return;
             fiber_yield();
         }
@@ -435,7 +435,7 @@ void queue_site_look(void *context, struct queue_member *member)
         queue_destination_forget(destination, worker->index);
         return;
     }
-    if (queue_destination_is_wanted(destination) && !list_is_empty(&site->idle))
+    if (queue_destination_is_wanted(destination, worker->index) && !list_is_empty(&site->idle))
         call_out(CONTAINER(site->idle.prev, struct runner, link), false);
     queue_site_kick(site);
 }
