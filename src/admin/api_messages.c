@@ -51,8 +51,7 @@ void admin_api_message_events(struct admin_request *request, struct admin_answer
                       MAIL_ID_LEN, MAIL_REF_LEN);
         return;
     }
-    struct str quoted = arena_printf(request->arena, "\"%.*s\"", STR_ARG(request->parameter));
-    admin_log_recent(request->log, quoted, &lines);
+    admin_log_recent(request->log, request->parameter, &lines);
     json_t *items = json_array();
     struct str rest = buf_str(&lines);
     struct str line;
