@@ -478,6 +478,7 @@ static bool transact(struct queue_attempt *attempt, struct transaction *transact
         .content = &attempt->content,
         .needs_smtputf8 = transaction->needs_smtputf8,
         .has_8bit = (attempt->meta.flags & QUEUE_META_HAS_8BIT) != 0,
+        .prefer_chunking = true,
     };
     struct error err;
     int64_t start_ns = clock_monotonic_ns();
