@@ -79,13 +79,11 @@ class Sink:
     def reply(self, *keys, line=""):
         """The scripted reply for the first of `keys` that is there; "" if none is."""
         with self.lock:
-            for key in keys:
-                if key in self.replies:
-                    value = self.replies[key]
-                    if isinstance(value, list):
-                        value = value.pop(0) if len(value) > 1 else value[0]
-                    return value(line) if callable(value) else value
-        return ""
+            key = next((key for key in keys if key in self.replies), None)
+            value = self.replies[key] if key else ""
+            if isinstance(value, list):
+                value = value.pop(0) if len(value) > 1 else value[0]
+        return value(line) if callable(value) else value  # which may take its time
 
 
 class _Conversation:
