@@ -308,6 +308,14 @@ bool queue_destination_should_yield(struct queue_destination *destination, size_
     return yield && least != ~0u;
 }
 
+void queue_destination_forgive(struct queue_destination *destination)
+{
+    pthread_mutex_lock(&destination->mutex);
+    if (destination->backoff_until_ns != 0)
+        destination->backoff_until_ns = 1;
+    pthread_mutex_unlock(&destination->mutex);
+}
+
 /* ---- reports ---- */
 
 void queue_destination_success(struct queue_destination *destination, int64_t max,

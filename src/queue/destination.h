@@ -66,6 +66,8 @@ bool queue_destination_is_wanted(const struct queue_destination *destination, si
  * share, or the other has none: connections are worth keeping. */
 bool queue_destination_should_yield(struct queue_destination *destination, size_t worker);
 
+/* An operator wants a try now: no more back-off, the next attempt is the probe. */
+void queue_destination_forgive(struct queue_destination *destination);
 /* A message went through (whatever the recipients' replies): more at once, back-off ends. */
 void queue_destination_success(struct queue_destination *destination, int64_t max,
                                struct queue_destination_news *out);

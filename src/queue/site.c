@@ -52,14 +52,31 @@ static void timer_again(struct loop_timer *timer)
 }
 
 /* The limits are the transport's, so it is part of the key. */
+static void put_key(struct buf *key, const struct transport *transport,
+                    const struct queue_meta *meta)
+{
+    buf_init(key, 1024);
+    buf_append(key, transport->name);
+    buf_append_byte(key, ' ');
+    buf_append(key, queue_destination_name(transport, meta));
+}
+
+void queue_site_forgive(struct queue_worker *worker, const struct transport *transport,
+                        const struct queue_meta *meta)
+{
+    BUF_CLEANUP struct buf key;
+    put_key(&key, transport, meta);
+    struct queue_destination *destination =
+        queue_destination_get(worker->queue->destinations, buf_str(&key));
+    queue_destination_forgive(destination);
+    queue_destination_unref(destination);
+}
+
 static struct queue_site *find_site(struct queue_worker *worker, const struct transport *transport,
                                     const struct queue_meta *meta)
 {
     BUF_CLEANUP struct buf key;
-    buf_init(&key, 1024);
-    buf_append(&key, transport->name);
-    buf_append_byte(&key, ' ');
-    buf_append(&key, queue_destination_name(transport, meta));
+    put_key(&key, transport, meta);
     struct queue_site *site = map_get(&worker->sites, buf_str(&key));
     if (site == NULL) {
         site = NEW(struct queue_site);
