@@ -238,7 +238,8 @@ static const struct option rows[] = {
      .type = OPTION_GROUP,
      .offset = 0,
      .text = "how names are looked up",
-     .group = &dns_options},
+     .group = &dns_options,
+     .reload = RELOAD_RESTART},
     {.name = "spool",
      .type = OPTION_GROUP,
      .offset = AT(spool),
@@ -261,7 +262,12 @@ static const struct option rows[] = {
      .text = "the history of what happened",
      .group = &event_options,
      .not_built = "the history on disk"},
-    {.name = "log", .type = OPTION_GROUP, .offset = 0, .text = "the log", .group = &log_options},
+    {.name = "log",
+     .type = OPTION_GROUP,
+     .offset = 0,
+     .text = "the log",
+     .group = &log_options,
+     .reload = RELOAD_RESTART},
     {0},
 };
 const struct option_table settings_top_options = {
