@@ -62,6 +62,11 @@ static bool is_own_address(const struct queue_snapshot *snapshot, const struct n
     return settings_is_own_address(settings_of(snapshot), address);
 }
 
+static bool is_own_port(const struct queue_snapshot *snapshot, uint16_t port)
+{
+    return settings_is_own_port(settings_of(snapshot), port);
+}
+
 /* ---- processing: queued ---- */
 
 /* The header section of the message as it is now, in `arena`. */
@@ -151,6 +156,7 @@ void glue_fill_handler(struct gateway *gateway, struct queue_handler *out)
         .hostname = hostname,
         .postmaster = postmaster,
         .is_own_address = is_own_address,
+        .is_own_port = is_own_port,
         .run_content = run_content,
         .delivered_inbound = delivered_inbound,
         .context = gateway,
