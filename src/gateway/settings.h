@@ -176,8 +176,6 @@ const struct transport *settings_find_transport(const struct settings *settings,
 /* Is (ip, port) one that our listeners accept on (wildcards taken as any address), or in
  * own_addresses? A wildcard counts for loopback and for addresses of this host only. */
 bool settings_is_own_address(const struct settings *settings, const struct net_address *address);
-/* Does any listener have this port? */
-bool settings_is_own_port(const struct settings *settings, uint16_t port);
 
 /* ---- for people ---- */
 

@@ -180,15 +180,3 @@ bool settings_is_own_address(const struct settings *settings, const struct net_a
     }
     return false;
 }
-
-bool settings_is_own_port(const struct settings *settings, uint16_t port)
-{
-    for (size_t i = 0; i < settings->listener_count; i++) {
-        const struct settings_listener *listener = &settings->listeners[i];
-        for (size_t k = 0; k < listener->address_count; k++) {
-            if (listener->addresses[k].port == port)
-                return true;
-        }
-    }
-    return false;
-}
