@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -57,6 +58,14 @@ static const char relay_authenticated[] =
     "control: { socket: /run/postern/control.sock }\n";
 /* clang-format on */
 
+/* Root's files are read by the user that posternd becomes: the group of that name gets them. */
+static void share(const char *path)
+{
+    struct group *group = geteuid() == 0 ? getgrnam("postern") : NULL;
+    if (group && chown(path, (uid_t)-1, group->gr_gid) != 0)
+        fprintf(stderr, "postern: %s stays without group postern: %s\n", path, strerror(errno));
+}
+
 static bool write_new(const char *path, struct str text)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
@@ -64,12 +73,18 @@ static bool write_new(const char *path, struct str text)
     good = fd >= 0 && close(fd) == 0 && good;
     if (!good)
         fprintf(stderr, "postern: cannot write %s: %s\n", path, strerror(errno));
+    else
+        share(path);
     return good;
 }
 
 static bool make_folder(const char *path)
 {
-    if (mkdir(path, 0750) == 0 || errno == EEXIST)
+    if (mkdir(path, 0750) == 0) {
+        share(path);
+        return true;
+    }
+    if (errno == EEXIST)
         return true;
     fprintf(stderr, "postern: cannot make %s: %s\n", path, strerror(errno));
     return false;
@@ -86,8 +101,11 @@ static bool make_certificate(struct ctl *ctl, const struct choices *choices)
         return false;
     if (access(cert.ptr, F_OK) == 0 && access(key.ptr, F_OK) == 0)
         return true;
-    if (certificate_make(choices->hostname, cert.ptr, key.ptr, &err) == OK)
+    if (certificate_make(choices->hostname, cert.ptr, key.ptr, &err) == OK) {
+        share(cert.ptr);
+        share(key.ptr);
         return true;
+    }
     fprintf(stderr, "postern: %s\n", err.text);
     return false;
 }

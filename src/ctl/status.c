@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ctl/status.c - `postern status`: one screen. */
+#include "base/clock.h"
 #include "ctl/ctl.h"
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
+
+enum { LOOKS_AGAIN = 5, LOOK_AGAIN_MS = 100 };
 
 static void print_listeners(json_t *listeners)
 {
@@ -52,6 +56,14 @@ int ctl_status(struct ctl *ctl)
     ctl_arguments(ctl, 0, 0);
     struct ctl_answer answer;
     int code = ctl_request(ctl, "GET", "/api/v1/status", NULL, &answer);
+    /* what is just moving is in no column: look again before saying that something is lost */
+    for (int i = 0; code == CTL_YES && i < LOOKS_AGAIN; i++) {
+        if (json_is_true(json_object_get(answer.json, "balanced")))
+            break;
+        json_decref(answer.json);
+        nanosleep(&(struct timespec){.tv_nsec = LOOK_AGAIN_MS * NS_PER_MS}, NULL);
+        code = ctl_request(ctl, "GET", "/api/v1/status", NULL, &answer);
+    }
     if (code)
         return code;
     json_t *status = answer.json;

@@ -23,6 +23,7 @@ int check_configuration(const char *path)
         struct buf text BUF_CLEANUP;
         buf_init(&text, REPORT_MAX);
         config_report_print(&report, true, &text);
+        config_report_summary(&report, &text);
         fwrite(buf_str(&text).ptr, 1, text.len, stdout);
     } else {
         problems_emit(&report);

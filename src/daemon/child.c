@@ -4,7 +4,7 @@
 #include "admin/http.h"
 #include "admin/log.h"
 #include "base/buf.h"
-#include "base/check.h"
+#include "base/map.h"
 #include "daemon/link.h"
 #include "daemon/poison.h"
 #include "daemon/problems.h"
@@ -19,11 +19,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum {
     DRAIN_S = 30,       /* for sessions and running attempts after SIGTERM */
     REFRESH_TURNS = 30, /* seconds between looks at certificate files */
+    FILES_TURNS = 5,    /* and at files that the configuration names: lists, domains */
 };
 
 struct child {
@@ -33,6 +35,7 @@ struct child {
     struct admin_log *log;
     struct admin_http *http;
     unsigned revision;
+    uint64_t files_state; /* of the files read besides the configuration */
 };
 
 static const struct event_context *context_of_fiber(void)
@@ -140,11 +143,31 @@ static struct settings *load(struct child *child, struct error *err)
     return result == OK ? settings : NULL;
 }
 
+/* A number that changes when one of the files that the settings were read from does. */
+static uint64_t files_state(const struct settings *settings)
+{
+    uint64_t state = 0;
+    for (size_t i = 0; i < settings->file_count; i++) {
+        char path[4096];
+        struct stat seen = {0};
+        if (str_to_c(settings->files[i], path, sizeof path))
+            stat(path, &seen); /* a file that is gone has the state of zeroes */
+        struct {
+            uint64_t before;
+            int64_t inode, size, seconds, nanoseconds;
+        } facts = {state, (int64_t)seen.st_ino, seen.st_size, seen.st_mtim.tv_sec,
+                   seen.st_mtim.tv_nsec};
+        state = hash_bytes(str_of((const char *)&facts, sizeof facts));
+    }
+    return state;
+}
+
 static void reload(struct child *child)
 {
     struct error err = {0};
     struct socket_set sockets;
     struct settings *settings = load(child, &err);
+    child->files_state = files_state(settings ? settings : child->settings);
     if (!settings) {
         event_emit(EVENT_CONFIG_REFUSED, F_C(DETAIL, err.text));
         return;
@@ -248,6 +271,8 @@ static void wait_for_signals(struct child *child, const sigset_t *signals)
         }
         if (turn % REFRESH_TURNS == 0)
             gateway_refresh(child->gateway);
+        if (turn % FILES_TURNS == 0 && files_state(child->settings) != child->files_state)
+            reload(child);
     }
 }
 
@@ -275,9 +300,12 @@ int child_run(const struct child_options *options)
         int code = problems_fatal(&err, CHILD_CANNOT_START);
         if (child.log)
             admin_log_stop(child.log);
+        else
+            problems_flush();
         fflush(NULL);
         _exit(code); /* threads may wait at barriers: no orderly end */
     }
+    child.files_state = files_state(child.settings);
     wait_for_signals(&child, &signals);
     stop(&child);
     return CHILD_DONE;

@@ -28,6 +28,7 @@ struct directory_backend {
     char *name;
     struct lane *lane; /* LDAP only */
     _Atomic(struct ldap_connection *) kept[BACKEND_LDAP_CONNECTIONS];
+    atomic_uint preferred;        /* index of the URL that answered last */
     atomic_int faults;            /* in a row */
     _Atomic int64_t closed_until; /* monotonic: no questions before it */
     atomic_bool probing;          /* one question is out to see whether it is back */

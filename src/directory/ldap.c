@@ -15,6 +15,7 @@ enum {
 };
 
 static const int64_t IDLE_MAX_NS = 60 * NS_PER_S;
+static const char SYSTEM_CA_FILE[] = "/etc/ssl/certs/ca-certificates.crt";
 
 /* Bound as the service; in use by one thread, or kept in a backend's slot. */
 struct ldap_connection {
@@ -47,6 +48,28 @@ static void set_timeouts(LDAP *ldap, const struct ldap_access *access)
     (void)ldap_set_option(ldap, LDAP_OPT_TIMEOUT, &left);
 }
 
+/* ---- faults ---- */
+
+/* Codes that say that the connection or the server is no good, not what the question is worth. */
+static bool is_fault(int code)
+{
+    if (code == LDAP_FILTER_ERROR || code == LDAP_PARAM_ERROR || code == LDAP_ENCODING_ERROR)
+        return false; /* the library did not even ask: the pattern is wrong */
+    return code < 0 || code == LDAP_BUSY || code == LDAP_UNAVAILABLE ||
+           code == LDAP_TIMELIMIT_EXCEEDED;
+}
+
+/* The share of attempt `attempt` in the time that is left: a server that takes connections but does
+ * not answer must leave some for the next. */
+static struct ldap_access share_of(const struct ldap_access *access, size_t attempt)
+{
+    struct ldap_access share = *access;
+    int64_t left = access->deadline_ns - clock_monotonic_ns();
+    if (left > 0)
+        share.deadline_ns = clock_deadline(left / (int64_t)(access->url_count - attempt));
+    return share;
+}
+
 /* ---- connections ---- */
 
 static enum result ldap_failed(LDAP *ldap, int code, const char *doing, struct error *err)
@@ -66,28 +89,36 @@ static int set_tls(LDAP *ldap, const struct ldap_access *access)
 {
     int demand = access->verify ? LDAP_OPT_X_TLS_DEMAND : LDAP_OPT_X_TLS_NEVER;
     int as_client = 0;
+    const char *ca_file = access->ca_file;
+    char *from_system = NULL; /* what ldap.conf says, if there is one */
+    (void)ldap_get_option(ldap, LDAP_OPT_X_TLS_CACERTFILE, &from_system);
+    if (!ca_file && !from_system)
+        ca_file = SYSTEM_CA_FILE;
+    ldap_memfree(from_system);
     int code = ldap_set_option(ldap, LDAP_OPT_X_TLS_REQUIRE_CERT, &demand);
-    if (code == LDAP_OPT_SUCCESS && access->ca_file)
-        code = ldap_set_option(ldap, LDAP_OPT_X_TLS_CACERTFILE, access->ca_file);
+    if (code == LDAP_OPT_SUCCESS && ca_file)
+        code = ldap_set_option(ldap, LDAP_OPT_X_TLS_CACERTFILE, ca_file);
     if (code == LDAP_OPT_SUCCESS)
         code = ldap_set_option(ldap, LDAP_OPT_X_TLS_NEWCTX, &as_client);
     return code;
 }
 
 /* A handle that may be bound; nothing is sent yet except for StartTLS. */
-static enum result connect_ldap(const struct ldap_access *access, LDAP **out_ldap,
+static enum result connect_ldap(const struct ldap_access *access, const char *url, LDAP **out_ldap,
                                 struct error *err)
 {
     LDAP *ldap = NULL;
     int version = LDAP_VERSION3;
-    int code = ldap_initialize(&ldap, access->urls);
+    int code = ldap_initialize(&ldap, url);
     if (code != LDAP_SUCCESS)
         return ldap_failed(NULL, code, "URL", err);
     (void)ldap_set_option(ldap, LDAP_OPT_PROTOCOL_VERSION, &version);
     (void)ldap_set_option(ldap, LDAP_OPT_REFERRALS, LDAP_OPT_OFF);
     (void)ldap_set_option(ldap, LDAP_OPT_RESTART, LDAP_OPT_ON);
     set_timeouts(ldap, access);
-    code = set_tls(ldap, access);
+    /* reading a bundle of authorities takes long: not for nothing */
+    if (access->starttls || str_starts_nocase(str_c(url), STR("ldaps:")))
+        code = set_tls(ldap, access);
     if (code != LDAP_OPT_SUCCESS) {
         (void)fail(err, ERROR_PERMANENT, "LDAP TLS settings (CA file) are of no use");
     } else if (access->starttls) {
@@ -121,31 +152,47 @@ void ldap_connection_free(struct ldap_connection *connection)
     free(connection);
 }
 
-static enum result open_connection(const struct ldap_access *access,
-                                   struct ldap_connection **out_connection, struct error *err)
+/* Connect and bind as the service; the result code. */
+static int open_at(const struct ldap_access *access, const char *url,
+                   struct ldap_connection **out_connection, struct error *err)
 {
     LDAP *ldap;
-    if (connect_ldap(access, &ldap, err) != OK)
-        return FAILED;
-    struct str password = str_c(access->bind_password);
-    int code = LDAP_SUCCESS;
-    if (access->bind_dn && !password.len) {
-        (void)fail(err, ERROR_PERMANENT, "LDAP service bind: bind_dn without a password");
-        code = LDAP_INAPPROPRIATE_AUTH;
-    } else {
-        code = bind_simple(ldap, access, access->bind_dn, access->bind_dn ? password : STR_EMPTY);
-        if (code != LDAP_SUCCESS)
-            (void)ldap_failed(ldap, code, "service bind", err);
-    }
+    if (connect_ldap(access, url, &ldap, err) != OK)
+        return LDAP_SERVER_DOWN;
+    struct str password = access->bind_dn ? str_c(access->bind_password) : STR_EMPTY;
+    int code = bind_simple(ldap, access, access->bind_dn, password);
     if (code != LDAP_SUCCESS) {
+        (void)ldap_failed(ldap, code, "service bind", err);
         (void)ldap_unbind_ext_s(ldap, NULL, NULL);
-        return FAILED;
+        return code;
     }
     struct ldap_connection *connection = NEW(struct ldap_connection);
     connection->ldap = ldap;
     connection->hash = access->hash;
     *out_connection = connection;
-    return OK;
+    return code;
+}
+
+static enum result open_connection(struct directory_backend *backend,
+                                   const struct ldap_access *access,
+                                   struct ldap_connection **out_connection, struct error *err)
+{
+    if (access->bind_dn && !str_c(access->bind_password).len)
+        return fail(err, ERROR_PERMANENT, "LDAP service bind: bind_dn without a password");
+    (void)fail(err, ERROR_PERMANENT, "LDAP: no URL");
+    unsigned first = atomic_load(&backend->preferred);
+    for (size_t i = 0; i < access->url_count; i++) {
+        struct ldap_access share = share_of(access, i);
+        size_t index = (first + i) % access->url_count;
+        int code = open_at(&share, access->urls[index], out_connection, err);
+        if (code == LDAP_SUCCESS) {
+            atomic_store(&backend->preferred, (unsigned)index);
+            return OK;
+        }
+        if (!is_fault(code))
+            break; /* another copy of the directory would say the same */
+    }
+    return FAILED;
 }
 
 static struct ldap_connection *take_kept(struct directory_backend *backend,
@@ -175,15 +222,6 @@ static void keep(struct directory_backend *backend, struct ldap_connection *conn
 }
 
 /* ---- what results mean ---- */
-
-/* Codes that say that the connection or the server is no good, not what the question is worth. */
-static bool is_fault(int code)
-{
-    if (code == LDAP_FILTER_ERROR || code == LDAP_PARAM_ERROR || code == LDAP_ENCODING_ERROR)
-        return false; /* the library did not even ask: the pattern is wrong */
-    return code < 0 || code == LDAP_BUSY || code == LDAP_UNAVAILABLE ||
-           code == LDAP_TIMELIMIT_EXCEEDED;
-}
 
 enum directory_login ldap_judge_user_bind(int code, bool direct)
 {
@@ -240,10 +278,14 @@ static enum result search_as_service(struct directory_backend *backend,
     for (;;) {
         struct ldap_connection *connection = take_kept(backend, access);
         bool kept = connection;
-        if (!kept && open_connection(access, &connection, err) != OK)
+        if (!kept && open_connection(backend, access, &connection, err) != OK)
             return FAILED;
         *out_result = NULL;
-        *out_code = run_search(connection->ldap, access, search, out_result);
+        /* a kept one may be dead without a word: half of the time is for its successor */
+        struct ldap_access share = *access;
+        if (kept)
+            share.deadline_ns -= (access->deadline_ns - clock_monotonic_ns()) / 2;
+        *out_code = run_search(connection->ldap, &share, search, out_result);
         if (!is_fault(*out_code)) {
             /* the text for an unwelcome result, while the handle still knows it */
             if (*out_code != LDAP_SUCCESS)
@@ -283,32 +325,46 @@ static void copy_senders(LDAP *ldap, LDAPMessage *entry, const char *attribute, 
 
 /* ---- logins ---- */
 
-/* Bind on a connection of its own: a service's connection must stay the service's. */
-static enum directory_login bind_as_user(const struct ldap_access *access, const char *dn,
+/* Bind on a connection of its own: a service's connection must stay the service's. The result
+ * code; on success the handle is the caller's. */
+static int bind_at(const struct ldap_access *access, const char *url, const char *dn,
+                   struct str password, LDAP **out_ldap, struct error *err)
+{
+    LDAP *ldap;
+    if (connect_ldap(access, url, &ldap, err) != OK)
+        return LDAP_SERVER_DOWN;
+    int code = bind_simple(ldap, access, dn, password);
+    if (code == LDAP_SUCCESS) {
+        *out_ldap = ldap;
+        return code;
+    }
+    (void)ldap_failed(ldap, code, "bind as the user", err);
+    (void)ldap_unbind_ext_s(ldap, NULL, NULL);
+    return code;
+}
+
+static enum directory_login bind_as_user(struct directory_backend *backend,
+                                         const struct ldap_access *access, const char *dn,
                                          struct str password, bool direct, LDAP **out_ldap,
                                          struct ldap_outcome *out)
 {
-    *out_ldap = NULL;
+    int code = LDAP_SERVER_DOWN;
     if (!password.len || !*dn) {
         /* would be an "unauthenticated" or anonymous bind, which succeeds (RFC 4513 5.1) */
         (void)fail(&out->error, ERROR_PERMANENT, "LDAP bind without a name or password");
         return DIRECTORY_LOGIN_ERROR;
     }
-    LDAP *ldap;
-    if (connect_ldap(access, &ldap, &out->error) != OK) {
-        out->fault = true;
-        return DIRECTORY_LOGIN_ERROR;
+    (void)fail(&out->error, ERROR_PERMANENT, "LDAP: no URL");
+    unsigned first = atomic_load(&backend->preferred);
+    for (size_t i = 0; i < access->url_count && is_fault(code); i++) {
+        struct ldap_access share = share_of(access, i);
+        size_t index = (first + i) % access->url_count;
+        code = bind_at(&share, access->urls[index], dn, password, out_ldap, &out->error);
+        if (!is_fault(code))
+            atomic_store(&backend->preferred, (unsigned)index);
     }
-    int code = bind_simple(ldap, access, dn, password);
-    enum directory_login login = ldap_judge_user_bind(code, direct);
     out->fault = is_fault(code);
-    if (login != DIRECTORY_YES)
-        (void)ldap_failed(ldap, code, "bind as the user", &out->error);
-    if (login == DIRECTORY_YES)
-        *out_ldap = ldap;
-    else
-        (void)ldap_unbind_ext_s(ldap, NULL, NULL);
-    return login;
+    return ldap_judge_user_bind(code, direct);
 }
 
 enum directory_login ldap_login_bind(struct directory_backend *backend,
@@ -316,9 +372,9 @@ enum directory_login ldap_login_bind(struct directory_backend *backend,
                                      const char *senders, struct str password, struct arena *arena,
                                      struct ldap_outcome *out)
 {
-    LDAP *ldap;
-    (void)backend;
-    enum directory_login login = bind_as_user(access, dn, password, /* direct= */ true, &ldap, out);
+    LDAP *ldap = NULL;
+    enum directory_login login =
+        bind_as_user(backend, access, dn, password, /* direct= */ true, &ldap, out);
     if (login != DIRECTORY_YES)
         return login;
     if (senders) {
@@ -361,7 +417,8 @@ enum directory_login ldap_login_search(struct directory_backend *backend,
     if (login == DIRECTORY_YES) {
         LDAPMessage *entry = ldap_first_entry(reader, result);
         char *dn = ldap_get_dn(reader, entry);
-        login = bind_as_user(access, dn ? dn : "", password, /* direct= */ false, &bound, out);
+        login =
+            bind_as_user(backend, access, dn ? dn : "", password, /* direct= */ false, &bound, out);
         if (login == DIRECTORY_YES)
             copy_senders(reader, entry, senders, arena, out);
         ldap_memfree(dn);

@@ -13,7 +13,8 @@
 
 /* Where and as whom; all texts end in NUL and belong to the job. */
 struct ldap_access {
-    const char *urls;          /* separated by blanks, tried in order */
+    const char *const *urls; /* tried in order, the one that answered last first */
+    size_t url_count;
     const char *ca_file;       /* or NULL */
     const char *bind_dn;       /* of the service; NULL: anonymous */
     const char *bind_password; /* or NULL */

@@ -85,14 +85,14 @@ static const char *text_or_null(struct arena *arena, struct str text)
 static void fill_access(struct ldap_job *job, const struct server *server)
 {
     struct ldap_access *access = &job->access;
-    struct buf urls BUF_CLEANUP;
-    buf_init(&urls, EXPANDED_MAX);
+    const char **urls = arena_alloc_array(job->arena, server->endpoint_count, sizeof *urls);
+    uint64_t hash = 0;
     for (size_t i = 0; i < server->endpoint_count; i++) {
-        if (i)
-            buf_append_byte(&urls, ' ');
-        buf_append(&urls, server->endpoints[i].url);
+        urls[i] = arena_c(job->arena, server->endpoints[i].url);
+        hash = hash * 31 + hash_bytes(server->endpoints[i].url);
     }
-    access->urls = arena_c(job->arena, buf_str(&urls));
+    access->urls = urls;
+    access->url_count = server->endpoint_count;
     access->ca_file = text_or_null(job->arena, server->ca_file);
     access->bind_dn = text_or_null(job->arena, server->bind_dn);
     access->bind_password = text_or_null(job->arena, server->bind_password);
@@ -100,9 +100,9 @@ static void fill_access(struct ldap_job *job, const struct server *server)
     /* verified, unless less was written out */
     access->verify = !(server->tls_given && (server->tls == SERVER_TLS_REQUIRED ||
                                              server->tls == SERVER_TLS_OPPORTUNISTIC));
-    access->hash = hash_bytes(buf_str(&urls)) + 3 * hash_bytes(server->ca_file) +
-                   5 * hash_bytes(server->bind_dn) + 7 * hash_bytes(server->bind_password) +
-                   access->starttls * 11U + access->verify * 13U;
+    access->hash = hash + 3 * hash_bytes(server->ca_file) + 5 * hash_bytes(server->bind_dn) +
+                   7 * hash_bytes(server->bind_password) + access->starttls * 11U +
+                   access->verify * 13U;
     int64_t patience =
         server->timeout_ns && server->timeout_ns < PATIENCE_NS ? server->timeout_ns : PATIENCE_NS;
     access->deadline_ns = clock_deadline(patience);

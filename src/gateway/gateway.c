@@ -5,10 +5,12 @@
 #include "base/memory.h"
 #include "directory/directory.h"
 #include "event/event.h"
+#include "gateway/ask.h"
 #include "gateway/glue.h"
 #include "gateway/mailboxes.h"
 #include "gateway/settings.h"
 #include "gateway/worker.h"
+#include "net/dns.h"
 #include "net/tls.h"
 #include "spool/spool.h"
 #include "state/state.h"
@@ -86,6 +88,33 @@ static enum result start_workers(struct gateway *gateway, struct error *err)
     return OK;
 }
 
+struct probe {
+    enum result result;
+    struct error *err;
+};
+
+NO_YIELD_CHECK static void probe_dnssec(void *arg)
+{
+    struct probe *probe = arg;
+    probe->result = dns_probe_dnssec(worker_current()->dns, STR_EMPTY, probe->err);
+}
+
+/* A resolver that strips signatures is an error of the configuration; one that does not answer now
+ * may answer later. */
+static enum result check_dnssec(struct gateway *gateway, struct error *err)
+{
+    struct probe probe = {.err = err};
+    if (gateway->settings->dns.dnssec == DNS_DNSSEC_NONE)
+        return OK;
+    if (ask_worker(&gateway->workers[0], probe_dnssec, &probe, err) != OK)
+        return FAILED;
+    if (probe.result == OK || err->kind == ERROR_PERMANENT)
+        return probe.result;
+    event_emit(EVENT_DAEMON_WARNING, F_C(DETAIL, "DNSSEC could not be probed"),
+               F_C(ERROR, err->text));
+    return OK;
+}
+
 enum result gateway_new(struct settings *settings, const struct gateway_options *options,
                         struct gateway **out_gateway, struct error *err)
 {
@@ -102,13 +131,35 @@ enum result gateway_new(struct settings *settings, const struct gateway_options 
     pthread_mutex_init(&gateway->mutex, NULL);
     pthread_cond_init(&gateway->answered, NULL);
     /* on failure the caller ends the process: threads may wait at the barriers */
-    if (start_workers(gateway, err) != OK)
+    if (start_workers(gateway, err) != OK || check_dnssec(gateway, err) != OK)
         return FAILED;
     *out_gateway = gateway;
     return OK;
 }
 
 /* ---- reload ---- */
+
+static void warn_restart(const char *section)
+{
+    event_emit(EVENT_DAEMON_WARNING, F_C(OBJECT, section),
+               F_C(DETAIL, "changed, but in force only after the next start"));
+}
+
+/* What is set up once tells that it stays as it was. */
+static void tell_unapplied(const struct settings *before, const struct settings *after)
+{
+    if (!str_equal(before->spool.path, after->spool.path))
+        warn_restart("spool");
+    if (!str_equal(before->control.socket, after->control.socket))
+        warn_restart("control");
+    if (before->workers != after->workers)
+        warn_restart("workers");
+    if (!str_equal(before->user, after->user))
+        warn_restart("user");
+    if (before->dns.server_count != after->dns.server_count ||
+        before->dns.dnssec != after->dns.dnssec)
+        warn_restart("dns");
+}
 
 void gateway_apply(struct gateway *gateway, struct settings *settings, const int *fds, size_t count)
 {
@@ -118,6 +169,8 @@ void gateway_apply(struct gateway *gateway, struct settings *settings, const int
     gateway->revision++;
     gateway->pending = gateway->worker_count;
     pthread_mutex_unlock(&gateway->mutex);
+    if (before != settings)
+        tell_unapplied(before, settings);
     mailboxes_entitle(gateway->mailboxes, settings->entitlements.protected_mailboxes);
     for (size_t i = 0; i < gateway->worker_count; i++)
         worker_apply(&gateway->workers[i], settings, fds, count);

@@ -5,19 +5,14 @@
 #include "gateway/operations.h"
 
 #include "base/buf.h"
-#include "base/check.h"
-#include "base/memory.h"
+#include "gateway/ask.h"
 #include "gateway/settings.h"
 #include "gateway/submission.h"
-#include "gateway/worker.h"
 #include "mail/header.h"
-
-#include <stdlib.h>
 
 enum { DATA_MAX = 64 * 1024 * 1024, TIMEOUT_S = 240 };
 
 struct inject {
-    struct post post;
     struct gateway *gateway;
     struct arena *arena; /* the asking thread waits, so its memory may be used */
     struct str sender;
@@ -26,9 +21,6 @@ struct inject {
     struct str data;
     struct mail_id message;
     struct mail_reply reply;
-    pthread_mutex_t mutex;
-    pthread_cond_t cond;
-    bool done;
 };
 
 /* Every line end becomes CRLF, and the last line has one. */
@@ -163,53 +155,26 @@ static void submit(struct inject *inject) MAY_YIELD
 
 NO_YIELD_CHECK static void run(void *arg)
 {
-    struct inject *inject = arg;
-    submit(inject);
-    pthread_mutex_lock(&inject->mutex);
-    inject->done = true;
-    pthread_cond_signal(&inject->cond);
-    pthread_mutex_unlock(&inject->mutex);
-}
-
-static void start(struct post *post)
-{
-    struct inject *inject = CONTAINER(post, struct inject, post);
-    struct worker *worker = worker_current();
-    struct error err;
-    if (worker->left || fiber_spawn(&worker->sessions, "inject", run, inject, &err) != OK) {
-        refuse(inject, 451, STR("too busy"));
-        pthread_mutex_lock(&inject->mutex);
-        inject->done = true;
-        pthread_cond_signal(&inject->cond);
-        pthread_mutex_unlock(&inject->mutex);
-    }
+    submit(arg);
 }
 
 enum result gateway_inject(struct gateway *gateway, struct str sender, const struct str *recipients,
                            size_t recipient_count, struct str data, struct mail_id *out_message,
                            struct arena *arena, struct mail_reply *out_reply, struct error *err)
 {
-    if (atomic_load(&gateway->draining))
-        return fail(err, ERROR_TEMPORARY, "the gateway is stopping");
     struct buf canonical BUF_CLEANUP;
     buf_init(&canonical, DATA_MAX);
     make_canonical(data, &canonical);
     if (canonical.overflow)
         return fail(err, ERROR_LIMIT, "the message is larger than %d bytes", DATA_MAX);
-    struct inject inject = {.post = {.run = start},
-                            .gateway = gateway,
+    struct inject inject = {.gateway = gateway,
                             .arena = arena,
                             .sender = sender,
                             .recipients = recipients,
                             .recipient_count = recipient_count,
                             .data = buf_str(&canonical)};
-    pthread_mutex_init(&inject.mutex, NULL);
-    pthread_cond_init(&inject.cond, NULL);
-    loop_post(gateway->workers[0].loop, &inject.post);
-    pthread_mutex_lock(&inject.mutex);
-    while (!inject.done)
-        pthread_cond_wait(&inject.cond, &inject.mutex);
-    pthread_mutex_unlock(&inject.mutex);
+    if (ask_worker(&gateway->workers[0], run, &inject, err) != OK)
+        return FAILED;
     *out_message = inject.message;
     *out_reply = inject.reply;
     return OK;

@@ -56,24 +56,12 @@ struct mail_reply session_with_ref(struct session *session, struct mail_reply re
 
 /* ---- what the SMTP server asks ---- */
 
-static void fill_context(struct session *session, const struct smtp_peer *peer)
-{
-    session->id_text = mail_id_text(peer->id);
-    struct str client = net_ip_format(&peer->client.ip, session->client_text);
-    session->context = (struct event_context){
-        .fields = {F_C(SESSION, session->id_text.chars), F_STR(LISTENER, session->listener->name),
-                   F_STR(CLIENT, client)},
-        .count = 3,
-    };
-    fiber_set_context(&session->context);
-}
-
 static void on_connected(void *context, struct smtp_session *smtp, struct mail_reply *out_reply)
 {
     struct session *session = context;
     session->smtp = smtp;
     const struct smtp_peer *peer = smtp_session_peer(smtp);
-    fill_context(session, peer);
+    net_ip_format(&peer->client.ip, session->client_text);
     if (session->counted) /* XCLIENT brings us here again: the first address stays counted */
         return;
     const struct smtp_limits *limits = &session->listener->smtp.limits;
@@ -274,7 +262,6 @@ NO_YIELD_CHECK static void on_message(void *context, struct smtp_session *smtp,
         .own_user = session_is_own_user(session),
         .fairness_key = fairness_key(session, peer),
         .queued = session->listener->queued,
-        .discard_refused = session->listener->refused_later == SETTINGS_REFUSED_DISCARD,
         .direct_timeout_ns = session->listener->direct_timeout_ns,
     };
     fill_trace(session, peer, message, &submission.trace);
@@ -343,7 +330,6 @@ NO_YIELD_CHECK static void run(void *arg)
     } else {
         close(session->fd);
     }
-    fiber_set_context(NULL);
     forget(session);
 }
 

@@ -28,9 +28,7 @@ struct session {
     struct str *own_addresses;
     size_t own_address_count;
 
-    struct mail_id_text id_text;
     char client_text[NET_IP_TEXT];
-    struct event_context context; /* rides on the fiber */
 
     /* the transaction's */
     const struct settings_domain **domains; /* of each accepted recipient, in order */

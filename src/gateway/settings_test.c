@@ -135,7 +135,7 @@ static const struct {
     {"transports: { lost: { method: lookup-mx } }\n", "unused-name 8:15"},
     {"transports: { lost: {} }\n", "missing-key 8:15 unused-name 8:15"},
     {"transports: { lost: { server: mail, tls: required } }\n", "wrong-key 8:37 unused-name 8:15"},
-    {"quarantines: { spam: { keep: 30d } }\n", "unused-name 8:16"},
+    {"quarantines: { spam: { keep: 30d } }\n", "not-built 8:1 unused-name 8:16"},
     {"version: 1\n", "duplicate-key 8:1"},
     {"trusted_networks: [ 10.0.0.0/8, 192.0.2.0/24, \"2001:db8::/48\" ]\n", ""},
     {"trusted_networks: [ 0.0.0.0/0 ]\n", "trusted-network 8:21"},
@@ -162,7 +162,8 @@ static const struct {
     {"lists: { friends: /nonexistent/friends }\n", "unreadable 8:19 unused-name 8:10"},
     {"domains_file: /nonexistent/domains\n", "unreadable 8:15"},
     {"memory: { messages: 1 }\nworkers: 0\n", "out-of-bounds 8:21"},
-    {"entitlements: { protected_mailboxes: 500 }\nevents: { keep: 90d, size: 10G }\n", ""},
+    {"entitlements: { protected_mailboxes: 500 }\nevents: { keep: 90d, size: 10G }\n",
+     "not-built 9:1"},
 };
 
 static void test_faults(void **state)
@@ -425,15 +426,20 @@ static void test_snapshot_outlives_report(void **state)
 
 /* ---- the example of the manual ---- */
 
-static void load_file(struct loaded *loaded, const char *name)
+/* tests run in the build folder, by hand at the root */
+static void data_path(char path[512], const char *name)
 {
-    /* tests run in the build folder, by hand at the root */
-    char path[512];
     struct str here = str_c(__FILE__);
     ptrdiff_t cut = str_find_str(here, STR("src/gateway/"));
-    snprintf(path, sizeof path, "%.*stests/data/full/%s", (int)cut, here.ptr, name);
+    snprintf(path, 512, "%.*stests/data/full/%s", (int)cut, here.ptr, name);
     if (access(path, R_OK) != 0)
-        snprintf(path, sizeof path, "tests/data/full/%s", name);
+        snprintf(path, 512, "tests/data/full/%s", name);
+}
+
+static void load_file(struct loaded *loaded, const char *name)
+{
+    char path[512];
+    data_path(path, name);
     struct error err;
     *loaded = (struct loaded){.arena = arena_new(0)};
     config_report_init(&loaded->report, loaded->arena);
@@ -504,6 +510,19 @@ static void test_built_example(void **state)
     done(&loaded);
 }
 
+static void test_certificate_without_key(void **state)
+{
+    (void)state;
+    char cert[512], text[4096];
+    data_path(cert, "tls/fullchain.pem");
+    snprintf(text, sizeof text, "%scertificates:\n  main: { cert: %s, key: %s }\n", SHORT, cert,
+             cert);
+    struct loaded loaded;
+    load(&loaded, text);
+    assert_string_equal(problems(&loaded), "certificate 9:3");
+    done(&loaded);
+}
+
 static void test_schema(void **state)
 {
     (void)state;
@@ -567,12 +586,19 @@ static void test_retry_delays(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_short_form),      cmocka_unit_test(test_faults),
-        cmocka_unit_test(test_listener_faults), cmocka_unit_test(test_server_faults),
-        cmocka_unit_test(test_several_at_once), cmocka_unit_test(test_domains_of_a_listener),
-        cmocka_unit_test(test_files),           cmocka_unit_test(test_snapshot_outlives_report),
-        cmocka_unit_test(test_full_example),    cmocka_unit_test(test_built_example),
-        cmocka_unit_test(test_schema),          cmocka_unit_test(test_retry_delays),
+        cmocka_unit_test(test_short_form),
+        cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_listener_faults),
+        cmocka_unit_test(test_server_faults),
+        cmocka_unit_test(test_several_at_once),
+        cmocka_unit_test(test_domains_of_a_listener),
+        cmocka_unit_test(test_files),
+        cmocka_unit_test(test_snapshot_outlives_report),
+        cmocka_unit_test(test_full_example),
+        cmocka_unit_test(test_built_example),
+        cmocka_unit_test(test_certificate_without_key),
+        cmocka_unit_test(test_schema),
+        cmocka_unit_test(test_retry_delays),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

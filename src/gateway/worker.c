@@ -120,6 +120,8 @@ static void apply(struct post *post)
     worker->settings = request->settings;
     listen_open(worker, request->fds, request->count);
     struct gateway *gateway = worker->gateway;
+    /* what a directory said under other settings counts no more */
+    state_cache_drop_prefix(gateway->state, STR("auth:"));
     pthread_mutex_lock(&gateway->mutex);
     gateway->pending--;
     pthread_cond_broadcast(&gateway->answered);

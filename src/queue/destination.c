@@ -26,6 +26,7 @@ struct queue_destination {
     atomic_bool steady;  /* window at its limit and no failures: success needs no mutex */
     pthread_mutex_t mutex;
     int64_t window;
+    int64_t max; /* the transport's limit, as last told */
     unsigned leased;
     unsigned failures;
     int64_t last_failure_ns;
@@ -206,6 +207,7 @@ enum queue_lease queue_destination_acquire(struct queue_destination *destination
     struct queue_member *member = &destination->members[worker];
     enum queue_lease lease = QUEUE_LEASE_GRANTED;
     pthread_mutex_lock(&destination->mutex);
+    destination->max = max;
     if (max > destination->window)
         atomic_store_explicit(&destination->steady, false, memory_order_relaxed);
     if (destination->backoff_until_ns > now_ns) {
@@ -280,9 +282,38 @@ void queue_destination_forget(struct queue_destination *destination, size_t work
     pthread_mutex_unlock(&destination->mutex);
 }
 
-bool queue_destination_is_wanted(const struct queue_destination *destination)
+bool queue_destination_is_wanted(const struct queue_destination *destination, size_t worker)
 {
-    return atomic_load_explicit(&destination->wanted, memory_order_relaxed) > 0;
+    unsigned wanted = atomic_load_explicit(&destination->wanted, memory_order_relaxed);
+    bool own = atomic_load_explicit(&destination->members[worker].waits, memory_order_relaxed);
+    return wanted > (own ? 1 : 0);
+}
+
+bool queue_destination_should_yield(struct queue_destination *destination, size_t worker)
+{
+    if (!queue_destination_is_wanted(destination, worker))
+        return false;
+    unsigned active = 0, least = ~0u;
+    pthread_mutex_lock(&destination->mutex);
+    for (size_t i = 0; i < destination->all->worker_count; i++) {
+        const struct queue_member *member = &destination->members[i];
+        bool waits = atomic_load_explicit(&member->waits, memory_order_relaxed);
+        active += waits || member->leased > 0;
+        if (waits && i != worker && member->leased < least)
+            least = member->leased;
+    }
+    int64_t share = allowed_now(destination, destination->max) / (active > 0 ? active : 1);
+    bool yield = least == 0 || (int64_t)destination->members[worker].leased > share;
+    pthread_mutex_unlock(&destination->mutex);
+    return yield && least != ~0u;
+}
+
+void queue_destination_forgive(struct queue_destination *destination)
+{
+    pthread_mutex_lock(&destination->mutex);
+    if (destination->backoff_until_ns != 0)
+        destination->backoff_until_ns = 1;
+    pthread_mutex_unlock(&destination->mutex);
 }
 
 /* ---- reports ---- */

@@ -24,7 +24,7 @@ struct queue_member {
     size_t worker;
     unsigned granted; /* handed over and not yet taken */
     unsigned leased;
-    bool waits;
+    atomic_bool waits; /* set under the mutex, read without */
 };
 
 enum queue_lease { QUEUE_LEASE_GRANTED, QUEUE_LEASE_FULL, QUEUE_LEASE_BACKED_OFF };
@@ -60,9 +60,14 @@ unsigned queue_destination_take_granted(struct queue_destination *destination, s
 void queue_destination_release(struct queue_destination *destination, size_t worker);
 /* This worker has nothing to send any more. */
 void queue_destination_forget(struct queue_destination *destination, size_t worker);
-/* Does another worker wait for a lease? Cheap. */
-bool queue_destination_is_wanted(const struct queue_destination *destination);
+/* Does another worker than this wait for a lease? Cheap. */
+bool queue_destination_is_wanted(const struct queue_destination *destination, size_t worker);
+/* Should this worker let go of a busy connection for another one? Only when it has more than its
+ * share, or the other has none: connections are worth keeping. */
+bool queue_destination_should_yield(struct queue_destination *destination, size_t worker);
 
+/* An operator wants a try now: no more back-off, the next attempt is the probe. */
+void queue_destination_forgive(struct queue_destination *destination);
 /* A message went through (whatever the recipients' replies): more at once, back-off ends. */
 void queue_destination_success(struct queue_destination *destination, int64_t max,
                                struct queue_destination_news *out);

@@ -71,11 +71,11 @@ static void test_hand_over(void **state)
     (void)state;
     open_setting(&setting);
     assert_int_equal(acquire(&setting, 0, 1), QUEUE_LEASE_GRANTED);
-    assert_false(queue_destination_is_wanted(setting.destination));
+    assert_false(queue_destination_is_wanted(setting.destination, 0));
     assert_int_equal(acquire(&setting, 1, 1), QUEUE_LEASE_FULL);
-    assert_true(queue_destination_is_wanted(setting.destination));
+    assert_true(queue_destination_is_wanted(setting.destination, 0));
     queue_destination_release(setting.destination, 0);
-    assert_false(queue_destination_is_wanted(setting.destination));
+    assert_false(queue_destination_is_wanted(setting.destination, 0));
     assert_int_equal(queue_destination_take_granted(setting.destination, 0), 0);
     assert_int_equal(queue_destination_take_granted(setting.destination, 1), 1);
     assert_int_equal(acquire(&setting, 0, 1), QUEUE_LEASE_FULL);

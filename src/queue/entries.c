@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEPT_MAX = 64 * 1024 }; /* a body beyond that is on disk, whoever holds it */
+enum { KEPT_MAX = 256 * 1024 }; /* a body beyond that is on disk, whoever holds it */
 
 /* ---- parcels ---- */
 

@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "event/event.h"
+#include "queue/retry.h"
 #include "queue/settle.h"
 
 #include <pthread.h>
@@ -17,7 +18,7 @@
 
 enum { WAIT_S = 30, LIMIT_DEFAULT = 1000, LIMIT_MAX = 100000, SLICE = 128, REASON_MAX = 200 };
 
-enum request_kind { REQUEST_LIST, REQUEST_ACT, REQUEST_RAW };
+enum request_kind { REQUEST_LIST, REQUEST_ACT, REQUEST_RAW, REQUEST_AUDIT };
 
 struct share { /* of one worker */
     struct post post;
@@ -243,8 +244,9 @@ static void list_entry(struct share *share, struct queue_entry *entry)
     else
         item->next_try_wall_ns = view.record.due_wall_ns;
     if (view.transport != NULL && !view.record.held)
-        item->give_up_wall_ns =
-            view.meta.accepted_wall_ns + view.record.held_total_ns + view.transport->expire_ns;
+        item->give_up_wall_ns = queue_retry_give_up(
+            view.transport, view.record.attempts, view.record.due_wall_ns,
+            view.meta.accepted_wall_ns + view.record.held_total_ns + view.transport->expire_ns);
     list_recipients(share, &view, item);
     queue_attempt_done(&view);
     arena_free(scratch);
@@ -321,6 +323,8 @@ static bool retry(struct queue_attempt *attempt)
     if (attempt->record.held || attempt->entry->state != QUEUE_WAITING)
         return attempt->entry->state == QUEUE_CONTENT;
     attempt->record.due_wall_ns = 0;
+    if (attempt->transport != NULL)
+        queue_site_forgive(attempt->worker, attempt->transport, &attempt->meta);
     write_record(attempt);
     return true;
 }
@@ -474,6 +478,9 @@ static MAY_YIELD void run_share(void *arg)
     case REQUEST_RAW:
         run_raw(share);
         break;
+    case REQUEST_AUDIT:
+        share->total = queue_audit_worker(share->worker);
+        break;
     }
     answer(share);
 }
@@ -612,6 +619,17 @@ enum result queue_raw(struct queue *queue, struct mail_id id, struct buf *out, b
         *out_found = request->found;
         buf_append(out, buf_str(&request->raw));
     }
+    request_unref(request);
+    return result;
+}
+
+enum result queue_audit(struct queue *queue, size_t *out_differences, struct error *err)
+{
+    struct request *request = request_new(queue, REQUEST_AUDIT);
+    enum result result = ask_all(request, err);
+    *out_differences = 0;
+    for (size_t i = 0; result == OK && i < request->share_count; i++)
+        *out_differences += request->shares[i].total;
     request_unref(request);
     return result;
 }

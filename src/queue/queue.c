@@ -227,6 +227,7 @@ void queue_join(struct queue *queue, size_t index, struct dns *dns)
     worker->timer.fire = timer_fires;
     scope_init_root(&worker->scope, worker->loop);
     start_found(worker);
+    queue_audit_begin(worker);
     atomic_store(&worker->reachable, true);
 }
 
@@ -247,6 +248,7 @@ void queue_leave(struct queue *queue, size_t index, int64_t deadline_ns)
     pthread_mutex_unlock(&queue->posting);
     worker->stopping = true;
     loop_timer_clear(&worker->timer);
+    loop_timer_clear(&worker->audit_timer);
     cond_broadcast(&worker->drained);
     scope_open_shielded(&shield, TIME_NEVER - 1);
     queue_site_let_go(worker);
@@ -255,5 +257,8 @@ void queue_leave(struct queue *queue, size_t index, int64_t deadline_ns)
     wait_for_end(worker, TIME_NEVER);
     scope_close(&shield);
     queue_site_drop_all(worker);
+    LIST_EACH (&worker->by_age, link) { /* the spool is closed next, which wants its bodies */
+        queue_parcel_unref(take(CONTAINER(link, struct queue_entry, by_age)->parcel));
+    }
     worker->joined = false;
 }

@@ -178,6 +178,10 @@ enum result queue_act(struct queue *queue, const struct queue_selector *selector
 enum result queue_raw(struct queue *queue, struct mail_id id, struct buf *out, bool *out_found,
                       struct error *err);
 
+/* Compare the queue's entries with the spool's now (each worker does so every minute by itself):
+ * what is in the one and not in the other is named in an event `balance.difference`. */
+enum result queue_audit(struct queue *queue, size_t *out_differences, struct error *err);
+
 struct queue_totals {
     uint64_t accepted, generated, delivered, failed_dsn, failed_silent, quarantined, discarded,
         dropped, damaged;

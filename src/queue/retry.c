@@ -30,3 +30,16 @@ int64_t queue_retry_content_due(unsigned attempts, int64_t start_ns, int64_t end
         k = 2;
     return later(start_ns + minutes[k] * 60 * NS_PER_S, end_ns);
 }
+
+int64_t queue_retry_give_up(const struct transport *transport, unsigned attempts,
+                            int64_t next_due_ns, int64_t expiry_ns)
+{
+    int64_t at_ns = next_due_ns;
+    for (unsigned k = attempts + 1; at_ns < expiry_ns; k++) {
+        int64_t delay_ns = transport_retry_delay(transport, k);
+        if (delay_ns < 0)
+            break;
+        at_ns += delay_ns;
+    }
+    return at_ns < expiry_ns ? at_ns : expiry_ns;
+}

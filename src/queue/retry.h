@@ -14,6 +14,10 @@
  */
 int64_t queue_retry_due(const struct transport *transport, unsigned attempts, int64_t start_ns,
                         int64_t end_ns, uint32_t random);
+/* When the last attempt is due, if all fail: `attempts` were made and the next is due at
+ * `next_due_ns`; nothing is tried after `expiry_ns`. */
+int64_t queue_retry_give_up(const struct transport *transport, unsigned attempts,
+                            int64_t next_due_ns, int64_t expiry_ns);
 /* Of a content run that deferred: 1m, 5m, then every 15m. */
 int64_t queue_retry_content_due(unsigned attempts, int64_t start_ns, int64_t end_ns);
 

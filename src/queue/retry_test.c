@@ -28,6 +28,18 @@ static void test_guide(void **state)
     assert_int_equal(queue_retry_due(&transport, 5, start_ns, start_ns + NS_PER_S, 0), -1);
 }
 
+/* The guide's again: after the first attempt the end is two hours away, after the third too. */
+static void test_give_up(void **state)
+{
+    int64_t delays[] = {MINUTES(15), MINUTES(15), MINUTES(30), MINUTES(60)};
+    struct transport transport = {.retry = {.delays = {delays, 4}, .count = 4}};
+    (void)state;
+    assert_int_equal(queue_retry_give_up(&transport, 1, MINUTES(15), TIME_NEVER), MINUTES(120));
+    assert_int_equal(queue_retry_give_up(&transport, 3, MINUTES(60), TIME_NEVER), MINUTES(120));
+    assert_int_equal(queue_retry_give_up(&transport, 4, MINUTES(120), TIME_NEVER), MINUTES(120));
+    assert_int_equal(queue_retry_give_up(&transport, 1, MINUTES(15), MINUTES(40)), MINUTES(40));
+}
+
 static void test_count_repeats_the_last(void **state)
 {
     int64_t delays[] = {MINUTES(5), MINUTES(15)};
@@ -76,7 +88,8 @@ static void test_content(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_guide),        cmocka_unit_test(test_count_repeats_the_last),
+        cmocka_unit_test(test_guide),
+        cmocka_unit_test(test_give_up),        cmocka_unit_test(test_count_repeats_the_last),
         cmocka_unit_test(test_long_attempt), cmocka_unit_test(test_jitter),
         cmocka_unit_test(test_content),
     };

@@ -41,6 +41,7 @@ void queue_attempt_done(struct queue_attempt *attempt)
 {
     const struct queue_handler *handler = &attempt->worker->queue->handler;
     body_unref(take(attempt->content.body));
+    body_unref(take(attempt->seven_bit.body));
     handler->release_snapshot(handler->context, attempt->snapshot);
 }
 
@@ -93,7 +94,9 @@ static void emit(enum event_type type, const struct queue_attempt *attempt, size
     struct str next_text = STR_EMPTY, end_text = STR_EMPTY;
     if (next_wall_ns > 0) {
         next_text = clock_format_rfc3339(next_wall_ns, next);
-        end_text = clock_format_rfc3339(give_up_wall_ns(attempt), end);
+        int64_t give_up_ns = queue_retry_give_up(attempt->transport, attempt->record.attempts,
+                                                 next_wall_ns, give_up_wall_ns(attempt));
+        end_text = clock_format_rfc3339(give_up_ns, end);
     }
     char enhanced[24] = "";
     struct str address = attempt->host[0] != 0 ? net_address_format(&attempt->peer, ip) : STR_EMPTY;
@@ -279,13 +282,27 @@ static void take_back(struct settling *settling, const struct error *err)
     for (size_t i = 0; i < settling->failed; i++) {
         size_t index = settling->failing[i];
         attempt->record.status[index] = QUEUE_STATUS_PENDING;
-        attempt->record.said[index] = &attempt->results[index].said;
+        if (attempt->meta.recipient_count <= QUEUE_RECIPIENTS_MAX)
+            attempt->record.said[index] = &attempt->results[index].said;
     }
     attempt->record.due_wall_ns = clock_wall_ns() + AGAIN_S * NS_PER_S;
     attempt->entry->not_before_wall_ns = attempt->record.due_wall_ns;
     event_emit(EVENT_DELIVERY_DEFERRED, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
                F_C(ENTRY, mail_id_text(attempt->entry->id).chars), F_C(ERROR, err->text),
                F_STR(DETAIL, STR("the failure could not be written; it is tried again")));
+}
+
+/* (An entry before its content run may have more recipients than a record can tell apart, but then
+ * all of them fare alike.) */
+static void put_entry(struct settling *settling, bool done)
+{
+    struct queue_entry *entry = settling->attempt->entry;
+    if (done) {
+        queue_unit_remove(&settling->unit, entry);
+        return;
+    }
+    queue_entry_store(entry, &settling->attempt->record);
+    queue_unit_state(&settling->unit, entry);
 }
 
 /* Write the record or the removal with everything else; then the entry goes where it belongs. */
@@ -298,23 +315,15 @@ static void finish(struct settling *settling) MAY_YIELD
     int64_t delivered = unit->counts[QUEUE_COUNT_DELIVERED];
     make_notices(settling);
     bool done = queue_record_pending(&attempt->record) == 0;
-    queue_entry_store(entry, &attempt->record);
-    if (done)
-        queue_unit_remove(unit, entry);
-    else
-        queue_unit_state(unit, entry);
+    put_entry(settling, done);
     if (unit->added_count == 0) {
         queue_unit_write(unit);
     } else if (queue_unit_commit(unit, &err) == FAILED) {
         take_back(settling, &err);
-        queue_entry_store(entry, &attempt->record);
         queue_unit_init(unit, attempt->worker, attempt->arena);
         queue_unit_count(unit, QUEUE_COUNT_DELIVERED, (uint64_t)delivered);
         done = queue_record_pending(&attempt->record) == 0;
-        if (done)
-            queue_unit_remove(unit, entry);
-        else
-            queue_unit_state(unit, entry);
+        put_entry(settling, done);
         queue_unit_write(unit);
     }
     if (done) {

@@ -4,6 +4,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -102,8 +103,9 @@ static bool is_stalled(struct sink *sink)
 static bool data(struct session *session)
 {
     struct sink *sink = session->sink;
-    char line[4096];
-    char *text = memory_alloc(DATA_MAX);
+    char line[4096] = "";
+    char *text = malloc(DATA_MAX);
+    check(text != NULL);
     size_t len = 0;
     say(session, "354 Go ahead\r\n");
     while (is_stalled(sink))
@@ -116,6 +118,7 @@ static bool data(struct session *session)
             len += size;
         }
     }
+    text[len] = 0;
     bool whole = strcmp(line, ".\r\n") == 0;
     pthread_mutex_lock(&sink->mutex);
     for (unsigned i = 0; whole && !session->refuse_data && i < session->accepted; i++)
@@ -206,7 +209,9 @@ static void *run_sink(void *arg)
         int fd = accept(sink->fd, NULL, NULL);
         if (fd < 0)
             return NULL;
+        int on = 1;
         struct session *session = NEW(struct session);
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         session->sink = sink;
         session->fd = fd;
         pthread_mutex_lock(&sink->mutex);

@@ -52,14 +52,31 @@ static void timer_again(struct loop_timer *timer)
 }
 
 /* The limits are the transport's, so it is part of the key. */
+static void put_key(struct buf *key, const struct transport *transport,
+                    const struct queue_meta *meta)
+{
+    buf_init(key, 1024);
+    buf_append(key, transport->name);
+    buf_append_byte(key, ' ');
+    buf_append(key, queue_destination_name(transport, meta));
+}
+
+void queue_site_forgive(struct queue_worker *worker, const struct transport *transport,
+                        const struct queue_meta *meta)
+{
+    BUF_CLEANUP struct buf key;
+    put_key(&key, transport, meta);
+    struct queue_destination *destination =
+        queue_destination_get(worker->queue->destinations, buf_str(&key));
+    queue_destination_forgive(destination);
+    queue_destination_unref(destination);
+}
+
 static struct queue_site *find_site(struct queue_worker *worker, const struct transport *transport,
                                     const struct queue_meta *meta)
 {
     BUF_CLEANUP struct buf key;
-    buf_init(&key, 1024);
-    buf_append(&key, transport->name);
-    buf_append_byte(&key, ' ');
-    buf_append(&key, queue_destination_name(transport, meta));
+    put_key(&key, transport, meta);
     struct queue_site *site = map_get(&worker->sites, buf_str(&key));
     if (site == NULL) {
         site = NEW(struct queue_site);
@@ -274,7 +291,7 @@ static bool wait_idle(struct runner *runner) MAY_YIELD
     struct scope scope;
     struct error err;
     if (runner->connection.client == NULL || worker->stopping || worker->idle_runners >= IDLE_MAX ||
-        queue_destination_is_wanted(site->destination))
+        queue_destination_is_wanted(site->destination, worker->index))
         return false;
     runner->idle = true;
     list_prepend(&site->idle, &runner->link); /* the warmest is called first */
@@ -318,7 +335,7 @@ static void serve_all(struct runner *runner) MAY_YIELD
         if (!queue_site_serve(site, entry, &runner->connection))
             return;
         if (++served % TURN == 0) {
-            if (queue_destination_is_wanted(site->destination))
+            if (queue_destination_should_yield(site->destination, worker->index))
                 return;
             fiber_yield();
         }
@@ -435,7 +452,7 @@ void queue_site_look(void *context, struct queue_member *member)
         queue_destination_forget(destination, worker->index);
         return;
     }
-    if (queue_destination_is_wanted(destination) && !list_is_empty(&site->idle))
+    if (queue_destination_is_wanted(destination, worker->index) && !list_is_empty(&site->idle))
         call_out(CONTAINER(site->idle.prev, struct runner, link), false);
     queue_site_kick(site);
 }

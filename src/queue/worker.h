@@ -57,6 +57,7 @@ struct queue_entry {
     bool quarantined;           /* held for a reason that is no operator's */
     bool content;               /* a content run comes first */
     bool suspect;               /* found, and was in work at two crashes */
+    bool missing;               /* from the spool; told already */
     int8_t wish;                /* enum queue_verb for when the attempt ends, or -1 */
 };
 
@@ -92,6 +93,7 @@ struct queue_worker {
     unsigned content_running;
     unsigned idle_runners;
     size_t poison_next;
+    struct loop_timer audit_timer;
 
     /* back-pressure */
     struct cond drained;
@@ -162,6 +164,14 @@ void queue_parcel_unref(struct queue_parcel *parcel);
 struct queue_worker *queue_worker_current(struct queue *queue);
 void queue_worker_arm(struct queue_worker *worker);
 
+/* ---- the books (balance.c) ---- */
+
+/* Compare this worker's entries with the spool; names each difference in an event, once. Returns
+ * how many there are now. */
+size_t queue_audit_worker(struct queue_worker *worker) MAY_YIELD;
+/* Every minute from now on. */
+void queue_audit_begin(struct queue_worker *worker);
+
 /* ---- sites (site.c) ---- */
 
 /* The entry may go now: to the site of its destination. */
@@ -169,6 +179,9 @@ void queue_site_add(struct queue_entry *entry, const struct transport *transport
                     const struct queue_meta *meta);
 /* Take it out of the site where it waits. */
 void queue_site_remove(struct queue_entry *entry);
+/* An operator wants a try now, back-off or not. */
+void queue_site_forgive(struct queue_worker *worker, const struct transport *transport,
+                        const struct queue_meta *meta);
 void queue_site_look(void *context, struct queue_member *member);
 /* Idle connections are closed, for a drain. */
 void queue_site_let_go(struct queue_worker *worker);

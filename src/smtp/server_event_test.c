@@ -102,7 +102,7 @@ static void no_secret_is_told(void **state)
         HELO "C: YWxpY2U=\nS: 500 *\nC: c2VjcmV0\nS: 500 *\n" QUIT,
         HELO "R: AUTH PLAIN AGFsaWNlAHNlY3JldA==\\n\nS: 500 *\nE\n",
         HELO "C: AUTH LOGIN\nS: 334 *\nR: c2VjcmV0\\n\nS: 500 *\nE\n",
-        "S: 220 *\nC: AUTH PLAIN AGFsaWNlAHNlY3JldA==\nS: 503 *\n" QUIT,
+        ("S: 220 *\nC: AUTH PLAIN AGFsaWNlAHNlY3JldA==\nS: 503 *\n" QUIT),
     };
     static const char *const forms[] = {"secret", "c2VjcmV0", "AHNlY3JldA", "zZWNyZXQ", "HNlY3Jl"};
     for (size_t i = 0; i < sizeof sessions / sizeof sessions[0]; i++) {

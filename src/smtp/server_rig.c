@@ -172,6 +172,7 @@ static void rig_refused(void *context, struct smtp_session *session, struct str 
     (void)reason;
     /* no credential may come along */
     check(!str_starts_nocase(command, STR("AUTH")) || command.len == 4);
+    event_emit(EVENT_SESSION_PROTOCOL, F_STR(COMMAND, command), F_STR(REPLY, reply->text));
     reply->text =
         arena_printf(smtp_session_arena(session), "%.*s (ref TESTTEST)", STR_ARG(reply->text));
 }

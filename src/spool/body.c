@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Bodies of the spool: one that grows (in memory up to 256K, beyond that in a file of its own), and
- * the stored ones that spool_read gives. Blocking calls go to the lane; reads that the page cache
- * can answer are made at once.
+ * Bodies of the spool: one that grows (in memory up to 256K, or 64K when many grow; beyond that in
+ * a file of its own), and the stored ones that spool_read gives. Blocking calls go to the lane;
+ * reads that the page cache can answer are made at once.
  */
 #include "base/check.h"
 #include "base/clock.h"
@@ -42,7 +42,7 @@ static struct spool_body *mine(struct body *body)
 
 /* ---- work on the lane ---- */
 
-enum body_work { WORK_CREATE, WORK_CHUNK, WORK_SYNC, WORK_READ };
+enum body_work { WORK_CREATE, WORK_CHUNKS, WORK_SYNC, WORK_READ };
 
 struct body_job {
     struct lane_job job;
@@ -72,25 +72,35 @@ static enum result create_file(struct body_job *job)
     return spool_files_write(job->fd, &piece, 1, 0, &job->err);
 }
 
-static enum result write_chunk(struct body_job *job)
+static enum result write_chunk(struct body_job *job, size_t done)
 {
     static const char zeros[SPOOL_RECORD_ALIGN];
     unsigned char header[SPOOL_RECORD_HEADER];
+    const char *bytes = job->bytes + done;
+    size_t size = job->size - done < SPOOL_CHUNK ? job->size - done : (size_t)SPOOL_CHUNK;
+    uint64_t offset = job->offset + done / SPOOL_CHUNK * CHUNK_STRIDE;
     struct spool_record record = {.type = SPOOL_RECORD_CHUNK,
                                   .count = 1,
                                   .unit = job->id,
-                                  .length = (uint32_t)job->size,
-                                  .payload_crc = spool_crc(0, job->bytes, job->size)};
-    spool_record_encode(&record, job->id, job->offset, header);
-    size_t padded = (size_t)spool_record_size(job->size) - SPOOL_RECORD_HEADER;
+                                  .length = (uint32_t)size,
+                                  .payload_crc = spool_crc(0, bytes, size)};
+    spool_record_encode(&record, job->id, offset, header);
+    size_t padded = (size_t)spool_record_size(size) - SPOOL_RECORD_HEADER;
     struct iovec pieces[] = {{header, sizeof header},
-                             {(void *)(uintptr_t)job->bytes, job->size},
-                             {(void *)(uintptr_t)zeros, padded - job->size}};
-    if (spool_files_write(job->fd, pieces, padded > job->size ? 3 : 2, job->offset, &job->err) !=
-        OK)
-        return FAILED;
+                             {(void *)(uintptr_t)bytes, size},
+                             {(void *)(uintptr_t)zeros, padded - size}};
+    return spool_files_write(job->fd, pieces, padded > size ? 3 : 2, offset, &job->err);
+}
+
+static enum result write_chunks(struct body_job *job)
+{
+    for (size_t done = 0; done < job->size; done += SPOOL_CHUNK) {
+        if (write_chunk(job, done) != OK)
+            return FAILED;
+    }
     /* let the disk begin, so that the sync at the end finds little to do */
-    sync_file_range(job->fd, (off_t)job->offset, CHUNK_STRIDE, SYNC_FILE_RANGE_WRITE);
+    sync_file_range(job->fd, (off_t)job->offset, (off_t)(job->size / SPOOL_CHUNK * CHUNK_STRIDE),
+                    SYNC_FILE_RANGE_WRITE);
     return OK;
 }
 
@@ -101,8 +111,8 @@ static void do_work(struct lane_job *lane_job)
     case WORK_CREATE:
         job->result = create_file(job);
         break;
-    case WORK_CHUNK:
-        job->result = write_chunk(job);
+    case WORK_CHUNKS:
+        job->result = write_chunks(job);
         break;
     case WORK_SYNC:
         job->result = spool_files_sync(job->spool, job->fd, &job->err);
@@ -162,12 +172,12 @@ static enum result become_file(struct spool_body *self, struct error *err) MAY_Y
     return result;
 }
 
-static enum result flush_chunk(struct spool_body *self, struct error *err) MAY_YIELD
+static enum result flush_chunks(struct spool_body *self, struct error *err) MAY_YIELD
 {
     if (!self->bulk && become_file(self, err) != OK)
         return FAILED;
     struct body_job job = {.spool = self->spool,
-                           .work = WORK_CHUNK,
+                           .work = WORK_CHUNKS,
                            .id = self->bulk_id,
                            .fd = self->fd,
                            .bytes = self->bytes,
@@ -181,15 +191,28 @@ static enum result flush_chunk(struct spool_body *self, struct error *err) MAY_Y
     return OK;
 }
 
-static void make_room(struct spool_body *self, size_t wanted)
+/* More buffer, if it may have more: up to 64K always, up to 256K while all bodies that grow stay
+ * within their budget. A full buffer is whole chunks. */
+static bool enlarge(struct spool_body *self)
 {
-    size_t cap = self->cap ? self->cap : FIRST_BUFFER;
-    while (cap < self->filled + wanted && cap < SPOOL_CHUNK)
-        cap *= 2;
-    if (cap == self->cap)
-        return;
+    size_t cap = self->cap ? self->cap * 2 : (size_t)FIRST_BUFFER;
+    if (self->bulk || cap > SPOOL_INLINE_MAX)
+        return false;
+    atomic_size_t *used = &self->spool->body_memory;
+    if (cap > SPOOL_CHUNK && atomic_load(used) + cap - self->cap > SPOOL_BODY_BUDGET)
+        return false;
+    atomic_fetch_add(used, cap - self->cap);
     self->bytes = memory_resize_array(self->bytes, cap, 1);
     self->cap = cap;
+    return true;
+}
+
+static void drop_buffer(struct spool_body *self)
+{
+    if (self->cap)
+        atomic_fetch_sub(&self->spool->body_memory, self->cap);
+    self->cap = 0;
+    free(take(self->bytes));
 }
 
 static NO_YIELD_CHECK enum result grow(struct body *body, struct str data, struct error *err)
@@ -199,11 +222,10 @@ static NO_YIELD_CHECK enum result grow(struct body *body, struct str data, struc
     if (self->broken)
         return fail(err, ERROR_TEMPORARY, "an earlier part of the body could not be written");
     while (data.len) {
-        if (self->filled == SPOOL_CHUNK && flush_chunk(self, err) != OK) {
+        if (self->filled == self->cap && !enlarge(self) && flush_chunks(self, err) != OK) {
             self->broken = true;
             return FAILED;
         }
-        make_room(self, data.len);
         size_t room = self->cap - self->filled;
         size_t now = data.len < room ? data.len : room;
         memcpy(self->bytes + self->filled, data.ptr, now);
@@ -219,14 +241,12 @@ static NO_YIELD_CHECK enum result seal(struct body *body, struct error *err)
     struct spool_body *self = mine(body);
     if (self->broken)
         return fail(err, ERROR_TEMPORARY, "a part of the body could not be written");
-    if (self->bulk && self->filled && flush_chunk(self, err) != OK) {
+    if (self->bulk && self->filled && flush_chunks(self, err) != OK) {
         self->broken = true;
         return FAILED;
     }
-    if (self->bulk) {
-        free(take(self->bytes));
-        self->cap = 0;
-    }
+    if (self->bulk)
+        drop_buffer(self);
     self->sealed = true;
     return OK;
 }
@@ -293,7 +313,7 @@ static void release(struct body *body)
             spool_wake_upkeep(spool);
     }
     spool_segment_unref(self->segment);
-    free(self->bytes);
+    drop_buffer(self);
     free(self);
 }
 

@@ -24,8 +24,9 @@ enum {
     SPOOL_CUTS = 16,
     SPOOL_RESERVE = 2,             /* segments that only state records and copies may begin */
     SPOOL_INLINE_MAX = 256 * 1024, /* larger bodies have a file of their own */
-    SPOOL_CHUNK = 256 * 1024,      /* of such a file */
-    SPOOL_READ_WHOLE = 64 * 1024,  /* smaller stored bodies are read into memory at once */
+    SPOOL_CHUNK = 64 * 1024,       /* of such a file */
+    SPOOL_BODY_BUDGET = 64 * 1024 * 1024, /* memory of bodies that grow, beyond 64K each */
+    SPOOL_READ_WHOLE = 64 * 1024,         /* smaller stored bodies are read into memory at once */
 };
 
 struct spool_unit_queue {
@@ -85,6 +86,7 @@ struct spool {
     uint64_t next_unit;
     uint64_t next_sequence;
     uint64_t segment_units;
+    unsigned closing_tries;
     bool must_roll;                         /* the current segment is poisoned and left */
     struct spool_previous cuts[SPOOL_CUTS]; /* said by the first batch of the next segment */
     unsigned cut_count;
@@ -97,6 +99,7 @@ struct spool {
 
     /* ---- anybody's ---- */
     atomic_uint_fast64_t next_id; /* of segments and bulk files */
+    atomic_size_t body_memory;
     atomic_bool has_space;
     atomic_bool broken; /* syncs fail again and again */
     _Atomic int64_t totals[SPOOL_TOTALS];

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -114,6 +115,14 @@ static void settle_open_segment(struct spool *spool, struct spool_recover_segmen
         source->id, source->valid_end, source->whole_end, SPOOL_PREVIOUS_RECOVERED};
 }
 
+/* The whole file goes to `corrupt`: nothing in it can be told apart. */
+static void put_away(struct spool *spool, const struct spool_recover_segment *source)
+{
+    char name[SPOOL_NAME_SIZE];
+    spool_segment_name(source->id, source->kind, name);
+    renameat(spool->log_fd, name, spool->corrupt_fd, name);
+}
+
 static void adopt_segments(struct spool *spool, struct spool_loader *loader)
 {
     uint64_t next_id = 1;
@@ -121,7 +130,9 @@ static void adopt_segments(struct spool *spool, struct spool_loader *loader)
         struct spool_recover_segment *source = &loader->segments[i];
         struct spool_loaded_file *file = &loader->files[i];
         source->segment->disk_bytes = file->file_size;
-        if (!source->is_empty && !source->has_footer)
+        if (source->is_foreign)
+            put_away(spool, source);
+        else if (!source->is_empty && !source->has_footer)
             settle_open_segment(spool, source, file->fd);
         source->segment->fd = file->fd;
         file->fd = -1;

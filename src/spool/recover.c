@@ -385,7 +385,8 @@ static void tell_cut(struct walk *walk)
                                       .why = "segment is cut short"};
         add_damage(walk->recovery->out, damage);
     }
-    if (source->header_is_bad && !source->is_empty) {
+    /* shorter than its header it never was in use */
+    if (source->header_is_bad && !source->is_empty && source->bytes.len >= SPOOL_SEGMENT_HEADER) {
         struct spool_damage damage = {.segment = source->id,
                                       .begin = 0,
                                       .end = SPOOL_SEGMENT_HEADER,
@@ -420,8 +421,9 @@ static void recover_segment(struct recovery *recovery, struct spool_recover_segm
         recovery->load(recovery->load_context, source, /* load= */ true);
     read_header(source);
     spool_segment_scan(source->bytes, source->id, &walk.scan);
-    source->is_empty =
-        walk.scan.record_count == 0 && is_zero(str_from(source->bytes, SPOOL_SEGMENT_HEADER));
+    size_t header = source->header_is_bad ? 0 : (size_t)SPOOL_SEGMENT_HEADER;
+    source->is_empty = walk.scan.record_count == 0 && is_zero(str_from(source->bytes, header));
+    source->is_foreign = walk.scan.record_count == 0 && source->header_is_bad && !source->is_empty;
     read_limits(&walk);
     apply_units(&walk);
     tell_gaps(&walk, damages_before);

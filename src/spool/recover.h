@@ -24,6 +24,7 @@ struct spool_recover_segment {
     bool cut_known; /* another segment's PREVIOUS record speaks of it */
     bool is_empty;  /* no record at all, and no other byte than zeros behind the header */
     bool header_is_bad;
+    bool is_foreign; /* no header, no record, but bytes: not ours, or wholly damaged */
 };
 
 struct spool_damage {

@@ -55,7 +55,9 @@ void spool_close(struct spool *spool);
 
 /* ---- writing ---- */
 
-/* A body that grows on disk (for messages over 64K); FAILED with ERROR_LIMIT when space is low. */
+/* A body that grows, in memory first, beyond 256K (64K while many grow) in a file of its own; for
+ * messages of any size. FAILED with ERROR_LIMIT when space is low. Seal it before spool_commit; all
+ * bodies must be released before spool_close. */
 enum result spool_body_new(struct spool *spool, struct body **out_body,
                            struct error *err) MAY_YIELD;
 
@@ -98,6 +100,9 @@ enum result spool_read(struct spool *spool, struct mail_id entry, struct arena *
                        struct error *err) MAY_YIELD;
 
 /* ---- queries ---- */
+
+/* Does the log know this entry as one that lives? For the queue's audit. */
+bool spool_has(struct spool *spool, struct mail_id entry);
 
 /* Is there room to accept a message now? */
 bool spool_has_room(const struct spool *spool);

@@ -2,16 +2,21 @@
 #include "spool/test_tools.h"
 
 #include "base/check.h"
+#include "base/fault.h"
 #include "base/memory.h"
 #include "fiber/loop.h"
 
 #include <fcntl.h>
 #include <ftw.h>
+#include <setjmp.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include <cmocka.h>
 
 void test_folder_new(char out_path[TEST_PATH_SIZE])
 {
@@ -180,4 +185,141 @@ struct body *test_body(uint64_t size, unsigned seed)
     }
     check(body->ops->seal(body, NULL) == OK);
     return body;
+}
+
+int test_set_up(void **state)
+{
+    struct test_fixture *fixture = NEW(struct test_fixture);
+    test_folder_new(fixture->path);
+    fixture->spool = test_open(fixture->path, &fixture->found);
+    *state = fixture;
+    return fixture->spool ? 0 : -1;
+}
+
+int test_tear_down(void **state)
+{
+    struct test_fixture *fixture = *state;
+    fault_disarm_all();
+    spool_close(fixture->spool);
+    test_folder_remove(fixture->path);
+    free(fixture);
+    return 0;
+}
+
+void test_reopen(struct test_fixture *fixture)
+{
+    spool_close(fixture->spool);
+    fixture->spool = test_open(fixture->path, &fixture->found);
+    assert_non_null(fixture->spool);
+}
+
+/* ---- steps, on a fiber ---- */
+
+NO_YIELD_CHECK enum result test_add(struct spool *spool, uint64_t number, uint64_t size,
+                                    struct error *err)
+{
+    char meta[32];
+    snprintf(meta, sizeof meta, "meta-%llu", (unsigned long long)number);
+    struct body *body = test_body(size, (unsigned)number);
+    struct mail_content content = {.head = STR("Received: by test\r\n"), .body = body};
+    struct spool_change changes[] = {{.kind = SPOOL_ADD,
+                                      .entry = test_id(number),
+                                      .message = test_id(number + 1000000),
+                                      .meta = str_c(meta),
+                                      .state = STR("new"),
+                                      .content = &content},
+                                     {.kind = SPOOL_COUNT, .counter = 3, .delta = 1}};
+    enum result result = spool_commit(spool, changes, 2, err);
+    body_unref(body);
+    return result;
+}
+
+NO_YIELD_CHECK void test_expect_body(struct body *body, uint64_t size, unsigned seed)
+{
+    assert_int_equal(body->size, size);
+    static char space[64 * 1024];
+    for (uint64_t done = 0; done < size;) {
+        struct str data;
+        struct error err;
+        assert_int_equal(body_read(body, done, sizeof space, space, &data, &err), OK);
+        assert_true(data.len > 0);
+        for (size_t i = 0; i < data.len; i++) {
+            if (data.ptr[i] != test_body_byte(done + i, seed))
+                fail_msg("byte %llu differs", (unsigned long long)(done + i));
+        }
+        done += data.len;
+    }
+}
+
+NO_YIELD_CHECK void test_expect_entry(struct spool *spool, uint64_t number, uint64_t size)
+{
+    struct arena *arena = arena_new(0);
+    struct str meta;
+    struct mail_content content;
+    struct error err = {0};
+    if (spool_read(spool, test_id(number), arena, &meta, &content, &err) != OK)
+        fail_msg("entry %llu: %s", (unsigned long long)number, err.text);
+    char expected[32];
+    snprintf(expected, sizeof expected, "meta-%llu", (unsigned long long)number);
+    assert_true(str_equal(meta, str_c(expected)));
+    assert_true(str_equal(content.head, STR("Received: by test\r\n")));
+    test_expect_body(content.body, size, (unsigned)number);
+    body_unref(content.body);
+    arena_free(arena);
+}
+
+NO_YIELD_CHECK void test_grow_body(void *arg)
+{
+    struct test_grown *grown = arg;
+    struct error err = {0};
+    assert_int_equal(spool_body_new(grown->fixture->spool, &grown->body, &err), OK);
+    char part[3001];
+    for (uint64_t done = 0; done < grown->size;) {
+        size_t now = grown->size - done < sizeof part ? (size_t)(grown->size - done) : sizeof part;
+        for (size_t i = 0; i < now; i++)
+            part[i] = test_body_byte(done + i, 7);
+        assert_int_equal(body_append(grown->body, str_of(part, now), &err), OK);
+        done += now;
+    }
+    assert_int_equal(body_seal(grown->body, &err), OK);
+    test_expect_body(grown->body, grown->size, 7);
+}
+
+/* Two entries share it. */
+NO_YIELD_CHECK void test_commit_grown(void *arg)
+{
+    struct test_grown *grown = arg;
+    struct error err = {0};
+    struct mail_content content = {.head = STR("A: b\r\n"), .body = grown->body, .body_start = 5};
+    struct spool_change changes[2];
+    for (unsigned i = 0; i < 2; i++)
+        changes[i] = (struct spool_change){.kind = SPOOL_ADD,
+                                           .entry = test_id(i),
+                                           .message = test_id(99),
+                                           .meta = STR("m"),
+                                           .state = STR("s"),
+                                           .content = &content};
+    assert_int_equal(spool_commit(grown->fixture->spool, changes, 2, &err), OK);
+}
+
+size_t test_files_in(const char *path, const char *folder)
+{
+    char command[TEST_PATH_SIZE * 2];
+    snprintf(command, sizeof command, "ls %s/%s | wc -l", path, folder);
+    FILE *pipe = popen(command, "r");
+    assert_non_null(pipe);
+    unsigned count = 0;
+    assert_int_equal(fscanf(pipe, "%u", &count), 1);
+    pclose(pipe);
+    return count;
+}
+
+void test_commit_some(void *arg)
+{
+    struct test_worker *worker = arg;
+    for (uint64_t i = 0; i < 20; i++) {
+        struct error err = {0};
+        if (test_add(worker->fixture->spool, worker->first + i, 1000 + i, &err) != OK)
+            worker->failures++;
+    }
 }

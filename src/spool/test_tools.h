@@ -45,3 +45,39 @@ static inline struct mail_id test_id(uint64_t number)
 /* `size` bytes that depend on `seed` and the offset. */
 struct body *test_body(uint64_t size, unsigned seed);
 char test_body_byte(uint64_t offset, unsigned seed);
+
+/* ---- one spool under test, and steps on a fiber ---- */
+
+struct test_fixture {
+    char path[TEST_PATH_SIZE];
+    struct spool *spool;
+    struct test_found found;
+};
+/* For cmocka: a fixture with an open spool in a new folder. */
+int test_set_up(void **state);
+int test_tear_down(void **state);
+void test_reopen(struct test_fixture *fixture);
+
+/* Commit entry `number` with a body of `size` bytes; counts total 3. */
+enum result test_add(struct spool *spool, uint64_t number, uint64_t size, struct error *err);
+void test_expect_body(struct body *body, uint64_t size, unsigned seed);
+/* It reads back as test_add wrote it. */
+void test_expect_entry(struct spool *spool, uint64_t number, uint64_t size);
+size_t test_files_in(const char *path, const char *folder);
+
+/* A body that grows piece by piece, and two entries that share it. */
+struct test_grown {
+    struct test_fixture *fixture;
+    uint64_t size;
+    struct body *body;
+};
+void test_grow_body(void *grown);
+void test_commit_grown(void *grown);
+
+/* Commits twenty small messages, from number `first` on. */
+struct test_worker {
+    struct test_fixture *fixture;
+    uint64_t first;
+    unsigned failures;
+};
+void test_commit_some(void *worker);

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { RETRY_MS = 1000, FAILURES_PATIENT = 3 };
 
@@ -235,8 +236,14 @@ static bool seal(struct spool *spool)
     struct error err;
     bool sealed = spool_files_write(segment->fd, &piece, 1, spool->offset, &err) == OK &&
                   spool_files_sync(spool, segment->fd, &err) == OK;
-    if (!sealed)
+    uint64_t end = spool->offset + sizeof bytes;
+    if (!sealed) {
         event_emit(EVENT_SPOOL_ERROR, F_C(ERROR, err.text), F_INT(SEGMENT, segment->id));
+    } else if (ftruncate(segment->fd, (off_t)end) == 0) { /* give the unused rest back */
+        pthread_mutex_lock(&spool->index_lock);
+        segment->disk_bytes = end;
+        pthread_mutex_unlock(&spool->index_lock);
+    }
     return sealed;
 }
 
@@ -359,6 +366,8 @@ static void pause_for_retry(struct spool *spool)
     pthread_mutex_lock(&spool->lock);
     spool->upkeep_asked = true;
     spool->making_failed = false;
+    if (spool->phase != SPOOL_RUNS)
+        spool->closing_tries++;
     pthread_cond_signal(&spool->upkeep_wake);
     pthread_cond_timedwait(&spool->changed, &spool->lock, &until);
     pthread_mutex_unlock(&spool->lock);
@@ -531,7 +540,7 @@ static bool is_over(const struct spool *spool)
 {
     if (spool->phase != SPOOL_ENDS || spool->sync_runs)
         return false;
-    if (spool->failures >= FAILURES_PATIENT)
+    if (spool->failures >= FAILURES_PATIENT || spool->closing_tries >= FAILURES_PATIENT)
         return true;
     return !spool->waiting.first && !spool->written.first && !spool->refused.first;
 }

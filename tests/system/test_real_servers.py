@@ -68,7 +68,7 @@ dns: {{ servers: [ "{names.address}" ] }}
     ports = [mx, submission, submissions] if listeners == "own" else [mx]
     one = gateway(config, ports=[], start=False)
     if backend == "file":
-        one.ctl("user", "add", "--file", f"{tmp_path}/users", "anna", stdin="secret\n")
+        one.ctl("user", "add", "--file", f"{tmp_path}/users", "anna", stdin="pass-of-user\n")
     one.start()
     one.ports = ports
     one.mail, one.world, one.directory, one.backend = mail, world, directory, backend
@@ -92,6 +92,16 @@ def say(client, sender, recipient, subject="test"):
     return code, text.decode()
 
 
+def login_code(scene):
+    """Code of a refused login, or None: a users file is looked at once a second, so a yes may linger."""
+    client = scene.client(scene.submission, tls=True)
+    try:
+        client.login("anna", "pass-of-user")
+    except smtplib.SMTPAuthenticationError as refused:
+        return refused.smtp_code
+    return None
+
+
 def test_the_cases(scene):
     """One gateway, all seven: starting the servers costs more than the cases."""
     # a stranger to a known user
@@ -107,7 +117,7 @@ def test_the_cases(scene):
     code, text = say(scene.client(scene.mx), "a@example.net", "b@example.net")
     assert code == 554 and text.startswith("5.7.1"), text
     # a user to anyone at example.org, one who would not pass the lookup too
-    user = scene.client(scene.submission, tls=True, login=("anna", "secret"))
+    user = scene.client(scene.submission, tls=True, login=("anna", "pass-of-user"))
     code, text = say(user, "anna@example.org", "bob@example.org", "four")
     assert code == 250, text
     wait_until(lambda: any(b"Subject: four" in message for message in scene.mail.mailbox("bob")), "bob has it")
@@ -132,9 +142,7 @@ def test_the_cases(scene):
         scene.directory.stop()
     else:
         scene.mail.stop()
-    for _ in range(2):
-        with pytest.raises(smtplib.SMTPAuthenticationError) as refused:
-            scene.client(scene.submission, tls=True, login=("anna", "secret"))
-        assert refused.value.smtp_code == 454 and b"4.7.0" in refused.value.smtp_error
+    assert wait_until(lambda: login_code(scene), "a login is refused") == 454
+    assert login_code(scene) == 454
     # and no password was written down anywhere
-    assert "secret" not in str(scene.events)
+    assert "pass-of-user" not in str(scene.events)

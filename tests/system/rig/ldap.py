@@ -18,7 +18,7 @@ class Ldap:
         self.folder = pathlib.Path(folder) / "slapd"
         self.folder.mkdir(exist_ok=True)
         (self.folder / "db").mkdir(exist_ok=True)
-        self.users = users or {"anna": ("anna@example.org", "secret"), "bob": ("bob@example.org", "secret")}
+        self.users = users or {"anna": ("anna@example.org", "pass-of-user"), "bob": ("bob@example.org", "pass-of-user")}
         self.port = free_port()
         self.process = None
         (self.folder / "slapd.conf").write_text(f"""

@@ -14,7 +14,7 @@ class MailServer:
 
     def __init__(self, folder, tls_files, domain="example.org", users=None, extra=()):
         self.folder = pathlib.Path(folder) / "postfix"
-        self.domain, self.users = domain, users or {"anna": "secret", "bob": "secret"}
+        self.domain, self.users = domain, users or {"anna": "pass-of-user", "bob": "pass-of-user"}
         self.port = free_port()
         self.tls_files = tls_files
         self.extra = list(extra)

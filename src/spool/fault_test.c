@@ -1,0 +1,366 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The spool when things break: syncs, writes, space, bytes on disk. */
+#include "spool/test_tools.h"
+
+#include "base/fault.h"
+#include "base/memory.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+/* ---- the disk fails ---- */
+
+static void test_sync_failure(void **state)
+{
+    struct test_fixture *fixture = *state;
+    enum { WORKERS = 16 };
+    static struct test_worker workers[WORKERS];
+    void *args[WORKERS];
+    for (unsigned i = 0; i < WORKERS; i++) {
+        workers[i] = (struct test_worker){.fixture = fixture, .first = i * 20};
+        args[i] = &workers[i];
+    }
+    fault_arm("spool.sync", 12, 1, EIO);
+    fault_arm("spool.sync", 19, 1, EIO);
+    test_on_fibers(test_commit_some, args, WORKERS);
+    unsigned failures = 0;
+    for (unsigned i = 0; i < WORKERS; i++)
+        failures += workers[i].failures;
+    assert_true(failures > 0);
+    assert_int_equal(spool_stats(fixture->spool).entries, WORKERS * 20 - failures);
+    assert_int_equal(spool_counter(fixture->spool, 3), WORKERS * 20 - failures);
+    /* what was refused stays refused, in a copy too */
+    char copy[TEST_PATH_SIZE];
+    test_folder_copy(fixture->path, copy);
+    struct spool *second = test_open(copy, &fixture->found);
+    assert_non_null(second);
+    assert_int_equal(fixture->found.count, WORKERS * 20 - failures);
+    assert_int_equal(spool_counter(second, 3), WORKERS * 20 - failures);
+    assert_int_equal(spool_stats(second).damaged, 0);
+    spool_close(second);
+    test_folder_remove(copy);
+    test_reopen(fixture);
+    assert_int_equal(fixture->found.count, WORKERS * 20 - failures);
+}
+
+static void write_states_while_syncs_fail(void *arg)
+{
+    struct test_fixture *fixture = arg;
+    struct error err = {0};
+    for (uint64_t i = 0; i < 50; i++)
+        assert_int_equal(test_add(fixture->spool, i, 10, &err), OK);
+    fault_arm("spool.sync", 1, 1, EIO);
+    for (uint64_t i = 0; i < 50; i++) {
+        struct spool_change change = {
+            .kind = i % 2 ? SPOOL_STATE : SPOOL_REMOVE, .entry = test_id(i), .state = STR("kept")};
+        spool_write(fixture->spool, &change, 1);
+    }
+    assert_int_equal(test_add(fixture->spool, 50, 10, &err), FAILED);
+    assert_int_equal(err.kind, ERROR_TEMPORARY);
+    assert_int_equal(test_add(fixture->spool, 51, 10, &err), OK);
+}
+
+static void test_state_survives_sync_failure(void **state)
+{
+    struct test_fixture *fixture = *state;
+    test_on_fiber(write_states_while_syncs_fail, fixture);
+    test_reopen(fixture);
+    assert_int_equal(fixture->found.count, 26);
+    for (uint64_t i = 1; i < 50; i += 2) {
+        int at = test_find(&fixture->found, test_id(i));
+        assert_true(at >= 0);
+        assert_string_equal(fixture->found.items[at].state, "kept");
+    }
+    assert_true(test_find(&fixture->found, test_id(50)) < 0);
+    assert_true(test_find(&fixture->found, test_id(51)) >= 0);
+}
+
+static void test_write_failure(void **state)
+{
+    struct test_fixture *fixture = *state;
+    enum { WORKERS = 16 };
+    static struct test_worker workers[WORKERS];
+    void *args[WORKERS];
+    for (unsigned i = 0; i < WORKERS; i++) {
+        workers[i] = (struct test_worker){.fixture = fixture, .first = i * 20};
+        args[i] = &workers[i];
+    }
+    fault_arm("spool.write", 6, 1, ENOSPC);
+    fault_arm("spool.write", 13, 2, EIO);
+    test_on_fibers(test_commit_some, args, WORKERS);
+    unsigned failures = 0;
+    for (unsigned i = 0; i < WORKERS; i++)
+        failures += workers[i].failures;
+    assert_true(failures > 0);
+    test_reopen(fixture);
+    assert_int_equal(fixture->found.count, WORKERS * 20 - failures);
+    assert_int_equal(spool_counter(fixture->spool, 3), WORKERS * 20 - failures);
+}
+
+/* ---- no space ---- */
+
+/* Segments cannot be made: mail is refused with a limit, states still have the reserve. */
+static NO_YIELD_CHECK void fill_up(void *arg)
+{
+    struct test_fixture *fixture = arg;
+    struct error err = {0};
+    for (uint64_t i = 0; i < 30; i++)
+        assert_int_equal(test_add(fixture->spool, i, 1000, &err), OK);
+    fault_arm("spool.create", 1, 1000000, ENOSPC);
+    uint64_t taken = 0;
+    while (taken < 100 && test_add(fixture->spool, 1000 + taken, 100000, &err) == OK)
+        taken++;
+    assert_true(taken > 0 && taken < 40); /* of 1M segments: the current one and one more */
+    assert_int_equal(err.kind, ERROR_LIMIT);
+    for (unsigned round = 0; round < 300; round++) {
+        char text[4000];
+        memset(text, 'a' + (char)(round % 26), sizeof text);
+        struct spool_change change = {
+            .kind = SPOOL_STATE, .entry = test_id(7), .state = str_of(text, sizeof text)};
+        assert_int_equal(spool_commit(fixture->spool, &change, 1, &err), OK);
+    }
+    struct spool_change removal = {.kind = SPOOL_REMOVE, .entry = test_id(3)};
+    assert_int_equal(spool_commit(fixture->spool, &removal, 1, &err), OK);
+    assert_int_equal(test_add(fixture->spool, 5000, 1000000, &err), FAILED);
+    assert_int_equal(err.kind, ERROR_LIMIT);
+    fault_disarm_all();
+    int tries = 0;
+    while (test_add(fixture->spool, 5001, 1000000, &err) != OK && ++tries < 1000)
+        (void)fiber_sleep(10 * NS_PER_MS, NULL);
+    assert_true(tries < 1000);
+}
+
+static void test_no_new_segments(void **state)
+{
+    struct test_fixture *fixture = *state;
+    test_on_fiber(fill_up, fixture);
+    test_reopen(fixture);
+    assert_true(test_find(&fixture->found, test_id(3)) < 0);
+    assert_true(test_find(&fixture->found, test_id(5000)) < 0);
+    assert_true(test_find(&fixture->found, test_id(5001)) >= 0);
+}
+
+static NO_YIELD_CHECK void work_under_floor(void *arg)
+{
+    struct test_fixture *fixture = arg;
+    struct error err = {0};
+    struct body *body;
+    assert_false(spool_has_room(fixture->spool));
+    assert_int_equal(test_add(fixture->spool, 1, 10, &err), FAILED);
+    assert_int_equal(err.kind, ERROR_LIMIT);
+    err.kind = ERROR_NONE;
+    assert_int_equal(spool_body_new(fixture->spool, &body, &err), FAILED);
+    assert_int_equal(err.kind, ERROR_LIMIT);
+    struct spool_change change = {.kind = SPOOL_COUNT, .counter = 9, .delta = 5};
+    assert_int_equal(spool_commit(fixture->spool, &change, 1, &err), OK);
+}
+
+static void test_floors(void **state)
+{
+    struct test_fixture *fixture = *state;
+    for (int inodes = 0; inodes < 2; inodes++) {
+        spool_close(fixture->spool);
+        struct spool_settings settings = {.path = str_c(fixture->path), .free_bytes_floor = 1};
+        if (inodes)
+            settings.free_inodes_floor = UINT64_MAX;
+        else
+            settings.free_bytes_floor = UINT64_MAX;
+        fixture->spool = test_open_with(&settings, &fixture->found);
+        assert_non_null(fixture->spool);
+        test_on_fiber(work_under_floor, fixture);
+    }
+    test_reopen(fixture);
+    assert_int_equal(spool_counter(fixture->spool, 9), 10);
+}
+
+/* ---- damage ---- */
+
+/* Change a byte of a file where `text` stands in it. */
+static void damage_file(const char *folder, const char *name, const char *text)
+{
+    char path[TEST_PATH_SIZE * 2];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *file = fopen(path, "r+b");
+    assert_non_null(file);
+    static char bytes[1 << 20];
+    size_t size = fread(bytes, 1, sizeof bytes, file);
+    const char *at = memmem(bytes, size, text, strlen(text));
+    assert_non_null(at);
+    assert_int_equal(fseek(file, at - bytes, SEEK_SET), 0);
+    assert_int_equal(fputc('#', file), '#');
+    fclose(file);
+}
+
+static NO_YIELD_CHECK void add_named_bodies(void *arg)
+{
+    struct test_fixture *fixture = arg;
+    struct error err = {0};
+    for (uint64_t i = 0; i < 5; i++) {
+        char text[32];
+        snprintf(text, sizeof text, "body number %u", (unsigned)i);
+        struct body *body = body_memory_new(100);
+        assert_int_equal(body_append(body, str_c(text), &err), OK);
+        assert_int_equal(body_seal(body, &err), OK);
+        struct mail_content content = {.head = STR_EMPTY, .body = body};
+        struct spool_change change = {.kind = SPOOL_ADD,
+                                      .entry = test_id(i),
+                                      .message = test_id(i),
+                                      .state = STR("s"),
+                                      .content = &content};
+        assert_int_equal(spool_commit(fixture->spool, &change, 1, &err), OK);
+        body_unref(body);
+    }
+}
+
+static void test_damage_at_start(void **state)
+{
+    struct test_fixture *fixture = *state;
+    test_on_fiber(add_named_bodies, fixture);
+    spool_close(fixture->spool);
+    damage_file(fixture->path, "log/0000000000000001.log", "number 2");
+    fixture->spool = test_open(fixture->path, &fixture->found);
+    assert_int_equal(fixture->found.count, 4);
+    assert_true(test_find(&fixture->found, test_id(2)) < 0);
+    assert_int_equal(spool_stats(fixture->spool).damaged, 1);
+    assert_int_equal(test_files_in(fixture->path, "corrupt"), 1);
+    test_reopen(fixture); /* told of once */
+    assert_int_equal(fixture->found.count, 4);
+    assert_int_equal(spool_stats(fixture->spool).damaged, 0);
+}
+
+static NO_YIELD_CHECK void read_damaged(void *arg)
+{
+    struct test_fixture *fixture = arg;
+    for (uint64_t i = 0; i < 5; i++) {
+        struct arena *arena = arena_new(0);
+        struct str meta;
+        struct mail_content content;
+        struct error err = {0};
+        enum result result = spool_read(fixture->spool, test_id(i), arena, &meta, &content, &err);
+        assert_int_equal(result, i == 3 ? FAILED : OK);
+        if (result == OK)
+            body_unref(content.body);
+        else
+            assert_int_equal(err.kind, ERROR_PERMANENT);
+        arena_free(arena);
+    }
+}
+
+static NO_YIELD_CHECK void read_all_named(void *arg)
+{
+    struct test_fixture *fixture = arg;
+    for (uint64_t i = 0; i < 5; i++) {
+        struct arena *arena = arena_new(0);
+        struct str meta;
+        struct mail_content content;
+        struct error err = {0};
+        assert_int_equal(spool_read(fixture->spool, test_id(i), arena, &meta, &content, &err), OK);
+        body_unref(content.body);
+        arena_free(arena);
+    }
+}
+
+static void test_damage_while_running(void **state)
+{
+    struct test_fixture *fixture = *state;
+    test_on_fiber(add_named_bodies, fixture);
+    damage_file(fixture->path, "log/0000000000000001.log", "number 3");
+    test_on_fiber(read_damaged, fixture);
+    assert_int_equal(spool_stats(fixture->spool).damaged, 1);
+    assert_int_equal(test_files_in(fixture->path, "corrupt"), 1);
+}
+
+static void test_missing_large_body(void **state)
+{
+    struct test_fixture *fixture = *state;
+    struct test_grown grown = {.fixture = fixture, .size = 600000};
+    test_on_fiber(test_grow_body, &grown);
+    test_on_fiber(test_commit_grown, &grown);
+    body_unref(grown.body);
+    test_on_fiber(add_named_bodies, &(struct test_fixture){.spool = fixture->spool});
+    spool_close(fixture->spool);
+    char command[TEST_PATH_SIZE * 2];
+    snprintf(command, sizeof command, "rm %s/bodies/*.body", fixture->path);
+    assert_int_equal(system(command), 0);
+    fixture->spool = test_open(fixture->path, &fixture->found);
+    assert_int_equal(spool_stats(fixture->spool).damaged, 2);
+    test_reopen(fixture);
+    assert_int_equal(spool_stats(fixture->spool).damaged, 0);
+}
+
+/* Foreign files and folders are let be. */
+static void test_foreign_files(void **state)
+{
+    struct test_fixture *fixture = *state;
+    test_on_fiber(add_named_bodies, fixture);
+    spool_close(fixture->spool);
+    char command[TEST_PATH_SIZE * 8];
+    snprintf(command, sizeof command,
+             "cd %s/log && echo x > 'a\nb' && echo x > 00000000000000ff.log && "
+             "mkdir 00000000000000fe.log && cp 0000000000000001.log 0000000000000050.log && "
+             "ln -s /dev/zero 00000000000000fd.log && mkfifo 00000000000000fc.log && "
+             ": > 00000000000000fb.log",
+             fixture->path);
+    assert_int_equal(system(command), 0);
+    fixture->spool = test_open(fixture->path, &fixture->found);
+    assert_non_null(fixture->spool);
+    assert_int_equal(fixture->found.count, 5);
+    test_on_fiber(read_all_named, fixture);
+    struct buf out BUF_CLEANUP;
+    buf_init(&out, 1 << 20);
+    size_t problems = 0;
+    struct error err = {0};
+    assert_int_equal(spool_verify(str_c(fixture->path), /* verbose= */ true, &out, &problems, &err),
+                     OK);
+    assert_int_equal(problems, 0); /* what was wholly foreign was put away */
+    snprintf(command, sizeof command, "%s/corrupt/0000000000000050.log", fixture->path);
+    assert_int_equal(access(command, F_OK), 0);
+}
+
+static void test_verify(void **state)
+{
+    struct test_fixture *fixture = *state;
+    struct test_grown grown = {.fixture = fixture, .size = 600000};
+    test_on_fiber(test_grow_body, &grown);
+    test_on_fiber(test_commit_grown, &grown);
+    body_unref(grown.body);
+    for (int damaged = 0; damaged < 2; damaged++) {
+        struct buf out BUF_CLEANUP;
+        buf_init(&out, 1 << 20);
+        size_t problems = 0;
+        struct error err = {0};
+        assert_int_equal(
+            spool_verify(str_c(fixture->path), /* verbose= */ true, &out, &problems, &err), OK);
+        assert_int_equal(problems, damaged ? 2 : 0);
+        assert_true(str_find_str(buf_str(&out), STR("2 entries")) >= 0);
+        char command[TEST_PATH_SIZE * 2];
+        snprintf(command, sizeof command, "truncate -s 500000 %s/bodies/*.body", fixture->path);
+        assert_int_equal(system(command), 0);
+    }
+}
+
+#define CASE(test) cmocka_unit_test_setup_teardown(test, test_set_up, test_tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE(test_sync_failure),
+        CASE(test_state_survives_sync_failure),
+        CASE(test_write_failure),
+        CASE(test_no_new_segments),
+        CASE(test_floors),
+        CASE(test_damage_at_start),
+        CASE(test_damage_while_running),
+        CASE(test_missing_large_body),
+        CASE(test_foreign_files),
+        CASE(test_verify),
+    };
+    return cmocka_run_group_tests_name("spool-fault", tests, NULL, NULL);
+}
