@@ -47,7 +47,7 @@ static json_t *recent_with(struct admin_request *request, const char *text)
 {
     struct buf lines BUF_CLEANUP;
     buf_init(&lines, EVENTS_MAX);
-    admin_log_recent(request->log, arena_printf(request->arena, "\"%s\"", text), &lines);
+    admin_log_recent(request->log, str_c(text), &lines);
     json_t *items = json_array();
     struct str rest = buf_str(&lines);
     struct str line;

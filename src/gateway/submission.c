@@ -284,16 +284,11 @@ static bool has_utf8(struct str text)
     return false;
 }
 
-/* Is SMTPUTF8 needed onward: for an address or a header field, not just offered (RFC 6531 3.6)? */
+/* Does the header need SMTPUTF8 onward, more than just having been offered (RFC 6531 3.6)? The queue
+ * looks at the addresses itself, recipient by recipient. */
 static bool needs_smtputf8(const struct work *work)
 {
-    const struct submission *in = work->in;
-    if (!in->sender->smtputf8)
-        return false;
-    bool needs = has_utf8(in->sender->address) || has_utf8(work->header);
-    for (size_t i = 0; !needs && i < in->recipient_count; i++)
-        needs = has_utf8(in->recipients[i].address);
-    return needs;
+    return work->in->sender->smtputf8 && has_utf8(work->header);
 }
 
 static void tell_accepted(const struct work *work, const struct hand_over *handed)

@@ -396,6 +396,7 @@ static MAY_YIELD void linger(struct smtp_session *session)
     struct error err;
     bool end = false;
     size_t left = 4 * INPUT_MAX;
+    stream_end_output(session->stream); /* a client who waits for our end need not wait longer */
     do {
         size_t len = stream_buffered(session->stream).len;
         session->line_size = len;
