@@ -302,6 +302,14 @@ static void tell_accepted(const struct work *work, const struct hand_over *hande
     if (handed->discarded)
         event_emit(EVENT_MESSAGE_DISCARDED, F_C(MESSAGE, mail_id_text(in->message).chars),
                    F_INT(RECIPIENTS, handed->discarded));
+    for (size_t i = 0; i < handed->group_count; i++) {
+        const struct queue_group *group = &handed->groups[i];
+        if (group->held)
+            event_emit(EVENT_MESSAGE_HELD, F_C(MESSAGE, mail_id_text(in->message).chars),
+                       F_STR(TRANSPORT, group->transport),
+                       F_C(REASON, mail_reason_name(group->held_reason)),
+                       F_INT(RECIPIENTS, group->recipient_count));
+    }
 }
 
 static void hand_over(struct work *work, struct mail_reply *out_reply) MAY_YIELD
