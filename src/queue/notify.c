@@ -246,9 +246,6 @@ void queue_notice_keep(struct queue_unit *unit, const struct queue_notice *notic
         *record.said[i] = (struct queue_said){.reply = notice->recipients[i].reply,
                                               .mta = notice->recipients[i].mta};
     }
-    if (notice->count >
-        QUEUE_RECIPIENTS_MAX) /* of a content run: their words were told in events */
-        memset(record.said, 0, notice->count * sizeof *record.said);
     record.held = true;
     record.reason = MAIL_REASON_UNDELIVERABLE;
     record.held_since_wall_ns = clock_wall_ns();

@@ -42,6 +42,8 @@ class Gateway:
         self.events = []
         self.process = None
         self.crash_expected = False
+        self.env = None  # more of the environment
+        self.wrap = ()   # a command before posternd's
         self.write_config(config)
 
     # ---- configuration ----
@@ -65,7 +67,8 @@ class Gateway:
     # ---- life ----
 
     def start(self, wait=True):
-        self.process = subprocess.Popen([BUILD / "posternd", "--config", self.path], stdout=subprocess.PIPE,
+        self.process = subprocess.Popen([*self.wrap, BUILD / "posternd", "--config", self.path],
+                                        stdout=subprocess.PIPE, env={**os.environ, **(self.env or {})},
                                         stderr=(self.folder / "stderr").open("ab"), start_new_session=True)
         ready = len(self.find("daemon.ready"))
         threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True).start()
