@@ -6,6 +6,7 @@
 #include "base/buf.h"
 #include "crypto/certificate.h"
 #include "ctl/ctl.h"
+#include "gateway/settings.h"
 #include "mail/address.h"
 
 #include <errno.h>
@@ -15,6 +16,8 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+enum { SCHEMA_MAX = 4 * 1024 * 1024 };
 
 struct choices {
     const char *folder;
@@ -110,6 +113,16 @@ static bool make_certificate(struct ctl *ctl, const struct choices *choices)
     return false;
 }
 
+/* What editors complete and check the file with (its first line names it). */
+static bool write_schema(struct ctl *ctl, const struct choices *choices)
+{
+    struct str path = arena_printf(ctl->arena, "%s/postern.schema.json", choices->folder);
+    struct buf schema BUF_CLEANUP;
+    buf_init(&schema, SCHEMA_MAX);
+    settings_schema(&schema);
+    return access(path.ptr, F_OK) == 0 || write_new(path.ptr, buf_str(&schema));
+}
+
 static int write_template(struct ctl *ctl, const struct choices *choices)
 {
     struct str path = arena_printf(ctl->arena, "%s/postern.yaml", choices->folder);
@@ -117,7 +130,7 @@ static int write_template(struct ctl *ctl, const struct choices *choices)
                                    (int)choices->domain.len, choices->folder, choices->hostname.ptr,
                                    (int)choices->hostname.len, choices->server);
     if (!make_folder(choices->folder) || !make_certificate(ctl, choices) ||
-        !write_new(path.ptr, text))
+        !write_new(path.ptr, text) || !write_schema(ctl, choices))
         return CTL_NO;
     printf("wrote %s\nnext: postern check %s   then: posternd --config %s\n", path.ptr, path.ptr,
            path.ptr);

@@ -24,11 +24,12 @@ static void print_listeners(json_t *listeners)
     }
 }
 
-static void print_queue(json_t *queue)
+/* Held by an operator and held by a rule are counted apart, and listed together. */
+static void print_queue(json_t *queue, json_t *totals)
 {
     printf("queue      %lld ready, %lld waiting, %lld being delivered, %lld held",
            ctl_number(queue, "ready"), ctl_number(queue, "waiting"), ctl_number(queue, "inflight"),
-           ctl_number(queue, "held"));
+           ctl_number(queue, "held") + ctl_number(totals, "quarantined"));
     double oldest = json_number_value(json_object_get(queue, "oldest_seconds"));
     if (oldest >= 1)
         printf("; oldest %.0f s", oldest);
@@ -78,7 +79,7 @@ int ctl_status(struct ctl *ctl)
                ctl_text(status, "revision"));
         printf("listeners\n");
         print_listeners(json_object_get(status, "listeners"));
-        print_queue(json_object_get(status, "queue"));
+        print_queue(json_object_get(status, "queue"), json_object_get(status, "totals"));
         print_totals(json_object_get(status, "totals"),
                      json_is_true(json_object_get(status, "balanced")));
         printf("mailboxes  %lld protected\n", ctl_number(status, "protected_mailboxes"));
