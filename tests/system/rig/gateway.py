@@ -101,8 +101,10 @@ class Gateway:
     def kill(self):
         """kill -9 of supervisor and child at once."""
         if self.process and self.process.poll() is None:
+            child = self.child_pid()
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(20)
+            wait_until(lambda: not child or not os.path.exists(f"/proc/{child}"), "the child is dead too")
 
     def reload(self):
         """SIGHUP; waits until the file was applied or refused. True: applied."""
