@@ -28,7 +28,7 @@ listeners:
 flows:
   authentication:
     users:
-      - file: { path: users }
+      - file: { path: users, cache: 1m }
   recipient:
     own:
       - accept: { when: authenticated or client in trusted }

@@ -300,6 +300,8 @@ int child_run(const struct child_options *options)
         int code = problems_fatal(&err, CHILD_CANNOT_START);
         if (child.log)
             admin_log_stop(child.log);
+        else
+            problems_flush();
         fflush(NULL);
         _exit(code); /* threads may wait at barriers: no orderly end */
     }

@@ -31,7 +31,6 @@ struct submission {
     bool own_user;
     struct str fairness_key;
     bool queued;          /* processing: queued */
-    bool discard_refused; /* refused_later: discard */
     int64_t direct_timeout_ns;
     struct trace_facts trace;
 };

@@ -2,9 +2,14 @@
 /*
  * queue/balance.c - the books: what came in is somewhere.
  */
+#include "base/memory.h"
 #include "event/event.h"
 #include "queue/unit.h"
 #include "queue/worker.h"
+
+#include <stdlib.h>
+
+enum { AUDIT_S = 60, SLICE = 128 };
 
 static uint64_t counter(const struct queue *queue, enum queue_counter which)
 {
@@ -62,4 +67,71 @@ int64_t queue_balance(const struct queue_totals *totals)
     uint64_t here =
         totals->ready + totals->waiting + totals->inflight + totals->held + totals->quarantined;
     return (int64_t)(in - out - here);
+}
+
+/* ---- the audit ---- */
+
+static struct mail_id *all_ids(struct queue_worker *worker, size_t *out_count)
+{
+    size_t count = 0;
+    struct mail_id *ids = memory_alloc_array(worker->entries.count + 1, sizeof *ids);
+    LIST_EACH (&worker->by_age, link) {
+        ids[count++] = CONTAINER(link, struct queue_entry, by_age)->id;
+    }
+    *out_count = count;
+    return ids;
+}
+
+/* An entry leaves the queue when its removal is handed to the spool, so as long as it is here the
+ * spool must know it. */
+static bool is_missing(struct queue_worker *worker, struct mail_id id)
+{
+    const struct queue_entry *entry = queue_worker_find(worker, id);
+    return entry != NULL && entry->state != QUEUE_INFLIGHT && !spool_has(worker->queue->spool, id);
+}
+
+static void tell_missing(struct queue_worker *worker, struct mail_id id)
+{
+    struct queue_entry *entry = queue_worker_find(worker, id);
+    if (entry->missing)
+        return;
+    entry->missing = true;
+    event_emit(EVENT_BALANCE_DIFFERENCE, F_C(MESSAGE, mail_id_text(entry->message).chars),
+               F_C(ENTRY, mail_id_text(entry->id).chars), F_INT(RECIPIENTS, entry->pending),
+               F_STR(DETAIL, STR("the queue has it, the spool does not")));
+}
+
+size_t queue_audit_worker(struct queue_worker *worker)
+{
+    size_t count, missing = 0;
+    struct mail_id *ids = all_ids(worker, &count);
+    for (size_t i = 0; i < count; i++) {
+        if (is_missing(worker, ids[i])) {
+            tell_missing(worker, ids[i]);
+            missing++;
+        }
+        if (i % SLICE == SLICE - 1)
+            fiber_yield();
+    }
+    free(ids);
+    return missing;
+}
+
+static MAY_YIELD void run_audit(void *arg)
+{
+    (void)queue_audit_worker(arg);
+}
+
+static void audit_fires(struct loop_timer *timer)
+{
+    struct queue_worker *worker = CONTAINER(timer, struct queue_worker, audit_timer);
+    struct error err;
+    (void)!fiber_spawn(&worker->scope, "queue audit", run_audit, worker, &err);
+    loop_timer_set(timer, clock_monotonic_ns() + AUDIT_S * NS_PER_S);
+}
+
+void queue_audit_begin(struct queue_worker *worker)
+{
+    worker->audit_timer.fire = audit_fires;
+    loop_timer_set(&worker->audit_timer, clock_monotonic_ns() + AUDIT_S * NS_PER_S);
 }

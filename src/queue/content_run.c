@@ -39,6 +39,10 @@ static void replace(struct queue_attempt *attempt, bool held) MAY_YIELD
     queue_plan_group(&unit, attempt->snapshot, &attempt->meta, &group, /* fresh= */ false);
     queue_unit_remove(&unit, entry);
     if (queue_unit_commit(&unit, &err) == OK) {
+        if (held)
+            event_emit(EVENT_MESSAGE_HELD, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
+                       F_STR(FLOW, attempt->meta.content_flow),
+                       F_INT(RECIPIENTS, group.recipient_count));
         queue_entry_free(entry);
         return;
     }

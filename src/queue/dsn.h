@@ -40,7 +40,7 @@ struct queue_dsn {
     struct mail_id id; /* of the notification: Message-ID and boundary */
 };
 
-enum { QUEUE_DSN_FULL_MAX = 64 * 1024, QUEUE_DSN_MAX = 1 << 20 };
+enum { QUEUE_DSN_FULL_MAX = 64 * 1024, QUEUE_DSN_MAX = 8 << 20 };
 
 /* Header section (ends with the empty line) and body, CRLF line ends. The text is 7-bit unless an
  * address, a reply or the header quoted needs UTF-8. `*out_8bit`, `*out_utf8_header` say so. */

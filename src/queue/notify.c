@@ -5,6 +5,7 @@
 #include "event/event.h"
 #include "mail/header.h"
 #include "queue/settle.h"
+#include "queue/submit.h"
 
 #include <string.h>
 
@@ -200,9 +201,39 @@ bool queue_notice_to_postmaster(struct queue_unit *unit, const struct queue_noti
     return add_entry(unit, notice, &outgoing, notice->content);
 }
 
+/* Recipients that were not yet split by destination: as a submission would do it. */
+static void keep_unsplit(struct queue_unit *unit, const struct queue_notice *notice,
+                         const struct mail_content *content)
+{
+    const struct queue_handler *handler = &notice->worker->queue->handler;
+    struct queue_group group = {.content = *content,
+                                .transport = notice->meta->transport,
+                                .held = true,
+                                .held_reason = MAIL_REASON_UNDELIVERABLE};
+    struct mail_recipient *all = arena_alloc_array(unit->arena, notice->count, sizeof *all);
+    for (size_t i = 0; i < notice->count; i++)
+        all[i] = *notice->recipients[i].recipient;
+    group.recipients = all;
+    group.recipient_count = notice->count;
+    if (group.transport.len > 0) {
+        queue_plan_group(unit, notice->snapshot, notice->meta, &group, /* fresh= */ false);
+        return;
+    }
+    group.recipient_count = 1;
+    for (size_t i = 0; i < notice->count; i++) { /* refused before they had a transport */
+        group.recipients = &all[i];
+        group.transport = handler->route(notice->snapshot, all[i].domain);
+        queue_plan_group(unit, notice->snapshot, notice->meta, &group, /* fresh= */ false);
+    }
+}
+
 void queue_notice_keep(struct queue_unit *unit, const struct queue_notice *notice,
                        const struct mail_content *content)
 {
+    if (notice->meta->content_flow.len > 0 || notice->meta->transport.len == 0) {
+        keep_unsplit(unit, notice, content);
+        return;
+    }
     struct queue_meta meta = *notice->meta;
     meta.recipients = arena_alloc_array(unit->arena, notice->count, sizeof *meta.recipients);
     meta.recipient_count = notice->count;
@@ -215,9 +246,6 @@ void queue_notice_keep(struct queue_unit *unit, const struct queue_notice *notic
         *record.said[i] = (struct queue_said){.reply = notice->recipients[i].reply,
                                               .mta = notice->recipients[i].mta};
     }
-    if (notice->count >
-        QUEUE_RECIPIENTS_MAX) /* of a content run: their words were told in events */
-        memset(record.said, 0, notice->count * sizeof *record.said);
     record.held = true;
     record.reason = MAIL_REASON_UNDELIVERABLE;
     record.held_since_wall_ns = clock_wall_ns();

@@ -18,7 +18,7 @@
 
 enum { WAIT_S = 30, LIMIT_DEFAULT = 1000, LIMIT_MAX = 100000, SLICE = 128, REASON_MAX = 200 };
 
-enum request_kind { REQUEST_LIST, REQUEST_ACT, REQUEST_RAW };
+enum request_kind { REQUEST_LIST, REQUEST_ACT, REQUEST_RAW, REQUEST_AUDIT };
 
 struct share { /* of one worker */
     struct post post;
@@ -323,6 +323,8 @@ static bool retry(struct queue_attempt *attempt)
     if (attempt->record.held || attempt->entry->state != QUEUE_WAITING)
         return attempt->entry->state == QUEUE_CONTENT;
     attempt->record.due_wall_ns = 0;
+    if (attempt->transport != NULL)
+        queue_site_forgive(attempt->worker, attempt->transport, &attempt->meta);
     write_record(attempt);
     return true;
 }
@@ -476,6 +478,9 @@ static MAY_YIELD void run_share(void *arg)
     case REQUEST_RAW:
         run_raw(share);
         break;
+    case REQUEST_AUDIT:
+        share->total = queue_audit_worker(share->worker);
+        break;
     }
     answer(share);
 }
@@ -614,6 +619,17 @@ enum result queue_raw(struct queue *queue, struct mail_id id, struct buf *out, b
         *out_found = request->found;
         buf_append(out, buf_str(&request->raw));
     }
+    request_unref(request);
+    return result;
+}
+
+enum result queue_audit(struct queue *queue, size_t *out_differences, struct error *err)
+{
+    struct request *request = request_new(queue, REQUEST_AUDIT);
+    enum result result = ask_all(request, err);
+    *out_differences = 0;
+    for (size_t i = 0; result == OK && i < request->share_count; i++)
+        *out_differences += request->shares[i].total;
     request_unref(request);
     return result;
 }

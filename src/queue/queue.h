@@ -73,6 +73,9 @@ struct queue *queue_new(struct spool *spool, struct state *state,
                         size_t worker_count);
 /* The spool, when it was not there yet in queue_new; before the workers join. */
 void queue_set_spool(struct queue *queue, struct spool *spool);
+/* Where operators' orders (pause, slow) are kept; read now. Without it they end with the process.
+ */
+enum result queue_open_steering(struct queue *queue, struct str path, struct error *err);
 /* Bytes of committed messages that are kept in memory for the first attempt; over it they are read
  * from the spool. Default 64M. */
 void queue_set_memory_budget(struct queue *queue, uint64_t bytes);
@@ -177,6 +180,10 @@ enum result queue_act(struct queue *queue, const struct queue_selector *selector
 /* The message as it would be sent; *out_found false if there is none. */
 enum result queue_raw(struct queue *queue, struct mail_id id, struct buf *out, bool *out_found,
                       struct error *err);
+
+/* Compare the queue's entries with the spool's now (each worker does so every minute by itself):
+ * what is in the one and not in the other is named in an event `balance.difference`. */
+enum result queue_audit(struct queue *queue, size_t *out_differences, struct error *err);
 
 struct queue_totals {
     uint64_t accepted, generated, delivered, failed_dsn, failed_silent, quarantined, discarded,

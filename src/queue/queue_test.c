@@ -266,6 +266,10 @@ static void test_back_off(void **state)
     assert_int_equal(list.items[7].attempts, 1);
     assert_true(str_find_str(list.items[7].last_error, STR("Go away")) >= 0);
     arena_free(arena);
+    sink_set_greeting(world.sink, NULL); /* an operator's retry is a real one */
+    assert_int_equal(act(&world, (struct queue_selector){0}, QUEUE_RETRY), 8);
+    WAIT_FOR(is_settled(&world, 0));
+    assert_int_equal(totals(&world).delivered, 8);
     world_stop(&world);
     world_done(&world);
 }
@@ -526,6 +530,47 @@ static void test_lmtp(void **state)
     world_done(&world);
 }
 
+static struct mail_id named;
+
+static void look_for_difference(const struct event *event, void *arg)
+{
+    (void)arg;
+    for (unsigned i = 0; event->type == EVENT_BALANCE_DIFFERENCE && i < event->count; i++)
+        if (event->fields[i].key == KEY_ENTRY)
+            (void)mail_id_parse(event->fields[i].text, &named);
+}
+
+/* One entry is taken out of the spool behind the queue's back; the audit names it. */
+static void test_audit(void **state)
+{
+    struct world world;
+    struct error err;
+    struct queue_list list;
+    size_t differences;
+    (void)state;
+    world_init(&world, 2);
+    world_start(&world);
+    for (size_t i = 0; i < 10; i++)
+        send_one(&world, &(struct letter){.to = {"ok@example.net"}, .held = true, .worker = i % 2});
+    assert_int_equal(queue_audit(world.queue, &differences, &err), OK);
+    assert_int_equal(differences, 0);
+    struct arena *arena = arena_new(0);
+    assert_int_equal(
+        queue_list(world.queue, &(struct queue_selector){.state = -1}, arena, &list, &err), OK);
+    struct spool_change change = {
+        .kind = SPOOL_REMOVE, .entry = list.items[4].entry, .message = list.items[4].message};
+    spool_write(world.spool, &change, 1);
+    do
+        assert_int_equal(queue_audit(world.queue, &differences, &err), OK);
+    while (differences == 0 && world_pause());
+    assert_int_equal(differences, 1);
+    (void)event_drain(look_for_difference, NULL);
+    assert_true(mail_id_equal(named, list.items[4].entry));
+    arena_free(arena);
+    world_stop(&world);
+    world_done(&world);
+}
+
 static void test_discard(void **state)
 {
     struct world world;
@@ -539,6 +584,32 @@ static void test_discard(void **state)
     WAIT_FOR(is_settled(&world, 0));
     assert_int_equal(totals(&world).discarded, 2);
     assert_int_equal(sink_connections(world.sink), 0);
+    world_stop(&world);
+    world_done(&world);
+}
+
+/* What a stranger cannot be told is kept, in entries of one destination each. */
+static void test_content_refused_for_stranger(void **state)
+{
+    struct world world;
+    (void)state;
+    world_init(&world, 1);
+    world.content_verdict = QUEUE_CONTENT_REJECT;
+    world_start(&world);
+    send_one(&world, &(struct letter){.to = {"ok@mx.test", "ok@a.test"},
+                                      .transport = "mx",
+                                      .content_flow = "flow",
+                                      .stranger = true});
+    WAIT_FOR(is_settled(&world, 2)); /* split by destination */
+    assert_int_equal(totals(&world).quarantined, 2);
+    send_one(&world, &(struct letter){.to = {"ok@mx.test"},
+                                      .transport = "mx",
+                                      .refused = "ok2@example.net",
+                                      .stranger = true});
+    WAIT_FOR(is_settled(&world, 3));
+    assert_int_equal(act(&world, (struct queue_selector){0}, QUEUE_RELEASE), 3);
+    WAIT_FOR(is_settled(&world, 0));
+    assert_int_equal(totals(&world).delivered, 4);
     world_stop(&world);
     world_done(&world);
 }
@@ -567,6 +638,8 @@ int main(void)
         cmocka_unit_test(test_hold_in_flight),
         cmocka_unit_test(test_lookup_mx),
         cmocka_unit_test(test_lmtp),
+        cmocka_unit_test(test_content_refused_for_stranger),
+        cmocka_unit_test(test_audit),
         cmocka_unit_test(test_discard),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

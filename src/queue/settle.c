@@ -41,6 +41,7 @@ void queue_attempt_done(struct queue_attempt *attempt)
 {
     const struct queue_handler *handler = &attempt->worker->queue->handler;
     body_unref(take(attempt->content.body));
+    body_unref(take(attempt->seven_bit.body));
     handler->release_snapshot(handler->context, attempt->snapshot);
 }
 
@@ -62,17 +63,20 @@ enum result queue_attempt_load(struct queue_attempt *attempt, struct error *err)
 
 /* ---- time ---- */
 
-/* When its life ends; held time does not count. */
+static int64_t life_start_wall_ns(const struct queue_attempt *attempt)
+{
+    return queue_life_start_wall_ns(attempt->worker->queue, attempt->transport, &attempt->meta,
+                                    &attempt->record);
+}
+
 static int64_t give_up_wall_ns(const struct queue_attempt *attempt)
 {
-    return attempt->meta.accepted_wall_ns + attempt->record.held_total_ns +
-           attempt->transport->expire_ns;
+    return life_start_wall_ns(attempt) + attempt->transport->expire_ns;
 }
 
 static int64_t delay_point_wall_ns(const struct queue_attempt *attempt)
 {
-    return attempt->meta.accepted_wall_ns + attempt->record.held_total_ns +
-           attempt->transport->delay_after_ns;
+    return life_start_wall_ns(attempt) + attempt->transport->delay_after_ns;
 }
 
 /* An entry that was never tried gets its attempt, however long we were away. */
@@ -281,13 +285,27 @@ static void take_back(struct settling *settling, const struct error *err)
     for (size_t i = 0; i < settling->failed; i++) {
         size_t index = settling->failing[i];
         attempt->record.status[index] = QUEUE_STATUS_PENDING;
-        attempt->record.said[index] = &attempt->results[index].said;
+        if (attempt->meta.recipient_count <= QUEUE_RECIPIENTS_MAX)
+            attempt->record.said[index] = &attempt->results[index].said;
     }
     attempt->record.due_wall_ns = clock_wall_ns() + AGAIN_S * NS_PER_S;
     attempt->entry->not_before_wall_ns = attempt->record.due_wall_ns;
     event_emit(EVENT_DELIVERY_DEFERRED, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
                F_C(ENTRY, mail_id_text(attempt->entry->id).chars), F_C(ERROR, err->text),
                F_STR(DETAIL, STR("the failure could not be written; it is tried again")));
+}
+
+/* (An entry before its content run may have more recipients than a record can tell apart, but then
+ * all of them fare alike.) */
+static void put_entry(struct settling *settling, bool done)
+{
+    struct queue_entry *entry = settling->attempt->entry;
+    if (done) {
+        queue_unit_remove(&settling->unit, entry);
+        return;
+    }
+    queue_entry_store(entry, &settling->attempt->record);
+    queue_unit_state(&settling->unit, entry);
 }
 
 /* Write the record or the removal with everything else; then the entry goes where it belongs. */
@@ -300,23 +318,15 @@ static void finish(struct settling *settling) MAY_YIELD
     int64_t delivered = unit->counts[QUEUE_COUNT_DELIVERED];
     make_notices(settling);
     bool done = queue_record_pending(&attempt->record) == 0;
-    queue_entry_store(entry, &attempt->record);
-    if (done)
-        queue_unit_remove(unit, entry);
-    else
-        queue_unit_state(unit, entry);
+    put_entry(settling, done);
     if (unit->added_count == 0) {
         queue_unit_write(unit);
     } else if (queue_unit_commit(unit, &err) == FAILED) {
         take_back(settling, &err);
-        queue_entry_store(entry, &attempt->record);
         queue_unit_init(unit, attempt->worker, attempt->arena);
         queue_unit_count(unit, QUEUE_COUNT_DELIVERED, (uint64_t)delivered);
         done = queue_record_pending(&attempt->record) == 0;
-        if (done)
-            queue_unit_remove(unit, entry);
-        else
-            queue_unit_state(unit, entry);
+        put_entry(settling, done);
         queue_unit_write(unit);
     }
     if (done) {

@@ -103,10 +103,9 @@ static bool is_stalled(struct sink *sink)
 static bool data(struct session *session)
 {
     struct sink *sink = session->sink;
-    char line[4096];
+    char line[4096] = "";
     char *text = malloc(DATA_MAX);
     check(text != NULL);
-    text[0] = 0;
     size_t len = 0;
     say(session, "354 Go ahead\r\n");
     while (is_stalled(sink))
@@ -119,6 +118,7 @@ static bool data(struct session *session)
             len += size;
         }
     }
+    text[len] = 0;
     bool whole = strcmp(line, ".\r\n") == 0;
     pthread_mutex_lock(&sink->mutex);
     for (unsigned i = 0; whole && !session->refuse_data && i < session->accepted; i++)

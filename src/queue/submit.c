@@ -233,7 +233,7 @@ static bool fits(const struct queue_submission *submission)
         if (size > QUEUE_META_MAX)
             return false;
     }
-    return true;
+    return fixed < QUEUE_META_MAX / 2; /* entries of refused ones have one recipient each */
 }
 
 static enum result submit(struct queue_worker *worker, const struct queue_submission *submission,

@@ -18,6 +18,7 @@
 #include "queue/fair.h"
 #include "queue/queue.h"
 #include "queue/schedule.h"
+#include "queue/steering.h"
 #include "spool/spool.h"
 
 #include <stdatomic.h>
@@ -57,6 +58,7 @@ struct queue_entry {
     bool quarantined;           /* held for a reason that is no operator's */
     bool content;               /* a content run comes first */
     bool suspect;               /* found, and was in work at two crashes */
+    bool missing;               /* from the spool; told already */
     int8_t wish;                /* enum queue_verb for when the attempt ends, or -1 */
 };
 
@@ -66,9 +68,15 @@ struct queue_site {
     struct queue_fair ready;
     struct list idle; /* runners that keep a connection */
     unsigned runners;
-    int64_t max;      /* leases, by the transport */
-    unsigned claimed; /* runners on their way to an entry */
-    bool refusing;    /* a fiber takes the ready ones: the destination is backed off */
+    int64_t max;              /* leases, by the transport */
+    unsigned claimed;         /* runners on their way to an entry */
+    bool refusing;            /* a fiber takes the ready ones: the destination is backed off */
+    bool paused;              /* by an operator */
+    unsigned steered;         /* generation of the steering that `paused` and `slow` are of */
+    struct option_rate rate;  /* of the transport */
+    struct option_rate slow;  /* an operator's */
+    int64_t limited_since_ns; /* it waits for its rate; 0: no */
+    int64_t limited_until_ns;
     struct error refusal;
     struct loop_timer again;
 };
@@ -92,6 +100,7 @@ struct queue_worker {
     unsigned content_running;
     unsigned idle_runners;
     size_t poison_next;
+    struct loop_timer audit_timer;
 
     /* back-pressure */
     struct cond drained;
@@ -118,6 +127,7 @@ struct queue {
     size_t worker_count;
     struct queue_worker *workers;
     struct queue_destinations *destinations;
+    struct queue_steering *steering;
     pthread_mutex_t posting; /* a worker does not leave while an operator posts to it */
     atomic_uint_least64_t memory_used;
     uint64_t memory_budget;
@@ -150,6 +160,12 @@ bool queue_entry_decode(const struct queue_entry *entry, struct arena *arena,
 void queue_entry_store(struct queue_entry *entry, const struct queue_record *record);
 /* Hold it from now on; written lazily. */
 void queue_entry_hold(struct queue_entry *entry, enum mail_reason reason, struct arena *arena);
+/* When its life would have begun had its clock never stood still (held, paused). */
+int64_t queue_life_start_wall_ns(const struct queue *queue, const struct transport *transport,
+                                 const struct queue_meta *meta, const struct queue_record *record);
+/* Does an operator's pause keep it? */
+bool queue_is_paused(const struct queue *queue, const struct transport *transport,
+                     const struct queue_meta *meta);
 struct queue_entry *queue_worker_find(struct queue_worker *worker, struct mail_id id);
 /* It is no longer untried; wakes submitters that wait. */
 void queue_entry_not_fresh(struct queue_entry *entry);
@@ -162,6 +178,14 @@ void queue_parcel_unref(struct queue_parcel *parcel);
 struct queue_worker *queue_worker_current(struct queue *queue);
 void queue_worker_arm(struct queue_worker *worker);
 
+/* ---- the books (balance.c) ---- */
+
+/* Compare this worker's entries with the spool; names each difference in an event, once. Returns
+ * how many there are now. */
+size_t queue_audit_worker(struct queue_worker *worker) MAY_YIELD;
+/* Every minute from now on. */
+void queue_audit_begin(struct queue_worker *worker);
+
 /* ---- sites (site.c) ---- */
 
 /* The entry may go now: to the site of its destination. */
@@ -169,6 +193,11 @@ void queue_site_add(struct queue_entry *entry, const struct transport *transport
                     const struct queue_meta *meta);
 /* Take it out of the site where it waits. */
 void queue_site_remove(struct queue_entry *entry);
+/* An operator wants a try now, back-off or not. */
+void queue_site_forgive(struct queue_worker *worker, const struct transport *transport,
+                        const struct queue_meta *meta);
+/* An operator gave an order: see what it means for the sites of this worker. */
+void queue_site_steer_all(struct queue_worker *worker);
 void queue_site_look(void *context, struct queue_member *member);
 /* Idle connections are closed, for a drain. */
 void queue_site_let_go(struct queue_worker *worker);

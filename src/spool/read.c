@@ -190,3 +190,11 @@ enum result spool_read(struct spool *spool, struct mail_id entry, struct arena *
     let_go(job);
     return OK;
 }
+
+bool spool_has(struct spool *spool, struct mail_id entry)
+{
+    pthread_mutex_lock(&spool->index_lock);
+    bool has = spool_index_find(&spool->index, entry) != NULL;
+    pthread_mutex_unlock(&spool->index_lock);
+    return has;
+}

@@ -101,6 +101,9 @@ enum result spool_read(struct spool *spool, struct mail_id entry, struct arena *
 
 /* ---- queries ---- */
 
+/* Does the log know this entry as one that lives? For the queue's audit. */
+bool spool_has(struct spool *spool, struct mail_id entry);
+
 /* Is there room to accept a message now? */
 bool spool_has_room(const struct spool *spool);
 int64_t spool_counter(const struct spool *spool, unsigned counter);

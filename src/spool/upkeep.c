@@ -21,6 +21,7 @@ void spool_wake_upkeep(struct spool *spool)
 static void make_ready(struct spool *spool)
 {
     for (;;) {
+        spool_files_look_at_space(spool); /* each one takes some */
         unsigned wanted = atomic_load(&spool->has_space) ? READY_WANTED : SPOOL_RESERVE;
         pthread_mutex_lock(&spool->lock);
         bool enough = spool->ready_count >= wanted;

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { RETRY_MS = 1000, FAILURES_PATIENT = 3 };
 
@@ -235,8 +236,14 @@ static bool seal(struct spool *spool)
     struct error err;
     bool sealed = spool_files_write(segment->fd, &piece, 1, spool->offset, &err) == OK &&
                   spool_files_sync(spool, segment->fd, &err) == OK;
-    if (!sealed)
+    uint64_t end = spool->offset + sizeof bytes;
+    if (!sealed) {
         event_emit(EVENT_SPOOL_ERROR, F_C(ERROR, err.text), F_INT(SEGMENT, segment->id));
+    } else if (ftruncate(segment->fd, (off_t)end) == 0) { /* give the unused rest back */
+        pthread_mutex_lock(&spool->index_lock);
+        segment->disk_bytes = end;
+        pthread_mutex_unlock(&spool->index_lock);
+    }
     return sealed;
 }
 

@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Free ports on loopback, each handed out once."""
+"""Free ports on loopback, each handed out once; test processes side by side have ranges of their own."""
+import os
+import random
 import socket
+import time
 
-_given = set()
+# below the ephemeral range, where an outgoing connection could take a port before we listen
+_FIRST, _RANGE = 10000, 2500
+_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+_left = list(range(_FIRST + _worker * _RANGE, _FIRST + (_worker + 1) * _RANGE))
+random.shuffle(_left)
 
 
 def free_port(host="127.0.0.1"):
     while True:
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-            probe.bind((host, 0))
-            port = probe.getsockname()[1]
-        # ports of the ephemeral range may be taken by an outgoing connection before we listen:
-        # use those below it
-        port = 10000 + port % 20000
-        if port in _given or not _can_bind(host, port):
-            continue
-        _given.add(port)
-        return port
+        port = _left.pop()
+        if _can_bind(host, port):
+            return port
 
 
 def _can_bind(host, port):
@@ -30,7 +30,6 @@ def _can_bind(host, port):
 
 
 def wait_for_port(port, host="127.0.0.1", seconds=15):
-    import time
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
