@@ -150,7 +150,7 @@ struct queue_selector { /* empty members select everything */
     struct str destination;
     int64_t older_ns;
     int state;    /* enum queue_state, -1: any */
-    size_t limit; /* 0: 1000 */
+    size_t limit; /* 0: a list of 1000, a verb on all */
 };
 struct queue_item_recipient {
     struct str address;
