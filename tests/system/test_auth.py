@@ -248,17 +248,47 @@ def test_users_file_is_reread(with_file):
 
 # ---- limits on failures ----
 
+def questions(one):
+    return sum(line.startswith("AUTH") for _, line in one.mail.commands)
+
+
 def test_limit_block(backend):
     """10/15m: the eleventh is told later, and nobody is asked; who has never failed logs in from there no more."""
     one = backend(steps="[ limit: { by: client, failures: 4/15m, then: defer }, smtp: { server: mail } ]")
     for i in range(4):
         assert login(one, "anna", f"wrong{i}")[0] == 535
-    asked = len(one.mail.commands)
+    asked = questions(one)
     for _ in range(3):
         code, text = login(one, "anna", SECRET)
         assert code == 454 and text.startswith("4.7.0"), text
-    assert len(one.mail.commands) == asked, "a backend was asked"
+    assert questions(one) == asked, "a backend was asked"
     one.wait("limit.reached")
+
+
+def test_limit_block_spares_the_user_elsewhere(backend):
+    """Who guesses locks out his own network, not the user (Mailu #2880)."""
+    one = backend(steps="[ limit: { by: client, failures: 3/15m, then: defer }, smtp: { server: mail } ]")
+
+    def from_network(source, password):
+        with Talk(one.submission, ehlo="c.test", source=source) as talk:
+            return talk.starttls().login("anna", password)[0]
+    for i in range(3):
+        assert from_network(f"127.0.7.{i + 1}", f"wrong{i}") == 535
+    assert from_network("127.0.7.9", SECRET) == 454
+    assert from_network("127.0.8.1", SECRET) == 235
+
+
+def test_limit_counts_unknown_users_alike(backend):
+    one = backend(steps="[ limit: { by: client, failures: 3/15m, then: defer }, smtp: { server: mail } ]")
+    codes = {}
+    for user, source in [("anna", "127.0.7.1"), ("nobody", "127.0.8.1")]:
+        codes[user] = []
+        for _ in range(5):
+            with Talk(one.submission, ehlo="c.test", source=source) as talk:
+                codes[user].append(talk.starttls().login(user, "wrong"))
+    strip = lambda answers: [(code, text.partition(" (ref")[0]) for code, text in answers]
+    assert strip(codes["anna"]) == strip(codes["nobody"])
+    assert [code for code, _ in codes["anna"]] == [535, 535, 535, 454, 454]
 
 
 def test_errors_are_not_failures(backend):

@@ -90,6 +90,20 @@ def test_typos(scene, old, new, words):
         assert talk.mail("a@example.net", "anna@example.org").data(HEAD + b"x")[0] == 250
 
 
+def test_conf_d(scene):
+    """Further files with the same keys; a name that is defined twice is an error that shows its file."""
+    folder = scene.folder / "conf.d"
+    folder.mkdir()
+    other = free_port()
+    (folder / "second.yaml").write_text(f'listeners:\n  second: {{ listen: [ "127.0.0.1:{other}" ], tls: none, authentication: none }}\n')
+    assert scene.reload()
+    wait_for_port(other)
+    (folder / "third.yaml").write_text('listeners:\n  second: { listen: [ "127.0.0.1:1" ], tls: none, authentication: none }\n')
+    done = postern("check", scene.path)
+    assert done.returncode == 1 and "third.yaml:2:3" in done.stdout, done.stdout
+    assert not scene.reload()
+
+
 def test_missing_file(scene):
     scene.path.rename(scene.folder / "away.yaml")
     assert not scene.reload()
