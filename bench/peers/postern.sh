@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Postern: one process with a worker a core, a segment log with group commit, delivery from memory.
 AUTH=bench:secret
 POSTERN_BUILD=${POSTERN_BUILD:-$BENCH_DIR/../build}

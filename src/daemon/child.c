@@ -24,7 +24,7 @@
 
 enum {
     DRAIN_S = 30,       /* for sessions and running attempts after SIGTERM */
-    REFRESH_TURNS = 30, /* seconds between looks at certificate files */
+    REFRESH_TURNS = 3, /* seconds between looks at certificate files */
     FILES_TURNS = 5,    /* and at files that the configuration names: lists, domains */
 };
 

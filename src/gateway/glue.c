@@ -157,8 +157,11 @@ NO_YIELD_CHECK static enum queue_content_verdict run_content(void *context,
     struct flow_verdict verdict = {0};
     flow_run_content(flow, &flow_run, &verdict);
     *out_reply = verdict.reply;
-    if (verdict.kind == FLOW_REJECT)
+    run->held_reason = verdict.reason;
+    if (verdict.kind == FLOW_REJECT) {
+        run->held_reason = MAIL_REASON_UNDELIVERABLE;
         return refused_later(settings_of(snapshot), &facts);
+    }
     return verdict_of(verdict.kind);
 }
 

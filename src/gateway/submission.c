@@ -198,6 +198,7 @@ struct hand_over {
     struct mail_recipient *recipients; /* those of the groups, one behind the other */
     struct mail_recipient *refused;
     struct mail_reply *refused_replies;
+    const struct mail_content *refused_content; /* what is quoted to the sender */
     size_t group_count, used, refused_count;
     uint64_t discarded;
 };
@@ -244,6 +245,8 @@ static void add_queue_groups(struct work *work, size_t g, struct hand_over *out)
 
 static void add_refused(struct work *work, size_t g, struct hand_over *out)
 {
+    if (!out->refused_content)
+        out->refused_content = &work->groups[g].content;
     for (size_t i = 0; i < work->in->recipient_count; i++) {
         if (work->group_of[i] == g) {
             out->refused[out->refused_count] = work->in->recipients[i];
@@ -332,6 +335,7 @@ static void hand_over(struct work *work, struct mail_reply *out_reply) MAY_YIELD
         .refused = handed.refused,
         .refused_replies = handed.refused_replies,
         .refused_count = handed.refused_count,
+        .refused_content = handed.refused_content,
     };
     struct error err;
     if (queue_submit(in->worker->gateway->queue, &to_queue, &err) != OK) {

@@ -30,7 +30,7 @@ struct submission {
     bool has_8bit;
     bool own_user;
     struct str fairness_key;
-    bool queued;          /* processing: queued */
+    bool queued; /* processing: queued */
     int64_t direct_timeout_ns;
     struct trace_facts trace;
 };

@@ -33,6 +33,7 @@ struct queue_content_run { /* processing: queued */
     struct str origin;            /* what queue_submit was given */
     struct mail_content *content; /* in, out */
     struct arena *arena;
+    enum mail_reason held_reason; /* out: why, for QUEUE_CONTENT_HOLD; NONE: a rule said so */
 };
 enum queue_content_verdict {
     QUEUE_CONTENT_DELIVER,
@@ -149,7 +150,7 @@ struct queue_selector { /* empty members select everything */
     struct str destination;
     int64_t older_ns;
     int state;    /* enum queue_state, -1: any */
-    size_t limit; /* 0: 1000 */
+    size_t limit; /* 0: a list of 1000, a verb on all */
 };
 struct queue_item_recipient {
     struct str address;

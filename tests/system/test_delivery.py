@@ -418,7 +418,65 @@ def test_one_client_does_not_starve_another(gateway, sink):
     assert order.index("other@slow.test") < 38, order.index("other@slow.test")
 
 
+def test_as_many_recipients_as_the_host_says(gateway, sink):
+    """LIMITS RCPTMAX (RFC 9422): no transaction has more."""
+    host = sink(extensions=("PIPELINING", "LIMITS RCPTMAX=10"))
+    scene = Outbound(gateway, sink, {"far": Host(host)})
+    to = [f"u{i}@far.test" for i in range(35)]
+    scene.send(to)
+    wait_until(lambda: sum(len(m.recipients) for m in host.messages) == 35, "all arrived")
+    assert sorted(r for m in host.messages for r in m.recipients) == sorted(to)
+    assert max(len(m.recipients) for m in host.messages) <= 10 and host.connections == 1
+    scene.gateway.wait_empty()
+
+
+def test_a_rate_is_kept(gateway, sink):
+    """limits.messages: the burst at once, the rest no faster than the rate; nothing fails for it."""
+    host = sink()
+    scene = Outbound(gateway, sink, {"far": Host(host, transport="limits: { messages: 4/2s }")})
+    client = scene.gateway.client(scene.port)
+    for i in range(8):
+        scene.send(f"b{i}@far.test", client=client)
+    wait_until(lambda: len(host.messages) == 8, "all arrived")
+    times = sorted(m.time for m in host.messages)
+    assert times[7] - times[0] >= 1.0, "eight at once, at 4 in 2 s"
+    assert not scene.gateway.find("delivery.deferred")
+    scene.gateway.wait_empty()
+
+
 # ---- other ways ----
+
+def test_source_address_and_name(gateway, sink):
+    """`helo` and `source_address` are what the peer sees."""
+    seen = []
+    host = sink(replies={"MAIL": lambda line: seen.append(1) or ""})
+    scene = Outbound(gateway, sink, {"far": Host(host, transport="helo: out.example.org, source_address: 127.0.0.9")})
+    peers = []
+    real = host.server.verify_request
+    host.server.verify_request = lambda request, client: peers.append(client[0]) or real(request, client)
+    scene.send("b@far.test")
+    wait_until(lambda: host.messages, "it arrived")
+    assert host.messages[0].helo == "out.example.org" and peers == ["127.0.0.9"]
+
+
+def test_eight_bit_text_is_converted_on_demand(gateway, sink):
+    """`eight_bit: convert`: a 7-bit host gets 7-bit text that reads the same; an 8-bit host gets it as it is."""
+    import email
+    import email.policy
+    seven, eight = sink(extensions=()), sink()
+    keys = "eight_bit: convert"
+    scene = Outbound(gateway, sink, {"seven": Host(seven, transport=keys), "eight": Host(eight, transport=keys)})
+    text = "Subject: x\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n" \
+           "Grüße = {}\r\n.dot \r\n".format("x" * 100)
+    scene.send(["b@seven.test", "b@eight.test"], mail=["BODY=8BITMIME"], data=text.encode())
+    wait_until(lambda: seven.messages and eight.messages, "both arrived")
+    assert eight.messages[0].body == text.partition("\r\n\r\n")[2].encode()
+    got = seven.messages[0].data
+    assert got.isascii() and "BODY" not in seven.messages[0].mail_parameters
+    parsed = email.message_from_bytes(got, policy=email.policy.SMTP)
+    assert parsed.get_content().replace("\r\n", "\n") == text.partition("\r\n\r\n")[2].replace("\r\n", "\n")
+    scene.gateway.wait_empty()
+
 
 def test_discard_is_counted(gateway, sink):
     scene = Outbound(gateway, sink, {"void": Host(whole="method: discard")})

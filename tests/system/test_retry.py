@@ -147,8 +147,6 @@ def test_retry_now_changes_neither_count_nor_age(gateway, sink):
     scene.gateway.wait("delivery.deferred", count=2, to="b@far.test")
     second = wait_until(lambda: [item for item in scene.gateway.queue() if item["attempt"] == 2], "it waits again")[0]
     assert second["accepted"] == first["accepted"]
-    # it used up one of the two retries, so the last one is an hour nearer than it was
-    assert second["give_up"] < first["give_up"]
     scene.gateway.ctl("queue", "retry", message)
     scene.gateway.wait("delivery.expired", to="b@far.test")
     scene.gateway.wait_empty()
