@@ -79,11 +79,12 @@ static int64_t delay_point_wall_ns(const struct queue_attempt *attempt)
     return life_start_wall_ns(attempt) + attempt->transport->delay_after_ns;
 }
 
-/* An entry that was never tried, or not since the start, gets its attempt, however long we were away
- * and whatever the wall clock says now. */
+/* An entry that was never tried, or not since the start, gets its attempt, however long we were
+ * away and whatever the wall clock says now. */
 bool queue_is_expired(const struct queue_attempt *attempt)
 {
-    return attempt->record.attempts > 0 && !attempt->entry->found && clock_steady_wall_ns() >= give_up_wall_ns(attempt);
+    return attempt->record.attempts > 0 && !attempt->entry->found &&
+           clock_steady_wall_ns() >= give_up_wall_ns(attempt);
 }
 
 /* ---- telling ---- */
