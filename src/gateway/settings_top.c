@@ -19,8 +19,8 @@ static const struct option memory_rows[] = {
     {.name = "messages",
      .type = OPTION_SIZE,
      .offset = AT(memory.messages),
-     .text = "bodies and queued mail kept in memory; more waits on disk",
-     .fallback = "256M",
+     .text = "bodies and queued mail kept in memory; more waits on disk. Without it 256M, or an "
+             "eighth of the control group's limit if that is less",
      .min = 16 << 20,
      .max = INT64_C(1) << 40,
      .reload = RELOAD_RESTART},
