@@ -149,6 +149,13 @@ struct str queue_destination_key(const struct queue_destination *destination)
     return destination->key;
 }
 
+void queue_destination_parts(struct str key, struct str *out_transport, struct str *out_name)
+{
+    size_t at = (size_t)str_find_last(key, ' '); /* a name of a place has none */
+    *out_transport = str_slice(key, 0, at);
+    *out_name = str_from(key, at + 1);
+}
+
 /* ---- telling other workers ---- */
 
 static void run_look(struct post *post)
@@ -262,7 +269,7 @@ void queue_destination_release(struct queue_destination *destination, size_t wor
     destination->members[worker].leased--;
     struct queue_member *next = next_waiting(destination, worker);
     bool hand_over = next != NULL && destination->backoff_until_ns == 0 &&
-                     (int64_t)destination->leased <= destination->window;
+                     (int64_t)destination->leased <= allowed_now(destination, destination->max);
     if (hand_over) {
         next->leased++;
         next->granted++;
@@ -372,4 +379,76 @@ void queue_destination_failure(struct queue_destination *destination, int64_t st
                 tell(&destination->members[i]);
     }
     pthread_mutex_unlock(&destination->mutex);
+}
+
+void queue_destination_count(struct queue_destination *destination, size_t worker, int64_t now_ns)
+{
+    struct queue_member *member = &destination->members[worker];
+    int64_t minute = now_ns / (60 * NS_PER_S);
+    int64_t before = atomic_load_explicit(&member->minute, memory_order_relaxed);
+    if (minute != before) {
+        uint64_t last = minute == before + 1 ? atomic_load(&member->this_minute) : 0;
+        atomic_store_explicit(&member->last_minute, last, memory_order_relaxed);
+        atomic_store_explicit(&member->this_minute, 0, memory_order_relaxed);
+        atomic_store_explicit(&member->minute, minute, memory_order_relaxed);
+    }
+    atomic_fetch_add_explicit(&member->this_minute, 1, memory_order_relaxed);
+}
+
+/* ---- for operators ---- */
+
+/* This minute, and of the one before the share that is not yet 60 s ago. */
+static uint64_t per_minute(struct queue_destination *destination, int64_t now_ns)
+{
+    int64_t minute = now_ns / (60 * NS_PER_S);
+    uint64_t into_s = (uint64_t)(now_ns / NS_PER_S) % 60;
+    uint64_t sum = 0, last = 0;
+    for (size_t i = 0; i < destination->all->worker_count; i++) {
+        struct queue_member *member = &destination->members[i];
+        int64_t age = minute - atomic_load(&member->minute);
+        if (age == 0) {
+            sum += atomic_load(&member->this_minute);
+            last += atomic_load(&member->last_minute);
+        } else if (age == 1) {
+            last += atomic_load(&member->this_minute);
+        }
+    }
+    return sum + last * (60 - into_s) / 60;
+}
+
+static void numbers_of(struct queue_destination *destination, struct arena *arena, int64_t now_ns,
+                       struct queue_destination_numbers *out)
+{
+    struct str key = arena_str(arena, destination->key);
+    *out = (struct queue_destination_numbers){.last_error = STR_EMPTY};
+    queue_destination_parts(key, &out->transport, &out->name);
+    out->per_minute = per_minute(destination, now_ns);
+    pthread_mutex_lock(&destination->mutex);
+    out->connections = destination->leased;
+    out->window = allowed_now(destination, destination->max);
+    out->max = destination->max;
+    out->failures = destination->failures;
+    out->backoff_until_ns = destination->backoff_until_ns;
+    out->probing = destination->probing;
+    out->failed_ns = destination->last_failure_ns;
+    if (destination->last_failure_ns != 0)
+        out->last_error = arena_str(arena, str_c(destination->last_error.text));
+    pthread_mutex_unlock(&destination->mutex);
+}
+
+struct queue_destination_numbers *queue_destinations_numbers(struct queue_destinations *all,
+                                                             struct arena *arena, size_t *out_count)
+{
+    size_t cursor = 0;
+    struct str key;
+    void *value;
+    int64_t now_ns = clock_monotonic_ns();
+    *out_count = 0;
+    pthread_mutex_lock(&all->mutex);
+    struct queue_destination_numbers *numbers =
+        arena_alloc_array(arena, all->table.count + 1, sizeof *numbers);
+    while (map_next(&all->table, &cursor, &key, &value))
+        numbers_of(value, arena, now_ns, &numbers[(*out_count)++]);
+    pthread_mutex_unlock(&all->mutex);
+    return numbers;
 }

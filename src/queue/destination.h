@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include "base/arena.h"
 #include "fiber/loop.h"
 
 #include <pthread.h>
@@ -25,6 +26,9 @@ struct queue_member {
     unsigned granted; /* handed over and not yet taken */
     unsigned leased;
     atomic_bool waits; /* set under the mutex, read without */
+    /* written by the worker only: messages that went through, by the minute */
+    atomic_int_least64_t minute;
+    atomic_uint_least64_t this_minute, last_minute;
 };
 
 enum queue_lease { QUEUE_LEASE_GRANTED, QUEUE_LEASE_FULL, QUEUE_LEASE_BACKED_OFF };
@@ -46,7 +50,9 @@ void queue_destinations_free(struct queue_destinations *destinations);
 struct queue_destination *queue_destination_get(struct queue_destinations *destinations,
                                                 struct str key);
 void queue_destination_unref(struct queue_destination *destination);
+/* "TRANSPORT NAME" */
 struct str queue_destination_key(const struct queue_destination *destination);
+void queue_destination_parts(struct str key, struct str *out_transport, struct str *out_name);
 
 /*
  * Ask for a lease. FULL: the worker is remembered. BACKED_OFF: the destination failed repeatedly
@@ -76,6 +82,27 @@ void queue_destination_success(struct queue_destination *destination, int64_t ma
 void queue_destination_failure(struct queue_destination *destination, int64_t started_ns,
                                int64_t now_ns, const struct error *error,
                                struct queue_destination_news *out);
+
+/* A message went through, on this worker; for the rate. */
+void queue_destination_count(struct queue_destination *destination, size_t worker, int64_t now_ns);
+
+/* ---- for operators ---- */
+
+struct queue_destination_numbers {
+    struct str transport, name;
+    unsigned connections;     /* leases: open connections, or such as are being opened */
+    int64_t window, max;      /* how many it may have now, and at most */
+    unsigned failures;        /* in a row, of connecting */
+    int64_t backoff_until_ns; /* monotonic, of the next probe; 0: not backed off */
+    bool probing;
+    int64_t failed_ns; /* monotonic, of the last failure; 0: none that is known */
+    struct str last_error;
+    uint64_t per_minute; /* messages in the last 60 s, about */
+};
+/* All that are known; texts in `arena`. */
+struct queue_destination_numbers *
+queue_destinations_numbers(struct queue_destinations *destinations, struct arena *arena,
+                           size_t *out_count);
 
 enum {
     QUEUE_BACKOFF_AFTER = 3, /* failures in a row */

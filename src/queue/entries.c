@@ -209,8 +209,8 @@ void queue_entry_seize(struct queue_entry *entry)
 bool queue_reason_is_quarantine(enum mail_reason reason)
 {
     return reason != MAIL_REASON_NONE && reason != MAIL_REASON_ADMIN &&
-           reason != MAIL_REASON_CRASH && reason != MAIL_REASON_TRANSPORT_MISSING &&
-           reason != MAIL_REASON_BACKEND_DOWN;
+           reason != MAIL_REASON_POLICY && reason != MAIL_REASON_CRASH &&
+           reason != MAIL_REASON_TRANSPORT_MISSING && reason != MAIL_REASON_BACKEND_DOWN;
 }
 
 static void place_held(struct queue_entry *entry, const struct queue_record *record)
@@ -251,7 +251,25 @@ static void place_ready(struct queue_entry *entry, const struct queue_meta *meta
     handler->release_snapshot(handler->context, snapshot);
 }
 
-/* What is due first of the retry, the delay notice (unless told) and the end of its life. */
+int64_t queue_life_start_wall_ns(const struct queue *queue, const struct transport *transport,
+                                 const struct queue_meta *meta, const struct queue_record *record)
+{
+    return meta->accepted_wall_ns + record->held_total_ns +
+           queue_steering_paused_ns(queue->steering, transport->name,
+                                    queue_destination_name(transport, meta), meta->accepted_wall_ns,
+                                    clock_wall_ns());
+}
+
+bool queue_is_paused(const struct queue *queue, const struct transport *transport,
+                     const struct queue_meta *meta)
+{
+    return queue_steering_find(queue->steering, transport->name,
+                               queue_destination_name(transport, meta))
+        .paused;
+}
+
+/* What is due first of the retry, the delay notice (unless told) and the end of its life. A clock
+ * that stands still reaches neither of these; they are looked at again after the retry. */
 static int64_t wake_wall_ns(const struct queue_entry *entry, const struct queue_meta *meta,
                             const struct queue_record *record)
 {
@@ -261,8 +279,8 @@ static int64_t wake_wall_ns(const struct queue_entry *entry, const struct queue_
         return wake_ns;
     const struct queue_snapshot *snapshot = handler->take_snapshot(handler->context);
     const struct transport *transport = handler->transport(snapshot, meta->transport);
-    if (transport != NULL) {
-        int64_t start_ns = meta->accepted_wall_ns + record->held_total_ns;
+    if (transport != NULL && !queue_is_paused(entry->worker->queue, transport, meta)) {
+        int64_t start_ns = queue_life_start_wall_ns(entry->worker->queue, transport, meta, record);
         if (record->attempts > 0)
             wake_ns = earlier(wake_ns, start_ns + transport->expire_ns);
         if (!record->delay_told && (meta->flags & QUEUE_META_DSN) == 0)

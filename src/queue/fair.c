@@ -99,3 +99,13 @@ struct queue_fair_item *queue_fair_next(struct queue_fair *fair)
     queue_fair_remove(fair, item);
     return item;
 }
+
+void queue_fair_each(const struct queue_fair *fair, void (*look)(struct queue_fair_item *item))
+{
+    LIST_EACH (&fair->turns, turn) {
+        struct queue_fair_sender *sender = CONTAINER(turn, struct queue_fair_sender, link);
+        LIST_EACH (&sender->items, link) {
+            look(CONTAINER(link, struct queue_fair_item, link));
+        }
+    }
+}

@@ -12,6 +12,7 @@
 #include "queue/settle.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -39,6 +40,7 @@ struct request {
     struct queue_selector selector; /* texts in `arena` */
     struct arena *arena;
     size_t limit;
+    atomic_size_t acted; /* of all shares, against the limit */
     enum queue_verb verb;
     struct str actor, reason;
     struct mail_id id;
@@ -97,9 +99,15 @@ static void select_copy(struct request *request, const struct queue_selector *se
     request->selector.from = arena_lower(arena, selector->from);
     request->selector.transport = arena_str(arena, selector->transport);
     request->selector.destination = arena_lower(arena, selector->destination);
-    request->limit = selector->limit == 0 ? LIMIT_DEFAULT : selector->limit;
-    if (request->limit > LIMIT_MAX)
+    request->limit = selector->limit;
+    if (request->kind != REQUEST_LIST) {
+        if (request->limit == 0)
+            request->limit = SIZE_MAX; /* a verb means all that is selected */
+    } else if (request->limit == 0) {
+        request->limit = LIMIT_DEFAULT;
+    } else if (request->limit > LIMIT_MAX) {
         request->limit = LIMIT_MAX;
+    }
 }
 
 /* ---- selecting ---- */
@@ -320,10 +328,11 @@ static bool hold(struct queue_attempt *attempt)
 /* Now, but neither count nor age is set back. */
 static bool retry(struct queue_attempt *attempt)
 {
-    if (attempt->record.held || attempt->entry->state != QUEUE_WAITING)
-        return attempt->entry->state == QUEUE_CONTENT;
+    enum queue_state state = (enum queue_state)attempt->entry->state;
+    if (attempt->record.held || (state != QUEUE_WAITING && state != QUEUE_CONTENT))
+        return false;
     attempt->record.due_wall_ns = 0;
-    if (attempt->transport != NULL)
+    if (state == QUEUE_WAITING && attempt->transport != NULL)
         queue_site_forgive(attempt->worker, attempt->transport, &attempt->meta);
     write_record(attempt);
     return true;
@@ -373,16 +382,26 @@ static bool act_on(struct share *share, struct queue_entry *entry) MAY_YIELD
     return done;
 }
 
+/* act_on() within the limit, which is one for all workers. */
+static bool act_within_limit(struct share *share, struct queue_entry *entry) MAY_YIELD
+{
+    struct request *request = share->request;
+    bool acted = atomic_fetch_add(&request->acted, 1) < request->limit && act_on(share, entry);
+    if (!acted)
+        atomic_fetch_sub(&request->acted, 1);
+    return acted;
+}
+
 static void run_act(struct share *share) MAY_YIELD
 {
     static const char *const verbs[] = {"retry", "hold", "release", "fail", "drop"};
     const struct request *request = share->request;
     size_t count;
     struct mail_id *ids = select_ids(share, &count);
-    for (size_t i = 0; i < count && share->total < request->limit; i++) {
+    for (size_t i = 0; i < count && atomic_load(&request->acted) < request->limit; i++) {
         struct queue_entry *entry = queue_worker_find(share->worker, ids[i]);
         struct mail_id message = entry != NULL ? entry->message : ids[i];
-        if (entry == NULL || !act_on(share, entry))
+        if (entry == NULL || !act_within_limit(share, entry))
             continue;
         share->total++;
         event_emit(EVENT_QUEUE_ACTION, F_C(MESSAGE, mail_id_text(message).chars),

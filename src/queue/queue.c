@@ -44,6 +44,7 @@ struct queue *queue_new(struct spool *spool, struct state *state,
     queue->loops = memory_alloc_array(worker_count, sizeof(struct loop *));
     memcpy(queue->loops, loops, worker_count * sizeof(struct loop *));
     queue->memory_budget = MEMORY_DEFAULT;
+    queue->steering = queue_steering_new();
     pthread_mutex_init(&queue->posting, NULL);
     queue->workers = memory_alloc_array(worker_count, sizeof *queue->workers);
     for (size_t i = 0; i < worker_count; i++)
@@ -56,6 +57,11 @@ struct queue *queue_new(struct spool *spool, struct state *state,
 void queue_set_spool(struct queue *queue, struct spool *spool)
 {
     queue->spool = spool;
+}
+
+enum result queue_open_steering(struct queue *queue, struct str path, struct error *err)
+{
+    return queue_steering_open(queue->steering, path, err);
 }
 
 void queue_set_memory_budget(struct queue *queue, uint64_t bytes)
@@ -90,6 +96,7 @@ void queue_free(struct queue *queue)
         queue_schedule_done(&worker->schedule);
     }
     queue_destinations_free(queue->destinations);
+    queue_steering_free(queue->steering);
     pthread_mutex_destroy(&queue->posting);
     free(queue->suspects);
     free(queue->workers);

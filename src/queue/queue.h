@@ -33,6 +33,7 @@ struct queue_content_run { /* processing: queued */
     struct str origin;            /* what queue_submit was given */
     struct mail_content *content; /* in, out */
     struct arena *arena;
+    enum mail_reason held_reason; /* out: why, for QUEUE_CONTENT_HOLD; NONE: a rule said so */
 };
 enum queue_content_verdict {
     QUEUE_CONTENT_DELIVER,
@@ -73,6 +74,9 @@ struct queue *queue_new(struct spool *spool, struct state *state,
                         size_t worker_count);
 /* The spool, when it was not there yet in queue_new; before the workers join. */
 void queue_set_spool(struct queue *queue, struct spool *spool);
+/* Where operators' orders (pause, slow) are kept; read now. Without it they end with the process.
+ */
+enum result queue_open_steering(struct queue *queue, struct str path, struct error *err);
 /* Bytes of committed messages that are kept in memory for the first attempt; over it they are read
  * from the spool. Default 64M. */
 void queue_set_memory_budget(struct queue *queue, uint64_t bytes);
@@ -146,7 +150,7 @@ struct queue_selector { /* empty members select everything */
     struct str destination;
     int64_t older_ns;
     int state;    /* enum queue_state, -1: any */
-    size_t limit; /* 0: 1000 */
+    size_t limit; /* 0: a list of 1000, a verb on all */
 };
 struct queue_item_recipient {
     struct str address;

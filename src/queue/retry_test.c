@@ -89,8 +89,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_guide),
-        cmocka_unit_test(test_give_up),        cmocka_unit_test(test_count_repeats_the_last),
-        cmocka_unit_test(test_long_attempt), cmocka_unit_test(test_jitter),
+        cmocka_unit_test(test_give_up),
+        cmocka_unit_test(test_count_repeats_the_last),
+        cmocka_unit_test(test_long_attempt),
+        cmocka_unit_test(test_jitter),
         cmocka_unit_test(test_content),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -41,6 +41,7 @@ void queue_attempt_done(struct queue_attempt *attempt)
 {
     const struct queue_handler *handler = &attempt->worker->queue->handler;
     body_unref(take(attempt->content.body));
+    body_unref(take(attempt->seven_bit.body));
     handler->release_snapshot(handler->context, attempt->snapshot);
 }
 
@@ -62,17 +63,20 @@ enum result queue_attempt_load(struct queue_attempt *attempt, struct error *err)
 
 /* ---- time ---- */
 
-/* When its life ends; held time does not count. */
+static int64_t life_start_wall_ns(const struct queue_attempt *attempt)
+{
+    return queue_life_start_wall_ns(attempt->worker->queue, attempt->transport, &attempt->meta,
+                                    &attempt->record);
+}
+
 static int64_t give_up_wall_ns(const struct queue_attempt *attempt)
 {
-    return attempt->meta.accepted_wall_ns + attempt->record.held_total_ns +
-           attempt->transport->expire_ns;
+    return life_start_wall_ns(attempt) + attempt->transport->expire_ns;
 }
 
 static int64_t delay_point_wall_ns(const struct queue_attempt *attempt)
 {
-    return attempt->meta.accepted_wall_ns + attempt->record.held_total_ns +
-           attempt->transport->delay_after_ns;
+    return life_start_wall_ns(attempt) + attempt->transport->delay_after_ns;
 }
 
 /* An entry that was never tried gets its attempt, however long we were away. */

@@ -88,6 +88,7 @@ static struct queue_site *find_site(struct queue_worker *worker, const struct tr
         map_put(&worker->sites, buf_str(&key), site);
     }
     site->max = transport->limit_connections > 0 ? transport->limit_connections : 20;
+    site->rate = transport->limit_messages;
     return site;
 }
 
@@ -108,13 +109,43 @@ static void free_if_unused(struct queue_site *site)
         site_free(site);
 }
 
+/* Nobody knows how long it stands: it takes no memory and holds up no sender meanwhile. */
+static void park(struct queue_fair_item *item)
+{
+    struct queue_entry *entry = CONTAINER(item, struct queue_entry, ready);
+    queue_entry_not_fresh(entry);
+    queue_parcel_unref(take(entry->parcel));
+}
+
+/* What operators said since we looked last. */
+static void steer(struct queue_site *site)
+{
+    struct queue_steering *steering = site->worker->queue->steering;
+    unsigned generation = queue_steering_generation(steering);
+    struct str transport, name;
+    if (site->steered == generation)
+        return;
+    queue_destination_parts(queue_destination_key(site->destination), &transport, &name);
+    struct queue_steering_view view = queue_steering_find(steering, transport, name);
+    if (view.slow.count != site->slow.count || view.slow.period_ns != site->slow.period_ns)
+        site->limited_until_ns = 0;
+    site->steered = generation;
+    site->slow = view.slow;
+    site->paused = view.paused;
+    if (site->paused)
+        queue_fair_each(&site->ready, park);
+}
+
 void queue_site_add(struct queue_entry *entry, const struct transport *transport,
                     const struct queue_meta *meta)
 {
     struct queue_site *site = find_site(entry->worker, transport, meta);
+    steer(site);
     queue_entry_set_state(entry, QUEUE_READY);
     entry->site = site;
     queue_fair_add(&site->ready, &entry->ready, meta->fairness_key, entry->size);
+    if (site->paused)
+        park(&entry->ready);
     queue_site_kick(site);
 }
 
@@ -138,35 +169,61 @@ static struct queue_entry *next_entry(struct queue_site *site)
     return entry;
 }
 
-/* ---- one entry ---- */
+/* ---- rates ---- */
 
-/* Wait until the transport's rate lets one more go. False: cancelled. */
-static bool wait_for_rate(struct queue_attempt *attempt) MAY_YIELD
+/* One more within this rate, counted under the key of the destination? */
+static bool is_within(struct queue_site *site, const char *kind,
+                      const struct option_rate *rate) MAY_YIELD
 {
-    const struct option_rate *rate = &attempt->transport->limit_messages;
-    struct state *shared = attempt->worker->queue->shared;
     struct state_limit_answer answer;
     struct error err;
+    struct state *shared = site->worker->queue->shared;
     if (rate->count == 0 || shared == NULL)
         return true;
-    int64_t start_ns = clock_monotonic_ns();
-    struct str key =
-        arena_printf(attempt->arena, "transport %.*s", STR_ARG(attempt->transport->name));
-    for (;;) {
-        if (state_limit(shared, key, 1, rate->count, rate->period_ns, /* peek= */ false, &answer,
-                        &err) == FAILED)
-            return false;
-        if (answer.allowed)
-            break;
-        int64_t wait_ns = answer.retry_in_ns < NS_PER_MS ? NS_PER_MS : answer.retry_in_ns;
-        if (fiber_sleep(wait_ns, &err) == FAILED)
-            return false;
-    }
-    attempt->times.limit_us = (clock_monotonic_ns() - start_ns) / NS_PER_US;
-    attempt->start_ns = clock_monotonic_ns();
-    attempt->start_wall_ns = clock_wall_ns();
+    BUF_CLEANUP struct buf key;
+    buf_init(&key, 1100);
+    buf_printf(&key, "%s %.*s", kind, STR_ARG(queue_destination_key(site->destination)));
+    if (state_limit(shared, buf_str(&key), 1, rate->count, rate->period_ns, /* peek= */ false,
+                    &answer, &err) == FAILED)
+        return false;
+    if (answer.allowed)
+        return true;
+    int64_t now_ns = clock_monotonic_ns();
+    int64_t wait_ns = answer.retry_in_ns < NS_PER_MS ? NS_PER_MS : answer.retry_in_ns;
+    site->limited_until_ns = now_ns + wait_ns;
+    if (site->limited_since_ns == 0)
+        site->limited_since_ns = now_ns;
+    loop_timer_set(&site->again, site->limited_until_ns);
+    return false;
+}
+
+/* May it have no mail now? The timer kicks the site when it may again. */
+static bool stands(struct queue_site *site)
+{
+    steer(site);
+    if (site->paused)
+        return true;
+    if (site->limited_until_ns <= clock_monotonic_ns())
+        return false;
+    loop_timer_set(&site->again, site->limited_until_ns);
     return true;
 }
+
+/* The next one, if the site may have it; asked before it is taken, so that whose turn it is is
+ * decided as late as can be. */
+static struct queue_entry *next_allowed(struct queue_site *site) MAY_YIELD
+{
+    if (site->ready.count == 0) {
+        site->limited_since_ns = 0;
+        return NULL;
+    }
+    if (stands(site) || !is_within(site, "slow", &site->slow) ||
+        !is_within(site, "transport", &site->rate))
+        return NULL;
+    return next_entry(site);
+}
+
+/* ---- one entry ---- */
 
 static void report(struct queue_site *site, const struct queue_attempt *attempt)
 {
@@ -174,11 +231,14 @@ static void report(struct queue_site *site, const struct queue_attempt *attempt)
     struct str key = queue_destination_key(site->destination);
     if (attempt->stopped)
         return;
-    if (attempt->reached)
+    int64_t now_ns = clock_monotonic_ns();
+    if (attempt->reached) {
+        queue_destination_count(site->destination, site->worker->index, now_ns);
         queue_destination_success(site->destination, site->max, &news);
-    else
-        queue_destination_failure(site->destination, attempt->start_ns, clock_monotonic_ns(),
-                                  &attempt->error, &news);
+    } else {
+        queue_destination_failure(site->destination, attempt->start_ns, now_ns, &attempt->error,
+                                  &news);
+    }
     if (news.backed_off)
         event_emit(EVENT_DESTINATION_BACKOFF, F_STR(DESTINATION, key),
                    F_C(ERROR, attempt->error.text), F_INT(COUNT, news.failures));
@@ -212,11 +272,6 @@ static bool prepare(struct queue_attempt *attempt) MAY_YIELD
         queue_settle_time(attempt);
         return false;
     }
-    if (!wait_for_rate(attempt)) {
-        attempt->stopped = true;
-        queue_settle(attempt);
-        return false;
-    }
     if (queue_attempt_load(attempt, &err) == OK)
         return true;
     if (err.kind == ERROR_PERMANENT) {
@@ -242,6 +297,11 @@ bool queue_site_serve(struct queue_site *site, struct queue_entry *entry,
     bool reached = true;
     queue_attempt_init(&attempt, entry, arena);
     attempt.times.queue_us = (attempt.start_ns - ready_since_ns) / NS_PER_US;
+    if (site->limited_since_ns != 0)
+        attempt.times.limit_us =
+            (attempt.start_ns -
+             (site->limited_since_ns > ready_since_ns ? site->limited_since_ns : ready_since_ns)) /
+            NS_PER_US;
     if (prepare(&attempt)) {
         queue_delivery_run(&attempt, connection);
         report(site, &attempt);
@@ -326,7 +386,7 @@ static void serve_all(struct runner *runner) MAY_YIELD
     struct error err;
     while (!worker->stopping && fiber_check(&err) == OK) {
         unclaim(runner);
-        struct queue_entry *entry = next_entry(site);
+        struct queue_entry *entry = next_allowed(site);
         if (entry == NULL) {
             if (!wait_idle(runner))
                 return;
@@ -387,7 +447,8 @@ static MAY_YIELD void run_refuser(void *arg)
     struct error err;
     size_t count = 0;
     while (!worker->stopping && fiber_check(&err) == OK) {
-        struct queue_entry *entry = next_entry(site);
+        steer(site);
+        struct queue_entry *entry = site->paused ? NULL : next_entry(site);
         if (entry == NULL)
             break;
         queue_site_refuse(entry, &error);
@@ -415,6 +476,8 @@ static void refuse_ready(struct queue_site *site)
 void queue_site_kick(struct queue_site *site)
 {
     struct queue_worker *worker = site->worker;
+    if (site->ready.count == 0 || stands(site))
+        return;
     while (!worker->stopping && !site->refusing && site->ready.count > site->claimed) {
         if (!list_is_empty(&site->idle)) {
             call_out(CONTAINER(site->idle.next, struct runner, link), true);
@@ -443,7 +506,8 @@ void queue_site_look(void *context, struct queue_member *member)
     struct queue_site *site = map_get(&worker->sites, queue_destination_key(destination));
     unsigned granted = queue_destination_take_granted(destination, worker->index);
     for (unsigned i = 0; i < granted; i++) {
-        bool useful = site != NULL && !worker->stopping && site->ready.count > site->claimed;
+        bool useful =
+            site != NULL && !worker->stopping && site->ready.count > site->claimed && !stands(site);
         if (!useful || !start_runner(site))
             if (!useful)
                 queue_destination_release(destination, worker->index);
@@ -455,6 +519,17 @@ void queue_site_look(void *context, struct queue_member *member)
     if (queue_destination_is_wanted(destination, worker->index) && !list_is_empty(&site->idle))
         call_out(CONTAINER(site->idle.prev, struct runner, link), false);
     queue_site_kick(site);
+}
+
+void queue_site_steer_all(struct queue_worker *worker)
+{
+    size_t cursor = 0;
+    struct str key;
+    void *value;
+    while (map_next(&worker->sites, &cursor, &key, &value)) {
+        steer(value);
+        queue_site_kick(value);
+    }
 }
 
 void queue_site_let_go(struct queue_worker *worker)

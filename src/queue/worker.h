@@ -18,6 +18,7 @@
 #include "queue/fair.h"
 #include "queue/queue.h"
 #include "queue/schedule.h"
+#include "queue/steering.h"
 #include "spool/spool.h"
 
 #include <stdatomic.h>
@@ -67,9 +68,15 @@ struct queue_site {
     struct queue_fair ready;
     struct list idle; /* runners that keep a connection */
     unsigned runners;
-    int64_t max;      /* leases, by the transport */
-    unsigned claimed; /* runners on their way to an entry */
-    bool refusing;    /* a fiber takes the ready ones: the destination is backed off */
+    int64_t max;              /* leases, by the transport */
+    unsigned claimed;         /* runners on their way to an entry */
+    bool refusing;            /* a fiber takes the ready ones: the destination is backed off */
+    bool paused;              /* by an operator */
+    unsigned steered;         /* generation of the steering that `paused` and `slow` are of */
+    struct option_rate rate;  /* of the transport */
+    struct option_rate slow;  /* an operator's */
+    int64_t limited_since_ns; /* it waits for its rate; 0: no */
+    int64_t limited_until_ns;
     struct error refusal;
     struct loop_timer again;
 };
@@ -120,6 +127,7 @@ struct queue {
     size_t worker_count;
     struct queue_worker *workers;
     struct queue_destinations *destinations;
+    struct queue_steering *steering;
     pthread_mutex_t posting; /* a worker does not leave while an operator posts to it */
     atomic_uint_least64_t memory_used;
     uint64_t memory_budget;
@@ -152,6 +160,12 @@ bool queue_entry_decode(const struct queue_entry *entry, struct arena *arena,
 void queue_entry_store(struct queue_entry *entry, const struct queue_record *record);
 /* Hold it from now on; written lazily. */
 void queue_entry_hold(struct queue_entry *entry, enum mail_reason reason, struct arena *arena);
+/* When its life would have begun had its clock never stood still (held, paused). */
+int64_t queue_life_start_wall_ns(const struct queue *queue, const struct transport *transport,
+                                 const struct queue_meta *meta, const struct queue_record *record);
+/* Does an operator's pause keep it? */
+bool queue_is_paused(const struct queue *queue, const struct transport *transport,
+                     const struct queue_meta *meta);
 struct queue_entry *queue_worker_find(struct queue_worker *worker, struct mail_id id);
 /* It is no longer untried; wakes submitters that wait. */
 void queue_entry_not_fresh(struct queue_entry *entry);
@@ -182,6 +196,8 @@ void queue_site_remove(struct queue_entry *entry);
 /* An operator wants a try now, back-off or not. */
 void queue_site_forgive(struct queue_worker *worker, const struct transport *transport,
                         const struct queue_meta *meta);
+/* An operator gave an order: see what it means for the sites of this worker. */
+void queue_site_steer_all(struct queue_worker *worker);
 void queue_site_look(void *context, struct queue_member *member);
 /* Idle connections are closed, for a drain. */
 void queue_site_let_go(struct queue_worker *worker);
