@@ -111,8 +111,8 @@ static void load(struct signing_key *key, const struct option_context *context)
     }
     arena_hook(context->arena, release, key->key);
     if (exposed)
-        config_problem(context->report, CONFIG_WARNING, "key-mode", place_of(key, "key"),
-                       "everybody on this host can read or change the key %.*s", STR_ARG(key->path))
+        config_problem(context->report, CONFIG_WARNING, "secret-readable", place_of(key, "key"),
+                       "%.*s: every user of this host may read it", STR_ARG(key->path))
             ->fix = STR("chmod o= FILE; then change the key, for it may be known");
 }
 

@@ -261,7 +261,7 @@ static const struct section_case sections[] = {
     {"dkim_keys: { a: { domain: example.org, selector: a, key: KEYS/nothing } }\n", "dkim-key", 1,
      0},
     {"dkim_keys: { a: { domain: example.org, selector: a, key: KEYS/bad } }\n", "dkim-key", 1, 0},
-    {"dkim_keys: { a: { domain: example.org, selector: a, key: KEYS/open } }\n", "key-mode", 0, 1},
+    {"dkim_keys: { a: { domain: example.org, selector: a, key: KEYS/open } }\n", "secret-readable", 0, 1},
     {"dkim_keys: { a: { domain: \"ex ample\", selector: a, key: KEYS/ed } }\n", "wrong-value", 1,
      0},
     {"dkim_keys: { a: { domain: example.org, selector: \"a;b\", key: KEYS/ed } }\n", "wrong-value",
