@@ -229,6 +229,10 @@ struct str flow_client_network(const struct flow_running *running);
 /* Hex of a keyed hash, for keys that must be short or must not show what they hide. */
 struct str flow_keyed_hash(const struct flow_running *running, struct str a, struct str b);
 
+/* content.c */
+/* Put whole header fields above all others, as ours: later steps leave them there. */
+void flow_put_on_top(struct flow_running *running, struct str fields);
+
 /* lookup.c: shared by the three lookup blocks; answers by way of the cache. */
 struct flow_lookup {
     struct str key; /* of the source, without the address */
