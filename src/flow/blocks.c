@@ -13,8 +13,6 @@
 
 enum { BOTH = FLOW_IN_RECIPIENT | FLOW_IN_CONTENT };
 
-NOT_BUILT(spf, "spf", BOTH, "checks the sender's SPF record");
-NOT_BUILT(verify, "verify", FLOW_IN_CONTENT, "checks SPF, DKIM, DMARC and ARC");
 NOT_BUILT(antivirus, "antivirus", FLOW_IN_CONTENT, "asks a virus scanner");
 NOT_BUILT(antispam, "antispam", FLOW_IN_CONTENT, "asks a spam scanner for a score");
 NOT_BUILT(milter, "milter", BOTH, "asks a milter");
@@ -49,15 +47,15 @@ const struct flow_block *const flow_blocks[] = {
     &flow_block_defer,
     &flow_block_limit,
     &flow_block_match,
+    &flow_block_spf,
     /* content */
     &flow_block_deliver,
     &flow_block_discard,
     &flow_block_hold,
     &flow_block_header,
     &flow_block_dkim_sign,
+    &flow_block_verify,
     /* not built */
-    &spf,
-    &verify,
     &antivirus,
     &antispam,
     &milter,

@@ -215,7 +215,7 @@ static MAY_YIELD enum result run(struct flow_running *running, const struct flow
         return OK;
     }
     if (!step->observe)
-        flow_put_on_top(running, fields);
+        flow_head_prepend(running, fields);
     *out_outcome = SIGNED;
     return OK;
 }
