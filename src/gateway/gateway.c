@@ -47,6 +47,8 @@ static enum result open_spool(struct gateway *gateway, struct loop *const *loops
     if (gateway->options.poison_page)
         queue_poison_page(gateway->queue, gateway->options.poison_page);
     queue_set_suspects(gateway->queue, gateway->options.suspects, gateway->options.suspect_count);
+    if (gateway->options.delivery_paused)
+        queue_stop_delivery(gateway->queue);
     queue_set_memory_budget(gateway->queue, gateway->intake.max);
     if (spool_open(&gateway->settings->spool, recover_entry, gateway, &gateway->spool, err) != OK)
         return FAILED;

@@ -52,7 +52,7 @@ struct queue_totals queue_totals(struct queue *queue)
     for (size_t i = 0; i < queue->worker_count; i++)
         add_worker(&totals, &queue->workers[i], &oldest_wall_ns);
     if (oldest_wall_ns > 0) {
-        int64_t age_ns = clock_wall_ns() - oldest_wall_ns;
+        int64_t age_ns = clock_steady_wall_ns() - oldest_wall_ns;
         totals.oldest_ns = age_ns > 0 ? (uint64_t)age_ns : 0;
     }
     return totals;

@@ -57,6 +57,7 @@ struct queue_entry {
     bool fresh;                 /* counts for back-pressure */
     bool quarantined;           /* held for a reason that is no operator's */
     bool content;               /* a content run comes first */
+    bool found;                 /* in the spool at the start, and not tried since */
     bool suspect;               /* found, and was in work at two crashes */
     bool missing;               /* from the spool; told already */
     int8_t wish;                /* enum queue_verb for when the attempt ends, or -1 */
