@@ -20,7 +20,7 @@ struct poison *poison_new(void)
 
 void poison_free(struct poison *poison)
 {
-    munmap(poison->page, sizeof(struct queue_poison_page));
+    (void)munmap(poison->page, sizeof *poison->page);
     free(poison);
 }
 
