@@ -500,6 +500,8 @@ static MAY_YIELD void run_share(void *arg)
         break;
     case REQUEST_AUDIT:
         share->total = queue_audit_worker(share->worker);
+        if (share->worker->index == 0)
+            queue_audit_totals(share->worker->queue);
         break;
     }
     answer(share);
