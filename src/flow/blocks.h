@@ -19,3 +19,4 @@ extern const struct flow_block flow_block_lookup_ldap;
 extern const struct flow_block flow_block_limit;
 extern const struct flow_block flow_block_match;
 extern const struct flow_block flow_block_header;
+extern const struct flow_block flow_block_dkim_sign;

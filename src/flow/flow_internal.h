@@ -206,9 +206,10 @@ struct flow_running {
     /* authentication */
     struct str login;
     struct str password;
-    bool said_no;      /* some backend knows the login and refused the password */
-    bool said_unknown; /* some backend does not know the login */
-    bool had_error;    /* some backend gave no answer */
+    bool said_no;       /* some backend knows the login and refused the password */
+    bool said_unknown;  /* some backend does not know the login */
+    bool had_error;     /* some backend gave no answer */
+    struct str refusal; /* why it is no yes: the first error, else the last no */
     struct flow_pending pending[FLOW_PENDING_MAX];
     unsigned pending_count;
     struct str *own_addresses;
@@ -227,6 +228,10 @@ bool flow_is_over(struct error *err);
 struct str flow_client_network(const struct flow_running *running);
 /* Hex of a keyed hash, for keys that must be short or must not show what they hide. */
 struct str flow_keyed_hash(const struct flow_running *running, struct str a, struct str b);
+
+/* content.c */
+/* Put whole header fields above all others, as ours: later steps leave them there. */
+void flow_put_on_top(struct flow_running *running, struct str fields);
 
 /* lookup.c: shared by the three lookup blocks; answers by way of the cache. */
 struct flow_lookup {

@@ -65,6 +65,11 @@ enum result queue_open_steering(struct queue *queue, struct str path, struct err
     return queue_steering_open(queue->steering, path, err);
 }
 
+void queue_stop_delivery(struct queue *queue)
+{
+    queue_steering_stop_all(queue->steering);
+}
+
 void queue_set_memory_budget(struct queue *queue, uint64_t bytes)
 {
     queue->memory_budget = bytes;
