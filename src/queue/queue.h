@@ -120,7 +120,7 @@ struct queue_submission {
     struct mail_id session;
     const struct mail_sender *sender;
     bool own_user;           /* authenticated or trusted: DSN may go to the sender */
-    bool sender_verified;    /* a stranger whose sender passed SPF/DKIM; false until built */
+    bool sender_verified;    /* a stranger whose sender passed SPF or signed */
     struct str fairness_key; /* user, else client network */
     struct str origin;       /* facts for a later content run, opaque to the queue */
     bool has_8bit;

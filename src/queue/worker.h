@@ -135,6 +135,7 @@ struct queue {
     struct queue_poison_page *poison;
     struct mail_id *suspects; /* held when found */
     size_t suspect_count;
+    int64_t last_balance, told_balance; /* of the audit; worker 0 */
 };
 
 /* ---- entries (entries.c) ---- */
@@ -206,6 +207,9 @@ void queue_site_let_go(struct queue_worker *worker);
 void queue_site_drop_all(struct queue_worker *worker);
 /* "server" or domain, as shown. */
 struct str queue_destination_name(const struct transport *transport, const struct queue_meta *meta);
+
+/* Do the totals agree? Tells when they are off by the same at two audits. Worker 0. */
+void queue_audit_totals(struct queue *queue) MAY_YIELD;
 
 /* ---- the poison guard (poison.c) ---- */
 
