@@ -290,6 +290,7 @@ int supervisor_run(const char *config_path)
         problems_fatal(&err, 1);
     sockets_close_all(&self->sockets);
     problems_flush();
+    poison_free(self->poison);
     free(self);
     return code;
 }

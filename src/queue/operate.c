@@ -152,7 +152,8 @@ static bool may_match(const struct queue_entry *entry, const struct queue_select
 {
     if (selector->state >= 0 && selector->state != entry->state)
         return false;
-    if (selector->older_ns > 0 && clock_wall_ns() - entry->accepted_wall_ns < selector->older_ns)
+    if (selector->older_ns > 0 &&
+        clock_steady_wall_ns() - entry->accepted_wall_ns < selector->older_ns)
         return false;
     return matches_id(entry, selector->id);
 }
@@ -308,7 +309,7 @@ static bool release(struct queue_attempt *attempt)
     struct queue_record *record = &attempt->record;
     if (!record->held)
         return false;
-    int64_t stood_ns = clock_wall_ns() - record->held_since_wall_ns;
+    int64_t stood_ns = clock_steady_wall_ns() - record->held_since_wall_ns;
     record->held_total_ns += stood_ns > 0 ? stood_ns : 0;
     record->held = false;
     record->reason = MAIL_REASON_NONE;
@@ -499,6 +500,8 @@ static MAY_YIELD void run_share(void *arg)
         break;
     case REQUEST_AUDIT:
         share->total = queue_audit_worker(share->worker);
+        if (share->worker->index == 0)
+            queue_audit_totals(share->worker->queue);
         break;
     }
     answer(share);

@@ -2,6 +2,8 @@
 /* The whole queue: a real spool, real sockets, threads. */
 #include "queue/queue_test.h"
 
+#include "queue/unit.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -531,6 +533,7 @@ static void test_lmtp(void **state)
 }
 
 static struct mail_id named;
+static int64_t off_by;
 
 static void look_for_difference(const struct event *event, void *arg)
 {
@@ -538,6 +541,8 @@ static void look_for_difference(const struct event *event, void *arg)
     for (unsigned i = 0; event->type == EVENT_BALANCE_DIFFERENCE && i < event->count; i++)
         if (event->fields[i].key == KEY_ENTRY)
             (void)mail_id_parse(event->fields[i].text, &named);
+        else if (event->fields[i].key == KEY_COUNT)
+            off_by = event->fields[i].number;
 }
 
 /* One entry is taken out of the spool behind the queue's back; the audit names it. */
@@ -566,6 +571,16 @@ static void test_audit(void **state)
     assert_int_equal(differences, 1);
     (void)event_drain(look_for_difference, NULL);
     assert_true(mail_id_equal(named, list.items[4].entry));
+    assert_int_equal(off_by, 0);
+    /* and one that is counted as accepted, but is nowhere */
+    change =
+        (struct spool_change){.kind = SPOOL_COUNT, .counter = QUEUE_COUNT_ACCEPTED, .delta = 1};
+    spool_write(world.spool, &change, 1);
+    do {
+        assert_int_equal(queue_audit(world.queue, &differences, &err), OK);
+        (void)event_drain(look_for_difference, NULL);
+    } while (off_by == 0 && world_pause());
+    assert_int_equal(off_by, 1);
     arena_free(arena);
     world_stop(&world);
     world_done(&world);

@@ -57,6 +57,7 @@ struct queue_entry {
     bool fresh;                 /* counts for back-pressure */
     bool quarantined;           /* held for a reason that is no operator's */
     bool content;               /* a content run comes first */
+    bool found;                 /* in the spool at the start, and not tried since */
     bool suspect;               /* found, and was in work at two crashes */
     bool missing;               /* from the spool; told already */
     int8_t wish;                /* enum queue_verb for when the attempt ends, or -1 */
@@ -134,6 +135,7 @@ struct queue {
     struct queue_poison_page *poison;
     struct mail_id *suspects; /* held when found */
     size_t suspect_count;
+    int64_t last_balance, told_balance; /* of the audit; worker 0 */
 };
 
 /* ---- entries (entries.c) ---- */
@@ -205,6 +207,9 @@ void queue_site_let_go(struct queue_worker *worker);
 void queue_site_drop_all(struct queue_worker *worker);
 /* "server" or domain, as shown. */
 struct str queue_destination_name(const struct transport *transport, const struct queue_meta *meta);
+
+/* Do the totals agree? Tells when they are off by the same at two audits. Worker 0. */
+void queue_audit_totals(struct queue *queue) MAY_YIELD;
 
 /* ---- the poison guard (poison.c) ---- */
 
