@@ -35,7 +35,7 @@ struct queue *queue_new(struct spool *spool, struct state *state,
                         const struct queue_handler *handler, struct loop *const *loops,
                         size_t worker_count)
 {
-    check(worker_count > 0);
+    check(worker_count > 0 && worker_count <= QUEUE_WORKERS_MAX);
     struct queue *queue = NEW(struct queue);
     queue->spool = spool;
     queue->shared = state;

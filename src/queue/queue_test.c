@@ -27,11 +27,12 @@ static void send_one(struct world *world, const struct letter *letter)
 static size_t act(struct world *world, struct queue_selector selector, enum queue_verb verb)
 {
     struct error err;
-    size_t count = 0;
+    struct queue_action_result result;
+    struct queue_action action = {.verb = verb, .actor = STR("admin"), .reason = STR("test")};
     selector.state = -1;
-    if (queue_act(world->queue, &selector, verb, STR("admin"), STR("test"), &count, &err) == FAILED)
+    if (queue_act(world->queue, &selector, &action, &result, &err) == FAILED)
         fail_msg("act: %s", err.text);
-    return count;
+    return result.done;
 }
 
 /* ---- cases ---- */

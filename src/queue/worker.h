@@ -23,7 +23,10 @@
 
 #include <stdatomic.h>
 
-enum { QUEUE_STATE_COUNT = QUEUE_CONTENT + 1 };
+enum {
+    QUEUE_STATE_COUNT = QUEUE_CONTENT + 1, /* of entries; PAUSED is how operators see some */
+    QUEUE_WORKERS_MAX = 256,
+};
 
 /* Content kept in memory, shared by the entries of one submission on one worker. */
 struct queue_parcel {
