@@ -4,7 +4,7 @@
 BUILD := build
 PREFIX ?= /usr/local
 
-.PHONY: build run demo test unit check install clean packages
+.PHONY: build run demo test unit check bench install clean packages
 
 build: packages $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -33,6 +33,10 @@ test: build
 # The unit tests alone, for work in progress.
 unit: build
 	@meson test -C $(BUILD) --no-rebuild --print-errorlogs
+
+# Speed beside Postfix, into docs/performance.md; settings in bench/README.md. Needs root.
+bench: build
+	@WORKDIR=$(BUILD)/bench bench/report.sh
 
 install: build
 	@meson install -C $(BUILD) --no-rebuild

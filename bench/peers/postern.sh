@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Postern: one process with a worker a core, a segment log with group commit, delivery from memory.
 AUTH=bench:secret
 POSTERN_BUILD=${POSTERN_BUILD:-$BENCH_DIR/../build}
@@ -28,7 +29,7 @@ listeners:
 flows:
   authentication:
     users:
-      - file: { path: users }
+      - file: { path: users, cache: 1m }
   recipient:
     own:
       - accept: { when: authenticated or client in trusted }

@@ -42,17 +42,12 @@ static bool is_id_or_ref(struct str text)
     return text.len == MAIL_ID_LEN || text.len == MAIL_REF_LEN;
 }
 
-void admin_api_message_events(struct admin_request *request, struct admin_answer *answer)
+/* Recent events that hold `text` as a value. */
+static json_t *recent_with(struct admin_request *request, const char *text)
 {
     struct buf lines BUF_CLEANUP;
     buf_init(&lines, EVENTS_MAX);
-    if (!is_id_or_ref(request->parameter)) {
-        admin_problem(answer, 400, "Bad id", "give an id of %d or a ref of %d letters and digits",
-                      MAIL_ID_LEN, MAIL_REF_LEN);
-        return;
-    }
-    struct str quoted = arena_printf(request->arena, "\"%.*s\"", STR_ARG(request->parameter));
-    admin_log_recent(request->log, quoted, &lines);
+    admin_log_recent(request->log, str_c(text), &lines);
     json_t *items = json_array();
     struct str rest = buf_str(&lines);
     struct str line;
@@ -61,6 +56,56 @@ void admin_api_message_events(struct admin_request *request, struct admin_answer
         if (event)
             json_array_append_new(items, event);
     }
+    return items;
+}
+
+/* Does a decision end with this event: what comes after it belongs to the next one. */
+static bool is_decision(json_t *event)
+{
+    const char *name = json_string_value(json_object_get(event, "event"));
+    static const char *const names[] = {"auth.", "recipient.", "message.", "session.protocol"};
+    for (size_t i = 0; name && i < sizeof names / sizeof *names; i++) {
+        if (str_starts(str_c(name), str_c(names[i])))
+            return true;
+    }
+    return false;
+}
+
+/* What led to a refusal: the events of its session from the decision before it to its own. */
+static json_t *events_of_ref(struct admin_request *request, const char *ref, json_t *found)
+{
+    const char *session = json_string_value(json_object_get(json_array_get(found, 0), "session"));
+    if (!session)
+        return found;
+    json_t *all = recent_with(request, session);
+    json_t *items = json_array();
+    size_t i;
+    json_t *event;
+    json_array_foreach(all, i, event)
+    {
+        json_array_append(items, event);
+        const char *own = json_string_value(json_object_get(event, "ref"));
+        if (own && str_equal(str_c(own), str_c(ref)))
+            break;
+        if (is_decision(event))
+            json_array_clear(items);
+    }
+    json_decref(all);
+    json_decref(found);
+    return items;
+}
+
+void admin_api_message_events(struct admin_request *request, struct admin_answer *answer)
+{
+    if (!is_id_or_ref(request->parameter)) {
+        admin_problem(answer, 400, "Bad id", "give an id of %d or a ref of %d letters and digits",
+                      MAIL_ID_LEN, MAIL_REF_LEN);
+        return;
+    }
+    const char *text = arena_c(request->arena, request->parameter);
+    json_t *items = recent_with(request, text);
+    if (request->parameter.len == MAIL_REF_LEN)
+        items = events_of_ref(request, text, items);
     answer->json = json_pack("{s:o}", "items", items);
 }
 

@@ -16,7 +16,7 @@
 enum {
     LINE_MAX_BYTES = 64 * 1024,
     BATCH_MAX = 4 * 1024 * 1024,
-    RECENT_BYTES = 32 * 1024 * 1024,
+    RECENT_BYTES = 16 * 1024 * 1024,
     WAIT_MS = 50,
 };
 
@@ -36,56 +36,88 @@ struct admin_log {
 
     pthread_mutex_t mutex; /* for what follows */
     char revision[32];
-    char *recent; /* a ring of whole lines */
+    char *recent; /* a ring of struct remembered */
     size_t recent_begin, recent_end, recent_used;
 };
 
-/* ---- the ring of recent lines ---- */
+/* Most events are looked at by nobody, so they become text only when somebody asks. */
+struct remembered {
+    uint32_t size; /* of the packed event that follows */
+    char revision[32];
+    uint64_t seq;
+};
 
-static void drop_oldest_line(struct admin_log *log)
+/* ---- the ring of recent events ---- */
+
+static void copy_in(struct admin_log *log, const void *from, size_t size)
 {
-    while (log->recent_used) {
-        char c = log->recent[log->recent_begin];
-        log->recent_begin = (log->recent_begin + 1) % RECENT_BYTES;
-        log->recent_used--;
-        if (c == '\n')
-            return;
-    }
+    size_t first = RECENT_BYTES - log->recent_end;
+    if (first > size)
+        first = size;
+    memcpy(log->recent + log->recent_end, from, first);
+    memcpy(log->recent, (const char *)from + first, size - first);
+    log->recent_end = (log->recent_end + size) % RECENT_BYTES;
+    log->recent_used += size;
 }
 
-static void remember(struct admin_log *log, struct str line)
+/* The bytes at `offset` behind the oldest. */
+static void copy_out(const struct admin_log *log, size_t offset, void *to, size_t size)
+{
+    size_t at = (log->recent_begin + offset) % RECENT_BYTES;
+    size_t first = RECENT_BYTES - at;
+    if (first > size)
+        first = size;
+    memcpy(to, log->recent + at, first);
+    memcpy((char *)to + first, log->recent, size - first);
+}
+
+static void drop_oldest(struct admin_log *log)
+{
+    struct remembered oldest;
+    copy_out(log, 0, &oldest, sizeof oldest);
+    size_t size = sizeof oldest + oldest.size;
+    log->recent_begin = (log->recent_begin + size) % RECENT_BYTES;
+    log->recent_used -= size;
+}
+
+/* Also tells the revision that is in force. */
+static void remember(struct admin_log *log, const struct event *event, struct remembered *out)
 {
     pthread_mutex_lock(&log->mutex);
-    while (RECENT_BYTES - log->recent_used < line.len)
-        drop_oldest_line(log);
-    size_t first = RECENT_BYTES - log->recent_end;
-    if (first > line.len)
-        first = line.len;
-    memcpy(log->recent + log->recent_end, line.ptr, first);
-    memcpy(log->recent, line.ptr + first, line.len - first);
-    log->recent_end = (log->recent_end + line.len) % RECENT_BYTES;
-    log->recent_used += line.len;
+    *out = (struct remembered){.size = (uint32_t)event->packed.len, .seq = event->seq};
+    memcpy(out->revision, log->revision, sizeof out->revision);
+    while (RECENT_BYTES - log->recent_used < sizeof *out + out->size)
+        drop_oldest(log);
+    copy_in(log, out, sizeof *out);
+    copy_in(log, event->packed.ptr, out->size);
     pthread_mutex_unlock(&log->mutex);
 }
 
-void admin_log_recent(struct admin_log *log, struct str needle, struct buf *out)
+/* A field, also that of a context, whose text is `value`. */
+static bool tells_of(const struct event *event, struct str value)
+{
+    for (unsigned i = 0; i < event->count; i++) {
+        if (event->fields[i].kind == EVENT_VALUE_STR && str_equal(event->fields[i].text, value))
+            return true;
+    }
+    return false;
+}
+
+void admin_log_recent(struct admin_log *log, struct str value, struct buf *out)
 {
     char *copy = memory_alloc(RECENT_BYTES);
     pthread_mutex_lock(&log->mutex);
     size_t used = log->recent_used;
-    size_t first = RECENT_BYTES - log->recent_begin;
-    if (first > used)
-        first = used;
-    memcpy(copy, log->recent + log->recent_begin, first);
-    memcpy(copy + first, log->recent, used - first);
+    copy_out(log, 0, copy, used);
     pthread_mutex_unlock(&log->mutex);
-    struct str rest = str_of(copy, used);
-    struct str line;
-    while (str_split(&rest, '\n', &line)) {
-        if (line.len && str_find_str(line, needle) >= 0) {
-            buf_append(out, line);
-            buf_append_byte(out, '\n');
-        }
+    struct remembered head;
+    for (size_t at = 0; at < used; at += sizeof head + head.size) {
+        memcpy(&head, copy + at, sizeof head);
+        struct event event;
+        event_unpack((struct str){copy + at + sizeof head, head.size}, &event);
+        event.seq = head.seq;
+        if (tells_of(&event, value))
+            event_format_json(&event, log->settings.node, str_c(head.revision), out);
     }
     free(copy);
 }
@@ -128,20 +160,16 @@ static void log_line(struct admin_log *log, enum event_severity severity, struct
 static void take_event(const struct event *event, void *arg)
 {
     struct admin_log *log = arg;
-    char revision[sizeof log->revision];
-    pthread_mutex_lock(&log->mutex);
-    memcpy(revision, log->revision, sizeof revision);
-    pthread_mutex_unlock(&log->mutex);
-    buf_clear(&log->line);
-    event_format_json(event, log->settings.node, str_c(revision), &log->line);
-    remember(log, buf_str(&log->line));
+    struct remembered remembered;
+    remember(log, event, &remembered);
     enum event_severity severity = event_severity(event->type);
     if (severity < log->settings.least)
         return;
-    if (log->settings.human) {
-        buf_clear(&log->line);
+    buf_clear(&log->line);
+    if (log->settings.human)
         event_format_human(event, &log->line);
-    }
+    else
+        event_format_json(event, log->settings.node, str_c(remembered.revision), &log->line);
     log_line(log, severity, buf_str(&log->line));
 }
 

@@ -30,9 +30,9 @@ void admin_log_stop(struct admin_log *log);
 void admin_log_set_revision(struct admin_log *log, struct str revision);
 /* Open the file again (after rotation). Any thread. */
 void admin_log_reopen(struct admin_log *log);
-/* Recent events (the last 32 MiB, DEBUG ones too) whose JSON holds `needle`: newline-separated JSON
- * objects, oldest first. Any thread. */
+/* Recent events (the last 16 MiB, DEBUG ones too) with a field whose text is `value`: one JSON
+ * object a line, oldest first. Any thread. */
 struct buf;
-void admin_log_recent(struct admin_log *log, struct str needle, struct buf *out);
+void admin_log_recent(struct admin_log *log, struct str value, struct buf *out);
 /* Lines that could not be written. */
 uint64_t admin_log_lost(const struct admin_log *log);

@@ -59,19 +59,36 @@ void buf_append_byte(struct buf *buf, char byte)
     buf_append(buf, (struct str){&byte, 1});
 }
 
+void buf_append_int(struct buf *buf, int64_t number)
+{
+    char digits[20];
+    char *at = digits + sizeof digits;
+    uint64_t rest = number < 0 ? 0 - (uint64_t)number : (uint64_t)number;
+    do {
+        *--at = (char)('0' + rest % 10);
+        rest /= 10;
+    } while (rest);
+    if (number < 0)
+        *--at = '-';
+    buf_append(buf, (struct str){at, (size_t)(digits + sizeof digits - at)});
+}
+
 void buf_printf(struct buf *buf, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
     va_list again;
     va_copy(again, args);
-    int len = vsnprintf(NULL, 0, format, again);
+    /* into the room that is there; most pieces fit */
+    size_t room = buf->ptr ? buf->cap - buf->len : 0;
+    int len = vsnprintf(room ? buf->ptr + buf->len : NULL, room, format, again);
     va_end(again);
     check(len >= 0);
     /* vsnprintf writes a NUL behind the text: room for it is asked for, but it is not counted */
     char *at = buf_reserve(buf, (size_t)len + 1);
     if (at) {
-        vsnprintf(at, (size_t)len + 1, format, args);
+        if ((size_t)len >= room)
+            vsnprintf(at, (size_t)len + 1, format, args);
         buf->len += (size_t)len;
     }
     va_end(args);

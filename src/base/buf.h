@@ -25,6 +25,8 @@ void buf_clear(struct buf *buf);
 
 void buf_append(struct buf *buf, struct str text);
 void buf_append_byte(struct buf *buf, char byte);
+/* In decimal. */
+void buf_append_int(struct buf *buf, int64_t number);
 void buf_printf(struct buf *buf, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Room for `size` more bytes at ptr + len, or NULL (overflow is set then). The caller adds to len
  * what it wrote. */

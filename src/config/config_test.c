@@ -433,7 +433,7 @@ static void test_paths_of_rows(void **state)
     assert_true(str_starts(buf_str(&out), STR("{\"type\":\"object\"")));
     buf_clear(&out);
     option_manual(&table, &out);
-    assert_true(str_find_str(buf_str(&out), STR("wait: time, 1s to 1d, default 15m")) >= 0);
+    assert_true(str_find_str(buf_str(&out), STR("- `wait`: time, 1s to 1d, default `15m`.")) >= 0);
     done(&reading);
 }
 

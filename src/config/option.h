@@ -125,9 +125,11 @@ void option_print_duration(int64_t duration_ns, struct buf *out);
 void option_print_size(uint64_t bytes, struct buf *out);
 /* Text as a YAML scalar, in quotes where needed. */
 void option_print_text(struct str text, struct buf *out);
+/* Words of a row as Markdown: what would mean something there is escaped, but for `code`. */
+void option_print_prose(struct str text, struct buf *out);
 
 /* ---- the same rows, for people ---- */
-/* Append the table as one JSON Schema (an object, or the shorthand) / as manual text / as effective
+/* Append the table as one JSON Schema (an object, or the shorthand) / as Markdown / as effective
  * YAML of `target`, a line a row; rows that `node` does not give are marked as defaults, and left
  * out when they have none. */
 void option_schema(const struct option_table *table, struct buf *out);

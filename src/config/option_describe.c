@@ -154,6 +154,21 @@ void option_schema(const struct option_table *table, struct buf *out)
 
 /* ---- manual ---- */
 
+void option_print_prose(struct str text, struct buf *out)
+{
+    bool code = false;
+    for (size_t i = 0; i < text.len; i++) {
+        char c = text.ptr[i];
+        code = c == '`' ? !code : code;
+        if (!code && c == '<')
+            buf_append(out, STR("&lt;"));
+        else if (!code && (c == '*' || c == '[' || c == '|'))
+            buf_printf(out, "\\%c", c);
+        else
+            buf_append_byte(out, c);
+    }
+}
+
 static void manual_type(const struct option *option, struct buf *out)
 {
     static const char *const names[] = {
@@ -182,7 +197,7 @@ static void manual_type(const struct option *option, struct buf *out)
     if (option->type == OPTION_WORDS)
         buf_append(out, STR("any of "));
     for (const struct option_word *word = option->words; word->word; word++)
-        buf_printf(out, "%s%s", word == option->words ? "" : " | ", word->word);
+        buf_printf(out, "%s`%s`", word == option->words ? "" : ", ", word->word);
 }
 
 static void manual_bounds(const struct option *option, struct buf *out)
@@ -204,23 +219,33 @@ static void manual_bounds(const struct option *option, struct buf *out)
     }
 }
 
+static void manual_row(const struct option *option, struct buf *out)
+{
+    buf_printf(out, "- `%s`: ", option->name);
+    manual_type(option, out);
+    manual_bounds(option, out);
+    if (option->required)
+        buf_append(out, STR(", required"));
+    else if (option->fallback && str_find_str(str_c(option->text), STR("default")) < 0)
+        buf_printf(out, ", default `%s`", option->fallback);
+    if (option->reload == RELOAD_RESTART)
+        buf_append(out, STR(", needs a restart"));
+    if (option->not_built)
+        buf_append(out, STR(", not built yet"));
+    buf_append(out, STR(".\n  "));
+    option_print_prose(str_c(option->text), out);
+    buf_append_byte(out, '\n');
+}
+
 void option_manual(const struct option_table *table, struct buf *out)
 {
-    buf_printf(out, "%s\n    %s\n\n", table->name, table->text);
-    for (const struct option *option = table->options; option->name; option++) {
-        buf_printf(out, "    %s: ", option->name);
-        manual_type(option, out);
-        manual_bounds(option, out);
-        if (option->required)
-            buf_append(out, STR(", required"));
-        else if (option->fallback)
-            buf_printf(out, ", default %s", option->fallback);
-        if (option->reload == RELOAD_RESTART)
-            buf_append(out, STR(", needs a restart"));
-        if (option->not_built)
-            buf_append(out, STR(", not built yet"));
-        buf_printf(out, "\n        %s\n", option->text);
-    }
+    buf_printf(out, "## `%s`\n\n", table->name);
+    option_print_prose(str_c(table->text), out);
+    if (table->shorthand)
+        buf_printf(out, " A value alone stands for `%s`.", table->shorthand);
+    buf_append(out, STR("\n\n"));
+    for (const struct option *option = table->options; option->name; option++)
+        manual_row(option, out);
     buf_append_byte(out, '\n');
     for (const struct option *option = table->options; option->name; option++) {
         if (option->type == OPTION_GROUP)

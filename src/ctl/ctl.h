@@ -70,6 +70,7 @@ int ctl_user_rm(struct ctl *ctl);
 int ctl_send(struct ctl *ctl);
 int ctl_spool_verify(struct ctl *ctl);
 int ctl_schema(struct ctl *ctl);
+int ctl_docs(struct ctl *ctl);
 
 /* Take "--name VALUE" or "--name=VALUE" out of the arguments; NULL if it is not there. Exits with
  * CTL_USAGE when the value is missing. */

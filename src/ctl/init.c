@@ -6,14 +6,18 @@
 #include "base/buf.h"
 #include "crypto/certificate.h"
 #include "ctl/ctl.h"
+#include "gateway/settings.h"
 #include "mail/address.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+enum { SCHEMA_MAX = 4 * 1024 * 1024 };
 
 struct choices {
     const char *folder;
@@ -57,6 +61,14 @@ static const char relay_authenticated[] =
     "control: { socket: /run/postern/control.sock }\n";
 /* clang-format on */
 
+/* Root's files are read by the user that posternd becomes: the group of that name gets them. */
+static void share(const char *path)
+{
+    struct group *group = geteuid() == 0 ? getgrnam("postern") : NULL;
+    if (group && chown(path, (uid_t)-1, group->gr_gid) != 0)
+        fprintf(stderr, "postern: %s stays without group postern: %s\n", path, strerror(errno));
+}
+
 static bool write_new(const char *path, struct str text)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
@@ -64,12 +76,18 @@ static bool write_new(const char *path, struct str text)
     good = fd >= 0 && close(fd) == 0 && good;
     if (!good)
         fprintf(stderr, "postern: cannot write %s: %s\n", path, strerror(errno));
+    else
+        share(path);
     return good;
 }
 
 static bool make_folder(const char *path)
 {
-    if (mkdir(path, 0750) == 0 || errno == EEXIST)
+    if (mkdir(path, 0750) == 0) {
+        share(path);
+        return true;
+    }
+    if (errno == EEXIST)
         return true;
     fprintf(stderr, "postern: cannot make %s: %s\n", path, strerror(errno));
     return false;
@@ -86,10 +104,23 @@ static bool make_certificate(struct ctl *ctl, const struct choices *choices)
         return false;
     if (access(cert.ptr, F_OK) == 0 && access(key.ptr, F_OK) == 0)
         return true;
-    if (certificate_make(choices->hostname, cert.ptr, key.ptr, &err) == OK)
+    if (certificate_make(choices->hostname, cert.ptr, key.ptr, &err) == OK) {
+        share(cert.ptr);
+        share(key.ptr);
         return true;
+    }
     fprintf(stderr, "postern: %s\n", err.text);
     return false;
+}
+
+/* What editors complete and check the file with (its first line names it). */
+static bool write_schema(struct ctl *ctl, const struct choices *choices)
+{
+    struct str path = arena_printf(ctl->arena, "%s/postern.schema.json", choices->folder);
+    struct buf schema BUF_CLEANUP;
+    buf_init(&schema, SCHEMA_MAX);
+    settings_schema(&schema);
+    return access(path.ptr, F_OK) == 0 || write_new(path.ptr, buf_str(&schema));
 }
 
 static int write_template(struct ctl *ctl, const struct choices *choices)
@@ -99,7 +130,7 @@ static int write_template(struct ctl *ctl, const struct choices *choices)
                                    (int)choices->domain.len, choices->folder, choices->hostname.ptr,
                                    (int)choices->hostname.len, choices->server);
     if (!make_folder(choices->folder) || !make_certificate(ctl, choices) ||
-        !write_new(path.ptr, text))
+        !write_new(path.ptr, text) || !write_schema(ctl, choices))
         return CTL_NO;
     printf("wrote %s\nnext: postern check %s   then: posternd --config %s\n", path.ptr, path.ptr,
            path.ptr);

@@ -37,6 +37,7 @@ const struct ctl_command ctl_commands[] = {
     {"user",    "rm",     ctl_user_rm,       "--file F LOGIN",                    "remove a user"},
     {"send",    NULL,     ctl_send,          "--to A [--from A] [--file F] [--subject T]", "a real test message, followed to its end"},
     {"spool",   "verify", ctl_spool_verify,  "FOLDER [--verbose]",                "what is in a spool, and is it whole?"},
+    {"docs",    NULL,     ctl_docs,          "settings|blocks|events|commands",   "a reference page of the manual, as Markdown"},
     {0},
 };
 /* clang-format on */

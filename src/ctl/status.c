@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ctl/status.c - `postern status`: one screen. */
+#include "base/clock.h"
 #include "ctl/ctl.h"
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
+
+enum { LOOKS_AGAIN = 5, LOOK_AGAIN_MS = 100 };
 
 static void print_listeners(json_t *listeners)
 {
@@ -20,11 +24,12 @@ static void print_listeners(json_t *listeners)
     }
 }
 
-static void print_queue(json_t *queue)
+/* Held by an operator and held by a rule are counted apart, and listed together. */
+static void print_queue(json_t *queue, json_t *totals)
 {
     printf("queue      %lld ready, %lld waiting, %lld being delivered, %lld held",
            ctl_number(queue, "ready"), ctl_number(queue, "waiting"), ctl_number(queue, "inflight"),
-           ctl_number(queue, "held"));
+           ctl_number(queue, "held") + ctl_number(totals, "quarantined"));
     double oldest = json_number_value(json_object_get(queue, "oldest_seconds"));
     if (oldest >= 1)
         printf("; oldest %.0f s", oldest);
@@ -52,6 +57,14 @@ int ctl_status(struct ctl *ctl)
     ctl_arguments(ctl, 0, 0);
     struct ctl_answer answer;
     int code = ctl_request(ctl, "GET", "/api/v1/status", NULL, &answer);
+    /* what is just moving is in no column: look again before saying that something is lost */
+    for (int i = 0; code == CTL_YES && i < LOOKS_AGAIN; i++) {
+        if (json_is_true(json_object_get(answer.json, "balanced")))
+            break;
+        json_decref(answer.json);
+        nanosleep(&(struct timespec){.tv_nsec = LOOK_AGAIN_MS * NS_PER_MS}, NULL);
+        code = ctl_request(ctl, "GET", "/api/v1/status", NULL, &answer);
+    }
     if (code)
         return code;
     json_t *status = answer.json;
@@ -66,7 +79,7 @@ int ctl_status(struct ctl *ctl)
                ctl_text(status, "revision"));
         printf("listeners\n");
         print_listeners(json_object_get(status, "listeners"));
-        print_queue(json_object_get(status, "queue"));
+        print_queue(json_object_get(status, "queue"), json_object_get(status, "totals"));
         print_totals(json_object_get(status, "totals"),
                      json_is_true(json_object_get(status, "balanced")));
         printf("mailboxes  %lld protected\n", ctl_number(status, "protected_mailboxes"));

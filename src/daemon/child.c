@@ -23,9 +23,9 @@
 #include <unistd.h>
 
 enum {
-    DRAIN_S = 30,       /* for sessions and running attempts after SIGTERM */
-    REFRESH_TURNS = 30, /* seconds between looks at certificate files */
-    FILES_TURNS = 5,    /* and at files that the configuration names: lists, domains */
+    DRAIN_S = 30,      /* for sessions and running attempts after SIGTERM */
+    REFRESH_TURNS = 3, /* seconds between looks at certificate files */
+    FILES_TURNS = 5,   /* and at files that the configuration names: lists, domains */
 };
 
 struct child {
@@ -300,6 +300,8 @@ int child_run(const struct child_options *options)
         int code = problems_fatal(&err, CHILD_CANNOT_START);
         if (child.log)
             admin_log_stop(child.log);
+        else
+            problems_flush();
         fflush(NULL);
         _exit(code); /* threads may wait at barriers: no orderly end */
     }

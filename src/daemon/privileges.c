@@ -76,7 +76,8 @@ enum result privileges_drop(const struct privileges *privileges, struct error *e
 {
     if (become(privileges, err) != OK)
         return FAILED;
-    if (privileges->change && set_capabilities(0, err) != OK)
+    /* a service manager may have given some to a user that was never root */
+    if ((privileges->change || geteuid() != 0) && set_capabilities(0, err) != OK)
         return FAILED;
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
         return fail_errno(err, errno, "cannot give up privileges");

@@ -78,11 +78,14 @@ struct event {
     uint64_t seq;
     unsigned count;
     struct event_field fields[32]; /* texts borrowed until the callback returns */
+    struct str packed;             /* type, time and fields in few bytes; borrowed likewise */
 };
 
 /* Take every event that is there out of the rings, the oldest of all first, and number them. What
  * is emitted meanwhile waits for the next call. One thread only. Returns how many there were. */
 size_t event_drain(void (*take_event)(const struct event *event, void *arg), void *arg);
+/* What a copy of `packed` holds; `seq` is not in it. Texts are borrowed from `packed`. */
+void event_unpack(struct str packed, struct event *out);
 /* Wait until there may be events, at most `timeout_ms`, and then some 20 ms more for others, unless
  * a ring fills. Reader's thread only. */
 void event_wait(int timeout_ms);

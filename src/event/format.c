@@ -8,6 +8,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "event/names.h"
 
 /* Length of the UTF-8 sequence at the start of `text` and its code point; 0 if it is none
  * (overlong, surrogate, beyond U+10FFFF, cut). */
@@ -91,7 +92,7 @@ static void put_value(struct buf *out, const struct event_field *field)
         put_quoted(out, field->text);
         break;
     case EVENT_VALUE_INT:
-        buf_printf(out, "%lld", (long long)field->number);
+        buf_append_int(out, field->number);
         break;
     case EVENT_VALUE_BOOL:
         buf_append(out, field->number ? STR("true") : STR("false"));
@@ -105,9 +106,11 @@ void event_format_json(const struct event *event, struct str node, struct str re
     char time[TIME_RFC3339_SIZE];
     buf_append(out, STR("{\"time\":\""));
     buf_append(out, clock_format_rfc3339(event->wall_ns, time));
-    buf_printf(out, "\",\"seq\":%llu,\"event\":\"%s\",\"severity\":\"%s\"",
-               (unsigned long long)event->seq, event_name(event->type),
-               event_severity_name(event_severity(event->type)));
+    buf_append(out, STR("\",\"seq\":"));
+    buf_append_int(out, (int64_t)event->seq);
+    buf_append(out, event_type_piece(event->type));
+    buf_append(out, str_c(event_severity_name(event_severity(event->type))));
+    buf_append_byte(out, '"');
     if (node.len) {
         buf_append(out, STR(",\"node\":"));
         put_quoted(out, node);
@@ -117,7 +120,7 @@ void event_format_json(const struct event *event, struct str node, struct str re
         put_quoted(out, revision);
     }
     for (unsigned i = 0; i < event->count; i++) {
-        buf_printf(out, ",\"%s\":", event_key_name(event->fields[i].key));
+        buf_append(out, event_key_piece(event->fields[i].key));
         put_value(out, &event->fields[i]);
     }
     buf_append(out, STR("}\n"));

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "event/event.h"
+#include "event/names.h"
 
 struct type_row {
     const char *name;
@@ -18,6 +18,35 @@ static const char *const keys[EVENT_KEY_COUNT] = {
 #include "event/keys.h"
 #undef EVENT_KEY
 };
+
+/* As they stand in JSON, so that a line is put together from pieces of known length. */
+#define PIECE(literal)                                                                             \
+    {                                                                                              \
+        "" literal, sizeof(literal) - 1                                                            \
+    }
+
+static const struct str type_pieces[EVENT_TYPE_COUNT] = {
+#define EVENT(id, name, severity, text)                                                            \
+    [EVENT_##id] = PIECE(",\"event\":\"" name "\",\"severity\":\""),
+#include "event/table.h"
+#undef EVENT
+};
+
+static const struct str key_pieces[EVENT_KEY_COUNT] = {
+#define EVENT_KEY(id, name) [KEY_##id] = PIECE(",\"" name "\":"),
+#include "event/keys.h"
+#undef EVENT_KEY
+};
+
+struct str event_type_piece(enum event_type type)
+{
+    return type_pieces[type];
+}
+
+struct str event_key_piece(enum event_key key)
+{
+    return key_pieces[key];
+}
 
 const char *event_name(enum event_type type)
 {

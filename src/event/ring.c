@@ -127,19 +127,21 @@ bool ring_begin(struct ring *ring)
     return settle(ring, atomic_load_explicit(&ring->tail, memory_order_relaxed));
 }
 
-void ring_get(struct ring *ring, struct event *event)
+void event_unpack(struct str packed, struct event *out)
 {
-    uint64_t tail = atomic_load_explicit(&ring->tail, memory_order_relaxed);
-    struct record record = record_at(ring, tail);
-    event->type = (enum event_type)record.type;
-    event->wall_ns = record.wall_ns;
-    event->count = record.count;
-    const char *at = ring->bytes + tail % RING_BYTES + sizeof record;
+    struct record record;
+    check(packed.len >= sizeof record);
+    memcpy(&record, packed.ptr, sizeof record);
+    out->packed = packed;
+    out->type = (enum event_type)record.type;
+    out->wall_ns = record.wall_ns;
+    out->count = record.count;
+    const char *at = packed.ptr + sizeof record;
     for (unsigned i = 0; i < record.count; i++) {
         struct field field;
         memcpy(&field, at, sizeof field);
         at += sizeof field;
-        struct event_field *to = &event->fields[i];
+        struct event_field *to = &out->fields[i];
         to->key = (enum event_key)field.key;
         to->kind = (enum event_value_kind)field.kind;
         if (to->kind == EVENT_VALUE_STR)
@@ -148,6 +150,12 @@ void ring_get(struct ring *ring, struct event *event)
             memcpy(&to->number, at, sizeof to->number);
         at += field.length;
     }
+}
+
+void ring_get(struct ring *ring, struct event *event)
+{
+    uint64_t tail = atomic_load_explicit(&ring->tail, memory_order_relaxed);
+    event_unpack((struct str){ring->bytes + tail % RING_BYTES, record_at(ring, tail).size}, event);
 }
 
 bool ring_release(struct ring *ring)

@@ -611,7 +611,8 @@ void expression_describe(struct buf *out)
     static const char *const types[] = {"test", "text", "number", "address"};
     for (size_t i = 0; i < NAME_COUNT; i++) {
         const struct expression_name_row *row = &expression_names[i];
-        buf_printf(out, "%-18s %-8s %s%s\n", row->name, types[row->type], row->text,
-                   row->built ? "" : " (not built yet)");
+        buf_printf(out, "- `%s` (%s): ", row->name, types[row->type]);
+        option_print_prose(str_c(row->text), out);
+        buf_append(out, row->built ? STR("\n") : STR("; not built yet\n"));
     }
 }

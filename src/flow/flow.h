@@ -111,6 +111,6 @@ struct flow_relay_case { /* one listener x domain, for a stranger */
 void flow_prove_relay(const struct flow_relay_case *cases, size_t count,
                       struct config_report *report);
 
-/* ---- for manual, schema, `postern block list` ---- */
+/* ---- for the manual: Markdown ---- */
 struct buf;
 void flow_describe_blocks(struct buf *out);

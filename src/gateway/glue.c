@@ -62,6 +62,18 @@ static bool is_own_address(const struct queue_snapshot *snapshot, const struct n
     return settings_is_own_address(settings_of(snapshot), address);
 }
 
+static bool is_own_port(const struct queue_snapshot *snapshot, uint16_t port)
+{
+    const struct settings *settings = settings_of(snapshot);
+    for (size_t i = 0; i < settings->listener_count; i++) {
+        for (size_t k = 0; k < settings->listeners[i].address_count; k++) {
+            if (settings->listeners[i].addresses[k].port == port)
+                return true;
+        }
+    }
+    return false;
+}
+
 /* ---- processing: queued ---- */
 
 /* The header section of the message as it is now, in `arena`. */
@@ -104,6 +116,19 @@ static enum queue_content_verdict verdict_of(enum flow_verdict_kind kind)
     return QUEUE_CONTENT_DEFER;
 }
 
+/* What becomes of a refusal when the client has gone: only an own user is told, and only at an
+ * address of ours; anything else could be backscatter. */
+static enum queue_content_verdict refused_later(const struct settings *settings,
+                                                const struct flow_facts *facts)
+{
+    bool own_user = facts->authenticated || facts->trusted;
+    if (own_user && facts->sender.len && settings_is_listed(settings, facts->sender_domain))
+        return QUEUE_CONTENT_REJECT;
+    const struct settings_listener *listener = settings_find_listener(settings, facts->listener);
+    bool discard = listener && listener->refused_later == SETTINGS_REFUSED_DISCARD;
+    return discard ? QUEUE_CONTENT_DISCARD : QUEUE_CONTENT_HOLD;
+}
+
 NO_YIELD_CHECK static enum queue_content_verdict run_content(void *context,
                                                              const struct queue_snapshot *snapshot,
                                                              struct queue_content_run *run,
@@ -132,6 +157,11 @@ NO_YIELD_CHECK static enum queue_content_verdict run_content(void *context,
     struct flow_verdict verdict = {0};
     flow_run_content(flow, &flow_run, &verdict);
     *out_reply = verdict.reply;
+    run->held_reason = verdict.reason;
+    if (verdict.kind == FLOW_REJECT) {
+        run->held_reason = MAIL_REASON_UNDELIVERABLE;
+        return refused_later(settings_of(snapshot), &facts);
+    }
     return verdict_of(verdict.kind);
 }
 
@@ -151,6 +181,7 @@ void glue_fill_handler(struct gateway *gateway, struct queue_handler *out)
         .hostname = hostname,
         .postmaster = postmaster,
         .is_own_address = is_own_address,
+        .is_own_port = is_own_port,
         .run_content = run_content,
         .delivered_inbound = delivered_inbound,
         .context = gateway,

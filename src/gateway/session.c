@@ -262,7 +262,6 @@ NO_YIELD_CHECK static void on_message(void *context, struct smtp_session *smtp,
         .own_user = session_is_own_user(session),
         .fairness_key = fairness_key(session, peer),
         .queued = session->listener->queued,
-        .discard_refused = session->listener->refused_later == SETTINGS_REFUSED_DISCARD,
         .direct_timeout_ns = session->listener->direct_timeout_ns,
     };
     fill_trace(session, peer, message, &submission.trace);

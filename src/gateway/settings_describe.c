@@ -226,5 +226,7 @@ void settings_manual(struct buf *out)
     option_manual(&settings_top_options, out);
     for (size_t i = 0; i < SECTION_COUNT; i++)
         option_manual(sections[i].table, out);
+    option_manual(&settings_authentication_options, out);
+    option_manual(&settings_list_options, out);
     option_manual(&settings_network_options, out);
 }

@@ -87,7 +87,7 @@ static const struct option list_rows[] = {
      .required = true},
     {0},
 };
-static const struct option_table list_options = {
+const struct option_table settings_list_options = {
     .name = "lists.*",
     .text = "A file by name, for the right side of `in`.",
     .options = list_rows,
@@ -101,7 +101,8 @@ static void bind_list(struct settings_loading *loading, const struct config_pair
     struct list_values values = {STR_EMPTY};
     struct option_texts lines;
     list->name = pair->key;
-    if (option_bind(&list_options, &pair->value, NULL, &loading->context, &values) == FAILED ||
+    if (option_bind(&settings_list_options, &pair->value, NULL, &loading->context, &values) ==
+            FAILED ||
         !settings_read_lines(loading, values.path, pair->value.place, &lines))
         return;
     list->networks = arena_alloc_array(loading->arena, lines.count + 1, sizeof *list->networks);

@@ -55,9 +55,11 @@ struct settings_domain_values { /* rows of domains.* */
 
 extern const struct option_table settings_top_options;
 extern const struct option_table settings_listener_options;
+extern const struct option_table settings_authentication_options;
 extern const struct option_table settings_domain_options;
 extern const struct option_table settings_certificate_options;
 extern const struct option_table settings_quarantine_options;
+extern const struct option_table settings_list_options;
 extern const struct option_table settings_network_options;
 
 #define SETTINGS_ERROR(loading, code, place, ...)                                                  \

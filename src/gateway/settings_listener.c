@@ -226,7 +226,7 @@ static const struct option authentication_rows[] = {
      .fallback = "true"},
     {0},
 };
-static const struct option_table authentication_options = {
+const struct option_table settings_authentication_options = {
     .name = "listeners.*.authentication",
     .text = "Who may log in.",
     .options = authentication_rows,
@@ -272,8 +272,8 @@ static void bind_authentication(struct settings_loading *loading,
         return;
     struct authentication_values values = {.required = true};
     size_t errors = loading->report->errors;
-    if (node &&
-        option_bind(&authentication_options, node, NULL, &loading->context, &values) == FAILED)
+    if (node && option_bind(&settings_authentication_options, node, NULL, &loading->context,
+                            &values) == FAILED)
         return;
     if (!values.flow && loading->report->errors == errors)
         values.flow = only_flow(loading, listener);

@@ -26,7 +26,6 @@ struct work {
     size_t group_count;
     size_t *group_of;  /* by recipient */
     struct str header; /* as it came */
-    bool timed_out;
 };
 
 /* ---- the parts of a message ---- */
@@ -121,15 +120,14 @@ static void run_group(struct work *work, struct group *group) MAY_YIELD
     flow_run_content(group->flow, &run, &group->verdict);
 }
 
-/* Run all flows within the time that the client waits for its reply. */
 static void run_flows(struct work *work) MAY_YIELD
 {
-    struct scope scope;
-    scope_open(&scope, clock_deadline(work->in->direct_timeout_ns));
-    for (size_t i = 0; i < work->group_count; i++)
-        run_group(work, &work->groups[i]);
-    work->timed_out = scope_is_over(&scope);
-    scope_close(&scope);
+    for (size_t i = 0; i < work->group_count; i++) {
+        if (work->in->queued) /* they run from the queue */
+            work->groups[i].verdict.kind = FLOW_DELIVER;
+        else
+            run_group(work, &work->groups[i]);
+    }
 }
 
 /* ---- the reply ---- */
@@ -200,6 +198,7 @@ struct hand_over {
     struct mail_recipient *recipients; /* those of the groups, one behind the other */
     struct mail_recipient *refused;
     struct mail_reply *refused_replies;
+    const struct mail_content *refused_content; /* what is quoted to the sender */
     size_t group_count, used, refused_count;
     uint64_t discarded;
 };
@@ -246,6 +245,8 @@ static void add_queue_groups(struct work *work, size_t g, struct hand_over *out)
 
 static void add_refused(struct work *work, size_t g, struct hand_over *out)
 {
+    if (!out->refused_content)
+        out->refused_content = &work->groups[g].content;
     for (size_t i = 0; i < work->in->recipient_count; i++) {
         if (work->group_of[i] == g) {
             out->refused[out->refused_count] = work->in->recipients[i];
@@ -284,16 +285,11 @@ static bool has_utf8(struct str text)
     return false;
 }
 
-/* Is SMTPUTF8 needed onward: for an address or a header field, not just offered (RFC 6531 3.6)? */
+/* Does the header need SMTPUTF8 onward, more than just having been offered (RFC 6531 3.6)? The
+ * queue looks at the addresses itself, recipient by recipient. */
 static bool needs_smtputf8(const struct work *work)
 {
-    const struct submission *in = work->in;
-    if (!in->sender->smtputf8)
-        return false;
-    bool needs = has_utf8(in->sender->address) || has_utf8(work->header);
-    for (size_t i = 0; !needs && i < in->recipient_count; i++)
-        needs = has_utf8(in->recipients[i].address);
-    return needs;
+    return work->in->sender->smtputf8 && has_utf8(work->header);
 }
 
 static void tell_accepted(const struct work *work, const struct hand_over *handed)
@@ -309,6 +305,14 @@ static void tell_accepted(const struct work *work, const struct hand_over *hande
     if (handed->discarded)
         event_emit(EVENT_MESSAGE_DISCARDED, F_C(MESSAGE, mail_id_text(in->message).chars),
                    F_INT(RECIPIENTS, handed->discarded));
+    for (size_t i = 0; i < handed->group_count; i++) {
+        const struct queue_group *group = &handed->groups[i];
+        if (group->held)
+            event_emit(EVENT_MESSAGE_HELD, F_C(MESSAGE, mail_id_text(in->message).chars),
+                       F_STR(TRANSPORT, group->transport),
+                       F_C(REASON, mail_reason_name(group->held_reason)),
+                       F_INT(RECIPIENTS, group->recipient_count));
+    }
 }
 
 static void hand_over(struct work *work, struct mail_reply *out_reply) MAY_YIELD
@@ -331,6 +335,7 @@ static void hand_over(struct work *work, struct mail_reply *out_reply) MAY_YIELD
         .refused = handed.refused,
         .refused_replies = handed.refused_replies,
         .refused_count = handed.refused_count,
+        .refused_content = handed.refused_content,
     };
     struct error err;
     if (queue_submit(in->worker->gateway->queue, &to_queue, &err) != OK) {
@@ -343,33 +348,37 @@ static void hand_over(struct work *work, struct mail_reply *out_reply) MAY_YIELD
         250, 2, 0, 0, arena_printf(in->arena, "Ok, queued as %s", mail_id_text(in->message).chars));
 }
 
-void submission_run(struct submission *in, struct mail_reply *out_reply)
+static void decide(struct work *work, const struct scope *scope,
+                   struct mail_reply *out_reply) MAY_YIELD
 {
-    struct work work = {.in = in, .header = STR_EMPTY};
+    struct submission *in = work->in;
     struct error err;
-    if (read_header(in, &work.header, &err) != OK) {
+    if (read_header(in, &work->header, &err) != OK) {
         refuse_later(in, false, err.text, out_reply);
         return;
     }
     struct mail_content content;
-    trace_build(in->arena, &in->trace, work.header, in->body, &content);
-    make_groups(&work);
-    for (size_t i = 0; i < work.group_count; i++)
-        work.groups[i].content = content;
-    if (!in->queued) {
-        run_flows(&work);
-        const struct flow_verdict *no = refusing_verdict(&work);
-        if (work.timed_out) {
-            refuse_later(in, false, "the content flows took longer than direct_timeout", out_reply);
-            return;
-        }
-        if (no) {
-            refuse(in, no, out_reply);
-            return;
-        }
-    } else {
-        for (size_t i = 0; i < work.group_count; i++)
-            work.groups[i].verdict.kind = FLOW_DELIVER;
-    }
-    hand_over(&work, out_reply);
+    trace_build(in->arena, &in->trace, work->header, in->body, &content);
+    make_groups(work);
+    for (size_t i = 0; i < work->group_count; i++)
+        work->groups[i].content = content;
+    run_flows(work);
+    const struct flow_verdict *no = refusing_verdict(work);
+    if (scope_is_over(scope))
+        refuse_later(in, false, "the content flows took longer than direct_timeout", out_reply);
+    else if (no)
+        refuse(in, no, out_reply);
+    else
+        hand_over(work, out_reply);
+}
+
+/* All of it within the time that a client waits for its reply. The deadline ends where the spool
+ * takes the message: from there on only the sync's result answers. */
+void submission_run(struct submission *in, struct mail_reply *out_reply)
+{
+    struct work work = {.in = in, .header = STR_EMPTY};
+    struct scope scope;
+    scope_open(&scope, clock_deadline(in->direct_timeout_ns));
+    decide(&work, &scope, out_reply);
+    scope_close(&scope);
 }

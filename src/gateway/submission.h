@@ -30,8 +30,7 @@ struct submission {
     bool has_8bit;
     bool own_user;
     struct str fairness_key;
-    bool queued;          /* processing: queued */
-    bool discard_refused; /* refused_later: discard */
+    bool queued; /* processing: queued */
     int64_t direct_timeout_ns;
     struct trace_facts trace;
 };

@@ -214,6 +214,37 @@ enum result dns_query_addresses(struct dns *dns, struct str host, struct arena *
     return join_families(replies, host, arena, out, err);
 }
 
+/* Static names have their addresses in both families. */
+static struct dns_address_answer only_family(const struct dns_address_answer *both, unsigned family)
+{
+    struct dns_address_answer answer = *both;
+    answer.count = 0;
+    for (size_t i = 0; i < both->count; i++)
+        if (both->ips[i].family == family)
+            answer.ips[answer.count++] = both->ips[i];
+    if (answer.status == DNS_FOUND && answer.count == 0)
+        answer.status = DNS_NO_DATA;
+    return answer;
+}
+
+enum result dns_query_family(struct dns *dns, struct str host, unsigned family, struct arena *arena,
+                             struct dns_address_answer *out, struct error *err)
+{
+    struct dns_reply reply;
+    struct dns_address_answer answer;
+    if (dns_statics_addresses(dns->statics, host, arena, &answer)) {
+        *out = only_family(&answer, family);
+        return OK;
+    }
+    if (ask(dns, host, family == 4 ? DNS_A : DNS_AAAA, arena, &reply, err) == FAILED)
+        return FAILED;
+    answer = (struct dns_address_answer){.status = reply.answer.status, .secure = reply.secure};
+    answer.ips = arena_alloc_array(arena, reply.answer.count, sizeof answer.ips[0]);
+    add_family(&answer, &reply);
+    *out = answer;
+    return OK;
+}
+
 /* ---- texts and names ---- */
 
 static MAY_YIELD enum result ask_texts(struct dns *dns, struct str name, enum dns_type type,
@@ -236,6 +267,12 @@ enum result dns_query_txt(struct dns *dns, struct str name, struct arena *arena,
                           struct dns_text_answer *out, struct error *err)
 {
     return ask_texts(dns, name, DNS_TXT, arena, out, err);
+}
+
+enum result dns_query_ptr(struct dns *dns, struct str name, struct arena *arena,
+                          struct dns_text_answer *out, struct error *err)
+{
+    return ask_texts(dns, name, DNS_PTR, arena, out, err);
 }
 
 /* The name under which PTR records of an address stand (RFC 1035 3.5, RFC 3596 2.5). */

@@ -68,7 +68,13 @@ enum result dns_query_mx(struct dns *dns, struct str domain, struct arena *arena
                          struct dns_mx_answer *out, struct error *err) MAY_YIELD;
 enum result dns_query_addresses(struct dns *dns, struct str host, struct arena *arena,
                                 struct dns_address_answer *out, struct error *err) MAY_YIELD;
+/* Of one family only: 4 or 6. */
+enum result dns_query_family(struct dns *dns, struct str host, unsigned family, struct arena *arena,
+                             struct dns_address_answer *out, struct error *err) MAY_YIELD;
 enum result dns_query_txt(struct dns *dns, struct str name, struct arena *arena,
+                          struct dns_text_answer *out, struct error *err) MAY_YIELD;
+/* The names that stand at a reverse name ("1.2.0.192.in-addr.arpa"), unconfirmed. */
+enum result dns_query_ptr(struct dns *dns, struct str name, struct arena *arena,
                           struct dns_text_answer *out, struct error *err) MAY_YIELD;
 /* Name of a client, confirmed by its addresses (FCrDNS); NO_NAME if none is confirmed. */
 enum result dns_query_client_name(struct dns *dns, const struct net_ip *ip, struct arena *arena,

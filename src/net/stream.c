@@ -52,6 +52,14 @@ static void free_output(struct stream *stream)
     stream->out_len = stream->out_cap = 0;
 }
 
+void stream_end_output(struct stream *stream)
+{
+    if (stream->tls && !stream->broken)
+        tls_session_say_goodbye(stream->tls);
+    if (stream->transport->end_output)
+        stream->transport->end_output(stream);
+}
+
 void stream_close(struct stream *stream)
 {
     if (!stream)

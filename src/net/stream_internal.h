@@ -19,6 +19,7 @@ struct stream_transport {
     /* After EAGAIN: until it may go on. FAILED as fiber_suspend(). Suspends. */
     enum result (*wait_readable)(struct stream *stream, struct error *err);
     enum result (*wait_writable)(struct stream *stream, struct error *err);
+    void (*end_output)(struct stream *stream); /* NULL: only close() ends it */
     void (*close)(struct stream *stream);
 };
 

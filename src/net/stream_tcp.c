@@ -32,6 +32,11 @@ static MAY_YIELD enum result tcp_wait_writable(struct stream *stream, struct err
     return watch_wait_writable(&stream->watch, err);
 }
 
+static void tcp_end_output(struct stream *stream)
+{
+    (void)shutdown(stream->watch.fd, SHUT_WR);
+}
+
 static void tcp_close(struct stream *stream)
 {
     int fd = stream->watch.fd;
@@ -44,6 +49,7 @@ static const struct stream_transport tcp_transport = {
     .write = tcp_write,
     .wait_readable = tcp_wait_readable,
     .wait_writable = tcp_wait_writable,
+    .end_output = tcp_end_output,
     .close = tcp_close,
 };
 

@@ -76,10 +76,11 @@ static bool hold(struct queue_attempt *attempt)
 /* Now, but neither count nor age is set back. */
 static bool retry(struct queue_attempt *attempt)
 {
-    if (attempt->record.held || attempt->entry->state != QUEUE_WAITING)
-        return attempt->entry->state == QUEUE_CONTENT;
+    enum queue_state state = (enum queue_state)attempt->entry->state;
+    if (attempt->record.held || (state != QUEUE_WAITING && state != QUEUE_CONTENT))
+        return false;
     attempt->record.due_wall_ns = 0;
-    if (attempt->transport != NULL)
+    if (state == QUEUE_WAITING && attempt->transport != NULL)
         queue_site_forgive(attempt->worker, attempt->transport, &attempt->meta);
     write_record(attempt);
     return true;

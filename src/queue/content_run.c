@@ -22,7 +22,7 @@ run_flow(struct queue_attempt *attempt, struct queue_content_run *run, struct ma
 }
 
 /* The entry gives way to those that the transport wants. */
-static void replace(struct queue_attempt *attempt, bool held) MAY_YIELD
+static void replace(struct queue_attempt *attempt, bool held, enum mail_reason reason) MAY_YIELD
 {
     struct queue_entry *entry = attempt->entry;
     struct queue_unit unit;
@@ -33,12 +33,16 @@ static void replace(struct queue_attempt *attempt, bool held) MAY_YIELD
         .recipients = attempt->meta.recipients,
         .recipient_count = attempt->meta.recipient_count,
         .held = held,
-        .held_reason = MAIL_REASON_POLICY,
+        .held_reason = reason != MAIL_REASON_NONE ? reason : MAIL_REASON_POLICY,
     };
     queue_unit_init(&unit, attempt->worker, attempt->arena);
     queue_plan_group(&unit, attempt->snapshot, &attempt->meta, &group, /* fresh= */ false);
     queue_unit_remove(&unit, entry);
     if (queue_unit_commit(&unit, &err) == OK) {
+        if (held)
+            event_emit(EVENT_MESSAGE_HELD, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
+                       F_STR(FLOW, attempt->meta.content_flow),
+                       F_INT(RECIPIENTS, group.recipient_count));
         queue_entry_free(entry);
         return;
     }
@@ -47,7 +51,17 @@ static void replace(struct queue_attempt *attempt, bool held) MAY_YIELD
     queue_entry_place(entry);
 }
 
-static void defer(struct queue_attempt *attempt)
+/* What the flow said stands with the recipients, so that an operator sees why they wait. */
+static void note_reply(struct queue_attempt *attempt, const struct mail_reply *reply)
+{
+    struct queue_said *said = ARENA_NEW(attempt->arena, struct queue_said);
+    *said = (struct queue_said){.reply = *reply, .mta = STR_EMPTY};
+    for (size_t i = 0; reply->code != 0 && i < attempt->meta.recipient_count; i++)
+        if (attempt->record.status[i] == QUEUE_STATUS_PENDING)
+            attempt->record.said[i] = said;
+}
+
+static void defer(struct queue_attempt *attempt, const struct mail_reply *reply)
 {
     struct queue_entry *entry = attempt->entry;
     struct queue_record *record = &attempt->record;
@@ -60,6 +74,7 @@ static void defer(struct queue_attempt *attempt)
     record->attempts++;
     record->last_try_wall_ns = attempt->start_wall_ns;
     record->due_wall_ns = queue_retry_content_due(record->attempts, attempt->start_wall_ns, now_ns);
+    note_reply(attempt, reply);
     queue_entry_store(entry, record);
     if (lived_ns >= (int64_t)QUEUE_CONTENT_HOLD_AFTER_S * NS_PER_S) {
         queue_entry_hold(entry, MAIL_REASON_BACKEND_DOWN, attempt->arena);
@@ -71,7 +86,7 @@ static void defer(struct queue_attempt *attempt)
     queue_unit_write(&unit);
     event_emit(EVENT_MESSAGE_DEFERRED, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
                F_C(ENTRY, mail_id_text(entry->id).chars), F_STR(FLOW, attempt->meta.content_flow),
-               F_INT(ATTEMPT, record->attempts));
+               F_INT(ATTEMPT, record->attempts), F_STR(REPLY, reply->text));
     queue_entry_place(entry);
 }
 
@@ -88,19 +103,19 @@ static void discard(struct queue_attempt *attempt)
 }
 
 static void act(struct queue_attempt *attempt, enum queue_content_verdict verdict,
-                const struct mail_reply *reply) MAY_YIELD
+                const struct mail_reply *reply, enum mail_reason reason) MAY_YIELD
 {
     struct scope scope;
     scope_open_shielded(&scope, clock_deadline(SETTLE_S * NS_PER_S));
     switch (verdict) {
     case QUEUE_CONTENT_DELIVER:
-        replace(attempt, /* held= */ false);
+        replace(attempt, /* held= */ false, MAIL_REASON_NONE);
         break;
     case QUEUE_CONTENT_HOLD:
-        replace(attempt, /* held= */ true);
+        replace(attempt, /* held= */ true, reason);
         break;
     case QUEUE_CONTENT_DEFER:
-        defer(attempt);
+        defer(attempt, reply);
         break;
     case QUEUE_CONTENT_REJECT:
         queue_settle_refused(attempt, reply);
@@ -122,7 +137,7 @@ static void run_entry(struct queue_attempt *attempt) MAY_YIELD
             return;
         }
         attempt->stopped = err.kind == ERROR_CANCELLED;
-        defer(attempt);
+        defer(attempt, &reply);
         return;
     }
     struct queue_content_run run = {
@@ -136,7 +151,7 @@ static void run_entry(struct queue_attempt *attempt) MAY_YIELD
     };
     enum queue_content_verdict verdict = run_flow(attempt, &run, &reply);
     attempt->stopped = fiber_check(&err) == FAILED && err.kind == ERROR_CANCELLED;
-    act(attempt, attempt->stopped ? QUEUE_CONTENT_DEFER : verdict, &reply);
+    act(attempt, attempt->stopped ? QUEUE_CONTENT_DEFER : verdict, &reply, run.held_reason);
 }
 
 static MAY_YIELD void run_runs(void *arg)

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/memory.h"
+#include "mail/seven_bit.h"
 #include "queue/route.h"
 
 #include <string.h>
@@ -339,20 +340,50 @@ static void check_utf8(struct queue_attempt *attempt)
                    STR_EMPTY);
 }
 
+static void fail_eight_bit(struct queue_attempt *attempt, const char *why)
+{
+    fail_open(attempt,
+              mail_reply_of(554, 5, 6, 3,
+                            arena_printf(attempt->arena,
+                                         "the next host takes 7-bit mail only, and this message "
+                                         "has 8-bit text%s%s",
+                                         why ? ": " : "", why ? why : "")));
+}
+
+/* RFC 6152: 8-bit text for a host that did not offer 8BITMIME goes as the transport says. */
+static void fit_seven_bit(struct queue_attempt *attempt) MAY_YIELD
+{
+    const char *why = NULL;
+    struct error err;
+    if (attempt->transport->eight_bit == TRANSPORT_EIGHT_BIT_FAIL)
+        fail_eight_bit(attempt, NULL);
+    if (attempt->transport->eight_bit != TRANSPORT_EIGHT_BIT_CONVERT)
+        return;
+    if (!attempt->seven_bit.body &&
+        mail_to_seven_bit(attempt->arena, &attempt->content, &attempt->seven_bit, &why, &err) != OK)
+        why = "it cannot be read now";
+    if (why)
+        fail_eight_bit(attempt, why);
+    else
+        attempt->as_seven_bit = true;
+}
+
+static const struct mail_content *sent_form(const struct queue_attempt *attempt)
+{
+    return attempt->as_seven_bit ? &attempt->seven_bit : &attempt->content;
+}
+
 /* What the host cannot take is found before anything is said. */
-static void check_form(struct queue_attempt *attempt, const struct smtp_client *client)
+static void check_form(struct queue_attempt *attempt, const struct smtp_client *client) MAY_YIELD
 {
     unsigned extensions = smtp_client_extensions(client);
     uint64_t max_size = smtp_client_max_size(client);
-    uint64_t size = mail_content_size(&attempt->content);
+    attempt->as_seven_bit = false;
     if ((extensions & SMTP_EXT_SMTPUTF8) == 0)
         check_utf8(attempt);
-    /* converting is not built; sending 8-bit text in quoted form needs a rewrite of every part */
-    if ((attempt->meta.flags & QUEUE_META_HAS_8BIT) && (extensions & SMTP_EXT_8BITMIME) == 0 &&
-        attempt->transport->eight_bit != TRANSPORT_EIGHT_BIT_SEND)
-        fail_open(attempt, mail_reply_of(554, 5, 6, 3,
-                                         STR("the next host takes 7-bit mail only, and this "
-                                             "message has 8-bit text")));
+    if ((attempt->meta.flags & QUEUE_META_HAS_8BIT) && (extensions & SMTP_EXT_8BITMIME) == 0)
+        fit_seven_bit(attempt);
+    uint64_t size = mail_content_size(sent_form(attempt));
     if (max_size > 0 && size > max_size)
         fail_open(
             attempt,
@@ -476,9 +507,9 @@ static bool transact(struct queue_attempt *attempt, struct transaction *transact
         .sender = &attempt->meta.sender,
         .recipients = transaction->recipients,
         .recipient_count = transaction->count,
-        .content = &attempt->content,
+        .content = sent_form(attempt),
         .needs_smtputf8 = transaction->needs_smtputf8,
-        .has_8bit = (attempt->meta.flags & QUEUE_META_HAS_8BIT) != 0,
+        .has_8bit = !attempt->as_seven_bit && (attempt->meta.flags & QUEUE_META_HAS_8BIT) != 0,
         .prefer_chunking = true,
     };
     struct error err;

@@ -47,6 +47,9 @@ struct queue_attempt {
     struct queue_meta meta;
     struct queue_record record;
     struct mail_content content;
+    struct mail_content
+        seven_bit;                /* its other form, made for a host without 8BITMIME; or no body */
+    bool as_seven_bit;            /* this connection gets that one */
     struct queue_result *results; /* one a recipient of meta; those of done ones mean nothing */
     struct queue_times times;
     int64_t start_ns, start_wall_ns;

@@ -209,8 +209,8 @@ void queue_entry_seize(struct queue_entry *entry)
 bool queue_reason_is_quarantine(enum mail_reason reason)
 {
     return reason != MAIL_REASON_NONE && reason != MAIL_REASON_ADMIN &&
-           reason != MAIL_REASON_CRASH && reason != MAIL_REASON_TRANSPORT_MISSING &&
-           reason != MAIL_REASON_BACKEND_DOWN;
+           reason != MAIL_REASON_POLICY && reason != MAIL_REASON_CRASH &&
+           reason != MAIL_REASON_TRANSPORT_MISSING && reason != MAIL_REASON_BACKEND_DOWN;
 }
 
 static void place_held(struct queue_entry *entry, const struct queue_record *record)

@@ -33,6 +33,7 @@ struct queue_content_run { /* processing: queued */
     struct str origin;            /* what queue_submit was given */
     struct mail_content *content; /* in, out */
     struct arena *arena;
+    enum mail_reason held_reason; /* out: why, for QUEUE_CONTENT_HOLD; NONE: a rule said so */
 };
 enum queue_content_verdict {
     QUEUE_CONTENT_DELIVER,

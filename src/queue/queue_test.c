@@ -344,7 +344,7 @@ static void test_content_runs(void **state)
 {
     static const struct {
         enum queue_content_verdict verdict;
-        uint64_t delivered, discarded, failed_dsn, quarantined, entries;
+        uint64_t delivered, discarded, failed_dsn, held, entries;
     } cases[] = {
         {QUEUE_CONTENT_DELIVER, 1, 0, 0, 0, 0},
         {QUEUE_CONTENT_DISCARD, 0, 1, 0, 0, 0},
@@ -364,7 +364,7 @@ static void test_content_runs(void **state)
                  totals(&world).delivered == cases[i].delivered);
         assert_int_equal(totals(&world).discarded, cases[i].discarded);
         assert_int_equal(totals(&world).failed_dsn, cases[i].failed_dsn);
-        assert_int_equal(totals(&world).quarantined, cases[i].quarantined);
+        assert_int_equal(totals(&world).held, cases[i].held);
         world_stop(&world);
         world_done(&world);
     }

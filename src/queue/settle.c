@@ -41,6 +41,7 @@ void queue_attempt_done(struct queue_attempt *attempt)
 {
     const struct queue_handler *handler = &attempt->worker->queue->handler;
     body_unref(take(attempt->content.body));
+    body_unref(take(attempt->seven_bit.body));
     handler->release_snapshot(handler->context, attempt->snapshot);
 }
 

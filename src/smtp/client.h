@@ -45,7 +45,8 @@ enum result smtp_client_greeting(struct smtp_client *client, struct mail_reply *
 enum result smtp_client_hello(struct smtp_client *client, struct str name,
                               struct mail_reply *out_reply, struct error *err) MAY_YIELD;
 /* STARTTLS and the handshake, then forget all extensions (call hello again). Bytes behind the 220
- * are ERROR_PROTOCOL. A refusal leaves the connection usable in clear. */
+ * are ERROR_PROTOCOL, a handshake that fails never is. A refusal leaves the connection usable in
+ * clear. */
 enum result smtp_client_starttls(struct smtp_client *client, struct tls_context *context,
                                  struct str server_name, struct mail_reply *out_reply,
                                  struct error *err) MAY_YIELD;

@@ -114,6 +114,18 @@ enum result smtp_client_hello(struct smtp_client *client, struct str name,
 
 /* ---- STARTTLS (RFC 3207) ---- */
 
+/* ERROR_PROTOCOL stays for injected bytes: whoever asked may go on in clear after a handshake that
+ * failed, but not after those. */
+static enum result shake_hands(struct smtp_client *client, struct tls_context *context,
+                               struct str server_name, struct error *err) MAY_YIELD
+{
+    if (stream_tls_connect(client->stream, context, server_name, err) == OK)
+        return OK;
+    if (err->kind == ERROR_PROTOCOL)
+        err->kind = ERROR_TEMPORARY;
+    return FAILED;
+}
+
 enum result smtp_client_starttls(struct smtp_client *client, struct tls_context *context,
                                  struct str server_name, struct mail_reply *out_reply,
                                  struct error *err)
@@ -128,7 +140,7 @@ enum result smtp_client_starttls(struct smtp_client *client, struct tls_context 
     if (result == OK && stream_buffered(client->stream).len)
         result = fail(&error, ERROR_PROTOCOL, "the server sent bytes behind its STARTTLS reply");
     if (result == OK)
-        result = stream_tls_connect(client->stream, context, server_name, &error);
+        result = shake_hands(client, context, server_name, &error);
     if (result != OK) {
         if (err)
             *err = error;

@@ -94,9 +94,13 @@ void smtp_session_set_client(struct smtp_session *session)
 {
     const struct smtp_server_settings *settings = session->settings;
     struct smtp_peer *peer = &session->peer;
+    const struct net_ip *ip = &peer->client.ip;
     format_client(session);
-    peer->trusted = !peer->via_proxy &&
-                    net_networks_have(settings->trusted, settings->trusted_count, &peer->client.ip);
+    /* a front end that names itself as its client (a health check) names nobody */
+    bool is_front = net_networks_have(settings->proxy_from, settings->proxy_from_count, ip) ||
+                    net_networks_have(settings->xclient_from, settings->xclient_from_count, ip);
+    peer->trusted = !peer->via_proxy && !is_front &&
+                    net_networks_have(settings->trusted, settings->trusted_count, ip);
     set_events(session);
 }
 
@@ -396,6 +400,7 @@ static MAY_YIELD void linger(struct smtp_session *session)
     struct error err;
     bool end = false;
     size_t left = 4 * INPUT_MAX;
+    stream_end_output(session->stream); /* a client who waits for our end need not wait longer */
     do {
         size_t len = stream_buffered(session->stream).len;
         session->line_size = len;

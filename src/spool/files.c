@@ -65,14 +65,20 @@ static enum result open_folder(int at, const char *name, int *out_fd, struct err
     return OK;
 }
 
+/* A predecessor that was killed may still be on its way out: its lock goes with its last thread. */
 static enum result take_lock(struct spool *spool, struct error *err)
 {
+    enum { TURNS = 100, TURN_US = 20 * 1000 };
     spool->lock_fd = openat(spool->folder_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0640);
     if (spool->lock_fd < 0)
         return fail_errno(err, errno, "open lock");
-    if (flock(spool->lock_fd, LOCK_EX | LOCK_NB) != 0)
-        return errno == EWOULDBLOCK ? fail(err, ERROR_TEMPORARY, "another process uses this spool")
-                                    : fail_errno(err, errno, "lock");
+    for (int turn = 0; flock(spool->lock_fd, LOCK_EX | LOCK_NB) != 0; turn++) {
+        if (errno != EWOULDBLOCK)
+            return fail_errno(err, errno, "lock");
+        if (turn == TURNS)
+            return fail(err, ERROR_TEMPORARY, "another process uses this spool");
+        usleep(TURN_US);
+    }
     return OK;
 }
 

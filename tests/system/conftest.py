@@ -83,12 +83,12 @@ def pytest_report_header():
 
 
 @pytest.fixture
-def mail_server(tmp_path, tls_files):
+def mail_server(tls_files):
     """A function that starts Postfix with Dovecot's logins: mail_server(users={...})."""
     made = []
 
     def make(**options):
-        made.append(MailServer(tmp_path, tls_files, **options))
+        made.append(MailServer(tls_files, **options))
         return made[-1].start()
 
     yield make

@@ -32,6 +32,15 @@ def wait_until(condition, what, seconds=20):
         time.sleep(0.02)
 
 
+def is_dead(pid):
+    """Gone, or nothing left of it but what its parent has to fetch."""
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(") ")[2][0] in "ZX" and len(os.listdir(f"/proc/{pid}/task")) == 1
+    except OSError:
+        return True
+
+
 class Gateway:
     """One posternd. `config` is the YAML text; ports in it are the test's."""
 
@@ -42,6 +51,8 @@ class Gateway:
         self.events = []
         self.process = None
         self.crash_expected = False
+        self.env = None  # more of the environment
+        self.wrap = ()   # a command before posternd's
         self.write_config(config)
 
     # ---- configuration ----
@@ -65,7 +76,8 @@ class Gateway:
     # ---- life ----
 
     def start(self, wait=True):
-        self.process = subprocess.Popen([BUILD / "posternd", "--config", self.path], stdout=subprocess.PIPE,
+        self.process = subprocess.Popen([*self.wrap, BUILD / "posternd", "--config", self.path],
+                                        stdout=subprocess.PIPE, env={**os.environ, **(self.env or {})},
                                         stderr=(self.folder / "stderr").open("ab"), start_new_session=True)
         ready = len(self.find("daemon.ready"))
         threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True).start()
@@ -98,8 +110,10 @@ class Gateway:
     def kill(self):
         """kill -9 of supervisor and child at once."""
         if self.process and self.process.poll() is None:
+            child = self.child_pid()
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(20)
+            wait_until(lambda: not child or is_dead(child), "the child is dead too")
 
     def reload(self):
         """SIGHUP; waits until the file was applied or refused. True: applied."""

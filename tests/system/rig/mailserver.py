@@ -5,6 +5,7 @@ import pathlib
 import pwd
 import shutil
 import subprocess
+import tempfile
 
 from .ports import free_port, wait_for_port
 
@@ -12,8 +13,9 @@ from .ports import free_port, wait_for_port
 class MailServer:
     """Postfix for one domain: `users` have a mailbox and a password; nobody else exists."""
 
-    def __init__(self, folder, tls_files, domain="example.org", users=None, extra=()):
-        self.folder = pathlib.Path(folder) / "postfix"
+    def __init__(self, tls_files, domain="example.org", users=None, extra=()):
+        # short: Dovecot puts sockets deep below, and a socket's path has at most 108 characters
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="mail"))
         self.domain, self.users = domain, users or {"anna": "pass-of-user", "bob": "pass-of-user"}
         self.port = free_port()
         self.tls_files = tls_files
@@ -25,9 +27,7 @@ class MailServer:
         place = self.folder
         for name in ("etc", "queue", "data", "mail", "auth"):
             (place / name).mkdir(parents=True, exist_ok=True)
-        for part in [place, *place.parents]:  # Postfix works as its own user
-            if str(part).startswith("/tmp/"):
-                part.chmod(0o755)
+        place.chmod(0o755)  # Postfix works as its own user
         postfix = pwd.getpwnam("postfix")
         os.chown(place / "data", postfix.pw_uid, postfix.pw_gid)
         os.chown(place / "mail", postfix.pw_uid, postfix.pw_gid)
@@ -139,6 +139,7 @@ service stats {{
             self.dovecot.terminate()
             self.dovecot.wait(20)
             self.dovecot = None
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def log(self):
         path = self.folder / "queue/log"

@@ -5,6 +5,7 @@ import socket
 import socketserver
 import ssl
 import threading
+import time
 
 
 @dataclasses.dataclass
@@ -20,6 +21,7 @@ class Taken:
     login: str
     commands: list
     connection: int
+    time: float
 
     @property
     def body(self):
@@ -36,14 +38,16 @@ class Sink:
 
     def __init__(self, host="127.0.0.1", port=0, extensions=("PIPELINING", "8BITMIME", "SIZE 0", "ENHANCEDSTATUSCODES",
                                                               "DSN", "SMTPUTF8"),
-                 tls_files=None, replies=None, users=None, lmtp=False):
+                 tls_files=None, replies=None, users=None, lmtp=False, break_tls=False):
         self.replies = dict(replies or {})
         self.extensions = list(extensions)
         self.users = users or {}
         self.messages = []
         self.commands = []  # (connection, line) of all connections
+        self.times = []  # when each of them came
         self.connections = 0
         self.lmtp = lmtp
+        self.break_tls = break_tls  # agree to STARTTLS, then answer the handshake with rubbish
         self.lock = threading.Lock()
         self.context = None
         if tls_files:
@@ -75,13 +79,11 @@ class Sink:
     def reply(self, *keys, line=""):
         """The scripted reply for the first of `keys` that is there; "" if none is."""
         with self.lock:
-            for key in keys:
-                if key in self.replies:
-                    value = self.replies[key]
-                    if isinstance(value, list):
-                        value = value.pop(0) if len(value) > 1 else value[0]
-                    return value(line) if callable(value) else value
-        return ""
+            key = next((key for key in keys if key in self.replies), None)
+            value = self.replies[key] if key else ""
+            if isinstance(value, list):
+                value = value.pop(0) if len(value) > 1 else value[0]
+        return value(line) if callable(value) else value  # which may take its time
 
 
 class _Conversation:
@@ -97,7 +99,7 @@ class _Conversation:
         self.reset()
 
     def reset(self):
-        self.sender, self.mail_parameters, self.recipients, self.rcpt_parameters, self.chunks = None, "", [], [], b""
+        self.sender, self.mail_parameters, self.recipients, self.rcpt_parameters, self.chunks = None, "", [], [], []
 
     def send(self, text):
         self.sock.sendall(text.encode() + b"\r\n")
@@ -111,14 +113,28 @@ class _Conversation:
         line, _, self.buffer = self.buffer.partition(b"\r\n")
         return line
 
+    def more(self):
+        piece = self.sock.recv(262144)
+        if not piece:
+            raise EOFError
+        return piece
+
     def exactly(self, size):
-        while len(self.buffer) < size:
-            piece = self.sock.recv(65536)
-            if not piece:
-                raise EOFError
-            self.buffer += piece
-        data, self.buffer = self.buffer[:size], self.buffer[size:]
-        return data
+        buffer = bytearray(self.buffer)
+        while len(buffer) < size:
+            buffer += self.more()
+        self.buffer = bytes(buffer[size:])
+        return bytes(buffer[:size])
+
+    def dotted(self):
+        """Everything up to the line with only a dot, without the dots that hide others."""
+        buffer = bytearray(b"\r\n" + self.buffer)
+        at = 0
+        while (end := buffer.find(b"\r\n.\r\n", at)) < 0:
+            at = max(0, len(buffer) - 4)
+            buffer += self.more()
+        self.buffer = bytes(buffer[end + 5:])
+        return bytes(buffer[:end + 2]).replace(b"\r\n.", b"\r\n")[2:]
 
     def answer(self, default, *keys, line=""):
         """Send the scripted reply or the default; its code, or hang up."""
@@ -138,6 +154,7 @@ class _Conversation:
             with self.sink.lock:
                 self.commands.append(line)
                 self.sink.commands.append((self.number, line))
+                self.sink.times.append(time.time())
             verb = line.split(" ")[0].upper()
             getattr(self, f"do_{verb}", self.unknown)(line)
 
@@ -173,6 +190,10 @@ class _Conversation:
 
     def do_STARTTLS(self, line):
         if self.answer("220 2.0.0 go", "STARTTLS") == 220:
+            if self.sink.break_tls:
+                self.sock.recv(4096)
+                self.sock.sendall(b"this is no handshake\r\n")
+                raise EOFError
             self.sock = self.sink.context.wrap_socket(self.sock, server_side=True)
             self.tls = True
             self.buffer = b""
@@ -209,7 +230,7 @@ class _Conversation:
 
     def finish(self, data):
         taken = Taken(self.sender, self.mail_parameters.strip(), self.recipients, self.rcpt_parameters, data, self.helo,
-                      self.tls, self.login, list(self.commands), self.number)
+                      self.tls, self.login, list(self.commands), self.number, time.time())
         if self.sink.lmtp:
             kept = [r for r in self.recipients if self.answer(f"250 2.0.0 <{r}> kept", f"end {r}", "end") == 250]
             taken.recipients = kept
@@ -227,19 +248,13 @@ class _Conversation:
             return
         if self.answer("354 go", "DATA") != 354:
             return
-        data = b""
-        while True:
-            piece = self.line()
-            if piece == b".":
-                break
-            data += (piece[1:] if piece.startswith(b".") else piece) + b"\r\n"
-        self.finish(data)
+        self.finish(self.dotted())
 
     def do_BDAT(self, line):
         words = line.split(" ")
-        self.chunks += self.exactly(int(words[1]))
+        self.chunks.append(self.exactly(int(words[1])))
         if len(words) > 2 and words[2].upper() == "LAST":
-            self.finish(self.chunks)
+            self.finish(b"".join(self.chunks))
         else:
             self.answer("250 2.0.0 chunk", "BDAT")
 

@@ -1,0 +1,183 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The figures of one run of report.sh as Markdown: report.py WORKDIR RESULTS"""
+import collections
+import csv
+import datetime
+import os
+import pathlib
+import platform
+import re
+import statistics
+import sys
+
+WORKDIR, RESULTS = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+LOADS = {
+    "a20": "4 KiB, 20 sessions, a connection each",
+    "a100": "as a20, 100 sessions",
+    "a500": "as a20, 500 sessions",
+    "a2": "4 KiB, 20 sessions, 100 messages a connection",
+    "b": "100 KiB, 20 sessions",
+    "c": "1 MiB, 20 sessions",
+    "d": "4 KiB, 50 recipients, 20 sessions",
+    "e": "as a20 with STARTTLS, full handshake, ECDSA",
+    "f": "as e with AUTH PLAIN",
+}
+BOOKS_MS = 0.03  # checksum, log and books of a message, as measured alone
+
+
+def rows(name):
+    path = WORKDIR / name
+    if not path.exists():
+        return []
+    with path.open() as file:
+        return [line.rstrip("\n").split("\t") for line in file]
+
+
+def results():
+    """{(peer, load): [row, ...]}"""
+    table = collections.defaultdict(list)
+    with RESULTS.open() as file:
+        for row in csv.DictReader(file, delimiter="\t"):
+            if row["load"] in LOADS:
+                table[row["peer"], row["load"]].append(row)
+    return table
+
+
+def median(found, column):
+    return statistics.median(float(row[column]) for row in found)
+
+
+def ceilings(table):
+    """Messages a second that two ends and a gateway between them could reach on these cores.
+
+    A message to the gateway costs what it costs from source to sink; on to the sink it costs the
+    same again, over a kept connection where the body is small; then there are the books."""
+    cost = {load: os.cpu_count() * 1000 / median(table["none", load], "accept_per_s")
+            for load in LOADS if table.get(("none", load))}
+    if "e" in cost:
+        cost["f"] = cost["e"]
+    if "a2" not in cost:
+        return {}
+    return {load: os.cpu_count() * 1000 / (one + (one if load in "bcd" else cost["a2"]) + BOOKS_MS)
+            for load, one in cost.items()}
+
+
+def machine():
+    model = "unknown processor"
+    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.split(":")[1].strip()
+            break
+    memory = int(pathlib.Path("/proc/meminfo").read_text().split()[1]) / 1024 / 1024
+    mounts = [line.split() for line in pathlib.Path("/proc/mounts").read_text().splitlines()]
+    place = max((m for m in mounts if str(WORKDIR).startswith(m[1])), key=lambda m: len(m[1]))
+    return (f"{os.cpu_count()} cores ({model}), {memory:.0f} GiB, {place[2]}, "
+            f"Linux {platform.release()}")
+
+
+def throughput(table):
+    peers = sorted({peer for peer, _ in table if peer != "none"}, key=lambda peer: (peer == "postern", peer))
+    top = ceilings(table)
+    for load, text in LOADS.items():
+        if not any(table.get((peer, load)) for peer in peers):
+            continue
+        print(f"### {load}: {text}\n")
+        print("| peer | runs | accepted/s | drained/s | against Postfix | share of the ceiling | CPU ms a message "
+              "| dot p50 ms | dot p99 ms | memory MiB | missing/dup/corrupt |")
+        print("|---|---|---|---|---|---|---|---|---|---|---|")
+        reference = table.get(("postfix", load))
+        for peer in peers:
+            found = table.get((peer, load))
+            if not found:
+                continue
+            drained = median(found, "drained_per_s")
+            ratio = f"{drained / median(reference, 'drained_per_s'):.1f}" if reference else "-"
+            share = f"{100 * drained / top[load]:.0f} % of {top[load]:,.0f}" if load in top else "-"
+            books = "/".join(str(sum(int(float(row[key])) for row in found)) for key in ("missing", "dup", "corrupt"))
+            print(f"| {peer} | {len(found)} | {median(found, 'accept_per_s'):,.0f} | {drained:,.0f} | {ratio} | {share} "
+                  f"| {median(found, 'cpu_ms_per_msg'):.3f} | {median(found, 'dot_p50_ms'):.1f} "
+                  f"| {median(found, 'dot_p99_ms'):.1f} | {median(found, 'anon_mib'):.0f} | {books} |")
+        print()
+    busy = [float(row["other_cpus"]) for found in table.values() for row in found]
+    syncs = [float(row["disk_syncs_per_s"]) for found in table.values() for row in found]
+    print(f"Beside the runs, other work kept {statistics.median(busy):.2f} cores busy (at most {max(busy):.2f}); "
+          f"the disk did {statistics.median(syncs):,.0f} single syncs a second ({min(syncs):,.0f} to {max(syncs):,.0f}).\n")
+
+
+def calls():
+    found = rows("calls.tsv")
+    if not found:
+        return
+    print("## Calls a message\n\nAll threads of the gateway, both sides of the message, "
+          f"counted with {found[0][2]}.\n")
+    print("| load | system calls | syncs | wake-ups (context switches) |\n|---|---|---|---|")
+    for row in found:
+        print(f"| {row[1]} | {row[4]} | {row[5]} | {row[6]} |")
+    print()
+
+
+def idle():
+    found = rows("idle.tsv")
+    if not found:
+        return
+    print("## Idle sessions\n\n| sessions | greeted | KiB a session (PSS) |\n|---|---|---|")
+    for number, row in enumerate(found):
+        values = dict(item.split("=") for item in row if "=" in item)
+        kind = ", TLS" if "tls" in row else ""
+        print(f"| {int(row[1]):,}{kind} | {row[2].replace('ready ', '')} | {values.get('kb_per_conn', '-')} |")
+    print()
+
+
+def storm():
+    notes = {row[3].split(":")[0]: dict(re.findall(r"(\w+)=([\d.]+)", row[3])) for row in rows("storm.tsv")}
+    if not notes:
+        return
+    accept = notes.get("accept while refusing", {})
+    start = notes.get("start with the queue", {})
+    drain = notes.get("drain", {})
+    count = float(accept.get("queued") or 0)
+    memory = float(accept.get("anon_kb_after", 0)) - float(accept.get("anon_kb_before", 0))
+    print("## Deferral storm, and a start with a queue\n\n| what | |\n|---|---|")
+    print(f"| accepted a second while all is answered 451 | {accept.get('rate', '-')} |")
+    print(f"| CPU ms a message meanwhile | {accept.get('cpu_ms_per_msg', '-')} |")
+    print(f"| queued | {count:,.0f} |")
+    print(f"| memory a queued message after it, KiB (anonymous) | {memory / count if count else 0:.2f} |")
+    if start and count:
+        print(f"| memory a queued message after a start, KiB | "
+              f"{(float(start.get('anon_kb', 0)) - float(accept.get('anon_kb_before', 0))) / count:.2f} |")
+    print(f"| start with that queue: ms until it greets | {start.get('greeting_ms', '-')} |")
+    print(f"| CPU ms in the first 5 s after | {start.get('cpu_ms_first_5s', '-')} |")
+    print(f"| drained a second | {drain.get('rate', '-')} |")
+    print(f"| CPU ms a message, draining | {drain.get('cpu_ms_per_msg', '-')} |")
+    print(f"| arrived twice | {drain.get('dup', '-')} |\n")
+
+
+def limits():
+    found = rows("limits.tsv")
+    if not found:
+        return
+    print("## The machine\n\n| what | measured | |\n|---|---|---|")
+    for row in found:
+        if len(row) >= 3:
+            print(f"| {row[0]} | {row[1]} | {row[2]} |")
+    print()
+
+
+def main():
+    table = results()
+    print("# Performance\n")
+    print(f"Measured {datetime.date.today().isoformat()} on {machine()}, by `make bench` (bench/README.md). Medians. "
+          "Every 250 follows the sync that covers the message; events are on. Load generator, gateway and sink share "
+          "the cores, so rates are of the whole and CPU is of the gateway alone.\n")
+    print("The ceiling is what source and sink need without a gateway between them, once for each side of it, and "
+          f"{BOOKS_MS} ms for checksum, log and books.\n")
+    print("## Throughput\n")
+    throughput(table)
+    calls()
+    idle()
+    storm()
+    limits()
+
+
+main()

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+T-D7: the disk fills up. Under the floor mail is answered 452, never 250 and never 5xx; deliveries go on; when there is
+space again mail is taken again, and nothing that was acknowledged is missing.
+"""
+import time
+
+import pytest
+
+from books import Client, Refused, send_one
+from rig.gateway import wait_until
+
+TO = ["u@fast.test"]
+
+
+def fill_up(books, port, size):
+    """Send until refused; (code of the refusal, how many were taken)."""
+    taken = 0
+    client = None
+    while taken < 3000:
+        try:
+            client = client or Client(port)
+            send_one(books, client, size, TO)
+            taken += 1
+        except Refused as refused:
+            return refused.code, taken
+        except (OSError, EOFError):
+            client = None
+    raise AssertionError("the disk does not fill up")
+
+
+def is_accepted(books, port):
+    try:
+        send_one(books, Client(port), 500, TO)
+        return True
+    except Refused as refused:
+        assert refused.code == 452, str(refused)
+        return False
+
+
+def one_round(one, sinks, books, size):
+    sinks[0].refuse = 1.0
+    before = len(books.acknowledged)
+    code, taken = fill_up(books, one.port, size)
+    assert code == 452, f"after {taken} messages: {code}"
+    for _ in range(20):
+        assert not is_accepted(books, one.port), "taken while the disk is full"
+        time.sleep(0.005)
+    sinks[0].refuse = 0.0
+    wait_until(lambda: not books.lost(TO), "what was taken is delivered although the disk is full", 30)
+    return len(books.acknowledged) - before
+
+
+def run_full(gateway, sinks, books, folder, size, rounds):
+    one = gateway(sinks, spool=folder / "spool")
+    port = one.port
+    taken = []
+    for turn in range(rounds):
+        taken.append(one_round(one, sinks, books, size))
+        start = time.monotonic()
+        wait_until(lambda: is_accepted(books, port), "mail is taken again when there is space", 15)
+        print(f"round {turn}: {taken[-1]} taken until full, taken again after {time.monotonic() - start:.1f} s")
+        one.wait_empty()
+        if turn == 0:
+            one.kill()
+            one.start()
+    assert one.find("spool.full") and one.find("spool.space")
+    assert not books.lost(TO) and not books.damaged() and not books.strange
+    assert min(taken) >= 3, "hardly anything was taken: the floor does not fit the disk"
+    return taken
+
+
+def test_full_ext4(gateway, sinks, books, mounts, tmp_path):
+    """48 MB of ext4: the mail itself fills it."""
+    disk = mounts.mount(mounts.image(tmp_path / "image", 48 << 20, "mkfs.ext4", "-q", "-F"), tmp_path / "disk", "-o", "loop")
+    run_full(gateway, sinks, books, disk, 60_000, 3)
+
+
+def test_full_by_others(gateway, sinks, books, mounts, tmp_path):
+    """64 MB, and somebody else takes the space while mail flows."""
+    disk = mounts.mount(mounts.image(tmp_path / "image", 64 << 20, "mkfs.ext4", "-q", "-F"), tmp_path / "disk", "-o", "loop")
+    one = gateway(sinks, spool=disk / "spool")
+    sinks[0].refuse = 1.0
+    assert is_accepted(books, one.port)
+    hog = (disk / "hog").open("wb", buffering=0)
+    with pytest.raises(OSError):
+        while True:
+            hog.write(b"x" * 65536)
+    hog.close()
+    wait_until(lambda: not is_accepted(books, one.port), "452 on a full disk")
+    sinks[0].refuse = 0.0
+    wait_until(lambda: not books.lost(TO), "deliveries go on on a full disk", 30)
+    (disk / "hog").unlink()
+    wait_until(lambda: is_accepted(books, one.port), "mail is taken again when there is space", 15)
+    one.wait_empty()
+    one.kill()
+    one.start()
+    assert not books.lost(TO) and not books.damaged()
+
+
+def test_full_of_files(gateway, sinks, books, mounts, tmp_path):
+    """A tmpfs with 64 inodes, and others who take them."""
+    disk = mounts.mount("tmpfs", tmp_path / "disk", "-t", "tmpfs", "-o", "size=64m,nr_inodes=64")
+
+    def hog():
+        count = 0
+        try:
+            while count < 100:
+                (disk / f"file{count}").touch()
+                count += 1
+        except OSError:
+            return
+    one = gateway(sinks, spool=disk / "spool")
+    sinks[0].refuse = 1.0
+    assert is_accepted(books, one.port)
+    hog()
+    wait_until(lambda: not is_accepted(books, one.port), "452 without inodes")
+    sinks[0].refuse = 0.0
+    wait_until(lambda: not books.lost(TO), "deliveries go on without inodes", 30)
+    for file in disk.glob("file*"):
+        file.unlink()
+    wait_until(lambda: is_accepted(books, one.port), "mail is taken again when there are inodes", 15)
+    one.wait_empty()
+    one.kill()
+    one.start()
+    assert not books.lost(TO) and not books.damaged()

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`postern queue`, `message`, `send`: what an operator does to waiting mail, and the balance after each."""
+import json
+
+import pytest
+
+from rig.gateway import wait_until
+from rig.outbound import Host, Outbound
+from rig.ports import free_port
+
+BUSY = "450 4.2.0 busy"
+LONG = "retry: { delays: [ 1h ], count: 5 }"
+
+
+@pytest.fixture
+def scene(gateway, sink):
+    """Two destinations that are busy until told otherwise; one that is well."""
+    far, other, good = sink(replies={"RCPT": BUSY}), sink(replies={"RCPT": BUSY}), sink()
+    one = Outbound(gateway, sink, {"far": Host(far, retry=LONG), "other": Host(other, retry=LONG), "good": Host(good)})
+    one.far, one.other, one.good = far, other, good
+    return one
+
+
+def waiting(scene, to, **options):
+    """Send, and wait until the first attempt has failed; the message's id."""
+    message = scene.send(to, **options)
+    recipients = [to] if isinstance(to, str) else to
+    for recipient in recipients:
+        assert scene.outcome(recipient)[0] == "deferred"
+    wait_until(lambda: [i for i in scene.gateway.queue() if i["message"] == message and i["state"] == "waiting"], "it waits")
+    return message
+
+
+def totals(scene):
+    return scene.count("now")["totals"]
+
+
+def test_list_and_show(scene):
+    ctl = scene.gateway.ctl
+    assert "nothing waits" in ctl("queue", "list")
+    first = waiting(scene, ["one@far.test", "two@far.test"])
+    second = waiting(scene, "x@other.test", sender="b@home.test")
+    items = {item["message"]: item for item in scene.gateway.queue()}
+    item = items[first]
+    assert item["state"] == "waiting" and item["from"] == "a@home.test" and item["transport"] == "t-far"
+    assert [r["to"] for r in item["to"]] == ["one@far.test", "two@far.test"]
+    assert all("4.2.0 busy" in r["reply"] and not r["done"] for r in item["to"])
+    assert item["attempt"] == 1 and item["accepted"] < item["next_try"] < item["give_up"] and item["size"] > 0
+    assert [i["message"] for i in scene.gateway.queue()] == [first, second], "oldest first"
+    for selector, found in {("--to", "two@far.test"): [first], ("--to", "@other.test"): [second], ("--from", "b@home.test"): [second],
+                            ("--transport", "t-far"): [first], ("--destination", item["destination"]): [first],
+                            ("--state", "waiting"): [first, second], ("--state", "held"): [], ("--older", "1h"): [],
+                            ("--older", "0s"): [first, second], ("--limit", "1"): [first], ("--id", first): [first],
+                            ("--id", first[:12]): [first, second] if first[:12] == second[:12] else [first]}.items():
+        assert [i["message"] for i in scene.gateway.queue(*selector)] == found, selector
+    shown = [json.loads(line) for line in ctl("--json", "queue", "show", second).splitlines()]
+    assert [i["entry"] for i in shown] == [items[second]["entry"]]
+    assert [json.loads(ctl("--json", "queue", "show", items[first]["entry"]))["message"]] == [first]
+    text = ctl("queue", "show", first)
+    assert "one@far.test" in text and "busy" in text and item["next_try"] in text
+    ctl("queue", "show", "01AAAAAAAAAAAAAAAAAAAAAAAA", ok=(1,))
+    ctl("queue", "list", "--state", "nonsense", ok=(1, 2))
+    ctl("queue", "list", "--older", "soon", ok=(1, 2))
+
+
+def test_retry(scene):
+    message = waiting(scene, "x@far.test")
+    scene.far.replies.clear()
+    assert json.loads(scene.gateway.ctl("--json", "queue", "retry", message)) == {"verb": "retry", "count": 1}
+    wait_until(lambda: scene.far.messages, "it arrived")
+    scene.gateway.wait_empty()
+    scene.gateway.ctl("queue", "retry", message, ok=(1,))  # there is none
+    assert scene.gateway.find("queue.action", verb="retry", message=message)
+
+
+def test_hold_and_release(scene):
+    message = waiting(scene, "x@far.test")
+    scene.gateway.ctl("queue", "hold", message, "--reason", "look at it")
+    item, = scene.gateway.queue()
+    assert item["state"] == "held" and item["reason"] == "admin" and item["next_try"] is None
+    assert scene.gateway.wait("queue.action", verb="hold", message=message)["why"] == "look at it"
+    status = scene.count("held")
+    assert status["queue"]["held"] == 1
+    scene.gateway.ctl("queue", "retry", message, ok=(1,))  # held is held
+    assert scene.gateway.queue()[0]["state"] == "held"
+    scene.far.replies.clear()
+    scene.gateway.stop()
+    scene.gateway.start()  # a hold outlives a restart
+    assert scene.gateway.queue()[0]["state"] == "held" and not scene.far.messages
+    scene.gateway.ctl("queue", "release", message)
+    wait_until(lambda: scene.far.messages, "it arrived")
+    scene.gateway.wait_empty()
+    assert totals(scene)["delivered"] == 1
+
+
+def test_fail(scene):
+    """The sender is told that an administrator refused it."""
+    message = waiting(scene, ["one@far.test", "two@far.test"])
+    scene.gateway.ctl("queue", "fail", message, "--yes")
+    report, = scene.dsn()
+    assert "administrator" in report.as_string() and "one@far.test" in report.as_string()
+    scene.gateway.wait_empty()
+    assert totals(scene)["failed_dsn"] == 2
+
+
+def test_drop(scene):
+    """Nobody is told, and it is counted."""
+    message = waiting(scene, ["one@far.test", "two@far.test"])
+    scene.gateway.ctl("queue", "drop", message, "--yes")
+    scene.gateway.wait_empty()
+    assert totals(scene)["dropped"] == 2 and not scene.home.messages
+    assert scene.gateway.find("delivery.dropped", message=message)
+
+
+@pytest.mark.parametrize("verb, count", [("drop", "dropped"), ("fail", "failed_dsn")])
+def test_what_is_held_can_end_too(scene, verb, count):
+    message = waiting(scene, "x@far.test")
+    scene.gateway.ctl("queue", "hold", message)
+    scene.gateway.ctl("queue", verb, message, "--yes")
+    scene.gateway.wait_empty()
+    assert totals(scene)[count] == 1
+
+
+def test_many_at_once(scene):
+    """Selectors choose many; a verb without a selection needs --all."""
+    for i in range(3):
+        waiting(scene, f"x{i}@far.test")
+        waiting(scene, f"x{i}@other.test")
+    ctl = scene.gateway.ctl_json
+    assert ctl("queue", "hold", "--to", "@far.test")[0]["count"] == 3
+    assert ctl("queue", "hold", "--to", "@far.test", ok=(1,))[0]["count"] == 0
+    scene.gateway.ctl("queue", "drop", "--yes", ok=(2,))
+    assert len(scene.gateway.queue()) == 6
+    assert ctl("queue", "drop", "--state", "held", "--yes")[0]["count"] == 3
+    assert {i["transport"] for i in scene.gateway.queue()} == {"t-other"}
+    scene.other.replies.clear()
+    assert ctl("queue", "retry", "--all", "--yes")[0]["count"] == 3
+    wait_until(lambda: len(scene.other.messages) == 3, "the rest arrived")
+    scene.gateway.wait_empty()
+    assert totals(scene)["dropped"] == 3
+
+
+def test_a_verb_while_it_is_being_delivered(scene):
+    """Drop in the middle of an attempt: what the server takes is delivered, what it defers is dropped."""
+    import threading
+    gate = threading.Event()
+    scene.far.replies["RCPT"] = lambda line: gate.wait(20) and ("" if "<one@" in line else BUSY)
+    message = scene.send(["one@far.test", "two@far.test"])
+    wait_until(lambda: scene.gateway.queue("--state", "inflight"), "it is being delivered")
+    scene.gateway.ctl("queue", "drop", message, "--yes")
+    gate.set()
+    scene.gateway.wait_empty()
+    assert totals(scene)["dropped"] == 1 and totals(scene)["delivered"] == 1
+
+
+def test_raw(scene):
+    """The message as it would be sent, byte for byte, by either id."""
+    body = b"Subject: raw\r\n\r\n.dot\r\n\r\nend\r\n"
+    message = waiting(scene, "x@far.test", data=body)
+    raw = scene.gateway.ctl("message", "raw", message)
+    assert raw.startswith("Received: ") and raw.encode().endswith(body.replace(b"\r\n", b"\n")) or raw.encode().endswith(body)
+    assert scene.gateway.ctl("message", "raw", scene.gateway.queue()[0]["entry"]) == raw
+    scene.gateway.ctl("message", "raw", "01AAAAAAAAAAAAAAAAAAAAAAAA", ok=(1,))
+    scene.far.replies.clear()
+    scene.gateway.ctl("queue", "retry", message)
+    wait_until(lambda: scene.far.messages, "it arrived")
+    assert scene.far.messages[0].data.decode().replace("\r\n", "\n") == raw.replace("\r\n", "\n")
+
+
+def test_message_events(scene):
+    message = waiting(scene, "x@far.test")
+    events = [e["event"] for e in scene.gateway.ctl_json("message", "events", message)]
+    assert events.index("message.accepted") < events.index("delivery.deferred")
+    text = scene.gateway.ctl("message", "events", message)
+    assert "delivery.deferred" in text and "busy" in text
+
+
+# ---- send ----
+
+def test_send(scene, tmp_path):
+    """A test message runs through the same flows as any other, and its way is followed to its end."""
+    out = scene.gateway.ctl("send", "--to", "x@good.test", "--from", "a@home.test", "--subject", "try me")
+    assert "queued as" in out and "delivery.sent" in out
+    assert b"Subject: try me\r\n" in scene.good.messages[0].data and scene.good.messages[0].sender == "a@home.test"
+    (tmp_path / "mail").write_bytes(b"Subject: from a file\n\nHello\n.dot\n")
+    scene.gateway.ctl("send", "--to", "x@good.test", "--from", "a@home.test", "--file", str(tmp_path / "mail"))
+    assert scene.good.messages[1].body == b"Hello\r\n.dot\r\n"
+    scene.gateway.ctl("send", "--to", "x@good.test", "--from", "a@home.test", "--file", "-", stdin="Subject: in\n\nIn\n")
+    assert scene.good.messages[2].body == b"In\r\n"
+    events = scene.gateway.ctl_json("send", "--to", "x@far.test", "--from", "a@home.test", ok=(7,))
+    assert events[0]["accepted"] and any(e.get("event") == "delivery.deferred" for e in events)
+    refused = scene.gateway.ctl("--json", "send", "--to", "x@nowhere.test", "--from", "a@home.test", ok=(1,))
+    assert json.loads(refused.splitlines()[0])["accepted"] is False
+    scene.gateway.ctl("send", ok=(2,))
+    scene.count("sent")
+
+
+# ---- a transport that is gone ----
+
+def test_a_vanished_transport_holds_its_mail(scene):
+    """Reload without the transport: its mail is held, with the reason; when it is back, a release sends it."""
+    message = waiting(scene, "x@far.test")
+    far = scene.hosts.pop("far")
+    scene.reload()
+    scene.gateway.ctl("queue", "retry", message)
+    item = wait_until(lambda: scene.gateway.queue("--state", "held"), "it is held")[0]
+    assert item["reason"] == "transport_missing" and item["message"] == message
+    scene.gateway.ctl("queue", "release", message)
+    wait_until(lambda: scene.gateway.queue("--state", "held"), "it is held again, for it is still gone")
+    scene.count("held")
+    scene.far.replies.clear()
+    scene.hosts["far"] = far
+    scene.reload()
+    assert not scene.far.messages
+    scene.gateway.ctl("queue", "release", message)
+    wait_until(lambda: scene.far.messages, "it arrived")
+    scene.gateway.wait_empty()
+
+
+def test_a_changed_transport_is_used_for_what_waits(scene, sink):
+    """Another server under the same name: the next attempt goes there."""
+    message = waiting(scene, "x@far.test")
+    new = sink()
+    scene.hosts["far"] = Host(new, retry=LONG)
+    scene.reload()
+    scene.gateway.ctl("queue", "retry", message)
+    wait_until(lambda: new.messages, "the new server has it")
+    scene.gateway.wait_empty()
