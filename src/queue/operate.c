@@ -76,7 +76,7 @@ static void list_entry(struct queue_share *share, const struct queue_attempt *vi
         .destination = arena_str(arena, queue_view_destination(view)),
         .hold_reason = STR_EMPTY,
         .last_error = STR_EMPTY,
-        .size = view->entry->size,
+        .size = view->entry->ready.size,
         .accepted_wall_ns = view->meta.accepted_wall_ns,
         .last_try_wall_ns = view->record.last_try_wall_ns,
         .attempts = view->record.attempts,

@@ -23,7 +23,6 @@ static void worker_init(struct queue *queue, size_t index)
     worker->queue = queue;
     worker->index = index;
     worker->loop = queue->loops[index];
-    map_init(&worker->entries);
     map_init(&worker->sites);
     list_init(&worker->by_age);
     list_init(&worker->content_ready);
@@ -91,7 +90,8 @@ void queue_free(struct queue *queue)
             queue_entry_free(worker->found[j]);
         free(worker->found);
         check(worker->sites.count == 0);
-        map_done(&worker->entries);
+        queue_table_done(&worker->entries);
+        queue_texts_done(&worker->texts);
         map_done(&worker->sites);
         queue_schedule_done(&worker->schedule);
     }
@@ -141,8 +141,8 @@ void queue_recover(struct queue *queue, const struct spool_found *found)
     }
     uint64_t body_size =
         found->body_size > found->body_start ? found->body_size - found->body_start : 0;
-    struct queue_entry *entry =
-        queue_entry_new(worker, found->entry, &meta, &record, NULL, found->head_size + body_size);
+    struct queue_entry *entry = queue_entry_found(worker, found->entry, &meta, found->meta, &record,
+                                                  found->head_size + body_size);
     entry->suspect = is_suspect(queue, found->entry) && !record.held;
     if (worker->found_count == worker->found_cap) {
         worker->found_cap = worker->found_cap == 0 ? 64 : worker->found_cap * 2;

@@ -83,7 +83,7 @@ static void count_entry(struct queue_survey_group *group, const struct queue_att
     const struct queue_record *record = &view->record;
     group->entries++;
     group->recipients += view->entry->pending;
-    group->bytes += view->entry->size;
+    group->bytes += view->entry->ready.size;
     group->states[queue_state_of(view)]++;
     group->ages[age_column(now_wall_ns - view->meta.accepted_wall_ns)]++;
     group->oldest_wall_ns = earliest(group->oldest_wall_ns, view->meta.accepted_wall_ns);
