@@ -10,6 +10,7 @@
 #include "queue/unit.h"
 #include "queue/worker.h"
 
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -185,6 +186,9 @@ static MAY_YIELD void run_start(void *arg)
         if (fiber_check(&err) == FAILED)
             return;
     }
+    free(take(worker->found));
+    worker->found_count = worker->found_cap = 0;
+    (void)malloc_trim(0); /* recovery took much more than what stays */
 }
 
 static void start_found(struct queue_worker *worker)
