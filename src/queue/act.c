@@ -50,7 +50,7 @@ static bool release(struct queue_attempt *attempt)
     struct queue_record *record = &attempt->record;
     if (!record->held)
         return false;
-    int64_t now_ns = clock_wall_ns();
+    int64_t now_ns = clock_steady_wall_ns();
     int64_t stood_ns = now_ns - record->held_since_wall_ns;
     if (attempt->transport != NULL) /* which is counted by itself */
         stood_ns -=

@@ -242,7 +242,7 @@ static int64_t earlier(int64_t a, int64_t b)
 
 static int64_t monotonic_of(int64_t wall_ns)
 {
-    int64_t in_ns = wall_ns - clock_wall_ns();
+    int64_t in_ns = wall_ns - clock_steady_wall_ns();
     return clock_monotonic_ns() + (in_ns < 0 ? 0 : in_ns);
 }
 
@@ -268,7 +268,7 @@ int64_t queue_life_start_wall_ns(const struct queue *queue, const struct transpo
     return meta->accepted_wall_ns + record->held_total_ns +
            queue_steering_paused_ns(queue->steering, transport->name,
                                     queue_destination_name(transport, meta), meta->accepted_wall_ns,
-                                    clock_wall_ns());
+                                    clock_steady_wall_ns());
 }
 
 bool queue_is_paused(const struct queue *queue, const struct transport *transport,
@@ -286,7 +286,7 @@ static int64_t wake_wall_ns(const struct queue_entry *entry, const struct queue_
 {
     const struct queue_handler *handler = &entry->worker->queue->handler;
     int64_t wake_ns = record->due_wall_ns;
-    if (entry->content)
+    if (entry->content || entry->found)
         return wake_ns;
     const struct queue_snapshot *snapshot = handler->take_snapshot(handler->context);
     const struct transport *transport = handler->transport(snapshot, meta->transport);
@@ -313,7 +313,7 @@ void queue_entry_place(struct queue_entry *entry)
     check(sound); /* our own bytes; found ones were looked at by queue_recover */
     if (record.held) {
         place_held(entry, &record);
-    } else if (record.due_wall_ns > clock_wall_ns()) {
+    } else if (record.due_wall_ns > clock_steady_wall_ns()) {
         queue_entry_set_state(entry, entry->content ? QUEUE_CONTENT : QUEUE_WAITING);
         queue_schedule_set(&worker->schedule, &entry->due,
                            monotonic_of(wake_wall_ns(entry, &meta, &record)));
@@ -351,7 +351,7 @@ void queue_entry_due(struct queue_entry *entry)
     struct error err;
     bool sound = queue_entry_decode(entry, arena, &meta, &record);
     check(sound);
-    if (record.due_wall_ns <= clock_wall_ns() + NS_PER_MS || entry->content) {
+    if (record.due_wall_ns <= clock_steady_wall_ns() + NS_PER_MS || entry->content) {
         record.due_wall_ns = 0; /* the two clocks may differ by a little */
         queue_entry_store(entry, &record);
         queue_entry_place(entry);
@@ -375,7 +375,7 @@ void queue_entry_hold(struct queue_entry *entry, enum mail_reason reason, struct
     unplace(entry);
     record.held = true;
     record.reason = reason;
-    record.held_since_wall_ns = clock_wall_ns();
+    record.held_since_wall_ns = clock_steady_wall_ns();
     queue_entry_store(entry, &record);
     struct queue_unit unit;
     queue_unit_init(&unit, entry->worker, arena);

@@ -249,6 +249,8 @@ enum result queue_raw(struct queue *queue, struct mail_id id, struct buf *out, b
 static void run_audit(struct queue_share *share) MAY_YIELD
 {
     share->total = queue_audit_worker(share->worker);
+    if (share->worker->index == 0)
+        queue_audit_totals(share->worker->queue);
 }
 
 enum result queue_audit(struct queue *queue, size_t *out_differences, struct error *err)

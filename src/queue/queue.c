@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "event/event.h"
+#include "queue/retry.h"
 #include "queue/unit.h"
 #include "queue/worker.h"
 
@@ -62,6 +63,11 @@ void queue_set_spool(struct queue *queue, struct spool *spool)
 enum result queue_open_steering(struct queue *queue, struct str path, struct error *err)
 {
     return queue_steering_open(queue->steering, path, err);
+}
+
+void queue_stop_delivery(struct queue *queue)
+{
+    queue_steering_stop_all(queue->steering);
 }
 
 void queue_set_memory_budget(struct queue *queue, uint64_t bytes)
@@ -144,6 +150,7 @@ void queue_recover(struct queue *queue, const struct spool_found *found)
         found->body_size > found->body_start ? found->body_size - found->body_start : 0;
     struct queue_entry *entry = queue_entry_found(worker, found->entry, &meta, found->meta, &record,
                                                   found->head_size + body_size);
+    entry->found = true;
     entry->suspect = is_suspect(queue, found->entry) && !record.held;
     if (worker->found_count == worker->found_cap) {
         worker->found_cap = worker->found_cap == 0 ? 64 : worker->found_cap * 2;
@@ -162,8 +169,36 @@ static int compare_age(const void *a, const void *b)
                                                               : 0;
 }
 
+/* The wall clock was set back while we were away: wait for one delay, not for the old date. */
+static void limit_due(struct queue_entry *entry)
+{
+    const struct queue_handler *handler = &entry->worker->queue->handler;
+    if (entry->record.due_wall_ns <= clock_steady_wall_ns())
+        return;
+    struct arena *arena = arena_new(0);
+    struct queue_meta meta;
+    struct queue_record record;
+    bool sound = queue_entry_decode(entry, arena, &meta, &record);
+    check(sound); /* queue_recover looked at it */
+    const struct queue_snapshot *snapshot = handler->take_snapshot(handler->context);
+    const struct transport *transport = handler->transport(snapshot, meta.transport);
+    int64_t delay_ns = transport == NULL || entry->content
+                           ? QUEUE_CONTENT_DELAY_MAX_S * NS_PER_S
+                           : transport_retry_delay(transport, record.attempts);
+    if (delay_ns < 0)
+        delay_ns = 0;
+    int64_t latest_ns = clock_steady_wall_ns() + delay_ns + delay_ns / 10;
+    if (record.due_wall_ns > latest_ns) {
+        record.due_wall_ns = latest_ns;
+        queue_entry_store(entry, &record);
+    }
+    handler->release_snapshot(handler->context, snapshot);
+    arena_free(arena);
+}
+
 static void start_one(struct queue_entry *entry)
 {
+    limit_due(entry);
     queue_entry_start(entry);
     if (!entry->suspect)
         return;

@@ -77,6 +77,9 @@ void queue_set_spool(struct queue *queue, struct spool *spool);
 /* Where operators' orders (pause, slow) are kept; read now. Without it they end with the process.
  */
 enum result queue_open_steering(struct queue *queue, struct str path, struct error *err);
+/* Take mail, deliver none while the process lives: after repeated crashes. Before the workers join.
+ */
+void queue_stop_delivery(struct queue *queue);
 /* Bytes of committed messages that are kept in memory for the first attempt; over it they are read
  * from the spool. Default 64M. */
 void queue_set_memory_budget(struct queue *queue, uint64_t bytes);
@@ -117,7 +120,7 @@ struct queue_submission {
     struct mail_id session;
     const struct mail_sender *sender;
     bool own_user;           /* authenticated or trusted: DSN may go to the sender */
-    bool sender_verified;    /* a stranger whose sender passed SPF/DKIM; false until built */
+    bool sender_verified;    /* a stranger whose sender passed SPF or signed */
     struct str fairness_key; /* user, else client network */
     struct str origin;       /* facts for a later content run, opaque to the queue */
     bool has_8bit;

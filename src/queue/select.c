@@ -86,7 +86,8 @@ static bool may_match(const struct queue_entry *entry, const struct queue_select
     if (selector->state >= 0 && selector->state != entry->state &&
         !(selector->state == QUEUE_PAUSED && waits))
         return false;
-    if (selector->older_ns > 0 && clock_wall_ns() - entry->accepted_wall_ns < selector->older_ns)
+    if (selector->older_ns > 0 &&
+        clock_steady_wall_ns() - entry->accepted_wall_ns < selector->older_ns)
         return false;
     return matches_id(entry, selector->id);
 }

@@ -30,7 +30,7 @@ enum result queue_steer(struct queue *queue, const struct queue_steer *steer, si
                                          .destination = steer->destination,
                                          .paused = steer->verb == QUEUE_PAUSE,
                                          .slow = steer->slow,
-                                         .since_wall_ns = clock_wall_ns(),
+                                         .since_wall_ns = clock_steady_wall_ns(),
                                          .actor = steer->actor,
                                          .reason = steer->reason};
     enum result result;
@@ -81,7 +81,7 @@ static bool is_asked(const struct queue_selector *selector, struct str transport
 
 static int64_t wall_of(int64_t monotonic_ns)
 {
-    return monotonic_ns == 0 ? 0 : clock_wall_ns() + (monotonic_ns - clock_monotonic_ns());
+    return monotonic_ns == 0 ? 0 : clock_steady_wall_ns() + (monotonic_ns - clock_monotonic_ns());
 }
 
 static void fill_numbers(struct queue_place *place, const struct queue_destination_numbers *from)

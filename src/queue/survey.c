@@ -174,7 +174,7 @@ static void run_survey(struct queue_share *share) MAY_YIELD
     struct survey_request *request = CONTAINER(share->ask, struct survey_request, ask);
     struct survey_part *part = NEW(struct survey_part);
     part->table.arena = share->arena;
-    part->now_wall_ns = clock_wall_ns();
+    part->now_wall_ns = clock_steady_wall_ns();
     map_init(&part->table.map);
     share->out = part;
     queue_select_each(share, &request->selector, look);

@@ -73,6 +73,7 @@ struct queue_entry {
     bool fresh : 1;       /* counts for back-pressure */
     bool quarantined : 1; /* held for a reason that is no operator's */
     bool content : 1;     /* a content run comes first */
+    bool found : 1;       /* in the spool at the start, and not tried since */
     bool suspect : 1;     /* found, and was in work at two crashes */
     bool missing : 1;     /* from the spool; told already */
     char meta[];
@@ -163,6 +164,7 @@ struct queue {
     struct queue_poison_page *poison;
     struct mail_id *suspects; /* held when found */
     size_t suspect_count;
+    int64_t last_balance, told_balance; /* of the audit; worker 0 */
 };
 
 /* ---- tables (table.c) ---- */
@@ -256,6 +258,9 @@ void queue_site_let_go(struct queue_worker *worker);
 void queue_site_drop_all(struct queue_worker *worker);
 /* "server" or domain, as shown. */
 struct str queue_destination_name(const struct transport *transport, const struct queue_meta *meta);
+
+/* Do the totals agree? Tells when they are off by the same at two audits. Worker 0. */
+void queue_audit_totals(struct queue *queue) MAY_YIELD;
 
 /* ---- the poison guard (poison.c) ---- */
 
