@@ -23,9 +23,9 @@
 #include <unistd.h>
 
 enum {
-    DRAIN_S = 30,       /* for sessions and running attempts after SIGTERM */
+    DRAIN_S = 30,      /* for sessions and running attempts after SIGTERM */
     REFRESH_TURNS = 3, /* seconds between looks at certificate files */
-    FILES_TURNS = 5,    /* and at files that the configuration names: lists, domains */
+    FILES_TURNS = 5,   /* and at files that the configuration names: lists, domains */
 };
 
 struct child {

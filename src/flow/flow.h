@@ -17,6 +17,7 @@
 struct directory;
 struct flow;
 struct flow_set;
+struct signing_keys;
 struct resolver;
 struct state;
 
@@ -38,6 +39,7 @@ struct flow_compile_context {
     size_t server_count;
     const struct flow_list *lists;
     size_t list_count;
+    const struct signing_keys *keys; /* NULL: none */
     const struct config_node *root;
 };
 /* Compile the section `flows` and presets; problems go to the report. */

@@ -293,6 +293,8 @@ void flow_run_authentication(const struct flow *flow, const struct flow_run *run
             end(&running, FLOW_DEFER, MAIL_REASON_BACKEND_DOWN);
         else
             end(&running, FLOW_REJECT, MAIL_REASON_AUTH_FAILED);
+        if (running.refusal.len)
+            out->detail = running.refusal;
     }
     if (out->kind == FLOW_ACCEPT) {
         out->own_addresses = running.own_addresses;

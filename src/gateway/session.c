@@ -200,7 +200,7 @@ static struct body *on_begin_data(void *context, struct smtp_session *smtp,
     (void)out_reply;
     struct gateway *gateway = session->worker->gateway;
     /* the server owns the reference it gets; ours finds the body again at the end of data */
-    session->intake = intake_new(gateway->spool, &gateway->intake);
+    session->intake = intake_new(gateway->spool, &session->worker->intake);
     return body_ref(session->intake);
 }
 
