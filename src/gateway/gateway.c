@@ -8,7 +8,6 @@
 #include "gateway/ask.h"
 #include "gateway/glue.h"
 #include "gateway/mailboxes.h"
-#include "gateway/memory_limit.h"
 #include "gateway/settings.h"
 #include "gateway/worker.h"
 #include "net/dns.h"
@@ -20,7 +19,6 @@
 #include <unistd.h>
 
 enum { STATE_ENTRIES = 500000, WORKERS_MAX = 64, ALIVE_S = 5 };
-enum { MESSAGES_MEMORY = 256 * 1024 * 1024 };
 
 /* ---- start ---- */
 
@@ -31,15 +29,6 @@ static size_t count_workers(const struct settings *settings)
                    : cores > 0           ? (size_t)cores
                                          : 1;
     return count < WORKERS_MAX ? count : WORKERS_MAX;
-}
-
-/* `memory.messages`, or what is sensible here. */
-static uint64_t memory_for_messages(const struct gateway *gateway)
-{
-    if (gateway->settings->memory.messages > 0)
-        return (uint64_t)gateway->settings->memory.messages;
-    uint64_t share = memory_limit() / 8;
-    return share < MESSAGES_MEMORY ? share : MESSAGES_MEMORY;
 }
 
 static void recover_entry(void *context, const struct spool_found *found)
@@ -70,7 +59,7 @@ static enum result open_spool(struct gateway *gateway, struct loop *const *loops
     queue_set_suspects(gateway->queue, gateway->options.suspects, gateway->options.suspect_count);
     if (gateway->options.delivery_paused)
         queue_stop_delivery(gateway->queue);
-    queue_set_memory_budget(gateway->queue, memory_for_messages(gateway));
+    queue_set_memory_budget(gateway->queue, gateway->settings->memory.messages);
     if (spool_open(&gateway->settings->spool, recover_entry, gateway, &gateway->spool, err) != OK)
         return FAILED;
     queue_set_spool(gateway->queue, gateway->spool);
@@ -148,7 +137,7 @@ enum result gateway_new(struct settings *settings, const struct gateway_options 
     gateway->workers = memory_alloc_array(gateway->worker_count, sizeof(struct worker));
     for (size_t i = 0; i < gateway->worker_count; i++)
         intake_budget_init(&gateway->workers[i].intake,
-                           memory_for_messages(gateway) / gateway->worker_count);
+                           gateway->settings->memory.messages / gateway->worker_count);
     gateway->directories = directory_shared_new();
     gateway->occupancy = occupancy_new();
     gateway->mailboxes = mailboxes_new();

@@ -3,10 +3,13 @@
 #include "gateway/settings_internal.h"
 
 #include "base/clock.h"
+#include "gateway/memory_limit.h"
 #include "mail/address.h"
 
 #include <stddef.h>
 #include <unistd.h>
+
+enum { MESSAGES_MEMORY = 256 * 1024 * 1024 };
 
 #define DAY_NS     (INT64_C(86400) * NS_PER_S)
 #define AT(member) offsetof(struct settings, member)
@@ -291,6 +294,14 @@ static struct config_place place_at(const struct settings_loading *loading, cons
     return value ? value->place : (struct config_place){0};
 }
 
+/* A small control group gives an eighth of what it has. */
+static void derive_memory(struct settings *settings)
+{
+    uint64_t share = memory_limit() / 8;
+    if (settings->memory.messages == 0)
+        settings->memory.messages = share < MESSAGES_MEMORY ? share : MESSAGES_MEMORY;
+}
+
 static void derive_hostname(struct settings_loading *loading)
 {
     struct settings *settings = loading->settings;
@@ -418,6 +429,7 @@ void settings_bind_top(struct settings_loading *loading)
     struct settings *settings = loading->settings;
     (void)!option_bind(&settings_top_options, loading->context.root, NULL, &loading->context,
                        settings);
+    derive_memory(settings);
     derive_hostname(loading);
     derive_postmaster(loading);
     derive_control(loading);

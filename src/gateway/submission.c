@@ -39,16 +39,16 @@ static enum result read_front(struct submission *in, uint64_t length, struct str
     if (length > in->body->size)
         length = in->body->size;
     char *space = arena_alloc(in->arena, (size_t)length + 1);
-    char *piece = arena_alloc(in->arena, READ_SIZE);
     size_t len = 0;
     while (len < length) {
         struct str data;
         size_t want = (size_t)length - len < READ_SIZE ? (size_t)length - len : READ_SIZE;
-        if (body_read(in->body, len, want, piece, &data, err) != OK)
+        if (body_read(in->body, len, want, space + len, &data, err) != OK)
             return FAILED;
         if (data.len == 0)
             break;
-        memcpy(space + len, data.ptr, data.len);
+        if (data.ptr != space + len)
+            memcpy(space + len, data.ptr, data.len);
         len += data.len;
     }
     *out = str_of(space, len);

@@ -6,6 +6,7 @@
  */
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/memory.h"
 #include "spool/bytes.h"
 #include "spool/crc.h"
@@ -407,36 +408,41 @@ struct body *spool_body_stored_bulk(struct spool *spool, struct spool_bulk *bulk
 int spool_bulk_open(const struct spool *spool, uint64_t id)
 {
     char name[SPOOL_NAME_SIZE];
+    int number = fault_hit("spool.open");
     spool_segment_name(id, SPOOL_SEGMENT_BULK, name);
+    if (number) {
+        errno = number;
+        return -1;
+    }
     return openat(spool->bulk_fd, name, O_RDONLY | O_CLOEXEC);
 }
 
-static const char *check_chunk(int fd, uint64_t id, uint64_t offset, size_t expected, char *space)
+static enum result check_chunk(int fd, uint64_t id, uint64_t offset, size_t expected, char *space,
+                               struct error *err)
 {
-    struct error ignored;
     unsigned char header[SPOOL_RECORD_HEADER];
     struct spool_record record;
-    if (spool_files_read(fd, header, sizeof header, offset, &ignored) != OK)
-        return "file of the body is cut short or unreadable";
+    if (spool_files_read(fd, header, sizeof header, offset, err) != OK)
+        return FAILED;
     if (!spool_record_decode(header, id, offset, &record) || record.length != expected)
-        return "chunk of the body does not verify";
-    if (spool_files_read(fd, space, expected, offset + sizeof header, &ignored) != OK)
-        return "file of the body is cut short or unreadable";
+        return fail(err, ERROR_PERMANENT, "chunk of the body does not verify");
+    if (spool_files_read(fd, space, expected, offset + sizeof header, err) != OK)
+        return FAILED;
     if (spool_crc(0, space, expected) != record.payload_crc)
-        return "chunk of the body does not verify";
-    return NULL;
+        return fail(err, ERROR_PERMANENT, "chunk of the body does not verify");
+    return OK;
 }
 
-enum result spool_bulk_check(int fd, uint64_t id, uint64_t size, const char **out_why)
+enum result spool_bulk_check(int fd, uint64_t id, uint64_t size, struct error *err)
 {
     char *space = memory_resize_array(NULL, SPOOL_CHUNK, 1);
-    *out_why = NULL;
-    for (uint64_t done = 0; done < size && !*out_why; done += SPOOL_CHUNK) {
+    enum result result = OK;
+    for (uint64_t done = 0; done < size && result == OK; done += SPOOL_CHUNK) {
         uint64_t left = size - done;
         size_t expected = left < SPOOL_CHUNK ? (size_t)left : (size_t)SPOOL_CHUNK;
         uint64_t offset = SPOOL_SEGMENT_HEADER + done / SPOOL_CHUNK * CHUNK_STRIDE;
-        *out_why = check_chunk(fd, id, offset, expected, space);
+        result = check_chunk(fd, id, offset, expected, space, err);
     }
     free(space);
-    return *out_why ? FAILED : OK;
+    return result;
 }

@@ -41,3 +41,12 @@ bool spool_set_aside(struct spool *spool, const struct spool_damage *damage, str
                F_INT(SIZE, damage->end - damage->begin), F_C(WHY, damage->why));
     return true;
 }
+
+void spool_set_body_aside(struct spool *spool, uint64_t bulk)
+{
+    char name[SPOOL_NAME_SIZE];
+    struct error ignored;
+    spool_segment_name(bulk, SPOOL_SEGMENT_BULK, name);
+    if (linkat(spool->bulk_fd, name, spool->corrupt_fd, name, 0) == 0)
+        (void)spool_files_sync_folder(spool, spool->corrupt_fd, &ignored);
+}

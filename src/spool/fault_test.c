@@ -277,6 +277,104 @@ static void test_damage_while_running(void **state)
     assert_int_equal(test_files_in(fixture->path, "corrupt"), 1);
 }
 
+struct reading {
+    struct test_fixture *fixture;
+    struct mail_id entry;
+    enum result result;
+    struct error err;
+};
+
+static NO_YIELD_CHECK void read_one(void *arg)
+{
+    struct reading *reading = arg;
+    struct arena *arena = arena_new(0);
+    struct str meta;
+    struct mail_content content = {0};
+    reading->result = spool_read(reading->fixture->spool, reading->entry, arena, &meta, &content,
+                                 &reading->err);
+    body_unref(content.body);
+    arena_free(arena);
+}
+
+static void add_small(void *arg)
+{
+    struct test_fixture *fixture = arg;
+    struct error err = {0};
+    assert_int_equal(test_add(fixture->spool, 10, 100, &err), OK);
+}
+
+/* A disk in trouble, or no descriptor left, is no damage: it is asked again, nothing is set aside.
+ */
+static void test_trouble_is_no_damage(void **state)
+{
+    static const struct {
+        const char *point;
+        unsigned first;
+        int number;
+        bool large;
+    } cases[] = {
+        {"spool.read", 1, EIO, false}, /* header of the entry */
+        {"spool.read", 2, EIO, false},
+        {"spool.read", 3, EIO, false}, /* the body */
+        {"spool.read", 4, EIO, false},
+        {"spool.open", 1, EMFILE, true},
+        {"spool.open", 1, ENFILE, true},
+        {"spool.read", 3, EIO, true}, /* a chunk */
+        {"spool.read", 4, EIO, true},
+    };
+    struct test_fixture *fixture = *state;
+    struct test_grown grown = {.fixture = fixture, .size = 600000};
+    test_on_fiber(test_grow_body, &grown);
+    test_on_fiber(test_commit_grown, &grown);
+    body_unref(grown.body);
+    test_reopen(fixture);
+    test_on_fiber(add_small, fixture);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct reading reading = {.fixture = fixture,
+                                  .entry = test_id(cases[i].large ? 1 : 10)};
+        fault_arm(cases[i].point, cases[i].first, 1, cases[i].number);
+        test_on_fiber(read_one, &reading);
+        fault_disarm_all();
+        assert_int_equal(reading.result, FAILED);
+        assert_int_not_equal(reading.err.kind, ERROR_PERMANENT);
+        test_on_fiber(read_one, &reading);
+        assert_int_equal(reading.result, OK);
+    }
+    assert_int_equal(spool_stats(fixture->spool).damaged, 0);
+    assert_int_equal(test_files_in(fixture->path, "corrupt"), 0);
+    /* the same at the start: what cannot be looked at now is not given up */
+    spool_close(fixture->spool);
+    fault_arm("spool.open", 1, 2, EACCES);
+    fixture->spool = test_open(fixture->path, &fixture->found);
+    fault_disarm_all();
+    assert_int_equal(fixture->found.count, 3);
+    assert_int_equal(spool_stats(fixture->spool).damaged, 0);
+    test_reopen(fixture);
+    assert_int_equal(fixture->found.count, 3);
+}
+
+/* What is left of a large body is kept when its entry goes. */
+static void test_cut_large_body_is_kept(void **state)
+{
+    struct test_fixture *fixture = *state;
+    struct test_grown grown = {.fixture = fixture, .size = 600000};
+    test_on_fiber(test_grow_body, &grown);
+    test_on_fiber(test_commit_grown, &grown);
+    body_unref(grown.body);
+    spool_close(fixture->spool);
+    char command[TEST_PATH_SIZE * 2];
+    snprintf(command, sizeof command, "truncate -s 300000 %s/bodies/*.body", fixture->path);
+    assert_int_equal(system(command), 0);
+    fixture->spool = test_open(fixture->path, &fixture->found);
+    assert_int_equal(spool_stats(fixture->spool).damaged, 2);
+    assert_int_equal(test_files_in(fixture->path, "corrupt"), 3); /* two entries, one body */
+    test_reopen(fixture);
+    assert_int_equal(test_files_in(fixture->path, "bodies"), 0);
+    snprintf(command, sizeof command, "test $(stat -c %%s %s/corrupt/*.body) = 300000",
+             fixture->path);
+    assert_int_equal(system(command), 0);
+}
+
 static void test_missing_large_body(void **state)
 {
     struct test_fixture *fixture = *state;
@@ -358,6 +456,8 @@ int main(void)
         CASE(test_floors),
         CASE(test_damage_at_start),
         CASE(test_damage_while_running),
+        CASE(test_trouble_is_no_damage),
+        CASE(test_cut_large_body_is_kept),
         CASE(test_missing_large_body),
         CASE(test_foreign_files),
         CASE(test_verify),

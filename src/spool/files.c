@@ -207,11 +207,12 @@ enum result spool_files_read(int fd, void *out, size_t size, uint64_t offset, st
 {
     char *at = out;
     while (size) {
-        ssize_t done = pread(fd, at, size, (off_t)offset);
-        if (done < 0 && errno == EINTR)
+        int number = fault_hit("spool.read");
+        ssize_t done = number ? -1 : pread(fd, at, size, (off_t)offset);
+        if (done < 0 && !number && errno == EINTR)
             continue;
         if (done < 0)
-            return fail_errno(err, errno, "read");
+            return fail_errno(err, number ? number : errno, "read");
         if (done == 0)
             return fail(err, ERROR_PERMANENT, "file is shorter than the log says");
         at += done;

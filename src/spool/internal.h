@@ -132,6 +132,8 @@ void spool_files_look_at_space(struct spool *spool);
 /* ---- corrupt.c ---- */
 /* Put the bytes of a damage aside and tell of it; false if that was done before. */
 bool spool_set_aside(struct spool *spool, const struct spool_damage *damage, struct str bytes);
+/* Keep the file of a large body there too: its entry is about to go, and the file with it. */
+void spool_set_body_aside(struct spool *spool, uint64_t bulk);
 
 /* ---- writer.c, syncer.c, upkeep.c: threads ---- */
 void *spool_writer_main(void *arg);
@@ -158,7 +160,9 @@ struct body *spool_body_stored(struct spool *spool, struct spool_segment *segmen
 /* Takes `fd`; the bulk must be held by the caller, and is the body's then. */
 struct body *spool_body_stored_bulk(struct spool *spool, struct spool_bulk *bulk, int fd,
                                     uint64_t size);
-enum result spool_bulk_check(int fd, uint64_t id, uint64_t size, const char **out_why);
+/* FAILED with ERROR_PERMANENT: damaged; else it could not be read now. */
+enum result spool_bulk_check(int fd, uint64_t id, uint64_t size, struct error *err);
+/* -1 with errno. */
 int spool_bulk_open(const struct spool *spool, uint64_t id);
 
 /* ---- reclaim.c ---- */

@@ -89,7 +89,11 @@ static void set_aside_damages(struct spool *spool, struct spool_loader *loader,
 {
     for (size_t i = 0; i < recovered->damage_count; i++) {
         const struct spool_damage *damage = &recovered->damages[i];
-        struct str bytes = spool_loader_part(loader, damage->segment, damage->begin, damage->end);
+        /* entries of one damaged unit share its bytes: one copy of them is enough */
+        bool same = i > 0 && damage->segment == damage[-1].segment &&
+                    damage->begin == damage[-1].begin && damage->end == damage[-1].end;
+        struct str bytes = spool_loader_part(loader, damage->segment, damage->begin,
+                                             same ? damage->begin : damage->end);
         spool_set_aside(spool, damage, bytes);
         free((char *)(uintptr_t)bytes.ptr);
     }
@@ -224,17 +228,19 @@ static int compare_places(const void *left, const void *right)
     return a->offset < b->offset ? -1 : a->offset > b->offset;
 }
 
-/* Is the file of the large body there and long enough? Its bytes are looked at when it is read. */
-static bool has_its_body(const struct spool *spool, const struct spool_entry *entry)
+/* Is the file of the large body surely gone or too short? Its bytes are looked at when it is read;
+ * a file that cannot be looked at now (descriptors, rights, the disk) is no loss yet. */
+static bool lacks_its_body(const struct spool *spool, const struct spool_entry *entry)
 {
     if (!entry->bulk)
-        return true;
+        return false;
     int fd = spool_bulk_open(spool, entry->bulk);
     struct stat info;
-    bool there = fd >= 0 && fstat(fd, &info) == 0 && (uint64_t)info.st_size >= entry->body_size;
-    if (fd >= 0)
-        close(fd);
-    return there;
+    if (fd < 0)
+        return errno == ENOENT;
+    bool is_short = fstat(fd, &info) == 0 && (uint64_t)info.st_size < entry->body_size;
+    close(fd);
+    return is_short;
 }
 
 static bool read_texts(const struct spool_entry *entry, struct buf *space, struct str *out_meta,
@@ -269,9 +275,24 @@ static void lose_entry(struct spool *spool, struct spool_entry *entry, const cha
                                   .entry = entry->id,
                                   .message = entry->message,
                                   .why = why};
-    spool_set_aside(spool, &damage, STR_EMPTY);
+    uint64_t size = damage.end - damage.begin;
+    char *bytes = memory_alloc(size);
+    struct error ignored;
+    bool got = spool_files_read(entry->home->fd, bytes, size, damage.begin, &ignored) == OK;
+    spool_set_aside(spool, &damage, got ? str_of(bytes, size) : STR_EMPTY);
+    free(bytes);
+    spool_set_body_aside(spool, entry->bulk);
     struct spool_change change = {.kind = SPOOL_REMOVE, .entry = entry->id};
     spool_write(spool, &change, 1);
+}
+
+/* It verified a moment ago, so the disk is in trouble: it stays, and the next start may read it. */
+static void tell_unread(const struct spool_entry *entry)
+{
+    event_emit(EVENT_SPOOL_ERROR, F_C(ENTRY, mail_id_text(entry->id).chars),
+               F_C(MESSAGE, mail_id_text(entry->message).chars),
+               F_INT(SEGMENT, entry->home->id),
+               F_C(ERROR, "the entry cannot be read now; it stays in the spool"));
 }
 
 static void tell_found(struct spool *spool, spool_found_fn *found, void *context)
@@ -292,10 +313,10 @@ static void tell_found(struct spool *spool, spool_found_fn *found, void *context
                                    .head_size = entry->head_len,
                                    .body_start = entry->body_start,
                                    .body_size = entry->body_size};
-        if (!has_its_body(spool, entry))
+        if (lacks_its_body(spool, entry))
             lose_entry(spool, entry, "file of the body is missing or cut short");
         else if (!read_texts(entry, &space, &item.meta, &item.state))
-            lose_entry(spool, entry, "entry cannot be read");
+            tell_unread(entry);
         else if (found)
             found(context, &item);
     }

@@ -5,6 +5,7 @@
 #include "spool/crc.h"
 #include "spool/internal.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -15,52 +16,55 @@ struct read_job {
     char *record;             /* payload of the ENTRY record */
     char *body;               /* small body */
     int fd;                   /* of a large one */
-    bool missing;             /* an I/O error, not damage */
-    const char *why;          /* damaged */
-    struct error err;
+    enum result result;
+    struct error err; /* ERROR_PERMANENT: damaged; else it cannot be read just now */
 };
 
-/* The payload of the record at `offset`, verified; NULL: see `out_why`. */
+/* The payload of the record at `offset`, verified. NULL with ERROR_PERMANENT only if the bytes are
+ * there and wrong: a disk or a table of descriptors in trouble is no reason to give mail up. */
 static char *read_record(const struct spool_segment *segment, uint64_t offset,
-                         enum spool_record_type type, uint64_t length, const char **out_why,
-                         struct error *err)
+                         enum spool_record_type type, uint64_t length, struct error *err)
 {
+    const char *wrong =
+        type == SPOOL_RECORD_BODY ? "body does not verify" : "entry does not verify";
     unsigned char header[SPOOL_RECORD_HEADER];
     struct spool_record record;
-    *out_why = "entry cannot be read";
     if (spool_files_read(segment->fd, header, sizeof header, offset, err) != OK)
         return NULL;
-    *out_why = type == SPOOL_RECORD_BODY ? "body does not verify" : "entry does not verify";
     if (!spool_record_decode(header, segment->id, offset, &record) || record.type != type ||
-        record.length != length)
+        record.length != length) {
+        (void)fail(err, ERROR_PERMANENT, "%s", wrong);
         return NULL;
+    }
     char *payload = memory_resize_array(NULL, length ? length : 1, 1);
-    if (spool_files_read(segment->fd, payload, length, offset + sizeof header, err) == OK &&
-        spool_crc(0, payload, length) == record.payload_crc) {
-        *out_why = NULL;
-        return payload;
+    if (spool_files_read(segment->fd, payload, length, offset + sizeof header, err) == OK) {
+        if (spool_crc(0, payload, length) == record.payload_crc)
+            return payload;
+        (void)fail(err, ERROR_PERMANENT, "%s", wrong);
     }
     free(payload);
     return NULL;
 }
 
-static void read_body(struct read_job *job)
+static enum result read_body(struct read_job *job)
 {
     const struct spool_entry *entry = &job->entry;
     if (entry->bulk) {
         job->fd = spool_bulk_open(job->spool, entry->bulk);
-        if (job->fd < 0)
-            job->why = "file of the body is missing";
-        else
-            (void)!spool_bulk_check(job->fd, entry->bulk, entry->body_size, &job->why);
-        return;
+        if (job->fd >= 0)
+            return spool_bulk_check(job->fd, entry->bulk, entry->body_size, &job->err);
+        return errno == ENOENT ? fail(&job->err, ERROR_PERMANENT, "file of the body is missing")
+                               : fail_errno(&job->err, errno, "open the file of the body");
     }
     if (!entry->body_offset)
-        return;
+        return OK;
     job->body = read_record(entry->home, entry->body_offset, SPOOL_RECORD_BODY, entry->body_size,
-                            &job->why, &job->err);
-    if (job->body && entry->body_size > SPOOL_READ_WHOLE)
+                            &job->err);
+    if (!job->body)
+        return FAILED;
+    if (entry->body_size > SPOOL_READ_WHOLE)
         free(take(job->body)); /* verified; it is read again piece by piece */
+    return OK;
 }
 
 static void work(struct lane_job *lane_job)
@@ -68,9 +72,8 @@ static void work(struct lane_job *lane_job)
     struct read_job *job = CONTAINER(lane_job, struct read_job, job);
     const struct spool_entry *entry = &job->entry;
     job->record = read_record(entry->home, entry->offset, SPOOL_RECORD_ENTRY,
-                              spool_entry_record_length(entry), &job->why, &job->err);
-    if (job->record)
-        read_body(job);
+                              spool_entry_record_length(entry), &job->err);
+    job->result = job->record ? read_body(job) : FAILED;
 }
 
 static void let_go(struct read_job *job)
@@ -138,15 +141,17 @@ static enum result damaged(struct read_job *job, struct error *err)
             .sure = true,
             .entry = entry->id,
             .message = entry->message,
-            .why = job->why};
+            .why = job->err.text};
         struct error ignored;
         uint64_t size = damage.end - damage.begin;
         char *bytes = memory_alloc(size);
         bool got = spool_files_read(entry->home->fd, bytes, size, damage.begin, &ignored) == OK;
         spool_set_aside(spool, &damage, got ? str_of(bytes, size) : STR_EMPTY);
         free(bytes);
+        if (entry->bulk)
+            spool_set_body_aside(spool, entry->bulk);
     }
-    return fail(err, ERROR_PERMANENT, "%s", job->why);
+    return fail(err, ERROR_PERMANENT, "%s", job->err.text);
 }
 
 static struct body *make_body(struct read_job *job)
@@ -176,8 +181,10 @@ enum result spool_read(struct spool *spool, struct mail_id entry, struct arena *
         return fail(err, ERROR_PERMANENT, "no such entry in the spool");
     if (lane_run(spool->lane, &job->job, err) != OK)
         return FAILED;
-    if (job->why) {
-        enum result result = damaged(job, err);
+    if (job->result != OK) {
+        enum result result = job->err.kind == ERROR_PERMANENT
+                                 ? damaged(job, err)
+                                 : fail(err, job->err.kind, "%s", job->err.text);
         let_go(job);
         return result;
     }

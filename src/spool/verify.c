@@ -75,17 +75,17 @@ static void tell_damages(struct verify *verify)
     verify->problems += verify->recovered.damage_count;
 }
 
-static const char *check_large_body(const struct verify *verify, const struct spool_entry *entry)
+static enum result check_large_body(const struct verify *verify, const struct spool_entry *entry,
+                                    struct error *err)
 {
     char name[SPOOL_NAME_SIZE];
     spool_segment_name(entry->bulk, SPOOL_SEGMENT_BULK, name);
     int fd = openat(verify->bulk_fd, name, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return "file of the body is missing";
-    const char *why;
-    (void)!spool_bulk_check(fd, entry->bulk, entry->body_size, &why);
+        return fail_errno(err, errno, "file of the body");
+    enum result result = spool_bulk_check(fd, entry->bulk, entry->body_size, err);
     close(fd);
-    return why;
+    return result;
 }
 
 static void walk_entries(struct verify *verify)
@@ -95,7 +95,9 @@ static void walk_entries(struct verify *verify)
          entry = spool_index_next(&verify->index, entry)) {
         struct mail_id_text id = mail_id_text(entry->id);
         struct mail_id_text message = mail_id_text(entry->message);
-        const char *why = entry->bulk ? check_large_body(verify, entry) : NULL;
+        struct error err;
+        const char *why =
+            entry->bulk && check_large_body(verify, entry, &err) != OK ? err.text : NULL;
         bytes += entry->head_len + entry->body_size - entry->body_start;
         if (verify->verbose)
             buf_printf(verify->out,

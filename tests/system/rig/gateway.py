@@ -13,7 +13,7 @@ import time
 from .ports import wait_for_port
 
 TOP = pathlib.Path(__file__).resolve().parents[3]
-BUILD = pathlib.Path(os.environ.get("POSTERN_BUILD", TOP / "build"))
+BUILD = pathlib.Path(os.environ.get("POSTERN_BUILD", TOP / "build")).resolve()
 
 CLIENT_TLS = ssl.create_default_context()
 CLIENT_TLS.check_hostname = False
