@@ -36,6 +36,16 @@ static void recover_entry(void *context, const struct spool_found *found)
     queue_recover(((struct gateway *)context)->queue, found);
 }
 
+/* Beside the mail: whoever moves the spool moves the orders with it. */
+static enum result open_steering(struct gateway *gateway, struct error *err)
+{
+    struct arena *arena = arena_new(0);
+    struct str path = arena_printf(arena, "%.*s/steering", STR_ARG(gateway->settings->spool.path));
+    enum result result = queue_open_steering(gateway->queue, path, err);
+    arena_free(arena);
+    return result;
+}
+
 /* The queue exists before the spool is open, for the spool tells it what it finds. */
 static enum result open_spool(struct gateway *gateway, struct loop *const *loops, struct error *err)
 {
@@ -53,7 +63,7 @@ static enum result open_spool(struct gateway *gateway, struct loop *const *loops
     if (spool_open(&gateway->settings->spool, recover_entry, gateway, &gateway->spool, err) != OK)
         return FAILED;
     queue_set_spool(gateway->queue, gateway->spool);
-    return OK;
+    return open_steering(gateway, err);
 }
 
 static enum result start_workers(struct gateway *gateway, struct error *err)

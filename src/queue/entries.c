@@ -41,23 +41,52 @@ void queue_parcel_unref(struct queue_parcel *parcel)
 
 /* ---- making ---- */
 
-static char *keep(struct buf *buf, uint32_t *out_len)
+void queue_entry_store(struct queue_entry *entry, const struct queue_record *record)
 {
-    char *copy = memory_alloc(buf->len);
-    memcpy(copy, buf->ptr, buf->len);
-    *out_len = (uint32_t)buf->len;
-    return copy;
+    struct queue_texts *texts = &entry->worker->texts;
+    BUF_CLEANUP struct buf tail;
+    buf_init(&tail, QUEUE_RECORD_MAX);
+    queue_record_split(record, &entry->record, &tail);
+    check(!tail.overflow);
+    struct queue_text *old = entry->tail;
+    entry->tail = queue_text_get(texts, buf_str(&tail));
+    queue_text_unref(texts, old);
+    entry->pending = (uint32_t)queue_record_pending(record);
 }
 
-void queue_entry_store(struct queue_entry *entry, const struct queue_record *record)
+struct str queue_entry_record(const struct queue_entry *entry, struct arena *arena)
 {
     BUF_CLEANUP struct buf buf;
     buf_init(&buf, QUEUE_RECORD_MAX);
-    queue_record_encode(record, &buf);
+    queue_record_join(&entry->record, queue_text_str(entry->tail), entry->recipients, &buf);
     check(!buf.overflow);
-    free(entry->record);
-    entry->record = keep(&buf, &entry->record_len);
-    entry->pending = (uint32_t)queue_record_pending(record);
+    return arena_str(arena, buf_str(&buf));
+}
+
+struct str queue_entry_meta(const struct queue_entry *entry)
+{
+    return str_of(entry->meta, entry->meta_len);
+}
+
+struct queue_entry *queue_entry_found(struct queue_worker *worker, struct mail_id id,
+                                      const struct queue_meta *meta, struct str meta_bytes,
+                                      const struct queue_record *record, uint64_t size)
+{
+    struct queue_entry *entry = memory_alloc(sizeof *entry + meta_bytes.len);
+    memcpy(entry->meta, meta_bytes.ptr, meta_bytes.len);
+    entry->meta_len = (uint32_t)meta_bytes.len;
+    entry->id = id;
+    entry->message = meta->message;
+    entry->worker = worker;
+    list_init(&entry->by_age);
+    list_init(&entry->ready.link);
+    entry->accepted_wall_ns = meta->accepted_wall_ns;
+    entry->content = meta->content_flow.len > 0;
+    entry->recipients = (uint32_t)meta->recipient_count;
+    entry->ready.size = size;
+    entry->wish = -1;
+    queue_entry_store(entry, record);
+    return entry;
 }
 
 struct queue_entry *queue_entry_new(struct queue_worker *worker, struct mail_id id,
@@ -65,47 +94,30 @@ struct queue_entry *queue_entry_new(struct queue_worker *worker, struct mail_id 
                                     const struct queue_record *record, struct queue_parcel *parcel,
                                     uint64_t size)
 {
-    struct queue_entry *entry = NEW(struct queue_entry);
     BUF_CLEANUP struct buf buf;
     buf_init(&buf, QUEUE_META_MAX);
     queue_meta_encode(meta, &buf);
     check(!buf.overflow); /* submit looked */
-    entry->id = id;
-    entry->message = meta->message;
-    entry->worker = worker;
-    list_init(&entry->by_age);
-    list_init(&entry->in_content);
-    list_init(&entry->ready.link);
-    entry->meta = keep(&buf, &entry->meta_len);
-    entry->accepted_wall_ns = meta->accepted_wall_ns;
-    entry->content = meta->content_flow.len > 0;
-    entry->size = size;
-    entry->wish = -1;
+    struct queue_entry *entry = queue_entry_found(worker, id, meta, buf_str(&buf), record, size);
     entry->parcel = parcel;
     if (parcel != NULL)
         parcel->references++;
-    queue_entry_store(entry, record);
     return entry;
 }
 
 bool queue_entry_decode(const struct queue_entry *entry, struct arena *arena,
                         struct queue_meta *out_meta, struct queue_record *out_record)
 {
-    return queue_meta_decode(str_of(entry->meta, entry->meta_len), arena, out_meta) &&
-           queue_record_decode(str_of(entry->record, entry->record_len), out_meta->recipient_count,
-                               arena, out_record);
+    return queue_meta_decode(queue_entry_meta(entry), arena, out_meta) &&
+           queue_record_read(&entry->record, queue_text_str(entry->tail), out_meta->recipient_count,
+                             arena, out_record);
 }
 
 /* ---- tables ---- */
 
-static struct str id_key(const struct mail_id *id)
-{
-    return str_of((const char *)id, sizeof *id);
-}
-
 struct queue_entry *queue_worker_find(struct queue_worker *worker, struct mail_id id)
 {
-    return map_get(&worker->entries, id_key(&id));
+    return queue_table_find(&worker->entries, id);
 }
 
 static void note_oldest(struct queue_worker *worker)
@@ -160,13 +172,12 @@ void queue_entry_free(struct queue_entry *entry)
         gauge_leave(entry);
         list_remove(&entry->by_age);
         note_oldest(worker);
-        map_remove(&worker->entries, id_key(&entry->id));
+        queue_table_remove(&worker->entries, entry);
         atomic_fetch_sub_explicit(&worker->entry_count, 1, memory_order_relaxed);
-        atomic_fetch_sub_explicit(&worker->bytes, entry->size, memory_order_relaxed);
+        atomic_fetch_sub_explicit(&worker->bytes, entry->ready.size, memory_order_relaxed);
     }
     queue_parcel_unref(entry->parcel);
-    free(entry->meta);
-    free(entry->record);
+    queue_text_unref(&worker->texts, entry->tail);
     free(entry);
 }
 
@@ -185,11 +196,11 @@ void queue_entry_start(struct queue_entry *entry)
     struct queue_worker *worker = entry->worker;
     struct queue *queue = worker->queue;
     entry->started = true;
-    map_put(&worker->entries, id_key(&entry->id), entry);
+    queue_table_add(&worker->entries, entry);
     list_append(&worker->by_age, &entry->by_age);
     note_oldest(worker);
     atomic_fetch_add_explicit(&worker->entry_count, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&worker->bytes, entry->size, memory_order_relaxed);
+    atomic_fetch_add_explicit(&worker->bytes, entry->ready.size, memory_order_relaxed);
     if (entry->parcel != NULL &&
         atomic_load_explicit(&queue->memory_used, memory_order_relaxed) > queue->memory_budget) {
         queue_parcel_unref(entry->parcel);
@@ -287,7 +298,8 @@ static int64_t wake_wall_ns(const struct queue_entry *entry, const struct queue_
             wake_ns = earlier(wake_ns, start_ns + transport->delay_after_ns);
     }
     handler->release_snapshot(handler->context, snapshot);
-    return wake_ns > entry->not_before_wall_ns ? wake_ns : entry->not_before_wall_ns;
+    int64_t not_before_ns = (int64_t)entry->not_before_wall_s * NS_PER_S;
+    return wake_ns > not_before_ns ? wake_ns : not_before_ns;
 }
 
 void queue_entry_place(struct queue_entry *entry)

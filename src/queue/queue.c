@@ -11,6 +11,7 @@
 #include "queue/unit.h"
 #include "queue/worker.h"
 
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,7 +25,6 @@ static void worker_init(struct queue *queue, size_t index)
     worker->queue = queue;
     worker->index = index;
     worker->loop = queue->loops[index];
-    map_init(&worker->entries);
     map_init(&worker->sites);
     list_init(&worker->by_age);
     list_init(&worker->content_ready);
@@ -36,7 +36,7 @@ struct queue *queue_new(struct spool *spool, struct state *state,
                         const struct queue_handler *handler, struct loop *const *loops,
                         size_t worker_count)
 {
-    check(worker_count > 0);
+    check(worker_count > 0 && worker_count <= QUEUE_WORKERS_MAX);
     struct queue *queue = NEW(struct queue);
     queue->spool = spool;
     queue->shared = state;
@@ -97,7 +97,8 @@ void queue_free(struct queue *queue)
             queue_entry_free(worker->found[j]);
         free(worker->found);
         check(worker->sites.count == 0);
-        map_done(&worker->entries);
+        queue_table_done(&worker->entries);
+        queue_texts_done(&worker->texts);
         map_done(&worker->sites);
         queue_schedule_done(&worker->schedule);
     }
@@ -147,8 +148,8 @@ void queue_recover(struct queue *queue, const struct spool_found *found)
     }
     uint64_t body_size =
         found->body_size > found->body_start ? found->body_size - found->body_start : 0;
-    struct queue_entry *entry =
-        queue_entry_new(worker, found->entry, &meta, &record, NULL, found->head_size + body_size);
+    struct queue_entry *entry = queue_entry_found(worker, found->entry, &meta, found->meta, &record,
+                                                  found->head_size + body_size);
     entry->found = true;
     entry->suspect = is_suspect(queue, found->entry) && !record.held;
     if (worker->found_count == worker->found_cap) {
@@ -172,6 +173,8 @@ static int compare_age(const void *a, const void *b)
 static void limit_due(struct queue_entry *entry)
 {
     const struct queue_handler *handler = &entry->worker->queue->handler;
+    if (entry->record.due_wall_ns <= clock_steady_wall_ns())
+        return;
     struct arena *arena = arena_new(0);
     struct queue_meta meta;
     struct queue_record record;
@@ -218,6 +221,9 @@ static MAY_YIELD void run_start(void *arg)
         if (fiber_check(&err) == FAILED)
             return;
     }
+    free(take(worker->found));
+    worker->found_count = worker->found_cap = 0;
+    (void)malloc_trim(0); /* recovery took much more than what stays */
 }
 
 static void start_found(struct queue_worker *worker)

@@ -126,7 +126,7 @@ static void emit(enum event_type type, const struct queue_attempt *attempt, size
                F_INT(QUEUE_US, times->queue_us), F_INT(LIMIT_US, times->limit_us),
                F_INT(DNS_US, times->dns_us), F_INT(CONNECT_US, times->connect_us),
                F_INT(TLS_US, times->tls_us), F_INT(GREETING_US, times->greeting_us),
-               F_INT(TRANSFER_US, times->transfer_us), F_INT(SIZE, attempt->entry->size));
+               F_INT(TRANSFER_US, times->transfer_us), F_INT(SIZE, attempt->entry->ready.size));
     buf_done(&codes);
 }
 
@@ -291,7 +291,7 @@ static void take_back(struct settling *settling, const struct error *err)
             attempt->record.said[index] = &attempt->results[index].said;
     }
     attempt->record.due_wall_ns = clock_steady_wall_ns() + AGAIN_S * NS_PER_S;
-    attempt->entry->not_before_wall_ns = attempt->record.due_wall_ns;
+    attempt->entry->not_before_wall_s = (uint32_t)(attempt->record.due_wall_ns / NS_PER_S);
     event_emit(EVENT_DELIVERY_DEFERRED, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
                F_C(ENTRY, mail_id_text(attempt->entry->id).chars), F_C(ERROR, err->text),
                F_STR(DETAIL, STR("the failure could not be written; it is tried again")));
