@@ -58,6 +58,7 @@ struct world {
     uint16_t own_port; /* one of our listeners, on every address; 0: none */
     int64_t grace_ns;  /* what stopping gives to running attempts */
     enum queue_content_verdict content_verdict;
+    atomic_bool content_waits; /* a content run takes as long as this is true */
     atomic_uint content_runs;
     atomic_uint delivered_inbound;
     pthread_barrier_t barrier;
@@ -73,6 +74,7 @@ void world_stop(struct world *world);
 struct letter {
     const char *from; /* NULL: sender@example.org */
     const char *to[8];
+    size_t many; /* so many more recipients, "ok-N@example.net" */
     const char *transport; /* NULL: "out" */
     const char *content_flow;
     const char *text;    /* NULL: a small one */

@@ -279,10 +279,10 @@ static bool prepare(struct queue_attempt *attempt) MAY_YIELD
         return false;
     }
     attempt->stopped = err.kind == ERROR_CANCELLED;
-    for (size_t i = 0; i < attempt->meta.recipient_count; i++)
-        attempt->results[i].said.reply = (struct mail_reply){
-            .enhanced = {4, 3, 0}, .text = arena_printf(attempt->arena, "spool: %s", err.text)};
-    queue_settle(attempt);
+    if (attempt->stopped)
+        queue_settle(attempt);
+    else
+        queue_settle_unread(attempt, &err);
     return false;
 }
 

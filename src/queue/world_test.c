@@ -78,14 +78,18 @@ static bool is_own_address(const struct queue_snapshot *snapshot, const struct n
     return address->port == world_of(snapshot)->own_port;
 }
 
-static enum queue_content_verdict run_content(void *context, const struct queue_snapshot *snapshot,
-                                              struct queue_content_run *run,
-                                              struct mail_reply *out_reply)
+NO_YIELD_CHECK static enum queue_content_verdict run_content(void *context,
+                                                             const struct queue_snapshot *snapshot,
+                                                             struct queue_content_run *run,
+                                                             struct mail_reply *out_reply)
 {
     struct world *world = context;
     (void)snapshot;
     (void)run;
     atomic_fetch_add(&world->content_runs, 1);
+    while (atomic_load(&world->content_waits))
+        if (fiber_sleep(NS_PER_MS, NULL) == FAILED)
+            break;
     *out_reply = mail_reply_of(554, 5, 7, 1, STR("refused by the flow"));
     return world->content_verdict;
 }
@@ -321,7 +325,9 @@ static MAY_YIELD void submit(struct task *task)
     const char *text = letter->text != NULL
                            ? letter->text
                            : "From: a\r\nSubject: greetings\r\n\r\nHello\r\n.dot\r\n";
-    struct mail_recipient recipients[8] = {0};
+    struct arena *arena = arena_new(0);
+    struct mail_recipient *recipients =
+        arena_alloc_array(arena, 8 + letter->many, sizeof *recipients);
     struct mail_recipient refused = {.notify = letter->notify};
     struct mail_reply refused_reply = mail_reply_of(550, 5, 7, 1, STR("not in our name"));
     size_t count = 0;
@@ -329,6 +335,11 @@ static MAY_YIELD void submit(struct task *task)
         recipients[count] = (struct mail_recipient){.address = str_c(letter->to[count]),
                                                     .domain = domain_of(letter->to[count]),
                                                     .notify = letter->notify};
+    for (size_t i = 0; i < letter->many; i++)
+        recipients[count++] =
+            (struct mail_recipient){.address = arena_printf(arena, "ok-%zu@example.net", i),
+                                    .domain = STR("example.net"),
+                                    .notify = letter->notify};
     struct body *body = body_memory_new(1 << 20);
     check(body_append(body, str_c(text), &task->err) == OK && body_seal(body, &task->err) == OK);
     struct queue_group group = {
@@ -360,6 +371,7 @@ static MAY_YIELD void submit(struct task *task)
     }
     task->result = queue_submit(task->worker->world->queue, &submission, &task->err);
     body_unref(body);
+    arena_free(arena);
 }
 
 enum result world_submit(struct world *world, const struct letter *letter, struct error *err)

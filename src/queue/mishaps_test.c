@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The whole queue when something goes wrong: the disk, a host that does not fit, an operator in
+ * between. No message may be lost, and the books agree at every rest. */
+#include "base/fault.h"
+#include "queue/queue_test.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct queue_totals totals(struct world *world)
+{
+    return queue_totals(world->queue);
+}
+
+static bool is_settled(struct world *world, uint64_t entries)
+{
+    struct queue_totals now = totals(world);
+    return now.entries == entries && now.inflight == 0 && now.ready == 0 &&
+           queue_balance(&now) == 0;
+}
+
+static void send_one(struct world *world, const struct letter *letter)
+{
+    struct error err;
+    if (world_submit(world, letter, &err) == FAILED)
+        fail_msg("submit: %s", err.text);
+}
+
+static size_t act(struct world *world, enum queue_verb verb)
+{
+    struct error err;
+    size_t count = 0;
+    struct queue_selector all = {.state = -1};
+    if (queue_act(world->queue, &all, verb, STR("admin"), STR("test"), &count, &err) == FAILED)
+        fail_msg("act: %s", err.text);
+    return count;
+}
+
+static void retry_in_an_hour(struct world *world)
+{
+    for (size_t i = 0; i < 4; i++)
+        world->delays[i] = 3600 * NS_PER_S;
+}
+
+static unsigned attempts(struct world *world)
+{
+    struct arena *arena = arena_new(0);
+    struct queue_list list;
+    struct error err;
+    assert_int_equal(
+        queue_list(world->queue, &(struct queue_selector){.state = -1}, arena, &list, &err), OK);
+    assert_int_equal(list.count, 1);
+    unsigned count = list.items[0].attempts;
+    arena_free(arena);
+    return count;
+}
+
+static void end(struct world *world)
+{
+    fault_disarm_all();
+    world_stop(world);
+    world_done(world);
+}
+
+/* ---- the spool cannot be read for a while ---- */
+
+static void test_unread_is_no_attempt(void **state)
+{
+    struct world world;
+    (void)state;
+    world_init(&world, 1);
+    world_start(&world);
+    queue_set_memory_budget(world.queue, 0);
+    fault_arm("spool.read", 1, 1000, EIO);
+    send_one(&world, &(struct letter){.to = {"ok@example.net"}});
+    WAIT_FOR(totals(&world).waiting == 1);
+    assert_int_equal(attempts(&world), 0);
+    fault_disarm_all();
+    assert_int_equal(act(&world, QUEUE_RETRY), 1);
+    WAIT_FOR(is_settled(&world, 0));
+    assert_int_equal(totals(&world).delivered, 1);
+    end(&world);
+}
+
+/* What would be kept aside, or passed on to postmaster, or quoted, cannot be read when it must be:
+ * it stays. */
+static void test_unread_is_not_lost(void **state)
+{
+    static const struct {
+        bool stranger;
+        uint64_t quarantined, failed_dsn;
+    } cases[] = {{true, 1, 0}, {false, 0, 1}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct world world;
+        world_init(&world, 1);
+        retry_in_an_hour(&world);
+        sink_set_deferrals(world.sink, 1000);
+        world_start(&world);
+        send_one(&world, &(struct letter){.to = {"later@example.net"},
+                                          .from = "ok-me@example.org",
+                                          .stranger = cases[i].stranger});
+        WAIT_FOR(totals(&world).waiting == 1);
+        fault_arm("spool.read", 1, 1000, EIO);
+        assert_int_equal(act(&world, QUEUE_FAIL), 1);
+        WAIT_FOR(is_settled(&world, 1));
+        assert_int_equal(totals(&world).waiting, 1);
+        assert_int_equal(totals(&world).damaged, 0);
+        fault_disarm_all();
+        assert_int_equal(act(&world, QUEUE_FAIL), 1);
+        WAIT_FOR(is_settled(&world, cases[i].quarantined));
+        assert_int_equal(totals(&world).quarantined, cases[i].quarantined);
+        assert_int_equal(totals(&world).failed_dsn, cases[i].failed_dsn);
+        assert_int_equal(totals(&world).damaged, 0);
+        end(&world);
+    }
+}
+
+/* ---- the spool cannot be written for a while ---- */
+
+/* A notice cannot be made durable. What was delivered beside stays counted; the notice about the
+ * delay is still to come. */
+static void test_notice_cannot_be_written(void **state)
+{
+    struct world world;
+    (void)state;
+    world_init(&world, 1);
+    retry_in_an_hour(&world);
+    world_start(&world);
+    sink_set_stalled(world.sink, true);
+    send_one(&world, &(struct letter){.to = {"ok@example.net", "never@example.net"},
+                                      .from = "ok-me@example.org"});
+    WAIT_FOR(sink_rcpts(world.sink) == 2);
+    fault_arm("spool.write", 1, 1, EIO);
+    sink_set_stalled(world.sink, false);
+    WAIT_FOR(is_settled(&world, 1));
+    assert_int_equal(totals(&world).waiting, 1);
+    assert_int_equal(totals(&world).delivered, 1);
+    assert_int_equal(totals(&world).failed_dsn, 0);
+    fault_disarm_all();
+    assert_int_equal(act(&world, QUEUE_RETRY), 1);
+    WAIT_FOR(is_settled(&world, 0) && totals(&world).delivered == 2);
+    assert_int_equal(totals(&world).failed_dsn, 1);
+    end(&world);
+}
+
+/* An operator drops an entry in flight while a notice about its delivered part cannot be written:
+ * what was dropped is dropped, and counted. */
+static void test_dropped_is_counted(void **state)
+{
+    struct world world;
+    (void)state;
+    world_init(&world, 1);
+    retry_in_an_hour(&world);
+    sink_set_deferrals(world.sink, 1);
+    world_start(&world);
+    sink_set_stalled(world.sink, true);
+    send_one(&world, &(struct letter){.to = {"ok@example.net", "later@example.net"},
+                                      .from = "ok-me@example.org",
+                                      .notify = MAIL_NOTIFY_SUCCESS});
+    WAIT_FOR(sink_rcpts(world.sink) == 2);
+    assert_int_equal(act(&world, QUEUE_DROP), 1);
+    fault_arm("spool.write", 1, 1, EIO);
+    sink_set_stalled(world.sink, false);
+    WAIT_FOR(is_settled(&world, 0));
+    assert_int_equal(totals(&world).delivered, 1);
+    assert_int_equal(totals(&world).dropped, 1);
+    end(&world);
+}
+
+/* ---- hosts ---- */
+
+/* Messages that do not fit a host say nothing about the host, on a kept connection either. */
+static void test_too_large_is_no_trouble(void **state)
+{
+    enum { SIZE = 1000000 + 1000 }; /* the sink says SIZE 1000000 */
+    struct world world;
+    (void)state;
+    world_init(&world, 1);
+    world_start(&world);
+    char *text = malloc(SIZE + 1);
+    assert_non_null(text);
+    memset(text, 'x', SIZE);
+    text[SIZE] = 0;
+    memcpy(text, "Subject: a\r\n\r\n", 14);
+    send_one(&world, &(struct letter){.to = {"ok@example.net"}});
+    WAIT_FOR(is_settled(&world, 0));
+    for (unsigned i = 0; i < 4; i++) {
+        send_one(&world, &(struct letter){.to = {"ok@example.net"}, .from = "", .text = text});
+        WAIT_FOR(is_settled(&world, 0) && totals(&world).failed_silent == i + 1);
+    }
+    send_one(&world, &(struct letter){.to = {"ok@example.net"}});
+    WAIT_FOR(is_settled(&world, 0));
+    assert_int_equal(totals(&world).delivered, 2);
+    assert_int_equal(sink_connections(world.sink), 1);
+    free(text);
+    end(&world);
+}
+
+/* ---- content runs ---- */
+
+/* More recipients than an entry for delivery may have, through everything that a flow can say. */
+static void test_content_of_many(void **state)
+{
+    struct world world;
+    (void)state;
+    world_init(&world, 1);
+    world.content_verdict = QUEUE_CONTENT_DEFER;
+    world_start(&world);
+    send_one(&world, &(struct letter){.many = 250, .content_flow = "flow", .stranger = true});
+    WAIT_FOR(totals(&world).waiting + totals(&world).ready == 250 &&
+             atomic_load(&world.content_runs) == 1 && totals(&world).inflight == 0);
+    world_stop(&world);
+    world_start(&world);
+    world.content_verdict = QUEUE_CONTENT_REJECT;
+    WAIT_FOR(act(&world, QUEUE_RETRY) == 1);
+    WAIT_FOR(is_settled(&world, 3)); /* kept, in entries of a hundred */
+    assert_int_equal(totals(&world).quarantined, 250);
+    assert_int_equal(act(&world, QUEUE_RELEASE), 3);
+    WAIT_FOR(is_settled(&world, 0));
+    assert_int_equal(totals(&world).delivered, 250);
+    end(&world);
+}
+
+/* What an operator wants while the flow runs comes before what the flow says. */
+static void test_wish_during_content_run(void **state)
+{
+    static const struct {
+        enum queue_verb verb;
+        uint64_t delivered, dropped, failed_dsn, held;
+    } cases[] = {
+        {QUEUE_DROP, 0, 1, 0, 0},
+        {QUEUE_FAIL, 1, 0, 1, 0}, /* the notification is delivered */
+        {QUEUE_HOLD, 0, 0, 0, 1},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct world world;
+        world_init(&world, 1);
+        world.content_verdict = QUEUE_CONTENT_DELIVER;
+        atomic_store(&world.content_waits, true);
+        world_start(&world);
+        send_one(&world, &(struct letter){.to = {"ok@example.net"},
+                                          .from = "ok-me@example.org",
+                                          .content_flow = "flow"});
+        WAIT_FOR(totals(&world).inflight == 1);
+        assert_int_equal(act(&world, cases[i].verb), 1);
+        atomic_store(&world.content_waits, false);
+        WAIT_FOR(is_settled(&world, cases[i].held) &&
+                 totals(&world).delivered == cases[i].delivered);
+        assert_int_equal(totals(&world).dropped, cases[i].dropped);
+        assert_int_equal(totals(&world).failed_dsn, cases[i].failed_dsn);
+        assert_int_equal(totals(&world).held, cases[i].held);
+        end(&world);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_unread_is_no_attempt),     cmocka_unit_test(test_unread_is_not_lost),
+        cmocka_unit_test(test_notice_cannot_be_written), cmocka_unit_test(test_dropped_is_counted),
+        cmocka_unit_test(test_too_large_is_no_trouble),  cmocka_unit_test(test_content_of_many),
+        cmocka_unit_test(test_wish_during_content_run),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
