@@ -145,7 +145,7 @@ def storm():
     print(f"| memory a queued message after it, KiB (anonymous) | {memory / count if count else 0:.2f} |")
     if start and count:
         print(f"| memory a queued message after a start, KiB | "
-              f"{(float(start.get('anon_kb', 0)) - float(accept.get('anon_kb_before', 0))) / count:.2f} |")
+              f"{(float(start.get('anon_kb', 0)) - float(start.get('anon_kb_fresh', 0))) / count:.2f} |")
     print(f"| start with that queue: ms until it greets | {start.get('greeting_ms', '-')} |")
     print(f"| CPU ms in the first 5 s after | {start.get('cpu_ms_first_5s', '-')} |")
     print(f"| drained a second | {drain.get('rate', '-')} |")

@@ -46,7 +46,7 @@ case " $PEERS " in
 *" postern "*)
     step "calls a message" "$BENCH_DIR/calls.sh" postern
     step "idle sessions" "$BENCH_DIR/idle.sh" postern "$IDLE"
-    IDLE_OPTIONS=--starttls step "idle sessions with TLS" "$BENCH_DIR/idle.sh" postern $((IDLE / 5))
+    IDLE_OPTIONS=--starttls step "idle sessions with TLS" "$BENCH_DIR/idle.sh" postern $((IDLE / 2))
     step "deferral storm of $STORM messages" "$BENCH_DIR/storm.sh" postern "$STORM"
     ;;
 esac

@@ -2,35 +2,17 @@
 /* admin/api_queue.c - the queue: list, show, act on a selection. */
 #include "admin/routes.h"
 
-#include "admin/http.h"
+#include "admin/select.h"
 #include "base/clock.h"
 #include "gateway/operations.h"
 #include "queue/queue.h"
 
-static const char *const state_names[] = {
-    [QUEUE_READY] = "ready", [QUEUE_WAITING] = "waiting", [QUEUE_INFLIGHT] = "inflight",
-    [QUEUE_HELD] = "held",   [QUEUE_CONTENT] = "content",
-};
+enum { SAMPLE = 5, GROUPS_SHOWN = 100, CAUSE_ENTRIES = 10 };
+
 static const char *const verb_names[] = {
     [QUEUE_RETRY] = "retry", [QUEUE_HOLD] = "hold", [QUEUE_RELEASE] = "release",
     [QUEUE_FAIL] = "fail",   [QUEUE_DROP] = "drop",
 };
-
-/* Index of `word`, or -1. */
-static int find_name(const char *const *names, size_t count, struct str word)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (str_equal(str_c(names[i]), word))
-            return (int)i;
-    }
-    return -1;
-}
-
-static json_t *time_json(int64_t wall_ns)
-{
-    char text[TIME_RFC3339_SIZE];
-    return wall_ns > 0 ? admin_json(clock_format_rfc3339(wall_ns, text)) : json_null();
-}
 
 static json_t *recipients_json(const struct queue_item *item)
 {
@@ -49,84 +31,13 @@ static json_t *item_json(const struct queue_item *item)
     return json_pack(
         "{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:o, s:o, s:o, s:o}", "entry",
         mail_id_text(item->entry).chars, "message", mail_id_text(item->message).chars, "state",
-        state_names[item->state], "from", admin_json(item->sender), "to", recipients_json(item),
-        "transport", admin_json(item->transport), "destination", admin_json(item->destination),
-        "reason", admin_json(item->hold_reason), "error", admin_json(item->last_error), "size",
-        (json_int_t)item->size, "attempt", (json_int_t)item->attempts, "accepted",
-        time_json(item->accepted_wall_ns), "last_try", time_json(item->last_try_wall_ns),
-        "next_try", time_json(item->next_try_wall_ns), "give_up", time_json(item->give_up_wall_ns));
-}
-
-/* "90", "15m", "2h" as nanoseconds; false for anything else. */
-static bool parse_age(struct str text, int64_t *out_ns)
-{
-    static const struct {
-        char unit;
-        int64_t ns;
-    } units[] = {
-        {'s', NS_PER_S}, {'m', 60 * NS_PER_S}, {'h', 3600 * NS_PER_S}, {'d', 86400 * NS_PER_S}};
-    uint64_t number;
-    int64_t unit = NS_PER_S;
-    for (size_t i = 0; text.len && i < sizeof units / sizeof *units; i++) {
-        if (text.ptr[text.len - 1] == units[i].unit) {
-            unit = units[i].ns;
-            text.len--;
-            break;
-        }
-    }
-    if (!str_to_uint(text, 100000, &number))
-        return false;
-    *out_ns = (int64_t)number * unit;
-    return true;
-}
-
-/* Where selectors come from: the query of a GET, or the object "select" of a POST. */
-struct selector_source {
-    const struct admin_request *request;
-    json_t *object;
-};
-
-static struct str selector_value(const struct selector_source *source, const char *name)
-{
-    if (!source->object)
-        return admin_query(source->request, name);
-    json_t *value = json_object_get(source->object, name);
-    return str_of(json_string_value(value) ? json_string_value(value) : "",
-                  json_string_length(value));
-}
-
-static bool read_selector(const struct selector_source *source, struct queue_selector *out,
-                          struct admin_answer *answer)
-{
-    *out = (struct queue_selector){
-        .id = selector_value(source, "id"),
-        .to = selector_value(source, "to"),
-        .from = selector_value(source, "from"),
-        .transport = selector_value(source, "transport"),
-        .destination = selector_value(source, "destination"),
-        .state = -1,
-    };
-    struct str state = selector_value(source, "state");
-    struct str older = selector_value(source, "older");
-    struct str limit = selector_value(source, "limit");
-    uint64_t number = 0;
-    if (state.len && (out->state = find_name(state_names, 5, state)) < 0) {
-        admin_problem(answer, 400, "Bad selector",
-                      "state: ready, waiting, inflight, held or content, not \"%.*s\"",
-                      STR_ARG(state));
-        return false;
-    }
-    if (older.len && !parse_age(older, &out->older_ns)) {
-        admin_problem(answer, 400, "Bad selector", "older: like 90s, 15m, 2h or 3d, not \"%.*s\"",
-                      STR_ARG(older));
-        return false;
-    }
-    if (limit.len && !str_to_uint(limit, 1000000, &number)) {
-        admin_problem(answer, 400, "Bad selector", "limit: a number up to 1000000");
-        return false;
-    }
-    out->limit = (size_t)number;
-    return true;
+        admin_state_name(item->state), "from", admin_json(item->sender), "to",
+        recipients_json(item), "transport", admin_json(item->transport), "destination",
+        admin_json(item->destination), "reason", admin_json(item->hold_reason), "error",
+        admin_json(item->last_error), "size", (json_int_t)item->size, "attempt",
+        (json_int_t)item->attempts, "accepted", admin_time_json(item->accepted_wall_ns), "last_try",
+        admin_time_json(item->last_try_wall_ns), "next_try",
+        admin_time_json(item->next_try_wall_ns), "give_up", admin_time_json(item->give_up_wall_ns));
 }
 
 static void answer_list(struct admin_request *request, const struct queue_selector *selector,
@@ -147,8 +58,8 @@ static void answer_list(struct admin_request *request, const struct queue_select
 void admin_api_queue_list(struct admin_request *request, struct admin_answer *answer)
 {
     struct queue_selector selector;
-    struct selector_source source = {.request = request};
-    if (read_selector(&source, &selector, answer))
+    struct admin_selector_source source = {.request = request};
+    if (admin_read_selector(&source, &selector, answer))
         answer_list(request, &selector, answer);
 }
 
@@ -161,28 +72,173 @@ void admin_api_queue_show(struct admin_request *request, struct admin_answer *an
                       STR_ARG(request->parameter));
 }
 
-/* {"verb": "retry", "select": {...}, "reason": "..."}; select may be {} for all. */
+/* A few of what a dry run would have acted on. */
+static void add_sample(struct admin_request *request, struct queue_selector selector, json_t *out)
+{
+    struct queue_list list;
+    struct error err;
+    selector.limit = SAMPLE;
+    if (queue_list(gateway_queue(request->gateway), &selector, request->arena, &list, &err) != OK)
+        return;
+    json_t *items = json_array();
+    for (size_t i = 0; i < list.count; i++)
+        json_array_append_new(items, item_json(&list.items[i]));
+    json_object_set_new(out, "sample", items);
+}
+
+static void act(struct admin_request *request, const struct queue_selector *selector,
+                const struct queue_action *action, struct admin_answer *answer)
+{
+    struct queue_action_result result;
+    struct error err;
+    if (queue_act(gateway_queue(request->gateway), selector, action, &result, &err) != OK) {
+        admin_problem(answer, 503, "Not now", "%s", err.text);
+    } else if (result.refused) {
+        admin_problem(answer, 409, "Not what you expected",
+                      "%zu are selected, not %zu; nothing was done", result.matched,
+                      action->expected);
+    } else {
+        answer->json = json_pack("{s:s, s:b, s:I, s:I}", "verb", verb_names[action->verb],
+                                 "dry_run", (int)action->dry_run, "matched",
+                                 (json_int_t)result.matched, "count", (json_int_t)result.done);
+        if (action->dry_run)
+            add_sample(request, *selector, answer->json);
+    }
+}
+
+/* {"verb": "retry", "select": {...}, "reason": "...", "dry_run": true, "expect": 12}; select may be
+ * {} for all. */
 void admin_api_queue_act(struct admin_request *request, struct admin_answer *answer)
 {
     json_error_t problem;
     json_t *root = json_loadb(request->body.ptr, request->body.len, 0, &problem);
     json_t *select = json_object_get(root, "select");
-    struct selector_source source = {.request = request, .object = select};
-    const char *reason = json_string_value(json_object_get(root, "reason"));
-    int verb = find_name(verb_names, 5, str_c(json_string_value(json_object_get(root, "verb"))));
+    json_t *expect = json_object_get(root, "expect");
+    struct admin_selector_source source = {.request = request, .object = select};
+    struct str word = str_c(json_string_value(json_object_get(root, "verb")));
+    int verb = admin_find_name(verb_names, sizeof verb_names / sizeof *verb_names, word);
     struct queue_selector selector;
-    if (!json_is_object(select) || verb < 0) {
+    struct queue_action action = {
+        .verb = (enum queue_verb)verb,
+        .actor = request->actor,
+        .reason = str_c(json_string_value(json_object_get(root, "reason"))),
+        .dry_run = json_is_true(json_object_get(root, "dry_run")),
+        .expects = json_is_integer(expect),
+        .expected = (size_t)json_integer_value(expect),
+    };
+    if (!json_is_object(select) || verb < 0)
         admin_problem(answer, 400, "Bad request",
                       "give verb (retry, hold, release, fail, drop) and select (an object)");
-    } else if (read_selector(&source, &selector, answer)) {
-        size_t count = 0;
-        struct error err;
-        if (queue_act(gateway_queue(request->gateway), &selector, (enum queue_verb)verb,
-                      request->actor, str_c(reason), &count, &err) != OK)
-            admin_problem(answer, 503, "Not now", "%s", err.text);
-        else
-            answer->json =
-                json_pack("{s:s, s:I}", "verb", verb_names[verb], "count", (json_int_t)count);
-    }
+    else if (admin_read_selector(&source, &selector, answer))
+        act(request, &selector, &action, answer);
     json_decref(root);
+}
+
+/* ---- in groups ---- */
+
+static json_t *places_json(const struct queue_survey_group *group)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < group->place_count; i++)
+        json_array_append_new(list, admin_json(group->places[i]));
+    return list;
+}
+
+static json_t *group_json(const struct queue_survey_group *group, enum queue_survey_by by)
+{
+    json_t *object = json_pack("{s:o, s:I, s:I, s:I, s:o, s:o, s:o, s:o}",
+                               by == QUEUE_BY_CAUSE    ? "cause"
+                               : by == QUEUE_BY_SENDER ? "sender"
+                                                       : "destination",
+                               admin_json(group->name), "count", (json_int_t)group->entries,
+                               "recipients", (json_int_t)group->recipients, "size",
+                               (json_int_t)group->bytes, "states", admin_states_json(group->states),
+                               "oldest", admin_time_json(group->oldest_wall_ns), "last_try",
+                               admin_time_json(group->last_wall_ns), "next_try",
+                               admin_time_json(group->next_wall_ns));
+    if (by == QUEUE_BY_DESTINATION)
+        json_object_set_new(object, "transport", admin_json(group->transport));
+    if (by == QUEUE_BY_CAUSE) {
+        json_object_set_new(object, "pattern", admin_json(group->pattern));
+        json_object_set_new(object, "sample", admin_json(group->sample));
+        json_object_set_new(object, "destinations", places_json(group));
+        return object;
+    }
+    json_t *ages = json_array();
+    for (size_t i = 0; i < QUEUE_AGES; i++)
+        json_array_append_new(ages, json_integer((json_int_t)group->ages[i]));
+    json_object_set_new(object, "ages", ages);
+    return object;
+}
+
+static void answer_survey(struct admin_request *request, struct queue_selector *selector,
+                          enum queue_survey_by by, struct admin_answer *answer)
+{
+    struct queue_survey survey;
+    struct error err;
+    size_t limit = selector->limit == 0 ? GROUPS_SHOWN : selector->limit;
+    if (queue_survey(gateway_queue(request->gateway), selector, by, request->arena, &survey,
+                     &err) != OK) {
+        admin_problem(answer, 503, "Not now", "%s", err.text);
+        return;
+    }
+    json_t *items = json_array();
+    for (size_t i = 0; i < survey.count && i < limit; i++)
+        json_array_append_new(items, group_json(&survey.groups[i], by));
+    answer->json = json_pack("{s:o, s:I, s:I}", "items", items, "total", (json_int_t)survey.count,
+                             "count", (json_int_t)survey.entries);
+}
+
+void admin_api_queue_causes(struct admin_request *request, struct admin_answer *answer)
+{
+    struct queue_selector selector;
+    struct admin_selector_source source = {.request = request};
+    if (admin_read_selector(&source, &selector, answer))
+        answer_survey(request, &selector, QUEUE_BY_CAUSE, answer);
+}
+
+/* The cause and the oldest of its entries. */
+void admin_api_queue_cause(struct admin_request *request, struct admin_answer *answer)
+{
+    struct queue_selector selector = {.cause = request->parameter, .state = -1};
+    answer_survey(request, &selector, QUEUE_BY_CAUSE, answer);
+    if (answer->status != 200)
+        return;
+    json_t *groups = answer->json;
+    size_t i;
+    json_t *group, *found = NULL;
+    json_array_foreach(json_object_get(groups, "items"), i, group)
+    {
+        struct str name = str_c(json_string_value(json_object_get(group, "cause")));
+        if (str_equal_nocase(name, request->parameter))
+            found = json_incref(group);
+    }
+    json_decref(groups);
+    answer->json = found;
+    if (!found) {
+        admin_problem(answer, 404, "Not found", "nothing in the queue has the cause %.*s",
+                      STR_ARG(request->parameter));
+        return;
+    }
+    struct admin_answer entries = {.status = 200};
+    selector.limit = CAUSE_ENTRIES;
+    answer_list(request, &selector, &entries);
+    json_object_set(found, "items", json_object_get(entries.json, "items"));
+    json_decref(entries.json);
+}
+
+void admin_api_queue_shape(struct admin_request *request, struct admin_answer *answer)
+{
+    struct queue_selector selector;
+    struct admin_selector_source source = {.request = request};
+    bool senders = str_equal(admin_query(request, "by"), STR("sender"));
+    if (!admin_read_selector(&source, &selector, answer))
+        return;
+    answer_survey(request, &selector, senders ? QUEUE_BY_SENDER : QUEUE_BY_DESTINATION, answer);
+    if (answer->status != 200)
+        return;
+    json_t *minutes = json_array(); /* where each column ends; the last one does not */
+    for (json_int_t i = 0, top = 5; i < QUEUE_AGES - 1; i++, top *= 2)
+        json_array_append_new(minutes, json_integer(top));
+    json_object_set_new(answer->json, "age_minutes", minutes);
 }

@@ -11,6 +11,13 @@ void admin_api_status(struct admin_request *request, struct admin_answer *answer
 void admin_api_queue_list(struct admin_request *request, struct admin_answer *answer);
 void admin_api_queue_show(struct admin_request *request, struct admin_answer *answer);
 void admin_api_queue_act(struct admin_request *request, struct admin_answer *answer);
+void admin_api_queue_causes(struct admin_request *request, struct admin_answer *answer);
+void admin_api_queue_cause(struct admin_request *request, struct admin_answer *answer);
+void admin_api_queue_shape(struct admin_request *request, struct admin_answer *answer);
+void admin_api_transport_list(struct admin_request *request, struct admin_answer *answer);
+void admin_api_transport_show(struct admin_request *request, struct admin_answer *answer);
+void admin_api_transport_act(struct admin_request *request, struct admin_answer *answer);
+void admin_api_transport_test(struct admin_request *request, struct admin_answer *answer);
 void admin_api_message_raw(struct admin_request *request, struct admin_answer *answer);
 void admin_api_message_events(struct admin_request *request, struct admin_answer *answer);
 void admin_api_message_send(struct admin_request *request, struct admin_answer *answer);

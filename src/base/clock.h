@@ -18,6 +18,9 @@
 int64_t clock_monotonic_ns(void);
 /* Nanoseconds since 1970-01-01 UTC; may jump. */
 int64_t clock_wall_ns(void);
+/* The wall clock as it was when the process first asked, plus the monotonic time since then: for
+ * ages and due times that are stored. A wall clock that is set meanwhile changes nothing. */
+int64_t clock_steady_wall_ns(void);
 
 /* now + duration, or TIME_NEVER if that overflows or `duration_ns` is TIME_NEVER. */
 int64_t clock_deadline(int64_t duration_ns);

@@ -7,7 +7,6 @@
 /* Strict forms; false: not in this form. */
 bool option_parse_duration(struct str text, int64_t *out_ns);
 bool option_parse_size(struct str text, uint64_t *out_bytes);
-bool option_parse_rate(struct str text, struct option_rate *out);
 bool option_parse_int(struct str text, int64_t *out);
 bool option_parse_bool(struct str text, bool *out);
 

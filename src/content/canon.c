@@ -48,6 +48,14 @@ static void put_byte(struct canon_sink *sink, char byte)
     sink->size++;
 }
 
+void canon_sink_copy(struct canon_sink *from, struct canon_sink *to)
+{
+    flush(from);
+    to->size = from->size;
+    to->used = 0;
+    sha256_copy(&from->sha, &to->sha);
+}
+
 void canon_sink_finish(struct canon_sink *sink, unsigned char out_hash[SHA256_SIZE])
 {
     flush(sink);

@@ -17,6 +17,8 @@ struct canon_sink {
     char collected[512];
 };
 void canon_sink_open(struct canon_sink *sink);
+/* `to`, which was not open, goes on from where `from` is. */
+void canon_sink_copy(struct canon_sink *from, struct canon_sink *to);
 void canon_sink_finish(struct canon_sink *sink, unsigned char out_hash[SHA256_SIZE]);
 void canon_sink_close(struct canon_sink *sink); /* as sha256_close */
 

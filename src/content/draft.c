@@ -102,6 +102,8 @@ static void put_signature(const struct draft *draft, struct str signature, struc
     ptrdiff_t line = str_find_last(buf_str(&draft->before), '\n');
     size_t column = draft->before.len - (size_t)(line + 1);
     size_t room = column < SIGNATURE_LINE ? SIGNATURE_LINE - column + 1 : 1;
+    if (draft->one_line)
+        room = signature.len; /* 684 octets at most: no line is over 998 */
     buf_append(out, buf_str(&draft->before));
     while (signature.len > room) {
         buf_append(out, str_slice(signature, 0, room));

@@ -13,6 +13,7 @@ struct draft {
     struct buf before; /* up to and with "b=" */
     struct buf after;
     bool has_hole;
+    bool one_line; /* b= is not folded: what is sealed later has no blanks inside of a word */
     size_t column;
     size_t tags;
 };

@@ -32,7 +32,13 @@ enum result resolver_ask(struct resolver *resolver, enum resolver_type type, str
         return fail(err, ERROR_LIMIT, "more DNS questions than one message may ask");
     resolver->budget--;
     resolver->asked++;
-    return resolver->ask(resolver->context, type, name, arena, out, err);
+    if (resolver->deadline_ns == 0)
+        return resolver->ask(resolver->context, type, name, arena, out, err);
+    struct scope scope;
+    scope_open(&scope, resolver->deadline_ns);
+    enum result result = resolver->ask(resolver->context, type, name, arena, out, err);
+    scope_close(&scope);
+    return result;
 }
 
 /* ---- the worker's DNS ---- */

@@ -13,7 +13,7 @@
 #include "net/address.h"
 #include "net/dns.h"
 
-enum { RESOLVER_BUDGET = 40 }; /* questions for one message */
+enum { RESOLVER_BUDGET = 40 }; /* questions for one message, by all checks together */
 
 enum resolver_type { RESOLVER_A, RESOLVER_AAAA, RESOLVER_MX, RESOLVER_PTR, RESOLVER_TXT };
 
@@ -30,7 +30,8 @@ struct resolver {
     enum result (*ask)(void *context, enum resolver_type type, struct str name, struct arena *arena,
                        struct resolver_answer *out, struct error *err);
     void *context;
-    unsigned budget; /* questions left */
+    unsigned budget;     /* questions left */
+    int64_t deadline_ns; /* of all questions together, monotonic; 0: the caller's scope alone */
     unsigned asked;
 };
 

@@ -93,7 +93,11 @@ static bool read_canon(struct reading *reading)
 {
     struct signature *signature = reading->signature;
     const struct tag *tag = tags_find(&signature->tags, STR("c"));
-    struct str rest = tag ? tag->value : STR("simple/simple");
+    /* sealers that leave it out mean relaxed */
+    struct str rest =
+        signature->type == SIGNATURE_DKIM ? STR("simple/simple") : STR("relaxed/relaxed");
+    if (tag)
+        rest = tag->value;
     struct str header;
     (void)str_split(&rest, '/', &header);
     struct str body = rest.ptr ? rest : STR("simple");
@@ -106,17 +110,18 @@ static bool read_signed_names(struct reading *reading)
 {
     struct signature *signature = reading->signature;
     bool is_arc = signature->type == SIGNATURE_ARC_MESSAGE;
-    struct str rest = tags_value(&signature->tags, STR("h"));
+    const struct tag *tag = tags_find(&signature->tags, STR("h"));
+    struct str rest = tag ? tag->value : STR_EMPTY;
     struct str name;
     size_t count = 0;
     signature->names = rest;
-    if (rest.len == 0)
+    if (!tag)
         return refuse(reading, DKIM_PERMERROR, "h= is missing");
     while (tags_next_part(&rest, &name))
         count++;
     if (count > SIGNATURE_NAMES_MAX)
         return refuse(reading, DKIM_PERMERROR, "h= names too many fields");
-    if (!tags_list_has(signature->names, STR("from")))
+    if (!is_arc && !tags_list_has(signature->names, STR("from")))
         return refuse(reading, DKIM_PERMERROR, "From is not signed");
     if (is_arc && tags_list_has(signature->names, STR("arc-seal")))
         return refuse(reading, DKIM_PERMERROR, "h= names ARC-Seal"); /* RFC 8617 4.1.2 */

@@ -23,6 +23,12 @@ void sha256_finish(struct sha256 *sha, unsigned char out[SHA256_SIZE])
     check(size == SHA256_SIZE);
 }
 
+void sha256_copy(const struct sha256 *from, struct sha256 *to)
+{
+    to->context = EVP_MD_CTX_new();
+    check(to->context && EVP_MD_CTX_copy_ex(to->context, from->context));
+}
+
 void sha256_close(struct sha256 *sha)
 {
     EVP_MD_CTX_free(sha->context);

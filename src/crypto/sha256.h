@@ -14,5 +14,7 @@ void sha256_open(struct sha256 *sha);
 void sha256_add(struct sha256 *sha, struct str data);
 /* Once; sha256_close follows. */
 void sha256_finish(struct sha256 *sha, unsigned char out[SHA256_SIZE]);
+/* `to`, which was not open, goes on from where `from` is. */
+void sha256_copy(const struct sha256 *from, struct sha256 *to);
 /* No harm if it was closed, or zeroed and never opened. */
 void sha256_close(struct sha256 *sha);

@@ -15,17 +15,29 @@ const struct ctl_command ctl_commands[] = {
     {"schema",  NULL,     ctl_schema,        "",                                  "JSON Schema of the configuration, for editors"},
     {"queue",   "list",   ctl_queue_list,    "[SELECTORS]",                       "what waits, and why"},
     {"queue",   "show",   ctl_queue_show,    "ID",                                "one message in the queue"},
-    {"queue",   "retry",  ctl_queue_retry,   "ID|SELECTORS|--all [--reason T]",   "try now; neither count nor age starts anew"},
-    {"queue",   "hold",   ctl_queue_hold,    "ID|SELECTORS|--all [--reason T]",   "keep until released; the clock stops"},
-    {"queue",   "release",ctl_queue_release, "ID|SELECTORS|--all [--reason T]",   "let held mail go on"},
-    {"queue",   "fail",   ctl_queue_fail,    "ID|SELECTORS|--all [--reason T]",   "give up and tell the sender"},
-    {"queue",   "drop",   ctl_queue_drop,    "ID|SELECTORS|--all [--reason T]",   "give up and tell nobody"},
+    {"queue",   "causes", ctl_queue_causes,  "[SELECTORS]",                       "what remote servers say, most frequent first"},
+    {"queue",   "cause",  ctl_queue_cause,   "show C",                            "one cause and its oldest mail"},
+    {"queue",   "shape",  ctl_queue_shape,   "[--senders] [SELECTORS]",           "destinations (or senders) against age"},
+    {"queue",   "retry",  ctl_queue_retry,   "ID|SELECTORS|--all [--dry-run] [--expect N] [--reason T]",   "try now; neither count nor age starts anew"},
+    {"queue",   "hold",   ctl_queue_hold,    "ID|SELECTORS|--all [--dry-run] [--expect N] [--reason T]",   "keep until released; the clock stops"},
+    {"queue",   "release",ctl_queue_release, "ID|SELECTORS|--all [--dry-run] [--expect N] [--reason T]",   "let held mail go on"},
+    {"queue",   "fail",   ctl_queue_fail,    "ID|SELECTORS|--all [--dry-run] [--expect N] [--reason T]",   "give up and tell the sender"},
+    {"queue",   "drop",   ctl_queue_drop,    "ID|SELECTORS|--all [--dry-run] [--expect N] [--reason T]",   "give up and tell nobody"},
+    {"transport","list",  ctl_transport_list,"",                                  "ways out: what waits, what flows, what stands"},
+    {"transport","show",  ctl_transport_show,"NAME [DEST]",                       "a transport and its destinations"},
+    {"transport","pause", ctl_transport_pause,"NAME [DEST] [--reason T]",         "no attempts, and the clock of its mail stands"},
+    {"transport","resume",ctl_transport_resume,"NAME [DEST] [--reason T]",        "take pause and slow back"},
+    {"transport","slow",  ctl_transport_slow,"NAME [DEST] --messages 100/1m [--reason T]", "at most so many messages to each destination"},
+    {"transport","test",  ctl_transport_test,"NAME [DEST]",                       "speak to its hosts, without mail"},
     {"message", "raw",    ctl_message_raw,   "ID",                                "a queued message as it would be sent"},
     {"message", "events", ctl_message_events,"ID|REF",                            "what happened lately to a message, a session or a refusal"},
     {"user",    "add",    ctl_user_add,      "--file F LOGIN [--senders A,B]",    "a new user; the password is read from standard input"},
     {"user",    "passwd", ctl_user_passwd,   "--file F LOGIN [--senders A,B]",    "another password, read from standard input"},
     {"user",    "list",   ctl_user_list,     "--file F",                          "logins in a users file"},
     {"user",    "rm",     ctl_user_rm,       "--file F LOGIN",                    "remove a user"},
+    {"dkim",    "generate",ctl_dkim_generate, "--domain D [--selector S] [--rsa] [--bits N] FILE", "a new key in FILE, and the record to publish"},
+    {"dkim",    "list",   ctl_dkim_list,     "[CONFIGURATION]",                   "keys of a configuration"},
+    {"dkim",    "publish",ctl_dkim_publish,  "[CONFIGURATION] [--domain D] [--selector S]", "the records that must stand in DNS"},
     {"send",    NULL,     ctl_send,          "--to A [--from A] [--file F] [--subject T]", "a real test message, followed to its end"},
     {"spool",   "verify", ctl_spool_verify,  "FOLDER [--verbose]",                "what is in a spool, and is it whole?"},
     {"docs",    NULL,     ctl_docs,          "settings|blocks|events|commands",   "a reference page of the manual, as Markdown"},
@@ -37,8 +49,8 @@ static void print_usage(FILE *out)
 {
     fprintf(out, "usage: postern [--socket PATH] [--json] NOUN [VERB] …\n\n");
     for (const struct ctl_command *c = ctl_commands; c->noun; c++)
-        fprintf(out, "  %-8s%-8s %s\n", c->noun, c->verb ? c->verb : "", c->text);
-    fprintf(out, "\nselectors: --id --to --from --transport --destination --state --older --limit\n"
+        fprintf(out, "  %-10s%-8s %s\n", c->noun, c->verb ? c->verb : "", c->text);
+    fprintf(out, "\nselectors: --id --to --from --transport --destination --cause --state --older --limit\n"
                  "exit codes: 0 yes, 1 no, 2 usage, 3 no daemon, 4 not allowed, 7 try again\n"
                  "more: postern NOUN VERB --help\n");
 }

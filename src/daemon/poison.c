@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "queue/queue.h"
 
+#include <stdlib.h>
 #include <sys/mman.h>
 
 struct poison *poison_new(void)
@@ -15,6 +16,12 @@ struct poison *poison_new(void)
     check(page != MAP_FAILED);
     poison->page = page;
     return poison;
+}
+
+void poison_free(struct poison *poison)
+{
+    (void)munmap(poison->page, sizeof *poison->page);
+    free(poison);
 }
 
 static bool contains(const struct mail_id *list, size_t count, struct mail_id id)

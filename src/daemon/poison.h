@@ -23,5 +23,6 @@ struct poison {
 
 /* Map the page; aborts without memory. */
 struct poison *poison_new(void);
+void poison_free(struct poison *poison); /* unmaps the page too */
 /* After a crash: move what stands in the page to the lists, and clear it. */
 void poison_collect(struct poison *poison);

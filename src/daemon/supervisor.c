@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -91,6 +92,16 @@ static enum result catch_signals(struct supervisor *self, struct error *err)
     sigprocmask(SIG_BLOCK, &set, &self->before);
     self->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     return self->signals >= 0 ? OK : fail_errno(err, errno, "cannot listen to signals");
+}
+
+/* A session takes one or two: as many as the system lets us have. */
+static void raise_descriptors(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 /* ---- the child ---- */
@@ -271,6 +282,7 @@ int supervisor_run(const char *config_path)
     self->poison = poison_new();
     event_emit(EVENT_DAEMON_START, F_INT(PID, getpid()), F_C(VALUE, POSTERN_VERSION),
                F_C(FILE, config_path));
+    raise_descriptors();
     int code = 1;
     if (prepare(self, &err) == OK && catch_signals(self, &err) == OK)
         code = supervise(self);
@@ -278,6 +290,7 @@ int supervisor_run(const char *config_path)
         problems_fatal(&err, 1);
     sockets_close_all(&self->sockets);
     problems_flush();
+    poison_free(self->poison);
     free(self);
     return code;
 }

@@ -45,6 +45,7 @@ EVENT(DSN_FAILED,          "dsn.failed",          WARN,   "A delivery status not
 EVENT(DESTINATION_BACKOFF, "destination.backoff", WARN,   "A destination failed repeatedly; it is tried again later.")
 EVENT(DESTINATION_UP,      "destination.up",      NOTICE, "A destination takes mail again.")
 EVENT(QUEUE_ACTION,        "queue.action",        NOTICE, "An operator acted on the queue.")
+EVENT(TRANSPORT_ACTION,    "transport.action",    NOTICE, "An operator paused, slowed or resumed a destination.")
 EVENT(SPOOL_OPEN,          "spool.open",          INFO,   "The spool was opened and recovered.")
 EVENT(SPOOL_ERROR,         "spool.error",         ERROR,  "The spool could not write; clients are told to try later.")
 EVENT(SPOOL_DAMAGED,       "spool.damaged",       ERROR,  "A damaged record was set aside.")

@@ -18,6 +18,18 @@
 #include <sanitizer/tsan_interface.h>
 #endif
 
+/*
+ * The thread sanitizer keeps a call stack of its own for each fiber. A function that is entered on
+ * one of them and left on another upsets both, so those that switch are left uninstrumented.
+ */
+#if defined(CONTEXT_TSAN) && defined(__clang__)
+#define SWITCHES __attribute__((disable_sanitizer_instrumentation))
+#elif defined(CONTEXT_TSAN)
+#define SWITCHES __attribute__((no_sanitize_thread))
+#else
+#define SWITCHES
+#endif
+
 #if defined(FIBER_UCONTEXT)
 #include <ucontext.h>
 
@@ -48,7 +60,7 @@ static void lay_out(struct context *context, void (*entry)(void *arg), void *arg
     context->sp = start;
 }
 
-static void swap(struct context *from, struct context *to)
+SWITCHES static void swap(struct context *from, struct context *to)
 {
     check(swapcontext(from->sp, to->sp) == 0);
 }
@@ -85,7 +97,7 @@ static void lay_out(struct context *context, void (*entry)(void *arg), void *arg
     context->sp = frame;
 }
 
-static void swap(struct context *from, struct context *to)
+SWITCHES static void swap(struct context *from, struct context *to)
 {
     context_swap(&from->sp, to->sp);
 }
@@ -127,7 +139,7 @@ void context_done(struct context *context)
     context->sp = NULL;
 }
 
-static void before(struct context *to, void **fake_stack)
+SWITCHES static void before(struct context *to, void **fake_stack)
 {
 #if defined(CONTEXT_ASAN)
     __sanitizer_start_switch_fiber(fake_stack, to->base, to->size);
@@ -141,7 +153,7 @@ static void before(struct context *to, void **fake_stack)
 #endif
 }
 
-void context_switch(struct context *from, struct context *to)
+SWITCHES void context_switch(struct context *from, struct context *to)
 {
     before(to, &from->sanitize);
     swap(from, to);
@@ -150,7 +162,7 @@ void context_switch(struct context *from, struct context *to)
 #endif
 }
 
-_Noreturn void context_leave(struct context *from, struct context *to)
+SWITCHES _Noreturn void context_leave(struct context *from, struct context *to)
 {
     before(to, NULL);
     swap(from, to);

@@ -6,6 +6,7 @@
 #include "fiber/internal.h"
 
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #if defined(__clang__)
 struct fiber_capability on_fiber;
@@ -173,6 +174,18 @@ void fiber_wake(struct fiber *fiber)
     check(fiber->loop == loop_current());
     fiber->woken = true;
     fiber_interrupt(fiber);
+}
+
+void fiber_trim_stack(void)
+{
+    enum { PAGE = 4096 };
+    const struct stack *stack = fiber_require()->stack;
+    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+    uintptr_t base = (uintptr_t)stack->base;
+    /* a page below this frame is left for the call itself */
+    uintptr_t end = (here - PAGE) / PAGE * PAGE;
+    if (end > base && end < base + stack->size)
+        madvise(stack->base, end - base, MADV_DONTNEED);
 }
 
 void fiber_yield(void)

@@ -13,8 +13,6 @@
 
 enum { BOTH = FLOW_IN_RECIPIENT | FLOW_IN_CONTENT };
 
-NOT_BUILT(spf, "spf", BOTH, "checks the sender's SPF record");
-NOT_BUILT(verify, "verify", FLOW_IN_CONTENT, "checks SPF, DKIM, DMARC and ARC");
 NOT_BUILT(antivirus, "antivirus", FLOW_IN_CONTENT, "asks a virus scanner");
 NOT_BUILT(antispam, "antispam", FLOW_IN_CONTENT, "asks a spam scanner for a score");
 NOT_BUILT(milter, "milter", BOTH, "asks a milter");
@@ -25,7 +23,6 @@ NOT_BUILT(sender_match, "sender-match", FLOW_IN_CONTENT, "compares the sender wi
 NOT_BUILT(attachment, "attachment", FLOW_IN_CONTENT, "judges attachments by name and type");
 NOT_BUILT(subject_tag, "subject-tag", FLOW_IN_CONTENT, "puts a word before the subject");
 NOT_BUILT(disclaimer, "disclaimer", FLOW_IN_CONTENT, "adds a text to the body");
-NOT_BUILT(dkim_sign, "dkim-sign", FLOW_IN_CONTENT, "signs with DKIM");
 NOT_BUILT(arc_seal, "arc-seal", FLOW_IN_CONTENT, "seals with ARC");
 NOT_BUILT(rewrite, "rewrite", BOTH, "changes addresses");
 NOT_BUILT(srs, "srs", FLOW_IN_CONTENT, "rewrites the sender for forwarding");
@@ -50,14 +47,15 @@ const struct flow_block *const flow_blocks[] = {
     &flow_block_defer,
     &flow_block_limit,
     &flow_block_match,
+    &flow_block_spf,
     /* content */
     &flow_block_deliver,
     &flow_block_discard,
     &flow_block_hold,
     &flow_block_header,
+    &flow_block_dkim_sign,
+    &flow_block_verify,
     /* not built */
-    &spf,
-    &verify,
     &antivirus,
     &antispam,
     &milter,
@@ -68,7 +66,6 @@ const struct flow_block *const flow_blocks[] = {
     &attachment,
     &subject_tag,
     &disclaimer,
-    &dkim_sign,
     &arc_seal,
     &rewrite,
     &srs,

@@ -34,9 +34,11 @@ const struct expression_name_row expression_names[NAME_COUNT] = {
     [NAME_RECIPIENTS]       = {"recipients",       EXPRESSION_NUMBER, IN_CONTENT,     true, "how many recipients there are"},
     [NAME_SIZE]             = {"size",             EXPRESSION_NUMBER, IN_CONTENT,     true, "bytes of the message"},
     [NAME_HEADER]           = {"header",           EXPRESSION_STRING, IN_CONTENT,     true, "header(\"X\"): the first such field, unfolded, or \"\""},
-    [NAME_SPF]              = {"spf",              EXPRESSION_STRING, IN_TRANSACTION, false, "result of SPF"},
-    [NAME_DKIM]             = {"dkim",             EXPRESSION_STRING, IN_CONTENT,     false, "result of DKIM"},
-    [NAME_DMARC]            = {"dmarc",            EXPRESSION_STRING, IN_CONTENT,     false, "result of DMARC"},
+    [NAME_SPF]              = {"spf",              EXPRESSION_STRING, IN_TRANSACTION, true, "result of SPF, behind a step that checks it: \"pass\", \"fail\", …; else \"\""},
+    [NAME_DKIM]             = {"dkim",             EXPRESSION_STRING, IN_CONTENT,     true, "result of DKIM, behind verify: of the best signature; else \"\""},
+    [NAME_DKIM_DOMAIN]      = {"dkim.domain",      EXPRESSION_STRING, IN_CONTENT,     true, "domain of the first signature that passed, or \"\""},
+    [NAME_DMARC]            = {"dmarc",            EXPRESSION_STRING, IN_CONTENT,     true, "result of DMARC, behind verify; else \"\""},
+    [NAME_DMARC_POLICY]     = {"dmarc.policy",     EXPRESSION_STRING, IN_CONTENT,     true, "what the author's domain asks for a message that fails: \"none\", \"quarantine\", \"reject\"; else \"\""},
     [NAME_SCORE]            = {"score",            EXPRESSION_NUMBER, IN_CONTENT,     false, "spam score"},
 };
 /* clang-format on */

@@ -4,6 +4,7 @@
  */
 #include "flow/expression.h"
 
+#include "flow/checks.h"
 #include "flow/expression_internal.h"
 #include "mail/header.h"
 
@@ -20,6 +21,27 @@ static struct str header_text(const struct evaluation *evaluation, struct str na
     if (!mail_header_find(evaluation->facts->header, name, &field))
         return STR_EMPTY;
     return mail_field_text(evaluation->scratch, &field);
+}
+
+/* Results of checks; empty before the step that makes them, and in proofs. */
+static struct str check_text(enum expression_name name, const struct flow_checks *checks)
+{
+    if (!checks)
+        return STR_EMPTY;
+    switch (name) {
+    case NAME_SPF:
+        return checks->spf_known ? str_c(spf_result_name(checks->spf.result)) : STR_EMPTY;
+    case NAME_DKIM:
+        return checks->dkim;
+    case NAME_DKIM_DOMAIN:
+        return checks->dkim_domain;
+    case NAME_DMARC:
+        return checks->dmarc;
+    case NAME_DMARC_POLICY:
+        return checks->dmarc_policy;
+    default:
+        return STR_EMPTY;
+    }
 }
 
 static struct str text_of(const struct expression *node, const struct evaluation *evaluation)
@@ -50,7 +72,7 @@ static struct str text_of(const struct expression *node, const struct evaluation
     case NAME_HEADER:
         return header_text(evaluation, node->text);
     default:
-        return STR_EMPTY;
+        return check_text(node->name, facts->checks);
     }
 }
 

@@ -30,7 +30,9 @@ enum expression_name {
     NAME_HEADER,
     NAME_SPF,
     NAME_DKIM,
+    NAME_DKIM_DOMAIN,
     NAME_DMARC,
+    NAME_DMARC_POLICY,
     NAME_SCORE,
     NAME_COUNT
 };

@@ -8,6 +8,8 @@
 #include "mail/envelope.h"
 #include "net/address.h"
 
+struct flow_checks;
+
 struct flow_facts {
     /* session */
     struct mail_id session;
@@ -34,6 +36,8 @@ struct flow_facts {
     /* The header section in force, with its empty line: the head of the content and, as long as its
      * body_start is 0, the header section at the start of the body behind it. */
     struct str header;
+    /* Of the transaction; lives as long as its arena. NULL: each run begins anew. */
+    struct flow_checks *checks;
     struct str *own_addresses; /* of the user: file or LDAP sender column */
     size_t own_address_count;
 };

@@ -17,6 +17,8 @@
 struct directory;
 struct flow;
 struct flow_set;
+struct signing_keys;
+struct resolver;
 struct state;
 
 enum flow_type { FLOW_AUTHENTICATION, FLOW_RECIPIENT, FLOW_CONTENT };
@@ -37,6 +39,7 @@ struct flow_compile_context {
     size_t server_count;
     const struct flow_list *lists;
     size_t list_count;
+    const struct signing_keys *keys; /* NULL: none */
     const struct config_node *root;
 };
 /* Compile the section `flows` and presets; problems go to the report. */
@@ -83,6 +86,9 @@ struct flow_run { /* what a run is lent; valid during the call */
     struct state *state;
     const struct flow_facts *facts;
     struct mail_content *content; /* content flows: in, out */
+    /* For checks of the sender; copied by each. NULL: DNS gives no answer. */
+    const struct resolver *resolver;
+    struct str hostname; /* ours: authserv-id, receiver */
 };
 
 /* The verdict of an authentication flow is ACCEPT, REJECT (535) or DEFER (454). */

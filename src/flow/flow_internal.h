@@ -8,7 +8,9 @@
 #pragma once
 
 #include "base/map.h"
+#include "content/resolver.h"
 #include "directory/directory.h"
+#include "flow/checks.h"
 #include "flow/expression.h"
 #include "flow/flow.h"
 #include "mail/body.h"
@@ -206,9 +208,10 @@ struct flow_running {
     /* authentication */
     struct str login;
     struct str password;
-    bool said_no;      /* some backend knows the login and refused the password */
-    bool said_unknown; /* some backend does not know the login */
-    bool had_error;    /* some backend gave no answer */
+    bool said_no;       /* some backend knows the login and refused the password */
+    bool said_unknown;  /* some backend does not know the login */
+    bool had_error;     /* some backend gave no answer */
+    struct str refusal; /* why it is no yes: the first error, else the last no */
     struct flow_pending pending[FLOW_PENDING_MAX];
     unsigned pending_count;
     struct str *own_addresses;
@@ -227,6 +230,24 @@ bool flow_is_over(struct error *err);
 struct str flow_client_network(const struct flow_running *running);
 /* Hex of a keyed hash, for keys that must be short or must not show what they hide. */
 struct str flow_keyed_hash(const struct flow_running *running, struct str a, struct str b);
+
+/* head.c: the header section changes, the body is shared and never written to. */
+/* Our trace fields stay on top; *out_own is the message's own section below them. */
+struct str flow_head_split(const struct flow_running *running, struct str *out_own);
+/* `head` is the whole new section, of which the first `trace_len` bytes are trace fields, in place
+ * of one whose own part has `own_len` bytes. */
+void flow_head_replace(struct flow_running *running, struct str head, size_t trace_len,
+                       size_t own_len);
+/* Put whole fields, with their final CRLF, above all others. */
+void flow_head_prepend(struct flow_running *running, struct str fields);
+
+/* sender.c: SPF, once a transaction. */
+const struct spf_outcome *flow_sender_spf(struct flow_running *running) MAY_YIELD;
+/* The same of the HELO name, whatever the sender is. */
+const struct spf_outcome *flow_sender_helo(struct flow_running *running) MAY_YIELD;
+/* A resolver for one check: at most `budget` questions and 20 seconds. */
+struct resolver flow_sender_resolver(const struct flow_running *running, unsigned budget);
+struct spf_request flow_sender_request(const struct flow_running *running);
 
 /* lookup.c: shared by the three lookup blocks; answers by way of the cache. */
 struct flow_lookup {

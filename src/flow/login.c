@@ -117,6 +117,10 @@ enum result flow_login_run(struct flow_running *running, const struct flow_step 
         running->own_addresses = answer.senders;
         running->own_address_count = answer.sender_count;
     }
+    if (answer.login != DIRECTORY_YES && !running->had_error)
+        running->refusal = arena_printf(running->run->arena, "%.*s: %s%s%.*s", STR_ARG(step->id),
+                                        flow_login_outcomes[answer.login].name,
+                                        answer.detail.len ? ", " : "", STR_ARG(answer.detail));
     running->said_no |= answer.login == DIRECTORY_NO;
     running->said_unknown |= answer.login == DIRECTORY_UNKNOWN;
     running->had_error |= answer.login == DIRECTORY_LOGIN_ERROR;

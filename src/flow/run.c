@@ -251,7 +251,10 @@ static struct flow_running running_of(const struct flow *flow, const struct flow
                                       struct flow_verdict *out)
 {
     *out = (struct flow_verdict){0};
-    return (struct flow_running){.flow = flow, .run = run, .facts = *run->facts, .verdict = out};
+    struct flow_running running = {.flow = flow, .run = run, .facts = *run->facts, .verdict = out};
+    if (!running.facts.checks)
+        running.facts.checks = ARENA_NEW(run->arena, struct flow_checks);
+    return running;
 }
 
 /* The end of the flow: no step decided. */
@@ -290,6 +293,8 @@ void flow_run_authentication(const struct flow *flow, const struct flow_run *run
             end(&running, FLOW_DEFER, MAIL_REASON_BACKEND_DOWN);
         else
             end(&running, FLOW_REJECT, MAIL_REASON_AUTH_FAILED);
+        if (running.refusal.len)
+            out->detail = running.refusal;
     }
     if (out->kind == FLOW_ACCEPT) {
         out->own_addresses = running.own_addresses;
@@ -314,6 +319,8 @@ void flow_run_content(const struct flow *flow, const struct flow_run *run, struc
 {
     check(flow->type == FLOW_CONTENT);
     struct flow_running running = running_of(flow, run, out);
+    struct flow_checks *checks = running.facts.checks; /* each content has results of its own */
+    checks->dkim = checks->dkim_domain = checks->dmarc = checks->dmarc_policy = STR_EMPTY;
     if (!run_steps(&running))
         end(&running, FLOW_DEFER, MAIL_REASON_POLICY);
 }

@@ -36,6 +36,16 @@ static void recover_entry(void *context, const struct spool_found *found)
     queue_recover(((struct gateway *)context)->queue, found);
 }
 
+/* Beside the mail: whoever moves the spool moves the orders with it. */
+static enum result open_steering(struct gateway *gateway, struct error *err)
+{
+    struct arena *arena = arena_new(0);
+    struct str path = arena_printf(arena, "%.*s/steering", STR_ARG(gateway->settings->spool.path));
+    enum result result = queue_open_steering(gateway->queue, path, err);
+    arena_free(arena);
+    return result;
+}
+
 /* The queue exists before the spool is open, for the spool tells it what it finds. */
 static enum result open_spool(struct gateway *gateway, struct loop *const *loops, struct error *err)
 {
@@ -47,11 +57,13 @@ static enum result open_spool(struct gateway *gateway, struct loop *const *loops
     if (gateway->options.poison_page)
         queue_poison_page(gateway->queue, gateway->options.poison_page);
     queue_set_suspects(gateway->queue, gateway->options.suspects, gateway->options.suspect_count);
-    queue_set_memory_budget(gateway->queue, gateway->intake.max);
+    if (gateway->options.delivery_paused)
+        queue_stop_delivery(gateway->queue);
+    queue_set_memory_budget(gateway->queue, gateway->settings->memory.messages);
     if (spool_open(&gateway->settings->spool, recover_entry, gateway, &gateway->spool, err) != OK)
         return FAILED;
     queue_set_spool(gateway->queue, gateway->spool);
-    return OK;
+    return open_steering(gateway, err);
 }
 
 static enum result start_workers(struct gateway *gateway, struct error *err)
@@ -123,7 +135,9 @@ enum result gateway_new(struct settings *settings, const struct gateway_options 
     gateway->settings = settings_ref(settings);
     gateway->worker_count = count_workers(settings);
     gateway->workers = memory_alloc_array(gateway->worker_count, sizeof(struct worker));
-    gateway->intake.max = settings->memory.messages;
+    for (size_t i = 0; i < gateway->worker_count; i++)
+        intake_budget_init(&gateway->workers[i].intake,
+                           gateway->settings->memory.messages / gateway->worker_count);
     gateway->directories = directory_shared_new();
     gateway->occupancy = occupancy_new();
     gateway->mailboxes = mailboxes_new();

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gateway/glue.h"
 
+#include "content/resolver.h"
 #include "gateway/mailboxes.h"
 #include "gateway/origin.h"
 #include "gateway/settings.h"
@@ -149,7 +150,10 @@ NO_YIELD_CHECK static enum queue_content_verdict run_content(void *context,
     facts.recipient_count = run->recipient_count;
     facts.size = mail_content_size(run->content);
     facts.header = read_header(run);
+    const struct resolver resolver = resolver_of_dns(worker_current()->dns);
     struct flow_run flow_run = {.arena = run->arena,
+                                .resolver = &resolver,
+                                .hostname = settings_of(snapshot)->hostname,
                                 .directory = worker_current()->directory,
                                 .state = gateway->state,
                                 .facts = &facts,

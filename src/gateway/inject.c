@@ -116,7 +116,7 @@ static void submit(struct inject *inject) MAY_YIELD
                                .tls = STR_EMPTY};
     if (!read_sender(inject, &sender, &facts) || !prepare(inject, settings, recipients, domains))
         return;
-    struct body *body = intake_new(inject->gateway->spool, &inject->gateway->intake);
+    struct body *body = intake_new(inject->gateway->spool, &worker->intake);
     struct body *whole = NULL;
     if (body_append(body, inject->data, NULL) != OK || intake_finish(body, &whole, NULL) != OK) {
         body_unref(body);

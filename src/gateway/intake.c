@@ -7,8 +7,9 @@
 #include <stdlib.h>
 
 enum {
-    IN_MEMORY_MAX = 256 * 1024,       /* what the log writes with the commit unit */
-    IN_MEMORY_WHEN_SHORT = 64 * 1024, /* over the budget only small mail stays in memory */
+    IN_MEMORY_MAX = 256 * 1024, /* what the log writes with the commit unit */
+    SMALL_MAX = 16 * 1024,      /* every session may hold that much */
+    SHARE = IN_MEMORY_MAX,      /* what a larger body may take, here or in the spool's buffer */
 };
 
 struct intake {
@@ -16,21 +17,35 @@ struct intake {
     struct body *inner;
     struct spool *spool;
     struct intake_budget *budget;
-    uint64_t charged;
+    bool has_share;
     bool in_spool;
 };
 
-static void charge(struct intake *intake, uint64_t bytes)
+void intake_budget_init(struct intake_budget *budget, uint64_t bytes)
 {
-    atomic_fetch_add_explicit(&intake->budget->used, bytes, memory_order_relaxed);
-    intake->charged += bytes;
+    cond_init(&budget->freed);
+    budget->shares = bytes > SHARE ? (size_t)(bytes / SHARE) : 1;
 }
 
-static uint64_t memory_ceiling(const struct intake *intake)
+static enum result take_share(struct intake *intake, struct error *err) MAY_YIELD
 {
-    bool is_short =
-        atomic_load_explicit(&intake->budget->used, memory_order_relaxed) >= intake->budget->max;
-    return is_short ? IN_MEMORY_WHEN_SHORT : IN_MEMORY_MAX;
+    struct intake_budget *budget = intake->budget;
+    while (budget->shares == 0) {
+        if (cond_wait(&budget->freed, err) != OK)
+            return FAILED;
+    }
+    budget->shares--;
+    intake->has_share = true;
+    return OK;
+}
+
+static void give_back_share(struct intake *intake)
+{
+    if (!intake->has_share)
+        return;
+    intake->has_share = false;
+    intake->budget->shares++;
+    cond_signal(&intake->budget->freed);
 }
 
 /* Copy what is in memory to a body in the spool and go on there. */
@@ -52,21 +67,19 @@ static enum result move_to_spool(struct intake *intake, struct error *err) MAY_Y
     body_unref(intake->inner);
     intake->inner = spooled;
     intake->in_spool = true;
-    atomic_fetch_sub_explicit(&intake->budget->used, intake->charged, memory_order_relaxed);
-    intake->charged = 0;
     return OK;
 }
 
 NO_YIELD_CHECK static enum result append(struct body *body, struct str data, struct error *err)
 {
     struct intake *intake = CONTAINER(body, struct intake, body);
-    if (!intake->in_spool && body->size + data.len > memory_ceiling(intake) &&
-        move_to_spool(intake, err) != OK)
+    uint64_t size = body->size + data.len;
+    if (!intake->has_share && size > SMALL_MAX && take_share(intake, err) != OK)
+        return FAILED;
+    if (!intake->in_spool && size > IN_MEMORY_MAX && move_to_spool(intake, err) != OK)
         return FAILED;
     if (body_append(intake->inner, data, err) != OK)
         return FAILED;
-    if (!intake->in_spool)
-        charge(intake, data.len);
     body->size += data.len;
     return OK;
 }
@@ -90,7 +103,7 @@ NO_YIELD_CHECK static enum result read_inner(struct body *body, uint64_t offset,
 static void release(struct body *body)
 {
     struct intake *intake = CONTAINER(body, struct intake, body);
-    atomic_fetch_sub_explicit(&intake->budget->used, intake->charged, memory_order_relaxed);
+    give_back_share(intake);
     body_unref(intake->inner);
     free(intake);
 }

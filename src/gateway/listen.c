@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -16,6 +17,8 @@ enum {
     ACCEPTS_A_TURN = 16,
     MORE_THAN_MEAN = 8, /* sessions above the mean before connections are passed on */
     PAUSE_MS = 100,     /* out of descriptors: try again after this */
+    RESERVE_MIN = 32,   /* descriptors for deliveries, the spool, the control socket, … */
+    RESERVE_MAX = 1024,
 };
 
 struct worker_socket {
@@ -93,12 +96,36 @@ static void pause_accepting(struct worker_socket *entry, int number)
     loop_timer_set(&entry->pause, clock_deadline(PAUSE_MS * NS_PER_MS));
 }
 
+/* Descriptors are numbered from below, so a high number means that few are left. What delivers and
+ * what an operator needs keeps a reserve. */
+static bool is_of_the_reserve(int fd)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+        return false;
+    rlim_t reserve = limit.rlim_cur / 8;
+    reserve = reserve < RESERVE_MIN ? RESERVE_MIN : reserve > RESERVE_MAX ? RESERVE_MAX : reserve;
+    return limit.rlim_cur <= reserve || (rlim_t)fd >= limit.rlim_cur - reserve;
+}
+
+static void refuse(int fd)
+{
+    static const char text[] = "421 4.3.2 Too many connections, try again later\r\n";
+    (void)!send(fd, text, sizeof text - 1, MSG_NOSIGNAL);
+    close(fd);
+}
+
 static void accept_ready(struct loop_source *source, uint32_t events)
 {
     (void)events;
     struct worker_socket *entry = CONTAINER(source, struct worker_socket, source);
     for (int i = 0; i < ACCEPTS_A_TURN; i++) {
         int fd = accept4(source->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd >= 0 && is_of_the_reserve(fd)) {
+            refuse(fd);
+            pause_accepting(entry, EMFILE);
+            return;
+        }
         if (fd >= 0) {
             dispatch(entry->worker, fd, entry->listener_index);
             continue;

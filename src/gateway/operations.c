@@ -73,3 +73,36 @@ void gateway_status(struct gateway *gateway, struct arena *arena, struct gateway
     fill_listeners(gateway, settings, arena, out);
     settings_unref(settings);
 }
+
+static void fill_transport(const struct transport *from, struct arena *arena,
+                           struct gateway_transport *to)
+{
+    static const char *const methods[] = {[TRANSPORT_SERVER] = "server",
+                                          [TRANSPORT_LOOKUP_MX] = "lookup-mx",
+                                          [TRANSPORT_LMTP] = "lmtp",
+                                          [TRANSPORT_DISCARD] = "discard"};
+    *to = (struct gateway_transport){
+        .name = arena_str(arena, from->name),
+        .method = str_c(methods[from->method]),
+        .server = arena_str(arena, from->server_name),
+        .direction = from->direction == TRANSPORT_INBOUND ? STR("inbound") : STR("outbound"),
+        .limit_connections = from->limit_connections > 0 ? from->limit_connections : 20,
+        .limit_count = from->limit_messages.count,
+        .limit_period_ns = from->limit_messages.period_ns,
+    };
+}
+
+struct gateway_transport *gateway_transports(struct gateway *gateway, struct arena *arena,
+                                             size_t *out_count)
+{
+    pthread_mutex_lock(&gateway->mutex);
+    struct settings *settings = settings_ref(gateway->settings);
+    pthread_mutex_unlock(&gateway->mutex);
+    struct gateway_transport *transports =
+        arena_alloc_array(arena, settings->transport_count + 1, sizeof *transports);
+    for (size_t i = 0; i < settings->transport_count; i++)
+        fill_transport(&settings->transports[i], arena, &transports[i]);
+    *out_count = settings->transport_count;
+    settings_unref(settings);
+    return transports;
+}

@@ -45,6 +45,16 @@ void gateway_status(struct gateway *gateway, struct arena *arena, struct gateway
 
 struct queue *gateway_queue(struct gateway *gateway);
 
+struct gateway_transport {
+    struct str name, method, server, direction;
+    int64_t limit_connections;
+    uint64_t limit_count; /* messages to a destination; 0: no limit */
+    int64_t limit_period_ns;
+};
+/* Of the configuration in force; in `arena`. */
+struct gateway_transport *gateway_transports(struct gateway *gateway, struct arena *arena,
+                                             size_t *out_count);
+
 /*
  * Put a message in as if a user of ours had sent it: domain choice, content flow, spool. Recipient
  * flows are skipped (the operator decides). `data` is made canonical (CRLF). *out_reply is what a

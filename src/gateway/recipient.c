@@ -8,6 +8,8 @@
  */
 #include "gateway/session.h"
 
+#include "content/resolver.h"
+
 #include <string.h>
 
 static bool is_postmaster(const struct session *session, const struct mail_address *address)
@@ -119,7 +121,10 @@ void session_recipient(struct session *session, const struct mail_address *addre
     session_facts(session, &facts);
     facts.recipient = mail_address_key(arena, address);
     facts.recipient_domain = address->domain;
+    const struct resolver resolver = resolver_of_dns(session->worker->dns);
     struct flow_run run_of_flow = {.arena = arena,
+                                   .resolver = &resolver,
+                                   .hostname = session->settings->hostname,
                                    .directory = session->worker->directory,
                                    .state = session->worker->gateway->state,
                                    .facts = &facts};

@@ -5,6 +5,7 @@
 #include "gateway/session.h"
 
 #include "base/memory.h"
+#include "flow/checks.h"
 #include "gateway/submission.h"
 #include "net/dns.h"
 #include "spool/spool.h"
@@ -42,6 +43,9 @@ void session_facts(struct session *session, struct flow_facts *out)
         out->sender = sender->address;
         out->sender_domain = at < 0 ? STR_EMPTY : str_from(sender->address, (size_t)at + 1);
         out->smtputf8 = sender->smtputf8;
+        if (!session->checks)
+            session->checks = ARENA_NEW(smtp_session_arena(session->smtp), struct flow_checks);
+        out->checks = session->checks;
     }
 }
 
@@ -196,7 +200,7 @@ static struct body *on_begin_data(void *context, struct smtp_session *smtp,
     (void)out_reply;
     struct gateway *gateway = session->worker->gateway;
     /* the server owns the reference it gets; ours finds the body again at the end of data */
-    session->intake = intake_new(gateway->spool, &gateway->intake);
+    session->intake = intake_new(gateway->spool, &session->worker->intake);
     return body_ref(session->intake);
 }
 
@@ -275,6 +279,7 @@ static void on_reset(void *context, struct smtp_session *smtp)
     (void)smtp;
     body_unref(take(session->intake));
     session->domains = NULL;
+    session->checks = NULL;
     session->domain_count = session->domain_cap = 0;
 }
 

@@ -34,6 +34,7 @@ struct session {
     const struct settings_domain **domains; /* of each accepted recipient, in order */
     size_t domain_count, domain_cap;
     struct mail_id message;
+    struct flow_checks *checks; /* made when first asked for */
     struct body *intake;
 };
 

@@ -99,6 +99,16 @@ static void read_interfaces(struct settings_private *hidden)
 
 /* ---- loading ---- */
 
+static void bind_keys(struct settings_loading *loading)
+{
+    struct settings *settings = loading->settings;
+    signing_keys_bind(settings_section(loading, "dkim_keys"), &loading->context,
+                      &settings->dkim_keys);
+    for (size_t i = 0; i < settings->dkim_keys.count; i++)
+        if (settings->dkim_keys.items[i].path.len)
+            settings_add_file(loading, settings->dkim_keys.items[i].path);
+}
+
 static void bind_flows(struct settings_loading *loading)
 {
     struct settings *settings = loading->settings;
@@ -108,6 +118,7 @@ static void bind_flows(struct settings_loading *loading)
         .server_count = settings->server_count,
         .lists = settings->lists,
         .list_count = settings->list_count,
+        .keys = &settings->dkim_keys,
         .root = loading->context.root,
     };
     (void)!flow_compile_all(config_get(loading->context.root, STR("flows")), &loading->flow_context,
@@ -128,6 +139,7 @@ static void bind_all(struct settings_loading *loading)
     settings_bind_lists(loading);
     settings_bind_certificates(loading);
     settings_bind_quarantines(loading);
+    bind_keys(loading);
     bind_flows(loading);
     settings_bind_listeners(loading);
     settings_bind_trusted(loading);

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "config/load.h"
+#include "content/signing_key.h"
 #include "flow/flow.h"
 #include "net/dns.h"
 #include "net/server.h"
@@ -113,7 +114,7 @@ struct settings {
     struct option_texts own_addresses_written;
     struct {
         const struct config_node *trusted_networks, *lists, *servers, *certificates, *listeners,
-            *flows, *transports, *domains, *quarantines;
+            *flows, *transports, *domains, *quarantines, *dkim_keys;
     } sections;
 
     /* ---- what was made of them ---- */
@@ -131,6 +132,7 @@ struct settings {
     struct flow_set *flows;
     struct settings_certificate *certificates;
     size_t certificate_count;
+    struct signing_keys dkim_keys;
     struct settings_quarantine *quarantines;
     size_t quarantine_count;
     struct settings_listener *listeners;

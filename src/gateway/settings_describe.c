@@ -13,6 +13,7 @@ static const struct {
 } sections[] = {
     {"servers", &server_options, NULL},
     {"certificates", &settings_certificate_options, NULL},
+    {"dkim_keys", &signing_key_options, NULL},
     {"listeners", &settings_listener_options, "\"mx\",\"submission\",\"submissions\""},
     {"transports", &transport_options, NULL},
     {"domains", &settings_domain_options, "\"relay-authenticated\""},
@@ -121,6 +122,11 @@ void settings_effective(const struct settings *settings, struct buf *out)
     for (size_t i = 0; i < settings->certificate_count; i++) {
         const struct settings_certificate *at = &settings->certificates[i];
         print_entry(&settings_certificate_options, at->name, at, at->node, out);
+    }
+    print_header("dkim_keys", settings->dkim_keys.count, out);
+    for (size_t i = 0; i < settings->dkim_keys.count; i++) {
+        const struct signing_key *at = &settings->dkim_keys.items[i];
+        print_entry(&signing_key_options, at->name, at, at->node, out);
     }
     print_header("listeners", settings->listener_count, out);
     for (size_t i = 0; i < settings->listener_count; i++) {

@@ -3,10 +3,13 @@
 #include "gateway/settings_internal.h"
 
 #include "base/clock.h"
+#include "gateway/memory_limit.h"
 #include "mail/address.h"
 
 #include <stddef.h>
 #include <unistd.h>
+
+enum { MESSAGES_MEMORY = 256 * 1024 * 1024 };
 
 #define DAY_NS     (INT64_C(86400) * NS_PER_S)
 #define AT(member) offsetof(struct settings, member)
@@ -19,8 +22,8 @@ static const struct option memory_rows[] = {
     {.name = "messages",
      .type = OPTION_SIZE,
      .offset = AT(memory.messages),
-     .text = "bodies and queued mail kept in memory; more waits on disk",
-     .fallback = "256M",
+     .text = "bodies and queued mail kept in memory; more waits on disk. Without it 256M, or an "
+             "eighth of the control group's limit if that is less",
      .min = 16 << 20,
      .max = INT64_C(1) << 40,
      .reload = RELOAD_RESTART},
@@ -208,6 +211,10 @@ static const struct option rows[] = {
      .type = OPTION_NODE,
      .offset = AT(sections.certificates),
      .text = "certificates by name"},
+    {.name = "dkim_keys",
+     .type = OPTION_NODE,
+     .offset = AT(sections.dkim_keys),
+     .text = "keys that sign mail, by name"},
     {.name = "listeners",
      .type = OPTION_NODE,
      .offset = AT(sections.listeners),
@@ -285,6 +292,14 @@ static struct config_place place_at(const struct settings_loading *loading, cons
     const struct config_node *node = config_get(loading->context.root, str_c(section));
     const struct config_node *value = key ? config_get(node, str_c(key)) : node;
     return value ? value->place : (struct config_place){0};
+}
+
+/* A small control group gives an eighth of what it has. */
+static void derive_memory(struct settings *settings)
+{
+    uint64_t share = memory_limit() / 8;
+    if (settings->memory.messages == 0)
+        settings->memory.messages = share < MESSAGES_MEMORY ? share : MESSAGES_MEMORY;
 }
 
 static void derive_hostname(struct settings_loading *loading)
@@ -414,6 +429,7 @@ void settings_bind_top(struct settings_loading *loading)
     struct settings *settings = loading->settings;
     (void)!option_bind(&settings_top_options, loading->context.root, NULL, &loading->context,
                        settings);
+    derive_memory(settings);
     derive_hostname(loading);
     derive_postmaster(loading);
     derive_control(loading);

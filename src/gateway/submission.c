@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gateway/submission.h"
 
+#include "content/resolver.h"
 #include "event/event.h"
+#include "flow/checks.h"
 #include "gateway/origin.h"
 #include "gateway/settings.h"
 #include "gateway/worker.h"
@@ -37,16 +39,16 @@ static enum result read_front(struct submission *in, uint64_t length, struct str
     if (length > in->body->size)
         length = in->body->size;
     char *space = arena_alloc(in->arena, (size_t)length + 1);
-    char *piece = arena_alloc(in->arena, READ_SIZE);
     size_t len = 0;
     while (len < length) {
         struct str data;
         size_t want = (size_t)length - len < READ_SIZE ? (size_t)length - len : READ_SIZE;
-        if (body_read(in->body, len, want, piece, &data, err) != OK)
+        if (body_read(in->body, len, want, space + len, &data, err) != OK)
             return FAILED;
         if (data.len == 0)
             break;
-        memcpy(space + len, data.ptr, data.len);
+        if (data.ptr != space + len)
+            memcpy(space + len, data.ptr, data.len);
         len += data.len;
     }
     *out = str_of(space, len);
@@ -112,7 +114,10 @@ static void run_group(struct work *work, struct group *group) MAY_YIELD
     facts.recipient_count = count;
     facts.size = mail_content_size(&group->content);
     facts.header = header_in_force(in->arena, &group->content, work->header);
+    const struct resolver resolver = resolver_of_dns(in->worker->dns);
     struct flow_run run = {.arena = in->arena,
+                           .resolver = &resolver,
+                           .hostname = in->settings->hostname,
                            .directory = in->worker->directory,
                            .state = in->worker->gateway->state,
                            .facts = &facts,
@@ -325,6 +330,7 @@ static void hand_over(struct work *work, struct mail_reply *out_reply) MAY_YIELD
         .session = in->facts->session,
         .sender = in->sender,
         .own_user = in->own_user,
+        .sender_verified = in->facts->checks && in->facts->checks->sender_verified,
         .fairness_key = in->fairness_key,
         .origin = in->queued ? origin_encode(in->arena, in->facts) : STR_EMPTY,
         .has_8bit = in->has_8bit,

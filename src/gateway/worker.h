@@ -42,6 +42,7 @@ struct worker {
     struct directory *directory;
     struct scope sessions;
     struct list open_sessions;
+    struct intake_budget intake;
     struct worker_socket *sockets;
     size_t socket_count;
     struct loop_timer heartbeat;
@@ -72,7 +73,6 @@ struct gateway {
     struct directory_shared *directories;
     struct occupancy *occupancy;
     struct mailboxes *mailboxes;
-    struct intake_budget intake;
 
     atomic_bool draining;
     atomic_uint_least64_t sessions_total;

@@ -63,11 +63,36 @@ bool net_ip_parse(struct str text, struct net_ip *out)
     return parse_ip(text, out, &mapped);
 }
 
+/* By hand: every session and every attempt tells its addresses. */
+static size_t put_number(char *at, unsigned number)
+{
+    size_t len = number >= 10000  ? 5
+                 : number >= 1000 ? 4
+                 : number >= 100  ? 3
+                 : number >= 10   ? 2
+                                  : 1;
+    for (size_t i = len; i-- > 0; number /= 10)
+        at[i] = (char)('0' + number % 10);
+    return len;
+}
+
+static size_t put_ipv4(char *out, const unsigned char bytes[4])
+{
+    char *at = out;
+    for (int i = 0; i < 4; i++) {
+        if (i)
+            *at++ = '.';
+        at += put_number(at, bytes[i]);
+    }
+    *at = 0;
+    return (size_t)(at - out);
+}
+
 struct str net_ip_format(const struct net_ip *ip, char out[NET_IP_TEXT])
 {
     out[0] = 0;
     if (ip->family == 4)
-        inet_ntop(AF_INET, ip->bytes, out, NET_IP_TEXT);
+        return str_of(out, put_ipv4(out, ip->bytes));
     else if (ip->family == 6)
         inet_ntop(AF_INET6, ip->bytes, out, NET_IP_TEXT);
     return str_c(out);
@@ -211,11 +236,15 @@ struct str net_address_format(const struct net_address *address, char out[NET_AD
 {
     char ip[NET_IP_TEXT];
     out[0] = 0;
+    if (address->ip.family == 4 && !address->unix_path[0]) {
+        size_t len = put_ipv4(out, address->ip.bytes);
+        out[len++] = ':';
+        len += put_number(out + len, address->port);
+        out[len] = 0;
+        return str_of(out, len);
+    }
     if (address->unix_path[0])
         snprintf(out, NET_ADDRESS_TEXT, "unix:%s", address->unix_path);
-    else if (address->ip.family == 4)
-        snprintf(out, NET_ADDRESS_TEXT, "%s:%u", net_ip_format(&address->ip, ip).ptr,
-                 address->port);
     else if (address->ip.family == 6)
         snprintf(out, NET_ADDRESS_TEXT, "[%s]:%u", net_ip_format(&address->ip, ip).ptr,
                  address->port);

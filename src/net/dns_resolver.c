@@ -6,6 +6,7 @@
 #include "fiber/loop.h"
 #include "net/dns_event.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -152,6 +153,9 @@ struct set_up {
     enum result result;
 };
 
+/* The library's first context sets up what all share, without a lock: one worker at a time. */
+static pthread_mutex_t set_up_lock = PTHREAD_MUTEX_INITIALIZER;
+
 static void set_up(void *arg)
 {
     struct set_up *job = arg;
@@ -178,7 +182,9 @@ enum result dns_resolver_new(struct loop *loop, const struct dns_settings *setti
     list_init(&resolver->queries);
     resolver->timeout_ns = settings->timeout_ns ? settings->timeout_ns : 10 * NS_PER_S;
     struct set_up job = {resolver, settings, err, FAILED};
+    pthread_mutex_lock(&set_up_lock);
     fiber_on_loop_stack(set_up, &job);
+    pthread_mutex_unlock(&set_up_lock);
     if (job.result == FAILED) {
         dns_resolver_free(resolver);
         return FAILED;

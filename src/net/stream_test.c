@@ -95,6 +95,35 @@ static MAY_YIELD void fill_until(struct stream *stream, size_t len)
     }
 }
 
+/* ---- one side that has ended ---- */
+
+static NO_YIELD_CHECK void end_output_and_read_on(void *arg)
+{
+    struct ends *ends = arg;
+    put(ends->a, "bye");
+    stream_end_output(ends->a);
+    fill_until(ends->a, 4);
+    assert_buffered(ends->a, "late");
+}
+
+static NO_YIELD_CHECK void see_the_end_and_write_on(void *arg)
+{
+    struct ends *ends = arg;
+    struct error err;
+    bool end = false;
+    fill_until(ends->b, 3);
+    while (!end) /* the other side is still open */
+        assert_int_equal(stream_fill(ends->b, 1000, &end, &err), OK);
+    assert_buffered(ends->b, "bye");
+    put(ends->b, "late");
+}
+
+static void half_closed(void **state)
+{
+    (void)state;
+    run_over(SOCKETS, end_output_and_read_on, see_the_end_and_write_on);
+}
+
 /* ---- reading and writing ---- */
 
 static NO_YIELD_CHECK void say_hello(void *arg)
@@ -502,6 +531,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(conversation),
+        cmocka_unit_test(half_closed),
         cmocka_unit_test(bulk),
         cmocka_unit_test(input_has_a_ceiling),
         cmocka_unit_test(what_is_there_is_seen_without_waiting),

@@ -52,7 +52,7 @@ struct queue_totals queue_totals(struct queue *queue)
     for (size_t i = 0; i < queue->worker_count; i++)
         add_worker(&totals, &queue->workers[i], &oldest_wall_ns);
     if (oldest_wall_ns > 0) {
-        int64_t age_ns = clock_wall_ns() - oldest_wall_ns;
+        int64_t age_ns = clock_steady_wall_ns() - oldest_wall_ns;
         totals.oldest_ns = age_ns > 0 ? (uint64_t)age_ns : 0;
     }
     return totals;
@@ -117,9 +117,41 @@ size_t queue_audit_worker(struct queue_worker *worker)
     return missing;
 }
 
+/* What is just moving differs from look to look; what stays the same is no movement. */
+static int64_t steady_balance(struct queue *queue) MAY_YIELD
+{
+    enum { LOOKS = 10, PAUSE_MS = 30 };
+    struct error err;
+    struct queue_totals totals = queue_totals(queue);
+    int64_t first = queue_balance(&totals);
+    for (int i = 0; i < LOOKS && first != 0; i++) {
+        if (fiber_sleep(PAUSE_MS * NS_PER_MS, &err) == FAILED)
+            return 0;
+        totals = queue_totals(queue);
+        if (queue_balance(&totals) != first)
+            return 0;
+    }
+    return first;
+}
+
+void queue_audit_totals(struct queue *queue)
+{
+    int64_t balance = steady_balance(queue);
+    int64_t before = queue->last_balance;
+    queue->last_balance = balance;
+    if (balance == 0 || balance != before || balance == queue->told_balance)
+        return;
+    queue->told_balance = balance;
+    event_emit(EVENT_BALANCE_DIFFERENCE, F_INT(COUNT, balance),
+               F_STR(DETAIL, STR("recipients that came in, and neither left nor are here")));
+}
+
 static MAY_YIELD void run_audit(void *arg)
 {
-    (void)queue_audit_worker(arg);
+    struct queue_worker *worker = arg;
+    (void)queue_audit_worker(worker);
+    if (worker->index == 0)
+        queue_audit_totals(worker->queue);
 }
 
 static void audit_fires(struct loop_timer *timer)

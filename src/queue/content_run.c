@@ -46,7 +46,7 @@ static void replace(struct queue_attempt *attempt, bool held, enum mail_reason r
         queue_entry_free(entry);
         return;
     }
-    attempt->record.due_wall_ns = clock_wall_ns() + 60 * NS_PER_S;
+    attempt->record.due_wall_ns = clock_steady_wall_ns() + 60 * NS_PER_S;
     queue_entry_store(entry, &attempt->record);
     queue_entry_place(entry);
 }
@@ -68,7 +68,7 @@ static void defer(struct queue_attempt *attempt, const struct mail_reply *reply)
 {
     struct queue_entry *entry = attempt->entry;
     struct queue_record *record = &attempt->record;
-    int64_t now_ns = clock_wall_ns();
+    int64_t now_ns = clock_steady_wall_ns();
     int64_t lived_ns = now_ns - attempt->meta.accepted_wall_ns - record->held_total_ns;
     if (attempt->stopped) {
         queue_entry_place(entry);

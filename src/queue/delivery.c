@@ -13,6 +13,7 @@
 
 enum {
     CONNECT_S = 30,
+    PROBE_S = 25,         /* all hosts: within what an operator waits */
     PER_CONNECTION = 100, /* messages, then a new one: spreads load over the peer's hosts */
     CONNECTION_S = 300,
     ROUNDS_MAX = 50, /* transactions for one entry on one connection */
@@ -640,4 +641,51 @@ void queue_delivery_run(struct queue_attempt *attempt, struct queue_connection *
     scope_close(&scope);
     if (attempt->stopped)
         queue_connection_close(connection, attempt->worker->queue, false);
+}
+
+/* ---- a test of the way ---- */
+
+static void probe_target(struct queue_attempt *attempt, const struct queue_target *target,
+                         struct queue_probe_target *out) MAY_YIELD
+{
+    struct queue_connection connection = {0};
+    char text[NET_ADDRESS_TEXT];
+    attempt->times = (struct queue_times){0};
+    attempt->reached = false;
+    attempt->no_plain = false;
+    out->host = arena_str(attempt->arena, target->host);
+    out->address = arena_str(attempt->arena, net_address_format(&target->address, text));
+    out->tls = out->cipher = out->problem = STR_EMPTY;
+    out->ready = open_target(attempt, target, &connection);
+    out->connect_us = attempt->times.connect_us;
+    out->greeting_us = attempt->times.greeting_us;
+    out->tls_us = attempt->times.tls_us;
+    if (!out->ready) {
+        out->problem = arena_str(attempt->arena, str_c(attempt->error.text));
+        return;
+    }
+    out->tls = connection.tls;
+    out->cipher = connection.cipher;
+    queue_connection_close(&connection, attempt->worker->queue, true);
+}
+
+void queue_delivery_probe(struct queue_attempt *attempt, struct queue_probe *out)
+{
+    struct queue_route route;
+    struct scope scope;
+    if (attempt->transport->method == TRANSPORT_DISCARD)
+        return;
+    scope_open(&scope, clock_deadline(PROBE_S * NS_PER_S));
+    bool found = find_route(attempt, &route);
+    out->dns_us = attempt->times.dns_us;
+    if (!found) {
+        out->problem = attempt->results[0].said.reply.text;
+    } else {
+        out->targets = arena_alloc_array(attempt->arena, route.count + 1, sizeof *out->targets);
+        while (out->count < route.count) {
+            probe_target(attempt, &route.targets[out->count], &out->targets[out->count]);
+            out->count++;
+        }
+    }
+    scope_close(&scope);
 }

@@ -71,3 +71,5 @@ bool queue_connection_check(struct queue_connection *connection, const struct qu
                             const struct queue_snapshot *snapshot) MAY_YIELD;
 void queue_connection_close(struct queue_connection *connection, const struct queue *queue,
                             bool politely) MAY_YIELD;
+/* No mail: what the hosts say up to the login. The attempt has one open recipient and no entry. */
+void queue_delivery_probe(struct queue_attempt *attempt, struct queue_probe *out) MAY_YIELD;

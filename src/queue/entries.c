@@ -41,23 +41,52 @@ void queue_parcel_unref(struct queue_parcel *parcel)
 
 /* ---- making ---- */
 
-static char *keep(struct buf *buf, uint32_t *out_len)
+void queue_entry_store(struct queue_entry *entry, const struct queue_record *record)
 {
-    char *copy = memory_alloc(buf->len);
-    memcpy(copy, buf->ptr, buf->len);
-    *out_len = (uint32_t)buf->len;
-    return copy;
+    struct queue_texts *texts = &entry->worker->texts;
+    BUF_CLEANUP struct buf tail;
+    buf_init(&tail, QUEUE_RECORD_MAX);
+    queue_record_split(record, &entry->record, &tail);
+    check(!tail.overflow);
+    struct queue_text *old = entry->tail;
+    entry->tail = queue_text_get(texts, buf_str(&tail));
+    queue_text_unref(texts, old);
+    entry->pending = (uint32_t)queue_record_pending(record);
 }
 
-void queue_entry_store(struct queue_entry *entry, const struct queue_record *record)
+struct str queue_entry_record(const struct queue_entry *entry, struct arena *arena)
 {
     BUF_CLEANUP struct buf buf;
     buf_init(&buf, QUEUE_RECORD_MAX);
-    queue_record_encode(record, &buf);
+    queue_record_join(&entry->record, queue_text_str(entry->tail), entry->recipients, &buf);
     check(!buf.overflow);
-    free(entry->record);
-    entry->record = keep(&buf, &entry->record_len);
-    entry->pending = (uint32_t)queue_record_pending(record);
+    return arena_str(arena, buf_str(&buf));
+}
+
+struct str queue_entry_meta(const struct queue_entry *entry)
+{
+    return str_of(entry->meta, entry->meta_len);
+}
+
+struct queue_entry *queue_entry_found(struct queue_worker *worker, struct mail_id id,
+                                      const struct queue_meta *meta, struct str meta_bytes,
+                                      const struct queue_record *record, uint64_t size)
+{
+    struct queue_entry *entry = memory_alloc(sizeof *entry + meta_bytes.len);
+    memcpy(entry->meta, meta_bytes.ptr, meta_bytes.len);
+    entry->meta_len = (uint32_t)meta_bytes.len;
+    entry->id = id;
+    entry->message = meta->message;
+    entry->worker = worker;
+    list_init(&entry->by_age);
+    list_init(&entry->ready.link);
+    entry->accepted_wall_ns = meta->accepted_wall_ns;
+    entry->content = meta->content_flow.len > 0;
+    entry->recipients = (uint32_t)meta->recipient_count;
+    entry->ready.size = size;
+    entry->wish = -1;
+    queue_entry_store(entry, record);
+    return entry;
 }
 
 struct queue_entry *queue_entry_new(struct queue_worker *worker, struct mail_id id,
@@ -65,47 +94,30 @@ struct queue_entry *queue_entry_new(struct queue_worker *worker, struct mail_id 
                                     const struct queue_record *record, struct queue_parcel *parcel,
                                     uint64_t size)
 {
-    struct queue_entry *entry = NEW(struct queue_entry);
     BUF_CLEANUP struct buf buf;
     buf_init(&buf, QUEUE_META_MAX);
     queue_meta_encode(meta, &buf);
     check(!buf.overflow); /* submit looked */
-    entry->id = id;
-    entry->message = meta->message;
-    entry->worker = worker;
-    list_init(&entry->by_age);
-    list_init(&entry->in_content);
-    list_init(&entry->ready.link);
-    entry->meta = keep(&buf, &entry->meta_len);
-    entry->accepted_wall_ns = meta->accepted_wall_ns;
-    entry->content = meta->content_flow.len > 0;
-    entry->size = size;
-    entry->wish = -1;
+    struct queue_entry *entry = queue_entry_found(worker, id, meta, buf_str(&buf), record, size);
     entry->parcel = parcel;
     if (parcel != NULL)
         parcel->references++;
-    queue_entry_store(entry, record);
     return entry;
 }
 
 bool queue_entry_decode(const struct queue_entry *entry, struct arena *arena,
                         struct queue_meta *out_meta, struct queue_record *out_record)
 {
-    return queue_meta_decode(str_of(entry->meta, entry->meta_len), arena, out_meta) &&
-           queue_record_decode(str_of(entry->record, entry->record_len), out_meta->recipient_count,
-                               arena, out_record);
+    return queue_meta_decode(queue_entry_meta(entry), arena, out_meta) &&
+           queue_record_read(&entry->record, queue_text_str(entry->tail), out_meta->recipient_count,
+                             arena, out_record);
 }
 
 /* ---- tables ---- */
 
-static struct str id_key(const struct mail_id *id)
-{
-    return str_of((const char *)id, sizeof *id);
-}
-
 struct queue_entry *queue_worker_find(struct queue_worker *worker, struct mail_id id)
 {
-    return map_get(&worker->entries, id_key(&id));
+    return queue_table_find(&worker->entries, id);
 }
 
 static void note_oldest(struct queue_worker *worker)
@@ -160,13 +172,12 @@ void queue_entry_free(struct queue_entry *entry)
         gauge_leave(entry);
         list_remove(&entry->by_age);
         note_oldest(worker);
-        map_remove(&worker->entries, id_key(&entry->id));
+        queue_table_remove(&worker->entries, entry);
         atomic_fetch_sub_explicit(&worker->entry_count, 1, memory_order_relaxed);
-        atomic_fetch_sub_explicit(&worker->bytes, entry->size, memory_order_relaxed);
+        atomic_fetch_sub_explicit(&worker->bytes, entry->ready.size, memory_order_relaxed);
     }
     queue_parcel_unref(entry->parcel);
-    free(entry->meta);
-    free(entry->record);
+    queue_text_unref(&worker->texts, entry->tail);
     free(entry);
 }
 
@@ -185,11 +196,11 @@ void queue_entry_start(struct queue_entry *entry)
     struct queue_worker *worker = entry->worker;
     struct queue *queue = worker->queue;
     entry->started = true;
-    map_put(&worker->entries, id_key(&entry->id), entry);
+    queue_table_add(&worker->entries, entry);
     list_append(&worker->by_age, &entry->by_age);
     note_oldest(worker);
     atomic_fetch_add_explicit(&worker->entry_count, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&worker->bytes, entry->size, memory_order_relaxed);
+    atomic_fetch_add_explicit(&worker->bytes, entry->ready.size, memory_order_relaxed);
     if (entry->parcel != NULL &&
         atomic_load_explicit(&queue->memory_used, memory_order_relaxed) > queue->memory_budget) {
         queue_parcel_unref(entry->parcel);
@@ -231,7 +242,7 @@ static int64_t earlier(int64_t a, int64_t b)
 
 static int64_t monotonic_of(int64_t wall_ns)
 {
-    int64_t in_ns = wall_ns - clock_wall_ns();
+    int64_t in_ns = wall_ns - clock_steady_wall_ns();
     return clock_monotonic_ns() + (in_ns < 0 ? 0 : in_ns);
 }
 
@@ -257,7 +268,7 @@ int64_t queue_life_start_wall_ns(const struct queue *queue, const struct transpo
     return meta->accepted_wall_ns + record->held_total_ns +
            queue_steering_paused_ns(queue->steering, transport->name,
                                     queue_destination_name(transport, meta), meta->accepted_wall_ns,
-                                    clock_wall_ns());
+                                    clock_steady_wall_ns());
 }
 
 bool queue_is_paused(const struct queue *queue, const struct transport *transport,
@@ -275,7 +286,7 @@ static int64_t wake_wall_ns(const struct queue_entry *entry, const struct queue_
 {
     const struct queue_handler *handler = &entry->worker->queue->handler;
     int64_t wake_ns = record->due_wall_ns;
-    if (entry->content)
+    if (entry->content || entry->found)
         return wake_ns;
     const struct queue_snapshot *snapshot = handler->take_snapshot(handler->context);
     const struct transport *transport = handler->transport(snapshot, meta->transport);
@@ -287,7 +298,8 @@ static int64_t wake_wall_ns(const struct queue_entry *entry, const struct queue_
             wake_ns = earlier(wake_ns, start_ns + transport->delay_after_ns);
     }
     handler->release_snapshot(handler->context, snapshot);
-    return wake_ns > entry->not_before_wall_ns ? wake_ns : entry->not_before_wall_ns;
+    int64_t not_before_ns = (int64_t)entry->not_before_wall_s * NS_PER_S;
+    return wake_ns > not_before_ns ? wake_ns : not_before_ns;
 }
 
 void queue_entry_place(struct queue_entry *entry)
@@ -301,7 +313,7 @@ void queue_entry_place(struct queue_entry *entry)
     check(sound); /* our own bytes; found ones were looked at by queue_recover */
     if (record.held) {
         place_held(entry, &record);
-    } else if (record.due_wall_ns > clock_wall_ns()) {
+    } else if (record.due_wall_ns > clock_steady_wall_ns()) {
         queue_entry_set_state(entry, entry->content ? QUEUE_CONTENT : QUEUE_WAITING);
         queue_schedule_set(&worker->schedule, &entry->due,
                            monotonic_of(wake_wall_ns(entry, &meta, &record)));
@@ -339,7 +351,7 @@ void queue_entry_due(struct queue_entry *entry)
     struct error err;
     bool sound = queue_entry_decode(entry, arena, &meta, &record);
     check(sound);
-    if (record.due_wall_ns <= clock_wall_ns() + NS_PER_MS || entry->content) {
+    if (record.due_wall_ns <= clock_steady_wall_ns() + NS_PER_MS || entry->content) {
         record.due_wall_ns = 0; /* the two clocks may differ by a little */
         queue_entry_store(entry, &record);
         queue_entry_place(entry);
@@ -363,7 +375,7 @@ void queue_entry_hold(struct queue_entry *entry, enum mail_reason reason, struct
     unplace(entry);
     record.held = true;
     record.reason = reason;
-    record.held_since_wall_ns = clock_wall_ns();
+    record.held_since_wall_ns = clock_steady_wall_ns();
     queue_entry_store(entry, &record);
     struct queue_unit unit;
     queue_unit_init(&unit, entry->worker, arena);

@@ -241,23 +241,8 @@ static void put_said(struct buf *out, const struct queue_said *said)
     put_text(out, str_slice(said->mta, 0, MTA_MAX));
 }
 
-void queue_record_encode(const struct queue_record *record, struct buf *out)
+static void put_tail(const struct queue_record *record, struct buf *out)
 {
-    bool untouched = is_untouched(record);
-    put_number(out, VERSION, 1);
-    put_number(out,
-               (record->held ? RECORD_HELD : 0u) | (record->delay_told ? RECORD_DELAY_TOLD : 0u) |
-                   (untouched ? RECORD_ALL_PENDING : 0u),
-               1);
-    put_text(out, str_c(mail_reason_name(record->reason)));
-    put_number(out, record->attempts, 4);
-    put_number(out, (uint64_t)record->due_wall_ns, 8);
-    put_number(out, (uint64_t)record->last_try_wall_ns, 8);
-    put_number(out, (uint64_t)record->held_since_wall_ns, 8);
-    put_number(out, (uint64_t)record->held_total_ns, 8);
-    put_number(out, record->recipient_count, 4);
-    if (untouched)
-        return;
     check(record->recipient_count <= QUEUE_RECIPIENTS_MAX);
     unsigned char index[QUEUE_RECIPIENTS_MAX];
     const struct queue_said *distinct[SAID_MAX];
@@ -269,6 +254,49 @@ void queue_record_encode(const struct queue_record *record, struct buf *out)
         put_number(out, record->status[i], 1);
         put_number(out, index[i], 1);
     }
+}
+
+void queue_record_split(const struct queue_record *record, struct queue_record_fixed *out_fixed,
+                        struct buf *tail)
+{
+    bool untouched = is_untouched(record);
+    *out_fixed = (struct queue_record_fixed){
+        .due_wall_ns = record->due_wall_ns,
+        .last_try_wall_ns = record->last_try_wall_ns,
+        .held_since_wall_ns = record->held_since_wall_ns,
+        .held_total_ns = record->held_total_ns,
+        .attempts = record->attempts,
+        .flags = (uint8_t)((record->held ? RECORD_HELD : 0) |
+                           (record->delay_told ? RECORD_DELAY_TOLD : 0) |
+                           (untouched ? RECORD_ALL_PENDING : 0)),
+        .reason = (uint8_t)record->reason,
+    };
+    if (!untouched)
+        put_tail(record, tail);
+}
+
+void queue_record_join(const struct queue_record_fixed *fixed, struct str tail,
+                       size_t recipient_count, struct buf *out)
+{
+    put_number(out, VERSION, 1);
+    put_number(out, fixed->flags, 1);
+    put_text(out, str_c(mail_reason_name((enum mail_reason)fixed->reason)));
+    put_number(out, fixed->attempts, 4);
+    put_number(out, (uint64_t)fixed->due_wall_ns, 8);
+    put_number(out, (uint64_t)fixed->last_try_wall_ns, 8);
+    put_number(out, (uint64_t)fixed->held_since_wall_ns, 8);
+    put_number(out, (uint64_t)fixed->held_total_ns, 8);
+    put_number(out, recipient_count, 4);
+    buf_append(out, tail);
+}
+
+void queue_record_encode(const struct queue_record *record, struct buf *out)
+{
+    struct queue_record_fixed fixed;
+    BUF_CLEANUP struct buf tail;
+    buf_init(&tail, QUEUE_RECORD_MAX);
+    queue_record_split(record, &fixed, &tail);
+    queue_record_join(&fixed, buf_str(&tail), record->recipient_count, out);
 }
 
 static enum mail_reason reason_of(struct str name)
@@ -313,29 +341,49 @@ static void get_statuses(struct reader *reader, struct queue_record *record)
     }
 }
 
+static bool read_tail(struct reader *reader, const struct queue_record_fixed *fixed,
+                      size_t recipient_count, struct queue_record *out)
+{
+    struct queue_record record;
+    queue_record_init(&record, recipient_count, reader->arena);
+    record.held = (fixed->flags & RECORD_HELD) != 0;
+    record.delay_told = (fixed->flags & RECORD_DELAY_TOLD) != 0;
+    record.reason = (enum mail_reason)fixed->reason;
+    record.attempts = fixed->attempts;
+    record.due_wall_ns = fixed->due_wall_ns;
+    record.last_try_wall_ns = fixed->last_try_wall_ns;
+    record.held_since_wall_ns = fixed->held_since_wall_ns;
+    record.held_total_ns = fixed->held_total_ns;
+    if ((fixed->flags & RECORD_ALL_PENDING) == 0)
+        get_statuses(reader, &record);
+    if (reader->bad || reader->rest.len != 0)
+        return false;
+    *out = record;
+    return true;
+}
+
+bool queue_record_read(const struct queue_record_fixed *fixed, struct str tail,
+                       size_t recipient_count, struct arena *arena, struct queue_record *out)
+{
+    struct reader reader = {.rest = tail, .arena = arena};
+    return read_tail(&reader, fixed, recipient_count, out);
+}
+
 bool queue_record_decode(struct str bytes, size_t recipient_count, struct arena *arena,
                          struct queue_record *out)
 {
     struct reader reader = {.rest = bytes, .arena = arena};
-    struct queue_record record;
-    queue_record_init(&record, recipient_count, arena);
+    struct queue_record_fixed fixed;
     if (get_number(&reader, 1) != VERSION)
         return false;
-    uint64_t flags = get_number(&reader, 1);
-    record.held = (flags & RECORD_HELD) != 0;
-    record.delay_told = (flags & RECORD_DELAY_TOLD) != 0;
-    record.reason = reason_of(get_text(&reader));
-    record.attempts = (unsigned)get_number(&reader, 4);
-    record.due_wall_ns = (int64_t)get_number(&reader, 8);
-    record.last_try_wall_ns = (int64_t)get_number(&reader, 8);
-    record.held_since_wall_ns = (int64_t)get_number(&reader, 8);
-    record.held_total_ns = (int64_t)get_number(&reader, 8);
+    fixed.flags = (uint8_t)get_number(&reader, 1);
+    fixed.reason = (uint8_t)reason_of(get_text(&reader));
+    fixed.attempts = (uint32_t)get_number(&reader, 4);
+    fixed.due_wall_ns = (int64_t)get_number(&reader, 8);
+    fixed.last_try_wall_ns = (int64_t)get_number(&reader, 8);
+    fixed.held_since_wall_ns = (int64_t)get_number(&reader, 8);
+    fixed.held_total_ns = (int64_t)get_number(&reader, 8);
     if (get_number(&reader, 4) != recipient_count)
         return false;
-    if ((flags & RECORD_ALL_PENDING) == 0)
-        get_statuses(&reader, &record);
-    if (reader.bad || reader.rest.len != 0)
-        return false;
-    *out = record;
-    return true;
+    return read_tail(&reader, &fixed, recipient_count, out);
 }

@@ -63,6 +63,15 @@ struct queue_record {
     struct queue_said **said; /* NULL: nothing yet */
 };
 
+/* The same in parts: what differs from entry to entry, and what many have in common (who is done,
+ * and the words of the last answer). */
+struct queue_record_fixed {
+    int64_t due_wall_ns, last_try_wall_ns, held_since_wall_ns, held_total_ns;
+    uint32_t attempts;
+    uint8_t flags;
+    uint8_t reason; /* enum mail_reason */
+};
+
 /* Append; the buf overflows when it is too small. */
 void queue_meta_encode(const struct queue_meta *meta, struct buf *out);
 /* Everything is copied into `arena`. False: not ours, or damaged. */
@@ -73,5 +82,12 @@ void queue_record_init(struct queue_record *record, size_t recipient_count, stru
 size_t queue_record_pending(const struct queue_record *record);
 /* Append at most QUEUE_RECORD_MAX bytes: long texts are cut, and the rarest words left out. */
 void queue_record_encode(const struct queue_record *record, struct buf *out);
+/* encode = split, then join; the tail has at most QUEUE_RECORD_MAX bytes and is often empty. */
+void queue_record_split(const struct queue_record *record, struct queue_record_fixed *out_fixed,
+                        struct buf *tail);
+void queue_record_join(const struct queue_record_fixed *fixed, struct str tail,
+                       size_t recipient_count, struct buf *out);
+bool queue_record_read(const struct queue_record_fixed *fixed, struct str tail,
+                       size_t recipient_count, struct arena *arena, struct queue_record *out);
 bool queue_record_decode(struct str bytes, size_t recipient_count, struct arena *arena,
                          struct queue_record *out);

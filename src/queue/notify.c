@@ -87,7 +87,7 @@ static bool add_entry(struct queue_unit *unit, const struct queue_notice *notice
     struct queue_meta meta = {
         .message = outgoing->id,
         .session = notice->meta->session,
-        .accepted_wall_ns = clock_wall_ns(),
+        .accepted_wall_ns = clock_steady_wall_ns(),
         .flags = outgoing->flags | QUEUE_META_OWN_USER,
         .fairness_key = STR("<>"),
         .transport = transport,
@@ -248,7 +248,7 @@ void queue_notice_keep(struct queue_unit *unit, const struct queue_notice *notic
     }
     record.held = true;
     record.reason = MAIL_REASON_UNDELIVERABLE;
-    record.held_since_wall_ns = clock_wall_ns();
+    record.held_since_wall_ns = clock_steady_wall_ns();
     record.last_try_wall_ns = notice->recipients[0].last_try_wall_ns;
     struct queue_parcel *parcel = queue_parcel_new(notice->worker->queue, content);
     queue_unit_add(unit, queue_entry_new(notice->worker, mail_id_new(), &meta, &record, parcel,

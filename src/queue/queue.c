@@ -7,9 +7,11 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "event/event.h"
+#include "queue/retry.h"
 #include "queue/unit.h"
 #include "queue/worker.h"
 
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,7 +25,6 @@ static void worker_init(struct queue *queue, size_t index)
     worker->queue = queue;
     worker->index = index;
     worker->loop = queue->loops[index];
-    map_init(&worker->entries);
     map_init(&worker->sites);
     list_init(&worker->by_age);
     list_init(&worker->content_ready);
@@ -35,7 +36,7 @@ struct queue *queue_new(struct spool *spool, struct state *state,
                         const struct queue_handler *handler, struct loop *const *loops,
                         size_t worker_count)
 {
-    check(worker_count > 0);
+    check(worker_count > 0 && worker_count <= QUEUE_WORKERS_MAX);
     struct queue *queue = NEW(struct queue);
     queue->spool = spool;
     queue->shared = state;
@@ -62,6 +63,11 @@ void queue_set_spool(struct queue *queue, struct spool *spool)
 enum result queue_open_steering(struct queue *queue, struct str path, struct error *err)
 {
     return queue_steering_open(queue->steering, path, err);
+}
+
+void queue_stop_delivery(struct queue *queue)
+{
+    queue_steering_stop_all(queue->steering);
 }
 
 void queue_set_memory_budget(struct queue *queue, uint64_t bytes)
@@ -91,7 +97,8 @@ void queue_free(struct queue *queue)
             queue_entry_free(worker->found[j]);
         free(worker->found);
         check(worker->sites.count == 0);
-        map_done(&worker->entries);
+        queue_table_done(&worker->entries);
+        queue_texts_done(&worker->texts);
         map_done(&worker->sites);
         queue_schedule_done(&worker->schedule);
     }
@@ -141,8 +148,9 @@ void queue_recover(struct queue *queue, const struct spool_found *found)
     }
     uint64_t body_size =
         found->body_size > found->body_start ? found->body_size - found->body_start : 0;
-    struct queue_entry *entry =
-        queue_entry_new(worker, found->entry, &meta, &record, NULL, found->head_size + body_size);
+    struct queue_entry *entry = queue_entry_found(worker, found->entry, &meta, found->meta, &record,
+                                                  found->head_size + body_size);
+    entry->found = true;
     entry->suspect = is_suspect(queue, found->entry) && !record.held;
     if (worker->found_count == worker->found_cap) {
         worker->found_cap = worker->found_cap == 0 ? 64 : worker->found_cap * 2;
@@ -161,8 +169,36 @@ static int compare_age(const void *a, const void *b)
                                                               : 0;
 }
 
+/* The wall clock was set back while we were away: wait for one delay, not for the old date. */
+static void limit_due(struct queue_entry *entry)
+{
+    const struct queue_handler *handler = &entry->worker->queue->handler;
+    if (entry->record.due_wall_ns <= clock_steady_wall_ns())
+        return;
+    struct arena *arena = arena_new(0);
+    struct queue_meta meta;
+    struct queue_record record;
+    bool sound = queue_entry_decode(entry, arena, &meta, &record);
+    check(sound); /* queue_recover looked at it */
+    const struct queue_snapshot *snapshot = handler->take_snapshot(handler->context);
+    const struct transport *transport = handler->transport(snapshot, meta.transport);
+    int64_t delay_ns = transport == NULL || entry->content
+                           ? QUEUE_CONTENT_DELAY_MAX_S * NS_PER_S
+                           : transport_retry_delay(transport, record.attempts);
+    if (delay_ns < 0)
+        delay_ns = 0;
+    int64_t latest_ns = clock_steady_wall_ns() + delay_ns + delay_ns / 10;
+    if (record.due_wall_ns > latest_ns) {
+        record.due_wall_ns = latest_ns;
+        queue_entry_store(entry, &record);
+    }
+    handler->release_snapshot(handler->context, snapshot);
+    arena_free(arena);
+}
+
 static void start_one(struct queue_entry *entry)
 {
+    limit_due(entry);
     queue_entry_start(entry);
     if (!entry->suspect)
         return;
@@ -185,6 +221,9 @@ static MAY_YIELD void run_start(void *arg)
         if (fiber_check(&err) == FAILED)
             return;
     }
+    free(take(worker->found));
+    worker->found_count = worker->found_cap = 0;
+    (void)malloc_trim(0); /* recovery took much more than what stays */
 }
 
 static void start_found(struct queue_worker *worker)

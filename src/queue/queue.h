@@ -77,6 +77,9 @@ void queue_set_spool(struct queue *queue, struct spool *spool);
 /* Where operators' orders (pause, slow) are kept; read now. Without it they end with the process.
  */
 enum result queue_open_steering(struct queue *queue, struct str path, struct error *err);
+/* Take mail, deliver none while the process lives: after repeated crashes. Before the workers join.
+ */
+void queue_stop_delivery(struct queue *queue);
 /* Bytes of committed messages that are kept in memory for the first attempt; over it they are read
  * from the spool. Default 64M. */
 void queue_set_memory_budget(struct queue *queue, uint64_t bytes);
@@ -117,7 +120,7 @@ struct queue_submission {
     struct mail_id session;
     const struct mail_sender *sender;
     bool own_user;           /* authenticated or trusted: DSN may go to the sender */
-    bool sender_verified;    /* a stranger whose sender passed SPF/DKIM; false until built */
+    bool sender_verified;    /* a stranger whose sender passed SPF or signed */
     struct str fairness_key; /* user, else client network */
     struct str origin;       /* facts for a later content run, opaque to the queue */
     bool has_8bit;
@@ -139,7 +142,14 @@ enum result queue_submit(struct queue *queue, const struct queue_submission *sub
 
 /* ---- operators: called from any thread that is no worker; block ---- */
 
-enum queue_state { QUEUE_READY, QUEUE_WAITING, QUEUE_INFLIGHT, QUEUE_HELD, QUEUE_CONTENT };
+enum queue_state {
+    QUEUE_READY,
+    QUEUE_WAITING,
+    QUEUE_INFLIGHT,
+    QUEUE_HELD,
+    QUEUE_CONTENT,
+    QUEUE_PAUSED /* ready or waiting, but an operator paused its destination: its clock stands */
+};
 enum queue_verb { QUEUE_RETRY, QUEUE_HOLD, QUEUE_RELEASE, QUEUE_FAIL, QUEUE_DROP };
 
 struct queue_selector { /* empty members select everything */
@@ -148,9 +158,10 @@ struct queue_selector { /* empty members select everything */
     struct str from;
     struct str transport;
     struct str destination;
+    struct str cause; /* as queue_survey names it */
     int64_t older_ns;
     int state;    /* enum queue_state, -1: any */
-    size_t limit; /* 0: a list of 1000, a verb on all */
+    size_t limit; /* the oldest; 0: 1000 for lists, no limit for actions */
 };
 struct queue_item_recipient {
     struct str address;
@@ -174,13 +185,118 @@ struct queue_list {
 };
 enum result queue_list(struct queue *queue, const struct queue_selector *selector,
                        struct arena *arena, struct queue_list *out, struct error *err);
-/* `reason` goes to the audit event. */
+struct queue_action {
+    enum queue_verb verb;
+    struct str actor, reason; /* for the audit event */
+    bool dry_run;             /* only count */
+    bool expects;             /* do nothing unless so many are selected: */
+    size_t expected;
+};
+struct queue_action_result {
+    size_t matched;
+    size_t done;  /* what left meanwhile, or is in no state for the verb, is not */
+    bool refused; /* another number than expected was selected, so nothing was done */
+};
 enum result queue_act(struct queue *queue, const struct queue_selector *selector,
-                      enum queue_verb verb, struct str actor, struct str reason, size_t *out_count,
+                      const struct queue_action *action, struct queue_action_result *out,
                       struct error *err);
 /* The message as it would be sent; *out_found false if there is none. */
 enum result queue_raw(struct queue *queue, struct mail_id id, struct buf *out, bool *out_found,
                       struct error *err);
+
+/* ---- the queue in groups ---- */
+
+enum queue_survey_by { QUEUE_BY_DESTINATION, QUEUE_BY_SENDER, QUEUE_BY_CAUSE };
+enum {
+    QUEUE_AGES = 10,      /* up to 5, 10, 20 … 1280 minutes, and older */
+    QUEUE_GROUPS = 10000, /* more are put together as "(others)" */
+    QUEUE_GROUP_PLACES = 8,
+};
+struct queue_survey_group {
+    struct str name;            /* destination, domain of the sender, or id of the cause */
+    struct str transport;       /* by destination */
+    struct str pattern, sample; /* by cause */
+    struct str places[QUEUE_GROUP_PLACES]; /* by cause: destinations */
+    size_t place_count;                    /* that were seen; more than fit are only counted */
+    uint64_t entries, recipients, bytes;
+    uint64_t states[QUEUE_PAUSED + 1]; /* entries in each */
+    uint64_t ages[QUEUE_AGES];         /* entries */
+    int64_t oldest_wall_ns;            /* accepted */
+    int64_t last_wall_ns;              /* last try */
+    int64_t next_wall_ns;              /* next try; 0: none is planned */
+};
+struct queue_survey {
+    struct queue_survey_group *groups; /* the largest first; in `arena` */
+    size_t count;
+    uint64_t entries; /* in all of them */
+};
+enum result queue_survey(struct queue *queue, const struct queue_selector *selector,
+                         enum queue_survey_by by, struct arena *arena, struct queue_survey *out,
+                         struct error *err);
+
+/* ---- destinations ---- */
+
+enum queue_steer_verb { QUEUE_PAUSE, QUEUE_RESUME, QUEUE_SLOW };
+struct queue_steer {
+    enum queue_steer_verb verb;
+    struct str transport;
+    struct str destination;  /* domain, or the server's name; empty: each of the transport */
+    struct option_rate slow; /* for QUEUE_SLOW: messages to each destination */
+    struct str actor, reason;
+};
+/*
+ * Durable when OK, and in force on every worker. PAUSE: no attempts, and the clock of the mail
+ * stands still; what is being sent is finished. RESUME takes all orders back (of the destination,
+ * or of the transport with all of its destinations); *out_count says how many.
+ */
+enum result queue_steer(struct queue *queue, const struct queue_steer *steer, size_t *out_count,
+                        struct error *err);
+/* Orders in force; see steering.h. */
+struct queue_steering_order *queue_orders(struct queue *queue, struct arena *arena,
+                                          size_t *out_count);
+
+struct queue_place { /* a destination of a transport */
+    struct str transport, name;
+    bool paused;
+    struct option_rate slow;           /* count 0: no */
+    uint64_t states[QUEUE_PAUSED + 1]; /* entries in each */
+    uint64_t entries, bytes;
+    int64_t oldest_wall_ns;
+    unsigned connections; /* open, or being opened */
+    int64_t window, max;  /* how many it may have now, and at most; 0: not known */
+    unsigned failures;    /* in a row, of reaching it */
+    bool probing;
+    int64_t probe_wall_ns; /* when it is tried again; 0: it is not backed off */
+    int64_t failed_wall_ns;
+    struct str last_error;
+    uint64_t per_minute; /* messages that it took */
+};
+struct queue_places {
+    struct queue_place *items; /* in `arena` */
+    size_t count;
+};
+/* Of the selector's transport and destination, if it names them. */
+enum result queue_places(struct queue *queue, const struct queue_selector *selector,
+                         struct arena *arena, struct queue_places *out, struct error *err);
+
+struct queue_probe_target {
+    struct str host, address;
+    bool ready; /* it would take mail */
+    struct str problem;
+    struct str tls, cipher; /* empty: clear text */
+    int64_t connect_us, greeting_us, tls_us;
+};
+struct queue_probe {
+    bool known;         /* there is such a transport */
+    struct str problem; /* there is no way at all */
+    int64_t dns_us;
+    struct queue_probe_target *targets;
+    size_t count;
+};
+/* Speak to every host that mail to `domain` would be tried at, up to the login, and send nothing.
+ */
+enum result queue_probe(struct queue *queue, struct str transport, struct str domain,
+                        struct arena *arena, struct queue_probe *out, struct error *err);
 
 /* Compare the queue's entries with the spool's now (each worker does so every minute by itself):
  * what is in the one and not in the other is named in an event `balance.difference`. */

@@ -19,6 +19,7 @@ int64_t queue_retry_due(const struct transport *transport, unsigned attempts, in
 int64_t queue_retry_give_up(const struct transport *transport, unsigned attempts,
                             int64_t next_due_ns, int64_t expiry_ns);
 /* Of a content run that deferred: 1m, 5m, then every 15m. */
+enum { QUEUE_CONTENT_DELAY_MAX_S = 15 * 60 };
 int64_t queue_retry_content_due(unsigned attempts, int64_t start_ns, int64_t end_ns);
 
 enum { QUEUE_CONTENT_HOLD_AFTER_S = 24 * 3600 };

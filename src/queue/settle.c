@@ -27,7 +27,7 @@ void queue_attempt_init(struct queue_attempt *attempt, struct queue_entry *entry
     bool sound = queue_entry_decode(entry, arena, &attempt->meta, &attempt->record);
     check(sound);
     attempt->start_ns = clock_monotonic_ns();
-    attempt->start_wall_ns = clock_wall_ns();
+    attempt->start_wall_ns = clock_steady_wall_ns();
     attempt->snapshot = handler->take_snapshot(handler->context);
     attempt->transport = handler->transport(attempt->snapshot, attempt->meta.transport);
     attempt->results =
@@ -79,10 +79,12 @@ static int64_t delay_point_wall_ns(const struct queue_attempt *attempt)
     return life_start_wall_ns(attempt) + attempt->transport->delay_after_ns;
 }
 
-/* An entry that was never tried gets its attempt, however long we were away. */
+/* An entry that was never tried, or not since the start, gets its attempt, however long we were
+ * away and whatever the wall clock says now. */
 bool queue_is_expired(const struct queue_attempt *attempt)
 {
-    return attempt->record.attempts > 0 && clock_wall_ns() >= give_up_wall_ns(attempt);
+    return attempt->record.attempts > 0 && !attempt->entry->found &&
+           clock_steady_wall_ns() >= give_up_wall_ns(attempt);
 }
 
 /* ---- telling ---- */
@@ -124,7 +126,7 @@ static void emit(enum event_type type, const struct queue_attempt *attempt, size
                F_INT(QUEUE_US, times->queue_us), F_INT(LIMIT_US, times->limit_us),
                F_INT(DNS_US, times->dns_us), F_INT(CONNECT_US, times->connect_us),
                F_INT(TLS_US, times->tls_us), F_INT(GREETING_US, times->greeting_us),
-               F_INT(TRANSFER_US, times->transfer_us), F_INT(SIZE, attempt->entry->size));
+               F_INT(TRANSFER_US, times->transfer_us), F_INT(SIZE, attempt->entry->ready.size));
     buf_done(&codes);
 }
 
@@ -298,10 +300,10 @@ static void take_back(struct settling *settling, const struct error *err)
         if (attempt->meta.recipient_count <= QUEUE_RECIPIENTS_MAX)
             attempt->record.said[index] = &attempt->results[index].said;
     }
-    int64_t again_ns = clock_wall_ns() + AGAIN_S * NS_PER_S;
+    int64_t again_ns = clock_steady_wall_ns() + AGAIN_S * NS_PER_S;
     if (attempt->record.due_wall_ns < again_ns)
         attempt->record.due_wall_ns = again_ns;
-    attempt->entry->not_before_wall_ns = again_ns;
+    attempt->entry->not_before_wall_s = (uint32_t)(again_ns / NS_PER_S);
     if (settling->delayed)
         attempt->record.delay_told = false;
     event_emit(EVENT_DELIVERY_DEFERRED, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
@@ -378,7 +380,7 @@ static void finish_shielded(struct settling *settling) MAY_YIELD
 static void note_delay(struct settling *settling)
 {
     struct queue_attempt *attempt = settling->attempt;
-    if (attempt->record.delay_told || clock_wall_ns() < delay_point_wall_ns(attempt) ||
+    if (attempt->record.delay_told || clock_steady_wall_ns() < delay_point_wall_ns(attempt) ||
         (attempt->meta.flags & QUEUE_META_DSN) != 0)
         return;
     attempt->record.delay_told = true;
@@ -431,7 +433,7 @@ static void apply_wish(struct settling *settling)
     if (wish == QUEUE_HOLD) {
         attempt->record.held = true;
         attempt->record.reason = MAIL_REASON_ADMIN;
-        attempt->record.held_since_wall_ns = clock_wall_ns();
+        attempt->record.held_since_wall_ns = clock_steady_wall_ns();
     }
     if (wish != QUEUE_FAIL && wish != QUEUE_DROP)
         return;
@@ -451,11 +453,12 @@ static void apply_wish(struct settling *settling)
 void queue_settle(struct queue_attempt *attempt)
 {
     struct settling settling;
-    int64_t now_wall_ns = clock_wall_ns();
+    int64_t now_wall_ns = clock_steady_wall_ns();
     int64_t due_wall_ns = attempt->record.due_wall_ns;
     queue_entry_not_fresh(attempt->entry);
     settling_init(&settling, attempt);
     if (!attempt->stopped) {
+        attempt->entry->found = false;
         attempt->record.attempts++;
         attempt->record.last_try_wall_ns = attempt->start_wall_ns;
         /* on the monotonic clock, so that a step of the wall clock in between does no harm */
@@ -484,7 +487,7 @@ void queue_settle_unread(struct queue_attempt *attempt, const struct error *err)
     struct settling settling;
     queue_entry_not_fresh(attempt->entry);
     settling_init(&settling, attempt);
-    attempt->record.due_wall_ns = clock_wall_ns() + AGAIN_S * NS_PER_S;
+    attempt->record.due_wall_ns = clock_steady_wall_ns() + AGAIN_S * NS_PER_S;
     event_emit(EVENT_DELIVERY_DEFERRED, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
                F_C(ENTRY, mail_id_text(attempt->entry->id).chars), F_C(ERROR, err->text),
                F_STR(DETAIL, STR("the spool could not be read; this counts as no attempt")));

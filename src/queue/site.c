@@ -143,7 +143,7 @@ void queue_site_add(struct queue_entry *entry, const struct transport *transport
     steer(site);
     queue_entry_set_state(entry, QUEUE_READY);
     entry->site = site;
-    queue_fair_add(&site->ready, &entry->ready, meta->fairness_key, entry->size);
+    queue_fair_add(&site->ready, &entry->ready, meta->fairness_key, entry->ready.size);
     if (site->paused)
         park(&entry->ready);
     queue_site_kick(site);

@@ -47,6 +47,7 @@ struct queue_steering {
     struct table table;
     atomic_size_t count; /* of its lines */
     atomic_uint generation;
+    bool all_stopped; /* constant once workers run */
 };
 
 /* ---- tables ---- */
@@ -261,6 +262,12 @@ enum result queue_steering_open(struct queue_steering *steering, struct str path
 
 /* ---- asking ---- */
 
+void queue_steering_stop_all(struct queue_steering *steering)
+{
+    steering->all_stopped = true;
+    atomic_fetch_add(&steering->generation, 1); /* nobody has looked before */
+}
+
 unsigned queue_steering_generation(const struct queue_steering *steering)
 {
     return atomic_load_explicit(&steering->generation, memory_order_acquire);
@@ -275,7 +282,7 @@ static bool covers(const struct line *line, struct str transport, struct str des
 struct queue_steering_view queue_steering_find(struct queue_steering *steering,
                                                struct str transport, struct str destination)
 {
-    struct queue_steering_view view = {0};
+    struct queue_steering_view view = {.paused = steering->all_stopped};
     bool own_rate = false;
     if (atomic_load_explicit(&steering->count, memory_order_acquire) == 0)
         return view;

@@ -43,6 +43,10 @@ void queue_steering_free(struct queue_steering *steering);
 enum result queue_steering_open(struct queue_steering *steering, struct str path,
                                 struct error *err);
 
+/* Everything stands as paused for the life of the process, whatever operators order: after repeated
+ * crashes. Before the workers join. */
+void queue_steering_stop_all(struct queue_steering *steering);
+
 /* Goes up with every change. */
 unsigned queue_steering_generation(const struct queue_steering *steering);
 struct queue_steering_view queue_steering_find(struct queue_steering *steering,

@@ -174,9 +174,27 @@ static int remove_folder(void **state)
     return rmdir(folder);
 }
 
+/* After repeated crashes nothing is tried, and no order changes that. */
+static void test_all_stopped(void **state)
+{
+    (void)state;
+    struct queue_steering *steering = queue_steering_new();
+    unsigned generation = queue_steering_generation(steering);
+    assert_false(queue_steering_find(steering, STR("out"), STR("example.net")).paused);
+    queue_steering_stop_all(steering);
+    assert_true(queue_steering_find(steering, STR("out"), STR("example.net")).paused);
+    assert_int_not_equal(queue_steering_generation(steering), generation);
+    size_t count;
+    struct error err;
+    assert_int_equal(queue_steering_clear(steering, STR("out"), STR_EMPTY, 1, &count, &err), OK);
+    assert_true(queue_steering_find(steering, STR("out"), STR("example.net")).paused);
+    queue_steering_free(steering);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_all_stopped),
         cmocka_unit_test_setup_teardown(test_pause_outlives_a_restart, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(test_paused_time, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(test_own_rate_goes_first, make_folder, remove_folder),

@@ -65,7 +65,7 @@ static void add_entry(struct splitting *splitting, struct mail_recipient *recipi
     if (splitting->held) {
         record.held = true;
         record.reason = splitting->reason;
-        record.held_since_wall_ns = clock_wall_ns();
+        record.held_since_wall_ns = clock_steady_wall_ns();
     }
     splitting->meta.recipients = recipients;
     splitting->meta.recipient_count = count;
@@ -200,7 +200,7 @@ static struct queue_meta meta_of(const struct queue_submission *submission)
     return (struct queue_meta){
         .message = submission->message,
         .session = submission->session,
-        .accepted_wall_ns = clock_wall_ns(),
+        .accepted_wall_ns = clock_steady_wall_ns(),
         .flags = (submission->own_user ? QUEUE_META_OWN_USER : 0u) |
                  (submission->sender_verified ? QUEUE_META_SENDER_VERIFIED : 0u) |
                  (submission->has_8bit ? QUEUE_META_HAS_8BIT : 0u) |

@@ -36,8 +36,8 @@ void queue_unit_add(struct queue_unit *unit, struct queue_entry *entry)
     change->kind = SPOOL_ADD;
     change->entry = entry->id;
     change->message = entry->message;
-    change->meta = str_of(entry->meta, entry->meta_len);
-    change->state = str_of(entry->record, entry->record_len);
+    change->meta = queue_entry_meta(entry);
+    change->state = queue_entry_record(entry, unit->arena);
     change->content = &entry->parcel->content;
     if (unit->added_count == unit->added_cap) {
         size_t cap = unit->added_cap == 0 ? 8 : unit->added_cap * 2;
@@ -56,7 +56,7 @@ void queue_unit_state(struct queue_unit *unit, struct queue_entry *entry)
     change->kind = SPOOL_STATE;
     change->entry = entry->id;
     change->message = entry->message;
-    change->state = arena_str(unit->arena, str_of(entry->record, entry->record_len));
+    change->state = queue_entry_record(entry, unit->arena);
 }
 
 void queue_unit_remove(struct queue_unit *unit, const struct queue_entry *entry)

@@ -23,7 +23,10 @@
 
 #include <stdatomic.h>
 
-enum { QUEUE_STATE_COUNT = QUEUE_CONTENT + 1 };
+enum {
+    QUEUE_STATE_COUNT = QUEUE_CONTENT + 1, /* of entries; PAUSED is how operators see some */
+    QUEUE_WORKERS_MAX = 256,
+};
 
 /* Content kept in memory, shared by the entries of one submission on one worker. */
 struct queue_parcel {
@@ -33,33 +36,47 @@ struct queue_parcel {
     struct queue *queue;
 };
 
+/* Bytes that entries of a worker share: the tail of a record. */
+struct queue_text {
+    struct queue_text *next;
+    unsigned references;
+    uint32_t len;
+    char bytes[];
+};
+
+/* One for every message that waits, so each byte counts; see bench/start.py. */
 struct queue_entry {
+    struct queue_entry *next; /* in the table */
     struct mail_id id;
     struct mail_id message;
     struct queue_worker *worker;
     struct list by_age;
-    struct list in_content; /* waits for a content run */
-    struct queue_fair_item ready;
-    struct queue_site *site; /* while READY or INFLIGHT */
-    struct queue_due due;    /* while WAITING */
-    char *meta;
-    char *record;
-    uint32_t meta_len, record_len;
+    union { /* it waits in one place at a time; both begin with a link that may be empty */
+        struct list in_content;       /* waits for a content run */
+        struct queue_fair_item ready; /* in `site`; its size is that of the message, always */
+    };
+    struct queue_site *site;     /* while READY or INFLIGHT */
+    struct queue_due due;        /* while WAITING */
     struct queue_parcel *parcel; /* NULL: read it from the spool */
-    uint64_t size;
-    int64_t accepted_wall_ns;
+    struct queue_text *tail;     /* of the record; NULL: empty */
+    struct queue_record_fixed record;
     int64_t ready_since_ns;
-    int64_t not_before_wall_ns; /* it could not be written just now */
-    uint32_t pending;           /* recipients */
-    uint32_t counted;           /* of them, in the gauge of `state` */
-    uint8_t state;              /* enum queue_state */
-    bool started;               /* is in the worker's tables */
-    bool fresh;                 /* counts for back-pressure */
-    bool quarantined;           /* held for a reason that is no operator's */
-    bool content;               /* a content run comes first */
-    bool suspect;               /* found, and was in work at two crashes */
-    bool missing;               /* from the spool; told already */
-    int8_t wish;                /* enum queue_verb for when the attempt ends, or -1 */
+    int64_t accepted_wall_ns;
+    uint32_t not_before_wall_s; /* it could not be written just now */
+    uint32_t recipients;
+    uint32_t pending;     /* of them */
+    uint32_t counted;     /* of them, in the gauge of `state` */
+    uint32_t meta_len;    /* of what stands behind the struct */
+    uint8_t state;        /* enum queue_state */
+    int8_t wish;          /* enum queue_verb for when the attempt ends, or -1 */
+    bool started : 1;     /* is in the worker's tables */
+    bool fresh : 1;       /* counts for back-pressure */
+    bool quarantined : 1; /* held for a reason that is no operator's */
+    bool content : 1;     /* a content run comes first */
+    bool found : 1;       /* in the spool at the start, and not tried since */
+    bool suspect : 1;     /* found, and was in work at two crashes */
+    bool missing : 1;     /* from the spool; told already */
+    char meta[];
 };
 
 struct queue_site {
@@ -81,6 +98,18 @@ struct queue_site {
     struct loop_timer again;
 };
 
+/* Entries by id, and texts by their bytes (table.c). */
+struct queue_table {
+    struct queue_entry **buckets;
+    size_t bucket_count; /* a power of two, or 0 */
+    size_t count;
+};
+struct queue_texts {
+    struct queue_text **buckets;
+    size_t bucket_count;
+    size_t count;
+};
+
 struct queue_worker {
     struct queue *queue;
     size_t index;
@@ -89,8 +118,9 @@ struct queue_worker {
     struct scope scope;
     bool joined;
     bool stopping;
-    struct map entries; /* 16 bytes of id -> entry */
-    struct map sites;   /* key -> site */
+    struct queue_table entries;
+    struct queue_texts texts;
+    struct map sites; /* key -> site */
     struct list by_age;
     struct queue_entry **found; /* in the spool at start; taken out one by one */
     size_t found_count, found_cap;
@@ -134,7 +164,23 @@ struct queue {
     struct queue_poison_page *poison;
     struct mail_id *suspects; /* held when found */
     size_t suspect_count;
+    int64_t last_balance, told_balance; /* of the audit; worker 0 */
 };
+
+/* ---- tables (table.c) ---- */
+
+struct queue_entry *queue_table_find(const struct queue_table *table, struct mail_id id);
+/* Its id must not be there. */
+void queue_table_add(struct queue_table *table, struct queue_entry *entry);
+void queue_table_remove(struct queue_table *table, struct queue_entry *entry);
+void queue_table_done(struct queue_table *table);
+/* A reference to the one copy of these bytes; NULL for none. */
+struct queue_text *queue_text_get(struct queue_texts *texts, struct str bytes);
+/* NULL is allowed. */
+void queue_text_unref(struct queue_texts *texts, struct queue_text *text);
+struct str queue_text_str(const struct queue_text *text);
+/* All texts must be gone. */
+void queue_texts_done(struct queue_texts *texts);
 
 /* ---- entries (entries.c) ---- */
 
@@ -143,6 +189,13 @@ struct queue_entry *queue_entry_new(struct queue_worker *worker, struct mail_id 
                                     const struct queue_meta *meta,
                                     const struct queue_record *record, struct queue_parcel *parcel,
                                     uint64_t size);
+/* One found in the spool, with the bytes of its meta. */
+struct queue_entry *queue_entry_found(struct queue_worker *worker, struct mail_id id,
+                                      const struct queue_meta *meta, struct str meta_bytes,
+                                      const struct queue_record *record, uint64_t size);
+/* Its record as it is kept on disk, in `arena`. */
+struct str queue_entry_record(const struct queue_entry *entry, struct arena *arena);
+struct str queue_entry_meta(const struct queue_entry *entry);
 /* Out of all tables, and free. */
 void queue_entry_free(struct queue_entry *entry);
 /* Into the tables, and to where its record says that it belongs. */
@@ -205,6 +258,9 @@ void queue_site_let_go(struct queue_worker *worker);
 void queue_site_drop_all(struct queue_worker *worker);
 /* "server" or domain, as shown. */
 struct str queue_destination_name(const struct transport *transport, const struct queue_meta *meta);
+
+/* Do the totals agree? Tells when they are off by the same at two audits. Worker 0. */
+void queue_audit_totals(struct queue *queue) MAY_YIELD;
 
 /* ---- the poison guard (poison.c) ---- */
 

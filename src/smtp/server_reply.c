@@ -33,16 +33,33 @@ static MAY_YIELD void put(struct smtp_session *session, struct str line)
     session->unsent += line.len;
 }
 
+static size_t put_number(char *at, unsigned number)
+{
+    size_t len = number >= 100 ? 3 : number >= 10 ? 2 : 1;
+    for (size_t i = len; i-- > 0; number /= 10)
+        at[i] = (char)('0' + number % 10);
+    return len;
+}
+
+/* "250-" or "250 2.1.0 "; at most 16 bytes. */
+static size_t put_codes(char *at, const struct mail_reply *reply, bool more)
+{
+    const unsigned enhanced[] = {reply->enhanced.class, reply->enhanced.subject,
+                                 reply->enhanced.detail};
+    size_t len = put_number(at, reply->code % 1000);
+    at[len++] = more ? '-' : ' ';
+    for (size_t i = 0; enhanced[0] && i < 3; i++) {
+        len += put_number(at + len, enhanced[i] % 1000);
+        at[len++] = i < 2 ? '.' : ' ';
+    }
+    return len;
+}
+
 static MAY_YIELD void put_line(struct smtp_session *session, const struct mail_reply *reply,
                                bool more, struct str text)
 {
     char line[LINE_MAX_TEXT + 64];
-    int head = snprintf(line, sizeof line, "%03u%c", reply->code % 1000, more ? '-' : ' ');
-    if (reply->enhanced.class)
-        head += snprintf(line + head, sizeof line - (size_t)head, "%u.%u.%u ",
-                         (unsigned)reply->enhanced.class, (unsigned)reply->enhanced.subject,
-                         (unsigned)reply->enhanced.detail);
-    size_t len = (size_t)head;
+    size_t len = put_codes(line, reply, more);
     bool utf8 = session->in_transaction && session->sender.smtputf8;
     for (size_t i = 0; i < text.len; i++) {
         unsigned char c = (unsigned char)text.ptr[i];

@@ -65,8 +65,8 @@ void spool_loader_done(struct spool_loader *loader)
     for (size_t i = 0; i < loader->count; i++) {
         if (loader->files[i].fd >= 0)
             close(loader->files[i].fd);
-        free(loader->files[i].bytes);
     }
+    free(loader->bytes);
     free(loader->segments);
     free(loader->files);
     *loader = (struct spool_loader){0};
@@ -106,19 +106,26 @@ void spool_read_all(int fd, char *out, uint64_t size, uint64_t offset)
     }
 }
 
+/* The space is kept from one segment to the next: fresh pages cost as much as reading does. The
+ * next one in turn, which is older, comes from the disk meanwhile. */
 void spool_loader_load(void *context, struct spool_recover_segment *segment, bool load)
 {
     struct spool_loader *loader = context;
-    struct spool_loaded_file *file = &loader->files[segment - loader->segments];
-    if (!load) {
-        free(take(file->bytes));
-        segment->bytes = STR_EMPTY;
+    size_t at = (size_t)(segment - loader->segments);
+    struct spool_loaded_file *file = &loader->files[at];
+    segment->bytes = STR_EMPTY;
+    if (!load)
         return;
-    }
+    if (at > 0)
+        (void)posix_fadvise(loader->files[at - 1].fd, 0, 0, POSIX_FADV_WILLNEED);
     uint64_t size = end_of_data(file->fd, file->file_size);
-    file->bytes = memory_resize_array(NULL, size ? size : 1, 1);
-    spool_read_all(file->fd, file->bytes, size, 0);
-    segment->bytes = str_of(file->bytes, size);
+    if (size > loader->cap) {
+        free(loader->bytes);
+        loader->cap = size;
+        loader->bytes = memory_resize_array(NULL, size, 1);
+    }
+    spool_read_all(file->fd, loader->bytes, size, 0);
+    segment->bytes = str_of(loader->bytes, size);
 }
 
 struct str spool_loader_part(struct spool_loader *loader, uint64_t segment, uint64_t begin,

@@ -8,13 +8,14 @@
 struct spool_loaded_file {
     int fd;
     uint64_t file_size;
-    char *bytes;
 };
 /* Segment files of a folder, ascending by id; `segments` and `files` run in parallel. */
 struct spool_loader {
     struct spool_recover_segment *segments;
     struct spool_loaded_file *files;
     size_t count;
+    char *bytes; /* of the segment that is loaded; one at a time */
+    size_t cap;
 };
 enum result spool_loader_open(struct spool_loader *loader, int log_fd, bool writable,
                               struct error *err);

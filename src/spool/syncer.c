@@ -182,10 +182,12 @@ static void sync_once(struct spool *spool)
         spool->sync_failed = true;
     }
     /* the writer first: it has a batch to write while answers go out */
-    if (spool->writer_sleeps && (spool->waiting.first || !good || spool->phase != SPOOL_RUNS))
-        pthread_cond_signal(&spool->writer_wake);
+    bool wake =
+        spool->writer_sleeps && (spool->waiting.first || !good || spool->phase != SPOOL_RUNS);
     pthread_cond_broadcast(&spool->changed);
     pthread_mutex_unlock(&spool->lock);
+    if (wake)
+        pthread_cond_signal(&spool->writer_wake);
     spool_answer(spool, &units);
     spool_answer(spool, &refused);
     pthread_mutex_lock(&spool->lock);

@@ -78,9 +78,10 @@ void spool_submit(struct spool *spool, struct spool_unit *unit)
         if (wake)
             spool->writer_sleeps = false; /* one signal is enough */
     }
+    /* signals come after unlocking: who wakes up would only sleep again on the lock */
+    pthread_mutex_unlock(&spool->lock);
     if (wake)
         pthread_cond_signal(&spool->writer_wake);
-    pthread_mutex_unlock(&spool->lock);
 }
 
 enum result spool_submit_and_wait(struct spool *spool, struct spool_unit *unit)
@@ -169,9 +170,10 @@ static void pass_to_syncer(struct spool *spool, struct spool_unit_queue *units, 
         spool_queue_push(&spool->written, unit);
     if (!wrote)
         spool->sync_failed = true; /* what was written before this batch may still be synced */
-    else if (!spool->sync_runs)
-        pthread_cond_signal(&spool->syncer_wake);
+    bool wake = wrote && !spool->sync_runs;
     pthread_mutex_unlock(&spool->lock);
+    if (wake)
+        pthread_cond_signal(&spool->syncer_wake);
 }
 
 static void write_batch(struct spool *spool, struct spool_unit_queue *units)

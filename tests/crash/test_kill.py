@@ -48,6 +48,7 @@ def test_kills(gateway, sinks, books):
     one = gateway(sinks)
     # of the child alone only now and then: five deaths a minute stop deliveries
     slowest = run_kills(one, books, KILLS, [kill_all, kill_all, kill_child, kill_all])
+    books.kills.append(time.monotonic())
     one.kill()
     one.start()  # whatever the supervisor thinks of so many deaths
     wait_until(lambda: not books.lost(RECIPIENTS) or not one.queue(), "all is delivered", 60)

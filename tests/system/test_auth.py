@@ -57,11 +57,13 @@ def test_reply_table(backend):
         got, text = login(one)
         assert got == code, (reply, got, text)
         assert text.startswith({235: "2.7.0", 535: "5.7.8", 454: "4.7.0"}[code]), (reply, text)
-        one.wait(event, count=before + 1)
+        said = one.wait(event, count=before + 1)
+        if event != "auth.ok" and reply and reply[:1] in "45":
+            assert reply[:3] in said["detail"], (reply, said)
         if code == 454:
             one.mail.replies["AUTH"] = "535 5.7.8 no"
             login(one)
-    assert one.find("auth.error")[-1]["detail"], "an error says why"
+    assert all(event["detail"].startswith("1-smtp: error") for event in one.find("auth.error"))
 
 
 @pytest.mark.parametrize("replies", [
@@ -246,17 +248,47 @@ def test_users_file_is_reread(with_file):
 
 # ---- limits on failures ----
 
+def questions(one):
+    return sum(line.startswith("AUTH") for _, line in one.mail.commands)
+
+
 def test_limit_block(backend):
     """10/15m: the eleventh is told later, and nobody is asked; who has never failed logs in from there no more."""
     one = backend(steps="[ limit: { by: client, failures: 4/15m, then: defer }, smtp: { server: mail } ]")
     for i in range(4):
         assert login(one, "anna", f"wrong{i}")[0] == 535
-    asked = len(one.mail.commands)
+    asked = questions(one)
     for _ in range(3):
         code, text = login(one, "anna", SECRET)
         assert code == 454 and text.startswith("4.7.0"), text
-    assert len(one.mail.commands) == asked, "a backend was asked"
+    assert questions(one) == asked, "a backend was asked"
     one.wait("limit.reached")
+
+
+def test_limit_block_spares_the_user_elsewhere(backend):
+    """Who guesses locks out his own network, not the user (Mailu #2880)."""
+    one = backend(steps="[ limit: { by: client, failures: 3/15m, then: defer }, smtp: { server: mail } ]")
+
+    def from_network(source, password):
+        with Talk(one.submission, ehlo="c.test", source=source) as talk:
+            return talk.starttls().login("anna", password)[0]
+    for i in range(3):
+        assert from_network(f"127.0.7.{i + 1}", f"wrong{i}") == 535
+    assert from_network("127.0.7.9", SECRET) == 454
+    assert from_network("127.0.8.1", SECRET) == 235
+
+
+def test_limit_counts_unknown_users_alike(backend):
+    one = backend(steps="[ limit: { by: client, failures: 3/15m, then: defer }, smtp: { server: mail } ]")
+    codes = {}
+    for user, source in [("anna", "127.0.7.1"), ("nobody", "127.0.8.1")]:
+        codes[user] = []
+        for _ in range(5):
+            with Talk(one.submission, ehlo="c.test", source=source) as talk:
+                codes[user].append(talk.starttls().login(user, "wrong"))
+    strip = lambda answers: [(code, text.partition(" (ref")[0]) for code, text in answers]
+    assert strip(codes["anna"]) == strip(codes["nobody"])
+    assert [code for code, _ in codes["anna"]] == [535, 535, 535, 454, 454]
 
 
 def test_errors_are_not_failures(backend):
@@ -272,9 +304,9 @@ def test_errors_are_not_failures(backend):
 
 @pytest.fixture
 def with_ldap(gateway, sink, ldap, tls_files, tmp_path):
-    def make(filter_="(mail={user})", password=SERVICE_PASSWORD, step=None, timeout="3s"):
+    def make(filter_="(mail={user})", password=SERVICE_PASSWORD, step=None, timeout="3s", tls=False, url=None, extra=""):
         directory = ldap(users={"anna": ("anna@example.org", "secret"), "bob": ("bob@example.org", "secret"),
-                                "twin1": ("twin@example.org", "secret"), "twin2": ("twin@example.org", "secret")})
+                                "twin1": ("twin@example.org", "secret"), "twin2": ("twin@example.org", "secret")}, tls_files=tls_files if tls else None)
         secret = tmp_path / "ldap-secret"
         secret.write_text(password + "\n")
         secret.chmod(0o600)
@@ -282,7 +314,7 @@ def with_ldap(gateway, sink, ldap, tls_files, tmp_path):
         mail = sink()
         text = reception(mail, mx, certificate=tls_files, submission=submission,
                          steps=step or f'[ ldap: {{ server: directory, filter: "{filter_}" }} ]')
-        text = text.replace("servers:\n", f'servers:\n  directory: {{ ldap: "{directory.url}", base_dn: "{PEOPLE}", bind_dn: "{SERVICE}", '
+        text = text.replace("servers:\n", f'servers:\n  directory: {{ ldap: {url(directory) if url else directory.url}{extra}, base_dn: "{PEOPLE}", bind_dn: "{SERVICE}", '
                                           f"bind_password_file: {secret}, timeout: {timeout} }}\n")
         one = gateway(text, ports=[mx, submission])
         one.mail, one.submission, one.directory, one.mx = mail, submission, directory, mx
@@ -347,6 +379,38 @@ def test_ldap_hangs(with_ldap):
         assert answers == [454] * 6
     finally:
         os.kill(one.directory.process.pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("url, extra, code", [
+    (lambda d: d.tls_url, ", ca_file: CA", 235), (lambda d: d.url, ", starttls: true, ca_file: CA", 235),
+    (lambda d: d.tls_url, "", 454), (lambda d: d.url, ", starttls: true", 454),
+    (lambda d: f"[ 'ldap://127.0.0.1:1', '{d.url}' ]", "", 235)], ids=["ldaps", "starttls", "ldaps-unknown-ca", "starttls-unknown-ca", "second"])
+def test_ldap_urls(with_ldap, tls_files, url, extra, code):
+    one = with_ldap(tls=True, url=url, extra=extra.replace("CA", str(tls_files[0])))
+    assert login(one, "anna@example.org", "secret")[0] == code, one.wait("auth.error" if code == 235 else "auth.ok", 2)
+    assert login(one, "anna@example.org", "wrong")[0] == (535 if code == 235 else 454)
+
+
+def test_ldap_without_starttls_at_the_server(with_ldap):
+    """`starttls: true` is a demand: no password without it."""
+    one = with_ldap(extra=", starttls: true")
+    assert login(one, "anna@example.org", "secret")[0] == 454
+
+
+def test_server_that_says_nothing(backend):
+    """A mail server that takes the connection and falls silent costs its time-out, and only those who ask it."""
+    silent = threading.Event()
+    one = backend(replies={"AUTH": lambda _: silent.wait(20) or ""})
+    try:
+        with Talk(one.submission, ehlo="c.test") as asking:
+            asking.starttls()
+            asking.send(f"AUTH PLAIN {plain('anna', SECRET)}\r\n")
+            with Talk(one.mx, ehlo="c.test") as other:
+                assert other.mail("a@example.net", "anna@example.org").data(b"Subject: x\r\n\r\nx")[0] == 250
+            code, text = asking.reply()
+            assert code == 454 and text.startswith("4.7.0"), text
+    finally:
+        silent.set()
 
 
 # ---- secrets ----

@@ -90,6 +90,23 @@ def test_421_is_asked_again(asking):
     assert ask(one, "three@example.org")[0] == 250
 
 
+def test_server_that_says_nothing(asking):
+    """451 in its time-out; users of another mail server, and of the cache, are served meanwhile."""
+    silent = threading.Event()
+    one = asking(lookup=", cache: 10m")
+    assert ask(one, "anna@example.org")[0] == 250
+    one.mail.replies["RCPT slow@example.org"] = lambda _: silent.wait(20) or ""
+    try:
+        with Talk(one.mx, ehlo="c.test") as talk:
+            talk.mail("a@example.net")
+            talk.send("RCPT TO:<slow@example.org>\r\n")
+            assert ask(one, "anna@example.org")[0] == 250
+            code, text = talk.reply()
+            assert code == 451, text
+    finally:
+        silent.set()
+
+
 def test_questions_share_a_connection(asking):
     one = asking()
     for i in range(12):

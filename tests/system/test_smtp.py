@@ -244,3 +244,74 @@ def test_unknown_commands(scene):
         talk.send("NONSENSE\r\n")
         assert b"421" in talk.rest()
     scene.wait("session.protocol")
+
+
+# ---- what is mended for own users, and only for them ----
+
+RAW = b"From: anna@example.org\r\nBcc: hidden@example.org\r\nSubject: raw\r\nBCC:\r\n\thidden2@example.org\r\n\r\nBcc: stays\r\n"
+
+
+def names_of(message):
+    return [line.partition(b":")[0].lower() for line in message.data.partition(b"\r\n\r\n")[0].split(b"\r\n") if line[:1] not in b" \t"]
+
+
+def test_repair_for_users(scene):
+    with Talk(scene.submission, ehlo="c.test") as talk:
+        talk.starttls()
+        assert talk.login("anna", "secret")[0] == 235
+        assert talk.mail("anna@example.org", "anna@example.org").data(RAW, b".\r\n")[0] == 250
+    wait_until(lambda: scene.mail.messages, "it is delivered")
+    names = names_of(scene.mail.messages[0])
+    assert names.count(b"date") == 1 and names.count(b"message-id") == 1 and b"bcc" not in names, names
+    assert b"hidden" not in scene.mail.messages[0].data and scene.mail.messages[0].body == b"Bcc: stays\r\n"
+
+
+def test_no_repair_for_strangers(scene):
+    with Talk(scene.mx, ehlo="c.test") as talk:
+        assert talk.mail("a@example.net", "anna@example.org").data(RAW, b".\r\n")[0] == 250
+    wait_until(lambda: scene.mail.messages, "it is delivered")
+    assert scene.mail.messages[0].data.endswith(RAW)
+
+
+def test_hidden_client(gateway, sink, tls_files):
+    mail, mx, hidden = sink(users={"anna": "secret"}), free_port(), free_port()
+    one = gateway(reception(mail, mx, certificate=tls_files, listeners=f'''  hidden: {{ listen: [ "127.0.0.1:{hidden}" ], tls: required, certificate: main, hide_client: true,
+            authentication: {{ flow: staff, required: true }} }}'''), ports=[mx, hidden])
+    with Talk(hidden, ehlo="laptop.of.anna") as talk:
+        talk.starttls("laptop.of.anna")
+        assert talk.login("anna", "secret")[0] == 235
+        assert talk.mail("anna@example.org", "bob@example.org").data(RAW, b".\r\n")[0] == 250
+    wait_until(lambda: mail.messages, "it is delivered")
+    assert b"laptop" not in mail.messages[0].data and b"127.0.0.1" not in mail.messages[0].data
+    assert one
+
+
+def test_ipv6(gateway, sink):
+    mail, mx = sink(replies={"RCPT": known("anna")}), free_port("::1")
+    text = reception(mail, mx, top='trusted_networks: [ "fd00::/8" ]').replace(f"127.0.0.1:{mx}", f"[::1]:{mx}")
+    one = gateway(text)
+    with Talk(mx, host="::1", ehlo="[IPv6:::1]") as talk:
+        assert talk.mail("a@example.net", "anna@example.org").data(MESSAGE, b".\r\n")[0] == 250
+        talk.mail("a@example.net", "postmaster@[IPv6:::1]")
+    wait_until(lambda: mail.messages, "it is delivered")
+    assert b"[IPv6:::1]" in mail.messages[0].data.partition(b"\r\nFrom")[0]
+    assert one.find("message.accepted")[0]["client"] == "::1"
+
+
+def test_nothing_for_nobody(scene):
+    """No address is confirmed to strangers by VRFY and EXPN."""
+    with Talk(scene.mx, ehlo="c.test") as talk:
+        answers = {talk.say(f"{verb} {name}")[1].partition(" (ref")[0] for verb in ["VRFY"] for name in ["anna", "nobody", "anna@example.org"]}
+        assert len(answers) == 1, answers
+        assert talk.code("EXPN staff") in (502, 550)
+    assert not scene.mail.commands
+
+
+def test_queued_processing(gateway, sink):
+    """250 before the content flow; the mail goes on from the queue."""
+    mail, mx = sink(replies={"RCPT": known("anna")}), free_port()
+    one = gateway(reception(mail, mx, inbound=", processing: queued"), ports=[mx])
+    with Talk(mx, ehlo="c.test") as talk:
+        assert talk.mail("a@example.net", "anna@example.org").data(MESSAGE, b".\r\n")[0] == 250
+    wait_until(lambda: mail.messages, "it is delivered")
+    one.wait_empty()

@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * flow/blocks/header.c - adds and removes fields of the header section.
- *
- * The body is shared and never written to: the content gets a whole new header section as its head,
- * and its body begins behind the old one. Trace fields that stand in the head are kept above.
  */
 #include "flow/blocks.h"
 
@@ -100,33 +97,6 @@ static bool is_removed(const struct parameters *parameters, struct str name)
     return false;
 }
 
-/* Our trace fields stay on top; *out_own is the message's own section below them. */
-static struct str take_trace(const struct flow_running *running, struct str *out_own)
-{
-    const struct mail_content *content = running->run->content;
-    struct str header = running->facts.header;
-    size_t trace_len = 0;
-    if (running->has_new_head)
-        trace_len = running->trace_len;
-    else if (content->body_start == 0 && str_starts(header, content->head))
-        trace_len = content->head.len;
-    *out_own = str_from(header, trace_len);
-    return str_slice(header, 0, trace_len);
-}
-
-static void take_head(struct flow_running *running, struct str head, size_t trace_len,
-                      size_t own_len)
-{
-    struct mail_content *content = running->run->content;
-    if (content->body_start == 0)
-        content->body_start = own_len;
-    content->head = arena_str(running->run->arena, head);
-    running->has_new_head = true;
-    running->trace_len = trace_len;
-    running->facts.header = content->head;
-    running->facts.size = mail_content_size(content);
-}
-
 static enum result run(struct flow_running *running, const struct flow_step *step,
                        unsigned *out_outcome, struct error *err)
 {
@@ -135,7 +105,7 @@ static enum result run(struct flow_running *running, const struct flow_step *ste
     *out_outcome = 0;
     if (step->observe)
         return OK;
-    struct str trace = take_trace(running, &own);
+    struct str trace = flow_head_split(running, &own);
     struct buf head BUF_CLEANUP;
     buf_init(&head, HEAD_MAX);
     buf_append(&head, trace);
@@ -151,7 +121,7 @@ static enum result run(struct flow_running *running, const struct flow_step *ste
     buf_append(&head, rest); /* the empty line */
     if (head.overflow)
         return fail(err, ERROR_LIMIT, "the header section is over %d bytes", HEAD_MAX);
-    take_head(running, buf_str(&head), trace.len, own.len);
+    flow_head_replace(running, buf_str(&head), trace.len, own.len);
     return OK;
 }
 

@@ -13,7 +13,7 @@ import time
 from .ports import wait_for_port
 
 TOP = pathlib.Path(__file__).resolve().parents[3]
-BUILD = pathlib.Path(os.environ.get("POSTERN_BUILD", TOP / "build"))
+BUILD = pathlib.Path(os.environ.get("POSTERN_BUILD", TOP / "build")).resolve()
 
 CLIENT_TLS = ssl.create_default_context()
 CLIENT_TLS.check_hostname = False
@@ -49,6 +49,7 @@ class Gateway:
         self.ports = list(ports)
         self.path = self.folder / "postern.yaml"
         self.events = []
+        self.raw = []  # lines of its output, as they were
         self.process = None
         self.crash_expected = False
         self.env = None  # more of the environment
@@ -91,6 +92,7 @@ class Gateway:
 
     def _read(self, pipe):
         for line in pipe:
+            self.raw.append(line)
             try:
                 self.events.append(json.loads(line))
             except ValueError:

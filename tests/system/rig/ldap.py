@@ -12,21 +12,23 @@ SERVICE_PASSWORD = "service"
 
 
 class Ldap:
-    """`users` maps uid to (mail, password)."""
+    """`users` maps uid to (mail, password). With `tls_files`, STARTTLS and a port of its own for ldaps."""
 
-    def __init__(self, folder, users=None):
+    def __init__(self, folder, users=None, tls_files=None):
         self.folder = pathlib.Path(folder) / "slapd"
         self.folder.mkdir(exist_ok=True)
         (self.folder / "db").mkdir(exist_ok=True)
         self.users = users or {"anna": ("anna@example.org", "pass-of-user"), "bob": ("bob@example.org", "pass-of-user")}
         self.port = free_port()
+        self.tls_port = free_port() if tls_files else None
         self.process = None
+        tls = f"TLSCertificateFile {tls_files[0]}\nTLSCertificateKeyFile {tls_files[1]}\n" if tls_files else ""
         (self.folder / "slapd.conf").write_text(f"""
 include /etc/ldap/schema/core.schema
 include /etc/ldap/schema/cosine.schema
 include /etc/ldap/schema/inetorgperson.schema
 pidfile {self.folder}/pid
-modulepath /usr/lib/ldap
+{tls}modulepath /usr/lib/ldap
 moduleload back_mdb
 database mdb
 suffix "{BASE}"
@@ -52,8 +54,13 @@ access to * by dn.exact="{SERVICE}" read by * none
     def url(self):
         return f"ldap://127.0.0.1:{self.port}"
 
+    @property
+    def tls_url(self):
+        return f"ldaps://127.0.0.1:{self.tls_port}"
+
     def start(self):
-        self.process = subprocess.Popen(["/usr/sbin/slapd", "-d", "0", "-f", self.folder / "slapd.conf", "-h", self.url],
+        self.process = subprocess.Popen(["/usr/sbin/slapd", "-d", "0", "-f", self.folder / "slapd.conf", "-h",
+                                         f"{self.url} {self.tls_url}" if self.tls_port else self.url],
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for_port(self.port)
         return self

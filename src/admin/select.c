@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* admin/select.c - reading selectors. */
+#include "admin/select.h"
+
+#include "base/clock.h"
+
+static const char *const state_names[] = {
+    [QUEUE_READY] = "ready", [QUEUE_WAITING] = "waiting", [QUEUE_INFLIGHT] = "inflight",
+    [QUEUE_HELD] = "held",   [QUEUE_CONTENT] = "content", [QUEUE_PAUSED] = "paused",
+};
+enum { STATES = QUEUE_PAUSED + 1 };
+
+const char *admin_state_name(enum queue_state state)
+{
+    return state_names[state];
+}
+
+json_t *admin_states_json(const uint64_t *states)
+{
+    json_t *object = json_object();
+    for (size_t i = 0; i < STATES; i++)
+        json_object_set_new(object, state_names[i], json_integer((json_int_t)states[i]));
+    return object;
+}
+
+int admin_find_name(const char *const *names, size_t count, struct str word)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (str_equal(str_c(names[i]), word))
+            return (int)i;
+    }
+    return -1;
+}
+
+json_t *admin_time_json(int64_t wall_ns)
+{
+    char text[TIME_RFC3339_SIZE];
+    return wall_ns > 0 ? admin_json(clock_format_rfc3339(wall_ns, text)) : json_null();
+}
+
+/* "90", "15m", "2h" as nanoseconds; false for anything else. */
+static bool parse_age(struct str text, int64_t *out_ns)
+{
+    static const struct {
+        char unit;
+        int64_t ns;
+    } units[] = {
+        {'s', NS_PER_S}, {'m', 60 * NS_PER_S}, {'h', 3600 * NS_PER_S}, {'d', 86400 * NS_PER_S}};
+    uint64_t number;
+    int64_t unit = NS_PER_S;
+    for (size_t i = 0; text.len && i < sizeof units / sizeof *units; i++) {
+        if (text.ptr[text.len - 1] == units[i].unit) {
+            unit = units[i].ns;
+            text.len--;
+            break;
+        }
+    }
+    if (!str_to_uint(text, 100000, &number))
+        return false;
+    *out_ns = (int64_t)number * unit;
+    return true;
+}
+
+static struct str selector_value(const struct admin_selector_source *source, const char *name)
+{
+    if (!source->object)
+        return admin_query(source->request, name);
+    json_t *value = json_object_get(source->object, name);
+    return str_of(json_string_value(value) ? json_string_value(value) : "",
+                  json_string_length(value));
+}
+
+bool admin_read_selector(const struct admin_selector_source *source, struct queue_selector *out,
+                         struct admin_answer *answer)
+{
+    *out = (struct queue_selector){
+        .id = selector_value(source, "id"),
+        .to = selector_value(source, "to"),
+        .from = selector_value(source, "from"),
+        .transport = selector_value(source, "transport"),
+        .destination = selector_value(source, "destination"),
+        .cause = selector_value(source, "cause"),
+        .state = -1,
+    };
+    struct str state = selector_value(source, "state");
+    struct str older = selector_value(source, "older");
+    struct str limit = selector_value(source, "limit");
+    uint64_t number = 0;
+    if (state.len && (out->state = admin_find_name(state_names, STATES, state)) < 0) {
+        admin_problem(answer, 400, "Bad selector",
+                      "state: ready, waiting, inflight, held, content or paused, not \"%.*s\"",
+                      STR_ARG(state));
+        return false;
+    }
+    if (older.len && !parse_age(older, &out->older_ns)) {
+        admin_problem(answer, 400, "Bad selector", "older: like 90s, 15m, 2h or 3d, not \"%.*s\"",
+                      STR_ARG(older));
+        return false;
+    }
+    if (limit.len && !str_to_uint(limit, 1000000, &number)) {
+        admin_problem(answer, 400, "Bad selector", "limit: a number up to 1000000");
+        return false;
+    }
+    out->limit = (size_t)number;
+    return true;
+}

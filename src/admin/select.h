@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * admin/select.h - the selectors of the queue as the API writes them, and names of its words.
+ */
+#pragma once
+
+#include "admin/http.h"
+#include "queue/queue.h"
+
+/* Where selectors come from: the query of a GET, or the object "select" of a POST. */
+struct admin_selector_source {
+    const struct admin_request *request;
+    json_t *object; /* NULL: the query */
+};
+
+/* False: the answer is a problem. */
+bool admin_read_selector(const struct admin_selector_source *source, struct queue_selector *out,
+                         struct admin_answer *answer);
+/* "ready" … */
+const char *admin_state_name(enum queue_state state);
+/* {"ready": 3, …}, with all states. */
+json_t *admin_states_json(const uint64_t *states);
+/* RFC 3339, or null for 0. */
+json_t *admin_time_json(int64_t wall_ns);
+/* Index of `word`, or -1. */
+int admin_find_name(const char *const *names, size_t count, struct str word);

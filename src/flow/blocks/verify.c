@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * flow/blocks/verify.c - who really sent it: SPF, DKIM and DMARC together, told in one
+ * Authentication-Results field (RFC 8601).
+ */
+#include "flow/blocks.h"
+
+#include "base/buf.h"
+#include "content/auth_results.h"
+#include "content/dkim.h"
+#include "content/dmarc.h"
+#include "mail/header.h"
+
+enum { CHECK_SPF, CHECK_DKIM, CHECK_DMARC };
+enum { PASS, NONE, FAIL, QUARANTINE, REJECT, TEMPERROR, PERMERROR };
+enum { FIELDS_MAX = 64 * 1024, HEAD_MAX = 4 * 1024 * 1024, DOMAIN_SHOWN = 100 };
+
+struct parameters {
+    unsigned checks; /* a set */
+    bool received_spf;
+    struct str authserv_id;
+};
+
+static const struct option_word check_words[] = {
+    {"spf", CHECK_SPF}, {"dkim", CHECK_DKIM}, {"dmarc", CHECK_DMARC}, {NULL, 0}};
+static const struct option options[] = {
+    {.name = "checks",
+     .type = OPTION_WORDS,
+     .offset = offsetof(struct parameters, checks),
+     .text = "what is checked and told; dmarc alone decides, and needs the other two",
+     .fallback = "[ spf, dkim, dmarc ]",
+     .words = check_words},
+    {.name = "received_spf",
+     .type = OPTION_BOOL,
+     .offset = offsetof(struct parameters, received_spf),
+     .text = "write a Received-SPF field, too",
+     .fallback = "false"},
+    {.name = "authserv_id",
+     .type = OPTION_TEXT,
+     .offset = offsetof(struct parameters, authserv_id),
+     .text = "our name in Authentication-Results; default: hostname"},
+    {.name = NULL},
+};
+static const struct option_table table = {
+    .name = "verify",
+    .text = "Checks SPF, DKIM and DMARC, and writes Authentication-Results.",
+    .options = options,
+    .shorthand = "checks",
+    .size = sizeof(struct parameters),
+};
+static const struct flow_outcome outcomes[] = {
+    [PASS] = {.name = "pass",
+              .key = "pass",
+              .action = ACTION_NEXT,
+              .text = "the author's domain stands behind it; without dmarc: SPF or DKIM passed"},
+    [NONE] = {.name = "none",
+              .key = "none",
+              .action = ACTION_NEXT,
+              .reply = "550 5.7.26 The author's domain has no DMARC policy",
+              .reason = MAIL_REASON_POLICY,
+              .text = "the author's domain has no DMARC policy"},
+    [FAIL] = {.name = "fail",
+              .key = "fail",
+              .action = ACTION_NOTE,
+              .reply = "550 5.7.26 DMARC failed",
+              .reason = MAIL_REASON_DMARC_REJECT,
+              .text = "DMARC fails, and the domain asks for nothing (p=none)"},
+    [QUARANTINE] = {.name = "quarantine",
+                    .key = "quarantine",
+                    .action = ACTION_NOTE,
+                    .reply = "550 5.7.26 DMARC failed",
+                    .reason = MAIL_REASON_DMARC_REJECT,
+                    .text = "DMARC fails, and the domain asks for quarantine"},
+    [REJECT] = {.name = "reject",
+                .key = "reject",
+                .action = ACTION_REJECT,
+                .reply = "550 5.7.26 DMARC failed, and the author's domain asks for refusal",
+                .reason = MAIL_REASON_DMARC_REJECT,
+                .text = "DMARC fails, and the domain asks for refusal"},
+    [TEMPERROR] = {.name = "temperror",
+                   .key = "temperror",
+                   .action = ACTION_NOTE,
+                   .reply = "451 4.7.24 DMARC cannot be checked now, try again later",
+                   .reason = MAIL_REASON_BACKEND_DOWN,
+                   .text = "DNS gives no answer now"},
+    [PERMERROR] = {.name = "permerror",
+                   .key = "permerror",
+                   .action = ACTION_NOTE,
+                   .reply = "550 5.7.26 From names no author",
+                   .reason = MAIL_REASON_POLICY,
+                   .text = "From has no address, or several things that could be one"},
+    {.name = NULL},
+};
+
+struct verification {
+    struct flow_running *running;
+    const struct parameters *parameters;
+    struct str authserv_id;
+    const struct spf_outcome *spf;
+    struct dkim_answer *dkim;
+    struct author author;
+    struct dmarc_outcome dmarc;
+    struct auth_results results;
+};
+
+static bool wants(const struct verification *verification, unsigned check)
+{
+    return (verification->parameters->checks & 1u << check) != 0;
+}
+
+static struct auth_result *add_result(struct verification *verification, const char *method,
+                                      const char *result)
+{
+    struct auth_results *results = &verification->results;
+    if (results->count == AUTH_RESULTS_MAX)
+        return NULL;
+    struct auth_result *added = &results->results[results->count++];
+    *added = (struct auth_result){.method = str_c(method), .result = str_c(result)};
+    return added;
+}
+
+/* ---- SPF ---- */
+
+static void tell_spf(struct verification *verification)
+{
+    const struct flow_facts *facts = &verification->running->facts;
+    const struct spf_outcome *spf = verification->spf;
+    struct auth_result *result = add_result(verification, "spf", spf_result_name(spf->result));
+    if (!result)
+        return;
+    result->comment = spf->problem;
+    auth_result_add(result, "smtp", spf->is_helo ? "helo" : "mailfrom",
+                    spf->is_helo ? facts->helo : facts->sender);
+}
+
+/* ---- DKIM ---- */
+
+static enum result answer_text(void *context, struct str name, struct arena *arena,
+                               struct dns_text_answer *out, struct error *err) NO_YIELD_CHECK
+{
+    struct resolver_answer answer;
+    if (resolver_ask(context, RESOLVER_TXT, name, arena, &answer, err) == FAILED)
+        return FAILED;
+    *out = (struct dns_text_answer){.status = answer.status,
+                                    .texts = answer.texts,
+                                    .count = answer.count,
+                                    .secure = answer.secure};
+    return OK;
+}
+
+/* A signature of the envelope sender's domain, or of one above it, vouches for the sender. */
+static void note_signer(struct flow_checks *checks, struct str signer, struct str sender_domain)
+{
+    bool above = sender_domain.len > signer.len && str_ends_nocase(sender_domain, signer) &&
+                 sender_domain.ptr[sender_domain.len - signer.len - 1] == '.';
+    if (signer.len == 0)
+        return;
+    if (checks->dkim_domain.len == 0)
+        checks->dkim_domain = signer;
+    if (above || str_equal_nocase(sender_domain, signer))
+        checks->sender_verified = true;
+}
+
+static MAY_YIELD enum result check_dkim(struct verification *verification, struct error *err)
+{
+    struct flow_running *running = verification->running;
+    struct arena *arena = running->run->arena;
+    struct flow_checks *checks = running->facts.checks;
+    struct resolver resolver = flow_sender_resolver(running, DKIM_SIGNATURES_MAX);
+    struct dkim_dns dns = {.text = answer_text, .context = &resolver};
+    struct dkim_message *message = ARENA_NEW(arena, struct dkim_message);
+    verification->dkim = ARENA_NEW(arena, struct dkim_answer);
+    dkim_message_init(message, running->run->content, running->facts.header);
+    if (dkim_verify(message, &dns, arena, verification->dkim, err) == FAILED)
+        return FAILED;
+    checks->dkim = str_c(dkim_result_name(verification->dkim->result));
+    for (size_t i = 0; i < verification->dkim->count; i++)
+        if (verification->dkim->signatures[i].result == DKIM_PASS)
+            note_signer(checks, verification->dkim->signatures[i].domain,
+                        running->facts.sender_domain);
+    return OK;
+}
+
+static void tell_dkim(struct verification *verification)
+{
+    const struct dkim_answer *answer = verification->dkim;
+    if (answer->count == 0)
+        (void)add_result(verification, "dkim", dkim_result_name(answer->result));
+    for (size_t i = 0; i < answer->count; i++) {
+        const struct dkim_signature *signature = &answer->signatures[i];
+        struct auth_result *result =
+            add_result(verification, "dkim", dkim_result_name(signature->result));
+        if (!result)
+            return;
+        result->comment = signature->detail;
+        auth_result_add(result, "header", "d", signature->domain);
+        auth_result_add(result, "header", "s", signature->selector);
+        auth_result_add(result, "header", "a", signature->algorithm);
+        auth_result_add(result, "header", "b", signature->start);
+    }
+}
+
+/* ---- DMARC ---- */
+
+static MAY_YIELD void check_dmarc(struct verification *verification)
+{
+    struct flow_running *running = verification->running;
+    struct flow_checks *checks = running->facts.checks;
+    struct resolver resolver = flow_sender_resolver(running, DMARC_BUDGET);
+    struct str domains[DKIM_SIGNATURES_MAX];
+    struct dmarc_request request = {.author = &verification->author,
+                                    .spf = verification->spf->result,
+                                    .spf_domain = verification->spf->domain,
+                                    .dkim_domains = domains};
+    for (size_t i = 0; i < verification->dkim->count; i++) {
+        const struct dkim_signature *signature = &verification->dkim->signatures[i];
+        if (signature->result == DKIM_PASS && signature->domain.len)
+            domains[request.dkim_domain_count++] = signature->domain;
+    }
+    author_read(running->facts.header, running->run->arena, &verification->author);
+    dmarc_check(&resolver, &request, running->run->arena, &verification->dmarc);
+    checks->dmarc = str_c(dmarc_result_name(verification->dmarc.result));
+    checks->dmarc_policy = str_c(dmarc_policy_name(verification->dmarc.disposition));
+}
+
+static void tell_dmarc(struct verification *verification)
+{
+    const struct dmarc_outcome *dmarc = &verification->dmarc;
+    struct arena *arena = verification->running->run->arena;
+    struct auth_result *result =
+        add_result(verification, "dmarc", dmarc_result_name(dmarc->result));
+    if (!result)
+        return;
+    if (dmarc->problem.len)
+        result->comment = dmarc->problem;
+    else if (dmarc->policy)
+        result->comment =
+            arena_printf(arena, "p=%s%s%s", dmarc_policy_name(dmarc->policy),
+                         dmarc->disposition ? " dis=" : "", dmarc_policy_name(dmarc->disposition));
+    auth_result_add(result, "header", "from", dmarc->author_domain);
+}
+
+/* ---- the header ---- */
+
+static bool is_forged(const struct verification *verification, const struct mail_field *field)
+{
+    return str_equal_nocase(field->name, STR("Authentication-Results")) &&
+           auth_results_is_ours(field->value, verification->authserv_id);
+}
+
+/* Take out what claims to be ours; the rest stays byte for byte. */
+static enum result remove_forged(struct verification *verification, struct error *err)
+{
+    struct flow_running *running = verification->running;
+    struct mail_field field;
+    struct str own;
+    struct str trace = flow_head_split(running, &own), rest = own;
+    struct buf head BUF_CLEANUP = {0};
+    bool found = false;
+    while (!found && mail_header_next(&rest, &field))
+        found = is_forged(verification, &field);
+    if (!found)
+        return OK;
+    buf_init(&head, HEAD_MAX);
+    buf_append(&head, trace);
+    rest = own;
+    while (mail_header_next(&rest, &field))
+        if (!is_forged(verification, &field))
+            buf_append(&head, field.raw);
+    buf_append(&head, rest);
+    if (head.overflow)
+        return fail(err, ERROR_LIMIT, "the header section is over %d bytes", HEAD_MAX);
+    flow_head_replace(running, buf_str(&head), trace.len, own.len);
+    return OK;
+}
+
+static enum result write_header(struct verification *verification, struct error *err)
+{
+    struct buf fields BUF_CLEANUP = {0};
+    if (remove_forged(verification, err) == FAILED)
+        return FAILED;
+    buf_init(&fields, FIELDS_MAX);
+    auth_results_write(&fields, &verification->results);
+    if (verification->parameters->received_spf && verification->spf) {
+        struct spf_request request = flow_sender_request(verification->running);
+        auth_results_write_received_spf(&fields, verification->spf, &request);
+    }
+    if (fields.overflow)
+        return fail(err, ERROR_LIMIT, "Authentication-Results is over %d bytes", FIELDS_MAX);
+    flow_head_prepend(verification->running, buf_str(&fields));
+    return OK;
+}
+
+/* ---- the verdict ---- */
+
+static unsigned judge_dmarc(const struct dmarc_outcome *dmarc)
+{
+    static const unsigned by_result[] = {
+        [DMARC_NONE] = NONE,           [DMARC_PASS] = PASS,           [DMARC_FAIL] = FAIL,
+        [DMARC_TEMPERROR] = TEMPERROR, [DMARC_PERMERROR] = PERMERROR,
+    };
+    if (dmarc->disposition == DMARC_POLICY_REJECT)
+        return REJECT;
+    if (dmarc->disposition == DMARC_POLICY_QUARANTINE)
+        return QUARANTINE;
+    return by_result[dmarc->result];
+}
+
+static unsigned judge(struct verification *verification)
+{
+    struct flow_running *running = verification->running;
+    const struct dmarc_outcome *dmarc = &verification->dmarc;
+    if (!wants(verification, CHECK_DMARC)) {
+        bool passed = (verification->spf && verification->spf->result == SPF_PASS) ||
+                      (verification->dkim && verification->dkim->result == DKIM_PASS);
+        return passed ? PASS : NONE;
+    }
+    unsigned outcome = judge_dmarc(dmarc);
+    running->detail = arena_printf(
+        running->run->arena, "dmarc=%s of %.*s, spf=%s, dkim=%s%s%.*s",
+        dmarc_result_name(dmarc->result),
+        STR_ARG(dmarc->author_domain.len ? dmarc->author_domain : STR("nobody")),
+        spf_result_name(verification->spf->result), dkim_result_name(verification->dkim->result),
+        dmarc->problem.len ? ": " : "", STR_ARG(dmarc->problem));
+    if (outcome == REJECT)
+        running->reply = mail_reply_of(
+            550, 5, 7, 26,
+            arena_printf(
+                running->run->arena,
+                "%.*s does not stand behind this message, and asks for its refusal (DMARC)",
+                STR_ARG(str_slice(dmarc->author_domain, 0, DOMAIN_SHOWN))));
+    return outcome;
+}
+
+static MAY_YIELD enum result run(struct flow_running *running, const struct flow_step *step,
+                                 unsigned *out_outcome, struct error *err)
+{
+    struct verification *verification = ARENA_NEW(running->run->arena, struct verification);
+    verification->running = running;
+    verification->parameters = step->parameters;
+    verification->authserv_id = verification->parameters->authserv_id.len
+                                    ? verification->parameters->authserv_id
+                                    : running->run->hostname;
+    verification->results.authserv_id = verification->authserv_id;
+    bool dmarc = wants(verification, CHECK_DMARC);
+    if (dmarc || wants(verification, CHECK_SPF))
+        verification->spf = flow_sender_spf(running);
+    if ((dmarc || wants(verification, CHECK_DKIM)) && check_dkim(verification, err) == FAILED)
+        return FAILED;
+    if (dmarc)
+        check_dmarc(verification);
+    if (wants(verification, CHECK_SPF))
+        tell_spf(verification);
+    if (wants(verification, CHECK_DKIM))
+        tell_dkim(verification);
+    if (dmarc)
+        tell_dmarc(verification);
+    *out_outcome = judge(verification);
+    return step->observe ? OK : write_header(verification, err);
+}
+
+const struct flow_block flow_block_verify = {
+    .name = "verify",
+    .text = "checks SPF, DKIM and DMARC, and writes Authentication-Results",
+    .flows = FLOW_IN_CONTENT,
+    .built = true,
+    .options = &table,
+    .outcomes = outcomes,
+    .run = run,
+};

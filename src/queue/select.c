@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* queue/select.c - matching entries with what operators ask for. */
+#include "queue/select.h"
+
+#include "base/memory.h"
+#include "queue/cause.h"
+
+#include <stdlib.h>
+
+void queue_selector_copy(struct arena *arena, const struct queue_selector *from,
+                         struct queue_selector *out)
+{
+    *out = *from;
+    out->id = arena_str(arena, from->id);
+    out->to = arena_lower(arena, from->to);
+    out->from = arena_lower(arena, from->from);
+    out->transport = arena_str(arena, from->transport);
+    out->destination = arena_lower(arena, from->destination);
+    out->cause = arena_str(arena, from->cause);
+}
+
+enum queue_state queue_state_of(const struct queue_attempt *view)
+{
+    enum queue_state state = (enum queue_state)view->entry->state;
+    if ((state == QUEUE_READY || state == QUEUE_WAITING) && view->transport != NULL &&
+        queue_is_paused(view->worker->queue, view->transport, &view->meta))
+        return QUEUE_PAUSED;
+    return state;
+}
+
+struct str queue_view_destination(const struct queue_attempt *view)
+{
+    return view->transport != NULL ? queue_destination_name(view->transport, &view->meta)
+                                   : STR_EMPTY;
+}
+
+static bool matches_address(struct arena *arena, struct str pattern, struct str address)
+{
+    if (pattern.len == 0)
+        return true;
+    struct str lower = arena_lower(arena, address);
+    return pattern.ptr[0] == '@' ? str_ends(lower, pattern) : str_equal(lower, pattern);
+}
+
+static bool matches_id(const struct queue_entry *entry, struct str id)
+{
+    if (id.len == 0)
+        return true;
+    struct mail_id_text own = mail_id_text(entry->id);
+    struct mail_id_text message = mail_id_text(entry->message);
+    return id.len >= 8 &&
+           (str_starts_nocase(str_c(own.chars), id) || str_starts_nocase(str_c(message.chars), id));
+}
+
+static bool matches_recipient(const struct queue_attempt *view, struct str pattern)
+{
+    if (pattern.len == 0)
+        return true;
+    for (size_t i = 0; i < view->meta.recipient_count; i++)
+        if (view->record.status[i] == QUEUE_STATUS_PENDING &&
+            matches_address(view->arena, pattern, view->meta.recipients[i].address))
+            return true;
+    return false;
+}
+
+static bool matches_cause(const struct queue_attempt *view, struct str cause)
+{
+    struct queue_cause found;
+    if (cause.len == 0)
+        return true;
+    for (size_t i = 0; i < view->meta.recipient_count; i++) {
+        const struct queue_said *said = view->record.said[i];
+        if (said == NULL || view->record.status[i] != QUEUE_STATUS_PENDING)
+            continue;
+        queue_cause_of(view->arena, &said->reply, &found);
+        if (str_equal_nocase(str_c(found.id), cause))
+            return true;
+    }
+    return false;
+}
+
+/* What needs no decoding. */
+static bool may_match(const struct queue_entry *entry, const struct queue_selector *selector)
+{
+    bool waits = entry->state == QUEUE_READY || entry->state == QUEUE_WAITING;
+    if (selector->state >= 0 && selector->state != entry->state &&
+        !(selector->state == QUEUE_PAUSED && waits))
+        return false;
+    if (selector->older_ns > 0 &&
+        clock_steady_wall_ns() - entry->accepted_wall_ns < selector->older_ns)
+        return false;
+    return matches_id(entry, selector->id);
+}
+
+static bool matches(const struct queue_attempt *view, const struct queue_selector *selector)
+{
+    return (selector->state < 0 || selector->state == (int)queue_state_of(view)) &&
+           matches_recipient(view, selector->to) &&
+           matches_address(view->arena, selector->from, view->meta.sender.address) &&
+           (selector->transport.len == 0 || str_equal(selector->transport, view->meta.transport)) &&
+           (selector->destination.len == 0 ||
+            str_equal_nocase(selector->destination, queue_view_destination(view))) &&
+           matches_cause(view, selector->cause);
+}
+
+/* Ids of what may match, oldest first: entries come and go while other fibers have their turns. */
+static struct mail_id *candidates(struct queue_worker *worker,
+                                  const struct queue_selector *selector, size_t *out_count)
+{
+    struct mail_id *ids = NULL;
+    size_t count = 0, cap = 0;
+    LIST_EACH (&worker->by_age, link) {
+        const struct queue_entry *entry = CONTAINER(link, struct queue_entry, by_age);
+        if (!may_match(entry, selector))
+            continue;
+        if (count == cap) {
+            cap = cap == 0 ? 64 : cap * 2;
+            ids = memory_resize_array(ids, cap, sizeof *ids);
+        }
+        ids[count++] = entry->id;
+    }
+    *out_count = count;
+    return ids;
+}
+
+void queue_select_each(struct queue_share *share, const struct queue_selector *selector,
+                       void (*look)(struct queue_share *share, const struct queue_attempt *view))
+{
+    struct arena *arena = arena_new(0);
+    size_t count;
+    struct mail_id *ids = candidates(share->worker, selector, &count);
+    for (size_t i = 0; i < count; i++) {
+        struct queue_entry *entry = queue_worker_find(share->worker, ids[i]);
+        struct queue_attempt view;
+        if (entry != NULL) {
+            queue_attempt_init(&view, entry, arena);
+            if (matches(&view, selector))
+                look(share, &view);
+            queue_attempt_done(&view);
+            arena_clear(arena);
+        }
+        if (i % QUEUE_ASK_SLICE == QUEUE_ASK_SLICE - 1)
+            fiber_yield();
+    }
+    free(ids);
+    arena_free(arena);
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * queue/select.h - which entries an operator means.
+ */
+#pragma once
+
+#include "queue/ask.h"
+#include "queue/settle.h"
+
+void queue_selector_copy(struct arena *arena, const struct queue_selector *from,
+                         struct queue_selector *out);
+/* As operators see it: what waits while its destination is paused is PAUSED. */
+enum queue_state queue_state_of(const struct queue_attempt *view);
+struct str queue_view_destination(const struct queue_attempt *view);
+/* Call `look` for every entry of the share's worker that matches, oldest first; it must not change
+ * the queue. Other fibers have their turns meanwhile. */
+void queue_select_each(struct queue_share *share, const struct queue_selector *selector,
+                       void (*look)(struct queue_share *share,
+                                    const struct queue_attempt *view)) MAY_YIELD;

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+T-D8: a damaged spool. A queue is written once; copies of it are damaged in the ways of bad disks and of people, then
+verified, and every few of them started. What is whole is delivered, what is not is named and set aside, and nothing is
+delivered with another body. CRASH_MUTATIONS gives the number, CRASH_SEED the seed.
+"""
+import os
+import random
+import shutil
+import subprocess
+import time
+
+import pytest
+
+from books import Books, Client, Sink, send_one
+from rig.gateway import BUILD, wait_until
+
+MUTATIONS = int(os.environ.get("CRASH_MUTATIONS", "120"))
+SEED = int(os.environ.get("CRASH_SEED", str(random.randrange(1 << 30))))
+START_EVERY = 6
+TO = ["u@fast.test"]
+SMALL = 100  # messages, and three large ones
+
+
+@pytest.fixture
+def template(gateway, sinks, books):
+    """A spool of several segments and large bodies, as a kill left it."""
+    sinks[0].refuse = 1.0
+    one = gateway(sinks, retry="1h", more="spool: { path: spool, segment_size: 1M }")
+    client = Client(one.port)
+    for number in range(SMALL):
+        send_one(books, client, random.randrange(300, 30_000), TO)
+    for number in range(3):
+        send_one(books, client, 300_000, TO)
+    wait_until(lambda: sinks[0].attempts >= SMALL + 3, "each was tried")
+    time.sleep(0.12)
+    one.kill()
+    return one.folder / "spool"
+
+
+def used_bytes(path):
+    """Without the zeros at the end: what is made ahead is no target."""
+    data = path.read_bytes()
+    return len(data.rstrip(b"\0"))
+
+
+def a_file(random_of, spool, folders=("log", "bodies")):
+    return random_of.choice(sorted(f for name in folders for f in (spool / name).iterdir() if used_bytes(f) > 4096))
+
+
+def patch(path, at, data):
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(data)
+
+
+# Each gives back how many messages it may hurt.
+
+def flip_bit(r, spool):
+    path = a_file(r, spool)
+    at = r.randrange(used_bytes(path))
+    patch(path, at, bytes([path.read_bytes()[at] ^ 1 << r.randrange(8)]))
+    return 1
+
+
+def zero_page(r, spool):
+    path = a_file(r, spool)
+    patch(path, r.randrange(used_bytes(path)) // 4096 * 4096, bytes(4096))
+    return 15
+
+
+def noise(r, spool):
+    path = a_file(r, spool)
+    patch(path, r.randrange(used_bytes(path)), r.randbytes(r.randrange(1, 2000)))
+    return 8
+
+
+def swap_pages(r, spool):
+    path = a_file(r, spool, ("log",))
+    pages = used_bytes(path) // 4096
+    one, two = r.randrange(pages), r.randrange(pages)
+    data = path.read_bytes()
+    patch(path, one * 4096, data[two * 4096:(two + 1) * 4096])
+    patch(path, two * 4096, data[one * 4096:(one + 1) * 4096])
+    return 30
+
+
+def cut_body(r, spool):
+    path = a_file(r, spool, ("bodies",))
+    os.truncate(path, r.randrange(used_bytes(path)))
+    return 1
+
+
+def cut_sealed(r, spool):
+    path = sorted((spool / "log").iterdir())[0]
+    size = used_bytes(path)
+    os.truncate(path, r.randrange(size - size // 4, size))
+    return 60
+
+
+def lose_body(r, spool):
+    a_file(r, spool, ("bodies",)).unlink()
+    return 1
+
+
+def double_segment(r, spool):
+    path = a_file(r, spool, ("log",))
+    shutil.copy(path, path.with_name(f"{r.randrange(1 << 20, 1 << 30):016x}.log"))
+    return 0
+
+
+def foreign_files(r, spool):
+    for folder in ("log", "bodies", "."):
+        (spool / folder / "a name\nwith a newline.log").write_bytes(r.randbytes(3000))
+        (spool / folder / f"{r.randrange(1 << 30)}_0_1_haraka").write_bytes(b'{"queue_time":1}')
+    (spool / "log" / f"{r.randrange(1 << 20, 1 << 30):016x}.log").write_bytes(r.randbytes(5000))
+    return 0
+
+
+KINDS = [flip_bit, flip_bit, zero_page, noise, swap_pages, cut_body, cut_sealed, lose_body, double_segment, foreign_files]
+
+
+def verify(spool):
+    start = time.monotonic()
+    done = subprocess.run([BUILD / "postern", "spool", "verify", spool], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, timeout=60)
+    assert done.returncode in (0, 1), f"verify: exit {done.returncode}: {done.stderr[-500:]}"
+    assert b"Sanitizer" not in done.stderr
+    return done.returncode, done.stdout.decode(errors="replace"), time.monotonic() - start
+
+
+def start_and_deliver(gateway, books, spool):
+    """Start on that spool before sinks and books of their own: those books, and the events of damage."""
+    fresh = Books()
+    fresh.sent = books.sent
+    sinks = [Sink(fresh) for _ in range(3)]
+    one = gateway(sinks, more=f"spool: {{ path: {spool}, segment_size: 1M }}")
+    assert one.find("spool.open")
+    one.ctl("queue", "retry", "--limit", "100000", "--reason", "test", ok=(0, 1))
+    wait_until(lambda: not [e for e in one.queue("--limit", "100000") if e["state"] != "held"], "all that is whole is delivered", 30)
+    one.stop()
+    for sink in sinks:
+        sink.close()
+    return fresh, one.find("spool.damaged")
+
+
+def judge(what, books, fresh, damages, may_hurt):
+    assert not fresh.damaged(), f"{what}: delivered with another body: {fresh.damaged()[:3]}"
+    assert not fresh.strange, f"{what}: delivered what was never sent: {fresh.strange[:1]}"
+    named = {event.get("message") for event in damages}
+    missing = [books.acknowledged[token][1] for token in books.acknowledged if (token, TO[0]) not in fresh.arrived]
+    silent = [message for message in missing if message not in named]
+    assert len(missing) <= may_hurt, f"{what}: {len(missing)} are missing, {may_hurt} may be; damages {damages[:5]}"
+    unnamed = [event for event in damages if not event.get("message")]
+    assert not silent or unnamed, f"{what}: {silent} are missing, and no event says so: {damages[:5]}"
+    return len(missing), len(silent)
+
+
+def test_damaged_spools(gateway, template, books, tmp_path):
+    r = random.Random(SEED)
+    assert verify(template)[0] == 0, "the spool is whole before"
+    found = missing = silent = started = 0
+    slowest = 0.0
+    for number in range(MUTATIONS):
+        kind = KINDS[number % len(KINDS)]
+        what = f"seed {SEED}, number {number}, {kind.__name__}"
+        spool = tmp_path / "spool"
+        shutil.copytree(template, spool)
+        may_hurt = kind(r, spool)
+        status, text, seconds = verify(spool)
+        slowest = max(slowest, seconds)
+        found += status
+        assert status == 1 or kind not in (cut_body, lose_body), f"{what}: not seen: {text}"
+        if r.randrange(START_EVERY) == 0:
+            fresh, damages = start_and_deliver(gateway, books, spool)
+            gone, unnamed = judge(what, books, fresh, damages, may_hurt)
+            assert not gone or status == 1, f"{what}: {gone} are missing, and verify saw nothing"
+            missing, silent, started = missing + gone, silent + unnamed, started + 1
+        shutil.rmtree(spool)
+    print(f"seed {SEED}: {MUTATIONS} damaged spools verified, {found} with problems, slowest {slowest:.2f} s; {started} started, "
+          f"{missing} of {started * len(books.acknowledged)} messages set aside, {silent} of them without a name")
+    assert found > MUTATIONS // 3 and started >= MUTATIONS // 12

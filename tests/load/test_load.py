@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What must not break when there is too much of something: memory, idle sessions, descriptors, short connections."""
+import os
+import pathlib
+import socket
+import ssl
+import struct
+import threading
+import time
+
+import pytest
+
+from rig.gateway import wait_until
+from rig.ports import free_port
+from tools import cpu_seconds, descriptors, resident_kb, source, threads
+
+MIB = 1024 * 1024
+SANITIZED = "sanitized" in os.environ.get("POSTERN_BUILD", "") or "asan" in os.environ.get("POSTERN_BUILD", "")
+
+
+def config(listen, sink_port, tls_files=None, limits="", more=""):
+    tls = "" if not tls_files else f"""
+certificates:
+  main: {{ cert: {tls_files[0]}, key: {tls_files[1]} }}"""
+    return f"""
+version: 1
+hostname: mx.example.org
+servers:
+  sink: {{ smtp: "127.0.0.1:{sink_port}", tls: none }}{tls}
+listeners:
+  relay:
+    listen: [ "127.0.0.1:{listen}" ]
+    authentication: none
+    {'tls: offered' if tls_files else 'tls: none'}
+    {'certificate: main' if tls_files else ''}
+    limits: {{ sessions: 20000, sessions_per_client: 20000, size: 100M{limits} }}
+flows:
+  recipient:
+    all: [ accept ]
+  content:
+    plain: [ deliver ]
+transports:
+  out: {{ method: server, server: sink, retry: {{ delays: [ 1s ], count: 50 }} }}
+domains:
+  sink.test: {{ recipients: all, content: plain, transport: out }}
+{more}"""
+
+
+def dialogue(port, lines, wait=20):
+    """Send lines one by one, reading a reply after each; the socket and the replies."""
+    client = socket.create_connection(("127.0.0.1", port), timeout=wait)
+    replies = [client.recv(4096)]
+    for line in lines:
+        client.sendall(line)
+        replies.append(client.recv(4096))
+    return client, replies
+
+
+# ---- memory ----
+
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer's own memory is not the gateway's")
+def test_memory_ceiling_holds_with_many_large_messages(memory_group, gateway, counting_sink, tools):
+    """256 MiB for all of it, 1,000 sessions that send 2 MiB each at once: nobody is killed, nothing is lost."""
+    sink = counting_sink()
+    listen = free_port()
+    folder, prefix = memory_group(256 * MIB)
+    one = gateway(config(listen, sink.port), [listen], start=False)
+    one.wrap = prefix
+    one.start()
+    child = one.child_pid()
+    sink.ctl("begin", "large")
+    peak = [0]
+    done = threading.Event()
+
+    def watch():
+        while not done.wait(0.05):
+            peak[0] = max(peak[0], resident_kb(child, "RssAnon"))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        figures = source(tools, listen, "large", "-m", 1000, "-c", 1000, "-s", 2 * MIB, "--retry", "--timeout", 60)
+        sink.ctl("wait", int(figures["accepted"]), 60)
+    finally:
+        done.set()
+        watcher.join()
+    books = sink.ctl("stats")
+    assert one.child_pid() == child, "the process was killed"
+    assert figures["accepted"] >= 700, figures
+    assert f"unique={figures['accepted']:.0f} dup=0 unknown=0 corrupt=0" in books, (books, figures)
+    assert peak[0] < 200 * 1024, f"{peak[0]} KiB at the peak"
+
+
+# ---- idle sessions ----
+
+def test_idle_sessions_cost_little_and_end_in_time(gateway, counting_sink, tls_files):
+    """1,000 sessions, half of them with TLS, that send a byte now and then; ordinary mail flows meanwhile."""
+    sink = counting_sink()
+    listen = free_port()
+    one = gateway(config(listen, sink.port, tls_files), [listen])
+    child = one.child_pid()
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    base = resident_kb(child, "RssAnon")
+    held = []
+
+    def open_some(count, tls, number):
+        for i in range(count):
+            client = socket.socket()
+            client.settimeout(60)
+            client.bind((f"127.8.{number}.{i % 50 + 1}", 0))
+            client.connect(("127.0.0.1", listen))
+            assert client.recv(512).startswith(b"220")
+            client.sendall(b"EHLO client.test\r\n")
+            assert b"250 " in client.recv(1024)
+            if tls:
+                client.sendall(b"STARTTLS\r\n")
+                assert client.recv(512).startswith(b"220")
+                client = context.wrap_socket(client)
+                client.sendall(b"EHLO client.test\r\n")
+                client.recv(1024)
+            held.append(client)
+
+    openers = [threading.Thread(target=open_some, args=(250, number % 2 == 1, number)) for number in range(4)]
+    for opener in openers:
+        opener.start()
+    for opener in openers:
+        opener.join()
+    assert len(held) == 1000
+    cost = resident_kb(child, "RssAnon") - base
+    if not SANITIZED:
+        assert cost < 500 * 16 + 500 * 64, f"{cost} KiB for 500 plain and 500 TLS sessions"
+    begin = cpu_seconds(child)
+    time.sleep(2)
+    for client in held:
+        client.sendall(b"N")
+    time.sleep(1)
+    assert cpu_seconds(child) - begin < 0.6, "idle sessions keep it busy"
+    with one.client(listen) as client:
+        client.sendmail("a@example.com", ["b@sink.test"], b"Subject: among them\r\n\r\nhello\r\n")
+    wait_until(lambda: one.find("message.done"), "ordinary mail flows")
+    for client in held:
+        client.close()
+    wait_until(lambda: one.status()["sessions"] == 0, "all are gone")
+
+
+# ---- descriptors ----
+
+def test_out_of_descriptors(gateway, counting_sink, tools):
+    """128 descriptors, 500 clients: no spinning, the control socket still answers, mail flows again after."""
+    sink = counting_sink()
+    listen = free_port()
+    one = gateway(config(listen, sink.port), [listen], start=False)
+    one.wrap = ["prlimit", "--nofile=128:128"]
+    one.start()
+    child = one.child_pid()
+    sink.ctl("begin", "few")
+    clients = []
+    for i in range(500):
+        client = socket.socket()
+        client.setblocking(False)
+        client.connect_ex(("127.0.0.1", listen))
+        clients.append(client)
+    wait_until(lambda: one.find("daemon.warning"), "it tells that it cannot accept more")
+    begin = cpu_seconds(child)
+    time.sleep(2)
+    busy = cpu_seconds(child) - begin
+    assert busy < 1, f"{busy} s of CPU in 2 s without descriptors"
+    assert one.status()["health"] == "ok"
+    assert descriptors(child) <= 128
+    for client in clients:
+        client.close()
+    figures = source(tools, listen, "few", "-m", 100, "-c", 20, "--retry", "--timeout", 30)
+    assert figures["accepted"] == 100, figures
+    sink.ctl("wait", 100, 30)
+    assert "unique=100 dup=0" in sink.ctl("stats")
+
+
+# ---- short connections ----
+
+HELLO = [b"EHLO client.test\r\n"]
+MAIL = HELLO + [b"MAIL FROM:<a@example.com>\r\n"]
+RCPT = MAIL + [b"RCPT TO:<b@sink.test>\r\n"]
+DATA = RCPT + [b"DATA\r\n"]
+POINTS = {
+    "after connect": None,
+    "banner": [],
+    "hello": HELLO,
+    "mail": MAIL,
+    "rcpt": RCPT,
+    "data": DATA,
+    "in data": DATA,
+    "end of data": DATA + [b"Subject: x\r\n\r\nx\r\n.\r\n"],
+    "quit": DATA + [b"Subject: x\r\n\r\nx\r\n.\r\n", b"QUIT\r\n"],
+}
+
+
+def hang_up(port, point, reset):
+    if POINTS[point] is None:
+        client = socket.create_connection(("127.0.0.1", port), timeout=20)
+    else:
+        client, _ = dialogue(port, POINTS[point])
+    if point == "in data":
+        client.sendall(b"Subject: never ended\r\n\r\nbegun\r\n")
+    if reset:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+
+
+def test_connections_that_end_anywhere_leave_nothing(gateway, counting_sink):
+    """Clients that go away at each of nine points, half of them with a reset."""
+    sink = counting_sink()
+    listen = free_port()
+    one = gateway(config(listen, sink.port), [listen])
+    child = one.child_pid()
+    each = 60
+
+    def churn():
+        for point in POINTS:
+            for i in range(each):
+                hang_up(listen, point, i % 2 == 1)
+
+    def settled():
+        return one.status()["sessions"] == 0 and not one.queue()
+
+    churn()  # pools and caches fill
+    wait_until(settled, "the first turn is over")
+    before = descriptors(child), threads(child), resident_kb(child, "RssAnon")
+    accepted = len(one.find("message.accepted"))
+    churn()
+    wait_until(settled, "the second turn is over")
+    wait_until(lambda: descriptors(child) <= before[0] + 2, "descriptors come back")
+    assert threads(child) == before[1]
+    if not SANITIZED:
+        assert resident_kb(child, "RssAnon") < before[2] * 1.05 + 2048
+    # what was not ended is not there; what was acknowledged is
+    wait_until(lambda: len(one.find("message.accepted")) == accepted + 2 * each, "the ended ones were accepted")
+    wait_until(lambda: len(one.find("message.done")) == len(one.find("message.accepted")), "and delivered")
+    assert not one.find("message.accepted", size=0)
