@@ -5,6 +5,7 @@
 #include "queue/queue_test.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,11 +31,12 @@ static void send_one(struct world *world, const struct letter *letter)
 static size_t act(struct world *world, enum queue_verb verb)
 {
     struct error err;
-    size_t count = 0;
     struct queue_selector all = {.state = -1};
-    if (queue_act(world->queue, &all, verb, STR("admin"), STR("test"), &count, &err) == FAILED)
+    struct queue_action_result result;
+    struct queue_action action = {.verb = verb, .actor = STR("admin"), .reason = STR("test")};
+    if (queue_act(world->queue, &all, &action, &result, &err) == FAILED)
         fail_msg("act: %s", err.text);
-    return count;
+    return result.done;
 }
 
 static void retry_in_an_hour(struct world *world)
@@ -169,6 +171,115 @@ static void test_dropped_is_counted(void **state)
     end(&world);
 }
 
+/* ---- damage ---- */
+
+/* Change a byte of the log where `text` stands in it. */
+static void damage_log(const struct world *world, const char *text)
+{
+    enum { MAX = 8 << 20 };
+    char path[128];
+    (void)snprintf(path, sizeof path, "%s/log/0000000000000001.log", world->folder);
+    FILE *file = fopen(path, "r+b");
+    assert_non_null(file);
+    char *bytes = malloc(MAX);
+    assert_non_null(bytes);
+    size_t size = fread(bytes, 1, MAX, file);
+    const char *at = memmem(bytes, size, text, strlen(text));
+    assert_non_null(at);
+    assert_int_equal(fseek(file, at - bytes, SEEK_SET), 0);
+    assert_int_equal(fputc('#', file), '#');
+    (void)fclose(file);
+    free(bytes);
+}
+
+/* What is found damaged at the start is in the books, and stays in them. */
+static void test_damaged_is_counted(void **state)
+{
+    struct world world;
+    (void)state;
+    world_init(&world, 2);
+    world_start(&world);
+    send_one(&world, &(struct letter){.to = {"ok@example.net"}, .held = true});
+    send_one(&world, &(struct letter){.to = {"ok@example.net", "ok2@example.net"},
+                                      .text = "Subject: victim\r\n\r\nHello\r\n",
+                                      .held = true});
+    world_stop(&world);
+    damage_log(&world, "victim");
+    for (int i = 0; i < 2; i++) {
+        world_start(&world);
+        WAIT_FOR(is_settled(&world, 1));
+        assert_int_equal(totals(&world).accepted, 3);
+        assert_int_equal(totals(&world).damaged, 2);
+        assert_int_equal(totals(&world).quarantined, 1);
+        world_stop(&world);
+    }
+    world_done(&world);
+}
+
+/* Damage that is found by an attempt. */
+static void test_damaged_while_it_waits(void **state)
+{
+    struct world world;
+    (void)state;
+    world_init(&world, 1);
+    retry_in_an_hour(&world);
+    sink_set_deferrals(world.sink, 1);
+    world_start(&world);
+    send_one(&world, &(struct letter){.to = {"later@example.net"},
+                                      .text = "Subject: victim\r\n\r\nHello\r\n"});
+    WAIT_FOR(totals(&world).waiting == 1);
+    damage_log(&world, "victim");
+    assert_int_equal(act(&world, QUEUE_RETRY), 1);
+    WAIT_FOR(is_settled(&world, 0));
+    assert_int_equal(totals(&world).damaged, 1);
+    assert_int_equal(sink_taken(world.sink), 0);
+    world_stop(&world);
+    world_start(&world);
+    WAIT_FOR(is_settled(&world, 0));
+    assert_int_equal(totals(&world).damaged, 1);
+    end(&world);
+}
+
+static struct mail_id named;
+static unsigned named_count;
+
+static void note_difference(const struct event *event, void *arg)
+{
+    (void)arg;
+    for (unsigned i = 0; event->type == EVENT_BALANCE_DIFFERENCE && i < event->count; i++)
+        if (event->fields[i].key == KEY_ENTRY) {
+            (void)mail_id_parse(event->fields[i].text, &named);
+            named_count++;
+        }
+}
+
+/* Mail in the spool that no worker has is named, once. */
+static void test_stray_is_named(void **state)
+{
+    struct world world;
+    struct error err;
+    size_t differences;
+    struct mail_id kept;
+    (void)state;
+    world_init(&world, 2);
+    world_start(&world);
+    for (size_t i = 0; i < 600; i++) /* more than are looked at in one go */
+        send_one(&world, &(struct letter){.to = {"ok@example.net"}, .held = true, .worker = i % 2});
+    (void)event_drain(note_difference, NULL);
+    assert_int_equal(queue_audit(world.queue, &differences, &err), OK);
+    assert_int_equal(differences, 0);
+    kept = world_add_stray(&world);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(queue_audit(world.queue, &differences, &err), OK);
+        assert_int_equal(differences, 1);
+    }
+    named_count = 0;
+    (void)event_drain(note_difference, NULL);
+    assert_int_equal(named_count, 1);
+    assert_true(mail_id_equal(named, kept));
+    end(&world);
+}
+
 /* ---- hosts ---- */
 
 /* Messages that do not fit a host say nothing about the host, on a kept connection either. */
@@ -259,9 +370,15 @@ static void test_wish_during_content_run(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_unread_is_no_attempt),     cmocka_unit_test(test_unread_is_not_lost),
-        cmocka_unit_test(test_notice_cannot_be_written), cmocka_unit_test(test_dropped_is_counted),
-        cmocka_unit_test(test_too_large_is_no_trouble),  cmocka_unit_test(test_content_of_many),
+        cmocka_unit_test(test_unread_is_no_attempt),
+        cmocka_unit_test(test_unread_is_not_lost),
+        cmocka_unit_test(test_notice_cannot_be_written),
+        cmocka_unit_test(test_dropped_is_counted),
+        cmocka_unit_test(test_damaged_is_counted),
+        cmocka_unit_test(test_damaged_while_it_waits),
+        cmocka_unit_test(test_stray_is_named),
+        cmocka_unit_test(test_too_large_is_no_trouble),
+        cmocka_unit_test(test_content_of_many),
         cmocka_unit_test(test_wish_during_content_run),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

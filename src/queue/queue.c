@@ -58,6 +58,7 @@ struct queue *queue_new(struct spool *spool, struct state *state,
 void queue_set_spool(struct queue *queue, struct spool *spool)
 {
     queue->spool = spool;
+    queue_square_books(queue);
 }
 
 enum result queue_open_steering(struct queue *queue, struct str path, struct error *err)

@@ -86,6 +86,8 @@ struct letter {
 };
 /* Submit on a worker and wait for the answer. */
 enum result world_submit(struct world *world, const struct letter *letter, struct error *err);
+/* Put an entry into the spool that the queue does not know; its id. */
+struct mail_id world_add_stray(struct world *world);
 /* `count` letters at once, in one fiber each. */
 void world_submit_many(struct world *world, const struct letter *letter, size_t count);
 

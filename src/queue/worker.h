@@ -26,6 +26,7 @@
 enum {
     QUEUE_STATE_COUNT = QUEUE_CONTENT + 1, /* of entries; PAUSED is how operators see some */
     QUEUE_WORKERS_MAX = 256,
+    QUEUE_STRAYS_MAX = 512, /* ids that are looked at, and told of, at once */
 };
 
 /* Content kept in memory, shared by the entries of one submission on one worker. */
@@ -162,6 +163,8 @@ struct queue {
     atomic_uint_least64_t memory_used;
     uint64_t memory_budget;
     struct queue_poison_page *poison;
+    struct mail_id strays[QUEUE_STRAYS_MAX]; /* in the spool only, told already; worker 0's */
+    size_t stray_count;
     struct mail_id *suspects; /* held when found */
     size_t suspect_count;
     int64_t last_balance, told_balance; /* of the audit; worker 0 */
@@ -233,9 +236,13 @@ void queue_worker_arm(struct queue_worker *worker);
 
 /* ---- the books (balance.c) ---- */
 
+/* After recovery, before the workers join: what is damaged is counted. */
+void queue_square_books(struct queue *queue);
 /* Compare this worker's entries with the spool; names each difference in an event, once. Returns
  * how many there are now. */
 size_t queue_audit_worker(struct queue_worker *worker) MAY_YIELD;
+/* The same for what the spool has and no worker; for one worker to ask. */
+size_t queue_audit_strays(struct queue_worker *worker) MAY_YIELD;
 /* Every minute from now on. */
 void queue_audit_begin(struct queue_worker *worker);
 

@@ -24,6 +24,7 @@ struct task {
     struct world_worker *worker;
     void (*run)(struct task *task); /* on a fiber */
     const struct letter *letter;
+    struct mail_id id; /* out */
     enum result result;
     struct error err;
     pthread_mutex_t mutex;
@@ -372,6 +373,30 @@ static MAY_YIELD void submit(struct task *task)
     task->result = queue_submit(task->worker->world->queue, &submission, &task->err);
     body_unref(body);
     arena_free(arena);
+}
+
+static MAY_YIELD void add_stray(struct task *task)
+{
+    struct body *body = body_memory_new(100);
+    check(body_append(body, STR("stray"), &task->err) == OK && body_seal(body, &task->err) == OK);
+    struct mail_content content = {.head = STR_EMPTY, .body = body};
+    struct spool_change change = {.kind = SPOOL_ADD,
+                                  .entry = mail_id_new(),
+                                  .message = mail_id_new(),
+                                  .state = STR("s"),
+                                  .content = &content};
+    task->id = change.entry;
+    task->result = spool_commit(task->worker->world->spool, &change, 1, &task->err);
+    body_unref(body);
+}
+
+struct mail_id world_add_stray(struct world *world)
+{
+    struct task task = {0};
+    post_task(&task, &world->threads[0], add_stray);
+    wait_task(&task);
+    assert_int_equal(task.result, OK);
+    return task.id;
 }
 
 enum result world_submit(struct world *world, const struct letter *letter, struct error *err)
