@@ -4,6 +4,7 @@
 #include "base/fault.h"
 #include "queue/queue_test.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -309,6 +310,107 @@ static void test_too_large_is_no_trouble(void **state)
     end(&world);
 }
 
+/* ---- one destination stands still ---- */
+
+/* A second destination, "slow", that takes one connection and answers nothing for now. */
+static struct sink *add_slow(struct world *world, struct server *server)
+{
+    struct sink *sink = sink_new();
+    sink_set_stalled(sink, true);
+    *server = world->server;
+    server->name = STR("slow");
+    server->endpoints = NEW(struct server_endpoint);
+    server->endpoints[0] =
+        (struct server_endpoint){.host = STR("127.0.0.1"), .port = sink_port(sink)};
+    struct transport *slow = &world->transports[world->transport_count++];
+    *slow = world->transports[0];
+    slow->name = slow->server_name = STR("slow");
+    slow->server = server;
+    slow->limit_connections = 1;
+    return sink;
+}
+
+static size_t open_files(void)
+{
+    size_t count = 0;
+    DIR *folder = opendir("/proc/self/fd");
+    assert_non_null(folder);
+    while (readdir(folder) != NULL)
+        count++;
+    (void)closedir(folder);
+    return count;
+}
+
+/* What waits for it holds up nobody else, and uses up neither memory nor descriptors. */
+static void test_stalled_destination(void **state)
+{
+    enum { SMALL = 300, LARGE = 120, SIZE = 300 * 1024, OTHERS = 15 };
+    struct world world;
+    struct server server;
+    (void)state;
+    world_init(&world, 1);
+    struct sink *slow = add_slow(&world, &server);
+    world_start(&world);
+    world_submit_many(&world, &(struct letter){.to = {"ok@example.net"}, .transport = "slow"},
+                      SMALL);
+    int64_t begin_ns = clock_monotonic_ns();
+    for (unsigned i = 0; i < OTHERS; i++) {
+        send_one(&world, &(struct letter){.to = {"ok@example.net"}});
+        WAIT_FOR(totals(&world).delivered == i + 1);
+    }
+    /* had each waited for those 300: a second a message */
+    assert_true(clock_monotonic_ns() - begin_ns < (OTHERS - 5) * NS_PER_S);
+    size_t before = open_files();
+    char *text = malloc(SIZE + 1);
+    assert_non_null(text);
+    memset(text, 'x', SIZE);
+    text[SIZE] = 0;
+    memcpy(text, "Subject: a\r\n\r\n", 14);
+    for (unsigned i = 0; i < LARGE; i++)
+        send_one(&world,
+                 &(struct letter){.to = {"ok@example.net"}, .transport = "slow", .text = text});
+    assert_true(open_files() < before + 80);
+    sink_set_stalled(slow, false);
+    WAIT_FOR(is_settled(&world, 0));
+    assert_int_equal(totals(&world).delivered, SMALL + LARGE + OTHERS);
+    assert_int_equal(sink_taken(slow), SMALL + LARGE);
+    free(text);
+    end(&world);
+    sink_free(slow);
+    free(server.endpoints);
+}
+
+/* Very many recipients become an entry a domain, and nobody is lost. */
+static void test_many_domains(void **state)
+{
+    struct world world;
+    struct error err;
+    struct queue_list list;
+    (void)state;
+    world_init(&world, 1);
+    world_start(&world);
+    send_one(&world,
+             &(struct letter){.many = 10000, .domains = 2500, .transport = "mx", .held = true});
+    struct queue_totals now = totals(&world);
+    assert_int_equal(now.entries, 2500);
+    assert_int_equal(now.quarantined, 10000);
+    struct arena *arena = arena_new(0);
+    assert_int_equal(
+        queue_list(world.queue, &(struct queue_selector){.state = -1}, arena, &list, &err), OK);
+    for (size_t i = 0; i < list.count; i++) {
+        const struct queue_item *item = &list.items[i];
+        assert_int_equal(item->recipient_count, 4);
+        for (size_t k = 0; k < 4; k++)
+            assert_true(str_ends(item->recipients[k].address, item->destination));
+    }
+    arena_free(arena);
+    world_stop(&world);
+    world_start(&world);
+    WAIT_FOR(is_settled(&world, 2500));
+    assert_int_equal(totals(&world).quarantined, 10000);
+    end(&world);
+}
+
 /* ---- content runs ---- */
 
 /* More recipients than an entry for delivery may have, through everything that a flow can say. */
@@ -378,6 +480,8 @@ int main(void)
         cmocka_unit_test(test_damaged_while_it_waits),
         cmocka_unit_test(test_stray_is_named),
         cmocka_unit_test(test_too_large_is_no_trouble),
+        cmocka_unit_test(test_stalled_destination),
+        cmocka_unit_test(test_many_domains),
         cmocka_unit_test(test_content_of_many),
         cmocka_unit_test(test_wish_during_content_run),
     };

@@ -28,6 +28,7 @@ static void worker_init(struct queue *queue, size_t index)
     map_init(&worker->sites);
     list_init(&worker->by_age);
     list_init(&worker->content_ready);
+    list_init(&worker->moving);
     queue_schedule_init(&worker->schedule);
     cond_init(&worker->drained);
 }

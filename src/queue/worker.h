@@ -33,6 +33,7 @@ enum {
 struct queue_parcel {
     unsigned references;
     uint64_t charged; /* bytes counted against the budget */
+    bool is_large;    /* its body is an open file */
     struct mail_content content;
     struct queue *queue;
 };
@@ -84,7 +85,10 @@ struct queue_site {
     struct queue_worker *worker;
     struct queue_destination *destination;
     struct queue_fair ready;
-    struct list idle; /* runners that keep a connection */
+    uint64_t fresh;        /* of them, never tried */
+    struct list in_moving; /* while something went through not long ago */
+    int64_t finished_ns;   /* the last */
+    struct list idle;      /* runners that keep a connection */
     unsigned runners;
     int64_t max;              /* leases, by the transport */
     unsigned claimed;         /* runners on their way to an entry */
@@ -135,11 +139,12 @@ struct queue_worker {
 
     /* back-pressure */
     struct cond drained;
-    uint64_t fresh;
+    uint64_t fresh;     /* never tried, wherever they are */
+    struct list moving; /* sites that make progress; the one that stood longest first */
+    uint64_t moving_fresh;
     uint64_t finished; /* since window_start_ns */
     int64_t window_start_ns;
     double rate; /* messages a second */
-    int64_t last_finished_ns;
 
     /* read by other threads */
     atomic_uint_least64_t gauge[QUEUE_STATE_COUNT]; /* recipients */
@@ -161,6 +166,7 @@ struct queue {
     struct queue_steering *steering;
     pthread_mutex_t posting; /* a worker does not leave while an operator posts to it */
     atomic_uint_least64_t memory_used;
+    atomic_uint_least64_t large_kept; /* parcels that hold a file open */
     uint64_t memory_budget;
     struct queue_poison_page *poison;
     struct mail_id strays[QUEUE_STRAYS_MAX]; /* in the spool only, told already; worker 0's */
@@ -259,6 +265,10 @@ void queue_site_forgive(struct queue_worker *worker, const struct transport *tra
 /* An operator gave an order: see what it means for the sites of this worker. */
 void queue_site_steer_all(struct queue_worker *worker);
 void queue_site_look(void *context, struct queue_member *member);
+/* How many that were never tried stand in sites that make progress. */
+uint64_t queue_site_moving_fresh(struct queue_worker *worker);
+/* Count one less of these. */
+void queue_site_not_fresh(struct queue_entry *entry);
 /* Idle connections are closed, for a drain. */
 void queue_site_let_go(struct queue_worker *worker);
 /* All runners have ended: forget the sites; what was ready is in the spool. */

@@ -336,12 +336,20 @@ static MAY_YIELD void submit(struct task *task)
         recipients[count] = (struct mail_recipient){.address = str_c(letter->to[count]),
                                                     .domain = domain_of(letter->to[count]),
                                                     .notify = letter->notify};
-    for (size_t i = 0; i < letter->many; i++)
-        recipients[count++] =
-            (struct mail_recipient){.address = arena_printf(arena, "ok-%zu@example.net", i),
-                                    .domain = STR("example.net"),
-                                    .notify = letter->notify};
-    struct body *body = body_memory_new(1 << 20);
+    for (size_t i = 0; i < letter->many; i++) {
+        struct str domain = STR("example.net");
+        if (letter->domains > 0)
+            domain = arena_printf(arena, "d%zu.test", letter->domains - i % letter->domains);
+        recipients[count++] = (struct mail_recipient){
+            .address = arena_printf(arena, "ok-%zu@%.*s", i, STR_ARG(domain)),
+            .domain = domain,
+            .notify = letter->notify};
+    }
+    struct body *body;
+    if (strlen(text) <= 256 * 1024) /* as at a reception */
+        body = body_memory_new(1 << 20);
+    else
+        check(spool_body_new(task->worker->world->spool, &body, &task->err) == OK);
     check(body_append(body, str_c(text), &task->err) == OK && body_seal(body, &task->err) == OK);
     struct queue_group group = {
         .content = {.head = STR("Received: from test\r\n"), .body = body},
