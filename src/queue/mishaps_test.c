@@ -380,6 +380,36 @@ static void test_stalled_destination(void **state)
     free(server.endpoints);
 }
 
+/* When more comes in than goes out, replies wait, and not for ever: some mail is taken meanwhile,
+ * and a client whose patience ends hears so, with nothing kept. */
+static void test_replies_wait(void **state)
+{
+    enum { BACKLOG = 400, DELAY_MS = 20 };
+    struct world world;
+    struct error err;
+    (void)state;
+    world_init(&world, 1);
+    world.transports[0].limit_connections = 1;
+    sink_set_stalled(world.sink, true);
+    sink_set_delay(world.sink, DELAY_MS);
+    world_start(&world);
+    world_submit_many(&world, &(struct letter){.to = {"ok@example.net"}}, BACKLOG);
+    sink_set_stalled(world.sink, false);
+    WAIT_FOR(totals(&world).delivered > 0);
+    uint64_t before = totals(&world).delivered;
+    assert_int_equal(world_submit(&world, &(struct letter){.to = {"ok@example.net"}}, &err), OK);
+    assert_true(totals(&world).delivered - before >= 5);
+    assert_true(totals(&world).ready > 200); /* it did not wait for all of them */
+    struct letter impatient = {.to = {"ok@example.net"}, .within_ns = 50 * NS_PER_MS};
+    assert_int_equal(world_submit(&world, &impatient, &err), FAILED);
+    assert_int_equal(err.kind, ERROR_TIMEOUT);
+    assert_int_equal(totals(&world).accepted, BACKLOG + 1);
+    sink_set_delay(world.sink, 0);
+    WAIT_FOR(is_settled(&world, 0));
+    assert_int_equal(totals(&world).delivered, BACKLOG + 1);
+    end(&world);
+}
+
 /* Very many recipients become an entry a domain, and nobody is lost. */
 static void test_many_domains(void **state)
 {
@@ -481,6 +511,7 @@ int main(void)
         cmocka_unit_test(test_stray_is_named),
         cmocka_unit_test(test_too_large_is_no_trouble),
         cmocka_unit_test(test_stalled_destination),
+        cmocka_unit_test(test_replies_wait),
         cmocka_unit_test(test_many_domains),
         cmocka_unit_test(test_content_of_many),
         cmocka_unit_test(test_wish_during_content_run),

@@ -35,6 +35,8 @@ void sink_set_deferrals(struct sink *sink, unsigned deferrals);
 void sink_set_greeting(struct sink *sink, const char *greeting);
 /* Answer DATA only when this is over. */
 void sink_set_stalled(struct sink *sink, bool stalled);
+/* Take so long for each message. */
+void sink_set_delay(struct sink *sink, unsigned milliseconds);
 /* How many transactions ended with 250, connections came, RCPT commands were heard. */
 unsigned sink_taken(struct sink *sink);
 unsigned sink_connections(struct sink *sink);
@@ -84,6 +86,7 @@ struct letter {
     bool stranger;
     bool held;
     size_t worker;
+    int64_t within_ns; /* the client's patience; 0: no end */
 };
 /* Submit on a worker and wait for the answer. */
 enum result world_submit(struct world *world, const struct letter *letter, struct error *err);

@@ -378,7 +378,10 @@ static MAY_YIELD void submit(struct task *task)
         submission.refused_replies = &refused_reply;
         submission.refused_count = 1;
     }
+    struct scope scope;
+    scope_open(&scope, letter->within_ns > 0 ? clock_deadline(letter->within_ns) : TIME_NEVER);
     task->result = queue_submit(task->worker->world->queue, &submission, &task->err);
+    scope_close(&scope);
     body_unref(body);
     arena_free(arena);
 }
