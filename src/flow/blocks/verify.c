@@ -216,15 +216,18 @@ static MAY_YIELD void check_dmarc(struct verification *verification)
     struct flow_running *running = verification->running;
     struct flow_checks *checks = running->facts.checks;
     struct resolver resolver = flow_sender_resolver(running, DMARC_BUDGET);
-    struct str domains[DKIM_SIGNATURES_MAX];
+    struct str domains[DKIM_SIGNATURES_MAX], unsure[DKIM_SIGNATURES_MAX];
     struct dmarc_request request = {.author = &verification->author,
                                     .spf = verification->spf->result,
                                     .spf_domain = verification->spf->domain,
-                                    .dkim_domains = domains};
+                                    .dkim_domains = domains,
+                                    .unsure_domains = unsure};
     for (size_t i = 0; i < verification->dkim->count; i++) {
         const struct dkim_signature *signature = &verification->dkim->signatures[i];
         if (signature->result == DKIM_PASS && signature->domain.len)
             domains[request.dkim_domain_count++] = signature->domain;
+        else if (signature->result == DKIM_TEMPERROR && signature->domain.len)
+            unsure[request.unsure_domain_count++] = signature->domain;
     }
     author_read(running->facts.header, running->run->arena, &verification->author);
     dmarc_check(&resolver, &request, running->run->arena, &verification->dmarc);
@@ -253,8 +256,10 @@ static void tell_dmarc(struct verification *verification)
 
 static bool is_forged(const struct verification *verification, const struct mail_field *field)
 {
-    return str_equal_nocase(field->name, STR("Authentication-Results")) &&
-           auth_results_is_ours(field->value, verification->authserv_id);
+    struct str name, value;
+    return mail_field_loosely(field, &name, &value) &&
+           str_equal_nocase(name, STR("Authentication-Results")) &&
+           auth_results_is_ours(value, verification->authserv_id);
 }
 
 /* Take out what claims to be ours; the rest stays byte for byte. */
