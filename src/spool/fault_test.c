@@ -290,8 +290,8 @@ static NO_YIELD_CHECK void read_one(void *arg)
     struct arena *arena = arena_new(0);
     struct str meta;
     struct mail_content content = {0};
-    reading->result = spool_read(reading->fixture->spool, reading->entry, arena, &meta, &content,
-                                 &reading->err);
+    reading->result =
+        spool_read(reading->fixture->spool, reading->entry, arena, &meta, &content, &reading->err);
     body_unref(content.body);
     arena_free(arena);
 }
@@ -313,13 +313,10 @@ static void test_trouble_is_no_damage(void **state)
         int number;
         bool large;
     } cases[] = {
-        {"spool.read", 1, EIO, false}, /* header of the entry */
-        {"spool.read", 2, EIO, false},
-        {"spool.read", 3, EIO, false}, /* the body */
-        {"spool.read", 4, EIO, false},
-        {"spool.open", 1, EMFILE, true},
-        {"spool.open", 1, ENFILE, true},
-        {"spool.read", 3, EIO, true}, /* a chunk */
+        {"spool.read", 1, EIO, false},                                  /* header of the entry */
+        {"spool.read", 2, EIO, false},   {"spool.read", 3, EIO, false}, /* the body */
+        {"spool.read", 4, EIO, false},   {"spool.open", 1, EMFILE, true},
+        {"spool.open", 1, ENFILE, true}, {"spool.read", 3, EIO, true}, /* a chunk */
         {"spool.read", 4, EIO, true},
     };
     struct test_fixture *fixture = *state;
@@ -330,8 +327,7 @@ static void test_trouble_is_no_damage(void **state)
     test_reopen(fixture);
     test_on_fiber(add_small, fixture);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct reading reading = {.fixture = fixture,
-                                  .entry = test_id(cases[i].large ? 1 : 10)};
+        struct reading reading = {.fixture = fixture, .entry = test_id(cases[i].large ? 1 : 10)};
         fault_arm(cases[i].point, cases[i].first, 1, cases[i].number);
         test_on_fiber(read_one, &reading);
         fault_disarm_all();
