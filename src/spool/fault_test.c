@@ -349,6 +349,71 @@ static void test_trouble_is_no_damage(void **state)
     assert_int_equal(fixture->found.count, 3);
 }
 
+struct committing {
+    struct test_grown *grown;
+    enum result result;
+};
+
+static NO_YIELD_CHECK void commit_body(void *arg)
+{
+    struct committing *committing = arg;
+    struct error err = {0};
+    struct mail_content content = {.head = STR_EMPTY, .body = committing->grown->body};
+    struct spool_change change = {
+        .kind = SPOOL_ADD, .entry = test_id(1), .message = test_id(1), .content = &content};
+    committing->result = spool_commit(committing->grown->fixture->spool, &change, 1, &err);
+}
+
+/* A large body whose file could not be synced is never said to be durable, later neither. */
+static void test_unsynced_large_body(void **state)
+{
+    struct test_fixture *fixture = *state;
+    struct test_grown grown = {.fixture = fixture, .size = 600000};
+    struct committing committing = {.grown = &grown, .result = OK};
+    test_on_fiber(test_grow_body, &grown);
+    fault_arm("spool.sync", 1, 1000, EIO);
+    test_on_fiber(commit_body, &committing);
+    fault_disarm_all();
+    assert_int_equal(committing.result, FAILED);
+    committing.result = OK;
+    test_on_fiber(commit_body, &committing);
+    assert_int_equal(committing.result, FAILED);
+    body_unref(grown.body);
+    test_reopen(fixture);
+    assert_int_equal(fixture->found.count, 0);
+}
+
+/* One changed byte in any chunk of a large body, and nothing of it is handed on. */
+static void test_changed_large_body(void **state)
+{
+    static const long places[] = {64 + 32 + 5, 64 + 65568 * 4 + 32 + 1000, 64 + 65568 * 9 + 40};
+    struct test_fixture *fixture = *state;
+    for (unsigned i = 0; i < 3; i++) {
+        struct test_grown grown = {.fixture = fixture, .size = 600000};
+        test_on_fiber(test_grow_body, &grown);
+        test_on_fiber(test_commit_grown, &grown);
+        body_unref(grown.body);
+        char command[TEST_PATH_SIZE * 2];
+        snprintf(command, sizeof command,
+                 "printf '\\377\\001' | dd of=$(ls %s/bodies/*.body) bs=1 seek=%ld conv=notrunc "
+                 "2>/dev/null",
+                 fixture->path, places[i]);
+        assert_int_equal(system(command), 0);
+        struct reading reading = {.fixture = fixture, .entry = test_id(0)};
+        test_on_fiber(read_one, &reading);
+        assert_int_equal(reading.result, FAILED);
+        assert_int_equal(reading.err.kind, ERROR_PERMANENT);
+        for (uint64_t k = 0; k < 2; k++) {
+            struct spool_change change = {.kind = SPOOL_REMOVE, .entry = test_id(k)};
+            spool_write(fixture->spool, &change, 1);
+        }
+        test_reopen(fixture);
+        assert_int_equal(fixture->found.count, 0);
+        snprintf(command, sizeof command, "rm -f %s/corrupt/*.raw", fixture->path);
+        assert_int_equal(system(command), 0);
+    }
+}
+
 /* What is left of a large body is kept when its entry goes. */
 static void test_cut_large_body_is_kept(void **state)
 {
@@ -453,6 +518,8 @@ int main(void)
         CASE(test_damage_at_start),
         CASE(test_damage_while_running),
         CASE(test_trouble_is_no_damage),
+        CASE(test_unsynced_large_body),
+        CASE(test_changed_large_body),
         CASE(test_cut_large_body_is_kept),
         CASE(test_missing_large_body),
         CASE(test_foreign_files),
