@@ -7,12 +7,6 @@
 
 enum { STATE_ENTRIES = 1000, TEXT_MAX = 64 * 1024 * 1024 };
 
-static const char *const verdict_names[] = {
-    [FLOW_ACCEPT] = "accept",   [FLOW_REJECT] = "reject", [FLOW_DEFER] = "defer",
-    [FLOW_DELIVER] = "deliver", [FLOW_HOLD] = "hold",     [FLOW_QUARANTINE] = "quarantine",
-    [FLOW_DISCARD] = "discard",
-};
-
 struct rehearsing {
     const struct rehearsal_in *in;
     struct rehearsal *out;
@@ -74,7 +68,7 @@ static NO_YIELD_CHECK bool log_in(struct rehearsing *run)
     struct flow_run lent = lend(run);
     flow_run_authentication(run->in->listener->authentication, &lent, run->in->user,
                             run->in->password, &verdict);
-    run->out->auth = verdict_names[verdict.kind];
+    run->out->auth = flow_verdict_name(verdict.kind);
     run->out->step = verdict.step;
     take_verdict(run, &verdict);
     if (verdict.kind != FLOW_ACCEPT)
@@ -161,7 +155,7 @@ static NO_YIELD_CHECK void ask_recipient(struct rehearsing *run)
     struct flow_run lent = lend(run);
     flow_run_recipient(flow, &lent, &verdict);
     run->out->recipient_flow = flow_name(flow);
-    run->out->recipient = verdict_names[verdict.kind];
+    run->out->recipient = flow_verdict_name(verdict.kind);
     run->out->step = verdict.step;
     take_verdict(run, &verdict);
 }
@@ -192,7 +186,7 @@ static NO_YIELD_CHECK void ask_content(struct rehearsing *run)
         struct flow_run lent = lend(run);
         lent.content = &content;
         flow_run_content(flow, &lent, &verdict);
-        run->out->content_action = verdict_names[verdict.kind];
+        run->out->content_action = flow_verdict_name(verdict.kind);
         run->out->content_step = verdict.step;
         run->out->head = content.head;
         take_verdict(run, &verdict);
