@@ -125,12 +125,12 @@ static bool walk(struct explaining *explaining, const struct flow_steps *steps, 
     return true;
 }
 
-static void explain_end(struct explaining *explaining)
+static void explain_end(struct explaining *explaining, enum flow_verdict_kind kind,
+                        const char *text)
 {
-    enum flow_verdict_kind kind = explaining->flow->type == FLOW_CONTENT ? FLOW_DEFER : FLOW_REJECT;
     struct mail_reply reply = flow_standard_reply(explaining->flow->type, kind);
     struct flow_explained *row = add_row(explaining);
-    row->text = "no step has decided";
+    row->text = text;
     row->action = flow_verdict_name(kind);
     row->reply = mail_reply_text(explaining->arena, &reply);
     explaining->out->verdicts |= 1u << kind;
@@ -139,10 +139,10 @@ static void explain_end(struct explaining *explaining)
 void flow_explain(const struct flow *flow, const struct flow_facts *facts, unsigned given,
                   struct arena *arena, struct flow_explanation *out)
 {
-    unsigned names = 1u << NAME_AUTHENTICATED | 1u << NAME_USER | 1u << NAME_LISTENER |
-                     1u << NAME_RECIPIENT | 1u << NAME_RECIPIENT_DOMAIN;
+    unsigned names = 1u << NAME_AUTHENTICATED | 1u << NAME_TRUSTED | 1u << NAME_USER |
+                     1u << NAME_LISTENER | 1u << NAME_RECIPIENT | 1u << NAME_RECIPIENT_DOMAIN;
     if (given & FLOW_GIVEN_CLIENT)
-        names |= 1u << NAME_CLIENT | 1u << NAME_TRUSTED;
+        names |= 1u << NAME_CLIENT;
     if (given & FLOW_GIVEN_SENDER)
         names |= 1u << NAME_SENDER | 1u << NAME_SENDER_DOMAIN;
     if (given & FLOW_GIVEN_TLS)
@@ -152,6 +152,13 @@ void flow_explain(const struct flow *flow, const struct flow_facts *facts, unsig
     struct explaining explaining = {
         .flow = flow, .known = {.facts = facts, .given = names}, .arena = arena, .out = out};
     *out = (struct flow_explanation){0};
-    if (walk(&explaining, &flow->steps, 0) || explaining.ends)
-        explain_end(&explaining);
+    if (!walk(&explaining, &flow->steps, 0) && !explaining.ends)
+        return;
+    if (flow->type == FLOW_CONTENT) {
+        explain_end(&explaining, FLOW_DEFER, "no step has decided");
+        return;
+    }
+    explain_end(&explaining, FLOW_REJECT, "no step has decided");
+    if (flow->type == FLOW_AUTHENTICATION)
+        explain_end(&explaining, FLOW_DEFER, "no step has decided, and a backend gave no answer");
 }

@@ -119,9 +119,9 @@ struct flow_explanation {
     size_t count;
     unsigned verdicts; /* set of 1 << enum flow_verdict_kind: what can come of it */
 };
-/* What the flow does with these facts. Authentication, listener, recipient and user count as given,
- * the others as the set `given` says; conditions on the rest are open, and of a backend every
- * outcome can happen. */
+/* What the flow does with these facts. Authentication, trust, listener, recipient and user count as
+ * given, the others as the set `given` says; conditions on the rest are open, and of a backend
+ * every outcome can happen. */
 void flow_explain(const struct flow *flow, const struct flow_facts *facts, unsigned given,
                   struct arena *arena, struct flow_explanation *out);
 const char *flow_verdict_name(enum flow_verdict_kind kind);
