@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "mail/address.h"
 #include "net/address.h"
+#include "smtp/address.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -185,6 +186,9 @@ static int explain_recipient(struct ctl *ctl, struct wish *wish)
 static int explain(struct ctl *ctl, struct wish *wish)
 {
     unsigned ignored;
+    struct mail_reply fault;
+    const struct smtp_address_rules rules = {
+        .smtputf8 = true, .allow_routed = wish->listener->smtp.allow_routed_local_parts};
     json_object_set_new(wish->out, "address", explain_text(wish->facts.recipient));
     json_object_set_new(wish->out, "listener", explain_text(wish->listener->name));
     json_object_set_new(wish->out, "user", explain_text(wish->facts.user));
@@ -198,6 +202,8 @@ static int explain(struct ctl *ctl, struct wish *wish)
                                          ctl->arena, &ignored));
     if (wish->listener->smtp.authentication_required && !wish->user)
         return answer(wish, CTL_NO, "530 5.7.0 Authentication required");
+    if (!smtp_address_recipient(ctl->arena, str_c(wish->address), &rules, &wish->to, &fault))
+        return answer(wish, CTL_NO, mail_reply_text(ctl->arena, &fault).ptr);
     return explain_recipient(ctl, wish);
 }
 

@@ -2,7 +2,7 @@
 #include "gateway/rehearsal.h"
 
 #include "flow/checks.h"
-#include "mail/header.h"
+#include "smtp/address.h"
 #include "state/state.h"
 
 enum { STATE_ENTRIES = 1000, TEXT_MAX = 64 * 1024 * 1024 };
@@ -73,7 +73,7 @@ static NO_YIELD_CHECK bool log_in(struct rehearsing *run)
     take_verdict(run, &verdict);
     if (verdict.kind != FLOW_ACCEPT)
         return false;
-    run->out->reply = mail_reply_of(235, 2, 7, 0, STR("Authentication successful"));
+    run->out->reply = mail_reply_of(235, 2, 7, 0, STR("Authenticated"));
     run->facts.authenticated = true;
     run->facts.user = run->in->user;
     run->facts.own_addresses = verdict.own_addresses;
@@ -85,6 +85,7 @@ static bool may_send(struct rehearsing *run)
 {
     const struct smtp_server_settings *smtp = &run->in->listener->smtp;
     struct mail_address from;
+    struct mail_reply fault;
     run->out->recipient = "refused";
     if (smtp->tls == SMTP_TLS_REQUIRED && !run->in->tls) {
         refuse(run, mail_reply_of(530, 5, 7, 0, STR("Must issue a STARTTLS command first")),
@@ -96,9 +97,9 @@ static bool may_send(struct rehearsing *run)
                MAIL_REASON_AUTH_REQUIRED);
         return false;
     }
-    if (run->in->from.len &&
-        mail_address_parse(run->in->arena, run->in->from, false, true, &from) != MAIL_ADDRESS_OK) {
-        refuse(run, mail_reply_of(501, 5, 1, 7, STR("Bad sender address")), MAIL_REASON_PROTOCOL);
+    if (run->in->from.len && !smtp_address_sender(run->in->arena, run->in->from,
+                                                  /* smtputf8= */ true, &from, &fault)) {
+        refuse(run, fault, MAIL_REASON_PROTOCOL);
         return false;
     }
     if (run->in->from.len) {
@@ -136,10 +137,12 @@ static bool find_postmaster(struct rehearsing *run)
 static NO_YIELD_CHECK void ask_recipient(struct rehearsing *run)
 {
     struct flow_verdict verdict;
+    struct mail_reply fault;
+    const struct smtp_address_rules rules = {
+        .smtputf8 = true, .allow_routed = run->in->listener->smtp.allow_routed_local_parts};
     run->out->recipient = "reject";
-    if (mail_address_parse(run->in->arena, run->in->to, true, true, &run->to) != MAIL_ADDRESS_OK) {
-        refuse(run, mail_reply_of(501, 5, 1, 3, STR("Bad recipient address")),
-               MAIL_REASON_PROTOCOL);
+    if (!smtp_address_recipient(run->in->arena, run->in->to, &rules, &run->to, &fault)) {
+        refuse(run, fault, MAIL_REASON_PROTOCOL);
         return;
     }
     if (find_postmaster(run))
@@ -192,7 +195,7 @@ static NO_YIELD_CHECK void ask_content(struct rehearsing *run)
         take_verdict(run, &verdict);
         /* a queued message was answered before its flow ran */
         if (run->in->listener->queued || !run->out->reply.code || run->out->reply.code < 300)
-            run->out->reply = mail_reply_of(250, 2, 0, 0, STR("accepted"));
+            run->out->reply = mail_reply_of(250, 2, 0, 0, STR("Ok"));
     }
     run->out->content = flow_name(flow);
     run->out->transport = run->chosen->transport->name;
