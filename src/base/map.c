@@ -73,54 +73,75 @@ uint64_t hash_bytes(struct str data)
 
 /* ---- the map: open addressing, linear probing, removed slots marked ---- */
 
+enum { INLINE_KEY = 16 }; /* ids, most of all: a key of its own would cost as much as the slot */
+
+enum slot_state { SLOT_FREE, SLOT_TAKEN, SLOT_REMOVED };
+
 struct map_slot {
-    uint64_t hash;
-    char *key; /* NULL: never used */
-    size_t key_len;
-    void *value; /* NULL with a key of `removed`: was used */
+    union {
+        char bytes[INLINE_KEY]; /* a key that fits */
+        char *key;
+    };
+    void *value;
+    uint32_t hash; /* the lower half */
+    uint32_t state : 2;
+    uint32_t key_len : 30;
 };
 
-static char removed[1];
+_Static_assert(sizeof(struct map_slot) == 32, "two slots a cache line");
 
 void map_init(struct map *map)
 {
     *map = (struct map){0};
 }
 
+static bool is_inline(size_t key_len)
+{
+    return key_len <= INLINE_KEY;
+}
+
+static struct str key_of(const struct map_slot *slot)
+{
+    return (struct str){is_inline(slot->key_len) ? slot->bytes : slot->key, slot->key_len};
+}
+
+static void free_key(struct map_slot *slot)
+{
+    if (slot->state == SLOT_TAKEN && !is_inline(slot->key_len))
+        free(slot->key);
+}
+
 void map_done(struct map *map)
 {
-    for (size_t i = 0; i < map->cap; i++) {
-        if (map->slots[i].key != removed)
-            free(map->slots[i].key);
-    }
+    for (size_t i = 0; i < map->cap; i++)
+        free_key(&map->slots[i]);
     free(map->slots);
     map_init(map);
 }
 
-static struct map_slot *find(const struct map *map, struct str key, uint64_t hash)
+static struct map_slot *find(const struct map *map, struct str key, uint32_t hash)
 {
     if (map->cap == 0)
         return NULL;
     for (size_t i = hash & (map->cap - 1);; i = (i + 1) & (map->cap - 1)) {
         struct map_slot *slot = &map->slots[i];
-        if (!slot->key)
+        if (slot->state == SLOT_FREE)
             return NULL;
-        if (slot->hash == hash && slot->key != removed &&
-            str_equal((struct str){slot->key, slot->key_len}, key))
+        if (slot->state == SLOT_TAKEN && slot->hash == hash && str_equal(key_of(slot), key))
             return slot;
     }
 }
 
 void *map_get(const struct map *map, struct str key)
 {
-    struct map_slot *slot = find(map, key, hash_bytes(key));
+    struct map_slot *slot = find(map, key, (uint32_t)hash_bytes(key));
     return slot ? slot->value : NULL;
 }
 
-static struct map_slot *free_slot(struct map_slot *slots, size_t cap, uint64_t hash)
+static struct map_slot *free_slot(struct map_slot *slots, size_t cap, uint32_t hash)
 {
     size_t i = hash & (cap - 1);
-    while (slots[i].key)
+    while (slots[i].state != SLOT_FREE)
         i = (i + 1) & (cap - 1);
     return &slots[i];
 }
@@ -128,12 +149,12 @@ static struct map_slot *free_slot(struct map_slot *slots, size_t cap, uint64_t h
 static void grow(struct map *map)
 {
     size_t cap = 16;
-    while (cap < map->count * 3)
+    while (cap < map->count * 2)
         cap *= 2;
     struct map_slot *slots = memory_alloc_array(cap, sizeof *slots);
     for (size_t i = 0; i < map->cap; i++) {
         struct map_slot *old = &map->slots[i];
-        if (old->key && old->key != removed)
+        if (old->state == SLOT_TAKEN)
             *free_slot(slots, cap, old->hash) = *old;
     }
     free(map->slots);
@@ -142,10 +163,20 @@ static void grow(struct map *map)
     map->used = map->count;
 }
 
+static void set_key(struct map_slot *slot, struct str key)
+{
+    check(key.len < UINT32_C(1) << 30);
+    slot->key_len = (uint32_t)key.len & (UINT32_MAX >> 2);
+    if (!is_inline(key.len))
+        slot->key = memory_alloc(key.len);
+    if (key.len)
+        memcpy(is_inline(key.len) ? slot->bytes : slot->key, key.ptr, key.len);
+}
+
 void *map_put(struct map *map, struct str key, void *value)
 {
     check(value != NULL);
-    uint64_t hash = hash_bytes(key);
+    uint32_t hash = (uint32_t)hash_bytes(key);
     struct map_slot *slot = find(map, key, hash);
     if (slot) {
         void *old = slot->value;
@@ -155,10 +186,8 @@ void *map_put(struct map *map, struct str key, void *value)
     if ((map->used + 1) * 4 > map->cap * 3)
         grow(map);
     slot = free_slot(map->slots, map->cap, hash);
-    char *copy = memory_alloc(key.len + 1);
-    if (key.len)
-        memcpy(copy, key.ptr, key.len);
-    *slot = (struct map_slot){.hash = hash, .key = copy, .key_len = key.len, .value = value};
+    *slot = (struct map_slot){.value = value, .hash = hash, .state = SLOT_TAKEN};
+    set_key(slot, key);
     map->count++;
     map->used++;
     return NULL;
@@ -166,12 +195,12 @@ void *map_put(struct map *map, struct str key, void *value)
 
 void *map_remove(struct map *map, struct str key)
 {
-    struct map_slot *slot = find(map, key, hash_bytes(key));
+    struct map_slot *slot = find(map, key, (uint32_t)hash_bytes(key));
     if (!slot)
         return NULL;
     void *value = slot->value;
-    free(slot->key);
-    slot->key = removed;
+    free_key(slot);
+    slot->state = SLOT_REMOVED;
     slot->value = NULL;
     map->count--;
     return value;
@@ -181,8 +210,8 @@ bool map_next(const struct map *map, size_t *cursor, struct str *out_key, void *
 {
     while (*cursor < map->cap) {
         struct map_slot *slot = &map->slots[(*cursor)++];
-        if (slot->key && slot->key != removed) {
-            *out_key = (struct str){slot->key, slot->key_len};
+        if (slot->state == SLOT_TAKEN) {
+            *out_key = key_of(slot);
             *out_value = slot->value;
             return true;
         }

@@ -275,14 +275,17 @@ void author_read_value(struct str value, struct arena *arena, struct author *out
 void author_read(struct str header, struct arena *arena, struct author *out)
 {
     struct mail_field field;
+    struct str name, value;
     size_t fields = 0;
     *out = (struct author){.kind = AUTHOR_CLEAR, .address = STR_EMPTY};
     while (mail_header_next(&header, &field)) {
-        if (!str_equal_nocase(field.name, STR("From")))
+        if (!mail_field_loosely(&field, &name, &value) || !str_equal_nocase(name, STR("From")))
             continue;
         if (++fields > 1)
             blame(out, "several From fields");
-        author_read_value(field.value, arena, out);
+        if (field.name.len == 0)
+            blame(out, "a field that only some take for From");
+        author_read_value(value, arena, out);
     }
     if (out->kind == AUTHOR_CLEAR && out->domain_count == 0)
         out->kind = AUTHOR_NONE;

@@ -164,6 +164,24 @@ static MAY_YIELD enum result align(struct evaluation *evaluation,
     return OK;
 }
 
+/* Might it have passed, had DNS answered? Only for a domain that would have been aligned: others
+ * could not have helped. */
+static MAY_YIELD enum result is_unsure(struct evaluation *evaluation,
+                                       const struct dmarc_request *request,
+                                       const struct dmarc_record *record,
+                                       const struct dmarc_outcome *outcome, bool *out)
+{
+    if (request->spf == SPF_TEMPERROR &&
+        is_aligned(evaluation, request->spf_domain, outcome->author_domain, outcome->organization,
+                   record->strict_spf, out) == FAILED)
+        return FAILED;
+    for (size_t i = 0; i < request->unsure_domain_count && i < DMARC_IDENTIFIERS_MAX && !*out; i++)
+        if (is_aligned(evaluation, request->unsure_domains[i], outcome->author_domain,
+                       outcome->organization, record->strict_dkim, out) == FAILED)
+            return FAILED;
+    return OK;
+}
+
 /* The common case, for which no walk is needed (4.10.2): the author's domain has a record, and one
  * of the identifiers is that domain. */
 static MAY_YIELD enum result align_exactly(struct evaluation *evaluation,
@@ -273,8 +291,15 @@ static MAY_YIELD enum result check_domain(struct evaluation *evaluation,
     out->result = out->spf_aligned || out->dkim_aligned ? DMARC_PASS : DMARC_FAIL;
     if (choose_policy(evaluation, &walk, note, out) == FAILED)
         return FAILED;
-    if (out->result == DMARC_FAIL)
-        out->disposition = out->testing ? milder(out->policy) : out->policy;
+    if (out->result == DMARC_PASS)
+        return OK;
+    bool unsure = false;
+    if (request->author->kind == AUTHOR_CLEAR &&
+        is_unsure(evaluation, request, &note->record, out, &unsure) == FAILED)
+        return FAILED;
+    if (unsure)
+        return fail(&evaluation->err, ERROR_TEMPORARY, "SPF or DKIM could not be checked now");
+    out->disposition = out->testing ? milder(out->policy) : out->policy;
     return OK;
 }
 

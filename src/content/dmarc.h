@@ -22,6 +22,8 @@ struct dmarc_request {
     bool spf_is_helo;      /* it counts all the same, when MAIL FROM is <> (RFC 9989 4.4.2) */
     const struct str *dkim_domains; /* of the signatures that passed; lower case */
     size_t dkim_domain_count;
+    const struct str *unsure_domains; /* of those that could not be checked now */
+    size_t unsure_domain_count;
 };
 
 struct dmarc_outcome {
@@ -38,7 +40,8 @@ struct dmarc_outcome {
 
 const char *dmarc_result_name(enum dmarc_result result);
 
-/* A From that is not clear never passes, and the strictest policy of its domains counts. Texts live
+/* What might have passed if DNS had answered makes a temperror, not a fail, where it is aligned. A
+ * From that is not clear never passes, and the strictest policy of its domains counts. Texts live
  * in `arena`. */
 void dmarc_check(struct resolver *resolver, const struct dmarc_request *request,
                  struct arena *arena, struct dmarc_outcome *out) MAY_YIELD;

@@ -109,8 +109,8 @@ static struct zone_record records[] = {
 struct dmarc_case {
     const char *name;
     const char *from;     /* addresses of From */
-    const char *spf;      /* domain that passed, or "" */
-    const char *dkim;     /* domains that passed, with commas */
+    const char *spf;      /* domain that passed, or ""; with ?: that could not be checked */
+    const char *dkim;     /* domains that passed, with commas; likewise */
     const char *expected; /* "result disposition policy-domain" */
 };
 
@@ -172,6 +172,24 @@ static const struct dmarc_case dmarc_cases[] = {
      "fail reject d.e.f.g.h.deep3.example"},
     {"no answer", "a@slow.example", "", "", "temperror - -"},
     {"no answer above", "a@x.slow.example", "x.slow.example", "", "temperror - -"},
+    {"spf unsure", "a@reject.example", "?reject.example", "", "temperror - reject.example"},
+    {"spf unsure, relaxed", "a@reject.example", "?x.reject.example", "",
+     "temperror - reject.example"},
+    {"spf unsure, strict", "a@strict.example", "?x.strict.example", "",
+     "fail reject strict.example"},
+    {"spf unsure, foreign", "a@reject.example", "?evil.example", "", "fail reject reject.example"},
+    {"spf unsure, dkim passes", "a@reject.example", "?reject.example", "reject.example",
+     "pass - reject.example"},
+    {"dkim unsure", "a@reject.example", "", "evil.example,?reject.example",
+     "temperror - reject.example"},
+    {"dkim unsure, strict", "a@strict.example", "", "?x.strict.example",
+     "fail reject strict.example"},
+    {"dkim unsure, foreign", "a@reject.example", "", "?evil.example", "fail reject reject.example"},
+    {"dkim unsure, spf passes", "a@reject.example", "reject.example", "?reject.example",
+     "pass - reject.example"},
+    {"unsure, ambiguous", "a@reject.example, b@x.example", "?reject.example", "?reject.example",
+     "fail reject reject.example"},
+    {"unsure, no record", "a@nothing.example", "?nothing.example", "", "none - -"},
     {"two domains", "a@none.example, b@reject.example", "none.example", "reject.example",
      "fail reject reject.example"},
     {"two domains, one without a record", "a@nothing.example, b@quarantine.example",
@@ -198,15 +216,28 @@ NO_YIELD_CHECK static void run(const struct dmarc_case *c)
     struct author author = {.address = STR_EMPTY};
     struct zone zone = {records, sizeof records / sizeof *records, 0};
     struct resolver resolver = zone_resolver(&zone);
-    struct str domains[4], header = arena_printf(arena, "From: %s\r\n\r\n", c->from);
+    struct str all[4], domains[4], unsure[4],
+        header = arena_printf(arena, "From: %s\r\n\r\n", c->from);
+    struct str spf = str_c(c->spf);
     struct dmarc_outcome outcome;
     char got[256];
     author_read(header, arena, &author);
     struct dmarc_request request = {.author = &author,
-                                    .spf = c->spf[0] ? SPF_PASS : SPF_FAIL,
-                                    .spf_domain = str_c(c->spf),
+                                    .spf = spf.len ? SPF_PASS : SPF_FAIL,
                                     .dkim_domains = domains,
-                                    .dkim_domain_count = split_domains(c->dkim, domains)};
+                                    .unsure_domains = unsure};
+    if (str_starts(spf, STR("?"))) {
+        request.spf = SPF_TEMPERROR;
+        spf = str_from(spf, 1);
+    }
+    request.spf_domain = spf;
+    size_t count = split_domains(c->dkim, all);
+    for (size_t i = 0; i < count; i++) {
+        if (str_starts(all[i], STR("?")))
+            unsure[request.unsure_domain_count++] = str_from(all[i], 1);
+        else
+            domains[request.dkim_domain_count++] = all[i];
+    }
     resolver.budget = DMARC_BUDGET;
     dmarc_check(&resolver, &request, arena, &outcome);
     snprintf(got, sizeof got, "%s %s %.*s", dmarc_result_name(outcome.result),

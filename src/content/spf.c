@@ -434,6 +434,18 @@ static void fill_values(const struct spf_request *request, struct arena *arena,
         expand(arena, values->is_ip6 ? STR("%{ir}.ip6.arpa") : STR("%{ir}.in-addr.arpa"), values);
 }
 
+/* Of identities only the characters of host names are believed: "good.example(.evil.example" could
+ * be read as another name than it is. */
+static bool is_identity(struct str domain)
+{
+    for (size_t i = 0; i < domain.len; i++) {
+        char c = domain.ptr[i];
+        if (!ascii_is_alpha(c) && !ascii_is_digit(c) && str_find(STR("-_."), c) < 0)
+            return false;
+    }
+    return domain.len > 0;
+}
+
 void spf_check(struct resolver *resolver, const struct spf_request *request, struct arena *arena,
                struct spf_outcome *out)
 {
@@ -444,7 +456,7 @@ void spf_check(struct resolver *resolver, const struct spf_request *request, str
     struct str domain = evaluation.values.sender_domain;
     if (str_ends(domain, STR(".")))
         domain.len--;
-    if (request->client.family == 0 || domain.len == 0 || domain.ptr[0] == '[')
+    if (request->client.family == 0 || !is_identity(domain))
         return;
     out->result = check_host(&evaluation, domain, false);
     out->domain = arena_lower(arena, domain);

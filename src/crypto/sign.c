@@ -10,6 +10,7 @@
 #include <openssl/core_names.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
+#include <openssl/param_build.h>
 #include <openssl/pem.h>
 #include <openssl/rsa.h>
 #include <openssl/x509.h>
@@ -103,19 +104,86 @@ enum result sign_key_private(struct str text, struct sign_key **out_key, struct 
     return wrap(is_pem ? read_pem(text) : read_seed(str_trim(text)), out_key, err);
 }
 
+/* One element of DER with this tag off the front of `*rest`. Short and long definite lengths only.
+ */
+static bool take_der(struct str *rest, unsigned char tag, struct str *out)
+{
+    const unsigned char *bytes = (const unsigned char *)rest->ptr;
+    size_t begin = 2;
+    if (rest->len < 2 || bytes[0] != tag)
+        return false;
+    size_t len = bytes[1];
+    if (len & 0x80) {
+        size_t count = len & 0x7f;
+        if (count == 0 || count > 2 || rest->len < 2 + count)
+            return false;
+        len = count == 1 ? bytes[2] : (size_t)bytes[2] << 8 | bytes[3];
+        begin += count;
+    }
+    if (len > rest->len - begin)
+        return false;
+    *out = str_slice(*rest, begin, begin + len);
+    *rest = str_from(*rest, begin + len);
+    return true;
+}
+
+/* RSAPublicKey, bare or inside of a SubjectPublicKeyInfo (RFC 8017 A.1). The library's decoders
+ * would do as well, at ten times the cost of the verification itself. */
+static bool read_rsa_numbers(struct str bytes, struct str *out_modulus, struct str *out_exponent)
+{
+    static const unsigned char algorithm[] = {0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7,
+                                              0x0d, 0x01, 0x01, 0x01, 0x05, 0x00};
+    enum { SEQUENCE = 0x30, INTEGER = 0x02, BIT_STRING = 0x03 };
+    struct str outer, inner, key;
+    if (!take_der(&bytes, SEQUENCE, &outer) || bytes.len)
+        return false;
+    key = outer;
+    if (take_der(&outer, SEQUENCE, &inner)) {
+        if (!str_equal(inner, str_of((const char *)algorithm, sizeof algorithm)) ||
+            !take_der(&outer, BIT_STRING, &inner) || outer.len || !inner.len || inner.ptr[0] != 0)
+            return false;
+        inner = str_from(inner, 1);
+        if (!take_der(&inner, SEQUENCE, &key) || inner.len)
+            return false;
+    }
+    return take_der(&key, INTEGER, out_modulus) && take_der(&key, INTEGER, out_exponent) &&
+           !key.len;
+}
+
+static BIGNUM *number_of(struct str bytes)
+{
+    bool positive = bytes.len > 0 && !(bytes.ptr[0] & 0x80);
+    return positive ? BN_bin2bn((const unsigned char *)bytes.ptr, (int)bytes.len, NULL) : NULL;
+}
+
+static EVP_PKEY *make_rsa_key(const BIGNUM *modulus, const BIGNUM *exponent)
+{
+    EVP_PKEY *pkey = NULL;
+    OSSL_PARAM_BLD *builder = OSSL_PARAM_BLD_new();
+    OSSL_PARAM *values = NULL;
+    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_name(NULL, "RSA", NULL);
+    if (builder && OSSL_PARAM_BLD_push_BN(builder, OSSL_PKEY_PARAM_RSA_N, modulus) == 1 &&
+        OSSL_PARAM_BLD_push_BN(builder, OSSL_PKEY_PARAM_RSA_E, exponent) == 1)
+        values = OSSL_PARAM_BLD_to_param(builder);
+    if (!values || !context || EVP_PKEY_fromdata_init(context) != 1 ||
+        EVP_PKEY_fromdata(context, &pkey, EVP_PKEY_PUBLIC_KEY, values) != 1)
+        pkey = NULL;
+    OSSL_PARAM_free(values);
+    OSSL_PARAM_BLD_free(builder);
+    EVP_PKEY_CTX_free(context);
+    return pkey;
+}
+
 static EVP_PKEY *read_rsa(struct str bytes)
 {
-    const unsigned char *at = (const unsigned char *)bytes.ptr;
-    const unsigned char *end = at + bytes.len;
-    EVP_PKEY *pkey = d2i_PUBKEY(NULL, &at, (long)bytes.len);
-    if (!pkey) {
-        at = (const unsigned char *)bytes.ptr;
-        pkey = d2i_PublicKey(EVP_PKEY_RSA, NULL, &at, (long)bytes.len);
-    }
-    if (pkey && (at != end || EVP_PKEY_get_base_id(pkey) != EVP_PKEY_RSA)) {
-        EVP_PKEY_free(pkey);
-        pkey = NULL;
-    }
+    struct str modulus_bytes, exponent_bytes;
+    if (!read_rsa_numbers(bytes, &modulus_bytes, &exponent_bytes))
+        return NULL;
+    BIGNUM *modulus = number_of(modulus_bytes);
+    BIGNUM *exponent = number_of(exponent_bytes);
+    EVP_PKEY *pkey = modulus && exponent ? make_rsa_key(modulus, exponent) : NULL;
+    BN_free(modulus);
+    BN_free(exponent);
     return pkey;
 }
 

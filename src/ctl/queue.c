@@ -200,7 +200,8 @@ static int act(struct ctl *ctl, const char *verb, bool final)
     if (code)
         return code;
     print_action(ctl, verb, answer.json);
-    bool any = ctl_number(answer.json, "matched") > 0;
+    bool dry_run = json_is_true(json_object_get(answer.json, "dry_run"));
+    bool any = ctl_number(answer.json, dry_run ? "matched" : "count") > 0;
     json_decref(answer.json);
     return any ? CTL_YES : CTL_NO;
 }

@@ -71,8 +71,11 @@ static void too_many_fibers(void **state)
     struct error err;
     test_loop_open(&test, &(struct loop_limits){.fibers = 2});
     struct letter a = {'a', 1};
+    assert_int_equal(loop_fibers_left(test.loop), 2);
     test_loop_spawn(&test, write_letter, &a);
+    assert_int_equal(loop_fibers_left(test.loop), 1);
     test_loop_spawn(&test, write_letter, &a);
+    assert_int_equal(loop_fibers_left(test.loop), 0);
     assert_int_equal(fiber_spawn(&test.root, "third", write_letter, &a, &err), FAILED);
     assert_int_equal(err.kind, ERROR_LIMIT);
     test_loop_run(&test);
@@ -105,6 +108,7 @@ static void stacks_of_a_process_are_limited(void **state)
             spawned++;
         assert_int_equal(err.kind, ERROR_LIMIT);
         assert_int_equal(spawned, 28000 * (round + 1));
+        assert_int_equal(loop_fibers_left(test.loop), 0);
         scope_cancel(&test.root);
         test_loop_run(&test);
         assert_int_equal(running, spawned);

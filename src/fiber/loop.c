@@ -194,3 +194,11 @@ uint64_t loop_heartbeat(const struct loop *loop)
 {
     return atomic_load_explicit(&loop->stats.turns, memory_order_relaxed);
 }
+
+size_t loop_fibers_left(const struct loop *loop)
+{
+    size_t running = loop->stats.fibers;
+    size_t allowed = running < loop->max_fibers ? loop->max_fibers - running : 0;
+    size_t stacks = stack_pool_left(&loop->stacks);
+    return allowed < stacks ? allowed : stacks;
+}

@@ -118,3 +118,9 @@ void stack_give(struct stack_pool *pool, struct stack *stack)
         unmap(stack);
     }
 }
+
+size_t stack_pool_left(const struct stack_pool *pool)
+{
+    size_t used = atomic_load(&mapped);
+    return pool->warm + pool->cold + (used < PROCESS_STACKS ? PROCESS_STACKS - used : 0);
+}

@@ -32,3 +32,6 @@ void stack_pool_done(struct stack_pool *pool);
 /* NULL when the system gives no more, or all pools together have too many. */
 struct stack *stack_take(struct stack_pool *pool);
 void stack_give(struct stack_pool *pool, struct stack *stack);
+/* How many more may be taken: those that lie in the pool, and those that the process may still map.
+ */
+size_t stack_pool_left(const struct stack_pool *pool);

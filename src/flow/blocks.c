@@ -23,7 +23,6 @@ NOT_BUILT(sender_match, "sender-match", FLOW_IN_CONTENT, "compares the sender wi
 NOT_BUILT(attachment, "attachment", FLOW_IN_CONTENT, "judges attachments by name and type");
 NOT_BUILT(subject_tag, "subject-tag", FLOW_IN_CONTENT, "puts a word before the subject");
 NOT_BUILT(disclaimer, "disclaimer", FLOW_IN_CONTENT, "adds a text to the body");
-NOT_BUILT(arc_seal, "arc-seal", FLOW_IN_CONTENT, "seals with ARC");
 NOT_BUILT(rewrite, "rewrite", BOTH, "changes addresses");
 NOT_BUILT(srs, "srs", FLOW_IN_CONTENT, "rewrites the sender for forwarding");
 NOT_BUILT(copy, "copy", FLOW_IN_CONTENT, "sends a copy to somebody");
@@ -54,6 +53,7 @@ const struct flow_block *const flow_blocks[] = {
     &flow_block_hold,
     &flow_block_header,
     &flow_block_dkim_sign,
+    &flow_block_arc_seal,
     &flow_block_verify,
     /* not built */
     &antivirus,
@@ -66,7 +66,6 @@ const struct flow_block *const flow_blocks[] = {
     &attachment,
     &subject_tag,
     &disclaimer,
-    &arc_seal,
     &rewrite,
     &srs,
     &copy,

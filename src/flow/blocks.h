@@ -20,5 +20,6 @@ extern const struct flow_block flow_block_limit;
 extern const struct flow_block flow_block_match;
 extern const struct flow_block flow_block_header;
 extern const struct flow_block flow_block_dkim_sign;
+extern const struct flow_block flow_block_arc_seal;
 extern const struct flow_block flow_block_spf;
 extern const struct flow_block flow_block_verify;

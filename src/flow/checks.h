@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include "content/arc.h"
 #include "content/spf.h"
 
 struct flow_checks {
@@ -12,10 +13,11 @@ struct flow_checks {
     bool helo_known; /* the HELO name's own SPF, where a block asks for it */
     struct spf_outcome helo;
     /* of the content run at work; "" as long as nobody has checked */
-    struct str dkim;         /* result of the best signature */
-    struct str dkim_domain;  /* of the first that passed */
-    struct str dmarc;        /* result */
-    struct str dmarc_policy; /* what the author's domain asks for this message, if it fails */
+    struct str dkim;              /* result of the best signature */
+    struct str dkim_domain;       /* of the first that passed */
+    struct str dmarc;             /* result */
+    struct str dmarc_policy;      /* what the author's domain asks for this message, if it fails */
+    const struct arc_answer *arc; /* NULL: nobody has checked */
     /* The envelope sender is genuine: SPF passed for it, or a signature of its domain did. */
     bool sender_verified;
 };

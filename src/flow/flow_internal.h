@@ -259,6 +259,16 @@ const struct spf_outcome *flow_sender_helo(struct flow_running *running) MAY_YIE
 struct resolver flow_sender_resolver(const struct flow_running *running, unsigned budget);
 struct spf_request flow_sender_request(const struct flow_running *running);
 
+/* arc.c */
+/* The resolver as DKIM and ARC ask it. */
+struct dkim_dns flow_dkim_dns(struct resolver *resolver);
+/* Validate the chain into facts.checks->arc. */
+enum result flow_arc_check(struct flow_running *running, struct dkim_message *message,
+                           struct error *err) MAY_YIELD;
+/* Does it pass, are all of its sealers trusted, and did the first of them see DMARC pass? */
+bool flow_arc_vouches(const struct arc_answer *answer, const struct option_texts *trusted,
+                      struct arena *arena);
+
 /* lookup.c: shared by the three lookup blocks; answers by way of the cache. */
 struct flow_lookup {
     struct str key; /* of the source, without the address */

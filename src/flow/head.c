@@ -7,6 +7,8 @@
  */
 #include "flow/flow_internal.h"
 
+#include <string.h>
+
 struct str flow_head_split(const struct flow_running *running, struct str *out_own)
 {
     const struct mail_content *content = running->run->content;
@@ -33,15 +35,22 @@ void flow_head_replace(struct flow_running *running, struct str head, size_t tra
     running->facts.size = mail_content_size(content);
 }
 
+/* Header sections may hold any octet, NUL too. */
+static struct str join(struct arena *arena, struct str a, struct str b)
+{
+    char *text = arena_alloc(arena, a.len + b.len + 1);
+    memcpy(text, a.ptr, a.len);
+    memcpy(text + a.len, b.ptr, b.len);
+    return str_of(text, a.len + b.len);
+}
+
 void flow_head_prepend(struct flow_running *running, struct str fields)
 {
     struct mail_content *content = running->run->content;
     struct arena *arena = running->run->arena;
     bool whole = running->has_new_head || content->body_start > 0;
-    content->head = arena_printf(arena, "%.*s%.*s", STR_ARG(fields), STR_ARG(content->head));
-    running->facts.header =
-        whole ? content->head
-              : arena_printf(arena, "%.*s%.*s", STR_ARG(fields), STR_ARG(running->facts.header));
+    content->head = join(arena, fields, content->head);
+    running->facts.header = whole ? content->head : join(arena, fields, running->facts.header);
     if (running->has_new_head)
         running->trace_len += fields.len;
     running->facts.size = mail_content_size(content);

@@ -219,6 +219,7 @@ static const struct verify_case verify_cases[] = {
     {"forged ones go", "[ verify: spf, deliver ]", "a@pass.example",
      "Authentication-Results: MX.example.org; spf=pass\r\nA: b\r\n"
      "authentication-results:\r\n mx.example.org/1; dmarc=pass\r\n"
+     "Authentication-Results\r\n : mx.example.org; dmarc=pass\r\n"
      "Authentication-Results: other.example; spf=pass\r\n\r\n",
      FLOW_DELIVER, "", "2-deliver",
      "Authentication-Results: mx.example.org;\r\n\tspf=pass smtp.mailfrom=a@pass.example\r\n"

@@ -13,7 +13,11 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { NAME_TIMEOUT_S = 5 };
+enum {
+    NAME_TIMEOUT_S = 5,
+    DELIVERY_FIBERS = 2048, /* that sessions leave alone, so that a storm of clients cannot stop
+                               what takes mail away */
+};
 
 bool session_is_own_user(const struct session *session)
 {
@@ -352,7 +356,10 @@ void session_start(struct worker *worker, const struct settings *settings, int f
     atomic_fetch_add_explicit(&worker->session_count, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&worker->gateway->sessions_total, 1, memory_order_relaxed);
     struct error err = {.text = "the worker stops"};
-    if (worker->left || fiber_spawn(&worker->sessions, "session", run, session, &err) != OK) {
+    bool few = loop_fibers_left(worker->loop) <= DELIVERY_FIBERS;
+    if (few)
+        (void)fail(&err, ERROR_LIMIT, "the last fibers are for deliveries");
+    if (worker->left || few || fiber_spawn(&worker->sessions, "session", run, session, &err) != OK) {
         static const char busy[] = "421 4.3.2 Too many connections, try again later\r\n";
         ssize_t ignored = write(fd, busy, sizeof busy - 1);
         (void)ignored;

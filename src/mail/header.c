@@ -62,6 +62,28 @@ bool mail_header_next(struct str *rest, struct mail_field *out_field)
     return true;
 }
 
+static bool is_blank(char c)
+{
+    return (c >= 0 && c <= ' ') || c == 127;
+}
+
+bool mail_field_loosely(const struct mail_field *field, struct str *out_name, struct str *out_value)
+{
+    ptrdiff_t colon = str_find(field->raw, ':');
+    if (colon < 0)
+        return false;
+    struct str name = str_slice(field->raw, 0, (size_t)colon);
+    while (name.len && is_blank(name.ptr[0]))
+        name = str_from(name, 1);
+    while (name.len && is_blank(name.ptr[name.len - 1]))
+        name.len--;
+    *out_name = name;
+    *out_value = str_from(field->raw, (size_t)colon + 1);
+    if (str_ends(*out_value, STR("\r\n")))
+        out_value->len -= 2;
+    return true;
+}
+
 bool mail_header_find(struct str header, struct str name, struct mail_field *out_field)
 {
     struct mail_field field;

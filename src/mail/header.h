@@ -25,6 +25,11 @@ size_t mail_header_length(struct str text);
 bool mail_header_next(struct str *rest, struct mail_field *out_field);
 /* First field of that name (ASCII case does not matter). */
 bool mail_header_find(struct str header, struct str name, struct mail_field *out_field);
+/* Name and value as a careless program may read them: blanks, folds and control characters around
+ * the name are passed over ("From\r\n : x"). False if there is no colon. For whoever must see what
+ * others could see. */
+bool mail_field_loosely(const struct mail_field *field, struct str *out_name,
+                        struct str *out_value);
 /* Value unfolded and trimmed, in `arena`. */
 struct str mail_field_text(struct arena *arena, const struct mail_field *field);
 size_t mail_header_count(struct str header, struct str name);

@@ -240,7 +240,8 @@ enum result dns_query_family(struct dns *dns, struct str host, unsigned family, 
         return FAILED;
     answer = (struct dns_address_answer){.status = reply.answer.status, .secure = reply.secure};
     answer.ips = arena_alloc_array(arena, reply.answer.count, sizeof answer.ips[0]);
-    add_family(&answer, &reply);
+    for (size_t i = 0; i < reply.answer.count; i++)
+        answer.ips[answer.count++] = reply.answer.records[i].ip;
     *out = answer;
     return OK;
 }

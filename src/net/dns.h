@@ -68,7 +68,7 @@ enum result dns_query_mx(struct dns *dns, struct str domain, struct arena *arena
                          struct dns_mx_answer *out, struct error *err) MAY_YIELD;
 enum result dns_query_addresses(struct dns *dns, struct str host, struct arena *arena,
                                 struct dns_address_answer *out, struct error *err) MAY_YIELD;
-/* Of one family only: 4 or 6. */
+/* Of one family only, 4 or 6: all of them, in the order of the answer. */
 enum result dns_query_family(struct dns *dns, struct str host, unsigned family, struct arena *arena,
                              struct dns_address_answer *out, struct error *err) MAY_YIELD;
 enum result dns_query_txt(struct dns *dns, struct str name, struct arena *arena,

@@ -442,6 +442,34 @@ static void addresses(void **state)
     run_with(&settings, ask_addresses);
 }
 
+static NO_YIELD_CHECK void ask_families(void *arg)
+{
+    (void)arg;
+    struct error err;
+    struct dns_address_answer answer;
+    struct dns_text_answer names;
+    assert_int_equal(dns_query_family(dns, STR("both.test"), 4, arena, &answer, &err), OK);
+    assert_int_equal(answer.count, 2);
+    assert_int_equal(answer.ips[0].family, 4);
+    assert_int_equal(dns_query_family(dns, STR("both.test"), 6, arena, &answer, &err), OK);
+    assert_int_equal(answer.count, 1);
+    assert_int_equal(answer.ips[0].family, 6);
+    assert_int_equal(dns_query_family(dns, STR("target.test"), 6, arena, &answer, &err), OK);
+    assert_int_equal(answer.status, DNS_NO_DATA);
+    assert_int_equal(dns_query_family(dns, STR("nx.test"), 4, arena, &answer, &err), OK);
+    assert_int_equal(answer.status, DNS_NO_NAME);
+    assert_int_equal(dns_query_family(dns, STR("servfail.test"), 4, arena, &answer, &err), FAILED);
+    assert_int_equal(dns_query_ptr(dns, STR("1.2.0.192.in-addr.arpa"), arena, &names, &err), OK);
+    assert_int_equal(names.count, 2);
+}
+
+static void families(void **state)
+{
+    (void)state;
+    struct dns_settings settings = settings_for_server(0);
+    run_with(&settings, ask_families);
+}
+
 static NO_YIELD_CHECK void ask_impossible_names(void *arg)
 {
     (void)arg;
@@ -691,6 +719,9 @@ static NO_YIELD_CHECK void ask_statics(void *arg)
     struct str name;
     assert_int_equal(dns_query_addresses(dns, STR("MAIL.local."), arena, &addresses, &err), OK);
     assert_int_equal(addresses.count, 2);
+    assert_int_equal(dns_query_family(dns, STR("mail.local"), 4, arena, &addresses, &err), OK);
+    assert_int_equal(addresses.count, 1);
+    assert_int_equal(addresses.ips[0].family, 4);
     assert_int_equal(dns_query_mx(dns, STR("mail.local"), arena, &mx, &err), OK);
     assert_int_equal(mx.status, DNS_NO_DATA);
     assert_int_equal(dns_query_mx(dns, STR("Example.test"), arena, &mx, &err), OK);
@@ -751,6 +782,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(mx),
         cmocka_unit_test(addresses),
+        cmocka_unit_test(families),
         cmocka_unit_test(impossible_names),
         cmocka_unit_test(texts_and_the_cache),
         cmocka_unit_test(failures_are_temporary),

@@ -93,7 +93,7 @@ static void post_all(struct queue_ask *ask)
     }
 }
 
-enum result queue_ask_all(struct queue_ask *ask, void (*run)(struct queue_share *share) MAY_YIELD,
+enum result queue_ask_all(struct queue_ask *ask, void (*run)(struct queue_share *share),
                           struct error *err)
 {
     struct timespec until;

@@ -27,8 +27,8 @@ struct queue_ask {
     size_t running; /* shares not yet answered */
     unsigned references;
     struct queue *queue;
-    struct arena *arena; /* for the question's texts */
-    void (*run)(struct queue_share *share) MAY_YIELD;
+    struct arena *arena;                    /* for the question's texts */
+    void (*run)(struct queue_share *share); /* MAY_YIELD */
     void (*release)(struct queue_ask *ask); /* what is not in arenas; NULL: nothing */
     struct queue_share *shares;
     size_t share_count;
@@ -41,5 +41,5 @@ void *queue_ask_new(struct queue *queue, size_t size);
 void queue_ask_unref(struct queue_ask *ask);
 /* Run it on all workers and wait; may be called again for a second step. FAILED: no answer in
  * time. */
-enum result queue_ask_all(struct queue_ask *ask, void (*run)(struct queue_share *share) MAY_YIELD,
+enum result queue_ask_all(struct queue_ask *ask, void (*run)(struct queue_share *share),
                           struct error *err);

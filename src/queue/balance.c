@@ -69,6 +69,31 @@ int64_t queue_balance(const struct queue_totals *totals)
     return (int64_t)(in - out - here);
 }
 
+/*
+ * What was found at the start must be what the totals say is here. After damage it is not: what is
+ * gone counts as damaged from now on, and what is here although the record that counted it is gone
+ * counts as accepted. Without damage a difference is nobody's to settle; the audit tells of it.
+ */
+void queue_square_books(struct queue *queue)
+{
+    struct queue_totals totals = queue_totals(queue);
+    int64_t difference = queue_balance(&totals);
+    for (size_t i = 0; i < queue->worker_count; i++)
+        for (size_t k = 0; k < queue->workers[i].found_count; k++)
+            difference -= queue->workers[i].found[k]->pending;
+    if (difference == 0 || spool_stats(queue->spool).damaged == 0)
+        return;
+    struct spool_change change = {.kind = SPOOL_COUNT,
+                                  .counter =
+                                      difference > 0 ? QUEUE_COUNT_DAMAGED : QUEUE_COUNT_ACCEPTED,
+                                  .delta = difference > 0 ? difference : -difference};
+    spool_write(queue->spool, &change, 1);
+    event_emit(EVENT_BALANCE_DIFFERENCE, F_INT(COUNT, difference),
+               F_STR(DETAIL, difference > 0
+                                 ? STR("recipients of damaged mail are counted as damaged")
+                                 : STR("recipients whose count was damaged are counted again")));
+}
+
 /* ---- the audit ---- */
 
 static struct mail_id *all_ids(struct queue_worker *worker, size_t *out_count)
@@ -114,7 +139,7 @@ size_t queue_audit_worker(struct queue_worker *worker)
             fiber_yield();
     }
     free(ids);
-    return missing;
+    return missing + (worker->index == 0 ? queue_audit_strays(worker) : 0);
 }
 
 /* What is just moving differs from look to look; what stays the same is no movement. */

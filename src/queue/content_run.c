@@ -51,9 +51,12 @@ static void replace(struct queue_attempt *attempt, bool held, enum mail_reason r
     queue_entry_place(entry);
 }
 
-/* What the flow said stands with the recipients, so that an operator sees why they wait. */
+/* What the flow said stands with the recipients, so that an operator sees why they wait; a record
+ * has room for that only while they are not too many. */
 static void note_reply(struct queue_attempt *attempt, const struct mail_reply *reply)
 {
+    if (attempt->meta.recipient_count > QUEUE_RECIPIENTS_MAX)
+        return;
     struct queue_said *said = ARENA_NEW(attempt->arena, struct queue_said);
     *said = (struct queue_said){.reply = *reply, .mta = STR_EMPTY};
     for (size_t i = 0; reply->code != 0 && i < attempt->meta.recipient_count; i++)
@@ -102,11 +105,50 @@ static void discard(struct queue_attempt *attempt)
     queue_entry_free(attempt->entry);
 }
 
+static void drop(struct queue_attempt *attempt)
+{
+    struct queue_unit unit;
+    queue_unit_init(&unit, attempt->worker, attempt->arena);
+    queue_unit_count(&unit, QUEUE_COUNT_DROPPED, attempt->entry->pending);
+    queue_unit_remove(&unit, attempt->entry);
+    queue_unit_write(&unit);
+    event_emit(EVENT_DELIVERY_DROPPED, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
+               F_C(ENTRY, mail_id_text(attempt->entry->id).chars),
+               F_INT(RECIPIENTS, attempt->entry->pending));
+    queue_entry_free(attempt->entry);
+}
+
+/* What an operator asked for while the flow ran comes before what the flow says. */
+static bool grant_wish(struct queue_attempt *attempt) MAY_YIELD
+{
+    struct mail_reply reply =
+        mail_reply_of(554, 5, 7, 0, STR("the message was refused by an administrator"));
+    int wish = attempt->entry->wish;
+    attempt->entry->wish = -1;
+    switch (wish) {
+    case QUEUE_HOLD:
+        queue_entry_hold(attempt->entry, MAIL_REASON_ADMIN, attempt->arena);
+        return true;
+    case QUEUE_FAIL:
+        queue_settle_refused(attempt, &reply);
+        return true;
+    case QUEUE_DROP:
+        drop(attempt);
+        return true;
+    default:
+        return false;
+    }
+}
+
 static void act(struct queue_attempt *attempt, enum queue_content_verdict verdict,
                 const struct mail_reply *reply, enum mail_reason reason) MAY_YIELD
 {
     struct scope scope;
     scope_open_shielded(&scope, clock_deadline(SETTLE_S * NS_PER_S));
+    if (grant_wish(attempt)) {
+        scope_close(&scope);
+        return;
+    }
     switch (verdict) {
     case QUEUE_CONTENT_DELIVER:
         replace(attempt, /* held= */ false, MAIL_REASON_NONE);

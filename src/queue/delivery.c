@@ -544,6 +544,8 @@ static void send_over(struct queue_attempt *attempt, struct queue_connection *co
     };
     bool *tried = arena_alloc_array(attempt->arena, count, sizeof(bool));
     check_form(attempt, connection->client);
+    if (count_open(attempt) == 0)
+        attempt->reached = true; /* the host is fine, the message does not fit it */
     for (int round = 0; round < ROUNDS_MAX; round++) {
         fill(attempt, &transaction, connection->client, tried);
         if (transaction.count == 0 || !transact(attempt, &transaction, connection, tried))

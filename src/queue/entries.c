@@ -10,7 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEPT_MAX = 256 * 1024 }; /* a body beyond that is on disk, whoever holds it */
+enum {
+    KEPT_MAX = 256 * 1024, /* a body beyond that is on disk, in an open file while it is held */
+    LARGE_KEPT_MAX = 64,   /* such files; the others are opened again when it is their turn */
+};
 
 /* ---- parcels ---- */
 
@@ -26,7 +29,10 @@ struct queue_parcel *queue_parcel_new(struct queue *queue, const struct mail_con
                                             .body_start = content->body_start};
     uint64_t size = content->body->size;
     parcel->charged = content->head.len + (size > KEPT_MAX ? 0 : size);
+    parcel->is_large = size > KEPT_MAX;
     atomic_fetch_add_explicit(&queue->memory_used, parcel->charged, memory_order_relaxed);
+    if (parcel->is_large)
+        atomic_fetch_add_explicit(&queue->large_kept, 1, memory_order_relaxed);
     return parcel;
 }
 
@@ -35,8 +41,18 @@ void queue_parcel_unref(struct queue_parcel *parcel)
     if (parcel == NULL || --parcel->references > 0)
         return;
     atomic_fetch_sub_explicit(&parcel->queue->memory_used, parcel->charged, memory_order_relaxed);
+    if (parcel->is_large)
+        atomic_fetch_sub_explicit(&parcel->queue->large_kept, 1, memory_order_relaxed);
     body_unref(parcel->content.body);
     free(parcel);
+}
+
+/* Memory and descriptors are for mail that goes soon: a queue that grows must not use them up. */
+static bool is_too_much(const struct queue *queue, const struct queue_parcel *parcel)
+{
+    return atomic_load_explicit(&queue->memory_used, memory_order_relaxed) > queue->memory_budget ||
+           (parcel->is_large &&
+            atomic_load_explicit(&queue->large_kept, memory_order_relaxed) > LARGE_KEPT_MAX);
 }
 
 /* ---- making ---- */
@@ -186,6 +202,7 @@ void queue_entry_not_fresh(struct queue_entry *entry)
     struct queue_worker *worker = entry->worker;
     if (!entry->fresh)
         return;
+    queue_site_not_fresh(entry);
     entry->fresh = false;
     worker->fresh--;
     cond_signal(&worker->drained);
@@ -201,11 +218,8 @@ void queue_entry_start(struct queue_entry *entry)
     note_oldest(worker);
     atomic_fetch_add_explicit(&worker->entry_count, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&worker->bytes, entry->ready.size, memory_order_relaxed);
-    if (entry->parcel != NULL &&
-        atomic_load_explicit(&queue->memory_used, memory_order_relaxed) > queue->memory_budget) {
-        queue_parcel_unref(entry->parcel);
-        entry->parcel = NULL;
-    }
+    if (entry->parcel != NULL && is_too_much(queue, entry->parcel))
+        queue_parcel_unref(take(entry->parcel));
     queue_entry_place(entry);
 }
 

@@ -28,6 +28,7 @@ static void worker_init(struct queue *queue, size_t index)
     map_init(&worker->sites);
     list_init(&worker->by_age);
     list_init(&worker->content_ready);
+    list_init(&worker->moving);
     queue_schedule_init(&worker->schedule);
     cond_init(&worker->drained);
 }
@@ -58,6 +59,7 @@ struct queue *queue_new(struct spool *spool, struct state *state,
 void queue_set_spool(struct queue *queue, struct spool *spool)
 {
     queue->spool = spool;
+    queue_square_books(queue);
 }
 
 enum result queue_open_steering(struct queue *queue, struct str path, struct error *err)

@@ -35,6 +35,8 @@ void sink_set_deferrals(struct sink *sink, unsigned deferrals);
 void sink_set_greeting(struct sink *sink, const char *greeting);
 /* Answer DATA only when this is over. */
 void sink_set_stalled(struct sink *sink, bool stalled);
+/* Take so long for each message. */
+void sink_set_delay(struct sink *sink, unsigned milliseconds);
 /* How many transactions ended with 250, connections came, RCPT commands were heard. */
 unsigned sink_taken(struct sink *sink);
 unsigned sink_connections(struct sink *sink);
@@ -58,6 +60,7 @@ struct world {
     uint16_t own_port; /* one of our listeners, on every address; 0: none */
     int64_t grace_ns;  /* what stopping gives to running attempts */
     enum queue_content_verdict content_verdict;
+    atomic_bool content_waits; /* a content run takes as long as this is true */
     atomic_uint content_runs;
     atomic_uint delivered_inbound;
     pthread_barrier_t barrier;
@@ -73,6 +76,8 @@ void world_stop(struct world *world);
 struct letter {
     const char *from; /* NULL: sender@example.org */
     const char *to[8];
+    size_t many;    /* so many more recipients, "ok-N@example.net" */
+    size_t domains; /* > 0: of these, N of "ok-N@dN.test" counts down and begins again */
     const char *transport; /* NULL: "out" */
     const char *content_flow;
     const char *text;    /* NULL: a small one */
@@ -81,9 +86,12 @@ struct letter {
     bool stranger;
     bool held;
     size_t worker;
+    int64_t within_ns; /* the client's patience; 0: no end */
 };
 /* Submit on a worker and wait for the answer. */
 enum result world_submit(struct world *world, const struct letter *letter, struct error *err);
+/* Put an entry into the spool that the queue does not know; its id. */
+struct mail_id world_add_stray(struct world *world);
 /* `count` letters at once, in one fiber each. */
 void world_submit_many(struct world *world, const struct letter *letter, size_t count);
 

@@ -143,6 +143,7 @@ struct settling {
     size_t failed; /* recipients whose failure this unit holds */
     size_t failed_told;
     size_t *failing; /* their indexes */
+    bool delayed;    /* the notice about the delay is among `told` */
     bool expired;
 };
 
@@ -234,15 +235,23 @@ static bool is_pending(const struct queue_attempt *attempt, size_t index)
 
 /* ---- writing ---- */
 
+/* Notices quote the message, and what is kept aside is the message. FAILED: it cannot be read now,
+ * which must not cost it; a damaged one is told of without a quotation. */
+static enum result load_for_notices(struct settling *settling, struct error *err) MAY_YIELD
+{
+    struct queue_attempt *attempt = settling->attempt;
+    bool needed = settling->told_count + settling->kept_count > 0 ||
+                  (settling->failed > 0 && (attempt->meta.flags & QUEUE_META_DSN) != 0);
+    if (!needed || queue_attempt_load(attempt, err) == OK || err->kind == ERROR_PERMANENT)
+        return OK;
+    return FAILED;
+}
+
 /* The failures need more than their removal: put it into the unit. */
 static void make_notices(struct settling *settling) MAY_YIELD
 {
     struct queue_attempt *attempt = settling->attempt;
     struct queue_unit *unit = &settling->unit;
-    struct error err;
-    if (settling->told_count + settling->kept_count > 0 ||
-        (settling->failed > 0 && (attempt->meta.flags & QUEUE_META_DSN) != 0))
-        (void)queue_attempt_load(attempt, &err); /* damaged: nothing is quoted */
     if (settling->failed > 0 && (attempt->meta.flags & QUEUE_META_DSN) != 0) {
         bool passed_on = queue_notice_to_postmaster(unit, &settling->notice);
         queue_unit_count(unit, QUEUE_COUNT_FAILED_SILENT, settling->failed);
@@ -280,7 +289,8 @@ static void emit_done(const struct queue_attempt *attempt)
                F_C(ENTRY, mail_id_text(attempt->entry->id).chars));
 }
 
-/* The unit could not be made durable: what failed stays pending and is looked at in a minute. */
+/* The unit could not be made durable: what failed stays pending and is looked at in a minute, or
+ * when the others are due; the sender is told of the delay then. */
 static void take_back(struct settling *settling, const struct error *err)
 {
     struct queue_attempt *attempt = settling->attempt;
@@ -290,8 +300,12 @@ static void take_back(struct settling *settling, const struct error *err)
         if (attempt->meta.recipient_count <= QUEUE_RECIPIENTS_MAX)
             attempt->record.said[index] = &attempt->results[index].said;
     }
-    attempt->record.due_wall_ns = clock_steady_wall_ns() + AGAIN_S * NS_PER_S;
-    attempt->entry->not_before_wall_s = (uint32_t)(attempt->record.due_wall_ns / NS_PER_S);
+    int64_t again_ns = clock_steady_wall_ns() + AGAIN_S * NS_PER_S;
+    if (attempt->record.due_wall_ns < again_ns)
+        attempt->record.due_wall_ns = again_ns;
+    attempt->entry->not_before_wall_s = (uint32_t)(again_ns / NS_PER_S);
+    if (settling->delayed)
+        attempt->record.delay_told = false;
     event_emit(EVENT_DELIVERY_DEFERRED, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
                F_C(ENTRY, mail_id_text(attempt->entry->id).chars), F_C(ERROR, err->text),
                F_STR(DETAIL, STR("the failure could not be written; it is tried again")));
@@ -310,28 +324,41 @@ static void put_entry(struct settling *settling, bool done)
     queue_unit_state(&settling->unit, entry);
 }
 
+/* Everything in one unit; what needs to be durable is waited for. */
+static enum result write_all(struct settling *settling, struct error *err) MAY_YIELD
+{
+    if (load_for_notices(settling, err) == FAILED)
+        return FAILED;
+    make_notices(settling);
+    put_entry(settling, queue_record_pending(&settling->attempt->record) == 0);
+    if (settling->unit.added_count > 0)
+        return queue_unit_commit(&settling->unit, err);
+    queue_unit_write(&settling->unit);
+    return OK;
+}
+
 /* Write the record or the removal with everything else; then the entry goes where it belongs. */
 static void finish(struct settling *settling) MAY_YIELD
 {
+    static const enum queue_counter sure[] = {QUEUE_COUNT_DELIVERED, QUEUE_COUNT_DISCARDED,
+                                              QUEUE_COUNT_DROPPED};
+    enum { SURE = sizeof sure / sizeof *sure };
     struct queue_attempt *attempt = settling->attempt;
     struct queue_entry *entry = attempt->entry;
     struct queue_unit *unit = &settling->unit;
     struct error err;
-    int64_t delivered = unit->counts[QUEUE_COUNT_DELIVERED];
-    make_notices(settling);
-    bool done = queue_record_pending(&attempt->record) == 0;
-    put_entry(settling, done);
-    if (unit->added_count == 0) {
-        queue_unit_write(unit);
-    } else if (queue_unit_commit(unit, &err) == FAILED) {
+    int64_t counts[SURE]; /* of what happened, whether the failures can be written or not */
+    for (size_t i = 0; i < SURE; i++)
+        counts[i] = unit->counts[sure[i]];
+    if (write_all(settling, &err) == FAILED) {
         take_back(settling, &err);
         queue_unit_init(unit, attempt->worker, attempt->arena);
-        queue_unit_count(unit, QUEUE_COUNT_DELIVERED, (uint64_t)delivered);
-        done = queue_record_pending(&attempt->record) == 0;
-        put_entry(settling, done);
+        for (size_t i = 0; i < SURE; i++)
+            queue_unit_count(unit, sure[i], (uint64_t)counts[i]);
+        put_entry(settling, queue_record_pending(&attempt->record) == 0);
         queue_unit_write(unit);
     }
-    if (done) {
+    if (queue_record_pending(&attempt->record) == 0) {
         emit_done(attempt);
         queue_entry_free(entry);
     } else {
@@ -350,10 +377,9 @@ static void finish_shielded(struct settling *settling) MAY_YIELD
 
 /* ---- after an attempt ---- */
 
-static void note_delay(struct settling *settling, bool *told)
+static void note_delay(struct settling *settling)
 {
     struct queue_attempt *attempt = settling->attempt;
-    *told = false;
     if (attempt->record.delay_told || clock_steady_wall_ns() < delay_point_wall_ns(attempt) ||
         (attempt->meta.flags & QUEUE_META_DSN) != 0)
         return;
@@ -364,7 +390,7 @@ static void note_delay(struct settling *settling, bool *told)
             queue_notice_wants(&settling->notice, &attempt->meta.recipients[i],
                                QUEUE_DSN_DELAYED)) {
             settling->told[settling->told_count++] = describe(attempt, i, QUEUE_DSN_DELAYED, false);
-            *told = true;
+            settling->delayed = true;
         }
 }
 
@@ -429,7 +455,6 @@ void queue_settle(struct queue_attempt *attempt)
     struct settling settling;
     int64_t now_wall_ns = clock_steady_wall_ns();
     int64_t due_wall_ns = attempt->record.due_wall_ns;
-    bool told;
     queue_entry_not_fresh(attempt->entry);
     settling_init(&settling, attempt);
     if (!attempt->stopped) {
@@ -449,13 +474,26 @@ void queue_settle(struct queue_attempt *attempt)
         for (size_t i = 0; i < attempt->meta.recipient_count; i++)
             if (is_pending(attempt, i))
                 emit(EVENT_DELIVERY_DEFERRED, attempt, i, due_wall_ns);
-        note_delay(&settling, &told);
+        note_delay(&settling);
     }
     apply_wish(&settling);
     finish_shielded(&settling);
 }
 
 /* ---- without an attempt ---- */
+
+void queue_settle_unread(struct queue_attempt *attempt, const struct error *err)
+{
+    struct settling settling;
+    queue_entry_not_fresh(attempt->entry);
+    settling_init(&settling, attempt);
+    attempt->record.due_wall_ns = clock_steady_wall_ns() + AGAIN_S * NS_PER_S;
+    event_emit(EVENT_DELIVERY_DEFERRED, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
+               F_C(ENTRY, mail_id_text(attempt->entry->id).chars), F_C(ERROR, err->text),
+               F_STR(DETAIL, STR("the spool could not be read; this counts as no attempt")));
+    apply_wish(&settling);
+    finish_shielded(&settling);
+}
 
 /* What was said last stands in the results, so that the sender is told. */
 static void recall(struct queue_attempt *attempt)
@@ -468,13 +506,12 @@ static void recall(struct queue_attempt *attempt)
 void queue_settle_time(struct queue_attempt *attempt)
 {
     struct settling settling;
-    bool told;
     settling_init(&settling, attempt);
     recall(attempt);
     if (queue_is_expired(attempt))
         sort_results(&settling, true);
     else
-        note_delay(&settling, &told);
+        note_delay(&settling);
     apply_wish(&settling);
     finish_shielded(&settling);
 }

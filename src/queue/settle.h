@@ -25,7 +25,9 @@ bool queue_is_expired(const struct queue_attempt *attempt);
 void queue_settle_time(struct queue_attempt *attempt) MAY_YIELD;
 /* An operator or a flow refuses it for good, with this reply. */
 void queue_settle_refused(struct queue_attempt *attempt, const struct mail_reply *reply) MAY_YIELD;
-/* It cannot be read: counted, and no longer in the queue. */
+/* It cannot be read just now: again in a minute. */
+void queue_settle_unread(struct queue_attempt *attempt, const struct error *err) MAY_YIELD;
+/* It is damaged: counted, and no longer in the queue. */
 void queue_settle_damaged(struct queue_attempt *attempt);
 
 /* ---- notifications (notify.c) ---- */

@@ -30,6 +30,7 @@ struct sink {
     unsigned connections, open, most, taken, rcpts, deferrals;
     const char *greeting;
     bool stalled;
+    unsigned delay_ms;
     struct kept kept[KEPT];
     size_t kept_count;
 };
@@ -119,6 +120,10 @@ static bool data(struct session *session)
         }
     }
     text[len] = 0;
+    pthread_mutex_lock(&sink->mutex);
+    unsigned delay_ms = sink->delay_ms;
+    pthread_mutex_unlock(&sink->mutex);
+    usleep(delay_ms * 1000);
     bool whole = strcmp(line, ".\r\n") == 0;
     pthread_mutex_lock(&sink->mutex);
     for (unsigned i = 0; whole && !session->refuse_data && i < session->accepted; i++)
@@ -278,6 +283,13 @@ void sink_set_stalled(struct sink *sink, bool stalled)
 {
     pthread_mutex_lock(&sink->mutex);
     sink->stalled = stalled;
+    pthread_mutex_unlock(&sink->mutex);
+}
+
+void sink_set_delay(struct sink *sink, unsigned milliseconds)
+{
+    pthread_mutex_lock(&sink->mutex);
+    sink->delay_ms = milliseconds;
     pthread_mutex_unlock(&sink->mutex);
 }
 

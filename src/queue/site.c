@@ -20,6 +20,7 @@ enum {
     TURN = 16,           /* messages before another worker's wish for the lease counts */
     REFUSE_AT_ONCE = 64, /* entries, then the loop has a turn */
     AGAIN_S = 1,
+    PROGRESS_S = 1, /* a site in which nothing went through for so long makes none */
 };
 
 struct runner {
@@ -85,6 +86,7 @@ static struct queue_site *find_site(struct queue_worker *worker, const struct tr
         site->again.fire = timer_again;
         queue_fair_init(&site->ready);
         list_init(&site->idle);
+        list_init(&site->in_moving);
         map_put(&worker->sites, buf_str(&key), site);
     }
     site->max = transport->limit_connections > 0 ? transport->limit_connections : 20;
@@ -92,10 +94,56 @@ static struct queue_site *find_site(struct queue_worker *worker, const struct tr
     return site;
 }
 
+/* ---- who makes progress ---- */
+
+static void count_fresh(struct queue_site *site, uint64_t step)
+{
+    site->fresh += step;
+    if (!list_is_empty(&site->in_moving))
+        site->worker->moving_fresh += step;
+}
+
+void queue_site_not_fresh(struct queue_entry *entry)
+{
+    if (entry->site != NULL && entry->fresh)
+        count_fresh(entry->site, (uint64_t)-1);
+}
+
+static void stop_moving(struct queue_site *site)
+{
+    if (list_is_empty(&site->in_moving))
+        return;
+    list_remove(&site->in_moving);
+    site->worker->moving_fresh -= site->fresh;
+}
+
+static void note_progress(struct queue_site *site)
+{
+    stop_moving(site);
+    list_append(&site->worker->moving, &site->in_moving);
+    site->worker->moving_fresh += site->fresh;
+    site->finished_ns = clock_monotonic_ns();
+}
+
+uint64_t queue_site_moving_fresh(struct queue_worker *worker)
+{
+    int64_t since_ns = clock_monotonic_ns() - PROGRESS_S * NS_PER_S;
+    while (!list_is_empty(&worker->moving)) {
+        struct queue_site *site = CONTAINER(worker->moving.next, struct queue_site, in_moving);
+        if (site->finished_ns > since_ns)
+            break;
+        stop_moving(site);
+    }
+    return worker->moving_fresh;
+}
+
+/* ---- sites, gone ---- */
+
 static void site_free(struct queue_site *site)
 {
     struct queue_worker *worker = site->worker;
     loop_timer_clear(&site->again);
+    stop_moving(site);
     queue_destination_forget(site->destination, worker->index);
     map_remove(&worker->sites, queue_destination_key(site->destination));
     queue_destination_unref(site->destination);
@@ -144,6 +192,8 @@ void queue_site_add(struct queue_entry *entry, const struct transport *transport
     queue_entry_set_state(entry, QUEUE_READY);
     entry->site = site;
     queue_fair_add(&site->ready, &entry->ready, meta->fairness_key, entry->ready.size);
+    if (entry->fresh)
+        count_fresh(site, 1);
     if (site->paused)
         park(&entry->ready);
     queue_site_kick(site);
@@ -153,6 +203,7 @@ void queue_site_remove(struct queue_entry *entry)
 {
     if (entry->site == NULL || entry->ready.sender == NULL)
         return;
+    queue_site_not_fresh(entry);
     struct queue_site *site = take(entry->site);
     queue_fair_remove(&site->ready, &entry->ready);
     free_if_unused(site);
@@ -164,6 +215,7 @@ static struct queue_entry *next_entry(struct queue_site *site)
     if (item == NULL)
         return NULL;
     struct queue_entry *entry = CONTAINER(item, struct queue_entry, ready);
+    queue_site_not_fresh(entry);
     entry->site = NULL;
     queue_entry_set_state(entry, QUEUE_INFLIGHT);
     return entry;
@@ -246,12 +298,13 @@ static void report(struct queue_site *site, const struct queue_attempt *attempt)
         event_emit(EVENT_DESTINATION_UP, F_STR(DESTINATION, key));
 }
 
-static void note_finished(struct queue_worker *worker)
+static void note_finished(struct queue_site *site)
 {
+    struct queue_worker *worker = site->worker;
     int64_t now_ns = clock_monotonic_ns();
     int64_t past_ns = now_ns - worker->window_start_ns;
+    note_progress(site);
     worker->finished++;
-    worker->last_finished_ns = now_ns;
     if (past_ns < 100 * NS_PER_MS)
         return;
     double rate = (double)worker->finished * (double)NS_PER_S / (double)past_ns;
@@ -279,10 +332,10 @@ static bool prepare(struct queue_attempt *attempt) MAY_YIELD
         return false;
     }
     attempt->stopped = err.kind == ERROR_CANCELLED;
-    for (size_t i = 0; i < attempt->meta.recipient_count; i++)
-        attempt->results[i].said.reply = (struct mail_reply){
-            .enhanced = {4, 3, 0}, .text = arena_printf(attempt->arena, "spool: %s", err.text)};
-    queue_settle(attempt);
+    if (attempt->stopped)
+        queue_settle(attempt);
+    else
+        queue_settle_unread(attempt, &err);
     return false;
 }
 
@@ -307,7 +360,7 @@ bool queue_site_serve(struct queue_site *site, struct queue_entry *entry,
         report(site, &attempt);
         reached = attempt.reached;
         if (reached)
-            note_finished(worker);
+            note_finished(site);
         queue_settle(&attempt);
     }
     queue_attempt_done(&attempt);

@@ -12,18 +12,20 @@
 enum {
     FRESH_MIN = 200, /* untried messages that never make anybody wait */
     WAIT_MAX_MS = 1000,
-    PROGRESS_S = 1,
 };
 
 /* ---- back-pressure ---- */
 
-/* The destinations take less than comes in, and do take something. */
-static bool is_behind(const struct queue_worker *worker)
+/* The destinations take less than comes in, and do take something. Those that take nothing do not
+ * count: their mail would hold up that of the others. */
+static bool is_behind(struct queue_worker *worker)
 {
     double allowed = 0.2 * worker->rate;
     double least = (double)FRESH_MIN / (double)worker->queue->worker_count;
-    return (double)worker->fresh > (allowed > least ? allowed : least) && !worker->stopping &&
-           clock_monotonic_ns() - worker->last_finished_ns < PROGRESS_S * NS_PER_S;
+    if (allowed < least)
+        allowed = least;
+    return (double)worker->fresh > allowed && !worker->stopping &&
+           (double)queue_site_moving_fresh(worker) > allowed;
 }
 
 /* Replies wait, they never refuse: after a second the message is taken anyway. */
@@ -41,11 +43,6 @@ static enum result wait_for_room(struct queue_worker *worker, struct error *err)
 }
 
 /* ---- entries of a group ---- */
-
-static int compare_domains(struct str a, struct str b)
-{
-    return str_compare(a, b);
-}
 
 struct splitting {
     struct queue_unit *unit;
@@ -77,18 +74,29 @@ static void add_entry(struct splitting *splitting, struct mail_recipient *recipi
     queue_unit_add(unit, entry);
 }
 
-/* Stable insertion is enough: a group of one message has few domains in a row. */
-static void sort_by_domain(struct mail_recipient *recipients, size_t count)
+/* Stable, and quick for as many as a client may name. */
+static void sort_by_domain(struct arena *arena, struct mail_recipient *recipients, size_t count)
 {
-    for (size_t i = 1; i < count; i++) {
-        struct mail_recipient moving = recipients[i];
-        size_t at = i;
-        while (at > 0 && compare_domains(recipients[at - 1].domain, moving.domain) > 0) {
-            recipients[at] = recipients[at - 1];
-            at--;
+    struct mail_recipient *from = recipients;
+    struct mail_recipient *to = arena_alloc_array(arena, count, sizeof *to);
+    for (size_t width = 1; width < count; width *= 2) {
+        for (size_t begin = 0; begin < count; begin += 2 * width) {
+            size_t middle = begin + width < count ? begin + width : count;
+            size_t end = middle + width < count ? middle + width : count;
+            size_t left = begin, right = middle;
+            for (size_t at = begin; at < end; at++) {
+                bool take_left =
+                    left < middle &&
+                    (right == end || str_compare(from[left].domain, from[right].domain) <= 0);
+                to[at] = from[take_left ? left++ : right++];
+            }
         }
-        recipients[at] = moving;
+        struct mail_recipient *other = from;
+        from = to;
+        to = other;
     }
+    if (from != recipients)
+        memcpy(recipients, from, count * sizeof *from);
 }
 
 static void split(struct splitting *splitting, const struct mail_recipient *recipients,
@@ -98,7 +106,7 @@ static void split(struct splitting *splitting, const struct mail_recipient *reci
     struct mail_recipient *all = arena_alloc_array(arena, count, sizeof *all);
     memcpy(all, recipients, count * sizeof *all);
     if (by_domain)
-        sort_by_domain(all, count);
+        sort_by_domain(arena, all, count);
     size_t begin = 0;
     while (begin < count) {
         size_t end = begin + 1;

@@ -26,12 +26,14 @@
 enum {
     QUEUE_STATE_COUNT = QUEUE_CONTENT + 1, /* of entries; PAUSED is how operators see some */
     QUEUE_WORKERS_MAX = 256,
+    QUEUE_STRAYS_MAX = 512, /* ids that are looked at, and told of, at once */
 };
 
 /* Content kept in memory, shared by the entries of one submission on one worker. */
 struct queue_parcel {
     unsigned references;
     uint64_t charged; /* bytes counted against the budget */
+    bool is_large;    /* its body is an open file */
     struct mail_content content;
     struct queue *queue;
 };
@@ -83,7 +85,10 @@ struct queue_site {
     struct queue_worker *worker;
     struct queue_destination *destination;
     struct queue_fair ready;
-    struct list idle; /* runners that keep a connection */
+    uint64_t fresh;        /* of them, never tried */
+    struct list in_moving; /* while something went through not long ago */
+    int64_t finished_ns;   /* the last */
+    struct list idle;      /* runners that keep a connection */
     unsigned runners;
     int64_t max;              /* leases, by the transport */
     unsigned claimed;         /* runners on their way to an entry */
@@ -134,11 +139,12 @@ struct queue_worker {
 
     /* back-pressure */
     struct cond drained;
-    uint64_t fresh;
+    uint64_t fresh;     /* never tried, wherever they are */
+    struct list moving; /* sites that make progress; the one that stood longest first */
+    uint64_t moving_fresh;
     uint64_t finished; /* since window_start_ns */
     int64_t window_start_ns;
     double rate; /* messages a second */
-    int64_t last_finished_ns;
 
     /* read by other threads */
     atomic_uint_least64_t gauge[QUEUE_STATE_COUNT]; /* recipients */
@@ -160,8 +166,11 @@ struct queue {
     struct queue_steering *steering;
     pthread_mutex_t posting; /* a worker does not leave while an operator posts to it */
     atomic_uint_least64_t memory_used;
+    atomic_uint_least64_t large_kept; /* parcels that hold a file open */
     uint64_t memory_budget;
     struct queue_poison_page *poison;
+    struct mail_id strays[QUEUE_STRAYS_MAX]; /* in the spool only, told already; worker 0's */
+    size_t stray_count;
     struct mail_id *suspects; /* held when found */
     size_t suspect_count;
     int64_t last_balance, told_balance; /* of the audit; worker 0 */
@@ -233,9 +242,13 @@ void queue_worker_arm(struct queue_worker *worker);
 
 /* ---- the books (balance.c) ---- */
 
+/* After recovery, before the workers join: what is damaged is counted. */
+void queue_square_books(struct queue *queue);
 /* Compare this worker's entries with the spool; names each difference in an event, once. Returns
  * how many there are now. */
 size_t queue_audit_worker(struct queue_worker *worker) MAY_YIELD;
+/* The same for what the spool has and no worker; for one worker to ask. */
+size_t queue_audit_strays(struct queue_worker *worker) MAY_YIELD;
 /* Every minute from now on. */
 void queue_audit_begin(struct queue_worker *worker);
 
@@ -252,6 +265,10 @@ void queue_site_forgive(struct queue_worker *worker, const struct transport *tra
 /* An operator gave an order: see what it means for the sites of this worker. */
 void queue_site_steer_all(struct queue_worker *worker);
 void queue_site_look(void *context, struct queue_member *member);
+/* How many that were never tried stand in sites that make progress. */
+uint64_t queue_site_moving_fresh(struct queue_worker *worker);
+/* Count one less of these. */
+void queue_site_not_fresh(struct queue_entry *entry);
 /* Idle connections are closed, for a drain. */
 void queue_site_let_go(struct queue_worker *worker);
 /* All runners have ended: forget the sites; what was ready is in the spool. */

@@ -24,6 +24,7 @@ struct task {
     struct world_worker *worker;
     void (*run)(struct task *task); /* on a fiber */
     const struct letter *letter;
+    struct mail_id id; /* out */
     enum result result;
     struct error err;
     pthread_mutex_t mutex;
@@ -78,14 +79,18 @@ static bool is_own_address(const struct queue_snapshot *snapshot, const struct n
     return address->port == world_of(snapshot)->own_port;
 }
 
-static enum queue_content_verdict run_content(void *context, const struct queue_snapshot *snapshot,
-                                              struct queue_content_run *run,
-                                              struct mail_reply *out_reply)
+NO_YIELD_CHECK static enum queue_content_verdict run_content(void *context,
+                                                             const struct queue_snapshot *snapshot,
+                                                             struct queue_content_run *run,
+                                                             struct mail_reply *out_reply)
 {
     struct world *world = context;
     (void)snapshot;
     (void)run;
     atomic_fetch_add(&world->content_runs, 1);
+    while (atomic_load(&world->content_waits))
+        if (fiber_sleep(NS_PER_MS, NULL) == FAILED)
+            break;
     *out_reply = mail_reply_of(554, 5, 7, 1, STR("refused by the flow"));
     return world->content_verdict;
 }
@@ -321,7 +326,9 @@ static MAY_YIELD void submit(struct task *task)
     const char *text = letter->text != NULL
                            ? letter->text
                            : "From: a\r\nSubject: greetings\r\n\r\nHello\r\n.dot\r\n";
-    struct mail_recipient recipients[8] = {0};
+    struct arena *arena = arena_new(0);
+    struct mail_recipient *recipients =
+        arena_alloc_array(arena, 8 + letter->many, sizeof *recipients);
     struct mail_recipient refused = {.notify = letter->notify};
     struct mail_reply refused_reply = mail_reply_of(550, 5, 7, 1, STR("not in our name"));
     size_t count = 0;
@@ -329,7 +336,20 @@ static MAY_YIELD void submit(struct task *task)
         recipients[count] = (struct mail_recipient){.address = str_c(letter->to[count]),
                                                     .domain = domain_of(letter->to[count]),
                                                     .notify = letter->notify};
-    struct body *body = body_memory_new(1 << 20);
+    for (size_t i = 0; i < letter->many; i++) {
+        struct str domain = STR("example.net");
+        if (letter->domains > 0)
+            domain = arena_printf(arena, "d%zu.test", letter->domains - i % letter->domains);
+        recipients[count++] = (struct mail_recipient){
+            .address = arena_printf(arena, "ok-%zu@%.*s", i, STR_ARG(domain)),
+            .domain = domain,
+            .notify = letter->notify};
+    }
+    struct body *body;
+    if (strlen(text) <= 256 * 1024) /* as at a reception */
+        body = body_memory_new(1 << 20);
+    else
+        check(spool_body_new(task->worker->world->spool, &body, &task->err) == OK);
     check(body_append(body, str_c(text), &task->err) == OK && body_seal(body, &task->err) == OK);
     struct queue_group group = {
         .content = {.head = STR("Received: from test\r\n"), .body = body},
@@ -358,8 +378,36 @@ static MAY_YIELD void submit(struct task *task)
         submission.refused_replies = &refused_reply;
         submission.refused_count = 1;
     }
+    struct scope scope;
+    scope_open(&scope, letter->within_ns > 0 ? clock_deadline(letter->within_ns) : TIME_NEVER);
     task->result = queue_submit(task->worker->world->queue, &submission, &task->err);
+    scope_close(&scope);
     body_unref(body);
+    arena_free(arena);
+}
+
+static MAY_YIELD void add_stray(struct task *task)
+{
+    struct body *body = body_memory_new(100);
+    check(body_append(body, STR("stray"), &task->err) == OK && body_seal(body, &task->err) == OK);
+    struct mail_content content = {.head = STR_EMPTY, .body = body};
+    struct spool_change change = {.kind = SPOOL_ADD,
+                                  .entry = mail_id_new(),
+                                  .message = mail_id_new(),
+                                  .state = STR("s"),
+                                  .content = &content};
+    task->id = change.entry;
+    task->result = spool_commit(task->worker->world->spool, &change, 1, &task->err);
+    body_unref(body);
+}
+
+struct mail_id world_add_stray(struct world *world)
+{
+    struct task task = {0};
+    post_task(&task, &world->threads[0], add_stray);
+    wait_task(&task);
+    assert_int_equal(task.result, OK);
+    return task.id;
 }
 
 enum result world_submit(struct world *world, const struct letter *letter, struct error *err)

@@ -271,6 +271,8 @@ static enum result write_slices(struct transaction *transaction, struct smtp_dat
                 return FAILED;
         }
     }
+    if (offset < mail_content_size(transaction->mail->content)) /* never a shorter one instead */
+        return fail(err, ERROR_TEMPORARY, "the message ended early");
     if (stream_write(stream, smtp_data_writer_end(writer), err) != OK)
         return FAILED;
     return stream_flush(stream, err);

@@ -188,6 +188,30 @@ struct spool_entry *spool_index_next(const struct spool_index *index, struct spo
     return NULL;
 }
 
+size_t spool_index_ids(const struct spool_index *index, size_t *cursor, struct mail_id *out,
+                       size_t max)
+{
+    enum { BUCKETS_AT_ONCE = 16 * 1024 }; /* nobody waits long for the lock */
+    size_t count = 0;
+    for (size_t seen = 0; *cursor < index->bucket_count; ++*cursor, seen++) {
+        size_t before = count;
+        for (const struct spool_entry *entry = index->buckets[*cursor]; entry;
+             entry = entry->next) {
+            if (count == max) { /* the rest of this place comes whole the next time */
+                count = before;
+                check(count > 0);
+                return count;
+            }
+            out[count++] = entry->id;
+        }
+        if (count > 0 && seen >= BUCKETS_AT_ONCE) {
+            ++*cursor;
+            return count;
+        }
+    }
+    return count;
+}
+
 /* ---- accounts of the segments ---- */
 
 uint64_t spool_entry_record_length(const struct spool_entry *entry)

@@ -142,6 +142,10 @@ void spool_index_finish(struct spool_index *index);
 struct spool_entry *spool_index_find(const struct spool_index *index, struct mail_id id);
 /* Walk all: NULL first; NULL at the end. */
 struct spool_entry *spool_index_next(const struct spool_index *index, struct spool_entry *entry);
+/* See spool_ids(). A table that grew meanwhile is no trouble: what lay in a place lies there or
+ * further on. */
+size_t spool_index_ids(const struct spool_index *index, size_t *cursor, struct mail_id *out,
+                       size_t max);
 uint64_t spool_entry_record_length(const struct spool_entry *entry);
 
 /* ---- large bodies ---- */

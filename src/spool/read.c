@@ -198,10 +198,27 @@ enum result spool_read(struct spool *spool, struct mail_id entry, struct arena *
     return OK;
 }
 
-bool spool_has(struct spool *spool, struct mail_id entry)
+bool spool_find(struct spool *spool, struct mail_id entry, struct mail_id *out_message)
 {
     pthread_mutex_lock(&spool->index_lock);
-    bool has = spool_index_find(&spool->index, entry) != NULL;
+    const struct spool_entry *found = spool_index_find(&spool->index, entry);
+    if (found)
+        *out_message = found->message;
     pthread_mutex_unlock(&spool->index_lock);
-    return has;
+    return found != NULL;
+}
+
+bool spool_has(struct spool *spool, struct mail_id entry)
+{
+    struct mail_id ignored;
+    return spool_find(spool, entry, &ignored);
+}
+
+size_t spool_ids(struct spool *spool, size_t *cursor, struct mail_id *out, size_t max)
+{
+    check(max >= SPOOL_IDS_MIN);
+    pthread_mutex_lock(&spool->index_lock);
+    size_t count = spool_index_ids(&spool->index, cursor, out, max);
+    pthread_mutex_unlock(&spool->index_lock);
+    return count;
 }

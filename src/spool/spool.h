@@ -103,6 +103,15 @@ enum result spool_read(struct spool *spool, struct mail_id entry, struct arena *
 
 /* Does the log know this entry as one that lives? For the queue's audit. */
 bool spool_has(struct spool *spool, struct mail_id entry);
+/* The same; tells what message it is of. */
+bool spool_find(struct spool *spool, struct mail_id entry, struct mail_id *out_message);
+/*
+ * Ids of entries that live, some at a time, for the same: `*cursor` is 0 at first. Returns how many
+ * were put into `out`; 0: that was all. One that lives from the first call to the last is among
+ * them, perhaps twice. `max` is at least SPOOL_IDS_MIN.
+ */
+enum { SPOOL_IDS_MIN = 256 };
+size_t spool_ids(struct spool *spool, size_t *cursor, struct mail_id *out, size_t max);
 
 /* Is there room to accept a message now? */
 bool spool_has_room(const struct spool *spool);

@@ -383,6 +383,36 @@ static NO_YIELD_CHECK void read_unknown(void *arg)
     arena_free(arena);
 }
 
+/* Each id once, in portions, with a table that grows and entries that go meanwhile. */
+static NO_YIELD_CHECK void walk_ids(void *arg)
+{
+    enum { FIRST = 900, MORE = 3000 };
+    static unsigned seen[FIRST];
+    struct test_fixture *fixture = arg;
+    struct mail_id ids[SPOOL_IDS_MIN];
+    struct error err = {0};
+    size_t cursor = 0, count, portions = 0;
+    for (uint64_t i = 0; i < FIRST; i++)
+        assert_int_equal(test_add(fixture->spool, i, 10, &err), OK);
+    while ((count = spool_ids(fixture->spool, &cursor, ids, SPOOL_IDS_MIN)) > 0) {
+        for (size_t i = 0; i < count; i++)
+            if (ids[i].low < FIRST)
+                seen[ids[i].low]++;
+        if (portions++ > 0)
+            continue;
+        for (uint64_t i = FIRST; i < FIRST + MORE; i++)
+            assert_int_equal(test_add(fixture->spool, i, 10, &err), OK);
+    }
+    assert_true(portions > 3);
+    for (uint64_t i = 0; i < FIRST; i++)
+        assert_in_range(seen[i], 1, 2);
+}
+
+static void test_ids(void **state)
+{
+    test_on_fiber(walk_ids, *state);
+}
+
 static void test_unknown_entry(void **state)
 {
     test_on_fiber(read_unknown, *state);
@@ -393,11 +423,17 @@ static void test_unknown_entry(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        CASE(test_commit_and_read),    CASE(test_states_and_removal),
-        CASE(test_lazy_before_close),  CASE(test_grown_bodies),
-        CASE(test_abandoned_body),     CASE(test_roll_and_reclaim),
-        CASE(test_tombstone_outlives), CASE(test_copy_forward),
-        CASE(test_group_commit),       CASE(test_lock),
+        CASE(test_commit_and_read),
+        CASE(test_states_and_removal),
+        CASE(test_lazy_before_close),
+        CASE(test_grown_bodies),
+        CASE(test_abandoned_body),
+        CASE(test_roll_and_reclaim),
+        CASE(test_tombstone_outlives),
+        CASE(test_copy_forward),
+        CASE(test_group_commit),
+        CASE(test_lock),
+        CASE(test_ids),
         CASE(test_unknown_entry),
     };
     return cmocka_run_group_tests_name("spool", tests, NULL, NULL);

@@ -66,7 +66,7 @@ def run_traced(gateway, sinks, books, tmp_path, env=None):
     wrap = ["strace", "-D", "-f", "--seccomp-bpf", "-ttt", "-y", "-s", "400", "-e", f"trace={CALLS}", "-o", trace]
     one = gateway(sinks, env=env, wrap=wrap)
     load = Load(books, one.port, clients=8, sizes=(100, 3000), recipients=["u@fast.test"])
-    wait_until(lambda: len(books.acknowledged) >= 600, "600 are accepted", 60)
+    wait_until(lambda: len(books.acknowledged) >= 800, "800 are accepted", 60)
     load.stop()
     one.wait_empty()
     one.stop()
@@ -77,11 +77,11 @@ def run_traced(gateway, sinks, books, tmp_path, env=None):
 def test_no_250_before_its_sync(gateway, sinks, books, tmp_path):
     early, seen = run_traced(gateway, sinks, books, tmp_path)
     print(f"{seen} replies 250 looked at, {len(early)} before their sync")
-    assert seen >= 300, "the trace does not show the replies"
+    assert seen >= 200, "the trace does not show the replies"
     assert not early, early[:5]
 
 
 def test_no_250_before_its_sync_without_sync(gateway, sinks, books, tmp_path, preload):
     """Red control: syncs that do nothing."""
     early, seen = run_traced(gateway, sinks, books, tmp_path, {"LD_PRELOAD": str(preload), "FAULTY": "nosync"})
-    assert seen >= 300 and len(early) == seen, f"{len(early)} of {seen}"
+    assert seen >= 200 and len(early) == seen, f"{len(early)} of {seen}"

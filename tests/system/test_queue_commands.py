@@ -66,7 +66,8 @@ def test_list_and_show(scene):
 def test_retry(scene):
     message = waiting(scene, "x@far.test")
     scene.far.replies.clear()
-    assert json.loads(scene.gateway.ctl("--json", "queue", "retry", message)) == {"verb": "retry", "count": 1}
+    assert json.loads(scene.gateway.ctl("--json", "queue", "retry", message)) == {
+        "verb": "retry", "dry_run": False, "matched": 1, "count": 1}
     wait_until(lambda: scene.far.messages, "it arrived")
     scene.gateway.wait_empty()
     scene.gateway.ctl("queue", "retry", message, ok=(1,))  # there is none

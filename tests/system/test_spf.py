@@ -44,13 +44,13 @@ flows:
 class Scene:
     """checked.test, noted.test, open.test, kept.test: domains with these flows, before one server; `world` is everybody else."""
 
-    def __init__(self, gateway, sink, names, replies=None):
+    def __init__(self, gateway, sink, names, replies=None, listener=""):
         self.mail, self.world, self.port = sink(replies=replies), sink(host="127.0.0.2"), free_port()
         self.gateway = gateway(f"""
 version: 1
 hostname: mx.example.org
 servers: {{ mail: {{ smtp: "127.0.0.1:{self.mail.port}", tls: none }} }}
-listeners: {{ inbound: {{ listen: [ "127.0.0.1:{self.port}" ], tls: none, authentication: none }} }}
+listeners: {{ inbound: {{ listen: [ "127.0.0.1:{self.port}" ], tls: none, authentication: none{listener} }} }}
 {FLOWS}
 transports:
   to-mail: {{ server: mail, retry: {{ delays: [ 1s ], count: 1 }} }}
@@ -156,6 +156,17 @@ def test_other_actions(scene):
     assert scene.results()["dmarc"] == "fail (p=reject dis=reject) header.from=pass.test"
     assert scene.send("a@pass.test", "you@kept.test", "b@quarantine.test")[0] == 250
     assert [item["state"] for item in scene.gateway.queue()] == ["held"]
+
+
+def test_from_the_queue(gateway, sink, dns):
+    """With processing: queued the checks run when the client has gone, on what was known of it."""
+    scene = Scene(gateway, sink, dns(ZONE).address, listener=", processing: queued")
+    assert scene.send("a@pass.test", "you@open.test", "b@pass.test")[0] == 250
+    results = scene.results()
+    assert results["spf"] == "pass smtp.mailfrom=a@pass.test"
+    assert results["dmarc"] == "pass (p=reject) header.from=pass.test"
+    assert scene.send("a@pass.test", "you@open.test", "b@pass.test", BAD)[0] == 250
+    wait_until(lambda: [item["state"] for item in scene.gateway.queue()] == ["held"], "the refused message is held")
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@
 #include "content/dmarc.h"
 #include "mail/header.h"
 
-enum { CHECK_SPF, CHECK_DKIM, CHECK_DMARC };
+enum { CHECK_SPF, CHECK_DKIM, CHECK_DMARC, CHECK_ARC };
 enum { PASS, NONE, FAIL, QUARANTINE, REJECT, TEMPERROR, PERMERROR };
 enum { FIELDS_MAX = 64 * 1024, HEAD_MAX = 4 * 1024 * 1024, DOMAIN_SHOWN = 100 };
 
@@ -19,16 +19,20 @@ struct parameters {
     unsigned checks; /* a set */
     bool received_spf;
     struct str authserv_id;
+    struct option_texts arc_trusted;
 };
 
-static const struct option_word check_words[] = {
-    {"spf", CHECK_SPF}, {"dkim", CHECK_DKIM}, {"dmarc", CHECK_DMARC}, {NULL, 0}};
+static const struct option_word check_words[] = {{"spf", CHECK_SPF},
+                                                 {"dkim", CHECK_DKIM},
+                                                 {"dmarc", CHECK_DMARC},
+                                                 {"arc", CHECK_ARC},
+                                                 {NULL, 0}};
 static const struct option options[] = {
     {.name = "checks",
      .type = OPTION_WORDS,
      .offset = offsetof(struct parameters, checks),
      .text = "what is checked and told; dmarc alone decides, and needs the other two",
-     .fallback = "[ spf, dkim, dmarc ]",
+     .fallback = "[ spf, dkim, dmarc, arc ]",
      .words = check_words},
     {.name = "received_spf",
      .type = OPTION_BOOL,
@@ -39,11 +43,15 @@ static const struct option options[] = {
      .type = OPTION_TEXT,
      .offset = offsetof(struct parameters, authserv_id),
      .text = "our name in Authentication-Results; default: hostname"},
+    {.name = "arc_trusted",
+     .type = OPTION_TEXTS,
+     .offset = offsetof(struct parameters, arc_trusted),
+     .text = "domains whose seals are believed: DMARC passes if it did for the first of them"},
     {.name = NULL},
 };
 static const struct option_table table = {
     .name = "verify",
-    .text = "Checks SPF, DKIM and DMARC, and writes Authentication-Results.",
+    .text = "Checks SPF, DKIM, DMARC and ARC, and writes Authentication-Results.",
     .options = options,
     .shorthand = "checks",
     .size = sizeof(struct parameters),
@@ -97,6 +105,7 @@ struct verification {
     const struct parameters *parameters;
     struct str authserv_id;
     const struct spf_outcome *spf;
+    struct dkim_message message;
     struct dkim_answer *dkim;
     struct author author;
     struct dmarc_outcome dmarc;
@@ -135,19 +144,6 @@ static void tell_spf(struct verification *verification)
 
 /* ---- DKIM ---- */
 
-static enum result answer_text(void *context, struct str name, struct arena *arena,
-                               struct dns_text_answer *out, struct error *err) NO_YIELD_CHECK
-{
-    struct resolver_answer answer;
-    if (resolver_ask(context, RESOLVER_TXT, name, arena, &answer, err) == FAILED)
-        return FAILED;
-    *out = (struct dns_text_answer){.status = answer.status,
-                                    .texts = answer.texts,
-                                    .count = answer.count,
-                                    .secure = answer.secure};
-    return OK;
-}
-
 /* A signature of the envelope sender's domain, or of one above it, vouches for the sender. */
 static void note_signer(struct flow_checks *checks, struct str signer, struct str sender_domain)
 {
@@ -167,11 +163,9 @@ static MAY_YIELD enum result check_dkim(struct verification *verification, struc
     struct arena *arena = running->run->arena;
     struct flow_checks *checks = running->facts.checks;
     struct resolver resolver = flow_sender_resolver(running, DKIM_SIGNATURES_MAX);
-    struct dkim_dns dns = {.text = answer_text, .context = &resolver};
-    struct dkim_message *message = ARENA_NEW(arena, struct dkim_message);
+    struct dkim_dns dns = flow_dkim_dns(&resolver);
     verification->dkim = ARENA_NEW(arena, struct dkim_answer);
-    dkim_message_init(message, running->run->content, running->facts.header);
-    if (dkim_verify(message, &dns, arena, verification->dkim, err) == FAILED)
+    if (dkim_verify(&verification->message, &dns, arena, verification->dkim, err) == FAILED)
         return FAILED;
     checks->dkim = str_c(dkim_result_name(verification->dkim->result));
     for (size_t i = 0; i < verification->dkim->count; i++)
@@ -200,6 +194,21 @@ static void tell_dkim(struct verification *verification)
     }
 }
 
+/* ---- ARC ---- */
+
+/* Most mail has no chain, of which there is nothing to tell. */
+static void tell_arc(struct verification *verification)
+{
+    const struct arc_answer *answer = verification->running->facts.checks->arc;
+    struct arena *arena = verification->running->run->arena;
+    if (answer->result == ARC_NONE)
+        return;
+    struct auth_result *result = add_result(verification, "arc", arc_result_name(answer->result));
+    if (result)
+        result->comment = answer->result == ARC_PASS ? arena_printf(arena, "i=%u", answer->count)
+                                                     : answer->detail;
+}
+
 /* ---- DMARC ---- */
 
 static MAY_YIELD void check_dmarc(struct verification *verification)
@@ -207,15 +216,18 @@ static MAY_YIELD void check_dmarc(struct verification *verification)
     struct flow_running *running = verification->running;
     struct flow_checks *checks = running->facts.checks;
     struct resolver resolver = flow_sender_resolver(running, DMARC_BUDGET);
-    struct str domains[DKIM_SIGNATURES_MAX];
+    struct str domains[DKIM_SIGNATURES_MAX], unsure[DKIM_SIGNATURES_MAX];
     struct dmarc_request request = {.author = &verification->author,
                                     .spf = verification->spf->result,
                                     .spf_domain = verification->spf->domain,
-                                    .dkim_domains = domains};
+                                    .dkim_domains = domains,
+                                    .unsure_domains = unsure};
     for (size_t i = 0; i < verification->dkim->count; i++) {
         const struct dkim_signature *signature = &verification->dkim->signatures[i];
         if (signature->result == DKIM_PASS && signature->domain.len)
             domains[request.dkim_domain_count++] = signature->domain;
+        else if (signature->result == DKIM_TEMPERROR && signature->domain.len)
+            unsure[request.unsure_domain_count++] = signature->domain;
     }
     author_read(running->facts.header, running->run->arena, &verification->author);
     dmarc_check(&resolver, &request, running->run->arena, &verification->dmarc);
@@ -244,8 +256,10 @@ static void tell_dmarc(struct verification *verification)
 
 static bool is_forged(const struct verification *verification, const struct mail_field *field)
 {
-    return str_equal_nocase(field->name, STR("Authentication-Results")) &&
-           auth_results_is_ours(field->value, verification->authserv_id);
+    struct str name, value;
+    return mail_field_loosely(field, &name, &value) &&
+           str_equal_nocase(name, STR("Authentication-Results")) &&
+           auth_results_is_ours(value, verification->authserv_id);
 }
 
 /* Take out what claims to be ours; the rest stays byte for byte. */
@@ -316,12 +330,18 @@ static unsigned judge(struct verification *verification)
         return passed ? PASS : NONE;
     }
     unsigned outcome = judge_dmarc(dmarc);
+    bool sealed = (outcome == FAIL || outcome == QUARANTINE || outcome == REJECT) &&
+                  flow_arc_vouches(running->facts.checks->arc,
+                                   &verification->parameters->arc_trusted, running->run->arena);
+    if (sealed)
+        outcome = PASS;
     running->detail = arena_printf(
-        running->run->arena, "dmarc=%s of %.*s, spf=%s, dkim=%s%s%.*s",
+        running->run->arena, "dmarc=%s of %.*s, spf=%s, dkim=%s%s%s%.*s",
         dmarc_result_name(dmarc->result),
         STR_ARG(dmarc->author_domain.len ? dmarc->author_domain : STR("nobody")),
         spf_result_name(verification->spf->result), dkim_result_name(verification->dkim->result),
-        dmarc->problem.len ? ": " : "", STR_ARG(dmarc->problem));
+        sealed ? ", sealed by those who saw it pass" : "", dmarc->problem.len ? ": " : "",
+        STR_ARG(dmarc->problem));
     if (outcome == REJECT)
         running->reply = mail_reply_of(
             550, 5, 7, 26,
@@ -343,9 +363,13 @@ static MAY_YIELD enum result run(struct flow_running *running, const struct flow
                                     : running->run->hostname;
     verification->results.authserv_id = verification->authserv_id;
     bool dmarc = wants(verification, CHECK_DMARC);
+    dkim_message_init(&verification->message, running->run->content, running->facts.header);
     if (dmarc || wants(verification, CHECK_SPF))
         verification->spf = flow_sender_spf(running);
     if ((dmarc || wants(verification, CHECK_DKIM)) && check_dkim(verification, err) == FAILED)
+        return FAILED;
+    if (wants(verification, CHECK_ARC) &&
+        flow_arc_check(running, &verification->message, err) == FAILED)
         return FAILED;
     if (dmarc)
         check_dmarc(verification);
@@ -355,13 +379,15 @@ static MAY_YIELD enum result run(struct flow_running *running, const struct flow
         tell_dkim(verification);
     if (dmarc)
         tell_dmarc(verification);
+    if (wants(verification, CHECK_ARC))
+        tell_arc(verification);
     *out_outcome = judge(verification);
     return step->observe ? OK : write_header(verification, err);
 }
 
 const struct flow_block flow_block_verify = {
     .name = "verify",
-    .text = "checks SPF, DKIM and DMARC, and writes Authentication-Results",
+    .text = "checks SPF, DKIM, DMARC and ARC, and writes Authentication-Results",
     .flows = FLOW_IN_CONTENT,
     .built = true,
     .options = &table,

@@ -1,0 +1,520 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The whole queue when something goes wrong: the disk, a host that does not fit, an operator in
+ * between. No message may be lost, and the books agree at every rest. */
+#include "base/fault.h"
+#include "queue/queue_test.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct queue_totals totals(struct world *world)
+{
+    return queue_totals(world->queue);
+}
+
+static bool is_settled(struct world *world, uint64_t entries)
+{
+    struct queue_totals now = totals(world);
+    return now.entries == entries && now.inflight == 0 && now.ready == 0 &&
+           queue_balance(&now) == 0;
+}
+
+static void send_one(struct world *world, const struct letter *letter)
+{
+    struct error err;
+    if (world_submit(world, letter, &err) == FAILED)
+        fail_msg("submit: %s", err.text);
+}
+
+static size_t act(struct world *world, enum queue_verb verb)
+{
+    struct error err;
+    struct queue_selector all = {.state = -1};
+    struct queue_action_result result;
+    struct queue_action action = {.verb = verb, .actor = STR("admin"), .reason = STR("test")};
+    if (queue_act(world->queue, &all, &action, &result, &err) == FAILED)
+        fail_msg("act: %s", err.text);
+    return result.done;
+}
+
+static void retry_in_an_hour(struct world *world)
+{
+    for (size_t i = 0; i < 4; i++)
+        world->delays[i] = 3600 * NS_PER_S;
+}
+
+static unsigned attempts(struct world *world)
+{
+    struct arena *arena = arena_new(0);
+    struct queue_list list;
+    struct error err;
+    assert_int_equal(
+        queue_list(world->queue, &(struct queue_selector){.state = -1}, arena, &list, &err), OK);
+    assert_int_equal(list.count, 1);
+    unsigned count = list.items[0].attempts;
+    arena_free(arena);
+    return count;
+}
+
+static void end(struct world *world)
+{
+    fault_disarm_all();
+    world_stop(world);
+    world_done(world);
+}
+
+/* ---- the spool cannot be read for a while ---- */
+
+static void test_unread_is_no_attempt(void **state)
+{
+    struct world world;
+    (void)state;
+    world_init(&world, 1);
+    world_start(&world);
+    queue_set_memory_budget(world.queue, 0);
+    fault_arm("spool.read", 1, 1000, EIO);
+    send_one(&world, &(struct letter){.to = {"ok@example.net"}});
+    WAIT_FOR(totals(&world).waiting == 1);
+    assert_int_equal(attempts(&world), 0);
+    fault_disarm_all();
+    assert_int_equal(act(&world, QUEUE_RETRY), 1);
+    WAIT_FOR(is_settled(&world, 0));
+    assert_int_equal(totals(&world).delivered, 1);
+    end(&world);
+}
+
+/* What would be kept aside, or passed on to postmaster, or quoted, cannot be read when it must be:
+ * it stays. */
+static void test_unread_is_not_lost(void **state)
+{
+    static const struct {
+        bool stranger;
+        uint64_t quarantined, failed_dsn;
+    } cases[] = {{true, 1, 0}, {false, 0, 1}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct world world;
+        world_init(&world, 1);
+        retry_in_an_hour(&world);
+        sink_set_deferrals(world.sink, 1000);
+        world_start(&world);
+        send_one(&world, &(struct letter){.to = {"later@example.net"},
+                                          .from = "ok-me@example.org",
+                                          .stranger = cases[i].stranger});
+        WAIT_FOR(totals(&world).waiting == 1);
+        fault_arm("spool.read", 1, 1000, EIO);
+        assert_int_equal(act(&world, QUEUE_FAIL), 1);
+        WAIT_FOR(is_settled(&world, 1));
+        assert_int_equal(totals(&world).waiting, 1);
+        assert_int_equal(totals(&world).damaged, 0);
+        fault_disarm_all();
+        assert_int_equal(act(&world, QUEUE_FAIL), 1);
+        WAIT_FOR(is_settled(&world, cases[i].quarantined));
+        assert_int_equal(totals(&world).quarantined, cases[i].quarantined);
+        assert_int_equal(totals(&world).failed_dsn, cases[i].failed_dsn);
+        assert_int_equal(totals(&world).damaged, 0);
+        end(&world);
+    }
+}
+
+/* ---- the spool cannot be written for a while ---- */
+
+/* A notice cannot be made durable. What was delivered beside stays counted; the notice about the
+ * delay is still to come. */
+static void test_notice_cannot_be_written(void **state)
+{
+    struct world world;
+    (void)state;
+    world_init(&world, 1);
+    retry_in_an_hour(&world);
+    world_start(&world);
+    sink_set_stalled(world.sink, true);
+    send_one(&world, &(struct letter){.to = {"ok@example.net", "never@example.net"},
+                                      .from = "ok-me@example.org"});
+    WAIT_FOR(sink_rcpts(world.sink) == 2);
+    fault_arm("spool.write", 1, 1, EIO);
+    sink_set_stalled(world.sink, false);
+    WAIT_FOR(is_settled(&world, 1));
+    assert_int_equal(totals(&world).waiting, 1);
+    assert_int_equal(totals(&world).delivered, 1);
+    assert_int_equal(totals(&world).failed_dsn, 0);
+    fault_disarm_all();
+    assert_int_equal(act(&world, QUEUE_RETRY), 1);
+    WAIT_FOR(is_settled(&world, 0) && totals(&world).delivered == 2);
+    assert_int_equal(totals(&world).failed_dsn, 1);
+    end(&world);
+}
+
+/* An operator drops an entry in flight while a notice about its delivered part cannot be written:
+ * what was dropped is dropped, and counted. */
+static void test_dropped_is_counted(void **state)
+{
+    struct world world;
+    (void)state;
+    world_init(&world, 1);
+    retry_in_an_hour(&world);
+    sink_set_deferrals(world.sink, 1);
+    world_start(&world);
+    sink_set_stalled(world.sink, true);
+    send_one(&world, &(struct letter){.to = {"ok@example.net", "later@example.net"},
+                                      .from = "ok-me@example.org",
+                                      .notify = MAIL_NOTIFY_SUCCESS});
+    WAIT_FOR(sink_rcpts(world.sink) == 2);
+    assert_int_equal(act(&world, QUEUE_DROP), 1);
+    fault_arm("spool.write", 1, 1, EIO);
+    sink_set_stalled(world.sink, false);
+    WAIT_FOR(is_settled(&world, 0));
+    assert_int_equal(totals(&world).delivered, 1);
+    assert_int_equal(totals(&world).dropped, 1);
+    end(&world);
+}
+
+/* ---- damage ---- */
+
+/* Change a byte of the log where `text` stands in it. */
+static void damage_log(const struct world *world, const char *text)
+{
+    enum { MAX = 8 << 20 };
+    char path[128];
+    (void)snprintf(path, sizeof path, "%s/log/0000000000000001.log", world->folder);
+    FILE *file = fopen(path, "r+b");
+    assert_non_null(file);
+    char *bytes = malloc(MAX);
+    assert_non_null(bytes);
+    size_t size = fread(bytes, 1, MAX, file);
+    const char *at = memmem(bytes, size, text, strlen(text));
+    assert_non_null(at);
+    assert_int_equal(fseek(file, at - bytes, SEEK_SET), 0);
+    assert_int_equal(fputc('#', file), '#');
+    (void)fclose(file);
+    free(bytes);
+}
+
+/* What is found damaged at the start is in the books, and stays in them. */
+static void test_damaged_is_counted(void **state)
+{
+    struct world world;
+    (void)state;
+    world_init(&world, 2);
+    world_start(&world);
+    send_one(&world, &(struct letter){.to = {"ok@example.net"}, .held = true});
+    send_one(&world, &(struct letter){.to = {"ok@example.net", "ok2@example.net"},
+                                      .text = "Subject: victim\r\n\r\nHello\r\n",
+                                      .held = true});
+    world_stop(&world);
+    damage_log(&world, "victim");
+    for (int i = 0; i < 2; i++) {
+        world_start(&world);
+        WAIT_FOR(is_settled(&world, 1));
+        assert_int_equal(totals(&world).accepted, 3);
+        assert_int_equal(totals(&world).damaged, 2);
+        assert_int_equal(totals(&world).quarantined, 1);
+        world_stop(&world);
+    }
+    world_done(&world);
+}
+
+/* Damage that is found by an attempt. */
+static void test_damaged_while_it_waits(void **state)
+{
+    struct world world;
+    (void)state;
+    world_init(&world, 1);
+    retry_in_an_hour(&world);
+    sink_set_deferrals(world.sink, 1);
+    world_start(&world);
+    send_one(&world, &(struct letter){.to = {"later@example.net"},
+                                      .text = "Subject: victim\r\n\r\nHello\r\n"});
+    WAIT_FOR(totals(&world).waiting == 1);
+    damage_log(&world, "victim");
+    assert_int_equal(act(&world, QUEUE_RETRY), 1);
+    WAIT_FOR(is_settled(&world, 0));
+    assert_int_equal(totals(&world).damaged, 1);
+    assert_int_equal(sink_taken(world.sink), 0);
+    world_stop(&world);
+    world_start(&world);
+    WAIT_FOR(is_settled(&world, 0));
+    assert_int_equal(totals(&world).damaged, 1);
+    end(&world);
+}
+
+static struct mail_id named;
+static unsigned named_count;
+
+static void note_difference(const struct event *event, void *arg)
+{
+    (void)arg;
+    for (unsigned i = 0; event->type == EVENT_BALANCE_DIFFERENCE && i < event->count; i++)
+        if (event->fields[i].key == KEY_ENTRY) {
+            (void)mail_id_parse(event->fields[i].text, &named);
+            named_count++;
+        }
+}
+
+/* Mail in the spool that no worker has is named, once. */
+static void test_stray_is_named(void **state)
+{
+    struct world world;
+    struct error err;
+    size_t differences;
+    struct mail_id kept;
+    (void)state;
+    world_init(&world, 2);
+    world_start(&world);
+    for (size_t i = 0; i < 600; i++) /* more than are looked at in one go */
+        send_one(&world, &(struct letter){.to = {"ok@example.net"}, .held = true, .worker = i % 2});
+    (void)event_drain(note_difference, NULL);
+    assert_int_equal(queue_audit(world.queue, &differences, &err), OK);
+    assert_int_equal(differences, 0);
+    kept = world_add_stray(&world);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(queue_audit(world.queue, &differences, &err), OK);
+        assert_int_equal(differences, 1);
+    }
+    named_count = 0;
+    (void)event_drain(note_difference, NULL);
+    assert_int_equal(named_count, 1);
+    assert_true(mail_id_equal(named, kept));
+    end(&world);
+}
+
+/* ---- hosts ---- */
+
+/* Messages that do not fit a host say nothing about the host, on a kept connection either. */
+static void test_too_large_is_no_trouble(void **state)
+{
+    enum { SIZE = 1000000 + 1000 }; /* the sink says SIZE 1000000 */
+    struct world world;
+    (void)state;
+    world_init(&world, 1);
+    world_start(&world);
+    char *text = malloc(SIZE + 1);
+    assert_non_null(text);
+    memset(text, 'x', SIZE);
+    text[SIZE] = 0;
+    memcpy(text, "Subject: a\r\n\r\n", 14);
+    send_one(&world, &(struct letter){.to = {"ok@example.net"}});
+    WAIT_FOR(is_settled(&world, 0));
+    for (unsigned i = 0; i < 4; i++) {
+        send_one(&world, &(struct letter){.to = {"ok@example.net"}, .from = "", .text = text});
+        WAIT_FOR(is_settled(&world, 0) && totals(&world).failed_silent == i + 1);
+    }
+    send_one(&world, &(struct letter){.to = {"ok@example.net"}});
+    WAIT_FOR(is_settled(&world, 0));
+    assert_int_equal(totals(&world).delivered, 2);
+    assert_int_equal(sink_connections(world.sink), 1);
+    free(text);
+    end(&world);
+}
+
+/* ---- one destination stands still ---- */
+
+/* A second destination, "slow", that takes one connection and answers nothing for now. */
+static struct sink *add_slow(struct world *world, struct server *server)
+{
+    struct sink *sink = sink_new();
+    sink_set_stalled(sink, true);
+    *server = world->server;
+    server->name = STR("slow");
+    server->endpoints = NEW(struct server_endpoint);
+    server->endpoints[0] =
+        (struct server_endpoint){.host = STR("127.0.0.1"), .port = sink_port(sink)};
+    struct transport *slow = &world->transports[world->transport_count++];
+    *slow = world->transports[0];
+    slow->name = slow->server_name = STR("slow");
+    slow->server = server;
+    slow->limit_connections = 1;
+    return sink;
+}
+
+static size_t open_files(void)
+{
+    size_t count = 0;
+    DIR *folder = opendir("/proc/self/fd");
+    assert_non_null(folder);
+    while (readdir(folder) != NULL)
+        count++;
+    (void)closedir(folder);
+    return count;
+}
+
+/* What waits for it holds up nobody else, and uses up neither memory nor descriptors. */
+static void test_stalled_destination(void **state)
+{
+    enum { SMALL = 300, LARGE = 120, SIZE = 300 * 1024, OTHERS = 15 };
+    struct world world;
+    struct server server;
+    (void)state;
+    world_init(&world, 1);
+    struct sink *slow = add_slow(&world, &server);
+    world_start(&world);
+    world_submit_many(&world, &(struct letter){.to = {"ok@example.net"}, .transport = "slow"},
+                      SMALL);
+    int64_t begin_ns = clock_monotonic_ns();
+    for (unsigned i = 0; i < OTHERS; i++) {
+        send_one(&world, &(struct letter){.to = {"ok@example.net"}});
+        WAIT_FOR(totals(&world).delivered == i + 1);
+    }
+    /* had each waited for those 300: a second a message */
+    assert_true(clock_monotonic_ns() - begin_ns < (OTHERS - 5) * NS_PER_S);
+    size_t before = open_files();
+    char *text = malloc(SIZE + 1);
+    assert_non_null(text);
+    memset(text, 'x', SIZE);
+    text[SIZE] = 0;
+    memcpy(text, "Subject: a\r\n\r\n", 14);
+    for (unsigned i = 0; i < LARGE; i++)
+        send_one(&world,
+                 &(struct letter){.to = {"ok@example.net"}, .transport = "slow", .text = text});
+    assert_true(open_files() < before + 80);
+    sink_set_stalled(slow, false);
+    WAIT_FOR(is_settled(&world, 0));
+    assert_int_equal(totals(&world).delivered, SMALL + LARGE + OTHERS);
+    assert_int_equal(sink_taken(slow), SMALL + LARGE);
+    free(text);
+    end(&world);
+    sink_free(slow);
+    free(server.endpoints);
+}
+
+/* When more comes in than goes out, replies wait, and not for ever: some mail is taken meanwhile,
+ * and a client whose patience ends hears so, with nothing kept. */
+static void test_replies_wait(void **state)
+{
+    enum { BACKLOG = 400, DELAY_MS = 20 };
+    struct world world;
+    struct error err;
+    (void)state;
+    world_init(&world, 1);
+    world.transports[0].limit_connections = 1;
+    sink_set_stalled(world.sink, true);
+    sink_set_delay(world.sink, DELAY_MS);
+    world_start(&world);
+    world_submit_many(&world, &(struct letter){.to = {"ok@example.net"}}, BACKLOG);
+    sink_set_stalled(world.sink, false);
+    WAIT_FOR(totals(&world).delivered > 0);
+    uint64_t before = totals(&world).delivered;
+    assert_int_equal(world_submit(&world, &(struct letter){.to = {"ok@example.net"}}, &err), OK);
+    assert_true(totals(&world).delivered - before >= 5);
+    assert_true(totals(&world).ready > 200); /* it did not wait for all of them */
+    struct letter impatient = {.to = {"ok@example.net"}, .within_ns = 50 * NS_PER_MS};
+    assert_int_equal(world_submit(&world, &impatient, &err), FAILED);
+    assert_int_equal(err.kind, ERROR_TIMEOUT);
+    assert_int_equal(totals(&world).accepted, BACKLOG + 1);
+    sink_set_delay(world.sink, 0);
+    WAIT_FOR(is_settled(&world, 0));
+    assert_int_equal(totals(&world).delivered, BACKLOG + 1);
+    end(&world);
+}
+
+/* Very many recipients become an entry a domain, and nobody is lost. */
+static void test_many_domains(void **state)
+{
+    struct world world;
+    struct error err;
+    struct queue_list list;
+    (void)state;
+    world_init(&world, 1);
+    world_start(&world);
+    send_one(&world,
+             &(struct letter){.many = 10000, .domains = 2500, .transport = "mx", .held = true});
+    struct queue_totals now = totals(&world);
+    assert_int_equal(now.entries, 2500);
+    assert_int_equal(now.quarantined, 10000);
+    struct arena *arena = arena_new(0);
+    assert_int_equal(
+        queue_list(world.queue, &(struct queue_selector){.state = -1}, arena, &list, &err), OK);
+    for (size_t i = 0; i < list.count; i++) {
+        const struct queue_item *item = &list.items[i];
+        assert_int_equal(item->recipient_count, 4);
+        for (size_t k = 0; k < 4; k++)
+            assert_true(str_ends(item->recipients[k].address, item->destination));
+    }
+    arena_free(arena);
+    world_stop(&world);
+    world_start(&world);
+    WAIT_FOR(is_settled(&world, 2500));
+    assert_int_equal(totals(&world).quarantined, 10000);
+    end(&world);
+}
+
+/* ---- content runs ---- */
+
+/* More recipients than an entry for delivery may have, through everything that a flow can say. */
+static void test_content_of_many(void **state)
+{
+    struct world world;
+    (void)state;
+    world_init(&world, 1);
+    world.content_verdict = QUEUE_CONTENT_DEFER;
+    world_start(&world);
+    send_one(&world, &(struct letter){.many = 250, .content_flow = "flow", .stranger = true});
+    WAIT_FOR(totals(&world).waiting + totals(&world).ready == 250 &&
+             atomic_load(&world.content_runs) == 1 && totals(&world).inflight == 0);
+    world_stop(&world);
+    world_start(&world);
+    world.content_verdict = QUEUE_CONTENT_REJECT;
+    WAIT_FOR(act(&world, QUEUE_RETRY) == 1);
+    WAIT_FOR(is_settled(&world, 3)); /* kept, in entries of a hundred */
+    assert_int_equal(totals(&world).quarantined, 250);
+    assert_int_equal(act(&world, QUEUE_RELEASE), 3);
+    WAIT_FOR(is_settled(&world, 0));
+    assert_int_equal(totals(&world).delivered, 250);
+    end(&world);
+}
+
+/* What an operator wants while the flow runs comes before what the flow says. */
+static void test_wish_during_content_run(void **state)
+{
+    static const struct {
+        enum queue_verb verb;
+        uint64_t delivered, dropped, failed_dsn, held;
+    } cases[] = {
+        {QUEUE_DROP, 0, 1, 0, 0},
+        {QUEUE_FAIL, 1, 0, 1, 0}, /* the notification is delivered */
+        {QUEUE_HOLD, 0, 0, 0, 1},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct world world;
+        world_init(&world, 1);
+        world.content_verdict = QUEUE_CONTENT_DELIVER;
+        atomic_store(&world.content_waits, true);
+        world_start(&world);
+        send_one(&world, &(struct letter){.to = {"ok@example.net"},
+                                          .from = "ok-me@example.org",
+                                          .content_flow = "flow"});
+        WAIT_FOR(totals(&world).inflight == 1);
+        assert_int_equal(act(&world, cases[i].verb), 1);
+        atomic_store(&world.content_waits, false);
+        WAIT_FOR(is_settled(&world, cases[i].held) &&
+                 totals(&world).delivered == cases[i].delivered);
+        assert_int_equal(totals(&world).dropped, cases[i].dropped);
+        assert_int_equal(totals(&world).failed_dsn, cases[i].failed_dsn);
+        assert_int_equal(totals(&world).held, cases[i].held);
+        end(&world);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_unread_is_no_attempt),
+        cmocka_unit_test(test_unread_is_not_lost),
+        cmocka_unit_test(test_notice_cannot_be_written),
+        cmocka_unit_test(test_dropped_is_counted),
+        cmocka_unit_test(test_damaged_is_counted),
+        cmocka_unit_test(test_damaged_while_it_waits),
+        cmocka_unit_test(test_stray_is_named),
+        cmocka_unit_test(test_too_large_is_no_trouble),
+        cmocka_unit_test(test_stalled_destination),
+        cmocka_unit_test(test_replies_wait),
+        cmocka_unit_test(test_many_domains),
+        cmocka_unit_test(test_content_of_many),
+        cmocka_unit_test(test_wish_during_content_run),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
