@@ -87,7 +87,8 @@ bool ctl_flag(struct ctl *ctl, const char *name);
 /* Complain about options that nobody took, and about too few or too many arguments; exits. */
 void ctl_arguments(struct ctl *ctl, int least, int most);
 
-/* The settings of the configuration that the arguments name, or of the usual one; NULL: said why. */
+/* The settings of the configuration that the arguments name, or of the usual one; NULL: said why.
+ */
 struct settings *ctl_dkim_settings(struct ctl *ctl);
 
 /* ---- the daemon's API ---- */
