@@ -5,6 +5,8 @@
 #include "base/buf.h"
 #include "base/clock.h"
 
+#include <stdlib.h>
+
 #define RICH_HEADER                                                                                \
     TEST_HEADER "MIME-Version: 1.0\r\n"                                                            \
                 "Content-Type: text/plain;\r\n\tcharset=utf-8\r\n"                                 \
@@ -203,6 +205,103 @@ static void keys_made(void **state)
     }
 }
 
+/* ---- RSA keys as DNS gives them ---- */
+
+enum { DER_INTEGER = 0x02, DER_BITS = 0x03, DER_SEQUENCE = 0x30 };
+
+static void put_der(struct buf *out, unsigned char tag, struct str content)
+{
+    buf_append_byte(out, (char)tag);
+    if (content.len >= 128) {
+        buf_append_byte(out, (char)0x82);
+        buf_append_byte(out, (char)(content.len >> 8));
+    }
+    buf_append_byte(out, (char)content.len);
+    buf_append(out, content);
+}
+
+struct rsa_case {
+    const char *name;
+    size_t modulus_size;
+    unsigned char first; /* of the modulus; what follows is 0xff */
+    const char *exponent;
+    size_t exponent_size;
+    const char *behind; /* junk behind the key */
+    enum error_kind kind;
+    bool in_info; /* a SubjectPublicKeyInfo */
+};
+static const struct rsa_case rsa_cases[] = {
+    {"bare", 129, 0, "\x01\x00\x01", 3, "", ERROR_NONE, false},
+    {"in its information", 129, 0, "\x01\x00\x01", 3, "", ERROR_NONE, true},
+    {"e=3", 129, 0, "\x03", 1, "", ERROR_NONE, false},
+    {"4096 bits", 513, 0, "\x01\x00\x01", 3, "", ERROR_NONE, true},
+    {"1016 bits", 128, 0, "\x01\x00\x01", 3, "", ERROR_LIMIT, true},
+    {"4104 bits", 514, 0, "\x01\x00\x01", 3, "", ERROR_LIMIT, true},
+    {"negative", 128, 0xff, "\x01\x00\x01", 3, "", ERROR_PERMANENT, true},
+    {"e=1", 129, 0, "\x01", 1, "", ERROR_PERMANENT, false},
+    {"e even", 129, 0, "\x01\x00", 2, "", ERROR_PERMANENT, false},
+    {"e of 71 bits", 129, 0, "\x7f\xff\xff\xff\xff\xff\xff\xff\xff", 9, "", ERROR_PERMANENT, false},
+    {"no e", 129, 0, "", 0, "", ERROR_PERMANENT, false},
+    {"junk behind", 129, 0, "\x01\x00\x01", 3, "x", ERROR_PERMANENT, false},
+    {"junk behind the information", 129, 0, "\x01\x00\x01", 3, "x", ERROR_PERMANENT, true},
+};
+
+static void put_rsa(const struct rsa_case *c, struct buf *out)
+{
+    static const char algorithm[] = "\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
+    struct buf numbers BUF_CLEANUP;
+    struct buf key BUF_CLEANUP;
+    struct buf info BUF_CLEANUP;
+    char modulus[600];
+    buf_init(&numbers, 4096);
+    buf_init(&key, 4096);
+    buf_init(&info, 4096);
+    memset(modulus, 0xff, sizeof modulus);
+    modulus[0] = (char)c->first;
+    put_der(&numbers, DER_INTEGER, str_of(modulus, c->modulus_size));
+    put_der(&numbers, DER_INTEGER, str_of(c->exponent, c->exponent_size));
+    put_der(&key, DER_SEQUENCE, buf_str(&numbers));
+    if (c->in_info) {
+        struct buf bits BUF_CLEANUP;
+        buf_init(&bits, 4096);
+        buf_append_byte(&bits, 0);
+        buf_append(&bits, buf_str(&key));
+        put_der(&info, DER_SEQUENCE, str_of(algorithm, sizeof algorithm - 1));
+        put_der(&info, DER_BITS, buf_str(&bits));
+        put_der(out, DER_SEQUENCE, buf_str(&info));
+    } else {
+        buf_append(out, buf_str(&key));
+    }
+    buf_append(out, str_c(c->behind));
+}
+
+static void rsa_of_dns(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof rsa_cases / sizeof *rsa_cases; i++) {
+        const struct rsa_case *c = &rsa_cases[i];
+        struct error err = {0};
+        struct sign_key *key = NULL;
+        unsigned bits;
+        struct buf der BUF_CLEANUP;
+        buf_init(&der, 4096);
+        put_rsa(c, &der);
+        enum result result = sign_key_public(SIGN_RSA, buf_str(&der), &key, &bits, &err);
+        if (result != (c->kind == ERROR_NONE ? OK : FAILED) || err.kind != c->kind)
+            fail_msg("%s: %s", c->name, err.text);
+        sign_key_free(key);
+        /* cut anywhere, it is none, and nothing is read behind its end */
+        for (size_t len = 0; c->kind == ERROR_NONE && len < der.len; len++) {
+            char *cut = malloc(len + 1);
+            check(cut != NULL);
+            memcpy(cut, der.ptr, len);
+            assert_int_equal(sign_key_public(SIGN_RSA, str_of(cut, len), &key, &bits, &err),
+                             FAILED);
+            free(cut);
+        }
+    }
+}
+
 static void keys_refused(void **state)
 {
     (void)state;
@@ -230,6 +329,7 @@ int main(void)
         cmocka_unit_test(round_trips),    cmocka_unit_test(oversigned),
         cmocka_unit_test(two_signatures), cmocka_unit_test(no_from),
         cmocka_unit_test(keys_made),      cmocka_unit_test(keys_refused),
+        cmocka_unit_test(rsa_of_dns),
     };
     return cmocka_run_group_tests_name("content-dkim-sign", tests, NULL, NULL);
 }

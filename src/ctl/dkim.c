@@ -139,6 +139,8 @@ static enum result write_key(const char *path, const struct sign_key *key, struc
     if (fd >= 0) {
         give_to_service(fd);
         close(fd);
+        if (result != OK)
+            unlink(path);
     }
     memory_wipe(text.ptr, text.cap);
     return result;
