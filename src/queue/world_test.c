@@ -320,6 +320,20 @@ static struct str domain_of(const char *address)
     return at != NULL ? str_c(at + 1) : STR_EMPTY;
 }
 
+static void add_many(const struct letter *letter, struct arena *arena,
+                     struct mail_recipient *recipients, size_t *count)
+{
+    for (size_t i = 0; i < letter->many; i++) {
+        struct str domain = STR("example.net");
+        if (letter->domains > 0)
+            domain = arena_printf(arena, "d%zu.test", letter->domains - i % letter->domains);
+        recipients[(*count)++] = (struct mail_recipient){
+            .address = arena_printf(arena, "ok-%zu@%.*s", i, STR_ARG(domain)),
+            .domain = domain,
+            .notify = letter->notify};
+    }
+}
+
 static MAY_YIELD void submit(struct task *task)
 {
     const struct letter *letter = task->letter;
@@ -336,15 +350,7 @@ static MAY_YIELD void submit(struct task *task)
         recipients[count] = (struct mail_recipient){.address = str_c(letter->to[count]),
                                                     .domain = domain_of(letter->to[count]),
                                                     .notify = letter->notify};
-    for (size_t i = 0; i < letter->many; i++) {
-        struct str domain = STR("example.net");
-        if (letter->domains > 0)
-            domain = arena_printf(arena, "d%zu.test", letter->domains - i % letter->domains);
-        recipients[count++] = (struct mail_recipient){
-            .address = arena_printf(arena, "ok-%zu@%.*s", i, STR_ARG(domain)),
-            .domain = domain,
-            .notify = letter->notify};
-    }
+    add_many(letter, arena, recipients, &count);
     struct body *body;
     if (strlen(text) <= 256 * 1024) /* as at a reception */
         body = body_memory_new(1 << 20);
