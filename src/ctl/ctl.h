@@ -43,6 +43,9 @@ struct ctl_command {
 extern const struct ctl_command ctl_commands[]; /* ends with a NULL noun */
 
 int ctl_check(struct ctl *ctl);
+int ctl_test(struct ctl *ctl);
+int ctl_explain(struct ctl *ctl);
+
 int ctl_status(struct ctl *ctl);
 int ctl_init(struct ctl *ctl);
 int ctl_queue_list(struct ctl *ctl);

@@ -59,6 +59,49 @@ static const char relay_authenticated[] =
     "\n"
     "spool: { path: /var/spool/postern }\n"
     "control: { socket: /run/postern/control.sock }\n";
+
+/* The seven cases of a gateway for one organisation, as flow tests. */
+static const char relay_tests[] =
+    "# What this gateway must do, run by: postern test\n"
+    "# Nobody is asked: `given` says what your mail server would answer.\n"
+    "given:\n"
+    "  servers:\n"
+    "    mail: { recipients: [ test@%1$.*2$s ], logins: { anna: correct } }\n"
+    "\n"
+    "tests:\n"
+    "  - name: a stranger writes to a user of ours\n"
+    "    session: { listener: inbound, client: 192.0.2.7 }\n"
+    "    mail:    { from: a@sender.example, to: test@%1$.*2$s }\n"
+    "    expect:  { recipient: accept, domain: %1$.*2$s, verdict: deliver, transport: \"server:mail\" }\n"
+    "\n"
+    "  - name: a stranger writes to nobody\n"
+    "    session: { listener: inbound, client: 192.0.2.7 }\n"
+    "    mail:    { from: a@sender.example, to: nobody@%1$.*2$s }\n"
+    "    expect:  { recipient: reject, reply: \"550 5.1.1\", reason: recipient_unknown }\n"
+    "\n"
+    "  - name: a stranger tries to relay\n"
+    "    session: { listener: inbound, client: 192.0.2.7 }\n"
+    "    mail:    { from: a@sender.example, to: test@elsewhere.example }\n"
+    "    expect:  { recipient: reject, reply: \"554 5.7.1\", domain: any, reason: relay_denied }\n"
+    "\n"
+    "  - name: a user writes to a colleague, who is not looked up\n"
+    "    session: { listener: submission, client: 192.0.2.8, tls: true, user: anna, password: correct }\n"
+    "    mail:    { from: anna@%1$.*2$s, to: new.colleague@%1$.*2$s }\n"
+    "    expect:  { auth: accept, recipient: accept, step: accept, domain: %1$.*2$s, transport: \"server:mail\" }\n"
+    "\n"
+    "  - name: a user writes to the world\n"
+    "    session: { listener: submission, client: 192.0.2.8, tls: true, user: anna, password: correct }\n"
+    "    mail:    { from: anna@%1$.*2$s, to: test@elsewhere.example }\n"
+    "    expect:  { auth: accept, recipient: accept, domain: any, verdict: deliver, transport: internet }\n"
+    "\n"
+    "  - name: no login before TLS\n"
+    "    session: { listener: submission, client: 192.0.2.8, user: anna, password: correct }\n"
+    "    expect:  { auth: refused, reply: \"530 5.7.0\" }\n"
+    "\n"
+    "  - name: the mail server is down, so passwords are neither right nor wrong\n"
+    "    given:   { servers: { mail: down } }\n"
+    "    session: { listener: submission, client: 192.0.2.8, tls: true, user: anna, password: correct }\n"
+    "    expect:  { auth: defer, reply: \"454 4.7.0\", reason: backend_down }\n";
 /* clang-format on */
 
 /* Root's files are read by the user that posternd becomes: the group of that name gets them. */
@@ -123,6 +166,15 @@ static bool write_schema(struct ctl *ctl, const struct choices *choices)
     return access(path.ptr, F_OK) == 0 || write_new(path.ptr, buf_str(&schema));
 }
 
+static bool write_tests(struct ctl *ctl, const struct choices *choices)
+{
+    struct str folder = arena_printf(ctl->arena, "%s/tests", choices->folder);
+    struct str path = arena_printf(ctl->arena, "%s/relay.test.yaml", folder.ptr);
+    struct str text =
+        arena_printf(ctl->arena, relay_tests, choices->domain.ptr, (int)choices->domain.len);
+    return access(path.ptr, F_OK) == 0 || (make_folder(folder.ptr) && write_new(path.ptr, text));
+}
+
 static int write_template(struct ctl *ctl, const struct choices *choices)
 {
     struct str path = arena_printf(ctl->arena, "%s/postern.yaml", choices->folder);
@@ -130,10 +182,11 @@ static int write_template(struct ctl *ctl, const struct choices *choices)
                                    (int)choices->domain.len, choices->folder, choices->hostname.ptr,
                                    (int)choices->hostname.len, choices->server);
     if (!make_folder(choices->folder) || !make_certificate(ctl, choices) ||
-        !write_new(path.ptr, text) || !write_schema(ctl, choices))
+        !write_new(path.ptr, text) || !write_schema(ctl, choices) || !write_tests(ctl, choices))
         return CTL_NO;
-    printf("wrote %s\nnext: postern check %s   then: posternd --config %s\n", path.ptr, path.ptr,
-           path.ptr);
+    printf("wrote %s\nnext: postern check %s   then: postern test --config %s   then: posternd "
+           "--config %s\n",
+           path.ptr, path.ptr, path.ptr, path.ptr);
     return CTL_YES;
 }
 

@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "directory/callout.h"
 #include "fiber/cond.h"
+#include "directory/stated.h"
 
 #include <stdlib.h>
 
@@ -239,6 +240,10 @@ void directory_lookup_smtp(struct directory *directory, const struct server *ser
                            struct str address, bool smtputf8, struct arena *arena,
                            struct directory_answer *out)
 {
+    if (directory->stated) {
+        directory_stated_lookup(directory->stated, server->name, /* is_file= */ false, address, arena, out);
+        return;
+    }
     *out = (struct directory_answer){.reply = {.text = STR_EMPTY}, .detail = STR_EMPTY};
     struct scope scope;
     scope_open(&scope, callout_deadline(server));

@@ -44,6 +44,7 @@ struct directory_shared {
 };
 
 struct directory {
+    const struct directory_stated *stated; /* set: it answers, and the rest is not used */
     struct directory_shared *shared;
     struct dns *dns;
     char *helo_name;

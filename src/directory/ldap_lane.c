@@ -7,6 +7,7 @@
 #include "directory/directory_internal.h"
 #include "directory/ldap.h"
 #include "directory/ldap_template.h"
+#include "directory/stated.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -215,6 +216,10 @@ void directory_login_ldap(struct directory *directory, const struct directory_ld
                           struct str login, struct str password, struct arena *arena,
                           struct directory_answer *out)
 {
+    if (directory->stated) {
+        directory_stated_login(directory->stated, query->server->name, /* is_file= */ false, login, password, arena, out);
+        return;
+    }
     struct ldap_job *job;
     struct error error;
     *out = (struct directory_answer){.reply = {.text = STR_EMPTY}, .detail = STR_EMPTY};
@@ -240,6 +245,10 @@ void directory_login_ldap(struct directory *directory, const struct directory_ld
 void directory_lookup_ldap(struct directory *directory, const struct directory_ldap_query *query,
                            struct str address, struct arena *arena, struct directory_answer *out)
 {
+    if (directory->stated) {
+        directory_stated_lookup(directory->stated, query->server->name, /* is_file= */ false, address, arena, out);
+        return;
+    }
     struct ldap_job *job;
     struct error error;
     *out = (struct directory_answer){.reply = {.text = STR_EMPTY}, .detail = STR_EMPTY};

@@ -10,6 +10,7 @@
 #include "directory/directory_internal.h"
 #include "directory/users.h"
 #include "directory/watched_file.h"
+#include "directory/stated.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -111,6 +112,10 @@ static void answer(struct directory *directory, const struct watched_table *tabl
 void directory_login_file(struct directory *directory, struct str path, struct str login,
                           struct str password, struct arena *arena, struct directory_answer *out)
 {
+    if (directory->stated) {
+        directory_stated_login(directory->stated, path, /* is_file= */ true, login, password, arena, out);
+        return;
+    }
     struct watched_table *table;
     struct error error;
     *out = (struct directory_answer){.reply = {.text = STR_EMPTY}, .detail = STR_EMPTY};

@@ -6,6 +6,7 @@
  * Everything else, before or after, is an error.
  */
 #include "directory/callout.h"
+#include "directory/stated.h"
 
 static void ask(struct directory *directory, const struct server *server, struct str login,
                 struct str password, struct arena *arena, struct directory_answer *out) MAY_YIELD
@@ -47,6 +48,10 @@ void directory_login_smtp(struct directory *directory, const struct server *serv
                           struct str login, struct str password, struct arena *arena,
                           struct directory_answer *out)
 {
+    if (directory->stated) {
+        directory_stated_login(directory->stated, server->name, /* is_file= */ false, login, password, arena, out);
+        return;
+    }
     *out = (struct directory_answer){.reply = {.text = STR_EMPTY}, .detail = STR_EMPTY};
     if (!password.len || !login.len || str_has_nul(login) || str_has_nul(password)) {
         directory_answer_login(out, DIRECTORY_NO, arena, "empty, or holds a NUL (RFC 4616)");

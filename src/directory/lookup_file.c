@@ -5,12 +5,17 @@
 #include "directory/addresses.h"
 #include "directory/directory_internal.h"
 #include "directory/watched_file.h"
+#include "directory/stated.h"
 
 static const struct watched_kind addresses_kind = {.name = "addresses", .parse = addresses_parse};
 
 void directory_lookup_file(struct directory *directory, struct str path, struct str address,
                            struct arena *arena, struct directory_answer *out)
 {
+    if (directory->stated) {
+        directory_stated_lookup(directory->stated, path, /* is_file= */ true, address, arena, out);
+        return;
+    }
     struct watched_table *table;
     struct error error;
     bool found;

@@ -29,6 +29,10 @@ enum result expression_eval(const struct expression *expression, const struct fl
 struct expression_knowledge {
     bool stranger;       /* not authenticated, not in trusted_networks */
     struct str listener; /* empty: not known */
+    /* Or one case instead of all clients: the facts of which `given` (a set of 1 << name, see
+     * expression_internal.h) holds; the rest stays undecided. */
+    const struct flow_facts *facts;
+    unsigned given;
 };
 enum expression_truth { EXPRESSION_FALSE, EXPRESSION_TRUE, EXPRESSION_UNDECIDED };
 /* Three-valued: what does not follow from `known` is undecided. */

@@ -243,6 +243,25 @@ static enum expression_truth truth_not(enum expression_truth truth)
     return truth == EXPRESSION_UNDECIDED ? truth : truth_of(truth == EXPRESSION_FALSE);
 }
 
+static bool is_given(const struct expression *node, const struct expression_knowledge *known)
+{
+    return node->op == EXPRESSION_OP_LITERAL ||
+           (node->op == EXPRESSION_OP_NAME && known->given & (1u << node->name));
+}
+
+/* A comparison, list or pattern in the one case whose facts are given. */
+static enum expression_truth judge_case(const struct expression *node,
+                                        const struct expression_knowledge *known)
+{
+    struct evaluation evaluation = {.facts = known->facts};
+    bool value;
+    bool given = is_given(node->left, known) &&
+                 (node->op != EXPRESSION_OP_COMPARE || is_given(node->right, known));
+    if (!given || eval(node, &evaluation, &value) != OK)
+        return EXPRESSION_UNDECIDED;
+    return truth_of(value);
+}
+
 static bool text_is_known(const struct expression *node, const struct expression_knowledge *known)
 {
     if (node->op == EXPRESSION_OP_LITERAL)
@@ -261,6 +280,8 @@ static enum expression_truth judge_texts(const struct expression *node,
     struct flow_facts facts = {.listener = known->listener, .user = STR_EMPTY};
     struct evaluation evaluation = {.facts = &facts};
     bool value;
+    if (known->facts)
+        return judge_case(node, known);
     if (node->left->type != EXPRESSION_STRING || !text_is_known(node->left, known))
         return EXPRESSION_UNDECIDED;
     if (node->op == EXPRESSION_OP_COMPARE && !text_is_known(node->right, known))
@@ -291,6 +312,8 @@ static enum expression_truth judge(const struct expression *node,
     case EXPRESSION_OP_LITERAL:
         return truth_of(node->truth);
     case EXPRESSION_OP_NAME: /* authenticated, trusted */
+        if (known->facts && is_given(node, known))
+            return truth_of(bool_of(node, known->facts));
         return known->stranger ? EXPRESSION_FALSE : EXPRESSION_UNDECIDED;
     case EXPRESSION_OP_NOT:
         return truth_not(judge(node->left, known));
@@ -306,6 +329,8 @@ static enum expression_truth judge(const struct expression *node,
     case EXPRESSION_OP_COMPARE:
         return judge_compare(node, known);
     case EXPRESSION_OP_IN:
+        if (node->in_trusted && known->given & (1u << NAME_TRUSTED))
+            return truth_of(known->facts->trusted);
         if (node->in_trusted)
             return known->stranger ? EXPRESSION_FALSE : EXPRESSION_UNDECIDED;
         return judge_texts(node, known);

@@ -99,6 +99,33 @@ void flow_run_recipient(const struct flow *flow, const struct flow_run *run,
 void flow_run_content(const struct flow *flow, const struct flow_run *run,
                       struct flow_verdict *out) MAY_YIELD;
 
+/* ---- in words, without asking anybody (flow/explain.c) ---- */
+
+enum { FLOW_GIVEN_CLIENT = 1, FLOW_GIVEN_SENDER = 2, FLOW_GIVEN_TLS = 4, FLOW_GIVEN_HELO = 8 };
+
+struct flow_explained { /* one outcome of a step */
+    unsigned depth;     /* in branches */
+    struct str step;    /* id; empty: the end of the flow */
+    const char *block;
+    const char *text;      /* of the outcome */
+    const char *condition; /* of the step: "", "true", "false" (it is skipped), "open" */
+    const char *outcome;   /* "" when skipped */
+    const char *action;    /* next, accept, branch (its rows follow), … */
+    struct str reply;      /* of a refusal; a backend may have words of its own */
+    bool observed;         /* the action is not taken */
+};
+struct flow_explanation {
+    struct flow_explained *rows;
+    size_t count;
+    unsigned verdicts; /* set of 1 << enum flow_verdict_kind: what can come of it */
+};
+/* What the flow does with these facts. Authentication, trust, listener, recipient and user count as
+ * given, the others as the set `given` says; conditions on the rest are open, and of a backend
+ * every outcome can happen. */
+void flow_explain(const struct flow *flow, const struct flow_facts *facts, unsigned given,
+                  struct arena *arena, struct flow_explanation *out);
+const char *flow_verdict_name(enum flow_verdict_kind kind);
+
 /* ---- relay safety (flow/prove.c) ---- */
 
 struct flow_relay_case { /* one listener x domain, for a stranger */

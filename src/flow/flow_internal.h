@@ -224,6 +224,16 @@ struct flow_running {
     struct str detail;
 };
 
+/* run.c: what a client is told; `said`: a backend's own words, or NULL. */
+struct mail_reply flow_standard_reply(enum flow_type type, enum flow_verdict_kind kind);
+struct mail_reply flow_refusal_reply(enum flow_type type, enum flow_verdict_kind kind,
+                                     const struct flow_outcome *outcome,
+                                     const struct flow_action *action,
+                                     const struct mail_reply *said);
+/* Of an action that decides. */
+enum flow_verdict_kind flow_verdict_of(enum flow_action_kind action);
+const char *flow_action_name(const struct flow_action *action);
+
 /* Has the session (or the flow's time) ended? What a block then gets is no answer to share. */
 bool flow_is_over(struct error *err);
 /* The client's network as text, for keys of limits; in the run's arena. */
@@ -247,6 +257,8 @@ const struct spf_outcome *flow_sender_spf(struct flow_running *running) MAY_YIEL
 const struct spf_outcome *flow_sender_helo(struct flow_running *running) MAY_YIELD;
 /* A resolver for one check: at most `budget` questions and 20 seconds. */
 struct resolver flow_sender_resolver(const struct flow_running *running, unsigned budget);
+/* For keys of DKIM and ARC: at most as many as the message has left, too. */
+struct resolver flow_key_resolver(const struct flow_running *running, unsigned budget);
 struct spf_request flow_sender_request(const struct flow_running *running);
 
 /* arc.c */

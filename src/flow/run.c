@@ -58,7 +58,7 @@ static struct mail_reply fit_reply(struct mail_reply reply, enum flow_verdict_ki
     return reply;
 }
 
-static struct mail_reply standard_reply(enum flow_type type, enum flow_verdict_kind kind)
+struct mail_reply flow_standard_reply(enum flow_type type, enum flow_verdict_kind kind)
 {
     if (type == FLOW_AUTHENTICATION)
         return kind == FLOW_DEFER
@@ -79,30 +79,40 @@ static bool says_relay(struct str text)
     return false;
 }
 
+struct mail_reply flow_refusal_reply(enum flow_type type, enum flow_verdict_kind kind,
+                                     const struct flow_outcome *outcome,
+                                     const struct flow_action *action,
+                                     const struct mail_reply *said)
+{
+    struct mail_reply reply = flow_standard_reply(type, kind);
+    if (action->reply.code)
+        return action->reply;
+    if (said && said->code)
+        return fit_reply(*said, kind);
+    if (outcome->reply && type != FLOW_AUTHENTICATION) {
+        check(mail_reply_parse(str_c(outcome->reply), &reply));
+        reply = fit_reply(reply, kind);
+    }
+    return reply;
+}
+
 static void set_refusal(struct flow_running *running, const struct flow_outcome *outcome,
                         const struct flow_action *action)
 {
     struct flow_verdict *verdict = running->verdict;
     enum flow_type type = running->flow->type;
-    struct mail_reply reply = standard_reply(type, verdict->kind);
+    struct mail_reply reply =
+        flow_refusal_reply(type, verdict->kind, outcome, action, &running->reply);
     verdict->reason = action->reason    ? action->reason
                       : outcome->reason ? outcome->reason
                                         : MAIL_REASON_POLICY;
-    if (action->reply.code)
-        reply = action->reply;
-    else if (running->reply.code)
-        reply = fit_reply(running->reply, verdict->kind);
-    else if (outcome->reply && type != FLOW_AUTHENTICATION) {
-        check(mail_reply_parse(str_c(outcome->reply), &reply));
-        reply = fit_reply(reply, verdict->kind);
-    }
     verdict->reply = mail_reply_copy(running->run->arena, &reply);
     if (verdict->reason == MAIL_REASON_POLICY && type == FLOW_RECIPIENT &&
         says_relay(verdict->reply.text))
         verdict->reason = MAIL_REASON_RELAY_DENIED;
 }
 
-static void decide(struct flow_running *running, const struct flow_step *step, unsigned index)
+enum flow_verdict_kind flow_verdict_of(enum flow_action_kind action)
 {
     static const enum flow_verdict_kind kinds[ACTION_COUNT] = {
         [ACTION_ACCEPT] = FLOW_ACCEPT,   [ACTION_REJECT] = FLOW_REJECT,
@@ -110,10 +120,15 @@ static void decide(struct flow_running *running, const struct flow_step *step, u
         [ACTION_HOLD] = FLOW_HOLD,       [ACTION_QUARANTINE] = FLOW_QUARANTINE,
         [ACTION_DISCARD] = FLOW_DISCARD,
     };
+    return kinds[action];
+}
+
+static void decide(struct flow_running *running, const struct flow_step *step, unsigned index)
+{
     const struct flow_outcome *outcome = &step->block->outcomes[index];
     const struct flow_action *action = &step->actions[index];
     struct flow_verdict *verdict = running->verdict;
-    verdict->kind = kinds[action->kind];
+    verdict->kind = flow_verdict_of(action->kind);
     verdict->step = step->id;
     verdict->detail = running->detail;
     if (verdict->kind == FLOW_REJECT || verdict->kind == FLOW_DEFER)
@@ -124,7 +139,7 @@ static void decide(struct flow_running *running, const struct flow_step *step, u
 
 /* ---- the trace ---- */
 
-static const char *action_text(const struct flow_action *action)
+const char *flow_action_name(const struct flow_action *action)
 {
     return action->kind == ACTION_BRANCH ? "branch" : flow_actions[action->kind].word;
 }
@@ -159,7 +174,7 @@ static void end_by_error(struct flow_running *running, const struct flow_step *s
     bool late = err->kind == ERROR_TIMEOUT || err->kind == ERROR_CANCELLED;
     verdict->kind = FLOW_DEFER;
     verdict->reply = running->flow->type == FLOW_AUTHENTICATION
-                         ? standard_reply(FLOW_AUTHENTICATION, FLOW_DEFER)
+                         ? flow_standard_reply(FLOW_AUTHENTICATION, FLOW_DEFER)
                          : mail_reply_of(451, 4, 3, 0, STR("Try again later"));
     verdict->reason = late ? MAIL_REASON_OVERLOAD : MAIL_REASON_POLICY;
     verdict->step = step->id;
@@ -212,7 +227,7 @@ static MAY_YIELD enum progress run_step(struct flow_running *running, const stru
     }
     check(index < step->outcome_count);
     const struct flow_action *action = &step->actions[index];
-    trace(running, step, step->block->outcomes[index].name, action_text(action), started_ns);
+    trace(running, step, step->block->outcomes[index].name, flow_action_name(action), started_ns);
     if (step->observe)
         return PROGRESS_PASSED;
     if (action->kind == ACTION_BRANCH) {
@@ -262,7 +277,7 @@ static void end(struct flow_running *running, enum flow_verdict_kind kind, enum 
 {
     struct flow_verdict *verdict = running->verdict;
     verdict->kind = kind;
-    verdict->reply = standard_reply(running->flow->type, kind);
+    verdict->reply = flow_standard_reply(running->flow->type, kind);
     verdict->reason = reason;
     verdict->step = STR_EMPTY;
     verdict->detail = STR("end of the flow");
@@ -320,6 +335,7 @@ void flow_run_content(const struct flow *flow, const struct flow_run *run, struc
     check(flow->type == FLOW_CONTENT);
     struct flow_running running = running_of(flow, run, out);
     struct flow_checks *checks = running.facts.checks; /* each content has results of its own */
+    checks->key_asked = 0;
     checks->dkim = checks->dkim_domain = checks->dmarc = checks->dmarc_policy = STR_EMPTY;
     checks->arc = NULL;
     if (!run_steps(&running))

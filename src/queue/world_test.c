@@ -320,18 +320,27 @@ static struct str domain_of(const char *address)
     return at != NULL ? str_c(at + 1) : STR_EMPTY;
 }
 
-static void add_many(const struct letter *letter, struct arena *arena,
-                     struct mail_recipient *recipients, size_t *count)
+static struct mail_recipient *list_recipients(struct arena *arena, const struct letter *letter,
+                                              size_t *out_count)
 {
+    struct mail_recipient *recipients =
+        arena_alloc_array(arena, 8 + letter->many, sizeof *recipients);
+    size_t count = 0;
+    for (; count < 8 && letter->to[count] != NULL; count++)
+        recipients[count] = (struct mail_recipient){.address = str_c(letter->to[count]),
+                                                    .domain = domain_of(letter->to[count]),
+                                                    .notify = letter->notify};
     for (size_t i = 0; i < letter->many; i++) {
         struct str domain = STR("example.net");
         if (letter->domains > 0)
             domain = arena_printf(arena, "d%zu.test", letter->domains - i % letter->domains);
-        recipients[(*count)++] = (struct mail_recipient){
+        recipients[count++] = (struct mail_recipient){
             .address = arena_printf(arena, "ok-%zu@%.*s", i, STR_ARG(domain)),
             .domain = domain,
             .notify = letter->notify};
     }
+    *out_count = count;
+    return recipients;
 }
 
 static MAY_YIELD void submit(struct task *task)
@@ -341,16 +350,10 @@ static MAY_YIELD void submit(struct task *task)
                            ? letter->text
                            : "From: a\r\nSubject: greetings\r\n\r\nHello\r\n.dot\r\n";
     struct arena *arena = arena_new(0);
-    struct mail_recipient *recipients =
-        arena_alloc_array(arena, 8 + letter->many, sizeof *recipients);
+    size_t count;
+    struct mail_recipient *recipients = list_recipients(arena, letter, &count);
     struct mail_recipient refused = {.notify = letter->notify};
     struct mail_reply refused_reply = mail_reply_of(550, 5, 7, 1, STR("not in our name"));
-    size_t count = 0;
-    for (; count < 8 && letter->to[count] != NULL; count++)
-        recipients[count] = (struct mail_recipient){.address = str_c(letter->to[count]),
-                                                    .domain = domain_of(letter->to[count]),
-                                                    .notify = letter->notify};
-    add_many(letter, arena, recipients, &count);
     struct body *body;
     if (strlen(text) <= 256 * 1024) /* as at a reception */
         body = body_memory_new(1 << 20);

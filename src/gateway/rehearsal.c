@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway/rehearsal.h"
+
+#include "flow/checks.h"
+#include "smtp/address.h"
+#include "state/state.h"
+
+enum { STATE_ENTRIES = 1000, TEXT_MAX = 64 * 1024 * 1024 };
+
+struct rehearsing {
+    const struct rehearsal_in *in;
+    struct rehearsal *out;
+    struct state *state;
+    struct flow_facts facts;
+    struct flow_checks checks;
+    struct mail_address to;
+    const struct settings_domain *chosen;
+};
+
+static void refuse(struct rehearsing *run, struct mail_reply reply, enum mail_reason reason)
+{
+    run->out->reply = reply;
+    run->out->reason = reason;
+}
+
+static struct flow_run lend(struct rehearsing *run)
+{
+    return (struct flow_run){.arena = run->in->arena,
+                             .directory = run->in->directory,
+                             .state = run->state,
+                             .facts = &run->facts,
+                             .hostname = run->in->settings->hostname};
+}
+
+static void take_verdict(struct rehearsing *run, const struct flow_verdict *verdict)
+{
+    run->out->detail = verdict->detail;
+    if (verdict->kind == FLOW_REJECT || verdict->kind == FLOW_DEFER)
+        refuse(run, verdict->reply, verdict->reason);
+}
+
+/* ---- the session: what the SMTP server and its listener allow ---- */
+
+static bool may_log_in(struct rehearsing *run)
+{
+    const struct smtp_server_settings *smtp = &run->in->listener->smtp;
+    bool cleartext = smtp->allow_cleartext_auth && smtp->tls != SMTP_TLS_REQUIRED;
+    run->out->auth = "refused";
+    if (!run->in->listener->authentication ||
+        (!run->in->tls && smtp->tls == SMTP_TLS_NONE && !cleartext)) {
+        refuse(run, mail_reply_of(502, 5, 5, 1, STR("Authentication is not offered")),
+               MAIL_REASON_PROTOCOL);
+        return false;
+    }
+    if (!run->in->tls && !cleartext) {
+        refuse(run, mail_reply_of(530, 5, 7, 0, STR("Must issue a STARTTLS command first")),
+               MAIL_REASON_TLS_REQUIRED);
+        return false;
+    }
+    return true;
+}
+
+static NO_YIELD_CHECK bool log_in(struct rehearsing *run)
+{
+    struct flow_verdict verdict;
+    if (!may_log_in(run))
+        return false;
+    struct flow_run lent = lend(run);
+    flow_run_authentication(run->in->listener->authentication, &lent, run->in->user,
+                            run->in->password, &verdict);
+    run->out->auth = flow_verdict_name(verdict.kind);
+    run->out->step = verdict.step;
+    take_verdict(run, &verdict);
+    if (verdict.kind != FLOW_ACCEPT)
+        return false;
+    run->out->reply = mail_reply_of(235, 2, 7, 0, STR("Authenticated"));
+    run->facts.authenticated = true;
+    run->facts.user = run->in->user;
+    run->facts.own_addresses = verdict.own_addresses;
+    run->facts.own_address_count = verdict.own_address_count;
+    return true;
+}
+
+static bool may_send(struct rehearsing *run)
+{
+    const struct smtp_server_settings *smtp = &run->in->listener->smtp;
+    struct mail_address from;
+    struct mail_reply fault;
+    run->out->recipient = "refused";
+    if (smtp->tls == SMTP_TLS_REQUIRED && !run->in->tls) {
+        refuse(run, mail_reply_of(530, 5, 7, 0, STR("Must issue a STARTTLS command first")),
+               MAIL_REASON_TLS_REQUIRED);
+        return false;
+    }
+    if (smtp->authentication_required && !run->facts.authenticated) {
+        refuse(run, mail_reply_of(530, 5, 7, 0, STR("Authentication required")),
+               MAIL_REASON_AUTH_REQUIRED);
+        return false;
+    }
+    if (run->in->from.len && !smtp_address_sender(run->in->arena, run->in->from,
+                                                  /* smtputf8= */ true, &from, &fault)) {
+        refuse(run, fault, MAIL_REASON_PROTOCOL);
+        return false;
+    }
+    if (run->in->from.len) {
+        run->facts.sender = mail_address_text(run->in->arena, &from);
+        run->facts.sender_domain = from.domain;
+        run->facts.smtputf8 = from.smtputf8;
+    }
+    return true;
+}
+
+/* ---- the recipient ---- */
+
+/* Mail for <postmaster> goes where the settings say, whatever recipient flows hold of it. */
+static bool find_postmaster(struct rehearsing *run)
+{
+    const struct settings *settings = run->in->settings;
+    bool ours = run->to.kind != MAIL_DOMAIN_NAME || str_equal(run->to.domain, settings->hostname);
+    if (!ours || !str_equal_nocase(run->to.local, STR("postmaster")))
+        return false;
+    ptrdiff_t at = str_find_last(settings->postmaster, '@');
+    struct str domain = at < 0 ? STR_EMPTY : str_from(settings->postmaster, (size_t)at + 1);
+    run->chosen = settings_route(settings, domain);
+    if (run->chosen) {
+        run->facts.recipient = settings->postmaster;
+        run->facts.recipient_domain = domain;
+        run->out->recipient = "accept";
+    } else {
+        run->out->recipient = "defer";
+        refuse(run, mail_reply_of(451, 4, 3, 5, STR("No domain takes mail for postmaster")),
+               MAIL_REASON_RELAY_DENIED);
+    }
+    return true;
+}
+
+static NO_YIELD_CHECK void ask_recipient(struct rehearsing *run)
+{
+    struct flow_verdict verdict;
+    struct mail_reply fault;
+    const struct smtp_address_rules rules = {
+        .smtputf8 = true, .allow_routed = run->in->listener->smtp.allow_routed_local_parts};
+    run->out->recipient = "reject";
+    if (!smtp_address_recipient(run->in->arena, run->in->to, &rules, &run->to, &fault)) {
+        refuse(run, fault, MAIL_REASON_PROTOCOL);
+        return;
+    }
+    if (find_postmaster(run))
+        return;
+    run->chosen = settings_find_domain(run->in->settings, run->in->listener, run->to.domain);
+    if (!run->chosen) {
+        refuse(run, mail_reply_of(550, 5, 7, 1, STR("Relaying denied")), MAIL_REASON_RELAY_DENIED);
+        return;
+    }
+    run->facts.recipient = mail_address_key(run->in->arena, &run->to);
+    run->facts.recipient_domain = run->to.domain;
+    const struct flow *flow = settings_recipient_flow(run->in->listener, run->chosen);
+    struct flow_run lent = lend(run);
+    flow_run_recipient(flow, &lent, &verdict);
+    run->out->recipient_flow = flow_name(flow);
+    run->out->recipient = flow_verdict_name(verdict.kind);
+    run->out->step = verdict.step;
+    take_verdict(run, &verdict);
+}
+
+/* ---- the content ---- */
+
+static struct str header_of(struct str text)
+{
+    ptrdiff_t end = str_find_str(text, STR("\r\n\r\n"));
+    return end < 0 ? text : str_slice(text, 0, (size_t)end + 4);
+}
+
+static NO_YIELD_CHECK void ask_content(struct rehearsing *run)
+{
+    const struct rehearsal_in *in = run->in;
+    const struct flow *flow = run->chosen->content;
+    struct error err;
+    struct flow_verdict verdict;
+    struct mail_content content = {.head = STR_EMPTY, .body = body_memory_new(TEXT_MAX)};
+    struct mail_recipient recipient = {
+        .address = run->facts.recipient, .domain = run->facts.recipient_domain, .orcpt = STR_EMPTY};
+    if (body_append(content.body, in->text, &err) == OK && body_seal(content.body, &err) == OK) {
+        run->facts.recipients = &recipient;
+        run->facts.recipient_count = 1;
+        run->facts.size = in->text.len;
+        run->facts.header = header_of(in->text);
+        run->facts.message = mail_id_new();
+        struct flow_run lent = lend(run);
+        lent.content = &content;
+        flow_run_content(flow, &lent, &verdict);
+        run->out->content_action = flow_verdict_name(verdict.kind);
+        run->out->content_step = verdict.step;
+        run->out->head = content.head;
+        take_verdict(run, &verdict);
+        /* a queued message was answered before its flow ran */
+        if (run->in->listener->queued || !run->out->reply.code || run->out->reply.code < 300)
+            run->out->reply = mail_reply_of(250, 2, 0, 0, STR("Ok"));
+    }
+    run->out->content = flow_name(flow);
+    run->out->transport = run->chosen->transport->name;
+    body_unref(content.body);
+}
+
+void rehearsal_run(const struct rehearsal_in *in, struct rehearsal *out)
+{
+    struct rehearsing run = {.in = in, .out = out, .state = state_new(NULL, 1, STATE_ENTRIES)};
+    const struct settings *settings = in->settings;
+    *out = (struct rehearsal){.auth = "",
+                              .recipient = "",
+                              .content_action = "",
+                              .step = STR_EMPTY,
+                              .domain = STR_EMPTY,
+                              .recipient_flow = STR_EMPTY,
+                              .content = STR_EMPTY,
+                              .content_step = STR_EMPTY,
+                              .transport = STR_EMPTY,
+                              .detail = STR_EMPTY,
+                              .head = STR_EMPTY};
+    run.facts = (struct flow_facts){
+        .trusted = net_networks_have(settings->trusted, settings->trusted_count, &in->client),
+        .user = STR_EMPTY,
+        .client = in->client,
+        .client_name = in->client_name,
+        .helo = in->helo,
+        .tls = in->tls ? STR("TLSv1.3") : STR_EMPTY,
+        .listener = in->listener->name,
+        .sender = STR_EMPTY,
+        .sender_domain = STR_EMPTY,
+        .recipient = STR_EMPTY,
+        .recipient_domain = STR_EMPTY,
+        .header = STR_EMPTY,
+        .checks = &run.checks,
+    };
+    bool goes_on = !in->user.len || log_in(&run);
+    if (goes_on && in->has_mail && may_send(&run)) {
+        ask_recipient(&run);
+        if (run.chosen)
+            out->domain = run.chosen->name;
+        if (str_equal(str_c(out->recipient), STR("accept")))
+            ask_content(&run);
+    }
+    state_free(run.state);
+}
