@@ -2,6 +2,7 @@
 #include "ctl/flow_test_given.h"
 
 #include "base/buf.h"
+#include "config/load.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -203,4 +204,15 @@ bool flow_test_slurp(const char *path, const struct option_context *context, str
                        "cannot read %s: %s", path, strerror(error));
     *out = arena_str(context->arena, buf_str(&text));
     return error == 0;
+}
+
+bool flow_test_given_file(const char *path, const struct settings *settings,
+                          const struct option_context *context, struct directory_stated *out)
+{
+    struct config_node *root = ARENA_NEW(context->arena, struct config_node);
+    struct str text;
+    *out = (struct directory_stated){0};
+    return flow_test_slurp(path, context, &text) &&
+           config_load_text(str_c(path), text, context->arena, context->report, root) == OK &&
+           flow_test_given(config_get(root, STR("given")), settings, context, NULL, out);
 }
