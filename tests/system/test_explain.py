@@ -257,3 +257,41 @@ def test_mx_hosts_are_asked_for_only_where_dns_is_wanted(written, dns):
 def test_a_broken_configuration_is_told(written):
     (written / "postern.yaml").write_text("version: 2\n")
     assert "postern.yaml:1" in explain(written, "anna@example.org", ok=(2,))
+
+
+# ---- session ----
+
+
+def converse(written, lines, *words, ok=0):
+    result = subprocess.run([BUILD / "postern", "session", written / "postern.yaml", *map(str, words)],
+                            input=lines, text=True, capture_output=True, timeout=60)
+    assert result.returncode == ok, result.stdout + result.stderr
+    return result.stdout + result.stderr
+
+
+def test_a_session_is_answered_by_the_configuration(written):
+    text = converse(written, "EHLO me.test\nMAIL FROM:<a@b.test>\nRCPT TO:<test@example.org>\nRCPT TO:<no@example.org>\n"
+                    "RCPT TO:<x@elsewhere.test>\nDATA\nSubject: x\n\nEHLO is no command here\n.\nSTARTTLS\nNOOP\nQUIT\n",
+                    "--listener", "inbound", "--given", written / "tests/relay.test.yaml")
+    replies = re.findall(r"^(\d{3} .*)$", text, re.M)
+    assert [one[:9] for one in replies] == ["220 mx.ex", "250 DSN", "250 2.1.0", "250 2.1.5", "550 5.1.1", "554 5.7.1",
+                                            "354 End d", "250 2.0.0", "250 2.0.0", "221 2.0.0"]
+    assert "-- recipient: accept, by step 2-lookup-smtp, domain example.org" in text
+    assert "-- content: deliver, by step 1-deliver, transport server:mail" in text
+    assert "start again with --tls" in text
+
+
+def test_a_session_with_a_login_and_two_ways_out(written):
+    text = converse(written, "EHLO me.test\nMAIL FROM:<a@b.test>\nAUTH PLAIN AGFubmEAd3Jvbmc=\nAUTH PLAIN AGFubmEAY29ycmVjdA==\n"
+                    "MAIL FROM:<anna@example.org>\nRCPT TO:<new@example.org>\nRCPT TO:<x@elsewhere.test>\nDATA\n\n.\n",
+                    "--listener", "submission", "--tls", "--client", "2001:db8::7", "--given", written / "tests/relay.test.yaml")
+    for part in ("530 5.7.0 Authentication required", "535 5.7.8", "235 2.7.0", "transport server:mail", "transport internet"):
+        assert part in text, text
+
+
+def test_a_session_before_tls_and_without_answers(written):
+    text = converse(written, "EHLO me.test\nMAIL FROM:<a@b.test>\nQUIT\n", "--listener", "submission")
+    assert "530 5.7.0 Must issue a STARTTLS command first" in text
+    text = converse(written, "EHLO me.test\nMAIL FROM:<a@b.test>\nRCPT TO:<test@example.org>\nQUIT", "--listener", "inbound")
+    assert "no backend is asked" in text and "451 4.4.3" in text and "221 " in text
+    assert "no such listener" in converse(written, "", "--listener", "inbuond", ok=2)
