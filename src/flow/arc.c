@@ -29,12 +29,14 @@ enum result flow_arc_check(struct flow_running *running, struct dkim_message *me
 {
     enum { BUDGET = 12 }; /* one key a sealer; a longer chain of strangers is not worth more */
     struct arena *arena = running->run->arena;
+    struct flow_checks *checks = running->facts.checks;
     struct arc_answer *answer = ARENA_NEW(arena, struct arc_answer);
-    struct resolver resolver = flow_sender_resolver(running, BUDGET);
+    struct resolver resolver = flow_key_resolver(running, BUDGET);
     struct dkim_dns dns = flow_dkim_dns(&resolver);
     if (arc_verify(message, &dns, arena, answer, err) == FAILED)
         return FAILED;
-    running->facts.checks->arc = answer;
+    checks->key_asked += resolver.asked;
+    checks->arc = answer;
     return OK;
 }
 

@@ -257,6 +257,8 @@ const struct spf_outcome *flow_sender_spf(struct flow_running *running) MAY_YIEL
 const struct spf_outcome *flow_sender_helo(struct flow_running *running) MAY_YIELD;
 /* A resolver for one check: at most `budget` questions and 20 seconds. */
 struct resolver flow_sender_resolver(const struct flow_running *running, unsigned budget);
+/* For keys of DKIM and ARC: at most as many as the message has left, too. */
+struct resolver flow_key_resolver(const struct flow_running *running, unsigned budget);
 struct spf_request flow_sender_request(const struct flow_running *running);
 
 /* arc.c */

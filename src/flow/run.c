@@ -335,6 +335,7 @@ void flow_run_content(const struct flow *flow, const struct flow_run *run, struc
     check(flow->type == FLOW_CONTENT);
     struct flow_running running = running_of(flow, run, out);
     struct flow_checks *checks = running.facts.checks; /* each content has results of its own */
+    checks->key_asked = 0;
     checks->dkim = checks->dkim_domain = checks->dmarc = checks->dmarc_policy = STR_EMPTY;
     checks->arc = NULL;
     if (!run_steps(&running))

@@ -4,6 +4,7 @@
  */
 #include "flow/flow_internal.h"
 
+#include "content/dmarc.h"
 #include "mail/address.h"
 
 enum { CHECK_SECONDS = 20 }; /* RFC 7208 4.6.4 */
@@ -24,6 +25,16 @@ struct resolver flow_sender_resolver(const struct flow_running *running, unsigne
     if (fiber_current())
         resolver.deadline_ns = clock_deadline(CHECK_SECONDS * NS_PER_S);
     return resolver;
+}
+
+/* All checks together keep to the ceiling of one message, and something is left for DMARC. */
+struct resolver flow_key_resolver(const struct flow_running *running, unsigned budget)
+{
+    enum { CEILING = RESOLVER_BUDGET - DMARC_BUDGET };
+    const struct flow_checks *checks = running->facts.checks;
+    unsigned used = checks->spf_asked + checks->key_asked;
+    unsigned left = used < CEILING ? CEILING - used : 0;
+    return flow_sender_resolver(running, budget < left ? budget : left);
 }
 
 /* The sender with its domain as A-labels; a domain that is no name has no SPF, and is left as it
@@ -54,9 +65,10 @@ const struct spf_outcome *flow_sender_spf(struct flow_running *running)
     struct flow_checks *checks = running->facts.checks;
     if (checks->spf_known)
         return &checks->spf;
-    struct resolver resolver = flow_sender_resolver(running, SPF_BUDGET);
+    struct resolver resolver = flow_sender_resolver(running, SPF_BUDGET - checks->spf_asked);
     struct spf_request request = flow_sender_request(running);
     spf_check(&resolver, &request, running->run->arena, &checks->spf);
+    checks->spf_asked += resolver.asked;
     checks->spf_known = true;
     if (checks->spf.result == SPF_PASS && !checks->spf.is_helo)
         checks->sender_verified = true;
@@ -70,10 +82,11 @@ const struct spf_outcome *flow_sender_helo(struct flow_running *running)
         return flow_sender_spf(running);
     if (checks->helo_known)
         return &checks->helo;
-    struct resolver resolver = flow_sender_resolver(running, SPF_BUDGET);
+    struct resolver resolver = flow_sender_resolver(running, SPF_BUDGET - checks->spf_asked);
     struct spf_request request = flow_sender_request(running);
     request.sender = STR_EMPTY;
     spf_check(&resolver, &request, running->run->arena, &checks->helo);
+    checks->spf_asked += resolver.asked;
     checks->helo_known = true;
     return &checks->helo;
 }

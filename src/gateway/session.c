@@ -359,7 +359,8 @@ void session_start(struct worker *worker, const struct settings *settings, int f
     bool few = loop_fibers_left(worker->loop) <= DELIVERY_FIBERS;
     if (few)
         (void)fail(&err, ERROR_LIMIT, "the last fibers are for deliveries");
-    if (worker->left || few || fiber_spawn(&worker->sessions, "session", run, session, &err) != OK) {
+    if (worker->left || few ||
+        fiber_spawn(&worker->sessions, "session", run, session, &err) != OK) {
         static const char busy[] = "421 4.3.2 Too many connections, try again later\r\n";
         ssize_t ignored = write(fd, busy, sizeof busy - 1);
         (void)ignored;

@@ -451,8 +451,8 @@ static size_t count_of_state(struct world *world, enum queue_state state)
     struct error err;
     struct queue_list list;
     struct arena *arena = arena_new(0);
-    assert_int_equal(
-        queue_list(world->queue, &(struct queue_selector){.state = state}, arena, &list, &err), OK);
+    struct queue_selector selector = {.state = (int)state};
+    assert_int_equal(queue_list(world->queue, &selector, arena, &list, &err), OK);
     size_t total = list.total;
     arena_free(arena);
     return total;

@@ -76,8 +76,8 @@ void world_stop(struct world *world);
 struct letter {
     const char *from; /* NULL: sender@example.org */
     const char *to[8];
-    size_t many;    /* so many more recipients, "ok-N@example.net" */
-    size_t domains; /* > 0: of these, N of "ok-N@dN.test" counts down and begins again */
+    size_t many;           /* so many more recipients, "ok-N@example.net" */
+    size_t domains;        /* > 0: of these, N of "ok-N@dN.test" counts down and begins again */
     const char *transport; /* NULL: "out" */
     const char *content_flow;
     const char *text;    /* NULL: a small one */

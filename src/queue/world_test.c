@@ -320,17 +320,11 @@ static struct str domain_of(const char *address)
     return at != NULL ? str_c(at + 1) : STR_EMPTY;
 }
 
-static MAY_YIELD void submit(struct task *task)
+static struct mail_recipient *list_recipients(struct arena *arena, const struct letter *letter,
+                                              size_t *out_count)
 {
-    const struct letter *letter = task->letter;
-    const char *text = letter->text != NULL
-                           ? letter->text
-                           : "From: a\r\nSubject: greetings\r\n\r\nHello\r\n.dot\r\n";
-    struct arena *arena = arena_new(0);
     struct mail_recipient *recipients =
         arena_alloc_array(arena, 8 + letter->many, sizeof *recipients);
-    struct mail_recipient refused = {.notify = letter->notify};
-    struct mail_reply refused_reply = mail_reply_of(550, 5, 7, 1, STR("not in our name"));
     size_t count = 0;
     for (; count < 8 && letter->to[count] != NULL; count++)
         recipients[count] = (struct mail_recipient){.address = str_c(letter->to[count]),
@@ -345,6 +339,21 @@ static MAY_YIELD void submit(struct task *task)
             .domain = domain,
             .notify = letter->notify};
     }
+    *out_count = count;
+    return recipients;
+}
+
+static MAY_YIELD void submit(struct task *task)
+{
+    const struct letter *letter = task->letter;
+    const char *text = letter->text != NULL
+                           ? letter->text
+                           : "From: a\r\nSubject: greetings\r\n\r\nHello\r\n.dot\r\n";
+    struct arena *arena = arena_new(0);
+    size_t count;
+    struct mail_recipient *recipients = list_recipients(arena, letter, &count);
+    struct mail_recipient refused = {.notify = letter->notify};
+    struct mail_reply refused_reply = mail_reply_of(550, 5, 7, 1, STR("not in our name"));
     struct body *body;
     if (strlen(text) <= 256 * 1024) /* as at a reception */
         body = body_memory_new(1 << 20);

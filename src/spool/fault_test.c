@@ -290,8 +290,8 @@ static NO_YIELD_CHECK void read_one(void *arg)
     struct arena *arena = arena_new(0);
     struct str meta;
     struct mail_content content = {0};
-    reading->result = spool_read(reading->fixture->spool, reading->entry, arena, &meta, &content,
-                                 &reading->err);
+    reading->result =
+        spool_read(reading->fixture->spool, reading->entry, arena, &meta, &content, &reading->err);
     body_unref(content.body);
     arena_free(arena);
 }
@@ -313,13 +313,10 @@ static void test_trouble_is_no_damage(void **state)
         int number;
         bool large;
     } cases[] = {
-        {"spool.read", 1, EIO, false}, /* header of the entry */
-        {"spool.read", 2, EIO, false},
-        {"spool.read", 3, EIO, false}, /* the body */
-        {"spool.read", 4, EIO, false},
-        {"spool.open", 1, EMFILE, true},
-        {"spool.open", 1, ENFILE, true},
-        {"spool.read", 3, EIO, true}, /* a chunk */
+        {"spool.read", 1, EIO, false},                                  /* header of the entry */
+        {"spool.read", 2, EIO, false},   {"spool.read", 3, EIO, false}, /* the body */
+        {"spool.read", 4, EIO, false},   {"spool.open", 1, EMFILE, true},
+        {"spool.open", 1, ENFILE, true}, {"spool.read", 3, EIO, true}, /* a chunk */
         {"spool.read", 4, EIO, true},
     };
     struct test_fixture *fixture = *state;
@@ -330,8 +327,7 @@ static void test_trouble_is_no_damage(void **state)
     test_reopen(fixture);
     test_on_fiber(add_small, fixture);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct reading reading = {.fixture = fixture,
-                                  .entry = test_id(cases[i].large ? 1 : 10)};
+        struct reading reading = {.fixture = fixture, .entry = test_id(cases[i].large ? 1 : 10)};
         fault_arm(cases[i].point, cases[i].first, 1, cases[i].number);
         test_on_fiber(read_one, &reading);
         fault_disarm_all();
@@ -351,6 +347,71 @@ static void test_trouble_is_no_damage(void **state)
     assert_int_equal(spool_stats(fixture->spool).damaged, 0);
     test_reopen(fixture);
     assert_int_equal(fixture->found.count, 3);
+}
+
+struct committing {
+    struct test_grown *grown;
+    enum result result;
+};
+
+static NO_YIELD_CHECK void commit_body(void *arg)
+{
+    struct committing *committing = arg;
+    struct error err = {0};
+    struct mail_content content = {.head = STR_EMPTY, .body = committing->grown->body};
+    struct spool_change change = {
+        .kind = SPOOL_ADD, .entry = test_id(1), .message = test_id(1), .content = &content};
+    committing->result = spool_commit(committing->grown->fixture->spool, &change, 1, &err);
+}
+
+/* A large body whose file could not be synced is never said to be durable, later neither. */
+static void test_unsynced_large_body(void **state)
+{
+    struct test_fixture *fixture = *state;
+    struct test_grown grown = {.fixture = fixture, .size = 600000};
+    struct committing committing = {.grown = &grown, .result = OK};
+    test_on_fiber(test_grow_body, &grown);
+    fault_arm("spool.sync", 1, 1000, EIO);
+    test_on_fiber(commit_body, &committing);
+    fault_disarm_all();
+    assert_int_equal(committing.result, FAILED);
+    committing.result = OK;
+    test_on_fiber(commit_body, &committing);
+    assert_int_equal(committing.result, FAILED);
+    body_unref(grown.body);
+    test_reopen(fixture);
+    assert_int_equal(fixture->found.count, 0);
+}
+
+/* One changed byte in any chunk of a large body, and nothing of it is handed on. */
+static void test_changed_large_body(void **state)
+{
+    static const long places[] = {64 + 32 + 5, 64 + 65568 * 4 + 32 + 1000, 64 + 65568 * 9 + 40};
+    struct test_fixture *fixture = *state;
+    for (unsigned i = 0; i < 3; i++) {
+        struct test_grown grown = {.fixture = fixture, .size = 600000};
+        test_on_fiber(test_grow_body, &grown);
+        test_on_fiber(test_commit_grown, &grown);
+        body_unref(grown.body);
+        char command[TEST_PATH_SIZE * 2];
+        snprintf(command, sizeof command,
+                 "printf '\\377\\001' | dd of=$(ls %s/bodies/*.body) bs=1 seek=%ld conv=notrunc "
+                 "2>/dev/null",
+                 fixture->path, places[i]);
+        assert_int_equal(system(command), 0);
+        struct reading reading = {.fixture = fixture, .entry = test_id(0)};
+        test_on_fiber(read_one, &reading);
+        assert_int_equal(reading.result, FAILED);
+        assert_int_equal(reading.err.kind, ERROR_PERMANENT);
+        for (uint64_t k = 0; k < 2; k++) {
+            struct spool_change change = {.kind = SPOOL_REMOVE, .entry = test_id(k)};
+            spool_write(fixture->spool, &change, 1);
+        }
+        test_reopen(fixture);
+        assert_int_equal(fixture->found.count, 0);
+        snprintf(command, sizeof command, "rm -f %s/corrupt/*.raw", fixture->path);
+        assert_int_equal(system(command), 0);
+    }
 }
 
 /* What is left of a large body is kept when its entry goes. */
@@ -457,6 +518,8 @@ int main(void)
         CASE(test_damage_at_start),
         CASE(test_damage_while_running),
         CASE(test_trouble_is_no_damage),
+        CASE(test_unsynced_large_body),
+        CASE(test_changed_large_body),
         CASE(test_cut_large_body_is_kept),
         CASE(test_missing_large_body),
         CASE(test_foreign_files),

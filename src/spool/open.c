@@ -290,8 +290,7 @@ static void lose_entry(struct spool *spool, struct spool_entry *entry, const cha
 static void tell_unread(const struct spool_entry *entry)
 {
     event_emit(EVENT_SPOOL_ERROR, F_C(ENTRY, mail_id_text(entry->id).chars),
-               F_C(MESSAGE, mail_id_text(entry->message).chars),
-               F_INT(SEGMENT, entry->home->id),
+               F_C(MESSAGE, mail_id_text(entry->message).chars), F_INT(SEGMENT, entry->home->id),
                F_C(ERROR, "the entry cannot be read now; it stays in the spool"));
 }
 

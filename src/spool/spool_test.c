@@ -2,6 +2,7 @@
 /* The spool through its public header: what is committed is there, whatever happens after. */
 #include "spool/test_tools.h"
 
+#include "base/clock.h"
 #include "base/fault.h"
 #include "base/memory.h"
 
@@ -383,6 +384,43 @@ static NO_YIELD_CHECK void read_unknown(void *arg)
     arena_free(arena);
 }
 
+struct cancelled_commit {
+    struct test_fixture *fixture;
+    struct scope scope;
+    bool begun;
+    enum result result;
+};
+
+static void commit_in_scope(void *arg)
+{
+    struct cancelled_commit *commit = arg;
+    struct error err = {0};
+    commit->begun = true;
+    commit->result = test_add(commit->fixture->spool, 1, 4000, &err);
+}
+
+/* Cancelled and out of time in the middle of a commit: only the disk's answer counts. */
+static NO_YIELD_CHECK void cancel_commit(void *arg)
+{
+    struct cancelled_commit *commit = arg;
+    struct error err = {0};
+    scope_open(&commit->scope, clock_deadline(NS_PER_S / 1000));
+    assert_int_equal(fiber_spawn(&commit->scope, "commit", commit_in_scope, commit, &err), OK);
+    while (!commit->begun)
+        fiber_yield();
+    scope_cancel(&commit->scope);
+    scope_close(&commit->scope);
+}
+
+static void test_commit_is_shielded(void **state)
+{
+    struct cancelled_commit commit = {.fixture = *state, .result = FAILED};
+    test_on_fiber(cancel_commit, &commit);
+    assert_int_equal(commit.result, OK);
+    test_reopen(commit.fixture);
+    assert_int_equal(commit.fixture->found.count, 1);
+}
+
 /* Each id once, in portions, with a table that grows and entries that go meanwhile. */
 static NO_YIELD_CHECK void walk_ids(void *arg)
 {
@@ -423,17 +461,12 @@ static void test_unknown_entry(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        CASE(test_commit_and_read),
-        CASE(test_states_and_removal),
-        CASE(test_lazy_before_close),
-        CASE(test_grown_bodies),
-        CASE(test_abandoned_body),
-        CASE(test_roll_and_reclaim),
-        CASE(test_tombstone_outlives),
-        CASE(test_copy_forward),
-        CASE(test_group_commit),
-        CASE(test_lock),
-        CASE(test_ids),
+        CASE(test_commit_and_read),    CASE(test_states_and_removal),
+        CASE(test_lazy_before_close),  CASE(test_grown_bodies),
+        CASE(test_abandoned_body),     CASE(test_roll_and_reclaim),
+        CASE(test_tombstone_outlives), CASE(test_copy_forward),
+        CASE(test_group_commit),       CASE(test_lock),
+        CASE(test_commit_is_shielded), CASE(test_ids),
         CASE(test_unknown_entry),
     };
     return cmocka_run_group_tests_name("spool", tests, NULL, NULL);

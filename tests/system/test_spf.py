@@ -264,6 +264,10 @@ def test_bomb(gateway, sink, relay):
     scene = Scene(gateway, sink, counter.address)
     extra = b"".join(b"DKIM-Signature: v=1; a=rsa-sha256; d=d%d.bomb.test; s=s; h=from; bh=AAAA; b=AAAA\r\n" % i
                      for i in range(30))
+    extra += b"".join(b"ARC-Seal: i=%d; a=rsa-sha256; t=1; cv=%s; d=s%d.bomb.test; s=s; b=AAAA\r\n"
+                      b"ARC-Message-Signature: i=%d; a=rsa-sha256; d=m%d.bomb.test; s=s; h=from; bh=AAAA; b=AAAA\r\n"
+                      b"ARC-Authentication-Results: i=%d; x.test; none\r\n"
+                      % (i, b"none" if i == 1 else b"pass", i, i, i, i) for i in range(20, 0, -1))
     author = ", ".join(f"a@a.b.c.d.e.f.g.h.x{i}.bomb.test" for i in range(20))
     before = len(counter.names)
     assert scene.send("a@bomb.test", "you@open.test", data=message(author, extra))[0] == 250

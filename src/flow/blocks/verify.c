@@ -162,11 +162,12 @@ static MAY_YIELD enum result check_dkim(struct verification *verification, struc
     struct flow_running *running = verification->running;
     struct arena *arena = running->run->arena;
     struct flow_checks *checks = running->facts.checks;
-    struct resolver resolver = flow_sender_resolver(running, DKIM_SIGNATURES_MAX);
+    struct resolver resolver = flow_key_resolver(running, DKIM_SIGNATURES_MAX);
     struct dkim_dns dns = flow_dkim_dns(&resolver);
     verification->dkim = ARENA_NEW(arena, struct dkim_answer);
     if (dkim_verify(&verification->message, &dns, arena, verification->dkim, err) == FAILED)
         return FAILED;
+    checks->key_asked += resolver.asked;
     checks->dkim = str_c(dkim_result_name(verification->dkim->result));
     for (size_t i = 0; i < verification->dkim->count; i++)
         if (verification->dkim->signatures[i].result == DKIM_PASS)
