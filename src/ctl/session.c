@@ -27,7 +27,7 @@ static const char default_path[] = "/etc/postern/postern.yaml";
 struct setup {
     const char *path, *client, *listener, *given;
     struct settings *settings;
-    struct directory_stated stated;
+    struct flow_test_answers stated;
     struct rehearsal_session session;
 };
 
@@ -261,7 +261,9 @@ static int hold(struct ctl *ctl, struct setup *setup)
     pid_t child = fork();
     if (child == 0) {
         close(fds[0]);
-        setup->session.directory = directory_stated_new(&setup->stated);
+        setup->session.directory = directory_stated_new(&setup->stated.directory);
+        struct resolver resolver = flow_test_resolver(&setup->stated);
+        setup->session.resolver = &resolver;
         setup->session.tell = tell;
         setup->session.context = ctl;
         serve(setup, fds[1]);

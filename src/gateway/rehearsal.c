@@ -17,6 +17,7 @@ static struct flow_run lend(struct rehearsing *run)
     return (struct flow_run){.arena = run->in->arena,
                              .directory = run->in->directory,
                              .state = run->state,
+                             .resolver = run->in->resolver,
                              .facts = &run->facts,
                              .hostname = run->in->settings->hostname};
 }

@@ -220,8 +220,10 @@ static void prepare(struct talk *talk)
         talk->smtp.tls = SMTP_TLS_NONE;
         talk->smtp.allow_cleartext_auth = true;
     }
-    talk->rehearsal = (struct rehearsal_in){
-        .settings = in->settings, .listener = in->listener, .directory = in->directory};
+    talk->rehearsal = (struct rehearsal_in){.settings = in->settings,
+                                            .listener = in->listener,
+                                            .directory = in->directory,
+                                            .resolver = in->resolver};
     talk->run.in = &talk->rehearsal;
     talk->run.out = &talk->decision;
     talk->run.state = state_new(&talk->loop, 1, STATE_ENTRIES);

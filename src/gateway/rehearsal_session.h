@@ -10,7 +10,8 @@
 struct rehearsal_session {
     const struct settings *settings;
     const struct settings_listener *listener;
-    struct directory *directory; /* see directory/stated.h */
+    struct directory *directory;     /* see directory/stated.h */
+    const struct resolver *resolver; /* NULL: DNS gives no answer */
     struct net_ip client;
     bool tls; /* the client is taken to have TLS; without it STARTTLS is as the listener says */
     /* After each decision: what it was, one line without a line feed. */
