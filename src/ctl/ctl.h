@@ -45,6 +45,7 @@ extern const struct ctl_command ctl_commands[]; /* ends with a NULL noun */
 int ctl_check(struct ctl *ctl);
 int ctl_test(struct ctl *ctl);
 int ctl_explain(struct ctl *ctl);
+int ctl_session(struct ctl *ctl);
 
 int ctl_status(struct ctl *ctl);
 int ctl_init(struct ctl *ctl);
