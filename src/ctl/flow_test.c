@@ -172,11 +172,11 @@ static const struct option_table expect_table = {
 struct one {
     const struct option_context *context;
     const struct settings *settings;
-    const struct directory_stated *stated_by_file;
+    const struct flow_test_answers *stated_by_file;
     const struct config_node *node;
     struct test_rows rows;
     struct rehearsal_in in;
-    struct directory_stated stated;
+    struct flow_test_answers stated;
     struct expect_rows expect;
 };
 
@@ -344,13 +344,16 @@ static void compare_dkim(struct one *test, struct flow_test_result *result, stru
 {
     struct mail_field field;
     struct str expected = test->expect.dkim;
-    struct str value = STR_EMPTY;
-    if (!expected.len)
-        return;
-    if (mail_header_find(head, STR("DKIM-Signature"), &field))
-        value = mail_field_text(test->in.arena, &field);
     struct str tag = arena_printf(test->in.arena, "d=%.*s;", STR_ARG(expected));
-    if (str_find_str(value, tag) < 0)
+    struct str value = STR_EMPTY;
+    bool found = expected.len == 0;
+    while (!found && mail_header_next(&head, &field)) {
+        if (!str_equal_nocase(field.name, STR("DKIM-Signature")))
+            continue;
+        value = mail_field_text(test->in.arena, &field);
+        found = str_find_str(value, tag) >= 0;
+    }
+    if (!found)
         differ(test, result, "dkim", expected, value.len ? value : STR("no signature"));
 }
 
@@ -379,7 +382,9 @@ static void run_test(struct one *test, struct flow_test_result *result)
     result->place = test->node->place;
     test->in.settings = test->settings;
     test->in.arena = test->context->arena;
-    test->in.directory = directory_stated_new(&test->stated);
+    test->in.directory = directory_stated_new(&test->stated.directory);
+    const struct resolver resolver = flow_test_resolver(&test->stated);
+    test->in.resolver = &resolver;
     rehearsal_run(&test->in, &result->rehearsal);
     directory_stated_free(test->in.directory);
     compare_all(test, result);
@@ -389,7 +394,7 @@ static void run_test(struct one *test, struct flow_test_result *result)
 
 static bool read_file(const char *path, const struct settings *settings,
                       const struct option_context *context, struct config_node *root,
-                      struct directory_stated *stated, struct file_rows *rows)
+                      struct flow_test_answers *stated, struct file_rows *rows)
 {
     struct str text;
     if (!flow_test_slurp(path, context, &text) ||
@@ -410,7 +415,7 @@ enum result flow_test_run_file(const char *path, const struct settings *settings
 {
     struct option_context context = {.arena = report->arena, .report = report};
     struct config_node *root = ARENA_NEW(report->arena, struct config_node);
-    struct directory_stated *stated = ARENA_NEW(report->arena, struct directory_stated);
+    struct flow_test_answers *stated = ARENA_NEW(report->arena, struct flow_test_answers);
     struct file_rows rows = {0};
     *out_count = 0;
     if (!read_file(path, settings, &context, root, stated, &rows))

@@ -2,6 +2,7 @@
 #include "ctl/flow_test_given.h"
 
 #include "base/buf.h"
+#include "config/load.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,7 +12,7 @@
 enum { FILE_MAX = 8 * 1024 * 1024, READ_SIZE = 64 * 1024 };
 
 struct given_rows {
-    const struct config_node *servers, *files;
+    const struct config_node *servers, *files, *dns;
 };
 static const struct option given_options[] = {
     {.name = "servers",
@@ -22,6 +23,10 @@ static const struct option given_options[] = {
      .type = OPTION_NODE,
      .offset = offsetof(struct given_rows, files),
      .text = "by path, or the end of one: what is in a file of users or addresses"},
+    {.name = "dns",
+     .type = OPTION_NODE,
+     .offset = offsetof(struct given_rows, dns),
+     .text = "by name: records; names that are not here do not exist"},
     {.name = NULL},
 };
 static const struct option_table given_table = {
@@ -161,27 +166,151 @@ static size_t count_of(const struct config_node *node)
     return node && node->kind == CONFIG_MAP ? node->count : 0;
 }
 
+/* ---- DNS ---- */
+
+struct name_rows {
+    int state;
+    struct option_texts txt, a, mx;
+};
+static const struct option_word name_states[] = {{"up", 0}, {"down", 1}, {NULL, 0}};
+static const struct option name_options[] = {
+    {.name = "state",
+     .type = OPTION_WORD,
+     .offset = offsetof(struct name_rows, state),
+     .words = name_states,
+     .fallback = "up",
+     .text = "down: no answer can be had"},
+    {.name = "txt",
+     .type = OPTION_TEXTS,
+     .offset = offsetof(struct name_rows, txt),
+     .text = "texts, such as an SPF record"},
+    {.name = "a",
+     .type = OPTION_TEXTS,
+     .offset = offsetof(struct name_rows, a),
+     .text = "addresses, IPv4 and IPv6"},
+    {.name = "mx",
+     .type = OPTION_TEXTS,
+     .offset = offsetof(struct name_rows, mx),
+     .text = "mail exchangers, the best first"},
+    {.name = NULL},
+};
+static const struct option_table name_table = {.name = "given.dns.*",
+                                               .options = name_options,
+                                               .shorthand = "state",
+                                               .size = sizeof(struct name_rows)};
+
+static bool read_name(const struct config_pair *pair, const struct option_context *context,
+                      struct flow_test_name *out)
+{
+    struct name_rows rows = {0};
+    if (option_bind(&name_table, &pair->value, NULL, context, &rows) != OK)
+        return false;
+    *out = (struct flow_test_name){
+        .name = pair->key, .down = rows.state == 1, .txt = rows.txt, .a = rows.a, .mx = rows.mx};
+    out->ips = arena_alloc_array(context->arena, rows.a.count + 1, sizeof *out->ips);
+    for (size_t i = 0; i < rows.a.count; i++) {
+        if (!net_ip_parse(rows.a.items[i], &out->ips[i])) {
+            config_problem(context->report, CONFIG_ERROR, "bad-address", rows.a.places[i],
+                           "\"%.*s\" is no IP address", STR_ARG(rows.a.items[i]));
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool read_names(const struct config_node *node, const struct option_context *context,
+                       const struct flow_test_answers *base, struct flow_test_answers *out)
+{
+    if (!node)
+        return true;
+    if (!is_map(node, context))
+        return false;
+    size_t count = 0;
+    size_t of_base = base ? base->name_count : 0;
+    struct flow_test_name *names =
+        arena_alloc_array(context->arena, node->count + of_base + 1, sizeof *names);
+    bool good = true;
+    for (size_t i = 0; i < node->count; i++)
+        good = read_name(&node->pairs[i], context, &names[count++]) && good;
+    for (size_t i = 0; i < of_base; i++)
+        names[count++] = base->names[i];
+    out->has_dns = true;
+    out->names = names;
+    out->name_count = count;
+    return good;
+}
+
+static enum result ask_name(void *context, enum resolver_type type, struct str name,
+                            struct arena *arena, struct resolver_answer *out, struct error *err)
+{
+    const struct flow_test_answers *answers = context;
+    const struct flow_test_name *found = NULL;
+    (void)arena;
+    if (name.len && name.ptr[name.len - 1] == '.')
+        name.len--;
+    *out = (struct resolver_answer){.status = DNS_NO_NAME};
+    for (size_t i = answers->name_count; i > 0; i--) { /* the first of a name is taken */
+        if (str_equal_nocase(answers->names[i - 1].name, name))
+            found = &answers->names[i - 1];
+    }
+    if (!answers->has_dns || (found && found->down))
+        return fail(err, ERROR_TEMPORARY, "DNS gives no answer here");
+    if (!found)
+        return OK;
+    if (type == RESOLVER_TXT || type == RESOLVER_MX) {
+        out->texts = type == RESOLVER_MX ? found->mx.items : found->txt.items;
+        out->count = type == RESOLVER_MX ? found->mx.count : found->txt.count;
+    } else if (type == RESOLVER_A || type == RESOLVER_AAAA) {
+        out->ips = arena_alloc_array(arena, found->a.count + 1, sizeof *out->ips);
+        for (size_t i = 0; i < found->a.count; i++) {
+            bool six = str_find(found->a.items[i], ':') >= 0;
+            if (six == (type == RESOLVER_AAAA))
+                out->ips[out->count++] = found->ips[i];
+        }
+    }
+    out->status = out->count ? DNS_FOUND : DNS_NO_DATA;
+    return OK;
+}
+
+struct resolver flow_test_resolver(const struct flow_test_answers *answers)
+{
+    return (struct resolver){
+        .ask = ask_name, .context = (void *)(uintptr_t)answers, .budget = RESOLVER_BUDGET};
+}
+
+/* ---- the whole ---- */
+
+static bool read_directory(const struct given_rows *rows, const struct settings *settings,
+                           const struct option_context *context,
+                           const struct directory_stated *base, struct directory_stated *out)
+{
+    size_t total = count_of(rows->servers) + count_of(rows->files) + base->source_count + 1;
+    struct directory_stated_source *sources =
+        arena_alloc_array(context->arena, total, sizeof *sources);
+    size_t count = 0;
+    bool good = read_sources(rows->servers, false, settings, context, sources, &count);
+    good = read_sources(rows->files, true, settings, context, sources, &count) && good;
+    /* the first of a name is found: those of the test stand before those of the file */
+    for (size_t i = 0; i < base->source_count; i++)
+        sources[count++] = base->sources[i];
+    *out = (struct directory_stated){.sources = sources, .source_count = count};
+    return good;
+}
+
 bool flow_test_given(const struct config_node *node, const struct settings *settings,
-                     const struct option_context *context, const struct directory_stated *base,
-                     struct directory_stated *out)
+                     const struct option_context *context, const struct flow_test_answers *base,
+                     struct flow_test_answers *out)
 {
     struct given_rows rows = {0};
-    *out = base ? *base : (struct directory_stated){0};
+    const struct directory_stated nothing = {0};
+    *out = base ? *base : (struct flow_test_answers){0};
     if (!node)
         return true;
     if (option_bind(&given_table, node, NULL, context, &rows) != OK)
         return false;
-    size_t total = count_of(rows.servers) + count_of(rows.files) + out->source_count + 1;
-    struct directory_stated_source *sources =
-        arena_alloc_array(context->arena, total, sizeof *sources);
-    size_t count = 0;
-    bool good = read_sources(rows.servers, false, settings, context, sources, &count);
-    good = read_sources(rows.files, true, settings, context, sources, &count) && good;
-    /* the first of a name is found: those of the test stand before those of the file */
-    for (size_t i = 0; base && i < base->source_count; i++)
-        sources[count++] = base->sources[i];
-    *out = (struct directory_stated){.sources = sources, .source_count = count};
-    return good;
+    bool good = read_directory(&rows, settings, context, base ? &base->directory : &nothing,
+                               &out->directory);
+    return read_names(rows.dns, context, base, out) && good;
 }
 
 bool flow_test_slurp(const char *path, const struct option_context *context, struct str *out)
@@ -203,4 +332,15 @@ bool flow_test_slurp(const char *path, const struct option_context *context, str
                        "cannot read %s: %s", path, strerror(error));
     *out = arena_str(context->arena, buf_str(&text));
     return error == 0;
+}
+
+bool flow_test_given_file(const char *path, const struct settings *settings,
+                          const struct option_context *context, struct flow_test_answers *out)
+{
+    struct config_node *root = ARENA_NEW(context->arena, struct config_node);
+    struct str text;
+    *out = (struct flow_test_answers){0};
+    return flow_test_slurp(path, context, &text) &&
+           config_load_text(str_c(path), text, context->arena, context->report, root) == OK &&
+           flow_test_given(config_get(root, STR("given")), settings, context, NULL, out);
 }

@@ -241,7 +241,8 @@ void directory_lookup_smtp(struct directory *directory, const struct server *ser
                            struct directory_answer *out)
 {
     if (directory->stated) {
-        directory_stated_lookup(directory->stated, server->name, /* is_file= */ false, address, arena, out);
+        directory_stated_lookup(directory->stated, server->name, /* is_file= */ false, address,
+                                arena, out);
         return;
     }
     *out = (struct directory_answer){.reply = {.text = STR_EMPTY}, .detail = STR_EMPTY};

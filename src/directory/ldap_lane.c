@@ -217,7 +217,8 @@ void directory_login_ldap(struct directory *directory, const struct directory_ld
                           struct directory_answer *out)
 {
     if (directory->stated) {
-        directory_stated_login(directory->stated, query->server->name, /* is_file= */ false, login, password, arena, out);
+        directory_stated_login(directory->stated, query->server->name, /* is_file= */ false, login,
+                               password, arena, out);
         return;
     }
     struct ldap_job *job;
@@ -246,7 +247,8 @@ void directory_lookup_ldap(struct directory *directory, const struct directory_l
                            struct str address, struct arena *arena, struct directory_answer *out)
 {
     if (directory->stated) {
-        directory_stated_lookup(directory->stated, query->server->name, /* is_file= */ false, address, arena, out);
+        directory_stated_lookup(directory->stated, query->server->name, /* is_file= */ false,
+                                address, arena, out);
         return;
     }
     struct ldap_job *job;

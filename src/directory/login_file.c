@@ -113,7 +113,8 @@ void directory_login_file(struct directory *directory, struct str path, struct s
                           struct str password, struct arena *arena, struct directory_answer *out)
 {
     if (directory->stated) {
-        directory_stated_login(directory->stated, path, /* is_file= */ true, login, password, arena, out);
+        directory_stated_login(directory->stated, path, /* is_file= */ true, login, password, arena,
+                               out);
         return;
     }
     struct watched_table *table;

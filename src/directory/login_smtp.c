@@ -49,7 +49,8 @@ void directory_login_smtp(struct directory *directory, const struct server *serv
                           struct directory_answer *out)
 {
     if (directory->stated) {
-        directory_stated_login(directory->stated, server->name, /* is_file= */ false, login, password, arena, out);
+        directory_stated_login(directory->stated, server->name, /* is_file= */ false, login,
+                               password, arena, out);
         return;
     }
     *out = (struct directory_answer){.reply = {.text = STR_EMPTY}, .detail = STR_EMPTY};

@@ -1,21 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gateway/rehearsal.h"
 
-#include "flow/checks.h"
+#include "gateway/rehearsal_internal.h"
 #include "smtp/address.h"
-#include "state/state.h"
 
 enum { STATE_ENTRIES = 1000, TEXT_MAX = 64 * 1024 * 1024 };
-
-struct rehearsing {
-    const struct rehearsal_in *in;
-    struct rehearsal *out;
-    struct state *state;
-    struct flow_facts facts;
-    struct flow_checks checks;
-    struct mail_address to;
-    const struct settings_domain *chosen;
-};
 
 static void refuse(struct rehearsing *run, struct mail_reply reply, enum mail_reason reason)
 {
@@ -28,6 +17,7 @@ static struct flow_run lend(struct rehearsing *run)
     return (struct flow_run){.arena = run->in->arena,
                              .directory = run->in->directory,
                              .state = run->state,
+                             .resolver = run->in->resolver,
                              .facts = &run->facts,
                              .hostname = run->in->settings->hostname};
 }
@@ -60,14 +50,11 @@ static bool may_log_in(struct rehearsing *run)
     return true;
 }
 
-static NO_YIELD_CHECK bool log_in(struct rehearsing *run)
+bool rehearsal_login(struct rehearsing *run, struct str user, struct str password)
 {
     struct flow_verdict verdict;
-    if (!may_log_in(run))
-        return false;
     struct flow_run lent = lend(run);
-    flow_run_authentication(run->in->listener->authentication, &lent, run->in->user,
-                            run->in->password, &verdict);
+    flow_run_authentication(run->in->listener->authentication, &lent, user, password, &verdict);
     run->out->auth = flow_verdict_name(verdict.kind);
     run->out->step = verdict.step;
     take_verdict(run, &verdict);
@@ -75,7 +62,7 @@ static NO_YIELD_CHECK bool log_in(struct rehearsing *run)
         return false;
     run->out->reply = mail_reply_of(235, 2, 7, 0, STR("Authenticated"));
     run->facts.authenticated = true;
-    run->facts.user = run->in->user;
+    run->facts.user = user;
     run->facts.own_addresses = verdict.own_addresses;
     run->facts.own_address_count = verdict.own_address_count;
     return true;
@@ -123,6 +110,7 @@ static bool find_postmaster(struct rehearsing *run)
     struct str domain = at < 0 ? STR_EMPTY : str_from(settings->postmaster, (size_t)at + 1);
     run->chosen = settings_route(settings, domain);
     if (run->chosen) {
+        run->out->domain = run->chosen->name;
         run->facts.recipient = settings->postmaster;
         run->facts.recipient_domain = domain;
         run->out->recipient = "accept";
@@ -134,17 +122,11 @@ static bool find_postmaster(struct rehearsing *run)
     return true;
 }
 
-static NO_YIELD_CHECK void ask_recipient(struct rehearsing *run)
+void rehearsal_recipient(struct rehearsing *run)
 {
     struct flow_verdict verdict;
-    struct mail_reply fault;
-    const struct smtp_address_rules rules = {
-        .smtputf8 = true, .allow_routed = run->in->listener->smtp.allow_routed_local_parts};
     run->out->recipient = "reject";
-    if (!smtp_address_recipient(run->in->arena, run->in->to, &rules, &run->to, &fault)) {
-        refuse(run, fault, MAIL_REASON_PROTOCOL);
-        return;
-    }
+    run->chosen = NULL;
     if (find_postmaster(run))
         return;
     run->chosen = settings_find_domain(run->in->settings, run->in->listener, run->to.domain);
@@ -152,6 +134,7 @@ static NO_YIELD_CHECK void ask_recipient(struct rehearsing *run)
         refuse(run, mail_reply_of(550, 5, 7, 1, STR("Relaying denied")), MAIL_REASON_RELAY_DENIED);
         return;
     }
+    run->out->domain = run->chosen->name;
     run->facts.recipient = mail_address_key(run->in->arena, &run->to);
     run->facts.recipient_domain = run->to.domain;
     const struct flow *flow = settings_recipient_flow(run->in->listener, run->chosen);
@@ -171,41 +154,69 @@ static struct str header_of(struct str text)
     return end < 0 ? text : str_slice(text, 0, (size_t)end + 4);
 }
 
-static NO_YIELD_CHECK void ask_content(struct rehearsing *run)
+void rehearsal_content(struct rehearsing *run, struct body *body)
 {
-    const struct rehearsal_in *in = run->in;
     const struct flow *flow = run->chosen->content;
-    struct error err;
     struct flow_verdict verdict;
-    struct mail_content content = {.head = STR_EMPTY, .body = body_memory_new(TEXT_MAX)};
-    struct mail_recipient recipient = {
-        .address = run->facts.recipient, .domain = run->facts.recipient_domain, .orcpt = STR_EMPTY};
-    if (body_append(content.body, in->text, &err) == OK && body_seal(content.body, &err) == OK) {
-        run->facts.recipients = &recipient;
-        run->facts.recipient_count = 1;
-        run->facts.size = in->text.len;
-        run->facts.header = header_of(in->text);
-        run->facts.message = mail_id_new();
-        struct flow_run lent = lend(run);
-        lent.content = &content;
-        flow_run_content(flow, &lent, &verdict);
-        run->out->content_action = flow_verdict_name(verdict.kind);
-        run->out->content_step = verdict.step;
-        run->out->head = content.head;
-        take_verdict(run, &verdict);
-        /* a queued message was answered before its flow ran */
-        if (run->in->listener->queued || !run->out->reply.code || run->out->reply.code < 300)
-            run->out->reply = mail_reply_of(250, 2, 0, 0, STR("Ok"));
-    }
+    struct mail_content content = {.head = STR_EMPTY, .body = body};
+    run->facts.message = mail_id_new();
+    struct flow_run lent = lend(run);
+    lent.content = &content;
+    flow_run_content(flow, &lent, &verdict);
+    run->out->content_action = flow_verdict_name(verdict.kind);
+    run->out->content_step = verdict.step;
+    run->out->head = content.head;
     run->out->content = flow_name(flow);
     run->out->transport = run->chosen->transport->name;
-    body_unref(content.body);
+    take_verdict(run, &verdict);
+    /* a queued message was answered before its flow ran */
+    if (run->in->listener->queued || !run->out->reply.code || run->out->reply.code < 300)
+        run->out->reply = mail_reply_of(250, 2, 0, 0, STR("Ok"));
 }
 
-void rehearsal_run(const struct rehearsal_in *in, struct rehearsal *out)
+/* ---- one message ---- */
+
+static bool read_recipient(struct rehearsing *run)
 {
-    struct rehearsing run = {.in = in, .out = out, .state = state_new(NULL, 1, STATE_ENTRIES)};
-    const struct settings *settings = in->settings;
+    struct mail_reply fault;
+    const struct smtp_address_rules rules = {
+        .smtputf8 = true, .allow_routed = run->in->listener->smtp.allow_routed_local_parts};
+    if (smtp_address_recipient(run->in->arena, run->in->to, &rules, &run->to, &fault))
+        return true;
+    run->out->recipient = "reject";
+    refuse(run, fault, MAIL_REASON_PROTOCOL);
+    return false;
+}
+
+static NO_YIELD_CHECK void send_text(struct rehearsing *run)
+{
+    struct error err;
+    struct body *body = body_memory_new(TEXT_MAX);
+    struct mail_recipient recipient = {
+        .address = run->facts.recipient, .domain = run->facts.recipient_domain, .orcpt = STR_EMPTY};
+    run->facts.recipients = &recipient;
+    run->facts.recipient_count = 1;
+    run->facts.size = run->in->text.len;
+    run->facts.header = header_of(run->in->text);
+    if (body_append(body, run->in->text, &err) == OK && body_seal(body, &err) == OK)
+        rehearsal_content(run, body);
+    body_unref(body);
+}
+
+static NO_YIELD_CHECK void play(struct rehearsing *run)
+{
+    const struct rehearsal_in *in = run->in;
+    if (in->user.len && (!may_log_in(run) || !rehearsal_login(run, in->user, in->password)))
+        return;
+    if (!in->has_mail || !may_send(run) || !read_recipient(run))
+        return;
+    rehearsal_recipient(run);
+    if (run->chosen && str_equal(str_c(run->out->recipient), STR("accept")))
+        send_text(run);
+}
+
+void rehearsal_clear(struct rehearsal *out)
+{
     *out = (struct rehearsal){.auth = "",
                               .recipient = "",
                               .content_action = "",
@@ -217,6 +228,13 @@ void rehearsal_run(const struct rehearsal_in *in, struct rehearsal *out)
                               .transport = STR_EMPTY,
                               .detail = STR_EMPTY,
                               .head = STR_EMPTY};
+}
+
+void rehearsal_run(const struct rehearsal_in *in, struct rehearsal *out)
+{
+    struct rehearsing run = {.in = in, .out = out, .state = state_new(NULL, 1, STATE_ENTRIES)};
+    const struct settings *settings = in->settings;
+    rehearsal_clear(out);
     run.facts = (struct flow_facts){
         .trusted = net_networks_have(settings->trusted, settings->trusted_count, &in->client),
         .user = STR_EMPTY,
@@ -232,13 +250,6 @@ void rehearsal_run(const struct rehearsal_in *in, struct rehearsal *out)
         .header = STR_EMPTY,
         .checks = &run.checks,
     };
-    bool goes_on = !in->user.len || log_in(&run);
-    if (goes_on && in->has_mail && may_send(&run)) {
-        ask_recipient(&run);
-        if (run.chosen)
-            out->domain = run.chosen->name;
-        if (str_equal(str_c(out->recipient), STR("accept")))
-            ask_content(&run);
-    }
+    play(&run);
     state_free(run.state);
 }

@@ -11,11 +11,13 @@
 #include "net/address.h"
 
 struct directory;
+struct resolver;
 
 struct rehearsal_in {
     const struct settings *settings;
     const struct settings_listener *listener;
-    struct directory *directory; /* see directory/stated.h */
+    struct directory *directory;     /* see directory/stated.h */
+    const struct resolver *resolver; /* NULL: DNS gives no answer */
     struct arena *arena;
     struct net_ip client;
     struct str client_name;

@@ -257,3 +257,95 @@ def test_mx_hosts_are_asked_for_only_where_dns_is_wanted(written, dns):
 def test_a_broken_configuration_is_told(written):
     (written / "postern.yaml").write_text("version: 2\n")
     assert "postern.yaml:1" in explain(written, "anna@example.org", ok=(2,))
+
+
+# ---- session ----
+
+
+def converse(written, lines, *words, ok=0):
+    result = subprocess.run([BUILD / "postern", "session", written / "postern.yaml", *map(str, words)],
+                            input=lines, text=True, capture_output=True, timeout=60)
+    assert result.returncode == ok, result.stdout + result.stderr
+    return result.stdout + result.stderr
+
+
+def test_a_session_is_answered_by_the_configuration(written):
+    text = converse(written, "EHLO me.test\nMAIL FROM:<a@b.test>\nRCPT TO:<test@example.org>\nRCPT TO:<no@example.org>\n"
+                    "RCPT TO:<x@elsewhere.test>\nDATA\nSubject: x\n\nEHLO is no command here\n.\nSTARTTLS\nNOOP\nQUIT\n",
+                    "--listener", "inbound", "--given", written / "tests/relay.test.yaml")
+    replies = re.findall(r"^(\d{3} .*)$", text, re.M)
+    assert [one[:9] for one in replies] == ["220 mx.ex", "250 DSN", "250 2.1.0", "250 2.1.5", "550 5.1.1", "554 5.7.1",
+                                            "354 End d", "250 2.0.0", "250 2.0.0", "221 2.0.0"]
+    assert "-- recipient: accept, by step 2-lookup-smtp, domain example.org" in text
+    assert "-- content: deliver, by step 1-deliver, transport server:mail" in text
+    assert "start again with --tls" in text
+
+
+def test_a_session_with_a_login_and_two_ways_out(written):
+    text = converse(written, "EHLO me.test\nMAIL FROM:<a@b.test>\nAUTH PLAIN AGFubmEAd3Jvbmc=\nAUTH PLAIN AGFubmEAY29ycmVjdA==\n"
+                    "MAIL FROM:<anna@example.org>\nRCPT TO:<new@example.org>\nRCPT TO:<x@elsewhere.test>\nDATA\n\n.\n",
+                    "--listener", "submission", "--tls", "--client", "2001:db8::7", "--given", written / "tests/relay.test.yaml")
+    for part in ("530 5.7.0 Authentication required", "535 5.7.8", "235 2.7.0", "transport server:mail", "transport internet"):
+        assert part in text, text
+
+
+def test_a_session_before_tls_and_without_answers(written):
+    text = converse(written, "EHLO me.test\nMAIL FROM:<a@b.test>\nQUIT\n", "--listener", "submission")
+    assert "530 5.7.0 Must issue a STARTTLS command first" in text
+    text = converse(written, "EHLO me.test\nMAIL FROM:<a@b.test>\nRCPT TO:<test@example.org>\nQUIT", "--listener", "inbound")
+    assert "no backend is asked" in text and "451 4.4.3" in text and "221 " in text
+    assert "no such listener" in converse(written, "", "--listener", "inbuond", ok=2)
+
+
+# ---- DNS and signatures in flow tests ----
+
+
+def test_spf_by_stated_dns(written):
+    path = written / "postern.yaml"
+    path.write_text(path.read_text().replace("recipients: { preset: local-users, server: mail }",
+                                             "recipients: [ spf: { fail: reject }, lookup-smtp: { server: mail } ]"))
+    test = written / "spf.test.yaml"
+    case = """
+  - name: %s
+    given: { dns: %s }
+    session: { listener: inbound, client: %s }
+    mail: { from: a@world.test, to: test@example.org }
+    expect: { recipient: %s }
+"""
+    record = "{ world.test: { txt: \"v=spf1 mx -all\", mx: mx.world.test }, mx.world.test: { a: [ 192.0.2.7, \"2001:db8::7\" ] } }"
+    test.write_text("given: { servers: { mail: { recipients: test@example.org } } }\ntests:" + "".join([
+        case % ("its own host", record, "192.0.2.7", "accept"),
+        case % ("its own host by IPv6", record, "\"2001:db8::7\"", "accept"),
+        case % ("a forger", record, "192.0.2.8", "reject, reason: spf_fail, step: spf"),
+        case % ("no record", "{}", "192.0.2.8", "accept"),
+        case % ("a sender whose DNS is down", "{ world.test: down }", "192.0.2.8", "accept"),
+    ]))
+    answer = postern("test", "--config", path, test, ok=(0, 1))
+    assert "5 passed, 0 failed" in answer, answer
+    test.write_text("given: { dns: { world.test: { a: nowhere, tx: x } } }\ntests: []\n")
+    answer = postern("test", "--config", path, test, ok=(1,))
+    assert 'did you mean "txt"?' in answer
+
+
+def test_a_signature_is_expected(written):
+    path = written / "postern.yaml"
+    key = written / "dkim.pem"
+    postern("dkim", "generate", "--domain", "example.org", "--selector", "s1", key)
+    path.write_text(path.read_text().replace("  any: { preset: relay-authenticated }", "  any: { preset: relay-authenticated, content: signed }")
+                    .replace("flows:\n", "flows:\n  content: { signed: [ dkim-sign, deliver ] }\n")
+                    + f"dkim_keys: {{ one: {{ domain: example.org, selector: s1, key: {key} }} }}\n")
+    test = written / "dkim.test.yaml"
+    test.write_text("""
+given: { servers: { mail: { logins: { anna: correct } } } }
+tests:
+  - name: signed
+    session: { listener: submission, tls: true, user: anna, password: correct }
+    mail: { from: anna@example.org, to: b@elsewhere.test }
+    expect: { dkim: example.org, content: signed }
+  - name: not for another domain
+    session: { listener: submission, tls: true, user: anna, password: correct }
+    mail: { from: anna@example.org, to: b@elsewhere.test }
+    expect: { dkim: example.com }
+""")
+    answer = postern("test", "--config", path, test, ok=(1,))
+    assert "ok      signed" in answer and "1 passed, 1 failed" in answer, answer
