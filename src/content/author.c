@@ -75,6 +75,8 @@ static void add_every_domain(struct reader *reader, struct str text)
         size_t end = i + 1;
         while (end < text.len && is_domain_byte(text.ptr[end]))
             end++;
+        while (end > i + 1 && text.ptr[end - 1] == '.')
+            end--;
         add_domain(reader, str_slice(text, i + 1, end));
     }
 }
@@ -83,7 +85,7 @@ static void add_every_domain(struct reader *reader, struct str text)
 static void take_address(struct reader *reader, struct str text)
 {
     struct str domain = STR_EMPTY, name;
-    unsigned ats = 0;
+    unsigned ats = 0, all_ats = 0;
     if (text.len == 0)
         return;
     reader->addresses++;
@@ -96,6 +98,12 @@ static void take_address(struct reader *reader, struct str text)
             continue;
         ats++;
         domain = str_from(text, i);
+    }
+    for (size_t i = 0; i < text.len; i++)
+        all_ats += text.ptr[i] == '@';
+    if (all_ats > ats) { /* in quotes, which some overlook */
+        blame(reader->out, "an @ in quotes");
+        add_every_domain(reader, text);
     }
     bool clear = ats == 1 && mail_domain_normalize(reader->arena, domain, &name) &&
                  text.len > domain.len + 1;
@@ -219,6 +227,10 @@ static void read_one(struct reader *reader)
     char c = reader->value.ptr[reader->at];
     switch (c) {
     case '(':
+        if (reader->in_angle) {
+            blame(reader->out, "a comment inside <>");
+            add_every_domain(reader, reader->value);
+        }
         skip_comment(reader);
         return;
     case '"':
@@ -239,6 +251,10 @@ static void read_one(struct reader *reader)
     case ':': /* the name of a group stood before it */
         if (reader->in_angle)
             break;
+        if (str_find(buf_str(&reader->bare), '@') >= 0) {
+            blame(reader->out, "an address before a colon");
+            add_every_domain(reader, buf_str(&reader->bare));
+        }
         buf_clear(&reader->bare);
         reader->has_words = false;
         reader->at++;

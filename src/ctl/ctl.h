@@ -74,6 +74,7 @@ int ctl_user_rm(struct ctl *ctl);
 int ctl_dkim_generate(struct ctl *ctl);
 int ctl_dkim_list(struct ctl *ctl);
 int ctl_dkim_publish(struct ctl *ctl);
+int ctl_dkim_status(struct ctl *ctl);
 int ctl_send(struct ctl *ctl);
 int ctl_spool_verify(struct ctl *ctl);
 int ctl_schema(struct ctl *ctl);
@@ -86,6 +87,10 @@ const char *ctl_option(struct ctl *ctl, const char *name);
 bool ctl_flag(struct ctl *ctl, const char *name);
 /* Complain about options that nobody took, and about too few or too many arguments; exits. */
 void ctl_arguments(struct ctl *ctl, int least, int most);
+
+/* The settings of the configuration that the arguments name, or of the usual one; NULL: said why.
+ */
+struct settings *ctl_dkim_settings(struct ctl *ctl);
 
 /* ---- the daemon's API ---- */
 

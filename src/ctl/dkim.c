@@ -170,7 +170,7 @@ int ctl_dkim_generate(struct ctl *ctl)
 
 /* ---- of a configuration ---- */
 
-static struct settings *load(struct ctl *ctl)
+struct settings *ctl_dkim_settings(struct ctl *ctl)
 {
     const char *path = ctl->argc ? ctl->argv[0] : default_path;
     struct config_report report;
@@ -206,7 +206,7 @@ static void print_key(struct ctl *ctl, const struct signing_key *key)
 int ctl_dkim_list(struct ctl *ctl)
 {
     ctl_arguments(ctl, 0, 1);
-    struct settings *settings = load(ctl);
+    struct settings *settings = ctl_dkim_settings(ctl);
     if (!settings)
         return CTL_NO;
     for (size_t i = 0; i < settings->dkim_keys.count; i++)
@@ -220,7 +220,7 @@ int ctl_dkim_publish(struct ctl *ctl)
     const char *domain = ctl_option(ctl, "--domain");
     const char *selector = ctl_option(ctl, "--selector");
     ctl_arguments(ctl, 0, 1);
-    struct settings *settings = load(ctl);
+    struct settings *settings = ctl_dkim_settings(ctl);
     if (!settings)
         return CTL_NO;
     int code = CTL_NO;

@@ -41,6 +41,7 @@ const struct ctl_command ctl_commands[] = {
     {"dkim",    "generate",ctl_dkim_generate, "--domain D [--selector S] [--rsa] [--bits N] FILE", "a new key in FILE, and the record to publish"},
     {"dkim",    "list",   ctl_dkim_list,     "[CONFIGURATION]",                   "keys of a configuration"},
     {"dkim",    "publish",ctl_dkim_publish,  "[CONFIGURATION] [--domain D] [--selector S]", "the records that must stand in DNS"},
+    {"dkim",    "status", ctl_dkim_status,   "[CONFIGURATION] [--domain D] [--wait SECONDS]", "does DNS show the keys? --wait: until it shows all"},
     {"send",    NULL,     ctl_send,          "--to A [--from A] [--file F] [--subject T]", "a real test message, followed to its end"},
     {"spool",   "verify", ctl_spool_verify,  "FOLDER [--verbose]",                "what is in a spool, and is it whole?"},
     {"docs",    NULL,     ctl_docs,          "settings|blocks|events|commands",   "a reference page of the manual, as Markdown"},

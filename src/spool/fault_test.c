@@ -82,6 +82,30 @@ static void test_state_survives_sync_failure(void **state)
     assert_true(test_find(&fixture->found, test_id(51)) >= 0);
 }
 
+static void fail_one_sync(void *arg)
+{
+    struct test_fixture *fixture = arg;
+    struct error err = {0};
+    for (uint64_t i = 0; i < 20; i++)
+        assert_int_equal(test_add(fixture->spool, i, 10, &err), OK);
+    for (uint64_t i = 100; i < 110; i++) {
+        uint64_t before = spool_stats(fixture->spool).syncs;
+        fault_arm("spool.sync", 1, 1, EIO);
+        enum result result = test_add(fixture->spool, i, 10, &err);
+        uint64_t after = spool_stats(fixture->spool).syncs;
+        fault_disarm_all();
+        if (result == FAILED) /* (a segment that is made ahead may have got the fault) */
+            assert_true(after >= before + 2);
+    }
+}
+
+/* A client is refused only when the next segment says so durably: before that a crash could bring
+ * what it was refused to life. */
+static void test_refused_after_the_cut(void **state)
+{
+    test_on_fiber(fail_one_sync, *state);
+}
+
 static void test_write_failure(void **state)
 {
     struct test_fixture *fixture = *state;
@@ -352,16 +376,17 @@ static void test_trouble_is_no_damage(void **state)
 struct committing {
     struct test_grown *grown;
     enum result result;
+    struct error err;
 };
 
 static NO_YIELD_CHECK void commit_body(void *arg)
 {
     struct committing *committing = arg;
-    struct error err = {0};
     struct mail_content content = {.head = STR_EMPTY, .body = committing->grown->body};
     struct spool_change change = {
         .kind = SPOOL_ADD, .entry = test_id(1), .message = test_id(1), .content = &content};
-    committing->result = spool_commit(committing->grown->fixture->spool, &change, 1, &err);
+    committing->result =
+        spool_commit(committing->grown->fixture->spool, &change, 1, &committing->err);
 }
 
 /* A large body whose file could not be synced is never said to be durable, later neither. */
@@ -375,9 +400,12 @@ static void test_unsynced_large_body(void **state)
     test_on_fiber(commit_body, &committing);
     fault_disarm_all();
     assert_int_equal(committing.result, FAILED);
+    while (!spool_has_room(fixture->spool))
+        usleep(1000);
     committing.result = OK;
     test_on_fiber(commit_body, &committing);
     assert_int_equal(committing.result, FAILED);
+    assert_string_equal(committing.err.text, "the body's file could not be synced");
     body_unref(grown.body);
     test_reopen(fixture);
     assert_int_equal(fixture->found.count, 0);
@@ -512,6 +540,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(test_sync_failure),
         CASE(test_state_survives_sync_failure),
+        CASE(test_refused_after_the_cut),
         CASE(test_write_failure),
         CASE(test_no_new_segments),
         CASE(test_floors),

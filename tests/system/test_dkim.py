@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """DKIM and ARC beside a stranger, dkimpy: what we sign it verifies, and the other way round."""
 import base64
+import json
 import subprocess
 
 import pytest
@@ -181,3 +182,55 @@ def test_mail_of_strangers_is_not(scene):
     wait_until(lambda: scene.mail.messages, "it has arrived")
     assert b"dkim-signature" not in scene.mail.messages[0].data.lower()
     assert b"X-Checked: yes" in scene.mail.messages[0].data
+
+
+# ---- the command ----
+
+def postern(*arguments):
+    done = subprocess.run([BUILD / "postern", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True, timeout=60)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_generate(tmp_path):
+    code, out, err = postern("dkim", "generate", "--domain", "Example.org", "--selector", "s1", tmp_path / "one")
+    assert code == 0 and out.startswith('s1._domainkey.example.org. IN TXT "v=DKIM1; k=ed25519; p=')
+    assert (tmp_path / "one").stat().st_mode & 0o777 == 0o640 and "PRIVATE KEY" in (tmp_path / "one").read_text()
+    assert "PRIVATE" not in out + err
+    before = (tmp_path / "one").read_bytes()
+    assert postern("dkim", "generate", "--domain", "example.org", tmp_path / "one")[0] == 1, "it was overwritten"
+    assert (tmp_path / "one").read_bytes() == before
+    code, out, _ = postern("--json", "dkim", "generate", "--domain", "example.org", "--rsa", tmp_path / "two")
+    record = json.loads(out)
+    assert code == 0 and all(len(text) <= 255 for text in record["strings"]) and len(record["strings"]) == 2
+    assert "".join(record["strings"]) == record["value"]
+
+
+def test_status(keys, dns, tmp_path):
+    def txt(name, record):
+        parts = [record[at:at + 200] for at in range(0, len(record), 200)]
+        return f"{name}. TXT " + " ".join(f'"{part}"' for part in parts)
+
+    names = dns([txt("ed._domainkey.example.org", keys["ed"][1]), txt("rsa._domainkey.example.org", keys["rsa"][1]),
+                 txt("rsa._domainkey.example.net", keys["rsa"][1].replace("p=MIIB", "p=MIIC"))])
+    config = tmp_path / "postern.yaml"
+
+    def status(*arguments, **more):
+        listed = {"ed": ("example.org", "ed", True), "rsa": ("example.org", "rsa", True), **more}
+        config.write_text("version: 1\nhostname: mx.example.org\ndkim_keys:\n" + "".join(
+            f"  {name}: {{ domain: {domain}, selector: {selector}, key: {keys[selector][0]}, "
+            f"active: {str(active).lower()} }}\n" for name, (domain, selector, active) in listed.items()) +
+            f"listeners:\n  inbound: {{ listen: [ \"127.0.0.1:2525\" ], authentication: none }}\n"
+            f"domains:\n  example.org: {{ recipients: [ accept ], transport: nowhere }}\n"
+            f"transports: {{ nowhere: {{ method: discard }} }}\n"
+            f"dns: {{ servers: [ \"{names.address}\" ] }}\nspool: {{ path: spool }}\n")
+        code, out, err = postern("--json", "dkim", "status", config, *arguments)
+        return code, {line["key"]: line["dns"] for line in map(json.loads, out.splitlines())}, err
+
+    assert status() == (0, {"ed": "published", "rsa": "published"}, "")
+    assert status(other=("example.net", "rsa", True))[:2] == (1, {"ed": "published", "rsa": "published",
+                                                                "other": "differs"})
+    waits = {"next": ("example.net", "ed", False)}
+    assert status(**waits)[:2] == (0, {"ed": "published", "rsa": "published", "next": "missing"})
+    assert status("--wait", "0", **waits)[0] == 1
+    assert status("--domain", "example.org", "--wait", "0", **waits)[0] == 0

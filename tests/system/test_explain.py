@@ -295,3 +295,57 @@ def test_a_session_before_tls_and_without_answers(written):
     text = converse(written, "EHLO me.test\nMAIL FROM:<a@b.test>\nRCPT TO:<test@example.org>\nQUIT", "--listener", "inbound")
     assert "no backend is asked" in text and "451 4.4.3" in text and "221 " in text
     assert "no such listener" in converse(written, "", "--listener", "inbuond", ok=2)
+
+
+# ---- DNS and signatures in flow tests ----
+
+
+def test_spf_by_stated_dns(written):
+    path = written / "postern.yaml"
+    path.write_text(path.read_text().replace("recipients: { preset: local-users, server: mail }",
+                                             "recipients: [ spf: { fail: reject }, lookup-smtp: { server: mail } ]"))
+    test = written / "spf.test.yaml"
+    case = """
+  - name: %s
+    given: { dns: %s }
+    session: { listener: inbound, client: %s }
+    mail: { from: a@world.test, to: test@example.org }
+    expect: { recipient: %s }
+"""
+    record = "{ world.test: { txt: \"v=spf1 mx -all\", mx: mx.world.test }, mx.world.test: { a: [ 192.0.2.7, \"2001:db8::7\" ] } }"
+    test.write_text("given: { servers: { mail: { recipients: test@example.org } } }\ntests:" + "".join([
+        case % ("its own host", record, "192.0.2.7", "accept"),
+        case % ("its own host by IPv6", record, "\"2001:db8::7\"", "accept"),
+        case % ("a forger", record, "192.0.2.8", "reject, reason: spf_fail, step: spf"),
+        case % ("no record", "{}", "192.0.2.8", "accept"),
+        case % ("a sender whose DNS is down", "{ world.test: down }", "192.0.2.8", "accept"),
+    ]))
+    answer = postern("test", "--config", path, test, ok=(0, 1))
+    assert "5 passed, 0 failed" in answer, answer
+    test.write_text("given: { dns: { world.test: { a: nowhere, tx: x } } }\ntests: []\n")
+    answer = postern("test", "--config", path, test, ok=(1,))
+    assert 'did you mean "txt"?' in answer
+
+
+def test_a_signature_is_expected(written):
+    path = written / "postern.yaml"
+    key = written / "dkim.pem"
+    postern("dkim", "generate", "--domain", "example.org", "--selector", "s1", key)
+    path.write_text(path.read_text().replace("  any: { preset: relay-authenticated }", "  any: { preset: relay-authenticated, content: signed }")
+                    .replace("flows:\n", "flows:\n  content: { signed: [ dkim-sign, deliver ] }\n")
+                    + f"dkim_keys: {{ one: {{ domain: example.org, selector: s1, key: {key} }} }}\n")
+    test = written / "dkim.test.yaml"
+    test.write_text("""
+given: { servers: { mail: { logins: { anna: correct } } } }
+tests:
+  - name: signed
+    session: { listener: submission, tls: true, user: anna, password: correct }
+    mail: { from: anna@example.org, to: b@elsewhere.test }
+    expect: { dkim: example.org, content: signed }
+  - name: not for another domain
+    session: { listener: submission, tls: true, user: anna, password: correct }
+    mail: { from: anna@example.org, to: b@elsewhere.test }
+    expect: { dkim: example.com }
+""")
+    answer = postern("test", "--config", path, test, ok=(1,))
+    assert "ok      signed" in answer and "1 passed, 1 failed" in answer, answer

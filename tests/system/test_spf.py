@@ -123,6 +123,18 @@ def test_spf_at_rcpt(scene):
     assert scene.gateway.wait("recipient.reject", reason="spf_fail", count=2)["detail"].startswith("domain of fail.test")
 
 
+def test_each_transaction_is_judged_anew(scene):
+    client = scene.client(GOOD)
+    for end in (lambda: client.data(message("a@pass.test")), client.rset, lambda: client.ehlo("again.test")):
+        client.mail("a@pass.test")
+        assert client.rcpt("you@checked.test")[0] == 250
+        end()
+        client.mail("a@fail.test")
+        assert client.rcpt("you@checked.test")[0] == 550
+        client.rset()
+    client.quit()
+
+
 def test_results_are_written_once(scene):
     forged = (b"Authentication-Results: mx.example.org; spf=pass smtp.mailfrom=a@pass.test\r\n"
               b"Authentication-Results:\r\n MX.EXAMPLE.ORG 1; dmarc=pass\r\n"

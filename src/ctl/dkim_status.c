@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ctl/dkim_status.c - `postern dkim status`: does DNS show the keys of a configuration?
+ *
+ * A key is taken into use once the world can see it: publish, wait, then `active: true`.
+ */
+#include "base/buf.h"
+#include "base/clock.h"
+#include "content/dkim_key.h"
+#include "ctl/ctl.h"
+#include "fiber/loop.h"
+#include "gateway/settings.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { KEY_BYTES_MAX = 2048, WAIT_MAX_S = 7 * 86400, PAUSE_S = 5 };
+
+enum shown { SHOWN_PUBLISHED, SHOWN_MISSING, SHOWN_ANOTHER, SHOWN_REVOKED, SHOWN_NO_ANSWER };
+static const char *const shown_words[] = {
+    [SHOWN_PUBLISHED] = "published", [SHOWN_MISSING] = "missing",     [SHOWN_ANOTHER] = "differs",
+    [SHOWN_REVOKED] = "revoked",     [SHOWN_NO_ANSWER] = "no-answer",
+};
+
+struct looking {
+    struct ctl *ctl;
+    const struct settings *settings;
+    struct loop *loop;
+    int64_t deadline_ns;
+    enum shown *shown; /* one a key */
+    const char *domain;
+    struct error err;
+    bool failed;
+};
+
+static bool is_wanted(const struct looking *looking, const struct signing_key *key)
+{
+    return !looking->domain || str_equal_nocase(key->domain, str_c(looking->domain));
+}
+
+static bool same_key(const struct sign_key *a, const struct sign_key *b)
+{
+    struct error err;
+    struct buf one BUF_CLEANUP;
+    struct buf other BUF_CLEANUP;
+    buf_init(&one, KEY_BYTES_MAX);
+    buf_init(&other, KEY_BYTES_MAX);
+    return sign_key_public_bytes(a, &one, &err) == OK &&
+           sign_key_public_bytes(b, &other, &err) == OK &&
+           str_equal(buf_str(&one), buf_str(&other));
+}
+
+static enum shown judge(const struct signing_key *key, const struct dns_text_answer *answer,
+                        struct arena *arena)
+{
+    enum shown shown = SHOWN_MISSING;
+    for (size_t i = 0; answer->status == DNS_FOUND && i < answer->count; i++) {
+        struct dkim_key found;
+        const char *detail;
+        if (str_ends(str_trim(answer->texts[i]), STR("p=")))
+            shown = SHOWN_REVOKED;
+        else
+            shown = SHOWN_ANOTHER;
+        if (dkim_key_parse(answer->texts[i], sign_key_kind(key->key), arena, &found, &detail) ==
+                DKIM_PASS &&
+            same_key(found.key, key->key))
+            return SHOWN_PUBLISHED;
+    }
+    return shown;
+}
+
+static MAY_YIELD enum shown look(struct dns *dns, const struct signing_key *key)
+{
+    struct dns_text_answer answer;
+    struct error err;
+    struct arena *arena = arena_new(0);
+    struct str name =
+        arena_printf(arena, "%.*s._domainkey.%.*s", STR_ARG(key->selector), STR_ARG(key->domain));
+    enum shown shown = SHOWN_NO_ANSWER;
+    if (dns_query_txt(dns, name, arena, &answer, &err) == OK)
+        shown = judge(key, &answer, arena);
+    arena_free(arena);
+    return shown;
+}
+
+/* With a resolver of its own each time, so that what was missing is not remembered. */
+static MAY_YIELD bool look_at_all(struct looking *looking)
+{
+    const struct signing_keys *keys = &looking->settings->dkim_keys;
+    struct dns *dns = NULL;
+    bool all = true;
+    if (dns_new(looking->loop, &looking->settings->dns, &dns, &looking->err) != OK) {
+        looking->failed = true;
+        return true;
+    }
+    for (size_t i = 0; i < keys->count; i++) {
+        if (!is_wanted(looking, &keys->items[i]))
+            continue;
+        looking->shown[i] = look(dns, &keys->items[i]);
+        all = all && looking->shown[i] == SHOWN_PUBLISHED;
+    }
+    dns_free(dns);
+    return all;
+}
+
+static MAY_YIELD void run(void *arg)
+{
+    struct looking *looking = arg;
+    struct error err;
+    while (!look_at_all(looking) && clock_monotonic_ns() < looking->deadline_ns &&
+           fiber_sleep(PAUSE_S * NS_PER_S, &err) == OK)
+        ;
+    loop_stop(looking->loop);
+}
+
+static enum result look_on_a_loop(struct looking *looking)
+{
+    struct scope scope;
+    if (loop_new(NULL, &looking->loop, &looking->err) != OK)
+        return FAILED;
+    scope_init_root(&scope, looking->loop);
+    enum result result = fiber_spawn(&scope, "status", run, looking, &looking->err);
+    if (result == OK)
+        loop_run(looking->loop);
+    loop_free(looking->loop);
+    return result == OK && !looking->failed ? OK : FAILED;
+}
+
+static void print_key(const struct looking *looking, const struct signing_key *key,
+                      enum shown shown)
+{
+    if (!looking->ctl->json) {
+        printf("%-16.*s %-14.*s %-24.*s %-6s %s\n", STR_ARG(key->name), STR_ARG(key->selector),
+               STR_ARG(key->domain), key->active ? "signs" : "waits", shown_words[shown]);
+        return;
+    }
+    json_t *item =
+        json_pack("{s:s%, s:s%, s:s%, s:b, s:s}", "key", key->name.ptr, key->name.len, "domain",
+                  key->domain.ptr, key->domain.len, "selector", key->selector.ptr,
+                  key->selector.len, "active", key->active, "dns", shown_words[shown]);
+    ctl_print_json(item);
+    json_decref(item);
+}
+
+/* Yes: all keys that sign are to be seen, and with --wait all others too. */
+static int tell(const struct looking *looking, bool waited)
+{
+    const struct signing_keys *keys = &looking->settings->dkim_keys;
+    int code = CTL_YES;
+    for (size_t i = 0; i < keys->count; i++) {
+        if (!is_wanted(looking, &keys->items[i]))
+            continue;
+        print_key(looking, &keys->items[i], looking->shown[i]);
+        if ((keys->items[i].active || waited) && looking->shown[i] != SHOWN_PUBLISHED)
+            code = looking->shown[i] == SHOWN_NO_ANSWER ? CTL_TRY_AGAIN : CTL_NO;
+    }
+    return code;
+}
+
+int ctl_dkim_status(struct ctl *ctl)
+{
+    const char *wait = ctl_option(ctl, "--wait");
+    uint64_t seconds = 0;
+    struct looking looking = {.ctl = ctl, .domain = ctl_option(ctl, "--domain")};
+    ctl_arguments(ctl, 0, 1);
+    if (wait && !str_to_uint(str_c(wait), WAIT_MAX_S, &seconds)) {
+        fprintf(stderr, "postern: --wait is a number of seconds\n");
+        return CTL_USAGE;
+    }
+    struct settings *settings = ctl_dkim_settings(ctl);
+    if (!settings)
+        return CTL_NO;
+    looking.settings = settings;
+    looking.deadline_ns = clock_deadline((int64_t)seconds * NS_PER_S);
+    looking.shown =
+        arena_alloc_array(ctl->arena, settings->dkim_keys.count + 1, sizeof *looking.shown);
+    int code = CTL_NO;
+    if (look_on_a_loop(&looking) == OK)
+        code = tell(&looking, wait != NULL);
+    else
+        fprintf(stderr, "postern: %s\n", looking.err.text);
+    settings_unref(settings);
+    return code;
+}
