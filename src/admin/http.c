@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "admin/http.h"
 
+#include "admin/tail.h"
 #include "base/buf.h"
 #include "base/memory.h"
 
@@ -16,7 +17,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { CONNECTIONS_MAX = 64, TIMEOUT_S = 60, BODY_MAX = 64 * 1024 * 1024 };
+enum { CONNECTIONS_MAX = 64, TIMEOUT_S = 60, BODY_MAX = 64 * 1024 * 1024, LIVE_PIECE = 16384 };
 
 struct admin_http {
     struct admin_http_settings settings;
@@ -119,11 +120,35 @@ static struct str peer_name(struct MHD_Connection *connection, struct arena *are
     return arena_printf(arena, "uid %u", (unsigned)peer.uid);
 }
 
+/* The thread is this connection's own, so it may wait. */
+static ssize_t give_live(void *context, uint64_t position, char *to, size_t size)
+{
+    enum { SIGN_OF_LIFE_MS = 15000 };
+    (void)position;
+    ptrdiff_t given = tail_read(context, to, size, SIGN_OF_LIFE_MS);
+    if (given < 0)
+        return MHD_CONTENT_READER_END_OF_STREAM;
+    if (given == 0) {
+        memcpy(to, ":\n\n", 3);
+        return 3;
+    }
+    return given;
+}
+
+static void end_live(void *context)
+{
+    tail_leave(context);
+}
+
 static enum MHD_Result send_answer(struct MHD_Connection *connection, struct admin_answer *answer)
 {
     struct MHD_Response *response;
     const char *type = answer->type;
-    if (answer->json) {
+    if (answer->tail) {
+        response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, LIVE_PIECE, give_live,
+                                                     answer->tail, end_live);
+        type = "text/event-stream";
+    } else if (answer->json) {
         char *text = json_dumps(answer->json, JSON_COMPACT);
         json_decref(answer->json);
         if (!text)
@@ -164,6 +189,9 @@ static enum MHD_Result handle(void *context, struct MHD_Connection *connection, 
     struct admin_request request = {
         .gateway = http->settings.gateway,
         .log = http->settings.log,
+        .store = http->settings.store,
+        .tail = http->settings.tail,
+        .node = http->settings.node,
         .arena = exchange->arena,
         .body = buf_str(&exchange->body),
         .query = connection,
@@ -254,6 +282,7 @@ enum result admin_http_start(const struct admin_http_settings *settings,
     http->settings = *settings;
     http->arena = arena_new(0);
     http->settings.socket_path = arena_str(http->arena, settings->socket_path);
+    http->settings.node = arena_str(http->arena, settings->node);
     http->settings.group = arena_str(http->arena, settings->group);
     http->fd = -1;
     if (open_socket(http, err) != OK) {

@@ -14,6 +14,9 @@
 
 struct admin_http;
 struct admin_log;
+struct store;
+struct tail;
+struct tail_reader;
 struct gateway;
 
 struct admin_http_settings {
@@ -22,6 +25,9 @@ struct admin_http_settings {
     unsigned mode;    /* 0660 */
     struct gateway *gateway;
     struct admin_log *log;
+    struct store *store; /* NULL: no history */
+    struct tail *tail;
+    struct str node; /* host name */
 };
 
 enum result admin_http_start(const struct admin_http_settings *settings,
@@ -34,6 +40,9 @@ void admin_http_stop(struct admin_http *http);
 struct admin_request {
     struct gateway *gateway;
     struct admin_log *log;
+    struct store *store;
+    struct tail *tail;
+    struct str node;
     struct arena *arena;  /* lives until the answer is sent */
     struct str parameter; /* what stood for {id} in the path */
     struct str body;
@@ -44,7 +53,8 @@ struct admin_answer {
     unsigned status;  /* 200 unless set */
     json_t *json;     /* taken; or */
     struct str text;  /* in the request's arena, with */
-    const char *type; /* its content type */
+    const char *type; /* its content type; or */
+    struct tail_reader *tail; /* taken: what it gives until its end */
 };
 /* Value of a query parameter, empty if absent; decoded, in the request's arena or borrowed. */
 struct str admin_query(const struct admin_request *request, const char *name);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "admin/log.h"
 
+#include "admin/store.h"
+#include "admin/tail.h"
 #include "base/buf.h"
 #include "base/memory.h"
 
@@ -16,7 +18,6 @@
 enum {
     LINE_MAX_BYTES = 64 * 1024,
     BATCH_MAX = 4 * 1024 * 1024,
-    RECENT_BYTES = 16 * 1024 * 1024,
     WAIT_MS = 50,
 };
 
@@ -36,91 +37,7 @@ struct admin_log {
 
     pthread_mutex_t mutex; /* for what follows */
     char revision[32];
-    char *recent; /* a ring of struct remembered */
-    size_t recent_begin, recent_end, recent_used;
 };
-
-/* Most events are looked at by nobody, so they become text only when somebody asks. */
-struct remembered {
-    uint32_t size; /* of the packed event that follows */
-    char revision[32];
-    uint64_t seq;
-};
-
-/* ---- the ring of recent events ---- */
-
-static void copy_in(struct admin_log *log, const void *from, size_t size)
-{
-    size_t first = RECENT_BYTES - log->recent_end;
-    if (first > size)
-        first = size;
-    memcpy(log->recent + log->recent_end, from, first);
-    memcpy(log->recent, (const char *)from + first, size - first);
-    log->recent_end = (log->recent_end + size) % RECENT_BYTES;
-    log->recent_used += size;
-}
-
-/* The bytes at `offset` behind the oldest. */
-static void copy_out(const struct admin_log *log, size_t offset, void *to, size_t size)
-{
-    size_t at = (log->recent_begin + offset) % RECENT_BYTES;
-    size_t first = RECENT_BYTES - at;
-    if (first > size)
-        first = size;
-    memcpy(to, log->recent + at, first);
-    memcpy((char *)to + first, log->recent, size - first);
-}
-
-static void drop_oldest(struct admin_log *log)
-{
-    struct remembered oldest;
-    copy_out(log, 0, &oldest, sizeof oldest);
-    size_t size = sizeof oldest + oldest.size;
-    log->recent_begin = (log->recent_begin + size) % RECENT_BYTES;
-    log->recent_used -= size;
-}
-
-/* Also tells the revision that is in force. */
-static void remember(struct admin_log *log, const struct event *event, struct remembered *out)
-{
-    pthread_mutex_lock(&log->mutex);
-    *out = (struct remembered){.size = (uint32_t)event->packed.len, .seq = event->seq};
-    memcpy(out->revision, log->revision, sizeof out->revision);
-    while (RECENT_BYTES - log->recent_used < sizeof *out + out->size)
-        drop_oldest(log);
-    copy_in(log, out, sizeof *out);
-    copy_in(log, event->packed.ptr, out->size);
-    pthread_mutex_unlock(&log->mutex);
-}
-
-/* A field, also that of a context, whose text is `value`. */
-static bool tells_of(const struct event *event, struct str value)
-{
-    for (unsigned i = 0; i < event->count; i++) {
-        if (event->fields[i].kind == EVENT_VALUE_STR && str_equal(event->fields[i].text, value))
-            return true;
-    }
-    return false;
-}
-
-void admin_log_recent(struct admin_log *log, struct str value, struct buf *out)
-{
-    char *copy = memory_alloc(RECENT_BYTES);
-    pthread_mutex_lock(&log->mutex);
-    size_t used = log->recent_used;
-    copy_out(log, 0, copy, used);
-    pthread_mutex_unlock(&log->mutex);
-    struct remembered head;
-    for (size_t at = 0; at < used; at += sizeof head + head.size) {
-        memcpy(&head, copy + at, sizeof head);
-        struct event event;
-        event_unpack((struct str){copy + at + sizeof head, head.size}, &event);
-        event.seq = head.seq;
-        if (tells_of(&event, value))
-            event_format_json(&event, log->settings.node, str_c(head.revision), out);
-    }
-    free(copy);
-}
 
 /* ---- writing ---- */
 
@@ -160,8 +77,13 @@ static void log_line(struct admin_log *log, enum event_severity severity, struct
 static void take_event(const struct event *event, void *arg)
 {
     struct admin_log *log = arg;
-    struct remembered remembered;
-    remember(log, event, &remembered);
+    char revision[sizeof log->revision];
+    pthread_mutex_lock(&log->mutex);
+    memcpy(revision, log->revision, sizeof revision);
+    pthread_mutex_unlock(&log->mutex);
+    if (log->settings.store)
+        store_put(log->settings.store, event, str_c(revision));
+    tail_offer(log->settings.tail, event, log->settings.node, str_c(revision));
     enum event_severity severity = event_severity(event->type);
     if (severity < log->settings.least)
         return;
@@ -169,7 +91,7 @@ static void take_event(const struct event *event, void *arg)
     if (log->settings.human)
         event_format_human(event, &log->line);
     else
-        event_format_json(event, log->settings.node, str_c(remembered.revision), &log->line);
+        event_format_json(event, log->settings.node, str_c(revision), &log->line);
     log_line(log, severity, buf_str(&log->line));
 }
 
@@ -225,7 +147,6 @@ enum result admin_log_start(const struct admin_log_settings *settings, struct ad
     log->settings.node = arena_str(log->arena, settings->node);
     log->settings.path = arena_str(log->arena, settings->path);
     log->fd = STDOUT_FILENO;
-    log->recent = memory_alloc(RECENT_BYTES);
     buf_init(&log->line, LINE_MAX_BYTES);
     buf_init(&log->batch, BATCH_MAX + LINE_MAX_BYTES);
     pthread_mutex_init(&log->mutex, NULL);
@@ -237,7 +158,6 @@ enum result admin_log_start(const struct admin_log_settings *settings, struct ad
     if (result == OK && pthread_create(&log->thread, NULL, run, log) != 0)
         result = fail(err, ERROR_LIMIT, "cannot start the log thread");
     if (result != OK) {
-        free(log->recent);
         arena_free(log->arena);
         free(log);
         return FAILED;
@@ -257,7 +177,6 @@ void admin_log_stop(struct admin_log *log)
     buf_done(&log->line);
     buf_done(&log->batch);
     pthread_mutex_destroy(&log->mutex);
-    free(log->recent);
     arena_free(log->arena);
     free(log);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * admin/log.h - the reader of the event stream: writes the log and remembers what was recent.
+ * admin/log.h - the reader of the event stream: writes the log, feeds history and live tails.
  *
  * One thread; never blocks mail: what it cannot write is counted and left out.
  */
@@ -10,6 +10,9 @@
 #include "base/error.h"
 #include "event/event.h"
 
+struct store;
+struct tail;
+
 enum admin_log_target { ADMIN_LOG_STDOUT, ADMIN_LOG_SYSLOG, ADMIN_LOG_FILE };
 
 struct admin_log_settings {
@@ -18,6 +21,8 @@ struct admin_log_settings {
     enum event_severity least; /* DEBUG events are kept for traces, not logged, unless set */
     struct str node;           /* host name */
     bool human;                /* one line for a person in place of JSON */
+    struct store *store;       /* gets every event; NULL: no history */
+    struct tail *tail;         /* likewise */
 };
 
 struct admin_log;
@@ -30,9 +35,5 @@ void admin_log_stop(struct admin_log *log);
 void admin_log_set_revision(struct admin_log *log, struct str revision);
 /* Open the file again (after rotation). Any thread. */
 void admin_log_reopen(struct admin_log *log);
-/* Recent events (the last 16 MiB, DEBUG ones too) with a field whose text is `value`: one JSON
- * object a line, oldest first. Any thread. */
-struct buf;
-void admin_log_recent(struct admin_log *log, struct str value, struct buf *out);
 /* Lines that could not be written. */
 uint64_t admin_log_lost(const struct admin_log *log);

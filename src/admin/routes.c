@@ -19,7 +19,10 @@ const struct admin_route admin_routes[] = {
     {"POST", "/api/v1/transports/{id}/tests", admin_api_transport_test, "Speak to the hosts of a destination, without mail."},
     {"POST", "/api/v1/messages",             admin_api_message_send,   "Put a message in as an own user."},
     {"GET",  "/api/v1/messages/{id}/raw",    admin_api_message_raw,    "The message as it would be sent."},
-    {"GET",  "/api/v1/messages/{id}/events", admin_api_message_events, "Recent events that name this id or ref."},
+    {"GET",  "/api/v1/messages/{id}/events", admin_api_message_events, "The events of an id or a ref."},
+    {"GET",  "/api/v1/messages/{id}/trace",  admin_api_message_trace,  "The same put in order: session, steps, recipients, attempts."},
+    {"GET",  "/api/v1/events",               admin_api_events_find,    "Messages and refusals that fit a selector (q), newest first."},
+    {"GET",  "/api/v1/events/stream",        admin_api_events_stream,  "Events as they happen (server-sent events) that fit a selector (q)."},
     {0},
 };
 /* clang-format on */

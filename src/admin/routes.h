@@ -20,4 +20,7 @@ void admin_api_transport_act(struct admin_request *request, struct admin_answer 
 void admin_api_transport_test(struct admin_request *request, struct admin_answer *answer);
 void admin_api_message_raw(struct admin_request *request, struct admin_answer *answer);
 void admin_api_message_events(struct admin_request *request, struct admin_answer *answer);
+void admin_api_message_trace(struct admin_request *request, struct admin_answer *answer);
+void admin_api_events_find(struct admin_request *request, struct admin_answer *answer);
+void admin_api_events_stream(struct admin_request *request, struct admin_answer *answer);
 void admin_api_message_send(struct admin_request *request, struct admin_answer *answer);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The suite of RFC 7208: tests/data/spf, made readable by its tool `convert`. */
+/*
+ * The suite of RFC 7208, whose data is not part of the project: tests/suites/run finds it and makes it
+ * readable. Without the file that POSTERN_SPF_SUITE names the program says that it was skipped.
+ */
 #include "content/spf.h"
 
 #include "base/test.h"
@@ -96,21 +99,11 @@ static void run_line(struct suite *suite, struct str line)
     }
 }
 
-static FILE *open_suite(void)
-{
-    char path[512];
-    struct str here = str_c(__FILE__), end = STR("src/content/spf_suite_test.c");
-    snprintf(path, sizeof path, "%.*stests/data/spf/rfc7208-tests.txt", (int)(here.len - end.len),
-             here.ptr);
-    FILE *file = fopen(path, "re");
-    return file ? file : fopen("tests/data/spf/rfc7208-tests.txt", "re");
-}
-
 static void test_suite(void **state)
 {
     static char line[8192];
     struct suite suite = {.arena = arena_new(0)};
-    FILE *file = open_suite();
+    FILE *file = fopen(getenv("POSTERN_SPF_SUITE"), "re");
     (void)state;
     assert_non_null(file);
     while (fgets(line, sizeof line, file))
@@ -125,5 +118,9 @@ static void test_suite(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_suite)};
+    if (!getenv("POSTERN_SPF_SUITE")) {
+        printf("skipped: POSTERN_SPF_SUITE names no file (tests/suites/run spf)\n");
+        return 77; /* Meson counts it as skipped */
+    }
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

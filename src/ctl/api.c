@@ -27,6 +27,24 @@ const char *ctl_url_text(struct ctl *ctl, const char *text)
     return copy;
 }
 
+struct listening {
+    bool (*take_piece)(struct str piece, void *arg);
+    void *arg;
+    CURL *curl;
+    struct buf *refusal;
+};
+
+static size_t hear(char *data, size_t size, size_t count, void *context)
+{
+    struct listening *listening = context;
+    long status = 0;
+    struct str piece = str_of(data, size * count);
+    curl_easy_getinfo(listening->curl, CURLINFO_RESPONSE_CODE, &status);
+    if (status >= 400)
+        return collect(data, size, count, listening->refusal);
+    return listening->take_piece(piece, listening->arg) ? piece.len : 0;
+}
+
 static CURLcode perform(struct ctl *ctl, const char *method, const char *path, const char *body,
                         struct buf *out_body, long *out_status, long *out_errno)
 {
@@ -101,6 +119,38 @@ int ctl_request(struct ctl *ctl, const char *method, const char *path, json_t *b
     }
     json_decref(out->json);
     return exit_of_status(status);
+}
+
+int ctl_listen(struct ctl *ctl, const char *path, bool (*take_piece)(struct str piece, void *arg),
+               void *arg)
+{
+    struct buf refusal;
+    buf_init(&refusal, 65536);
+    long status = 0;
+    CURL *curl = curl_easy_init();
+    struct listening listening = {take_piece, arg, curl, &refusal};
+    struct str url = arena_printf(ctl->arena, "http://postern%s", path);
+    curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, ctl->socket_path);
+    curl_easy_setopt(curl, CURLOPT_URL, url.ptr);
+    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, hear);
+    curl_easy_setopt(curl, CURLOPT_WRITEDATA, &listening);
+    CURLcode code = curl_easy_perform(curl);
+    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_cleanup(curl);
+    int end = CTL_YES;
+    if (status >= 400) {
+        json_t *problem = json_loadb(refusal.ptr, refusal.len, 0, NULL);
+        fprintf(stderr, "postern: %s: %s\n", ctl_text(problem, "title"),
+                ctl_text(problem, "detail"));
+        json_decref(problem);
+        end = exit_of_status(status);
+    } else if (status == 0) {
+        fprintf(stderr, "postern: no daemon at %s: %s\n", ctl->socket_path,
+                curl_easy_strerror(code));
+        end = CTL_NO_DAEMON;
+    }
+    buf_done(&refusal);
+    return end;
 }
 
 void ctl_print_json(json_t *value)

@@ -67,6 +67,9 @@ int ctl_transport_slow(struct ctl *ctl);
 int ctl_transport_test(struct ctl *ctl);
 int ctl_message_raw(struct ctl *ctl);
 int ctl_message_events(struct ctl *ctl);
+int ctl_trace(struct ctl *ctl);
+int ctl_find(struct ctl *ctl);
+int ctl_tail(struct ctl *ctl);
 int ctl_user_add(struct ctl *ctl);
 int ctl_user_passwd(struct ctl *ctl);
 int ctl_user_list(struct ctl *ctl);
@@ -105,6 +108,9 @@ struct ctl_answer {
  */
 int ctl_request(struct ctl *ctl, const char *method, const char *path, json_t *body,
                 struct ctl_answer *out);
+/* A GET whose answer does not end: each piece goes to `take_piece` until it says false. */
+int ctl_listen(struct ctl *ctl, const char *path, bool (*take_piece)(struct str piece, void *arg),
+               void *arg);
 /* Text for a URL, percent-encoded, in the arena. */
 const char *ctl_url_text(struct ctl *ctl, const char *text);
 
@@ -113,6 +119,10 @@ const char *ctl_url_text(struct ctl *ctl, const char *text);
 void ctl_print_json(json_t *value);
 /* Write text with control characters made visible: nothing from mail may steer a terminal. */
 void ctl_print_text(const char *text);
+/* One line: time, name and what else an event has. */
+void ctl_print_event(json_t *event);
+/* A time of the API ("2026-11-24T10:21:00Z") as the clock on the wall shows it. */
+void ctl_print_time(const char *utc, bool with_day);
 /* String member of an object, or "". */
 const char *ctl_text(json_t *object, const char *name);
 long long ctl_number(json_t *object, const char *name);

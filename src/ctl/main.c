@@ -33,7 +33,10 @@ const struct ctl_command ctl_commands[] = {
     {"transport","slow",  ctl_transport_slow,"NAME [DEST] --messages 100/1m [--reason T]", "at most so many messages to each destination"},
     {"transport","test",  ctl_transport_test,"NAME [DEST]",                       "speak to its hosts, without mail"},
     {"message", "raw",    ctl_message_raw,   "ID",                                "a queued message as it would be sent"},
-    {"message", "events", ctl_message_events,"ID|REF",                            "what happened lately to a message, a session or a refusal"},
+    {"message", "events", ctl_message_events,"ID|REF",                            "the events of a message, a session or a refusal"},
+    {"trace",   NULL,     ctl_trace,         "ID|REF [--raw]",                    "the whole story of a message or a refusal; --raw: its events"},
+    {"find",    NULL,     ctl_find,          "[EXPRESSION] [--limit N]",          "messages and refusals in the history, newest first"},
+    {"tail",    NULL,     ctl_tail,          "[-q EXPRESSION]",                   "events as they happen"},
     {"user",    "add",    ctl_user_add,      "--file F LOGIN [--senders A,B]",    "a new user; the password is read from standard input"},
     {"user",    "passwd", ctl_user_passwd,   "--file F LOGIN [--senders A,B]",    "another password, read from standard input"},
     {"user",    "list",   ctl_user_list,     "--file F",                          "logins in a users file"},
@@ -54,11 +57,13 @@ static void print_usage(FILE *out)
     fprintf(out, "usage: postern [--socket PATH] [--json] NOUN [VERB] …\n\n");
     for (const struct ctl_command *c = ctl_commands; c->noun; c++)
         fprintf(out, "  %-10s%-8s %s\n", c->noun, c->verb ? c->verb : "", c->text);
-    fprintf(
-        out,
-        "\nselectors: --id --to --from --transport --destination --cause --state --older --limit\n"
-        "exit codes: 0 yes, 1 no, 2 usage, 3 no daemon, 4 not allowed, 7 try again\n"
-        "more: postern NOUN VERB --help\n");
+    fprintf(out,
+            "\nexpressions: to: from: client: user: ref: reason: verdict: event: since: until: "
+            "today\n"
+            "selectors: --id --to --from --transport --destination --cause --state --older "
+            "--limit\n"
+            "exit codes: 0 yes, 1 no, 2 usage, 3 no daemon, 4 not allowed, 7 try again\n"
+            "more: postern NOUN VERB --help\n");
 }
 
 /* ---- arguments ---- */

@@ -38,7 +38,7 @@ int ctl_message_raw(struct ctl *ctl)
     return CTL_YES;
 }
 
-static void print_event(json_t *event)
+void ctl_print_event(json_t *event)
 {
     printf("%s  %-20s", ctl_text(event, "time"), ctl_text(event, "event"));
     const char *name;
@@ -84,11 +84,11 @@ int ctl_message_events(struct ctl *ctl)
         if (ctl->json)
             ctl_print_json(event);
         else
-            print_event(event);
+            ctl_print_event(event);
     }
     bool found = json_array_size(items) > 0;
     if (!found && !ctl->json)
-        printf("nothing recent has this id\n");
+        printf("the history knows nothing of it\n");
     json_decref(answer.json);
     return found ? CTL_YES : CTL_NO;
 }
@@ -150,7 +150,7 @@ static int follow(struct ctl *ctl, const char *id)
             if (ctl->json)
                 ctl_print_json(event);
             else
-                print_event(event);
+                ctl_print_event(event);
             if (end_of(ctl_text(event, "event")))
                 end = end_of(ctl_text(event, "event"));
         }

@@ -3,6 +3,8 @@
 
 #include "admin/http.h"
 #include "admin/log.h"
+#include "admin/store.h"
+#include "admin/tail.h"
 #include "base/buf.h"
 #include "base/map.h"
 #include "daemon/link.h"
@@ -34,6 +36,8 @@ struct child {
     struct gateway *gateway;
     struct admin_log *log;
     struct admin_http *http;
+    struct store *store; /* NULL: the history cannot be opened; mail goes on */
+    struct tail *tail;
     unsigned revision;
     uint64_t files_state; /* of the files read besides the configuration */
 };
@@ -188,6 +192,19 @@ static void reload(struct child *child)
 
 /* ---- start ---- */
 
+static void open_store(struct child *child)
+{
+    const struct settings *settings = child->settings;
+    struct error err;
+    struct store_settings store = {
+        .folder = settings->events.path.len ? settings->events.path : settings->spool.path,
+        .keep_ns = settings->events.keep_ns,
+        .size = settings->events.size,
+    };
+    if (store_open(&store, &child->store, &err) != OK)
+        event_emit(EVENT_EVENTS_FAILED, F_C(DETAIL, err.text), F_STR(FILE, store.folder));
+}
+
 static enum result start_log(struct child *child, struct error *err)
 {
     const struct settings *settings = child->settings;
@@ -200,6 +217,10 @@ static enum result start_log(struct child *child, struct error *err)
         .node = settings->hostname,
         .human = settings->log.target == SETTINGS_LOG_STDOUT && isatty(STDOUT_FILENO),
     };
+    open_store(child);
+    child->tail = tail_new();
+    log.store = child->store;
+    log.tail = child->tail;
     return admin_log_start(&log, &child->log, err);
 }
 
@@ -212,6 +233,9 @@ static enum result start_admin(struct child *child, struct error *err)
         .mode = settings->control.mode,
         .gateway = child->gateway,
         .log = child->log,
+        .store = child->store,
+        .tail = child->tail,
+        .node = settings->hostname,
     };
     return admin_http_start(&http, &child->http, err);
 }
@@ -246,11 +270,14 @@ static enum result start(struct child *child, struct error *err)
 static void stop(struct child *child)
 {
     event_emit(EVENT_DAEMON_STOP, F_INT(PID, getpid()));
+    tail_stop(child->tail);
     admin_http_stop(child->http); /* first: its threads ask the gateway */
     gateway_drain(child->gateway, clock_deadline(DRAIN_S * NS_PER_S));
     gateway_free(child->gateway);
-    settings_unref(child->settings);
     admin_log_stop(child->log);
+    store_close(child->store);
+    tail_free(child->tail);
+    settings_unref(child->settings);
 }
 
 static void wait_for_signals(struct child *child, const sigset_t *signals)

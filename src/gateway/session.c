@@ -166,6 +166,19 @@ static void ask_client_name(struct session *session) MAY_YIELD
     arena_free(arena);
 }
 
+/* From here on each event of the transaction tells which message it is about. */
+static void name_message(struct session *session)
+{
+    struct event_context *events = &session->message_events;
+    session->message = mail_id_new();
+    session->message_text = mail_id_text(session->message);
+    if (events->count == 0)
+        events->outer = fiber_context();
+    events->count = 1;
+    events->fields[0] = F_C(MESSAGE, session->message_text.chars);
+    fiber_set_context(events);
+}
+
 NO_YIELD_CHECK static void on_mail(void *context, struct smtp_session *smtp,
                                    const struct mail_sender *sender,
                                    const struct mail_address *address, struct mail_reply *out_reply)
@@ -183,7 +196,7 @@ NO_YIELD_CHECK static void on_mail(void *context, struct smtp_session *smtp,
         return;
     }
     ask_client_name(session);
-    session->message = mail_id_new();
+    name_message(session);
     *out_reply = mail_reply_of(250, 2, 1, 0, STR("Ok"));
 }
 
@@ -281,6 +294,10 @@ static void on_reset(void *context, struct smtp_session *smtp)
 {
     struct session *session = context;
     (void)smtp;
+    if (session->message_events.count) {
+        session->message_events.count = 0;
+        fiber_set_context(session->message_events.outer);
+    }
     body_unref(take(session->intake));
     session->domains = NULL;
     session->checks = NULL;

@@ -34,6 +34,8 @@ struct session {
     const struct settings_domain **domains; /* of each accepted recipient, in order */
     size_t domain_count, domain_cap;
     struct mail_id message;
+    struct mail_id_text message_text;
+    struct event_context message_events; /* during a transaction: its events name the message */
     struct flow_checks *checks; /* made when first asked for */
     struct body *intake;
 };

@@ -210,7 +210,11 @@ static MAY_YIELD void run_runs(void *arg)
         queue_entry_set_state(entry, QUEUE_INFLIGHT);
         queue_entry_not_fresh(entry);
         queue_attempt_init(&attempt, entry, arena);
+        struct mail_id_text message = mail_id_text(entry->message);
+        struct event_context events = {.fields = {F_C(MESSAGE, message.chars)}, .count = 1};
+        fiber_set_context(&events);
         run_entry(&attempt);
+        fiber_set_context(NULL);
         queue_attempt_done(&attempt);
         queue_poison_clear(slot);
         arena_free(arena);

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* admin/api_events.c - what happened: the events of one story, the story, a search, live. */
+#include "admin/routes.h"
+
+#include "admin/http.h"
+#include "admin/selector.h"
+#include "admin/story.h"
+#include "admin/tail.h"
+#include "base/clock.h"
+
+#include <string.h>
+
+enum { LIMIT_DEFAULT = 50, LIMIT_MAX = 10000, SCAN_MAX = 100000, TO_MAX = 10 };
+
+/* ---- one story ---- */
+
+static bool is_id_or_ref(struct str text)
+{
+    for (size_t i = 0; i < text.len; i++) {
+        if (!ascii_is_alpha(text.ptr[i]) && !ascii_is_digit(text.ptr[i]))
+            return false;
+    }
+    return text.len == MAIL_ID_LEN || text.len == MAIL_REF_LEN;
+}
+
+static struct store_reader *open_reader(struct admin_request *request, struct admin_answer *answer)
+{
+    struct store_reader *reader = NULL;
+    struct error err = {.text = "there is no history"};
+    if (!request->store || store_reader_open(request->store, &reader, &err) != OK)
+        admin_problem(answer, 503, "Not now", "%s", err.text);
+    return reader;
+}
+
+/* The events that the path's {id} names; NULL after a problem. */
+static json_t *read_events(struct admin_request *request, bool only_ref, struct mail_id *out_id,
+                           struct admin_answer *answer)
+{
+    if (!is_id_or_ref(request->parameter)) {
+        admin_problem(answer, 400, "Bad id", "give an id of %d or a ref of %d letters and digits",
+                      MAIL_ID_LEN, MAIL_REF_LEN);
+        return NULL;
+    }
+    struct store_reader *reader = open_reader(request, answer);
+    if (!reader)
+        return NULL;
+    json_t *items = story_events(reader, request->node, request->parameter, only_ref, out_id);
+    store_reader_close(reader);
+    return items;
+}
+
+void admin_api_message_events(struct admin_request *request, struct admin_answer *answer)
+{
+    struct mail_id id;
+    json_t *items = read_events(request, true, &id, answer);
+    if (items)
+        answer->json = json_pack("{s:o}", "items", items);
+}
+
+void admin_api_message_trace(struct admin_request *request, struct admin_answer *answer)
+{
+    struct mail_id id;
+    json_t *items = read_events(request, false, &id, answer);
+    if (!items)
+        return;
+    char ref[MAIL_REF_LEN + 1] = "";
+    if (request->parameter.len == MAIL_REF_LEN)
+        str_to_c(request->parameter, ref, sizeof ref);
+    for (char *at = ref; *at; at++)
+        *at = *at >= 'a' && *at <= 'z' ? (char)(*at - 'a' + 'A') : *at;
+    if (json_array_size(items) == 0)
+        admin_problem(answer, 404, "Not found", "the history knows nothing of %.*s",
+                      STR_ARG(request->parameter));
+    else
+        answer->json = story_tell(items, id, ref[0] ? ref : NULL);
+    json_decref(items);
+}
+
+/* ---- search ---- */
+
+struct search {
+    struct store_reader *reader;
+    struct selector selector;
+    uint64_t limit;
+    size_t looked_at;
+    json_t *items;
+
+    /* of the story being looked at */
+    unsigned fits; /* a bit a term */
+    json_t *item;
+    const char *verdict;
+};
+
+static void note_text(json_t *item, const struct event_field *field)
+{
+    const char *name = event_key_name(field->key);
+    static const enum event_key shown[] = {KEY_MESSAGE, KEY_SESSION, KEY_FROM, KEY_CLIENT,
+                                           KEY_USER,    KEY_REF,     KEY_REASON, KEY_REPLY,
+                                           KEY_LISTENER, KEY_MESSAGE_ID};
+    json_t *list = json_object_get(item, "to");
+    if (field->kind != EVENT_VALUE_STR || field->text.len == 0)
+        return;
+    if (field->key == KEY_TO && json_array_size(list) < TO_MAX) {
+        size_t i;
+        json_t *known;
+        json_array_foreach(list, i, known)
+        {
+            if (str_equal(str_c(json_string_value(known)), field->text))
+                return;
+        }
+        json_array_append_new(list, admin_json(field->text));
+    }
+    for (size_t i = 0; i < sizeof shown / sizeof *shown; i++) {
+        if (shown[i] == field->key)
+            json_object_set_new(item, name, admin_json(field->text));
+    }
+}
+
+static void take_event(const struct event *event, struct str revision, void *arg)
+{
+    struct search *search = arg;
+    (void)revision;
+    for (size_t i = 0; i < search->selector.count; i++) {
+        if (selector_term_fits(&search->selector.terms[i], event))
+            search->fits |= 1U << i;
+    }
+    if (!json_object_get(search->item, "time")) {
+        char time[TIME_RFC3339_SIZE];
+        json_object_set_new(search->item, "time",
+                            admin_json(clock_format_rfc3339(event->wall_ns, time)));
+    }
+    const char *verdict = selector_verdict(event->type);
+    search->verdict = verdict ? verdict : search->verdict;
+    for (unsigned i = 0; i < event->count; i++)
+        note_text(search->item, &event->fields[i]);
+}
+
+static bool take_story(struct mail_id id, void *arg)
+{
+    struct search *search = arg;
+    search->fits = 0;
+    search->verdict = NULL;
+    search->item = json_pack("{s:s, s:[]}", "id", mail_id_text(id).chars, "to");
+    bool found = store_story(search->reader, id, take_event, search);
+    if (search->verdict)
+        json_object_set_new(search->item, "verdict", json_string(search->verdict));
+    if (found && search->fits == (1U << search->selector.count) - 1)
+        json_array_append_new(search->items, search->item);
+    else
+        json_decref(search->item);
+    search->looked_at++;
+    return json_array_size(search->items) < search->limit && search->looked_at < SCAN_MAX;
+}
+
+/* An id among the terms is the story itself. */
+static bool names_story(const struct selector *selector, struct mail_id *out_id)
+{
+    for (size_t i = 0; i < selector->count; i++) {
+        if (selector->terms[i].kind == SELECTOR_FIELD && selector->terms[i].key == KEY_MESSAGE &&
+            mail_id_parse(selector->terms[i].text, out_id))
+            return true;
+    }
+    return false;
+}
+
+void admin_api_events_find(struct admin_request *request, struct admin_answer *answer)
+{
+    struct search search = {.limit = LIMIT_DEFAULT};
+    struct str limit = admin_query(request, "limit");
+    struct error err;
+    struct mail_id id;
+    if (selector_parse(admin_query(request, "q"), request->arena, &search.selector, &err) != OK) {
+        admin_problem(answer, 400, "Bad selector", "%s", err.text);
+        return;
+    }
+    if (limit.len && !str_to_uint(limit, LIMIT_MAX, &search.limit)) {
+        admin_problem(answer, 400, "Bad limit", "limit: at most %d", LIMIT_MAX);
+        return;
+    }
+    search.reader = open_reader(request, answer);
+    if (!search.reader)
+        return;
+    search.items = json_array();
+    if (names_story(&search.selector, &id))
+        take_story(id, &search);
+    else if (search.limit)
+        store_find(search.reader, selector_word(&search.selector), search.selector.range,
+                   take_story, &search);
+    store_reader_close(search.reader);
+    answer->json = json_pack("{s:o, s:b}", "items", search.items, "complete",
+                             (int)(search.looked_at < SCAN_MAX &&
+                                   json_array_size(search.items) < search.limit));
+}
+
+/* ---- live ---- */
+
+void admin_api_events_stream(struct admin_request *request, struct admin_answer *answer)
+{
+    struct selector selector;
+    struct error err;
+    struct str query = admin_query(request, "q");
+    if (selector_parse(query, request->arena, &selector, &err) != OK) {
+        admin_problem(answer, 400, "Bad selector", "%s", err.text);
+        return;
+    }
+    answer->tail = request->tail ? tail_join(request->tail, query) : NULL;
+    if (!answer->tail)
+        admin_problem(answer, 503, "Not now", "too many listen already");
+}

@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "admin/selector.h"
+
+#include "base/clock.h"
+
+#include <string.h>
+#include <time.h>
+
+/* ---- times ---- */
+
+/* "1h", "90d": milliseconds. */
+static bool parse_duration(struct str text, int64_t *out_ms)
+{
+    static const struct {
+        char unit;
+        int64_t ms;
+    } units[] = {{'s', 1000}, {'m', 60000}, {'h', 3600000}, {'d', 86400000}, {'w', 604800000}};
+    uint64_t number;
+    if (text.len < 2 || !str_to_uint(str_slice(text, 0, text.len - 1), 100000, &number))
+        return false;
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
+        if (units[i].unit == text.ptr[text.len - 1]) {
+            *out_ms = (int64_t)number * units[i].ms;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* "2026-11-24", "2026-11-24T10:21", "…:30", "…:30Z": local time, or UTC with Z. */
+static bool parse_moment(struct str text, int64_t *out_ms)
+{
+    static const char *const forms[] = {"%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d"};
+    char copy[40];
+    bool utc = str_ends(text, STR("Z"));
+    if (!str_to_c(utc ? str_slice(text, 0, text.len - 1) : text, copy, sizeof copy))
+        return false;
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+        struct tm moment = {.tm_isdst = -1};
+        const char *end = strptime(copy, forms[i], &moment);
+        if (!end || *end)
+            continue;
+        *out_ms = (int64_t)(utc ? timegm(&moment) : mktime(&moment)) * 1000;
+        return true;
+    }
+    return false;
+}
+
+/* "1h" ago, or a moment. */
+static bool parse_time(struct str text, int64_t now_ms, int64_t *out_ms)
+{
+    int64_t duration_ms;
+    if (!parse_duration(text, &duration_ms))
+        return parse_moment(text, out_ms);
+    *out_ms = now_ms - duration_ms;
+    return true;
+}
+
+static int64_t midnight_ms(int64_t now_ms)
+{
+    time_t now = (time_t)(now_ms / 1000);
+    struct tm day;
+    localtime_r(&now, &day);
+    day.tm_hour = day.tm_min = day.tm_sec = 0;
+    day.tm_isdst = -1;
+    return (int64_t)mktime(&day) * 1000;
+}
+
+static bool take_range(struct selector *selector, struct str name, struct str value,
+                       struct error *err, enum result *out_result)
+{
+    int64_t now_ms = clock_wall_ns() / NS_PER_MS;
+    struct store_range *range = &selector->range;
+    bool good = true;
+    if (str_equal(name, STR("since")) || str_equal(name, STR("younger")))
+        good = parse_time(value, now_ms, &range->since_ms);
+    else if (str_equal(name, STR("until")) || str_equal(name, STR("older")))
+        good = parse_time(value, now_ms, &range->until_ms);
+    else
+        return false;
+    selector->has_range = true;
+    *out_result = good ? OK
+                       : fail(err, ERROR_PERMANENT,
+                              "%.*s: not a time: write 1h, 7d, 2026-11-24 or 2026-11-24T10:21",
+                              STR_ARG(value));
+    return true;
+}
+
+static bool take_day(struct selector *selector, struct str word)
+{
+    int64_t today_ms = midnight_ms(clock_wall_ns() / NS_PER_MS);
+    if (str_equal(word, STR("today"))) {
+        selector->range.since_ms = today_ms;
+    } else if (str_equal(word, STR("yesterday"))) {
+        selector->range.since_ms = midnight_ms(today_ms - 3600000);
+        selector->range.until_ms = today_ms - 1;
+    } else {
+        return false;
+    }
+    selector->has_range = true;
+    return true;
+}
+
+/* ---- terms ---- */
+
+static const struct {
+    const char *verdict;
+    const char *events[4];
+} verdicts[] = {
+    {"accepted", {"message.accepted"}},
+    {"refused", {"recipient.reject", "message.rejected", "auth.fail", "session.protocol"}},
+    {"rejected", {"recipient.reject", "message.rejected", "auth.fail", "session.protocol"}},
+    {"deferred", {"recipient.defer", "message.deferred", "delivery.deferred", "auth.error"}},
+    {"delivered", {"delivery.sent"}},
+    {"failed", {"delivery.failed", "delivery.expired"}},
+    {"expired", {"delivery.expired"}},
+    {"held", {"message.held", "delivery.held"}},
+    {"discarded", {"message.discarded", "delivery.dropped"}},
+};
+enum { VERDICTS = sizeof verdicts / sizeof *verdicts };
+
+static bool is_verdict(struct str text)
+{
+    for (size_t i = 0; i < VERDICTS; i++) {
+        if (str_equal(text, str_c(verdicts[i].verdict)))
+            return true;
+    }
+    return false;
+}
+
+static bool verdict_fits(struct str text, enum event_type type)
+{
+    for (size_t i = 0; i < VERDICTS; i++) {
+        if (!str_equal(text, str_c(verdicts[i].verdict)))
+            continue;
+        for (size_t k = 0; k < 4 && verdicts[i].events[k]; k++) {
+            if (strcmp(verdicts[i].events[k], event_name(type)) == 0)
+                return true;
+        }
+    }
+    return false;
+}
+
+static bool key_of(struct str name, enum event_key *out)
+{
+    if (str_equal(name, STR("id"))) {
+        *out = KEY_MESSAGE;
+        return true;
+    }
+    for (int i = 0; i < EVENT_KEY_COUNT; i++) {
+        if (str_equal(name, str_c(event_key_name((enum event_key)i)))) {
+            *out = (enum event_key)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_letters(struct str text, size_t length)
+{
+    for (size_t i = 0; i < text.len; i++) {
+        if (!ascii_is_alpha(text.ptr[i]) && !ascii_is_digit(text.ptr[i]))
+            return false;
+    }
+    return text.len == length;
+}
+
+/* A word without a key: what it looks like. */
+static struct selector_term guess(struct str word)
+{
+    struct selector_term term = {.kind = SELECTOR_WORD, .text = word};
+    bool digits = false;
+    for (size_t i = 0; i < word.len; i++)
+        digits = digits || ascii_is_digit(word.ptr[i]);
+    if (is_letters(word, MAIL_ID_LEN))
+        term = (struct selector_term){SELECTOR_FIELD, KEY_MESSAGE, 0, word};
+    else if (is_letters(word, MAIL_REF_LEN) && digits)
+        term = (struct selector_term){SELECTOR_FIELD, KEY_REF, 0, word};
+    return term;
+}
+
+static enum result take_term(struct selector *selector, struct str name, struct str value,
+                             struct error *err)
+{
+    struct selector_term *term = &selector->terms[selector->count++];
+    *term = (struct selector_term){.text = value};
+    if (str_equal(name, STR("verdict"))) {
+        term->kind = SELECTOR_VERDICT;
+        return is_verdict(value)
+                   ? OK
+                   : fail(err, ERROR_PERMANENT,
+                          "verdict: accepted, refused, deferred, delivered, failed, expired, held "
+                          "or discarded");
+    }
+    if (str_equal(name, STR("event"))) {
+        term->kind = SELECTOR_EVENT;
+        return OK;
+    }
+    if (str_equal(name, STR("severity"))) {
+        term->kind = SELECTOR_SEVERITY;
+        for (int i = EVENT_DEBUG; i <= EVENT_ERROR; i++) {
+            term->severity = i;
+            if (str_equal(value, str_c(event_severity_name((enum event_severity)i))))
+                return OK;
+        }
+        return fail(err, ERROR_PERMANENT, "severity: debug, info, notice, warn or error");
+    }
+    if (!key_of(name, &term->key))
+        return fail(err, ERROR_PERMANENT,
+                    "%.*s: there is no such selector; there are to, from, client, user, ref, "
+                    "reason, verdict, event, severity, since, until, today and each field of events",
+                    STR_ARG(name));
+    return OK;
+}
+
+static enum result take_word(struct selector *selector, struct str word, struct error *err)
+{
+    enum result result = OK;
+    ptrdiff_t colon = str_find(word, ':');
+    if (take_day(selector, word))
+        return OK;
+    if (selector->count == SELECTOR_TERMS_MAX)
+        return fail(err, ERROR_LIMIT, "at most %d terms", SELECTOR_TERMS_MAX);
+    if (colon <= 0) {
+        selector->terms[selector->count++] = guess(word);
+        return OK;
+    }
+    struct str name = str_slice(word, 0, (size_t)colon);
+    struct str value = str_from(word, (size_t)colon + 1);
+    if (take_range(selector, name, value, err, &result))
+        return result;
+    return take_term(selector, name, value, err);
+}
+
+/* The next word off the front, quotes taken away; empty at the end. */
+static struct str next_word(struct str *rest, struct arena *arena)
+{
+    *rest = str_trim(*rest);
+    char *word = arena_alloc(arena, rest->len + 1);
+    size_t length = 0;
+    size_t at = 0;
+    bool quoted = false;
+    for (; at < rest->len && (quoted || rest->ptr[at] != ' '); at++) {
+        if (rest->ptr[at] == '"')
+            quoted = !quoted;
+        else
+            word[length++] = rest->ptr[at];
+    }
+    *rest = str_from(*rest, at);
+    return str_of(word, length);
+}
+
+enum result selector_parse(struct str text, struct arena *arena, struct selector *out,
+                           struct error *err)
+{
+    enum { TEXT_MAX = 4096 };
+    *out = (struct selector){.range = {.since_ms = 0, .until_ms = INT64_C(1) << 47}};
+    if (text.len > TEXT_MAX)
+        return fail(err, ERROR_LIMIT, "at most %d characters", TEXT_MAX);
+    for (;;) {
+        struct str word = next_word(&text, arena);
+        if (word.len == 0)
+            return OK;
+        if (take_word(out, word, err) != OK)
+            return FAILED;
+    }
+}
+
+/* ---- matching ---- */
+
+static bool contains_nocase(struct str text, struct str part)
+{
+    for (size_t i = 0; i + part.len <= text.len; i++) {
+        if (str_starts_nocase(str_from(text, i), part))
+            return true;
+    }
+    return false;
+}
+
+static bool text_fits(const struct selector_term *term, struct str text)
+{
+    if (term->text.len && term->text.ptr[0] == '@')
+        return str_ends_nocase(text, term->text);
+    if (term->key == KEY_REPLY || term->key == KEY_DETAIL || term->key == KEY_ERROR ||
+        term->key == KEY_SUBJECT)
+        return contains_nocase(text, term->text);
+    return str_equal_nocase(text, term->text);
+}
+
+static bool same_key(enum event_key wanted, enum event_key key)
+{
+    return wanted == key || (wanted == KEY_TO && key == KEY_RCPT);
+}
+
+static bool field_fits(const struct selector_term *term, const struct event_field *field)
+{
+    uint64_t number;
+    if (field->kind == EVENT_VALUE_STR)
+        return term->kind == SELECTOR_WORD
+                   ? contains_nocase(field->text, term->text)
+                   : same_key(term->key, field->key) && text_fits(term, field->text);
+    if (term->kind == SELECTOR_WORD || term->key != field->key)
+        return false;
+    if (field->kind == EVENT_VALUE_BOOL)
+        return str_equal(term->text, field->number ? STR("true") : STR("false"));
+    return str_to_uint(term->text, INT64_MAX, &number) && (int64_t)number == field->number;
+}
+
+bool selector_term_fits(const struct selector_term *term, const struct event *event)
+{
+    switch (term->kind) {
+    case SELECTOR_VERDICT:
+        return verdict_fits(term->text, event->type);
+    case SELECTOR_EVENT:
+        return str_starts(str_c(event_name(event->type)), term->text);
+    case SELECTOR_SEVERITY:
+        return (int)event_severity(event->type) >= term->severity;
+    case SELECTOR_FIELD:
+    case SELECTOR_WORD:
+        break;
+    }
+    for (unsigned i = 0; i < event->count; i++) {
+        if (field_fits(term, &event->fields[i]))
+            return true;
+    }
+    return false;
+}
+
+bool selector_fits(const struct selector *selector, const struct event *event)
+{
+    for (size_t i = 0; i < selector->count; i++) {
+        if (!selector_term_fits(&selector->terms[i], event))
+            return false;
+    }
+    return true;
+}
+
+uint64_t selector_word(const struct selector *selector)
+{
+    static const enum event_key order[] = {KEY_REF,  KEY_MESSAGE_ID, KEY_SESSION, KEY_TO,
+                                           KEY_RCPT, KEY_FROM,       KEY_USER,    KEY_CLIENT};
+    uint64_t domain = 0;
+    for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
+        for (size_t k = 0; k < selector->count; k++) {
+            const struct selector_term *term = &selector->terms[k];
+            if (term->kind != SELECTOR_FIELD || term->key != order[i] || term->text.len == 0)
+                continue;
+            if (term->text.ptr[0] != '@')
+                return store_word(term->key, term->text);
+            domain = store_word(KEY_DOMAIN, str_from(term->text, 1));
+        }
+    }
+    return domain;
+}
+
+const char *selector_verdict(enum event_type type)
+{
+    for (size_t i = 0; i < VERDICTS; i++) {
+        if (verdict_fits(str_c(verdicts[i].verdict), type))
+            return verdicts[i].verdict;
+    }
+    return NULL;
+}

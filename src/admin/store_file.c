@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "admin/store_file.h"
+
+#include "base/clock.h"
+#include "base/fault.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { DELETE_MAX = 2000, BUSY_MS = 2000 };
+
+static const char schema[] =
+    "PRAGMA page_size = 8192;"
+    "PRAGMA journal_mode = WAL;"
+    "PRAGMA synchronous = OFF;" /* history may lose its last moments, mail may not wait */
+    "PRAGMA journal_size_limit = 33554432;"
+    "CREATE TABLE IF NOT EXISTS stories(id BLOB, part INTEGER, events BLOB, PRIMARY KEY(id, part))"
+    " WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS fresh(batch INTEGER PRIMARY KEY, entries BLOB);"
+    "CREATE TABLE IF NOT EXISTS segments(segment INTEGER PRIMARY KEY, level INTEGER, entries INTEGER,"
+    " newest_ms INTEGER);"
+    "CREATE TABLE IF NOT EXISTS words(segment INTEGER, first INTEGER, page INTEGER, entries BLOB,"
+    " PRIMARY KEY(segment, first, page)) WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS dictionaries(version INTEGER PRIMARY KEY, names TEXT UNIQUE);";
+
+enum result store_sql_fail(sqlite3 *db, struct error *err)
+{
+    return fail(err, ERROR_TEMPORARY, "events.db: %s", db ? sqlite3_errmsg(db) : "no memory");
+}
+
+enum result store_file_failed(struct store_file *file, struct error *err)
+{
+    int code = file->db ? sqlite3_errcode(file->db) & 0xff : SQLITE_NOMEM;
+    file->damaged = file->damaged || code == SQLITE_CORRUPT || code == SQLITE_NOTADB;
+    return store_sql_fail(file->db, err);
+}
+
+static enum result run(struct store_file *file, const char *sql, struct error *err)
+{
+    return sqlite3_exec(file->db, sql, NULL, NULL, NULL) == SQLITE_OK ? OK
+                                                                      : store_file_failed(file, err);
+}
+
+int64_t store_sql_number(sqlite3 *db, const char *sql)
+{
+    sqlite3_stmt *statement = NULL;
+    int64_t number = 0;
+    if (sqlite3_prepare_v2(db, sql, -1, &statement, NULL) == SQLITE_OK &&
+        sqlite3_step(statement) == SQLITE_ROW)
+        number = sqlite3_column_int64(statement, 0);
+    sqlite3_finalize(statement);
+    return number;
+}
+
+void store_id_bytes(struct mail_id id, unsigned char out[16])
+{
+    for (unsigned i = 0; i < 8; i++) {
+        out[i] = (unsigned char)(id.high >> (56 - 8 * i));
+        out[8 + i] = (unsigned char)(id.low >> (56 - 8 * i));
+    }
+}
+
+struct mail_id store_id_of(const unsigned char bytes[16])
+{
+    struct mail_id id = {0};
+    for (unsigned i = 0; i < 8; i++) {
+        id.high = id.high << 8 | bytes[i];
+        id.low = id.low << 8 | bytes[8 + i];
+    }
+    return id;
+}
+
+/* ---- open ---- */
+
+/* The number of today's names; a new one when a version with other names wrote before. */
+static enum result find_dictionary(struct store_file *file, struct error *err)
+{
+    struct buf names BUF_CLEANUP;
+    sqlite3_stmt *statement = NULL;
+    buf_init(&names, 65536);
+    dictionary_text(&names);
+    enum result result = OK;
+    if (sqlite3_prepare_v2(file->db, "INSERT OR IGNORE INTO dictionaries(names) VALUES(?1)", -1,
+                           &statement, NULL) != SQLITE_OK ||
+        sqlite3_bind_text(statement, 1, names.ptr, (int)names.len, SQLITE_STATIC) != SQLITE_OK ||
+        sqlite3_step(statement) != SQLITE_DONE)
+        result = store_file_failed(file, err);
+    sqlite3_finalize(statement);
+    statement = NULL;
+    if (result == OK &&
+        sqlite3_prepare_v2(file->db, "SELECT version FROM dictionaries WHERE names = ?1", -1,
+                           &statement, NULL) == SQLITE_OK &&
+        sqlite3_bind_text(statement, 1, names.ptr, (int)names.len, SQLITE_STATIC) == SQLITE_OK &&
+        sqlite3_step(statement) == SQLITE_ROW)
+        file->dictionary = (uint64_t)sqlite3_column_int64(statement, 0);
+    else if (result == OK)
+        result = store_file_failed(file, err);
+    sqlite3_finalize(statement);
+    return result;
+}
+
+static enum result open_once(struct store_file *file, struct error *err)
+{
+    if (sqlite3_open_v2(file->path, &file->db,
+                        SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
+                        NULL) != SQLITE_OK)
+        return store_file_failed(file, err);
+    sqlite3_busy_timeout(file->db, BUSY_MS);
+    if (run(file, schema, err) != OK || find_dictionary(file, err) != OK)
+        return FAILED;
+    if (sqlite3_prepare_v2(file->db, "INSERT INTO stories VALUES(?1, ?2, ?3)", -1,
+                           &file->put_story, NULL) != SQLITE_OK ||
+        sqlite3_prepare_v2(file->db, "INSERT INTO fresh(entries) VALUES(?1)", -1, &file->put_fresh,
+                           NULL) != SQLITE_OK)
+        return store_file_failed(file, err);
+    file->fresh =
+        (uint64_t)store_sql_number(file->db, "SELECT sum(length(entries)) FROM fresh") / STORE_ENTRY;
+    return OK;
+}
+
+void store_file_close(struct store_file *file)
+{
+    sqlite3_finalize(file->put_story);
+    sqlite3_finalize(file->put_fresh);
+    sqlite3_close(file->db);
+    file->put_story = file->put_fresh = NULL;
+    file->db = NULL;
+}
+
+enum result store_file_renew(struct store_file *file, struct error *err)
+{
+    char aside[sizeof file->path + 64];
+    store_file_close(file);
+    snprintf(aside, sizeof aside, "%s.damaged-%lld", file->path,
+             (long long)(clock_wall_ns() / NS_PER_S));
+    if (rename(file->path, aside) != 0)
+        unlink(file->path);
+    for (int i = 0; i < 2; i++) { /* they belong to the file that was */
+        snprintf(aside, sizeof aside, "%s-%s", file->path, i ? "wal" : "shm");
+        unlink(aside);
+    }
+    file->damaged = false;
+    return open_once(file, err);
+}
+
+enum result store_file_open(struct store_file *file, const char *path, bool *out_aside,
+                            struct error *err)
+{
+    *file = (struct store_file){0};
+    *out_aside = false;
+    snprintf(file->path, sizeof file->path, "%s", path);
+    if (open_once(file, err) == OK)
+        return OK;
+    *out_aside = file->damaged;
+    if (file->damaged)
+        return store_file_renew(file, err);
+    store_file_close(file);
+    return FAILED;
+}
+
+/* ---- write ---- */
+
+enum result store_file_begin(struct store_file *file, struct error *err)
+{
+    int fault = fault_hit("events.write");
+    if (fault)
+        return fail_errno(err, fault, "events.db");
+    return run(file, "BEGIN IMMEDIATE", err);
+}
+
+enum result store_file_commit(struct store_file *file, struct error *err)
+{
+    return run(file, "COMMIT", err);
+}
+
+void store_file_undo(struct store_file *file)
+{
+    sqlite3_exec(file->db, "ROLLBACK", NULL, NULL, NULL);
+}
+
+static enum result step(struct store_file *file, sqlite3_stmt *statement, struct error *err)
+{
+    enum result result =
+        sqlite3_step(statement) == SQLITE_DONE ? OK : store_file_failed(file, err);
+    sqlite3_reset(statement);
+    return result;
+}
+
+enum result store_file_story(struct store_file *file, struct mail_id id, struct str bytes,
+                             struct error *err)
+{
+    unsigned char key[16];
+    store_id_bytes(id, key);
+    int64_t now_us = clock_wall_ns() / NS_PER_US;
+    file->last_part = now_us > file->last_part ? now_us : file->last_part + 1;
+    sqlite3_bind_blob(file->put_story, 1, key, sizeof key, SQLITE_STATIC);
+    sqlite3_bind_int64(file->put_story, 2, file->last_part);
+    sqlite3_bind_blob(file->put_story, 3, bytes.ptr, (int)bytes.len, SQLITE_STATIC);
+    return step(file, file->put_story, err);
+}
+
+enum result store_file_words(struct store_file *file, struct str entries, struct error *err)
+{
+    if (entries.len == 0)
+        return OK;
+    sqlite3_bind_blob(file->put_fresh, 1, entries.ptr, (int)entries.len, SQLITE_STATIC);
+    enum result result = step(file, file->put_fresh, err);
+    if (result == OK)
+        file->fresh += entries.len / STORE_ENTRY;
+    return result;
+}
+
+/* ---- tend ---- */
+
+static uint64_t bytes_in_use(struct store_file *file)
+{
+    int64_t pages = store_sql_number(file->db, "PRAGMA page_count") -
+                    store_sql_number(file->db, "PRAGMA freelist_count");
+    return (uint64_t)(pages * store_sql_number(file->db, "PRAGMA page_size"));
+}
+
+/* Delete the oldest rows, at most some, and of those only with an id before `limit`. */
+static enum result delete_before(struct store_file *file, const unsigned char limit[16],
+                                 struct error *err)
+{
+    static const char sql[] =
+        "DELETE FROM stories WHERE id < min(?1, coalesce("
+        "(SELECT id FROM stories ORDER BY id LIMIT 1 OFFSET ?2), ?1))";
+    sqlite3_stmt *statement = NULL;
+    enum result result = OK;
+    if (sqlite3_prepare_v2(file->db, sql, -1, &statement, NULL) != SQLITE_OK ||
+        sqlite3_bind_blob(statement, 1, limit, 16, SQLITE_STATIC) != SQLITE_OK ||
+        sqlite3_bind_int(statement, 2, DELETE_MAX) != SQLITE_OK ||
+        sqlite3_step(statement) != SQLITE_DONE)
+        result = store_file_failed(file, err);
+    sqlite3_finalize(statement);
+    return result;
+}
+
+/* Milliseconds in the id of the oldest story; 0 without any. */
+static int64_t oldest_story_ms(struct store_file *file)
+{
+    sqlite3_stmt *statement = NULL;
+    int64_t oldest_ms = 0;
+    if (sqlite3_prepare_v2(file->db, "SELECT id FROM stories ORDER BY id LIMIT 1", -1, &statement,
+                           NULL) == SQLITE_OK &&
+        sqlite3_step(statement) == SQLITE_ROW && sqlite3_column_bytes(statement, 0) == 16)
+        oldest_ms = mail_id_time_ms(store_id_of(sqlite3_column_blob(statement, 0)));
+    sqlite3_finalize(statement);
+    return oldest_ms;
+}
+
+/* Segments of the index whose newest story is gone. */
+static enum result forget_words(struct store_file *file, struct error *err)
+{
+    char sql[256];
+    long long oldest_ms = (long long)oldest_story_ms(file);
+    snprintf(sql, sizeof sql,
+             "DELETE FROM words WHERE segment IN"
+             " (SELECT segment FROM segments WHERE newest_ms < %lld);"
+             "DELETE FROM segments WHERE newest_ms < %lld",
+             oldest_ms, oldest_ms);
+    return run(file, sql, err);
+}
+
+enum result store_file_tend(struct store_file *file, int64_t oldest_ms, uint64_t size,
+                            uint64_t *out_bytes, struct error *err)
+{
+    unsigned char limit[16];
+    *out_bytes = bytes_in_use(file);
+    bool too_much = *out_bytes > size;
+    if (store_index_tend(file, err) != OK)
+        return FAILED;
+    if (too_much)
+        memset(limit, 0xff, sizeof limit);
+    else
+        store_id_bytes((struct mail_id){.high = (uint64_t)oldest_ms << 16}, limit);
+    int64_t before_ms = oldest_story_ms(file);
+    if (before_ms == 0 || (!too_much && before_ms >= oldest_ms))
+        return OK;
+    if (delete_before(file, limit, err) != OK)
+        return FAILED;
+    return forget_words(file, err);
+}

@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "admin/store_groups.h"
+
+#include "base/clock.h"
+#include "base/memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    STORIES_MAX = 100000,
+    WORDS_MAX = 2000, /* of a story, in one row */
+    SAID_MAX = 128 * 1024,
+    WAIT_S = 5,
+    STALE_S = 3600, /* a session whose end was dropped */
+    PACK_ENOUGH = 512 * 1024,
+};
+
+/* A session's event, kept as it came until its message needs it. */
+struct record {
+    uint32_t size; /* of the packed event behind it */
+    char revision[12];
+    uint64_t seq;
+};
+
+void groups_init(struct groups *groups, uint64_t dictionary)
+{
+    *groups = (struct groups){.dictionary = dictionary};
+    map_init(&groups->messages);
+    map_init(&groups->sessions);
+    list_init(&groups->waiting);
+}
+
+static void story_free(struct story *story)
+{
+    list_remove(&story->in_waiting);
+    pack_done(&story->pack);
+    buf_done(&story->said);
+    free(story->words);
+    free(story);
+}
+
+void groups_done(struct groups *groups)
+{
+    size_t cursor = 0;
+    void *value;
+    struct str key;
+    while (map_next(&groups->messages, &cursor, &key, &value))
+        story_free(value);
+    for (cursor = 0; map_next(&groups->sessions, &cursor, &key, &value);)
+        story_free(value);
+    if (groups->gateway)
+        story_free(groups->gateway);
+    map_done(&groups->messages);
+    map_done(&groups->sessions);
+}
+
+static struct str text_of(const struct event *event, enum event_key key)
+{
+    for (unsigned i = 0; i < event->count; i++) {
+        if (event->fields[i].key == key && event->fields[i].kind == EVENT_VALUE_STR)
+            return event->fields[i].text;
+    }
+    return STR_EMPTY;
+}
+
+/* ---- words ---- */
+
+static void add_word(struct story *story, uint64_t word)
+{
+    for (size_t i = 0; i < story->word_count; i++) {
+        if (story->words[i] == word)
+            return;
+    }
+    if (story->word_count == WORDS_MAX)
+        return;
+    if (story->word_count == story->word_cap) {
+        story->word_cap = story->word_cap ? story->word_cap * 2 : 16;
+        story->words = memory_resize_array(story->words, story->word_cap, sizeof *story->words);
+    }
+    story->words[story->word_count++] = word;
+}
+
+static void index_field(struct story *story, const struct event_field *field)
+{
+    if (field->kind != EVENT_VALUE_STR || field->text.len == 0 || !store_is_indexed(field->key))
+        return;
+    add_word(story, store_word(field->key, field->text));
+    ptrdiff_t at = str_find_last(field->text, '@');
+    if (at >= 0 && (field->key == KEY_FROM || field->key == KEY_TO || field->key == KEY_RCPT))
+        add_word(story, store_word(KEY_DOMAIN, str_from(field->text, (size_t)at + 1)));
+}
+
+static void pack_event(struct story *story, const struct event *event, struct str revision)
+{
+    bool fresh[32] = {0};
+    if (!pack_add(&story->pack, event, revision, fresh))
+        return;
+    for (unsigned i = 0; i < event->count; i++) {
+        if (fresh[i])
+            index_field(story, &event->fields[i]);
+    }
+}
+
+/* ---- sessions ---- */
+
+static void say(struct story *session, const struct event *event, struct str revision)
+{
+    struct record record = {.size = (uint32_t)event->packed.len, .seq = event->seq};
+    if (session->said.len + sizeof record + record.size > SAID_MAX)
+        return;
+    str_to_c(revision, record.revision, sizeof record.revision);
+    buf_append(&session->said, str_of((const char *)&record, sizeof record));
+    buf_append(&session->said, event->packed);
+}
+
+/* Pack what the session said from `begin` on into `story`. */
+static void repeat(const struct story *session, size_t begin, struct story *story)
+{
+    for (size_t at = begin; at < session->said.len;) {
+        struct record record;
+        struct event event;
+        memcpy(&record, session->said.ptr + at, sizeof record);
+        at += sizeof record;
+        event_unpack(str_of(session->said.ptr + at, record.size), &event);
+        event.seq = record.seq;
+        at += record.size;
+        pack_event(story, &event, str_c(record.revision));
+    }
+}
+
+static void sweep(struct groups *groups, int64_t now_ns)
+{
+    size_t cursor = 0;
+    struct str key;
+    void *value;
+    while (map_next(&groups->sessions, &cursor, &key, &value)) {
+        struct story *session = value;
+        if (now_ns - session->touched_ns < STALE_S * NS_PER_S)
+            continue;
+        map_remove(&groups->sessions, str_c(mail_id_text(session->id).chars));
+        story_free(session);
+    }
+}
+
+static struct story *story_new(struct groups *groups, struct mail_id id, int64_t now_ns)
+{
+    struct story *story = NEW(struct story);
+    story->id = id;
+    story->born_ns = story->touched_ns = now_ns;
+    list_init(&story->in_waiting);
+    buf_init(&story->said, SAID_MAX);
+    pack_init(&story->pack, groups->dictionary);
+    return story;
+}
+
+static void wait_for_writing(struct groups *groups, struct story *story, int64_t now_ns)
+{
+    if (!list_is_empty(&story->in_waiting))
+        return;
+    story->born_ns = now_ns;
+    list_append(&groups->waiting, &story->in_waiting);
+}
+
+static bool is_refusal(enum event_type type)
+{
+    return event_severity(type) >= EVENT_NOTICE;
+}
+
+static bool add_to_session(struct groups *groups, const struct event *event, struct str revision,
+                           struct str name, int64_t now_ns)
+{
+    struct mail_id id;
+    struct story *session = map_get(&groups->sessions, name);
+    if (!session) {
+        if (groups->sessions.count >= STORIES_MAX)
+            sweep(groups, now_ns);
+        if (groups->sessions.count >= STORIES_MAX || !mail_id_parse(name, &id))
+            return false;
+        session = story_new(groups, id, now_ns);
+        session->is_session = true;
+        map_put(&groups->sessions, name, session);
+    }
+    session->touched_ns = now_ns;
+    say(session, event, revision);
+    session->refused = session->refused || is_refusal(event->type);
+    if (session->refused)
+        wait_for_writing(groups, session, now_ns);
+    if (event->type != EVENT_SESSION_CLOSE)
+        return true;
+    session->closed = true;
+    if (!session->refused) {
+        map_remove(&groups->sessions, name);
+        story_free(session);
+    } else { /* at once */
+        list_remove(&session->in_waiting);
+        list_prepend(&groups->waiting, &session->in_waiting);
+    }
+    return true;
+}
+
+/* ---- messages ---- */
+
+static bool ends_message(enum event_type type)
+{
+    return type == EVENT_MESSAGE_DONE || type == EVENT_MESSAGE_REJECTED ||
+           type == EVENT_DELIVERY_DEFERRED;
+}
+
+/* What the session said before stands in front of the message, once. */
+static void introduce(struct groups *groups, struct story *story, const struct event *event)
+{
+    struct str name = text_of(event, KEY_SESSION);
+    struct story *session = name.len ? map_get(&groups->sessions, name) : NULL;
+    if (!session || text_of(event, KEY_LISTENER).len == 0 ||
+        mail_id_equal(session->introduced, story->id))
+        return; /* not said by the session itself, or told already */
+    session->introduced = story->id;
+    repeat(session, 0, story);
+}
+
+static bool add_to_message(struct groups *groups, const struct event *event, struct str revision,
+                           struct str name, int64_t now_ns)
+{
+    struct mail_id id;
+    struct story *story = map_get(&groups->messages, name);
+    if (!story) {
+        if (groups->messages.count >= STORIES_MAX || !mail_id_parse(name, &id))
+            return false;
+        story = story_new(groups, id, now_ns);
+        map_put(&groups->messages, name, story);
+        introduce(groups, story, event);
+        wait_for_writing(groups, story, now_ns);
+    }
+    pack_event(story, event, revision);
+    if (ends_message(event->type) || story->pack.bytes.len > PACK_ENOUGH) {
+        story->closed = true;
+        list_remove(&story->in_waiting);
+        list_prepend(&groups->waiting, &story->in_waiting);
+    }
+    return true;
+}
+
+bool groups_add(struct groups *groups, const struct event *event, struct str revision)
+{
+    int64_t now_ns = clock_monotonic_ns();
+    struct str message = text_of(event, KEY_MESSAGE);
+    struct str session = text_of(event, KEY_SESSION);
+    if (message.len)
+        return add_to_message(groups, event, revision, message, now_ns);
+    if (session.len)
+        return add_to_session(groups, event, revision, session, now_ns);
+    if (!groups->gateway) {
+        groups->gateway = story_new(groups, mail_id_new(), now_ns);
+        wait_for_writing(groups, groups->gateway, now_ns);
+    }
+    pack_event(groups->gateway, event, revision);
+    groups->gateway->closed = groups->gateway->pack.bytes.len > PACK_ENOUGH;
+    return true;
+}
+
+/* ---- taking ---- */
+
+struct story *groups_next(struct groups *groups, int64_t now_ns, bool all)
+{
+    if (list_is_empty(&groups->waiting))
+        return NULL;
+    struct story *story = CONTAINER(groups->waiting.next, struct story, in_waiting);
+    if (!all && !story->closed && now_ns - story->born_ns < WAIT_S * NS_PER_S)
+        return NULL;
+    list_remove(&story->in_waiting);
+    if (story->is_session) {
+        pack_done(&story->pack);
+        pack_init(&story->pack, groups->dictionary);
+        repeat(story, story->written, story);
+        story->written = story->said.len;
+    }
+    return story;
+}
+
+void groups_written(struct groups *groups, struct story *story)
+{
+    if (story->is_session && !story->closed) {
+        story->word_count = 0;
+        pack_done(&story->pack);
+        pack_init(&story->pack, groups->dictionary);
+        return;
+    }
+    if (story == groups->gateway)
+        groups->gateway = NULL;
+    else
+        map_remove(story->is_session ? &groups->sessions : &groups->messages,
+                   str_c(mail_id_text(story->id).chars));
+    story_free(story);
+}

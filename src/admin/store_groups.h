@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * admin/store_groups.h - which events make one story, while they wait to be written.
+ *
+ * An event that names a message belongs to the message's story; what its session said before is put
+ * in front. One that names only a session belongs to the session's story, which is kept when
+ * something in it was refused. What names neither belongs to the gateway's. Private to the store,
+ * for its thread.
+ */
+#pragma once
+
+#include "admin/store_pack.h"
+#include "base/list.h"
+#include "base/map.h"
+
+struct story {
+    struct list in_waiting; /* in no list: a session with nothing to write */
+    struct mail_id id;
+    int64_t born_ns;  /* monotonic, of the oldest event to be written */
+    int64_t touched_ns;
+    bool is_session;
+    bool closed;      /* no more is expected: write it now */
+    bool refused;     /* a session's: worth keeping */
+    struct pack pack; /* a message's or the gateway's */
+    struct buf said;  /* a session's: records of its events */
+    size_t written;   /* bytes of `said` that were taken */
+    struct mail_id introduced; /* a session's: the message it stands in front of */
+    uint64_t *words;
+    size_t word_count, word_cap;
+};
+
+struct groups {
+    struct map messages, sessions; /* by the id's text: struct story */
+    struct list waiting;           /* has something to write, the oldest first */
+    struct story *gateway;         /* in waiting, or NULL */
+    uint64_t dictionary;
+};
+
+void groups_init(struct groups *groups, uint64_t dictionary);
+void groups_done(struct groups *groups);
+/* False: there is no room, it is dropped. */
+bool groups_add(struct groups *groups, const struct event *event, struct str revision);
+
+/* The next story to write at `now_ns`, or whatever waits when `all`; NULL without. Its events are
+ * in its pack then. */
+struct story *groups_next(struct groups *groups, int64_t now_ns, bool all);
+/* It is written (or lost): forget it, but for what later events of a session need. */
+void groups_written(struct groups *groups, struct story *story);

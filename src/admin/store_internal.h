@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* admin/store_internal.h - the store's thread and what it shares with others. */
+#pragma once
+
+#include "admin/store_file.h"
+#include "admin/store_groups.h"
+
+#include <pthread.h>
+
+struct store {
+    struct store_settings settings;
+    char folder[4096];
+    pthread_t thread;
+
+    pthread_mutex_t mutex; /* for what follows */
+    pthread_cond_t wake, synced;
+    struct buf incoming;
+    struct store_totals totals;
+    uint64_t sync_wanted, sync_done;
+    bool stop;
+
+    /* ---- the thread's ---- */
+    struct store_file file;
+    struct groups groups;
+    struct buf entries; /* of the index, of one transaction */
+    bool failing;
+};
+
+/* Wait until all that was put before is on disk (or lost). Not after store_close() began. */
+void store_sync(struct store *store);

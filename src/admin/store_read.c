@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* admin/store_read.c - stories and the index as queries see them: a connection of their own. */
+#include "admin/store_internal.h"
+#include "base/memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { CANDIDATES_MAX = 200000, DICTIONARIES_MAX = 16 };
+
+struct store_reader {
+    sqlite3 *db;
+    sqlite3_stmt *story;
+    struct dictionary dictionaries[DICTIONARIES_MAX];
+    size_t dictionary_count;
+};
+
+/* ---- words ---- */
+
+bool store_is_indexed(enum event_key key)
+{
+    return key == KEY_REF || key == KEY_FROM || key == KEY_TO || key == KEY_RCPT ||
+           key == KEY_CLIENT || key == KEY_USER || key == KEY_SESSION || key == KEY_MESSAGE_ID ||
+           key == KEY_ENTRY || key == KEY_DOMAIN;
+}
+
+uint64_t store_word(enum event_key key, struct str text)
+{
+    /* FNV-1a; it stands in the file, so neither seed nor numbers of keys may be in it */
+    uint64_t hash = UINT64_C(14695981039346656037);
+    const char *name = event_key_name(key == KEY_RCPT ? KEY_TO : key);
+    for (; *name; name++)
+        hash = (hash ^ (unsigned char)*name) * UINT64_C(1099511628211);
+    for (size_t i = 0; i < text.len; i++)
+        hash = (hash ^ (unsigned char)ascii_lower(text.ptr[i])) * UINT64_C(1099511628211);
+    hash ^= hash >> 29;
+    return (hash & INT64_MAX) | 1; /* positive in SQL, and never 0 */
+}
+
+/* ---- open ---- */
+
+static bool load_dictionaries(struct store_reader *reader)
+{
+    sqlite3_stmt *statement = NULL;
+    if (sqlite3_prepare_v2(reader->db,
+                           "SELECT version, names FROM dictionaries ORDER BY version DESC", -1,
+                           &statement, NULL) != SQLITE_OK)
+        return false;
+    while (reader->dictionary_count < DICTIONARIES_MAX &&
+           sqlite3_step(statement) == SQLITE_ROW) {
+        struct str names = str_of((const char *)sqlite3_column_text(statement, 1),
+                                  (size_t)sqlite3_column_bytes(statement, 1));
+        dictionary_parse(names, (uint64_t)sqlite3_column_int64(statement, 0),
+                         &reader->dictionaries[reader->dictionary_count++]);
+    }
+    sqlite3_finalize(statement);
+    return true;
+}
+
+enum result store_reader_open(struct store *store, struct store_reader **out_reader,
+                              struct error *err)
+{
+    enum { BUSY_MS = 2000 };
+    struct store_reader *reader = NEW(struct store_reader);
+    store_sync(store);
+    if (sqlite3_open_v2(store->file.path, &reader->db,
+                        SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK ||
+        sqlite3_busy_timeout(reader->db, BUSY_MS) != SQLITE_OK ||
+        sqlite3_exec(reader->db, "PRAGMA query_only = 1; BEGIN", NULL, NULL, NULL) != SQLITE_OK ||
+        !load_dictionaries(reader) ||
+        sqlite3_prepare_v2(reader->db, "SELECT events FROM stories WHERE id = ?1 ORDER BY part", -1,
+                           &reader->story, NULL) != SQLITE_OK) {
+        enum result result = store_sql_fail(reader->db, err);
+        store_reader_close(reader);
+        return result;
+    }
+    *out_reader = reader;
+    return OK;
+}
+
+void store_reader_close(struct store_reader *reader)
+{
+    if (!reader)
+        return;
+    sqlite3_finalize(reader->story);
+    sqlite3_close(reader->db);
+    free(reader);
+}
+
+/* ---- a story ---- */
+
+static const struct dictionary *dictionary_of(const struct store_reader *reader, uint64_t version)
+{
+    for (size_t i = 0; i < reader->dictionary_count; i++) {
+        if (reader->dictionaries[i].version == version)
+            return &reader->dictionaries[i];
+    }
+    return NULL;
+}
+
+bool store_story(struct store_reader *reader, struct mail_id id, store_take_event *take, void *arg)
+{
+    unsigned char key[16];
+    bool found = false;
+    store_id_bytes(id, key);
+    sqlite3_bind_blob(reader->story, 1, key, sizeof key, SQLITE_STATIC);
+    while (sqlite3_step(reader->story) == SQLITE_ROW) {
+        struct str bytes = str_of(sqlite3_column_blob(reader->story, 0),
+                                  (size_t)sqlite3_column_bytes(reader->story, 0));
+        uint64_t version;
+        const struct dictionary *dictionary =
+            pack_version(bytes, &version) ? dictionary_of(reader, version) : NULL;
+        if (!dictionary)
+            continue;
+        pack_read(bytes, dictionary, take, arg);
+        found = true;
+    }
+    sqlite3_reset(reader->story);
+    return found;
+}
+
+/* ---- the index ---- */
+
+struct candidates {
+    struct buf ids;
+    uint64_t word;
+    struct store_range range;
+};
+
+static bool in_range(const struct store_range *range, struct mail_id id)
+{
+    int64_t time_ms = mail_id_time_ms(id);
+    return time_ms >= range->since_ms && time_ms <= range->until_ms;
+}
+
+static void note(struct candidates *candidates, const char *bytes)
+{
+    if (in_range(&candidates->range, store_id_of((const unsigned char *)bytes)))
+        buf_append(&candidates->ids, str_of(bytes, 16));
+}
+
+/* Entries that wait unsorted. */
+static void look_in_fresh(struct store_reader *reader, struct candidates *candidates)
+{
+    sqlite3_stmt *statement = NULL;
+    if (sqlite3_prepare_v2(reader->db, "SELECT entries FROM fresh", -1, &statement, NULL) !=
+        SQLITE_OK)
+        return;
+    while (sqlite3_step(statement) == SQLITE_ROW) {
+        const char *entries = sqlite3_column_blob(statement, 0);
+        int size = sqlite3_column_bytes(statement, 0);
+        for (int at = 0; at + STORE_ENTRY <= size; at += STORE_ENTRY) {
+            if (store_entry_word(entries + at) == candidates->word)
+                note(candidates, entries + at + 8);
+        }
+    }
+    sqlite3_finalize(statement);
+}
+
+/* Entries of the word in one row, from its end; false when the row begins before the word. */
+static bool look_in_page(struct candidates *candidates, const char *entries, int size)
+{
+    for (int at = size - STORE_ENTRY; at >= 0; at -= STORE_ENTRY) {
+        uint64_t word = store_entry_word(entries + at);
+        if (word == candidates->word)
+            note(candidates, entries + at + 8);
+        if (word < candidates->word)
+            return false;
+    }
+    return true;
+}
+
+static void look_in_segment(sqlite3_stmt *pages, int64_t segment, struct candidates *candidates)
+{
+    sqlite3_bind_int64(pages, 1, segment);
+    sqlite3_bind_int64(pages, 2, (int64_t)candidates->word);
+    while (sqlite3_step(pages) == SQLITE_ROW &&
+           look_in_page(candidates, sqlite3_column_blob(pages, 0),
+                        sqlite3_column_bytes(pages, 0)) &&
+           !candidates->ids.overflow)
+        ;
+    sqlite3_reset(pages);
+}
+
+static void look_in_segments(struct store_reader *reader, struct candidates *candidates)
+{
+    sqlite3_stmt *segments = NULL;
+    sqlite3_stmt *pages = NULL;
+    if (sqlite3_prepare_v2(reader->db,
+                           "SELECT segment FROM segments WHERE newest_ms >= ?1"
+                           " ORDER BY segment DESC",
+                           -1, &segments, NULL) == SQLITE_OK &&
+        sqlite3_prepare_v2(reader->db,
+                           "SELECT entries FROM words WHERE segment = ?1 AND first <= ?2"
+                           " ORDER BY first DESC, page DESC",
+                           -1, &pages, NULL) == SQLITE_OK) {
+        sqlite3_bind_int64(segments, 1, candidates->range.since_ms);
+        while (sqlite3_step(segments) == SQLITE_ROW && !candidates->ids.overflow)
+            look_in_segment(pages, sqlite3_column_int64(segments, 0), candidates);
+    }
+    sqlite3_finalize(segments);
+    sqlite3_finalize(pages);
+}
+
+static int newest_first(const void *a, const void *b)
+{
+    return memcmp(b, a, 16);
+}
+
+static void give(struct candidates *candidates, bool (*take_id)(struct mail_id id, void *arg),
+                 void *arg)
+{
+    const char *last = NULL;
+    qsort(candidates->ids.ptr, candidates->ids.len / 16, 16, newest_first);
+    for (size_t at = 0; at + 16 <= candidates->ids.len; at += 16) {
+        const char *bytes = candidates->ids.ptr + at;
+        if (last && memcmp(last, bytes, 16) == 0)
+            continue;
+        last = bytes;
+        if (!take_id(store_id_of((const unsigned char *)bytes), arg))
+            return;
+    }
+}
+
+/* Every story, from the newest on. */
+static void walk(struct store_reader *reader, struct store_range range,
+                 bool (*take_id)(struct mail_id id, void *arg), void *arg)
+{
+    sqlite3_stmt *statement = NULL;
+    unsigned char until[16];
+    struct mail_id last = {0};
+    bool goes_on = true;
+    store_id_bytes((struct mail_id){.high = (uint64_t)range.until_ms << 16 | 0xffff,
+                                    .low = UINT64_MAX},
+                   until);
+    if (sqlite3_prepare_v2(reader->db, "SELECT id FROM stories WHERE id <= ?1 ORDER BY id DESC", -1,
+                           &statement, NULL) != SQLITE_OK)
+        return;
+    sqlite3_bind_blob(statement, 1, until, sizeof until, SQLITE_STATIC);
+    while (goes_on && sqlite3_step(statement) == SQLITE_ROW) {
+        if (sqlite3_column_bytes(statement, 0) != 16)
+            continue;
+        struct mail_id id = store_id_of(sqlite3_column_blob(statement, 0));
+        if (mail_id_equal(id, last))
+            continue;
+        last = id;
+        goes_on = mail_id_time_ms(id) >= range.since_ms && take_id(id, arg);
+    }
+    sqlite3_finalize(statement);
+}
+
+void store_find(struct store_reader *reader, uint64_t word, struct store_range range,
+                bool (*take_id)(struct mail_id id, void *arg), void *arg)
+{
+    if (!word) {
+        walk(reader, range, take_id, arg);
+        return;
+    }
+    struct candidates candidates = {.word = word, .range = range};
+    buf_init(&candidates.ids, (size_t)CANDIDATES_MAX * 16);
+    look_in_fresh(reader, &candidates);
+    look_in_segments(reader, &candidates);
+    give(&candidates, take_id, arg);
+    buf_done(&candidates.ids);
+}

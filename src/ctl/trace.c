@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ctl/trace.c - `postern trace`: the story of a message or a refusal, for people. */
+#include "ctl/ctl.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+/* ---- pieces ---- */
+
+static bool has(json_t *object, const char *name)
+{
+    return ctl_text(object, name)[0] != '\0';
+}
+
+static void print_pair(const char *before, json_t *object, const char *name)
+{
+    if (!has(object, name))
+        return;
+    printf("%s", before);
+    ctl_print_text(ctl_text(object, name));
+}
+
+void ctl_print_time(const char *utc, bool with_day)
+{
+    struct tm moment = {0};
+    char text[40];
+    const char *end = strptime(utc, "%Y-%m-%dT%H:%M:%S", &moment);
+    if (!end) {
+        ctl_print_text(utc);
+        return;
+    }
+    time_t seconds = timegm(&moment);
+    struct tm local;
+    localtime_r(&seconds, &local);
+    strftime(text, sizeof text, with_day ? "%Y-%m-%d %H:%M:%S" : "%H:%M:%S", &local);
+    printf("%s", text);
+}
+
+static void print_duration(long long us)
+{
+    if (us < 1000000)
+        printf("%.1f ms", (double)us / 1000);
+    else
+        printf("%.1f s", (double)us / 1000000);
+}
+
+/* ---- parts of the story ---- */
+
+static void print_session(json_t *story)
+{
+    json_t *session = json_object_get(story, "session");
+    if (!session)
+        return;
+    printf("  ");
+    ctl_print_text(ctl_text(session, "client"));
+    print_pair("  helo ", session, "helo");
+    print_pair("  listener ", session, "listener");
+    if (has(session, "tls"))
+        print_pair("  ", session, "tls");
+    else
+        printf("  no TLS");
+    if (has(session, "user"))
+        print_pair("  user ", session, "user");
+    else
+        printf("  not logged in");
+    printf("\n");
+}
+
+static void print_steps(json_t *place)
+{
+    size_t i;
+    json_t *step;
+    const char *flow = "";
+    json_array_foreach(json_object_get(place, "steps"), i, step)
+    {
+        if (strcmp(flow, ctl_text(step, "flow")) != 0) {
+            flow = ctl_text(step, "flow");
+            printf("    %s flow ", ctl_text(step, "type"));
+            ctl_print_text(flow);
+            printf("\n");
+        }
+        printf("      %-24s ", ctl_text(step, "step"));
+        printf("%-12s %-9s ", ctl_text(step, "outcome"), ctl_text(step, "action"));
+        print_duration(ctl_number(step, "duration_us"));
+        if (json_is_true(json_object_get(step, "observed")))
+            printf("  (observed only)");
+        print_pair("  ", step, "detail");
+        printf("\n");
+    }
+}
+
+static void print_stages(json_t *attempt)
+{
+    const char *name;
+    json_t *value;
+    bool any = false;
+    json_object_foreach(json_object_get(attempt, "stages_us"), name, value)
+    {
+        if (json_integer_value(value) <= 0)
+            continue;
+        printf("%s%s ", any ? ", " : "        ", name);
+        print_duration(json_integer_value(value));
+        any = true;
+    }
+    if (any)
+        printf("\n");
+}
+
+static void print_attempt(json_t *attempt)
+{
+    printf("      ");
+    ctl_print_time(ctl_text(attempt, "time"), true);
+    printf("  %s", ctl_text(attempt, "result"));
+    print_pair(" by ", attempt, "transport");
+    print_pair(" to ", attempt, "mx");
+    print_pair(" ", attempt, "ip");
+    print_pair(", ", attempt, "tls");
+    printf("\n");
+    print_stages(attempt);
+    if (has(attempt, "reply")) {
+        printf("        they said: ");
+        if (ctl_number(attempt, "code"))
+            printf("%lld ", ctl_number(attempt, "code"));
+        print_pair("", attempt, "enhanced");
+        print_pair(" ", attempt, "reply");
+        printf("\n");
+    }
+    if (has(attempt, "error") || has(attempt, "detail")) {
+        print_pair("        ", attempt, "error");
+        print_pair("        ", attempt, "detail");
+        printf("\n");
+    }
+    if (has(attempt, "next_try")) {
+        printf("        next try ");
+        ctl_print_time(ctl_text(attempt, "next_try"), true);
+        if (has(attempt, "give_up")) {
+            printf(", gives up ");
+            ctl_print_time(ctl_text(attempt, "give_up"), true);
+        }
+        printf("\n");
+    }
+}
+
+static void print_recipient(json_t *recipient)
+{
+    size_t i;
+    json_t *attempt;
+    printf("  to <");
+    ctl_print_text(ctl_text(recipient, "to"));
+    printf(">");
+    print_pair("  domain ", recipient, "domain");
+    print_pair("  ", recipient, "verdict");
+    printf("\n");
+    print_steps(recipient);
+    if (has(recipient, "reply")) {
+        printf("    %lld ", ctl_number(recipient, "code"));
+        ctl_print_text(ctl_text(recipient, "reply"));
+        print_pair("\n    reason ", recipient, "reason");
+        print_pair(", step ", recipient, "step");
+        print_pair("\n    ", recipient, "detail");
+        printf("\n");
+    }
+    json_array_foreach(json_object_get(recipient, "attempts"), i, attempt)
+        print_attempt(attempt);
+}
+
+static void print_outcome(json_t *outcome)
+{
+    static const char *const own[] = {"event", "time", "client", "user"};
+    const char *name;
+    json_t *value;
+    printf("  ");
+    ctl_print_time(ctl_text(outcome, "time"), false);
+    printf("  %s", ctl_text(outcome, "event"));
+    json_object_foreach(outcome, name, value)
+    {
+        bool skip = json_object_get(outcome, name) == NULL;
+        for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+            skip = skip || strcmp(name, own[i]) == 0;
+        if (skip)
+            continue;
+        printf("  %s ", name);
+        if (json_is_string(value))
+            ctl_print_text(json_string_value(value));
+        else if (json_is_integer(value))
+            printf("%lld", json_integer_value(value));
+        else
+            printf("%s", json_is_true(value) ? "yes" : "no");
+    }
+    printf("\n");
+}
+
+/* "Refused at RCPT", "Message …". */
+static void print_title(json_t *story)
+{
+    json_t *recipient = json_array_get(json_object_get(story, "recipients"), 0);
+    if (!has(story, "ref")) {
+        printf("%s %s", has(story, "message") ? "Message" : "Session", ctl_text(story, "id"));
+    } else if (json_array_size(json_object_get(story, "outcomes"))) {
+        json_t *outcome = json_array_get(json_object_get(story, "outcomes"), 0);
+        printf("Refused: %s", ctl_text(outcome, "event"));
+    } else {
+        printf("%s at RCPT",
+               strcmp(ctl_text(recipient, "verdict"), "deferred") == 0 ? "Deferred" : "Refused");
+    }
+    printf(", ");
+    ctl_print_time(ctl_text(story, "begin"), true);
+    print_pair(", revision ", story, "rev");
+    print_pair(", ref ", story, "ref");
+    printf("\n");
+}
+
+static void print_story(json_t *story)
+{
+    size_t i;
+    json_t *item;
+    print_title(story);
+    print_session(story);
+    print_steps(json_object_get(story, "authentication"));
+    if (json_object_get(story, "from")) {
+        printf("  from <");
+        ctl_print_text(ctl_text(story, "from"));
+        printf(">");
+        if (json_object_get(story, "size"))
+            printf("  %lld bytes", ctl_number(story, "size"));
+        print_pair("  message-id ", story, "message_id");
+        printf("\n");
+    }
+    json_array_foreach(json_object_get(story, "recipients"), i, item)
+        print_recipient(item);
+    print_steps(json_object_get(story, "content"));
+    json_array_foreach(json_object_get(story, "outcomes"), i, item)
+        print_outcome(item);
+    const char *client = ctl_text(json_object_get(story, "session"), "client");
+    if (has(story, "ref") && client[0]) {
+        printf("more of this client: postern find 'client:");
+        ctl_print_text(client);
+        printf(" today'\n");
+    }
+}
+
+int ctl_trace(struct ctl *ctl)
+{
+    bool raw = ctl_flag(ctl, "--raw");
+    ctl_arguments(ctl, 1, 1);
+    if (raw)
+        return ctl_message_events(ctl);
+    struct ctl_answer answer;
+    struct str path =
+        arena_printf(ctl->arena, "/api/v1/messages/%s/trace", ctl_url_text(ctl, ctl->argv[0]));
+    int code = ctl_request(ctl, "GET", path.ptr, NULL, &answer);
+    if (code)
+        return code;
+    if (ctl->json)
+        ctl_print_json(answer.json);
+    else
+        print_story(answer.json);
+    json_decref(answer.json);
+    return CTL_YES;
+}
