@@ -44,10 +44,12 @@ static void print_usage(FILE *out)
     fprintf(out, "usage: postern [--socket PATH] [--json] NOUN [VERB] …\n\n");
     for (const struct ctl_command *c = ctl_commands; c->noun; c++)
         fprintf(out, "  %-8s%-8s %s\n", c->noun, c->verb ? c->verb : "", c->text);
-    fprintf(out, "\nexpressions: to: from: client: user: ref: reason: verdict: event: since: until: today\n"
-                 "selectors: --id --to --from --transport --destination --state --older --limit\n"
-                 "exit codes: 0 yes, 1 no, 2 usage, 3 no daemon, 4 not allowed, 7 try again\n"
-                 "more: postern NOUN VERB --help\n");
+    fprintf(
+        out,
+        "\nexpressions: to: from: client: user: ref: reason: verdict: event: since: until: today\n"
+        "selectors: --id --to --from --transport --destination --state --older --limit\n"
+        "exit codes: 0 yes, 1 no, 2 usage, 3 no daemon, 4 not allowed, 7 try again\n"
+        "more: postern NOUN VERB --help\n");
 }
 
 /* ---- arguments ---- */
