@@ -94,8 +94,8 @@ struct search {
 static void note_text(json_t *item, const struct event_field *field)
 {
     const char *name = event_key_name(field->key);
-    static const enum event_key shown[] = {KEY_MESSAGE, KEY_SESSION, KEY_FROM, KEY_CLIENT,
-                                           KEY_USER,    KEY_REF,     KEY_REASON, KEY_REPLY,
+    static const enum event_key shown[] = {KEY_MESSAGE,  KEY_SESSION,   KEY_FROM,   KEY_CLIENT,
+                                           KEY_USER,     KEY_REF,       KEY_REASON, KEY_REPLY,
                                            KEY_LISTENER, KEY_MESSAGE_ID};
     json_t *list = json_object_get(item, "to");
     if (field->kind != EVENT_VALUE_STR || field->text.len == 0)
@@ -187,9 +187,9 @@ void admin_api_events_find(struct admin_request *request, struct admin_answer *a
         store_find(search.reader, selector_word(&search.selector), search.selector.range,
                    take_story, &search);
     store_reader_close(search.reader);
-    answer->json = json_pack("{s:o, s:b}", "items", search.items, "complete",
-                             (int)(search.looked_at < SCAN_MAX &&
-                                   json_array_size(search.items) < search.limit));
+    answer->json = json_pack(
+        "{s:o, s:b}", "items", search.items, "complete",
+        (int)(search.looked_at < SCAN_MAX && json_array_size(search.items) < search.limit));
 }
 
 /* ---- live ---- */

@@ -50,10 +50,10 @@ struct admin_request {
     struct str actor; /* "uid 0" */
 };
 struct admin_answer {
-    unsigned status;  /* 200 unless set */
-    json_t *json;     /* taken; or */
-    struct str text;  /* in the request's arena, with */
-    const char *type; /* its content type; or */
+    unsigned status;          /* 200 unless set */
+    json_t *json;             /* taken; or */
+    struct str text;          /* in the request's arena, with */
+    const char *type;         /* its content type; or */
     struct tail_reader *tail; /* taken: what it gives until its end */
 };
 /* Value of a query parameter, empty if absent; decoded, in the request's arena or borrowed. */

@@ -206,10 +206,11 @@ static enum result take_term(struct selector *selector, struct str name, struct 
         return fail(err, ERROR_PERMANENT, "severity: debug, info, notice, warn or error");
     }
     if (!key_of(name, &term->key))
-        return fail(err, ERROR_PERMANENT,
-                    "%.*s: there is no such selector; there are to, from, client, user, ref, "
-                    "reason, verdict, event, severity, since, until, today and each field of events",
-                    STR_ARG(name));
+        return fail(
+            err, ERROR_PERMANENT,
+            "%.*s: there is no such selector; there are to, from, client, user, ref, "
+            "reason, verdict, event, severity, since, until, today and each field of events",
+            STR_ARG(name));
     return OK;
 }
 

@@ -2,8 +2,8 @@
 /*
  * admin/selector.h - "to:@example.org reason:relay_denied today": what find and tail choose by.
  *
- * Terms stand between blanks and must all hold; a value with blanks stands in double quotes. A story
- * fits when each term fits one of its events; a live event when all fit it alone.
+ * Terms stand between blanks and must all hold; a value with blanks stands in double quotes. A
+ * story fits when each term fits one of its events; a live event when all fit it alone.
  */
 #pragma once
 

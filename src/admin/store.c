@@ -19,7 +19,8 @@
 enum {
     INCOMING_MAX = 32 * 1024 * 1024,
     TURN_MS = 200,
-    TEND_S = 2,
+    TEND_S = 1,
+    TEND_ROUNDS = 10,
     ENTRIES_MAX = 4 * 1024 * 1024,
 };
 
@@ -173,8 +174,14 @@ static void tend(struct store *store)
     int64_t oldest_ms = (clock_wall_ns() - store->settings.keep_ns) / NS_PER_MS;
     if (!store->file.db)
         return;
-    if (store_file_tend(&store->file, oldest_ms, store->settings.size, &bytes, &err) != OK)
-        tell(store, err.text);
+    for (int round = 0; round < TEND_ROUNDS; round++) {
+        if (store_file_tend(&store->file, oldest_ms, store->settings.size, &bytes, &err) != OK) {
+            tell(store, err.text);
+            break;
+        }
+        if (bytes <= store->settings.size)
+            break;
+    }
     if (store->file.damaged)
         renew(store);
     pthread_mutex_lock(&store->mutex);

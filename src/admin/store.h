@@ -3,9 +3,9 @@
  * admin/store.h - the history of what happened, on disk: what trace and find read.
  *
  * One row holds what one message, or one refused session, went through in a few seconds, packed; a
- * second row follows when more happens later. A thread of its own writes them in batches. Mail never
- * waits: what cannot be kept up with, or written, is dropped and counted. A damaged file is set
- * aside and a new one begun.
+ * second row follows when more happens later. A thread of its own writes them in batches. Mail
+ * never waits: what cannot be kept up with, or written, is dropped and counted. A damaged file is
+ * set aside and a new one begun.
  */
 #pragma once
 
@@ -16,10 +16,10 @@
 struct store;
 
 struct store_settings {
-    struct str folder;     /* made if it is missing */
-    int64_t keep_ns;       /* older stories are deleted */
-    uint64_t size;         /* bytes in use at most; the oldest stories go first */
-    uint64_t keep_free;    /* bytes of the file system that belong to mail */
+    struct str folder;  /* made if it is missing */
+    int64_t keep_ns;    /* older stories are deleted */
+    uint64_t size;      /* bytes in use at most; the oldest stories go first */
+    uint64_t keep_free; /* bytes of the file system that belong to mail */
 };
 
 /* Open or make events.db and start the thread. Fails when the folder cannot be made or written. */

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { DELETE_MAX = 2000, BUSY_MS = 2000 };
+enum { DELETE_MAX = 2000, BUSY_MS = 2000, STORY_BYTES = 1024 };
 
 static const char schema[] =
     "PRAGMA page_size = 8192;"
@@ -18,7 +18,8 @@ static const char schema[] =
     "CREATE TABLE IF NOT EXISTS stories(id BLOB, part INTEGER, events BLOB, PRIMARY KEY(id, part))"
     " WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS fresh(batch INTEGER PRIMARY KEY, entries BLOB);"
-    "CREATE TABLE IF NOT EXISTS segments(segment INTEGER PRIMARY KEY, level INTEGER, entries INTEGER,"
+    "CREATE TABLE IF NOT EXISTS segments(segment INTEGER PRIMARY KEY, level INTEGER, entries "
+    "INTEGER,"
     " newest_ms INTEGER);"
     "CREATE TABLE IF NOT EXISTS words(segment INTEGER, first INTEGER, page INTEGER, entries BLOB,"
     " PRIMARY KEY(segment, first, page)) WITHOUT ROWID;"
@@ -38,8 +39,9 @@ enum result store_file_failed(struct store_file *file, struct error *err)
 
 static enum result run(struct store_file *file, const char *sql, struct error *err)
 {
-    return sqlite3_exec(file->db, sql, NULL, NULL, NULL) == SQLITE_OK ? OK
-                                                                      : store_file_failed(file, err);
+    return sqlite3_exec(file->db, sql, NULL, NULL, NULL) == SQLITE_OK
+               ? OK
+               : store_file_failed(file, err);
 }
 
 int64_t store_sql_number(sqlite3 *db, const char *sql)
@@ -109,13 +111,13 @@ static enum result open_once(struct store_file *file, struct error *err)
     sqlite3_busy_timeout(file->db, BUSY_MS);
     if (run(file, schema, err) != OK || find_dictionary(file, err) != OK)
         return FAILED;
-    if (sqlite3_prepare_v2(file->db, "INSERT INTO stories VALUES(?1, ?2, ?3)", -1,
-                           &file->put_story, NULL) != SQLITE_OK ||
+    if (sqlite3_prepare_v2(file->db, "INSERT INTO stories VALUES(?1, ?2, ?3)", -1, &file->put_story,
+                           NULL) != SQLITE_OK ||
         sqlite3_prepare_v2(file->db, "INSERT INTO fresh(entries) VALUES(?1)", -1, &file->put_fresh,
                            NULL) != SQLITE_OK)
         return store_file_failed(file, err);
-    file->fresh =
-        (uint64_t)store_sql_number(file->db, "SELECT sum(length(entries)) FROM fresh") / STORE_ENTRY;
+    file->fresh = (uint64_t)store_sql_number(file->db, "SELECT sum(length(entries)) FROM fresh") /
+                  STORE_ENTRY;
     return OK;
 }
 
@@ -181,8 +183,7 @@ void store_file_undo(struct store_file *file)
 
 static enum result step(struct store_file *file, sqlite3_stmt *statement, struct error *err)
 {
-    enum result result =
-        sqlite3_step(statement) == SQLITE_DONE ? OK : store_file_failed(file, err);
+    enum result result = sqlite3_step(statement) == SQLITE_DONE ? OK : store_file_failed(file, err);
     sqlite3_reset(statement);
     return result;
 }
@@ -222,16 +223,15 @@ static uint64_t bytes_in_use(struct store_file *file)
 
 /* Delete the oldest rows, at most some, and of those only with an id before `limit`. */
 static enum result delete_before(struct store_file *file, const unsigned char limit[16],
-                                 struct error *err)
+                                 uint64_t most, struct error *err)
 {
-    static const char sql[] =
-        "DELETE FROM stories WHERE id < min(?1, coalesce("
-        "(SELECT id FROM stories ORDER BY id LIMIT 1 OFFSET ?2), ?1))";
+    static const char sql[] = "DELETE FROM stories WHERE id < min(?1, coalesce("
+                              "(SELECT id FROM stories ORDER BY id LIMIT 1 OFFSET ?2), ?1))";
     sqlite3_stmt *statement = NULL;
     enum result result = OK;
     if (sqlite3_prepare_v2(file->db, sql, -1, &statement, NULL) != SQLITE_OK ||
         sqlite3_bind_blob(statement, 1, limit, 16, SQLITE_STATIC) != SQLITE_OK ||
-        sqlite3_bind_int(statement, 2, DELETE_MAX) != SQLITE_OK ||
+        sqlite3_bind_int(statement, 2, (int)most) != SQLITE_OK ||
         sqlite3_step(statement) != SQLITE_DONE)
         result = store_file_failed(file, err);
     sqlite3_finalize(statement);
@@ -270,16 +270,20 @@ enum result store_file_tend(struct store_file *file, int64_t oldest_ms, uint64_t
     unsigned char limit[16];
     *out_bytes = bytes_in_use(file);
     bool too_much = *out_bytes > size;
-    if (store_index_tend(file, err) != OK)
+    uint64_t most = DELETE_MAX;
+    if (store_index_tend(file, too_much, err) != OK)
         return FAILED;
-    if (too_much)
+    if (too_much) {
         memset(limit, 0xff, sizeof limit);
-    else
+        uint64_t about = (*out_bytes - size) / STORY_BYTES + 1;
+        most = about < most ? about : most;
+    }
+    if (!too_much)
         store_id_bytes((struct mail_id){.high = (uint64_t)oldest_ms << 16}, limit);
     int64_t before_ms = oldest_story_ms(file);
     if (before_ms == 0 || (!too_much && before_ms >= oldest_ms))
         return OK;
-    if (delete_before(file, limit, err) != OK)
+    if (delete_before(file, limit, most, err) != OK)
         return FAILED;
     return forget_words(file, err);
 }

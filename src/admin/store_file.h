@@ -2,9 +2,9 @@
 /*
  * admin/store_file.h - events.db: the door to SQLite, its tables, and the index.
  *
- * Rows of the index wait in `fresh` until there are many; then they are sorted and become a segment,
- * written in the order of its words, so that no insert ever lands in the middle of a large tree.
- * Segments are merged when there are many. Private to the store; one thread a connection.
+ * Rows of the index wait in `fresh` until there are many; then they are sorted and become a
+ * segment, written in the order of its words, so that no insert ever lands in the middle of a large
+ * tree. Segments are merged when there are many. Private to the store; one thread a connection.
  */
 #pragma once
 
@@ -20,9 +20,9 @@ struct store_file {
     sqlite3_stmt *put_fresh;
     char path[4096];
     uint64_t dictionary;
-    uint64_t fresh;       /* entries */
+    uint64_t fresh; /* entries */
     int64_t last_part;
-    bool damaged;         /* SQLite said so */
+    bool damaged; /* SQLite said so */
 };
 
 /* Open or make it; a file that is none, or damaged, is set aside first (*out_aside). */
@@ -56,4 +56,5 @@ struct mail_id store_id_of(const unsigned char bytes[16]);
 uint64_t store_entry_word(const char *entry);
 
 /* store_index.c */
-enum result store_index_tend(struct store_file *file, struct error *err);
+/* `now`: sort what is fresh although it is little, so that it can be forgotten. */
+enum result store_index_tend(struct store_file *file, bool now, struct error *err);

@@ -28,12 +28,13 @@ void groups_init(struct groups *groups, uint64_t dictionary)
     *groups = (struct groups){.dictionary = dictionary};
     map_init(&groups->messages);
     map_init(&groups->sessions);
+    list_init(&groups->ready);
     list_init(&groups->waiting);
 }
 
 static void story_free(struct story *story)
 {
-    list_remove(&story->in_waiting);
+    list_remove(&story->in_list);
     pack_done(&story->pack);
     buf_done(&story->said);
     free(story->words);
@@ -148,7 +149,7 @@ static struct story *story_new(struct groups *groups, struct mail_id id, int64_t
     struct story *story = NEW(struct story);
     story->id = id;
     story->born_ns = story->touched_ns = now_ns;
-    list_init(&story->in_waiting);
+    list_init(&story->in_list);
     buf_init(&story->said, SAID_MAX);
     pack_init(&story->pack, groups->dictionary);
     return story;
@@ -156,10 +157,10 @@ static struct story *story_new(struct groups *groups, struct mail_id id, int64_t
 
 static void wait_for_writing(struct groups *groups, struct story *story, int64_t now_ns)
 {
-    if (!list_is_empty(&story->in_waiting))
+    if (!list_is_empty(&story->in_list))
         return;
     story->born_ns = now_ns;
-    list_append(&groups->waiting, &story->in_waiting);
+    list_append(&groups->waiting, &story->in_list);
 }
 
 static bool is_refusal(enum event_type type)
@@ -193,8 +194,8 @@ static bool add_to_session(struct groups *groups, const struct event *event, str
         map_remove(&groups->sessions, name);
         story_free(session);
     } else { /* at once */
-        list_remove(&session->in_waiting);
-        list_prepend(&groups->waiting, &session->in_waiting);
+        list_remove(&session->in_list);
+        list_append(&groups->ready, &session->in_list);
     }
     return true;
 }
@@ -235,8 +236,8 @@ static bool add_to_message(struct groups *groups, const struct event *event, str
     pack_event(story, event, revision);
     if (ends_message(event->type) || story->pack.bytes.len > PACK_ENOUGH) {
         story->closed = true;
-        list_remove(&story->in_waiting);
-        list_prepend(&groups->waiting, &story->in_waiting);
+        list_remove(&story->in_list);
+        list_append(&groups->ready, &story->in_list);
     }
     return true;
 }
@@ -246,7 +247,7 @@ bool groups_add(struct groups *groups, const struct event *event, struct str rev
     int64_t now_ns = clock_monotonic_ns();
     struct str message = text_of(event, KEY_MESSAGE);
     struct str session = text_of(event, KEY_SESSION);
-    if (message.len)
+    if (message.len && event->type != EVENT_SESSION_CLOSE)
         return add_to_message(groups, event, revision, message, now_ns);
     if (session.len)
         return add_to_session(groups, event, revision, session, now_ns);
@@ -255,7 +256,10 @@ bool groups_add(struct groups *groups, const struct event *event, struct str rev
         wait_for_writing(groups, groups->gateway, now_ns);
     }
     pack_event(groups->gateway, event, revision);
-    groups->gateway->closed = groups->gateway->pack.bytes.len > PACK_ENOUGH;
+    if (groups->gateway->pack.bytes.len > PACK_ENOUGH) {
+        list_remove(&groups->gateway->in_list);
+        list_append(&groups->ready, &groups->gateway->in_list);
+    }
     return true;
 }
 
@@ -263,12 +267,14 @@ bool groups_add(struct groups *groups, const struct event *event, struct str rev
 
 struct story *groups_next(struct groups *groups, int64_t now_ns, bool all)
 {
-    if (list_is_empty(&groups->waiting))
+    bool ready = !list_is_empty(&groups->ready);
+    if (!ready && list_is_empty(&groups->waiting))
         return NULL;
-    struct story *story = CONTAINER(groups->waiting.next, struct story, in_waiting);
-    if (!all && !story->closed && now_ns - story->born_ns < WAIT_S * NS_PER_S)
+    struct list *first = ready ? groups->ready.next : groups->waiting.next;
+    struct story *story = CONTAINER(first, struct story, in_list);
+    if (!all && !ready && now_ns - story->born_ns < WAIT_S * NS_PER_S)
         return NULL;
-    list_remove(&story->in_waiting);
+    list_remove(&story->in_list);
     if (story->is_session) {
         pack_done(&story->pack);
         pack_init(&story->pack, groups->dictionary);

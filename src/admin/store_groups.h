@@ -14,16 +14,16 @@
 #include "base/map.h"
 
 struct story {
-    struct list in_waiting; /* in no list: a session with nothing to write */
+    struct list in_list; /* in no list: a session with nothing to write */
     struct mail_id id;
-    int64_t born_ns;  /* monotonic, of the oldest event to be written */
+    int64_t born_ns; /* monotonic, of the oldest event to be written */
     int64_t touched_ns;
     bool is_session;
-    bool closed;      /* no more is expected: write it now */
-    bool refused;     /* a session's: worth keeping */
-    struct pack pack; /* a message's or the gateway's */
-    struct buf said;  /* a session's: records of its events */
-    size_t written;   /* bytes of `said` that were taken */
+    bool closed;               /* no more is expected: write it now */
+    bool refused;              /* a session's: worth keeping */
+    struct pack pack;          /* a message's or the gateway's */
+    struct buf said;           /* a session's: records of its events */
+    size_t written;            /* bytes of `said` that were taken */
     struct mail_id introduced; /* a session's: the message it stands in front of */
     uint64_t *words;
     size_t word_count, word_cap;
@@ -31,8 +31,9 @@ struct story {
 
 struct groups {
     struct map messages, sessions; /* by the id's text: struct story */
-    struct list waiting;           /* has something to write, the oldest first */
-    struct story *gateway;         /* in waiting, or NULL */
+    struct list ready;             /* to be written now, */
+    struct list waiting;           /* or when it has waited; the oldest first */
+    struct story *gateway;         /* NULL: nothing to write */
     uint64_t dictionary;
 };
 

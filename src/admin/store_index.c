@@ -117,9 +117,9 @@ static enum result convert(struct store_file *file, const char *sql, const char 
     return result;
 }
 
-enum result store_index_tend(struct store_file *file, struct error *err)
+enum result store_index_tend(struct store_file *file, bool now, struct error *err)
 {
-    if (file->fresh >= FRESH_MAX) {
+    if (file->fresh >= FRESH_MAX || (now && file->fresh >= FRESH_MAX / 16)) {
         if (convert(file, "SELECT entries FROM fresh", "DELETE FROM fresh", 0, err) != OK)
             return FAILED;
         file->fresh = 0;

@@ -8,7 +8,8 @@
 enum { FORMAT = 1, PACK_MAX = 1024 * 1024, REVISION = 255, FIELDS_MAX = 32 };
 enum tag { TAG_SAME, TAG_TEXT, TAG_NUMBER, TAG_FALSE, TAG_TRUE };
 
-_Static_assert((int)EVENT_KEY_COUNT < (int)REVISION && (int)EVENT_TYPE_COUNT < 256, "numbers fit a byte");
+_Static_assert((int)EVENT_KEY_COUNT < (int)REVISION && (int)EVENT_TYPE_COUNT < 256,
+               "numbers fit a byte");
 
 /* ---- writing ---- */
 
@@ -46,8 +47,7 @@ void pack_done(struct pack *pack)
 /* True if the text is not what the field had before. */
 static bool put_text(struct pack *pack, struct pack_value *value, struct str text)
 {
-    if (value->known &&
-        str_equal(text, str_of(pack->bytes.ptr + value->offset, value->length))) {
+    if (value->known && str_equal(text, str_of(pack->bytes.ptr + value->offset, value->length))) {
         buf_append_byte(&pack->bytes, TAG_SAME);
         return false;
     }

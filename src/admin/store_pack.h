@@ -18,7 +18,7 @@ struct pack {
     struct buf bytes;
     int64_t last_us;
     uint64_t last_seq;
-    uint64_t count; /* events */
+    uint64_t count;                                /* events */
     struct pack_value values[EVENT_KEY_COUNT + 1]; /* the last is the revision's */
 };
 

@@ -46,8 +46,7 @@ static bool load_dictionaries(struct store_reader *reader)
                            "SELECT version, names FROM dictionaries ORDER BY version DESC", -1,
                            &statement, NULL) != SQLITE_OK)
         return false;
-    while (reader->dictionary_count < DICTIONARIES_MAX &&
-           sqlite3_step(statement) == SQLITE_ROW) {
+    while (reader->dictionary_count < DICTIONARIES_MAX && sqlite3_step(statement) == SQLITE_ROW) {
         struct str names = str_of((const char *)sqlite3_column_text(statement, 1),
                                   (size_t)sqlite3_column_bytes(statement, 1));
         dictionary_parse(names, (uint64_t)sqlite3_column_int64(statement, 0),
@@ -63,8 +62,8 @@ enum result store_reader_open(struct store *store, struct store_reader **out_rea
     enum { BUSY_MS = 2000 };
     struct store_reader *reader = NEW(struct store_reader);
     store_sync(store);
-    if (sqlite3_open_v2(store->file.path, &reader->db,
-                        SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK ||
+    if (sqlite3_open_v2(store->file.path, &reader->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX,
+                        NULL) != SQLITE_OK ||
         sqlite3_busy_timeout(reader->db, BUSY_MS) != SQLITE_OK ||
         sqlite3_exec(reader->db, "PRAGMA query_only = 1; BEGIN", NULL, NULL, NULL) != SQLITE_OK ||
         !load_dictionaries(reader) ||
@@ -174,10 +173,10 @@ static void look_in_segment(sqlite3_stmt *pages, int64_t segment, struct candida
 {
     sqlite3_bind_int64(pages, 1, segment);
     sqlite3_bind_int64(pages, 2, (int64_t)candidates->word);
-    while (sqlite3_step(pages) == SQLITE_ROW &&
-           look_in_page(candidates, sqlite3_column_blob(pages, 0),
-                        sqlite3_column_bytes(pages, 0)) &&
-           !candidates->ids.overflow)
+    while (
+        sqlite3_step(pages) == SQLITE_ROW &&
+        look_in_page(candidates, sqlite3_column_blob(pages, 0), sqlite3_column_bytes(pages, 0)) &&
+        !candidates->ids.overflow)
         ;
     sqlite3_reset(pages);
 }
@@ -230,9 +229,9 @@ static void walk(struct store_reader *reader, struct store_range range,
     unsigned char until[16];
     struct mail_id last = {0};
     bool goes_on = true;
-    store_id_bytes((struct mail_id){.high = (uint64_t)range.until_ms << 16 | 0xffff,
-                                    .low = UINT64_MAX},
-                   until);
+    store_id_bytes(
+        (struct mail_id){.high = (uint64_t)range.until_ms << 16 | 0xffff, .low = UINT64_MAX},
+        until);
     if (sqlite3_prepare_v2(reader->db, "SELECT id FROM stories WHERE id <= ?1 ORDER BY id DESC", -1,
                            &statement, NULL) != SQLITE_OK)
         return;

@@ -156,7 +156,7 @@ static void copy(json_t *from, json_t *to, const char *name)
 /* All of an event but what the story says elsewhere. */
 static json_t *without_frame(json_t *event)
 {
-    static const char *const frame[] = {"seq",     "severity", "node", "rev",
+    static const char *const frame[] = {"seq",     "severity", "node",    "rev",
                                         "session", "message",  "listener"};
     json_t *out = json_copy(event);
     const char *name;
@@ -219,22 +219,22 @@ static void tell_step(json_t *story, json_t *event)
     if (is(event, "type", "recipient"))
         place = recipient_of(story, text_of(event, "rcpt"));
     else
-        place = member(story, is(event, "type", "content") ? "content" : "authentication",
-                       json_object);
+        place =
+            member(story, is(event, "type", "content") ? "content" : "authentication", json_object);
     json_array_append_new(member(place, "steps", json_array), step);
 }
 
 static void tell_recipient(json_t *story, json_t *event)
 {
-    static const char *const names[] = {"domain", "flow", "step",   "reason",
+    static const char *const names[] = {"domain", "flow",  "step",   "reason",
                                         "code",   "reply", "detail", "ref"};
     json_t *recipient = recipient_of(story, text_of(event, "to"));
     const char *verdict = text_of(event, "event") + strlen("recipient.");
     copy(event, story, "from");
     json_object_set_new(recipient, "verdict",
-                        json_string(strcmp(verdict, "accept") == 0   ? "accepted"
+                        json_string(strcmp(verdict, "accept") == 0  ? "accepted"
                                     : strcmp(verdict, "defer") == 0 ? "deferred"
-                                                                     : "refused"));
+                                                                    : "refused"));
     copy(event, recipient, "time");
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         copy(event, recipient, names[i]);
@@ -258,8 +258,8 @@ static void tell_delivery(json_t *story, json_t *event)
     json_object_set_new(attempt, "stages_us", stages);
     json_object_set_new(attempt, "result",
                         json_string(text_of(event, "event") + strlen("delivery.")));
-    json_array_append_new(
-        member(recipient_of(story, text_of(event, "to")), "attempts", json_array), attempt);
+    json_array_append_new(member(recipient_of(story, text_of(event, "to")), "attempts", json_array),
+                          attempt);
 }
 
 static void tell_event(json_t *story, json_t *event)

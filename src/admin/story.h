@@ -9,9 +9,10 @@
 #include <jansson.h>
 
 /*
- * The events of what `text` names, oldest first, as the objects of the log: an id of a message, of a
- * session (with what its messages went through) or of an entry of the queue, or a ref: of a ref only
- * those that led to its refusal when `only_ref`. Empty when nothing is known. *out_id: the story's.
+ * The events of what `text` names, oldest first, as the objects of the log: an id of a message, of
+ * a session (with what its messages went through) or of an entry of the queue, or a ref: of a ref
+ * only those that led to its refusal when `only_ref`. Empty when nothing is known. *out_id: the
+ * story's.
  */
 json_t *story_events(struct store_reader *reader, struct str node, struct str text, bool only_ref,
                      struct mail_id *out_id);

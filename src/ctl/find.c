@@ -113,8 +113,8 @@ int ctl_tail(struct ctl *ctl)
     ctl_arguments(ctl, 0, 0);
     struct tail tail = {.ctl = ctl};
     buf_init(&tail.line, 1024 * 1024);
-    struct str path =
-        arena_printf(ctl->arena, "/api/v1/events/stream?q=%s", ctl_url_text(ctl, query ? query : ""));
+    struct str path = arena_printf(ctl->arena, "/api/v1/events/stream?q=%s",
+                                   ctl_url_text(ctl, query ? query : ""));
     int code = ctl_listen(ctl, path.ptr, take_piece, &tail);
     buf_done(&tail.line);
     return code;

@@ -161,8 +161,7 @@ static void print_recipient(json_t *recipient)
         print_pair("\n    ", recipient, "detail");
         printf("\n");
     }
-    json_array_foreach(json_object_get(recipient, "attempts"), i, attempt)
-        print_attempt(attempt);
+    json_array_foreach(json_object_get(recipient, "attempts"), i, attempt) print_attempt(attempt);
 }
 
 static void print_outcome(json_t *outcome)
@@ -227,11 +226,9 @@ static void print_story(json_t *story)
         print_pair("  message-id ", story, "message_id");
         printf("\n");
     }
-    json_array_foreach(json_object_get(story, "recipients"), i, item)
-        print_recipient(item);
+    json_array_foreach(json_object_get(story, "recipients"), i, item) print_recipient(item);
     print_steps(json_object_get(story, "content"));
-    json_array_foreach(json_object_get(story, "outcomes"), i, item)
-        print_outcome(item);
+    json_array_foreach(json_object_get(story, "outcomes"), i, item) print_outcome(item);
     const char *client = ctl_text(json_object_get(story, "session"), "client");
     if (has(story, "ref") && client[0]) {
         printf("more of this client: postern find 'client:");

@@ -36,7 +36,7 @@ struct session {
     struct mail_id message;
     struct mail_id_text message_text;
     struct event_context message_events; /* during a transaction: its events name the message */
-    struct flow_checks *checks; /* made when first asked for */
+    struct flow_checks *checks;          /* made when first asked for */
     struct body *intake;
 };
 

@@ -128,7 +128,7 @@ static const struct option event_rows[] = {
      .offset = AT(events.size),
      .text = "how large it may grow",
      .fallback = "10G",
-     .min = 1 << 20,
+     .min = 16 << 20,
      .max = INT64_C(1) << 50},
     {0},
 };
