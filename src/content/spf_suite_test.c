@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The suite of RFC 7208, whose data is not part of the project: tests/suites/run finds it and makes it
- * readable. Without the file that POSTERN_SPF_SUITE names the program says that it was skipped.
+ * The suite of RFC 7208, whose data is not part of the project: tests/suites/run finds it and makes
+ * it readable. Without the file that POSTERN_SPF_SUITE names the program says that it was skipped.
  */
 #include "content/spf.h"
 
