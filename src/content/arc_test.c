@@ -180,13 +180,13 @@ static void run_line(struct suite *suite, struct str line)
 static void the_suite(void **state)
 {
     static char line[LINE_SIZE];
-    struct suite suite = {.arena = arena_new(0)};
     const char *path = getenv("POSTERN_ARC_SUITE");
     (void)state;
     if (!path) { /* its data is not part of the project: tests/suites/run arc */
         print_message("skipped: POSTERN_ARC_SUITE names no file\n");
         skip();
     }
+    struct suite suite = {.arena = arena_new(0)};
     FILE *file = fopen(path, "re");
     assert_non_null(file);
     while (fgets(line, sizeof line, file))
