@@ -155,8 +155,16 @@ int ctl_listen(struct ctl *ctl, const char *path, bool (*take_piece)(struct str 
 
 void ctl_print_json(json_t *value)
 {
-    json_dumpf(value, stdout, JSON_COMPACT | JSON_ENSURE_ASCII);
+    char *text = json_dumps(value, JSON_COMPACT | JSON_ENSURE_ASCII);
+    /* DEL is ASCII, and JSON lets it stand; a terminal may not */
+    for (const char *at = text ? text : ""; *at; at++) {
+        if (*at == 127)
+            fputs("\\u007f", stdout);
+        else
+            putchar(*at);
+    }
     putchar('\n');
+    free(text);
 }
 
 void ctl_print_text(const char *text)

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""trace, find and tail: what was decided can be read, also after a restart, and cannot steer a terminal."""
+import json
+import smtplib
+import subprocess
+
+import pytest
+
+from rig.gateway import BUILD, wait_until
+from rig.ports import free_port
+from rig.setups import known, reception
+from rig.talk import Talk
+
+ESCAPES = [b"\x1b[31mred", b"\x9b2J", b"\x1b]0;title\x07", b"\x7f\x08", b"\xe2\x80\xae", b"\xff\xfe"]
+
+
+@pytest.fixture
+def scene(gateway, sink):
+    mail = sink(replies={"RCPT": known("anna")})
+    mx = free_port()
+    one = gateway(reception(mail, mx), ports=[mx])
+    one.mail, one.mx = mail, mx
+    return one
+
+
+def send(scene, to="anna@example.org", client="client.test"):
+    with smtplib.SMTP("127.0.0.1", scene.mx, timeout=30) as smtp:
+        smtp.ehlo(client)
+        smtp.sendmail("a@far.test", [to], "Subject: x\r\nMessage-ID: <m1@far.test>\r\n\r\nx\r\n")
+    scene.wait("message.done")
+    return scene.find("message.accepted")[-1]["message"]
+
+
+def refuse(scene):
+    with Talk(scene.mx, ehlo="c.test") as talk:
+        talk.mail("a@far.test")
+        code, text = talk.say("RCPT TO:<nobody@example.org>")[:2]
+    assert code == 550
+    return (text if isinstance(text, str) else text.decode()).rpartition("(ref ")[2].rstrip(")")
+
+
+def restart(scene):
+    scene.stop()
+    scene.start()
+
+
+def is_clean(text):
+    return not any((ord(c) < 32 and c not in "\n\t") or 127 <= ord(c) < 160 or c == "\u202e" for c in text)
+
+
+def test_the_whole_story_after_a_restart(scene):
+    message, ref = send(scene), refuse(scene)
+    restart(scene)
+    story = scene.ctl_json("trace", message)[0]
+    assert story["message"] == message and story["from"] == "a@far.test"
+    assert story["session"]["client"] == "127.0.0.1" and story["session"]["listener"] == "inbound"
+    recipient, = story["recipients"]
+    assert recipient["to"] == "anna@example.org" and recipient["verdict"] == "accepted"
+    assert [step["block"] for step in recipient["steps"]] == ["accept", "lookup-smtp"]
+    attempt, = recipient["attempts"]
+    assert attempt["result"] == "sent" and attempt["code"] == 250 and attempt["stages_us"]["transfer"] >= 0
+    text = scene.ctl("trace", message)
+    assert "delivery" not in text.splitlines()[0] and "they said: 250" in text and "anna@example.org" in text
+
+    story = scene.ctl_json("trace", ref.lower())[0]
+    recipient, = story["recipients"]
+    assert story["ref"] == ref and recipient["verdict"] == "refused" and recipient["code"] == 550
+    assert recipient["reason"] == "recipient_unknown" and recipient["steps"][-1]["step"] == recipient["step"]
+    text = scene.ctl("trace", ref)
+    assert text.startswith("Refused at RCPT") and "nobody@example.org" in text and "reason recipient_unknown" in text
+    assert [e["event"] for e in scene.ctl_json("trace", "--raw", ref)][-1] == "recipient.reject"
+
+
+def test_a_deferred_delivery_tells_its_next_try(scene):
+    scene.mail.replies["DATA"] = lambda _: "451 4.3.0 busy now"
+    with smtplib.SMTP("127.0.0.1", scene.mx, timeout=30) as smtp:
+        smtp.sendmail("a@far.test", ["anna@example.org"], "Subject: x\r\n\r\nx\r\n")
+    message = scene.wait("delivery.deferred")["message"]
+    scene.kill()
+    scene.start()
+    attempts = wait_until(lambda: (scene.ctl_json("trace", message, ok=(0, 1))[0].get("recipients") or [{}])[0].get("attempts"),
+                          "the attempt is told")
+    assert attempts[0]["result"] == "deferred" and "busy" in attempts[0]["reply"]
+    assert attempts[0]["next_try"] < attempts[0]["give_up"]
+
+
+def test_find(scene):
+    message, ref = send(scene), refuse(scene)
+    ids = lambda *words: [item["id"] for item in scene.ctl_json("find", *words, ok=(0, 1))]
+    for words in (["to:ANNA@example.org"], ["from:a@far.test", "verdict:delivered"], ["client:127.0.0.1", "anna"], [message],
+                  ["message_id:<m1@far.test>"], ["to:@example.org verdict:accepted today"]):
+        assert ids(*words) == [message], words
+    refused = scene.ctl_json("find", f"ref:{ref}")[0]
+    assert refused["verdict"] == "refused" and refused["ref"] == ref and refused["to"] == ["nobody@example.org"]
+    assert ids("reason:recipient_unknown") == [refused["id"]]
+    assert ids("from:@far.test") == [refused["id"], message]  # newest first
+    assert ids("from:@far.test", "--limit", "1") == [refused["id"]]
+    assert ids("to:anna@example.org", "until:1h") == [] and ids("user:nobody") == []
+    assert "no such selector" in subprocess.run([BUILD / "postern", "--socket", scene.folder / "control.sock", "find", "colour:red"],
+                                                stderr=subprocess.PIPE, text=True).stderr
+    scene.ctl("find", "verdict:maybe", ok=(2,))
+
+
+def test_tail(scene):
+    process = subprocess.Popen([BUILD / "postern", "--json", "--socket", scene.folder / "control.sock", "tail", "-q", "event:recipient."],
+                               stdout=subprocess.PIPE, text=True)
+    try:
+        seen = []
+        # whether it listens yet shows only in what it hears
+        import threading
+        threading.Thread(target=lambda: seen.extend(json.loads(line) for line in iter(process.stdout.readline, "")), daemon=True).start()
+        wait_until(lambda: refuse(scene) and seen, "an event is heard")
+        assert {event["event"] for event in seen} == {"recipient.reject"}
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def test_nothing_steers_the_terminal(scene):
+    for piece in ESCAPES + [bytes([b]) for b in range(1, 256, 7) if b not in (10, 13)]:
+        with Talk(scene.mx) as talk:
+            talk.send(b"EHLO %s\r\n" % piece)
+            try:
+                talk.reply()
+                talk.send(b"EHLO c.test\r\n")
+                talk.reply()
+                talk.send(b"MAIL FROM:<%s@far.test>\r\n" % piece)
+                talk.reply()
+                talk.send(b"RCPT TO:<%s@example.org>\r\n" % piece)
+                talk.reply()
+            except (EOFError, OSError):
+                pass
+    scene.mail.replies["RCPT"] = lambda _: "550 5.1.1 no \x1b[31m user"
+    ref = refuse(scene)
+    for item in scene.ctl_json("find", "--limit", "1000"):
+        for words in (["trace", item["id"]], ["trace", "--raw", item["id"]]):
+            assert is_clean(scene.ctl(*words))
+            for line in scene.ctl("--json", *words).splitlines():
+                assert is_clean(line) and json.loads(line)
+    assert is_clean(scene.ctl("find")) and is_clean(scene.ctl("trace", ref))
+    scene.ctl("trace", "00000000", ok=(1,))
+
+
+def test_a_damaged_history_is_set_aside_and_mail_goes_on(scene):
+    send(scene)
+    scene.stop()
+    (scene.folder / "spool/events.db").write_bytes(b"no database" * 1000)
+    scene.start()
+    scene.wait("events.damaged")
+    before = len(scene.find("message.done"))
+    message = send(scene)
+    wait_until(lambda: len(scene.find("message.done")) > before, "it is delivered")
+    message = scene.find("message.accepted")[-1]["message"]
+    assert scene.ctl_json("trace", message)[0]["message"] == message
