@@ -210,7 +210,8 @@ static void give(struct candidates *candidates, bool (*take_id)(struct mail_id i
                  void *arg)
 {
     const char *last = NULL;
-    qsort(candidates->ids.ptr, candidates->ids.len / 16, 16, newest_first);
+    if (candidates->ids.len)
+        qsort(candidates->ids.ptr, candidates->ids.len / 16, 16, newest_first);
     for (size_t at = 0; at + 16 <= candidates->ids.len; at += 16) {
         const char *bytes = candidates->ids.ptr + at;
         if (last && memcmp(last, bytes, 16) == 0)
