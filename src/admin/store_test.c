@@ -57,7 +57,7 @@ static void open_store(struct fixture *fixture)
 static int setup(void **state)
 {
     struct fixture *fixture = calloc(1, sizeof *fixture);
-    strcpy(fixture->folder, "/tmp/store-test-XXXXXX");
+    snprintf(fixture->folder, sizeof fixture->folder, "/tmp/store-test-XXXXXX");
     assert_non_null(mkdtemp(fixture->folder));
     event_drain(drop, NULL);
     *state = fixture;
