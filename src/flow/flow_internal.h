@@ -238,8 +238,10 @@ const char *flow_action_name(const struct flow_action *action);
 bool flow_is_over(struct error *err);
 /* The client's network as text, for keys of limits; in the run's arena. */
 struct str flow_client_network(const struct flow_running *running);
-/* Hex of a keyed hash, for keys that must be short or must not show what they hide. */
-struct str flow_keyed_hash(const struct flow_running *running, struct str a, struct str b);
+/* Hex of a keyed hash, for keys that must be short or must not show what they hide. `secret`:
+ * state_secret(), or state_kept_secret() for keys that outlive a restart. */
+struct str flow_keyed_hash(const struct flow_running *running, const unsigned char *secret,
+                           struct str a, struct str b);
 
 /* head.c: the header section changes, the body is shared and never written to. */
 /* Our trace fields stay on top; *out_own is the message's own section below them. */

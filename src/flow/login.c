@@ -71,7 +71,8 @@ static MAY_YIELD enum result ask_cached(struct flow_running *running, const stru
 {
     struct state *state = running->run->state;
     struct arena *arena = running->run->arena;
-    struct str hash = flow_keyed_hash(running, running->login, running->password);
+    struct str hash = flow_keyed_hash(running, state_secret(running->run->state), running->login,
+                                      running->password);
     struct str key = arena_printf(arena, "auth:%.*s:%.*s", STR_ARG(step->key), STR_ARG(hash));
     enum state_cache_status status;
     struct state_value value;

@@ -96,8 +96,8 @@ static void keep(const struct flight *flight, const struct directory_answer *ans
 {
     char bytes[STATE_VALUE_MAX];
     size_t len = encode(answer, found_at_ns, bytes);
-    state_cache_put(flight->running->run->state, flight->key, str_of(bytes, len), life_ns,
-                    stale_ns);
+    state_cache_put_kept(flight->running->run->state, flight->key, str_of(bytes, len), life_ns,
+                         stale_ns);
 }
 
 /* The source gave no answer, but it knew the recipient not too long ago. */
@@ -106,14 +106,14 @@ static void keep_stale(const struct flight *flight, const struct directory_answe
 {
     int64_t end_ns = found_at_ns + flight->lookup->cache_ns + flight->lookup->stale_ns;
     int64_t life_ns = STALE_RETRY_S * NS_PER_S;
-    int64_t left_ns = end_ns - clock_monotonic_ns() - life_ns;
+    int64_t left_ns = end_ns - clock_steady_wall_ns() - life_ns;
     keep(flight, stale, found_at_ns, life_ns, left_ns > 0 ? left_ns : 0);
 }
 
 static void settle(const struct flight *flight, const struct directory_answer *answer)
 {
     const struct flow_lookup *lookup = flight->lookup;
-    int64_t now_ns = clock_monotonic_ns();
+    int64_t now_ns = clock_steady_wall_ns(); /* it may be read after a restart */
     int64_t life_ns = 0;
     int64_t stale_ns = 0;
     if (answer->lookup == DIRECTORY_FOUND) {

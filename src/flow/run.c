@@ -24,12 +24,13 @@ struct str flow_client_network(const struct flow_running *running)
     return arena_printf(running->run->arena, "%.*s/%u", STR_ARG(ip), network.bits);
 }
 
-struct str flow_keyed_hash(const struct flow_running *running, struct str a, struct str b)
+struct str flow_keyed_hash(const struct flow_running *running, const unsigned char *secret,
+                           struct str a, struct str b)
 {
     static const char digits[] = "0123456789abcdef";
     unsigned char hash[HMAC_SIZE];
     unsigned char inner[HMAC_SIZE * 2];
-    struct str key = str_of((const char *)state_secret(running->run->state), STATE_SECRET_SIZE);
+    struct str key = str_of((const char *)secret, STATE_SECRET_SIZE);
     /* hash of hashes, so that ("ab", "c") and ("a", "bc") differ */
     hmac_sha256(key, a, inner);
     hmac_sha256(key, b, inner + HMAC_SIZE);

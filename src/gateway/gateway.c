@@ -13,6 +13,7 @@
 #include "net/dns.h"
 #include "net/tls.h"
 #include "spool/spool.h"
+#include "state/keeper.h"
 #include "state/state.h"
 
 #include <stdlib.h>
@@ -46,12 +47,35 @@ static enum result open_steering(struct gateway *gateway, struct error *err)
     return result;
 }
 
+/* Counts and answers that outlive a restart lie beside the history. Mail works without them. */
+static void keep_state(struct gateway *gateway)
+{
+    const struct settings *settings = gateway->settings;
+    struct arena *arena = arena_new(0);
+    struct str folder = settings->events.path.len ? settings->events.path : settings->spool.path;
+    struct str path = arena_printf(arena, "%.*s/state.db", STR_ARG(folder));
+    struct state_keeper *keeper;
+    struct error err;
+    bool aside = false;
+    enum result result = state_keeper_open_sqlite(path.ptr, &keeper, &aside, &err);
+    if (aside)
+        event_emit(EVENT_DAEMON_WARNING, F_STR(FILE, path),
+                   F_C(DETAIL, "was damaged and set aside: limits and greylisting begin anew"));
+    if (result == OK)
+        result = state_keep(gateway->state, keeper, &err);
+    if (result != OK)
+        event_emit(EVENT_DAEMON_WARNING, F_STR(FILE, path), F_C(ERROR, err.text),
+                   F_C(DETAIL, "counts and answers will not outlive a restart"));
+    arena_free(arena);
+}
+
 /* The queue exists before the spool is open, for the spool tells it what it finds. */
 static enum result open_spool(struct gateway *gateway, struct loop *const *loops, struct error *err)
 {
     struct queue_handler handler;
     glue_fill_handler(gateway, &handler);
     gateway->state = state_new(loops, gateway->worker_count, STATE_ENTRIES);
+    keep_state(gateway);
     gateway->queue =
         queue_new(/* spool= */ NULL, gateway->state, &handler, loops, gateway->worker_count);
     if (gateway->options.poison_page)

@@ -6,6 +6,7 @@
  * the entry with their calls unanswered. A call that was abandoned by its fiber and is handed the
  * duty gives it back from its release function, so a duty is never lost.
  */
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/memory.h"
 #include "state/state_internal.h"
@@ -39,6 +40,7 @@ static void entry_free(struct state_table *table, struct cache_entry *entry)
 {
     map_remove(&table->map, entry->key);
     list_remove(&entry->link);
+    list_remove(&entry->changed);
     table->kept_count -= entry->is_kept;
     value_free(entry);
     free((char *)entry->key.ptr);
@@ -101,6 +103,7 @@ static struct cache_entry *entry_of(struct state_table *table, struct str key, b
     entry = NEW(struct cache_entry);
     entry->key = state_key_copy(key);
     list_init(&entry->link);
+    list_init(&entry->changed);
     list_init(&entry->waiters);
     entry_touch(table, entry, /* is_kept= */ false);
     map_put(&table->map, entry->key, entry);
@@ -170,14 +173,76 @@ static void cache_call_handle(struct call *call)
     list_append(&entry->waiters, &self->link);
 }
 
+/* ---- for the keeper ---- */
+
+void cache_pack(const struct cache_entry *entry, int64_t wall_offset_ms, struct arena *arena,
+                struct state_record *out)
+{
+    struct buf text BUF_CLEANUP; /* when it is no longer fresh, and the value */
+    buf_init(&text, STATE_VALUE_MAX + 32);
+    buf_append_int(&text, entry->fresh_until_ns / NS_PER_MS + wall_offset_ms);
+    buf_append_byte(&text, ' ');
+    buf_append(&text, entry->value);
+    int64_t until_ns =
+        entry->stale_until_ns < INT64_MAX / 4 ? entry->stale_until_ns : INT64_MAX / 4;
+    *out = (struct state_record){.kind = STATE_RECORD_VALUE,
+                                 .key = arena_str(arena, entry->key),
+                                 .value = arena_str(arena, buf_str(&text)),
+                                 .until_ms = until_ns / NS_PER_MS + wall_offset_ms};
+}
+
+void cache_unpack(struct state_table *table, const struct state_record *record, int64_t left_ns)
+{
+    struct str rest = record->value;
+    struct str number;
+    uint64_t fresh_ms;
+    if (!str_split(&rest, ' ', &number) || !str_to_uint(number, INT64_MAX / NS_PER_MS, &fresh_ms) ||
+        rest.len > STATE_VALUE_MAX)
+        return;
+    int64_t fresh_ns = (int64_t)fresh_ms * NS_PER_MS - clock_steady_wall_ns();
+    int64_t life_ns = fresh_ns > left_ns ? left_ns : fresh_ns; /* may be over already */
+    struct cache_entry *entry = entry_of(table, record->key, true);
+    entry_set(table, entry, rest, life_ns, left_ns - life_ns);
+    entry->outlives = true;
+}
+
+/* The keeper is told to forget it; bounded, for a flood of drops may forget itself. */
+static void tell_gone(struct state_shard *shard, struct str key)
+{
+    enum { GONE_MAX = 100000 };
+    if (!shard->state->keeping || shard->gone_count == GONE_MAX)
+        return;
+    struct gone_key *gone = NEW(struct gone_key);
+    gone->key = state_key_copy(key);
+    list_append(&shard->gone, &gone->link);
+    shard->gone_count++;
+}
+
+void state_gone_free(struct gone_key *gone)
+{
+    free((char *)gone->key.ptr);
+    free(gone);
+}
+
+static void entry_changed(struct state_shard *shard, struct cache_entry *entry, bool outlives)
+{
+    if (entry->outlives && !outlives)
+        tell_gone(shard, entry->key);
+    entry->outlives = outlives;
+    if (outlives && shard->state->keeping && list_is_empty(&entry->changed))
+        list_append(&shard->cache.changed, &entry->changed);
+}
+
 static void cache_put(struct state_shard *shard, struct str key, struct str value, int64_t life_ns,
-                      int64_t stale_ns)
+                      int64_t stale_ns, bool outlives)
 {
     struct cache_entry *entry = entry_of(&shard->cache, key, life_ns > 0);
     if (!entry)
         return;
-    if (life_ns > 0)
+    if (life_ns > 0) {
         entry_set(&shard->cache, entry, value, life_ns, stale_ns);
+        entry_changed(shard, entry, outlives);
+    }
     entry->flying = false;
     struct list *link;
     while ((link = list_shift(&entry->waiters))) {
@@ -211,6 +276,8 @@ static void cache_abandon(struct state_shard *shard, struct str key)
 static void table_drop(struct state_table *table, struct cache_entry *entry)
 {
     entry->has_value = false;
+    entry->outlives = false;
+    list_remove(&entry->changed);
     if (!entry->flying)
         entry_free(table, entry);
 }
@@ -220,17 +287,23 @@ static void cache_drop(struct state_shard *shard, struct str key)
     struct cache_entry *entry = map_get(&shard->cache.map, key);
     if (entry)
         table_drop(&shard->cache, entry);
+    if (state_owner(shard->state, key) == shard)
+        tell_gone(shard, key); /* it may have been pushed out of memory only */
     entry = map_get(&shard->local.map, key);
     if (entry)
         table_drop(&shard->local, entry);
 }
 
-static void drop_prefix_of(struct state_table *table, struct list *order, struct str prefix)
+static void drop_prefix_of(struct state_shard *shard, struct state_table *table, struct list *order,
+                           struct str prefix)
 {
     LIST_EACH (order, link) {
         struct cache_entry *entry = CONTAINER(link, struct cache_entry, link);
-        if (str_starts(entry->key, prefix))
-            table_drop(table, entry);
+        if (!str_starts(entry->key, prefix))
+            continue;
+        if (entry->outlives)
+            tell_gone(shard, entry->key);
+        table_drop(table, entry);
     }
 }
 
@@ -238,8 +311,8 @@ static void cache_drop_prefix(struct state_shard *shard, struct str prefix)
 {
     struct state_table *tables[] = {&shard->cache, &shard->local};
     for (size_t i = 0; i < 2; i++) {
-        drop_prefix_of(tables[i], &tables[i]->order, prefix);
-        drop_prefix_of(tables[i], &tables[i]->kept, prefix);
+        drop_prefix_of(shard, tables[i], &tables[i]->order, prefix);
+        drop_prefix_of(shard, tables[i], &tables[i]->kept, prefix);
     }
 }
 
@@ -264,7 +337,7 @@ void cache_release_waiters(struct state_shard *shard)
 
 /* ---- telling the owner: nobody waits for it ---- */
 
-enum notice_kind { NOTICE_PUT, NOTICE_ABANDON, NOTICE_DROP, NOTICE_DROP_PREFIX };
+enum notice_kind { NOTICE_PUT, NOTICE_PUT_KEPT, NOTICE_ABANDON, NOTICE_DROP, NOTICE_DROP_PREFIX };
 
 struct notice {
     struct post post;
@@ -280,8 +353,9 @@ static void notice_apply(const struct notice *notice)
 {
     switch (notice->kind) {
     case NOTICE_PUT:
+    case NOTICE_PUT_KEPT:
         cache_put(notice->shard, notice->key, str_of(notice->value.bytes, notice->value.len),
-                  notice->life_ns, notice->stale_ns);
+                  notice->life_ns, notice->stale_ns, notice->kind == NOTICE_PUT_KEPT);
         break;
     case NOTICE_ABANDON:
         cache_abandon(notice->shard, notice->key);
@@ -395,8 +469,8 @@ enum result state_cache_get(struct state *state, struct str key, int64_t stale_n
     return OK;
 }
 
-void state_cache_put(struct state *state, struct str key, struct str value, int64_t life_ns,
-                     int64_t stale_ns)
+static void put(struct state *state, enum notice_kind kind, struct str key, struct str value,
+                int64_t life_ns, int64_t stale_ns)
 {
     if (value.len > STATE_VALUE_MAX) {
         state_cache_abandon(state, key);
@@ -404,12 +478,23 @@ void state_cache_put(struct state *state, struct str key, struct str value, int6
     }
     struct state_shard *owner = state_owner(state, key);
     struct state_shard *self = state_self(state);
-    struct notice notice = {
-        .kind = NOTICE_PUT, .key = key, .life_ns = life_ns, .stale_ns = stale_ns};
+    struct notice notice = {.kind = kind, .key = key, .life_ns = life_ns, .stale_ns = stale_ns};
     value_set(&notice.value, value);
     if (owner != self)
         local_put(self, key, value, life_ns);
     notice_send(owner, &notice);
+}
+
+void state_cache_put(struct state *state, struct str key, struct str value, int64_t life_ns,
+                     int64_t stale_ns)
+{
+    put(state, NOTICE_PUT, key, value, life_ns, stale_ns);
+}
+
+void state_cache_put_kept(struct state *state, struct str key, struct str value, int64_t life_ns,
+                          int64_t stale_ns)
+{
+    put(state, NOTICE_PUT_KEPT, key, value, life_ns, stale_ns);
 }
 
 void state_cache_abandon(struct state *state, struct str key)

@@ -5,6 +5,7 @@
  * A window is cut into 60 slots and the current one is counted beside them, so that no stretch of
  * the given length ever sees more than the limit; a count is forgotten at most 1/60 too late.
  */
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/memory.h"
 #include "state/state_internal.h"
@@ -23,6 +24,7 @@ struct limit_question {
 static void entry_free(struct limit_entry *entry)
 {
     list_remove(&entry->link);
+    list_remove(&entry->changed);
     free((char *)entry->key.ptr);
     free(entry);
 }
@@ -53,9 +55,24 @@ static struct limit_entry *entry_of(struct state_table *table, struct str key, b
     entry = NEW(struct limit_entry);
     entry->key = state_key_copy(key);
     list_init(&entry->link);
+    list_init(&entry->changed);
     list_append(&table->order, &entry->link);
     map_put(&table->map, entry->key, entry);
     return entry;
+}
+
+/* Slots are older than the machine's start when they come from a run before it. */
+#define EPOCH_NS (INT64_C(20) * 365 * 86400 * NS_PER_S)
+
+static int64_t limit_now_ns(void)
+{
+    return clock_monotonic_ns() + EPOCH_NS;
+}
+
+static int64_t width_of(int64_t period_ns)
+{
+    int64_t width = period_ns / (LIMIT_SLOTS - 1);
+    return width > 0 ? width : 1;
 }
 
 /* Bring the ring up to `slot`: what is older than the window becomes zero. */
@@ -89,8 +106,6 @@ static int64_t entry_wait_ns(const struct limit_entry *entry, const struct limit
         return question->period_ns;
     for (int64_t age = LIMIT_SLOTS - 1; age >= 0; age--) {
         int64_t slot = entry->slot - age;
-        if (slot < 0)
-            continue;
         count -= entry->counts[slot % LIMIT_SLOTS];
         if (count + question->amount <= question->max)
             return (slot + LIMIT_SLOTS) * width - now;
@@ -101,10 +116,8 @@ static int64_t entry_wait_ns(const struct limit_entry *entry, const struct limit
 static void limit_apply(struct state_shard *shard, const struct limit_question *question,
                         struct state_limit_answer *out)
 {
-    int64_t now = clock_monotonic_ns();
-    int64_t width = question->period_ns / (LIMIT_SLOTS - 1);
-    if (width < 1)
-        width = 1;
+    int64_t now = limit_now_ns();
+    int64_t width = width_of(question->period_ns);
     struct limit_entry *entry = entry_of(&shard->limits, question->key, !question->peek);
     *out = (struct state_limit_answer){.allowed = question->amount <= question->max};
     if (!entry) {
@@ -124,7 +137,62 @@ static void limit_apply(struct state_shard *shard, const struct limit_question *
     uint32_t *slot = &entry->counts[entry->slot % LIMIT_SLOTS];
     *slot = question->amount > UINT32_MAX - *slot ? UINT32_MAX : *slot + (uint32_t)question->amount;
     out->count = entry_sum(entry);
+    if (shard->state->keeping && list_is_empty(&entry->changed))
+        list_append(&shard->limits.changed, &entry->changed);
 }
+
+/* ---- for the keeper: "PERIOD_NS NEWEST_SLOT_MS AGE=COUNT ..." ---- */
+
+void limit_pack(const struct limit_entry *entry, int64_t wall_offset_ms, struct arena *arena,
+                struct state_record *out)
+{
+    struct buf text BUF_CLEANUP;
+    int64_t width = width_of(entry->period_ns);
+    int64_t newest_ms = (entry->slot * width - EPOCH_NS) / NS_PER_MS + wall_offset_ms;
+    buf_init(&text, 4096);
+    buf_append_int(&text, entry->period_ns);
+    buf_append_byte(&text, ' ');
+    buf_append_int(&text, newest_ms);
+    for (int64_t age = 0; age < LIMIT_SLOTS && age <= entry->slot; age++) {
+        uint32_t count = entry->counts[(entry->slot - age) % LIMIT_SLOTS];
+        if (count)
+            buf_printf(&text, " %d=%u", (int)age, count);
+    }
+    *out =
+        (struct state_record){.kind = STATE_RECORD_LIMIT,
+                              .key = arena_str(arena, entry->key),
+                              .value = arena_str(arena, buf_str(&text)),
+                              .until_ms = newest_ms + (width + entry->period_ns) / NS_PER_MS + 1};
+}
+
+static bool next_number(struct str *rest, char separator, uint64_t max, uint64_t *out)
+{
+    struct str part;
+    return str_split(rest, separator, &part) && str_to_uint(part, max, out);
+}
+
+void limit_unpack(struct state_table *table, const struct state_record *record)
+{
+    struct str rest = record->value;
+    uint64_t period_ns, newest_ms, age, count;
+    if (!next_number(&rest, ' ', INT64_MAX / 4, &period_ns) || period_ns == 0 ||
+        !next_number(&rest, ' ', INT64_MAX / NS_PER_MS, &newest_ms))
+        return;
+    int64_t width = width_of((int64_t)period_ns);
+    int64_t ago_ns = clock_steady_wall_ns() - (int64_t)newest_ms * NS_PER_MS;
+    if (ago_ns < 0) /* the clock was set back: as if it were now */
+        ago_ns = 0;
+    if (ago_ns / width >= LIMIT_SLOTS)
+        return;
+    struct limit_entry *entry = entry_of(table, record->key, true);
+    entry->period_ns = (int64_t)period_ns;
+    entry->slot = (limit_now_ns() - ago_ns) / width;
+    while (next_number(&rest, '=', LIMIT_SLOTS - 1, &age) &&
+           next_number(&rest, ' ', UINT32_MAX, &count))
+        entry->counts[(entry->slot - (int64_t)age) % LIMIT_SLOTS] = (uint32_t)count;
+}
+
+/* ---- asking ---- */
 
 struct limit_call {
     struct call call;

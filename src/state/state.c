@@ -14,6 +14,7 @@ void state_table_init(struct state_table *table, size_t max)
     map_init(&table->map);
     list_init(&table->order);
     list_init(&table->kept);
+    list_init(&table->changed);
     table->max = max ? max : 1;
 }
 
@@ -31,11 +32,14 @@ struct state *state_new(struct loop *const *loops, size_t count, size_t max_entr
     struct state *state = NEW(struct state);
     state->count = count;
     state->shards = memory_alloc_array(count, sizeof *state->shards);
+    state->max_entries = max_entries;
     random_bytes(state->secret, sizeof state->secret);
+    random_bytes(state->kept_secret, sizeof state->kept_secret);
     for (size_t i = 0; i < count; i++) {
         struct state_shard *shard = &state->shards[i];
         shard->state = state;
         shard->loop = loops ? loops[i] : NULL;
+        list_init(&shard->gone);
         state_table_init(&shard->limits, max_entries / count);
         state_table_init(&shard->cache, max_entries / count);
         state_table_init(&shard->local, max_entries / count);
@@ -47,6 +51,7 @@ void state_join(struct state *state, size_t worker)
 {
     check(worker < state->count);
     check(state->shards[worker].loop == loop_current());
+    state_keep_join(&state->shards[worker]);
 }
 
 void state_leave(struct state *state, size_t worker)
@@ -55,18 +60,24 @@ void state_leave(struct state *state, size_t worker)
     struct state_shard *shard = &state->shards[worker];
     shard->left = true;
     cache_release_waiters(shard);
+    state_keep_leave(shard);
 }
 
 void state_free(struct state *state)
 {
     if (!state)
         return;
+    state_keep_end(state);
     for (size_t i = 0; i < state->count; i++) {
+        struct list *link;
+        while ((link = list_shift(&state->shards[i].gone)))
+            state_gone_free(CONTAINER(link, struct gone_key, link));
         limit_table_clear(&state->shards[i].limits);
         cache_table_clear(&state->shards[i].cache);
         cache_table_clear(&state->shards[i].local);
     }
     memory_wipe(state->secret, sizeof state->secret);
+    memory_wipe(state->kept_secret, sizeof state->kept_secret);
     free(state->shards);
     free(state);
 }
@@ -74,6 +85,11 @@ void state_free(struct state *state)
 const unsigned char *state_secret(const struct state *state)
 {
     return state->secret;
+}
+
+const unsigned char *state_kept_secret(const struct state *state)
+{
+    return state->kept_secret;
 }
 
 struct state_shard *state_self(struct state *state)

@@ -23,6 +23,16 @@ void state_free(struct state *state);
 /* A random key of this boot, for keys that must not show what they hide (passwords). */
 enum { STATE_SECRET_SIZE = 32 };
 const unsigned char *state_secret(const struct state *state);
+/* The same for keys of what outlives a restart. It lies on disk beside them: not for passwords. */
+const unsigned char *state_kept_secret(const struct state *state);
+
+/* ---- what outlives a restart ---- */
+
+struct state_keeper;
+/* Take what the keeper has, and from now on tell it lazily of every count, and of the values put
+ * with state_cache_put_kept(). Before the workers join. The keeper becomes the state's; FAILED: it
+ * is closed, and the state works without. A crash loses some seconds. */
+enum result state_keep(struct state *state, struct state_keeper *keeper, struct error *err);
 
 /* ---- limits: sliding windows ---- */
 
@@ -61,6 +71,9 @@ enum result state_cache_get(struct state *state, struct str key, int64_t stale_n
  * beyond. Life 0: tell only; what was kept before stays. A value that is too long is an abandon. */
 void state_cache_put(struct state *state, struct str key, struct str value, int64_t life_ns,
                      int64_t stale_ns);
+/* The same for a value that is to outlive a restart. Nothing that must not lie on a disk. */
+void state_cache_put_kept(struct state *state, struct str key, struct str value, int64_t life_ns,
+                          int64_t stale_ns);
 /* Could not find it: one of those who wait gets the duty. */
 void state_cache_abandon(struct state *state, struct str key);
 void state_cache_drop(struct state *state, struct str key);

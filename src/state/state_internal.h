@@ -9,8 +9,13 @@
 
 #include "base/list.h"
 #include "base/map.h"
+#include "base/arena.h"
 #include "fiber/call.h"
+#include "fiber/loop.h"
+#include "state/keeper.h"
 #include "state/state.h"
+
+#include <pthread.h>
 
 enum {
     STATE_KEY_MAX = 2048,
@@ -27,6 +32,7 @@ struct state_table {
     struct list kept;
     size_t kept_count;
     size_t max;
+    struct list changed; /* what the keeper has not been told yet */
 };
 
 struct state_shard {
@@ -35,18 +41,43 @@ struct state_shard {
     struct state_table limits;
     struct state_table cache;
     struct state_table local; /* short-lived copies of answers that other shards own */
+    struct list gone;         /* struct gone_key: dropped values that the keeper may have */
+    size_t gone_count;
+    struct loop_timer save;
     bool left;
+};
+
+struct gone_key {
+    struct list link;
+    struct str key; /* owned */
+};
+
+struct state_keeping {
+    struct state_keeper *keeper;
+    size_t most; /* records */
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t work;
+    struct list batches;
+    size_t count; /* batches, with those being packed or written */
+    bool ending;
+    bool failing;     /* the thread's own, as what follows */
+    uint64_t written; /* batches */
 };
 
 struct state {
     size_t count;
     struct state_shard *shards;
+    size_t max_entries;
     unsigned char secret[STATE_SECRET_SIZE];
+    unsigned char kept_secret[STATE_SECRET_SIZE];
+    struct state_keeping *keeping; /* NULL: nothing outlives the process */
 };
 
 struct limit_entry {
-    struct list link; /* in order */
-    struct str key;   /* owned */
+    struct list link;    /* in order */
+    struct list changed; /* in the table's list, or alone */
+    struct str key;      /* owned */
     int64_t period_ns;
     int64_t slot; /* number of the newest slot since the clock's start */
     uint32_t counts[LIMIT_SLOTS];
@@ -54,10 +85,12 @@ struct limit_entry {
 
 struct cache_entry {
     struct list link;
+    struct list changed;
     struct str key; /* owned */
     bool has_value;
     bool flying; /* some fiber has the duty to find it */
     bool is_kept;
+    bool outlives; /* a restart */
     int64_t fresh_until_ns;
     int64_t stale_until_ns;
     struct list waiters; /* struct cache_call */
@@ -73,7 +106,20 @@ struct str state_key_copy(struct str key);
 
 /* limit.c */
 void limit_table_clear(struct state_table *table);
+/* A record of an entry; `wall_offset_ms` makes wall time of monotonic time. And back. */
+void limit_pack(const struct limit_entry *entry, int64_t wall_offset_ms, struct arena *arena,
+                struct state_record *out);
+void limit_unpack(struct state_table *table, const struct state_record *record);
 /* cache.c */
 void cache_table_clear(struct state_table *table);
 /* Nobody will answer any more: give the duty of every flight to those who wait. */
 void cache_release_waiters(struct state_shard *shard);
+void cache_pack(const struct cache_entry *entry, int64_t wall_offset_ms, struct arena *arena,
+                struct state_record *out);
+void cache_unpack(struct state_table *table, const struct state_record *record, int64_t left_ns);
+
+/* keep.c; nothing without a keeper. */
+void state_keep_join(struct state_shard *shard);
+void state_keep_leave(struct state_shard *shard);
+void state_keep_end(struct state *state);
+void state_gone_free(struct gone_key *gone);

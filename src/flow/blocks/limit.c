@@ -152,7 +152,8 @@ static MAY_YIELD enum result run_authentication(struct flow_running *running,
     const struct parameters *parameters = step->parameters;
     struct arena *arena = running->run->arena;
     struct str network = flow_client_network(running);
-    struct str hash = flow_keyed_hash(running, arena_lower(arena, running->login), STR_EMPTY);
+    struct str hash = flow_keyed_hash(running, state_kept_secret(running->run->state),
+                                      arena_lower(arena, running->login), STR_EMPTY);
     struct str by_login = arena_printf(arena, "limit:%.*s:%.*s:%.*s", STR_ARG(step->key),
                                        STR_ARG(network), STR_ARG(hash));
     struct str by_network =
@@ -206,7 +207,8 @@ static MAY_YIELD enum result run_transaction(struct flow_running *running,
         return OK;
     }
     if (subject.len > 320) /* longer than any address */
-        subject = flow_keyed_hash(running, subject, STR_EMPTY);
+        subject =
+            flow_keyed_hash(running, state_kept_secret(running->run->state), subject, STR_EMPTY);
     if (parameters->recipients.count) {
         struct str key =
             arena_printf(arena, "limit:%.*s:recipients:%.*s", STR_ARG(step->key), STR_ARG(subject));

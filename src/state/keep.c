@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * state/keep.c - what changed goes to the keeper, lazily.
+ *
+ * Each shard lists its changed entries; every ten seconds its worker packs some into a batch, which
+ * the state's own thread writes. A keeper that is slow or failing costs memory for a few batches
+ * and no more: what is not taken stays on the list.
+ */
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/memory.h"
+#include "base/random.h"
+#include "event/event.h"
+#include "state/state_internal.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SAVE_S = 10, SAVE_MORE_S = 1, BATCH_RECORDS = 5000, BATCHES_MAX = 8, TEND_BATCHES = 16 };
+#define SECRET_LIFE_MS (INT64_C(3650) * 86400 * 1000)
+
+struct batch {
+    struct list link;
+    struct arena *arena;
+    struct state_record *records;
+    size_t count;
+};
+
+static int64_t wall_ms(void)
+{
+    return clock_steady_wall_ns() / NS_PER_MS;
+}
+
+/* ---- the thread ---- */
+
+static void batch_free(struct batch *batch)
+{
+    arena_free(batch->arena);
+    free(batch);
+}
+
+/* Told once for each time it begins to fail. */
+static void tell(struct state_keeping *keeping, enum result result, const struct error *err)
+{
+    if (result != OK && !keeping->failing)
+        event_emit(EVENT_DAEMON_WARNING,
+                   F_C(DETAIL, "counts and answers will not outlive a restart"),
+                   F_C(ERROR, err->text));
+    keeping->failing = result != OK;
+}
+
+static void write_batch(struct state_keeping *keeping, struct batch *batch)
+{
+    struct error err;
+    struct state_keeper *keeper = keeping->keeper;
+    enum result result = keeper->ops->store(keeper, batch->records, batch->count, &err);
+    if (result == OK && ++keeping->written % TEND_BATCHES == 0)
+        result = keeper->ops->tend(keeper, wall_ms(), keeping->most, &err);
+    tell(keeping, result, &err);
+    batch_free(batch);
+}
+
+static void *keep_main(void *arg)
+{
+    struct state_keeping *keeping = arg;
+    pthread_mutex_lock(&keeping->lock);
+    for (;;) {
+        struct list *link = list_shift(&keeping->batches);
+        if (link) {
+            pthread_mutex_unlock(&keeping->lock);
+            write_batch(keeping, CONTAINER(link, struct batch, link));
+            pthread_mutex_lock(&keeping->lock);
+            keeping->count--;
+        } else if (keeping->ending) {
+            break;
+        } else {
+            pthread_cond_wait(&keeping->work, &keeping->lock);
+        }
+    }
+    pthread_mutex_unlock(&keeping->lock);
+    return NULL;
+}
+
+static void start_thread(struct state_keeping *keeping)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    check(pthread_create(&keeping->thread, NULL, keep_main, keeping) == 0);
+    pthread_setname_np(keeping->thread, "state");
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+/* ---- packing, on a worker ---- */
+
+static struct batch *batch_new(size_t cap)
+{
+    struct batch *batch = NEW(struct batch);
+    batch->arena = arena_new(0);
+    batch->records = arena_alloc_array(batch->arena, cap, sizeof(struct state_record));
+    return batch;
+}
+
+static void pack(struct state_shard *shard, struct batch *batch, size_t cap)
+{
+    struct list *link;
+    int64_t wall_offset_ms = wall_ms() - clock_monotonic_ns() / NS_PER_MS;
+    while (batch->count < cap && (link = list_shift(&shard->gone))) {
+        struct gone_key *gone = CONTAINER(link, struct gone_key, link);
+        batch->records[batch->count++] = (struct state_record){
+            .kind = STATE_RECORD_VALUE, .key = arena_str(batch->arena, gone->key)};
+        shard->gone_count--;
+        state_gone_free(gone);
+    }
+    while (batch->count < cap && (link = list_shift(&shard->limits.changed)))
+        limit_pack(CONTAINER(link, struct limit_entry, changed), wall_offset_ms, batch->arena,
+                   &batch->records[batch->count++]);
+    while (batch->count < cap && (link = list_shift(&shard->cache.changed)))
+        cache_pack(CONTAINER(link, struct cache_entry, changed), wall_offset_ms, batch->arena,
+                   &batch->records[batch->count++]);
+}
+
+static bool has_more(const struct state_shard *shard)
+{
+    return !list_is_empty(&shard->limits.changed) || !list_is_empty(&shard->cache.changed) ||
+           !list_is_empty(&shard->gone);
+}
+
+/* `last`: however many wait already. */
+static void hand_over(struct state_shard *shard, bool last)
+{
+    struct state_keeping *keeping = shard->state->keeping;
+    pthread_mutex_lock(&keeping->lock);
+    bool full = keeping->count >= BATCHES_MAX && !last;
+    keeping->count += !full;
+    pthread_mutex_unlock(&keeping->lock);
+    if (full)
+        return;
+    struct batch *batch = batch_new(BATCH_RECORDS);
+    pack(shard, batch, BATCH_RECORDS);
+    pthread_mutex_lock(&keeping->lock);
+    list_append(&keeping->batches, &batch->link);
+    pthread_cond_signal(&keeping->work);
+    pthread_mutex_unlock(&keeping->lock);
+}
+
+static void save(struct loop_timer *timer)
+{
+    struct state_shard *shard = CONTAINER(timer, struct state_shard, save);
+    if (has_more(shard))
+        hand_over(shard, /* last= */ false);
+    loop_timer_set(timer, clock_deadline((has_more(shard) ? SAVE_MORE_S : SAVE_S) * NS_PER_S));
+}
+
+void state_keep_join(struct state_shard *shard)
+{
+    if (!shard->state->keeping)
+        return;
+    shard->save.fire = save;
+    loop_timer_set(&shard->save, clock_deadline(SAVE_S * NS_PER_S));
+}
+
+void state_keep_leave(struct state_shard *shard)
+{
+    if (!shard->state->keeping)
+        return;
+    loop_timer_clear(&shard->save);
+    while (has_more(shard))
+        hand_over(shard, /* last= */ true);
+}
+
+/* ---- start and end ---- */
+
+static void take_record(const struct state_record *record, void *arg)
+{
+    struct state *state = arg;
+    if (record->key.len > STATE_KEY_MAX)
+        return;
+    struct state_shard *shard = state_owner(state, record->key);
+    int64_t left_ns = (record->until_ms - wall_ms()) * NS_PER_MS;
+    if (record->kind == STATE_RECORD_LIMIT)
+        limit_unpack(&shard->limits, record);
+    else if (record->kind == STATE_RECORD_VALUE)
+        cache_unpack(&shard->cache, record, left_ns);
+    else if (record->value.len == STATE_SECRET_SIZE)
+        memcpy(state->kept_secret, record->value.ptr, STATE_SECRET_SIZE);
+}
+
+/* Keys hashed with it must be found again. */
+static enum result keep_secret(struct state *state, struct state_keeper *keeper, struct error *err)
+{
+    struct state_record record = {.kind = STATE_RECORD_SECRET,
+                                  .key = STR("secret"),
+                                  .value =
+                                      str_of((const char *)state->kept_secret, STATE_SECRET_SIZE),
+                                  .until_ms = wall_ms() + SECRET_LIFE_MS};
+    return keeper->ops->store(keeper, &record, 1, err);
+}
+
+enum result state_keep(struct state *state, struct state_keeper *keeper, struct error *err)
+{
+    check(!state->keeping);
+    if (keeper->ops->load(keeper, wall_ms(), take_record, state, err) != OK ||
+        keep_secret(state, keeper, err) != OK) {
+        keeper->ops->close(keeper);
+        return FAILED;
+    }
+    struct state_keeping *keeping = NEW(struct state_keeping);
+    keeping->keeper = keeper;
+    keeping->most = 2 * state->max_entries;
+    list_init(&keeping->batches);
+    pthread_mutex_init(&keeping->lock, NULL);
+    pthread_cond_init(&keeping->work, NULL);
+    state->keeping = keeping;
+    start_thread(keeping);
+    return OK;
+}
+
+void state_keep_end(struct state *state)
+{
+    struct state_keeping *keeping = state->keeping;
+    if (!keeping)
+        return;
+    pthread_mutex_lock(&keeping->lock);
+    keeping->ending = true;
+    pthread_cond_signal(&keeping->work);
+    pthread_mutex_unlock(&keeping->lock);
+    pthread_join(keeping->thread, NULL);
+    keeping->keeper->ops->close(keeping->keeper);
+    pthread_cond_destroy(&keeping->work);
+    pthread_mutex_destroy(&keeping->lock);
+    free(keeping);
+    state->keeping = NULL;
+}

@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/test.h"
+
+#include "state/keeper.h"
+#include "state/state.h"
+
+#include "base/clock.h"
+#include "base/memory.h"
+#include "fiber/test.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Each test lives through several runs of a process that share a file. */
+static char folder[64];
+static char path[96];
+
+static int set_up(void **unused)
+{
+    (void)unused;
+    snprintf(folder, sizeof folder, "/tmp/postern-keep-XXXXXX");
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/state.db", folder);
+    return 0;
+}
+
+static int tear_down(void **unused)
+{
+    char command[160];
+    (void)unused;
+    clock_set_fake(-1, -1);
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    return system(command);
+}
+
+struct process {
+    struct test_loop test;
+    struct state *state;
+};
+
+static void process_start(struct process *process, size_t max_entries)
+{
+    struct state_keeper *keeper;
+    struct error err;
+    bool aside;
+    test_loop_open(&process->test, NULL);
+    process->state = state_new(&process->test.loop, 1, max_entries);
+    assert_int_equal(state_keeper_open_sqlite(path, &keeper, &aside, &err), OK);
+    assert_false(aside);
+    assert_int_equal(state_keep(process->state, keeper, &err), OK);
+    state_join(process->state, 0);
+}
+
+static void process_end(struct process *process)
+{
+    state_leave(process->state, 0);
+    state_free(process->state);
+    test_loop_close(&process->test);
+}
+
+/* On one worker nothing has to wait, so no fiber is needed. */
+NO_YIELD_CHECK static struct state_limit_answer count(struct process *process, const char *key,
+                                                      uint64_t amount, bool peek)
+{
+    struct state_limit_answer answer;
+    struct error err;
+    assert_int_equal(
+        state_limit(process->state, str_c(key), amount, 10, 3600 * NS_PER_S, peek, &answer, &err),
+        OK);
+    return answer;
+}
+
+NO_YIELD_CHECK static enum state_cache_status get(struct process *process, const char *key,
+                                                  struct state_value *out)
+{
+    enum state_cache_status status;
+    struct error err;
+    assert_int_equal(
+        state_cache_get(process->state, str_c(key), 3600 * NS_PER_S, &status, out, &err), OK);
+    if (status != STATE_CACHE_HIT)
+        state_cache_abandon(process->state, str_c(key));
+    return status;
+}
+
+/* ---- tests ---- */
+
+static void test_counts_go_on(void **unused)
+{
+    struct process process;
+    (void)unused;
+    process_start(&process, 1000);
+    assert_int_equal(count(&process, "a", 7, false).count, 7);
+    assert_int_equal(count(&process, "b", 10, false).count, 10);
+    process_end(&process);
+
+    process_start(&process, 1000);
+    assert_int_equal(count(&process, "a", 3, false).count, 10);
+    assert_false(count(&process, "a", 1, false).allowed);
+    struct state_limit_answer answer = count(&process, "b", 1, true);
+    assert_false(answer.allowed);
+    assert_true(answer.retry_in_ns > 3500 * NS_PER_S && answer.retry_in_ns <= 3700 * NS_PER_S);
+    process_end(&process);
+}
+
+static void test_windows_slide_while_nobody_runs(void **unused)
+{
+    struct process process;
+    (void)unused;
+    int64_t wall = INT64_C(1700000000) * NS_PER_S;
+    clock_set_fake(5000 * NS_PER_S, wall);
+    process_start(&process, 1000);
+    count(&process, "a", 6, false);
+    clock_set_fake(6800 * NS_PER_S, wall + 1800 * NS_PER_S);
+    count(&process, "a", 3, false);
+    process_end(&process);
+    clock_set_fake(100 * NS_PER_S, wall + 3000 * NS_PER_S); /* the machine started anew */
+    process_start(&process, 1000);
+    assert_int_equal(count(&process, "a", 1, true).count, 9);
+    clock_set_fake(900 * NS_PER_S, wall + 3800 * NS_PER_S); /* the first six have slid out */
+    assert_int_equal(count(&process, "a", 1, true).count, 3);
+    process_end(&process);
+    clock_set_fake(10 * NS_PER_S, wall + 90000 * NS_PER_S);
+    process_start(&process, 1000);
+    assert_int_equal(count(&process, "a", 1, true).count, 0);
+    process_end(&process);
+}
+
+static void test_answers_that_may_go_on(void **unused)
+{
+    struct process process;
+    struct state_value value;
+    (void)unused;
+    process_start(&process, 1000);
+    state_cache_put_kept(process.state, STR("kept"), STR("one two"), 60 * NS_PER_S, NS_PER_S);
+    state_cache_put(process.state, STR("auth:x"), STR("secret"), 60 * NS_PER_S, 0);
+    state_cache_put_kept(process.state, STR("dropped"), STR("x"), 60 * NS_PER_S, 0);
+    state_cache_put_kept(process.state, STR("prefix:1"), STR("x"), 60 * NS_PER_S, 0);
+    state_cache_put_kept(process.state, STR("stale"), STR("old"), 1, 600 * NS_PER_S);
+    process_end(&process);
+
+    process_start(&process, 1000);
+    assert_int_equal(get(&process, "kept", &value), STATE_CACHE_HIT);
+    assert_str(str_of(value.bytes, value.len), "one two");
+    assert_int_equal(get(&process, "auth:x", &value), STATE_CACHE_MISS);
+    assert_int_equal(get(&process, "stale", &value), STATE_CACHE_STALE);
+    assert_str(str_of(value.bytes, value.len), "old");
+    state_cache_drop(process.state, STR("dropped"));
+    state_cache_drop_prefix(process.state, STR("prefix:"));
+    process_end(&process);
+
+    process_start(&process, 1000);
+    assert_int_equal(get(&process, "kept", &value), STATE_CACHE_HIT);
+    assert_int_equal(get(&process, "dropped", &value), STATE_CACHE_MISS);
+    assert_int_equal(get(&process, "prefix:1", &value), STATE_CACHE_MISS);
+    process_end(&process);
+}
+
+static void test_no_password_lies_on_the_disk(void **unused)
+{
+    struct process process;
+    char command[256];
+    (void)unused;
+    process_start(&process, 1000);
+    state_cache_put(process.state, STR("auth:hash-of-a-password"), STR("yes"), 60 * NS_PER_S, 0);
+    state_cache_put_kept(process.state, STR("rcpt:somebody"), STR("yes"), 60 * NS_PER_S, 0);
+    process_end(&process);
+    snprintf(command, sizeof command, "grep -aq rcpt:somebody %s/state.db*", folder);
+    assert_int_equal(system(command), 0);
+    snprintf(command, sizeof command, "! grep -aq hash-of-a-password %s/state.db*", folder);
+    assert_int_equal(system(command), 0);
+    struct stat stat_of;
+    assert_int_equal(stat(path, &stat_of), 0);
+    assert_int_equal(stat_of.st_mode & 0777, 0600);
+}
+
+static void test_keys_hashed_before_are_found_again(void **unused)
+{
+    struct process process;
+    unsigned char before[STATE_SECRET_SIZE];
+    unsigned char boot[STATE_SECRET_SIZE];
+    (void)unused;
+    process_start(&process, 1000);
+    memcpy(before, state_kept_secret(process.state), sizeof before);
+    memcpy(boot, state_secret(process.state), sizeof boot);
+    process_end(&process);
+    process_start(&process, 1000);
+    assert_memory_equal(before, state_kept_secret(process.state), sizeof before);
+    assert_memory_not_equal(boot, state_secret(process.state), sizeof boot);
+    process_end(&process);
+}
+
+static void test_a_damaged_file_is_set_aside(void **unused)
+{
+    struct state_keeper *keeper;
+    struct error err;
+    bool aside;
+    (void)unused;
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    for (int i = 0; i < 1000; i++)
+        fprintf(file, "this is no database\n");
+    fclose(file);
+    assert_int_equal(state_keeper_open_sqlite(path, &keeper, &aside, &err), OK);
+    assert_true(aside);
+    keeper->ops->close(keeper);
+}
+
+static void count_record(const struct state_record *record, void *arg)
+{
+    (void)record;
+    ++*(size_t *)arg;
+}
+
+static void test_the_file_is_bounded(void **unused)
+{
+    struct state_keeper *keeper;
+    struct error err;
+    struct state_record records[100];
+    char keys[100][16];
+    bool aside;
+    size_t loaded = 0;
+    (void)unused;
+    assert_int_equal(state_keeper_open_sqlite(path, &keeper, &aside, &err), OK);
+    for (int i = 0; i < 100; i++) {
+        snprintf(keys[i], sizeof keys[i], "key:%d", i);
+        records[i] = (struct state_record){.kind = STATE_RECORD_VALUE,
+                                           .key = str_c(keys[i]),
+                                           .value = STR("x"),
+                                           .until_ms = i + 1};
+    }
+    assert_int_equal(keeper->ops->store(keeper, records, 100, &err), OK);
+    assert_int_equal(keeper->ops->tend(keeper, 20, 30, &err), OK); /* 20 are over, 50 too many */
+    assert_int_equal(keeper->ops->load(keeper, 0, count_record, &loaded, &err), OK);
+    assert_int_equal(loaded, 30);
+    keeper->ops->close(keeper);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_counts_go_on, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_windows_slide_while_nobody_runs, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_answers_that_may_go_on, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_no_password_lies_on_the_disk, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_keys_hashed_before_are_found_again, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_damaged_file_is_set_aside, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_the_file_is_bounded, set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
