@@ -81,6 +81,10 @@ int ctl_dkim_status(struct ctl *ctl);
 int ctl_send(struct ctl *ctl);
 int ctl_spool_verify(struct ctl *ctl);
 int ctl_schema(struct ctl *ctl);
+int ctl_block_list(struct ctl *ctl);
+int ctl_block_doc(struct ctl *ctl);
+int ctl_config_show(struct ctl *ctl);
+int ctl_completion(struct ctl *ctl);
 int ctl_docs(struct ctl *ctl);
 
 /* Take "--name VALUE" or "--name=VALUE" out of the arguments; NULL if it is not there. Exits with
@@ -117,6 +121,8 @@ const char *ctl_url_text(struct ctl *ctl, const char *text);
 /* ---- output ---- */
 
 void ctl_print_json(json_t *value);
+/* Markdown of the tables as plain text for a terminal. */
+void ctl_print_markdown(struct str text);
 /* Write text with control characters made visible: nothing from mail may steer a terminal. */
 void ctl_print_text(const char *text);
 /* One line: time, name and what else an event has. */

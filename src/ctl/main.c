@@ -16,6 +16,9 @@ const struct ctl_command ctl_commands[] = {
     {"test",    NULL,     ctl_test,          "[--config FILE] [TEST…]",           "run the flow tests beside a configuration; no mail, no network"},
     {"init",    NULL,     ctl_init,          "relay-authenticated --domain D --server HOST:PORT [--hostname H] [--output DIR]", "write a first configuration"},
     {"schema",  NULL,     ctl_schema,        "",                                  "JSON Schema of the configuration, for editors"},
+    {"block",   "list",   ctl_block_list,    "",                                  "what a step of a flow can be"},
+    {"block",   "doc",    ctl_block_doc,     "NAME",                              "a block: its parameters and outcomes"},
+    {"config",  "show",   ctl_config_show,   "--effective [FILE]",                "every setting in force, and where it comes from"},
     {"queue",   "list",   ctl_queue_list,    "[SELECTORS]",                       "what waits, and why"},
     {"queue",   "show",   ctl_queue_show,    "ID",                                "one message in the queue"},
     {"queue",   "causes", ctl_queue_causes,  "[SELECTORS]",                       "what remote servers say, most frequent first"},
@@ -47,7 +50,8 @@ const struct ctl_command ctl_commands[] = {
     {"dkim",    "status", ctl_dkim_status,   "[CONFIGURATION] [--domain D] [--wait SECONDS]", "does DNS show the keys? --wait: until it shows all"},
     {"send",    NULL,     ctl_send,          "--to A [--from A] [--file F] [--subject T]", "a real test message, followed to its end"},
     {"spool",   "verify", ctl_spool_verify,  "FOLDER [--verbose]",                "what is in a spool, and is it whole?"},
-    {"docs",    NULL,     ctl_docs,          "settings|blocks|events|commands",   "a reference page of the manual, as Markdown"},
+    {"docs",    NULL,     ctl_docs,          "[--man] settings|blocks|events|commands|daemon", "a reference page of the manual, as Markdown or for man"},
+    {"completion",NULL,   ctl_completion,    "bash|zsh|fish",                     "a script for the shell that completes these commands"},
     {0},
 };
 /* clang-format on */
