@@ -215,6 +215,7 @@ static enum result start_log(struct child *child, struct error *err)
         .path = settings->log.path,
         .least = EVENT_INFO,
         .node = settings->hostname,
+        .postfix = settings->log.compat == SETTINGS_COMPAT_POSTFIX,
         .human = settings->log.target == SETTINGS_LOG_STDOUT && isatty(STDOUT_FILENO),
     };
     open_store(child);

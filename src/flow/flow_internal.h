@@ -149,7 +149,6 @@ struct flow_compiling {
     unsigned depth;
 };
 
-
 /* compile.c */
 void flow_compile_steps(struct flow_compiling *compiling, const struct config_node *list,
                         struct str number_prefix, struct flow_steps *out_steps);
