@@ -115,6 +115,15 @@ int ctl_request(struct ctl *ctl, const char *method, const char *path, json_t *b
 /* A GET whose answer does not end: each piece goes to `take_piece` until it says false. */
 int ctl_listen(struct ctl *ctl, const char *path, bool (*take_piece)(struct str piece, void *arg),
                void *arg);
+/* A message by SMTP to `server` (host:port), in the clear; all recipients or none. `out_reply`: the
+ * last reply ("250 …"), or empty when there was no answer at all. */
+struct ctl_mail {
+    const char *server, *sender;
+    const char *const *recipients;
+    size_t recipient_count;
+    struct str data;
+};
+void ctl_smtp(struct ctl *ctl, const struct ctl_mail *mail, char *out_reply, size_t reply_size);
 /* Text for a URL, percent-encoded, in the arena. */
 const char *ctl_url_text(struct ctl *ctl, const char *text);
 

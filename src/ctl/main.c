@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ctl/main.c - the `postern` command: finds the verb, gives help. */
 #include "ctl/ctl.h"
+#include "ctl/sendmail.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -188,9 +189,17 @@ int main(int argc, char **argv)
         .arena = arena_new(0),
         .socket_path = from_environment ? from_environment : "/run/postern/control.sock",
         .colour = isatty(STDOUT_FILENO) && !getenv("NO_COLOR"),
-        .argc = argc - 1,
-        .argv = argv + 1,
     };
+    const char *slash = strrchr(argv[0], '/');
+    int old_code = 0;
+    ctl.argc = argc; /* getopt wants the name as well */
+    ctl.argv = argv;
+    if (sendmail_by_name(&ctl, slash ? slash + 1 : argv[0], &old_code)) {
+        arena_free(ctl.arena);
+        return old_code;
+    }
+    ctl.argc = argc - 1;
+    ctl.argv = argv + 1;
     const char *socket_path = ctl_option(&ctl, "--socket");
     if (socket_path)
         ctl.socket_path = socket_path;
