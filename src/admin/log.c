@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "admin/log.h"
 
+#include "admin/metrics.h"
 #include "admin/store.h"
 #include "admin/tail.h"
 #include "base/buf.h"
@@ -83,6 +84,8 @@ static void take_event(const struct event *event, void *arg)
     pthread_mutex_unlock(&log->mutex);
     if (log->settings.store)
         store_put(log->settings.store, event, str_c(revision));
+    if (log->settings.metrics)
+        metrics_take(log->settings.metrics, event);
     tail_offer(log->settings.tail, event, log->settings.node, str_c(revision));
     enum event_severity severity = event_severity(event->type);
     if (severity < log->settings.least)

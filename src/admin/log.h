@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "event/event.h"
 
+struct metrics;
 struct store;
 struct tail;
 
@@ -23,6 +24,7 @@ struct admin_log_settings {
     bool human;                /* one line for a person in place of JSON */
     struct store *store;       /* gets every event; NULL: no history */
     struct tail *tail;         /* likewise */
+    struct metrics *metrics;   /* likewise */
 };
 
 struct admin_log;

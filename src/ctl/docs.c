@@ -4,6 +4,7 @@
  *
  * tools/make_manual writes them to docs/manual/, tools/check_docs says when they are stale.
  */
+#include "admin/metrics.h"
 #include "base/buf.h"
 #include "config/option.h"
 #include "ctl/ctl.h"
@@ -58,6 +59,20 @@ static void print_events(struct buf *out)
     buf_append(out, STR(".\n"));
 }
 
+static void print_metrics(struct buf *out)
+{
+    buf_append(out, STR("# Reference: metrics\n\n"
+                        "What `/metrics` shows, in the text format of Prometheus. How to reach it, "
+                        "and which to alert on: [Metrics](11-metrics.md).\n\n"
+                        "## Counted from events\n\n"
+                        "They begin at 0 when the process starts.\n\n"
+                        "| metric | kind | labels | meaning |\n|---|---|---|---|\n"));
+    metrics_describe(out);
+    buf_append(out, STR("\n## Looked at when asked\n\n"
+                        "| metric | kind | labels | meaning |\n|---|---|---|---|\n"));
+    admin_describe_gauges(out);
+}
+
 static void print_commands(struct buf *out)
 {
     buf_append(out, STR("# Reference: commands\n\n"
@@ -90,10 +105,8 @@ int ctl_docs(struct ctl *ctl)
         const char *name;
         void (*print)(struct buf *out);
     } pages[] = {
-        {"settings", print_settings},
-        {"blocks", print_blocks},
-        {"events", print_events},
-        {"commands", print_commands},
+        {"settings", print_settings}, {"blocks", print_blocks},   {"events", print_events},
+        {"commands", print_commands}, {"metrics", print_metrics},
     };
     ctl_arguments(ctl, 1, 1);
     struct buf text BUF_CLEANUP;
@@ -102,7 +115,7 @@ int ctl_docs(struct ctl *ctl)
         if (strcmp(ctl->argv[0], pages[i].name) == 0)
             pages[i].print(&text);
     if (text.len == 0) {
-        fprintf(stderr, "postern: the pages are: settings, blocks, events, commands\n");
+        fprintf(stderr, "postern: the pages are: settings, blocks, events, commands, metrics\n");
         return CTL_USAGE;
     }
     while (text.len > 1 && text.ptr[text.len - 2] == '\n') /* one line end at the end */

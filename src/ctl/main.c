@@ -14,6 +14,7 @@ const struct ctl_command ctl_commands[] = {
     {"explain", NULL,     ctl_explain,       "ADDRESS [FILE] [--from A] [--client IP] [--user U] [--tls] [--listener L] [--dns]", "what would become of a message, step by step; none is sent"},
     {"session", NULL,     ctl_session,       "[FILE] [--client IP] [--tls] [--listener L] [--given TEST]", "an SMTP session typed by you, answered by the configuration; none is kept"},
     {"test",    NULL,     ctl_test,          "[--config FILE] [TEST…]",           "run the flow tests beside a configuration; no mail, no network"},
+    {"metrics", NULL,     ctl_metrics,       "",                                  "the numbers for Prometheus, as text"},
     {"init",    NULL,     ctl_init,          "relay-authenticated --domain D --server HOST:PORT [--hostname H] [--output DIR]", "write a first configuration"},
     {"schema",  NULL,     ctl_schema,        "",                                  "JSON Schema of the configuration, for editors"},
     {"queue",   "list",   ctl_queue_list,    "[SELECTORS]",                       "what waits, and why"},
