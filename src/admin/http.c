@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "admin/http.h"
 
+#include "admin/routes.h"
 #include "admin/tail.h"
 #include "base/buf.h"
 #include "base/memory.h"
+#include "net/address.h"
 
 #include <errno.h>
 #include <grp.h>
@@ -17,12 +19,22 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { CONNECTIONS_MAX = 64, TIMEOUT_S = 60, BODY_MAX = 64 * 1024 * 1024, LIVE_PIECE = 16384 };
+enum {
+    CONNECTIONS_MAX = 64,
+    TIMEOUT_S = 60,
+    BODY_MAX = 64 * 1024 * 1024,
+    LIVE_PIECE = 16384,
+    METRICS_LISTENERS_MAX = 8,
+    METRICS_CONNECTIONS_MAX = 8,
+    METRICS_TIMEOUT_S = 10
+};
 
 struct admin_http {
     struct admin_http_settings settings;
     struct arena *arena;
     struct MHD_Daemon *daemon;
+    struct MHD_Daemon *metrics[METRICS_LISTENERS_MAX]; /* numbers over TCP */
+    size_t metrics_count;
     int fd;
     char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
 };
@@ -167,6 +179,23 @@ static enum MHD_Result send_answer(struct MHD_Connection *connection, struct adm
     return queued;
 }
 
+static void fill_request(struct admin_http *http, const struct exchange *exchange,
+                         struct MHD_Connection *connection, struct admin_request *out)
+{
+    *out = (struct admin_request){
+        .gateway = http->settings.gateway,
+        .log = http->settings.log,
+        .store = http->settings.store,
+        .tail = http->settings.tail,
+        .metrics = http->settings.metrics,
+        .node = http->settings.node,
+        .arena = exchange->arena,
+        .body = buf_str(&exchange->body),
+        .query = connection,
+        .actor = peer_name(connection, exchange->arena),
+    };
+}
+
 static enum MHD_Result handle(void *context, struct MHD_Connection *connection, const char *url,
                               const char *method, const char *version, const char *upload_data,
                               size_t *upload_size, void **request_state)
@@ -186,17 +215,8 @@ static enum MHD_Result handle(void *context, struct MHD_Connection *connection, 
         *upload_size = 0;
         return MHD_YES;
     }
-    struct admin_request request = {
-        .gateway = http->settings.gateway,
-        .log = http->settings.log,
-        .store = http->settings.store,
-        .tail = http->settings.tail,
-        .node = http->settings.node,
-        .arena = exchange->arena,
-        .body = buf_str(&exchange->body),
-        .query = connection,
-        .actor = peer_name(connection, exchange->arena),
-    };
+    struct admin_request request;
+    fill_request(http, exchange, connection, &request);
     struct admin_answer answer = {.status = 200, .text = STR_EMPTY};
     if (exchange->body.overflow)
         admin_problem(&answer, 413, "Too large", "a request has at most %d bytes", BODY_MAX);
@@ -265,6 +285,8 @@ static enum result open_socket(struct admin_http *http, struct error *err)
 
 static void destroy(struct admin_http *http)
 {
+    for (size_t i = 0; i < http->metrics_count; i++)
+        MHD_stop_daemon(http->metrics[i]);
     if (http->daemon)
         MHD_stop_daemon(http->daemon); /* closes the socket */
     else if (http->fd >= 0)
@@ -273,6 +295,63 @@ static void destroy(struct admin_http *http)
         unlink(http->path);
     arena_free(http->arena);
     free(http);
+}
+
+/* ---- the numbers over TCP ---- */
+
+static enum MHD_Result handle_metrics(void *context, struct MHD_Connection *connection,
+                                      const char *url, const char *method, const char *version,
+                                      const char *upload_data, size_t *upload_size,
+                                      void **request_state)
+{
+    (void)version;
+    (void)upload_data;
+    struct admin_http *http = context;
+    if (!*request_state) {
+        struct exchange *exchange = NEW(struct exchange);
+        exchange->arena = arena_new(0);
+        *request_state = exchange;
+        return MHD_YES;
+    }
+    if (*upload_size) { /* nobody asked for it */
+        *upload_size = 0;
+        return MHD_YES;
+    }
+    struct admin_request request;
+    fill_request(http, *request_state, connection, &request);
+    struct admin_answer answer = {.status = 200, .text = STR_EMPTY};
+    if (!str_equal(str_c(url), STR("/metrics")))
+        admin_problem(&answer, 404, "Not found", "there is only /metrics here");
+    else if (!str_equal(str_c(method), STR("GET")) && !str_equal(str_c(method), STR("HEAD")))
+        admin_problem(&answer, 405, "Method not allowed", "/metrics can be read only");
+    else
+        admin_api_metrics(&request, &answer);
+    return send_answer(connection, &answer);
+}
+
+enum result admin_http_serve_metrics(struct admin_http *http, const struct net_address *address,
+                                     struct error *err)
+{
+    struct sockaddr_storage socket_address;
+    char text[NET_ADDRESS_TEXT];
+    struct str name = net_address_format(address, text);
+    if (http->metrics_count == METRICS_LISTENERS_MAX)
+        return fail(err, ERROR_PERMANENT, "metrics.listen: at most %d addresses",
+                    METRICS_LISTENERS_MAX);
+    socklen_t length;
+    net_address_to_sockaddr(address, &socket_address, &length);
+    unsigned flags = MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD;
+    if (socket_address.ss_family == AF_INET6)
+        flags |= MHD_USE_IPv6;
+    struct MHD_Daemon *daemon = MHD_start_daemon(
+        flags, 0, NULL, NULL, handle_metrics, http, MHD_OPTION_SOCK_ADDR, &socket_address,
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)METRICS_CONNECTIONS_MAX,
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)METRICS_TIMEOUT_S, MHD_OPTION_NOTIFY_COMPLETED,
+        completed, NULL, MHD_OPTION_END);
+    if (!daemon)
+        return fail(err, ERROR_TEMPORARY, "metrics.listen: cannot listen on %.*s", STR_ARG(name));
+    http->metrics[http->metrics_count++] = daemon;
+    return OK;
 }
 
 enum result admin_http_start(const struct admin_http_settings *settings,

@@ -18,6 +18,8 @@ struct store;
 struct tail;
 struct tail_reader;
 struct gateway;
+struct net_address;
+struct metrics;
 
 struct admin_http_settings {
     struct str socket_path;
@@ -27,11 +29,15 @@ struct admin_http_settings {
     struct admin_log *log;
     struct store *store; /* NULL: no history */
     struct tail *tail;
+    struct metrics *metrics;
     struct str node; /* host name */
 };
 
 enum result admin_http_start(const struct admin_http_settings *settings,
                              struct admin_http **out_http, struct error *err);
+/* The numbers alone, over TCP, to whoever connects. */
+enum result admin_http_serve_metrics(struct admin_http *http, const struct net_address *address,
+                                     struct error *err);
 /* Waits for running requests. NULL is allowed. */
 void admin_http_stop(struct admin_http *http);
 
@@ -42,6 +48,7 @@ struct admin_request {
     struct admin_log *log;
     struct store *store;
     struct tail *tail;
+    struct metrics *metrics;
     struct str node;
     struct arena *arena;  /* lives until the answer is sent */
     struct str parameter; /* what stood for {id} in the path */

@@ -2,6 +2,7 @@
 #include "admin/log.h"
 
 #include "admin/log_postfix.h"
+#include "admin/metrics.h"
 #include "admin/store.h"
 #include "admin/tail.h"
 #include "base/buf.h"
@@ -114,6 +115,8 @@ static void take_event(const struct event *event, void *arg)
     pthread_mutex_unlock(&log->mutex);
     if (log->settings.store)
         store_put(log->settings.store, event, str_c(revision));
+    if (log->settings.metrics)
+        metrics_take(log->settings.metrics, event);
     tail_offer(log->settings.tail, event, log->settings.node, str_c(revision));
     if (log->settings.postfix) { /* it knows itself what Postfix would tell */
         struct postfix_line line = {log, event};

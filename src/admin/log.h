@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "event/event.h"
 
+struct metrics;
 struct store;
 struct tail;
 
@@ -24,6 +25,7 @@ struct admin_log_settings {
     bool postfix;              /* the words of Postfix in place of either (admin/log_postfix.h) */
     struct store *store;       /* gets every event; NULL: no history */
     struct tail *tail;         /* likewise */
+    struct metrics *metrics;   /* likewise */
 };
 
 struct admin_log;

@@ -7,6 +7,7 @@
 /* clang-format off */
 const struct admin_route admin_routes[] = {
     {"GET",  "/api/v1/status",               admin_api_status,         "Health, listeners, queue and totals."},
+    {"GET",  "/metrics",                    admin_api_metrics,        "Numbers for Prometheus."},
     {"GET",  "/api/v1/queue/messages",       admin_api_queue_list,     "Entries of the queue that fit the selectors."},
     {"GET",  "/api/v1/queue/messages/{id}",  admin_api_queue_show,     "The entries of one message."},
     {"POST", "/api/v1/queue/actions",        admin_api_queue_act,      "Retry, hold, release, fail or drop a selection."},

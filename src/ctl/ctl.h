@@ -48,6 +48,7 @@ int ctl_explain(struct ctl *ctl);
 int ctl_session(struct ctl *ctl);
 
 int ctl_status(struct ctl *ctl);
+int ctl_metrics(struct ctl *ctl);
 int ctl_init(struct ctl *ctl);
 int ctl_queue_list(struct ctl *ctl);
 int ctl_queue_show(struct ctl *ctl);

@@ -5,6 +5,7 @@
  * tools/make_manual writes them to docs/manual/, tools/check_docs says when they are stale; the
  * build writes them for man.
  */
+#include "admin/metrics.h"
 #include "base/buf.h"
 #include "config/option.h"
 #include "ctl/ctl.h"
@@ -58,6 +59,20 @@ static void print_events(struct buf *out)
     for (int reason = 0; reason < MAIL_REASON_COUNT; reason++)
         buf_printf(out, "%s `%s`", reason ? "," : "", mail_reason_name((enum mail_reason)reason));
     buf_append(out, STR(".\n"));
+}
+
+static void print_metrics(struct buf *out)
+{
+    buf_append(out, STR("# Reference: metrics\n\n"
+                        "What `/metrics` shows, in the text format of Prometheus. How to reach it, "
+                        "and which to alert on: [Metrics](11-metrics.md).\n\n"
+                        "## Counted from events\n\n"
+                        "They begin at 0 when the process starts.\n\n"
+                        "| metric | kind | labels | meaning |\n|---|---|---|---|\n"));
+    metrics_describe(out);
+    buf_append(out, STR("\n## Looked at when asked\n\n"
+                        "| metric | kind | labels | meaning |\n|---|---|---|---|\n"));
+    admin_describe_gauges(out);
 }
 
 static void print_commands(struct buf *out)
@@ -140,6 +155,9 @@ static const struct {
      print_commands,
      {"postern", "1", "watch and steer the Postern mail gateway",
       "`postern [--socket PATH] [--json] [--yes] [--no-color] NOUN [VERB] …`", ALSO_ALL}},
+    {"metrics",
+     print_metrics,
+     {"postern\\-metrics", "7", "what the Postern mail gateway counts", NULL, ALSO_ALL}},
     {"daemon",
      print_daemon,
      {"posternd", "8", "the Postern mail gateway", "`posternd --config FILE [--check]`", ALSO_ALL}},
@@ -159,7 +177,8 @@ int ctl_docs(struct ctl *ctl)
         man_print(&pages[i].man, buf_str(&text), &formatted);
     }
     if (text.len == 0) {
-        fprintf(stderr, "postern: the pages are: settings, blocks, events, commands, daemon\n");
+        fprintf(stderr,
+                "postern: the pages are: settings, blocks, events, commands, metrics, daemon\n");
         return CTL_USAGE;
     }
     struct buf *shown = man ? &formatted : &text;

@@ -15,6 +15,7 @@ const struct ctl_command ctl_commands[] = {
     {"explain", NULL,     ctl_explain,       "ADDRESS [FILE] [--from A] [--client IP] [--user U] [--tls] [--listener L] [--dns]", "what would become of a message, step by step; none is sent"},
     {"session", NULL,     ctl_session,       "[FILE] [--client IP] [--tls] [--listener L] [--given TEST]", "an SMTP session typed by you, answered by the configuration; none is kept"},
     {"test",    NULL,     ctl_test,          "[--config FILE] [TEST…]",           "run the flow tests beside a configuration; no mail, no network"},
+    {"metrics", NULL,     ctl_metrics,       "",                                  "the numbers for Prometheus, as text"},
     {"init",    NULL,     ctl_init,          "relay-authenticated --domain D --server HOST:PORT [--hostname H] [--output DIR]", "write a first configuration"},
     {"schema",  NULL,     ctl_schema,        "",                                  "JSON Schema of the configuration, for editors"},
     {"block",   "list",   ctl_block_list,    "",                                  "what a step of a flow can be"},
@@ -51,7 +52,7 @@ const struct ctl_command ctl_commands[] = {
     {"dkim",    "status", ctl_dkim_status,   "[CONFIGURATION] [--domain D] [--wait SECONDS]", "does DNS show the keys? --wait: until it shows all"},
     {"send",    NULL,     ctl_send,          "--to A [--from A] [--file F] [--subject T]", "a real test message, followed to its end"},
     {"spool",   "verify", ctl_spool_verify,  "FOLDER [--verbose]",                "what is in a spool, and is it whole?"},
-    {"docs",    NULL,     ctl_docs,          "[--man] settings|blocks|events|commands|daemon", "a reference page of the manual, as Markdown or for man"},
+    {"docs",    NULL,     ctl_docs,          "[--man] settings|blocks|events|commands|metrics|daemon", "a reference page of the manual, as Markdown or for man"},
     {"completion",NULL,   ctl_completion,    "bash|zsh|fish",                     "a script for the shell that completes these commands"},
     {0},
 };

@@ -91,3 +91,14 @@ int ctl_status(struct ctl *ctl)
     json_decref(status);
     return good ? CTL_YES : CTL_NO;
 }
+
+int ctl_metrics(struct ctl *ctl)
+{
+    struct ctl_answer answer;
+    ctl_arguments(ctl, 0, 0);
+    int code = ctl_request(ctl, "GET", "/metrics", NULL, &answer);
+    if (code != CTL_YES)
+        return code;
+    fwrite(answer.body.ptr, 1, answer.body.len, stdout);
+    return CTL_YES;
+}

@@ -4,6 +4,7 @@
 #include "admin/http.h"
 #include "admin/log.h"
 #include "admin/store.h"
+#include "admin/metrics.h"
 #include "admin/tail.h"
 #include "base/buf.h"
 #include "base/map.h"
@@ -38,6 +39,7 @@ struct child {
     struct admin_http *http;
     struct store *store; /* NULL: the history cannot be opened; mail goes on */
     struct tail *tail;
+    struct metrics *metrics;
     unsigned revision;
     uint64_t files_state; /* of the files read besides the configuration */
 };
@@ -222,6 +224,8 @@ static enum result start_log(struct child *child, struct error *err)
     child->tail = tail_new();
     log.store = child->store;
     log.tail = child->tail;
+    child->metrics = metrics_new();
+    log.metrics = child->metrics;
     return admin_log_start(&log, &child->log, err);
 }
 
@@ -236,9 +240,15 @@ static enum result start_admin(struct child *child, struct error *err)
         .log = child->log,
         .store = child->store,
         .tail = child->tail,
+        .metrics = child->metrics,
         .node = settings->hostname,
     };
-    return admin_http_start(&http, &child->http, err);
+    if (admin_http_start(&http, &child->http, err) != OK)
+        return FAILED;
+    for (size_t i = 0; i < settings->metrics.address_count; i++)
+        if (admin_http_serve_metrics(child->http, &settings->metrics.addresses[i], err) != OK)
+            return FAILED;
+    return OK;
 }
 
 static enum result start(struct child *child, struct error *err)
@@ -278,6 +288,7 @@ static void stop(struct child *child)
     admin_log_stop(child->log);
     store_close(child->store);
     tail_free(child->tail);
+    metrics_free(child->metrics);
     settings_unref(child->settings);
 }
 

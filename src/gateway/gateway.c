@@ -205,6 +205,7 @@ void gateway_apply(struct gateway *gateway, struct settings *settings, const int
     struct settings *before = gateway->settings;
     gateway->settings = settings_ref(settings);
     gateway->revision++;
+    gateway->applied_wall_ns = clock_wall_ns();
     gateway->pending = gateway->worker_count;
     pthread_mutex_unlock(&gateway->mutex);
     if (before != settings)

@@ -51,6 +51,7 @@ void gateway_status(struct gateway *gateway, struct arena *arena, struct gateway
     pthread_mutex_lock(&gateway->mutex);
     struct settings *settings = settings_ref(gateway->settings);
     unsigned revision = gateway->revision;
+    int64_t applied_wall_ns = gateway->applied_wall_ns;
     pthread_mutex_unlock(&gateway->mutex);
     *out = (struct gateway_status){
         .draining = atomic_load(&gateway->draining),
@@ -60,6 +61,7 @@ void gateway_status(struct gateway *gateway, struct arena *arena, struct gateway
         .revision = arena_printf(arena, "r%u", revision),
         .config_path = arena_str(arena, gateway->options.config_path),
         .started_wall_ns = gateway->started_wall_ns,
+        .applied_wall_ns = applied_wall_ns,
         .workers = gateway->worker_count,
         .sessions_total = atomic_load(&gateway->sessions_total),
         .messages_accepted = atomic_load(&gateway->messages_accepted),
@@ -72,6 +74,34 @@ void gateway_status(struct gateway *gateway, struct arena *arena, struct gateway
         out->sessions_now += atomic_load(&gateway->workers[i].session_count);
     fill_listeners(gateway, settings, arena, out);
     settings_unref(settings);
+}
+
+void gateway_spool_numbers(struct gateway *gateway, struct gateway_spool_numbers *out)
+{
+    struct spool_stats stats = spool_stats(gateway->spool);
+    *out = (struct gateway_spool_numbers){
+        .has_room = spool_has_room(gateway->spool),
+        .units = stats.units,
+        .syncs = stats.syncs,
+        .bytes_written = stats.bytes_written,
+        .segments = stats.segments,
+        .live_bytes = stats.live_bytes,
+        .disk_bytes = stats.disk_bytes,
+    };
+}
+
+struct gateway_worker_numbers *gateway_worker_numbers(struct gateway *gateway, struct arena *arena,
+                                                      size_t *out_count)
+{
+    struct gateway_worker_numbers *numbers =
+        arena_alloc_array(arena, gateway->worker_count, sizeof *numbers);
+    for (size_t i = 0; i < gateway->worker_count; i++) {
+        struct loop_stats stats = loop_stats(gateway->workers[i].loop);
+        numbers[i] = (struct gateway_worker_numbers){
+            .fibers = stats.fibers, .turns = stats.turns, .longest_turn_ns = stats.longest_turn_ns};
+    }
+    *out_count = gateway->worker_count;
+    return numbers;
 }
 
 static void fill_transport(const struct transport *from, struct arena *arena,

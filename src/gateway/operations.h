@@ -29,6 +29,7 @@ struct gateway_status {
     struct str revision; /* of the configuration: "r1" … counts applied files since start */
     struct str config_path;
     int64_t started_wall_ns;
+    int64_t applied_wall_ns; /* the configuration in force */
     size_t workers;
     uint64_t sessions_now;
     uint64_t sessions_total;
@@ -42,6 +43,20 @@ struct gateway_status {
 };
 /* Texts in `arena`. */
 void gateway_status(struct gateway *gateway, struct arena *arena, struct gateway_status *out);
+
+struct gateway_spool_numbers {
+    bool has_room;
+    uint64_t units, syncs, bytes_written, segments, live_bytes, disk_bytes;
+};
+void gateway_spool_numbers(struct gateway *gateway, struct gateway_spool_numbers *out);
+
+struct gateway_worker_numbers {
+    uint64_t fibers, turns;
+    int64_t longest_turn_ns;
+};
+/* One a worker; in `arena`. Does not wait for the workers. */
+struct gateway_worker_numbers *gateway_worker_numbers(struct gateway *gateway, struct arena *arena,
+                                                      size_t *out_count);
 
 struct queue *gateway_queue(struct gateway *gateway);
 

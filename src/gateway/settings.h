@@ -99,6 +99,11 @@ struct settings {
         size_t address_count;
     } admin;
     struct {
+        struct option_texts listen;
+        struct net_address *addresses;
+        size_t address_count;
+    } metrics;
+    struct {
         struct str path; /* empty: in the spool's folder */
         int64_t keep_ns;
         uint64_t size;

@@ -111,6 +111,17 @@ static const struct option admin_rows[] = {
 };
 GROUP_TABLE(admin_options, "admin", "The web interface.", admin_rows);
 
+static const struct option metrics_rows[] = {
+    {.name = "listen",
+     .type = OPTION_TEXTS,
+     .offset = AT(metrics.listen),
+     .text = "addresses with ports, as \"127.0.0.1:9925\": whoever reaches them may read",
+     .required = true,
+     .reload = RELOAD_RESTART},
+    {0},
+};
+GROUP_TABLE(metrics_options, "metrics", "Numbers for Prometheus over TCP.", metrics_rows);
+
 static const struct option event_rows[] = {
     {.name = "path",
      .type = OPTION_PATH,
@@ -275,6 +286,12 @@ static const struct option rows[] = {
      .text = "the web interface; absent: no TCP port",
      .group = &admin_options,
      .not_built = "the web interface"},
+    {.name = "metrics",
+     .type = OPTION_GROUP,
+     .offset = 0,
+     .text = "numbers for Prometheus over TCP; absent: over the control socket only",
+     .group = &metrics_options,
+     .reload = RELOAD_RESTART},
     {.name = "events",
      .type = OPTION_GROUP,
      .offset = 0,
@@ -450,6 +467,8 @@ void settings_bind_top(struct settings_loading *loading)
                    &settings->dns.server_count);
     read_addresses(loading, &settings->admin.listen, 0, false, &settings->admin.addresses,
                    &settings->admin.address_count);
+    read_addresses(loading, &settings->metrics.listen, 0, false, &settings->metrics.addresses,
+                   &settings->metrics.address_count);
     settings->dns.dnssec = (enum dns_dnssec)settings->dns_written.dnssec;
     settings->dns.timeout_ns = settings->dns_written.timeout_ns;
     derive_statics(loading);

@@ -82,6 +82,7 @@ struct gateway {
     pthread_mutex_t mutex; /* settings and revision, for threads that are no workers */
     struct settings *settings;
     unsigned revision;
+    int64_t applied_wall_ns;
     size_t pending; /* workers that have not answered the last question */
     pthread_cond_t answered;
 };

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * admin/metrics.h - numbers for Prometheus, counted from the events.
+ *
+ * Nothing is counted on mail's way: the log's thread looks at each event once and adds to what the
+ * rows of metrics_table.c say. Events that were dropped are not counted; their number is a metric.
+ */
+#pragma once
+
+#include "event/event.h"
+
+struct buf;
+struct metrics;
+
+enum metric_kind { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM };
+
+enum metric_label_form {
+    METRIC_TEXT,
+    METRIC_OR_NONE, /* an empty or missing text is "none" */
+};
+struct metric_label {
+    const char *name; /* NULL: no more */
+    enum event_key key;
+    enum metric_label_form form;
+    const char *fixed; /* the value itself; NULL: the event's */
+};
+
+enum metric_value {
+    METRIC_ONE,          /* each event counts one */
+    METRIC_FIELD,        /* the number in `key` */
+    METRIC_MICROSECONDS, /* the same, shown in seconds */
+    METRIC_MESSAGE_AGE,  /* since the message got its id, in seconds */
+    METRIC_ZERO,
+};
+
+enum { METRIC_LABELS = 5 };
+struct metric_row {
+    const char *name;
+    const char *text;
+    enum metric_kind kind;
+    enum event_type event;
+    struct metric_label labels[METRIC_LABELS];
+    enum metric_value value;
+    enum event_key key;
+    const double *bounds; /* histograms: ends with 0 */
+};
+/* Rows of one name stand together; ends with a NULL name. */
+extern const struct metric_row metric_rows[];
+
+struct metrics *metrics_new(void);
+void metrics_free(struct metrics *metrics); /* NULL is allowed */
+/* On one thread. */
+void metrics_take(struct metrics *metrics, const struct event *event);
+/* The text of all series, in the format of Prometheus 0.0.4; any thread. */
+void metrics_print(struct metrics *metrics, struct buf *out);
+
+/* For numbers that are asked for when they are wanted: a family's head, then its samples. */
+void metrics_print_head(struct buf *out, const char *name, enum metric_kind kind, const char *text);
+/* `label` may be NULL. */
+void metrics_print_sample(struct buf *out, const char *name, const char *label, struct str value,
+                          double number);
+/* For the manual: rows of what is counted, and of what is looked at (api_metrics.c). */
+void metrics_describe(struct buf *out);
+void admin_describe_gauges(struct buf *out);
