@@ -203,7 +203,7 @@ void ctl_smtp(struct ctl *ctl, const struct ctl_mail *mail, char *out_reply, siz
     curl_easy_setopt(curl, CURLOPT_HEADERDATA, &replies);
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
     CURLcode code = curl_easy_perform(curl);
-    replies.size = 0; /* the reply to QUIT is no answer */
+    replies.size = 0;     /* the reply to QUIT is no answer */
     if (code == CURLE_OK) /* curl has seen the 250 behind the data */
         snprintf(out_reply, reply_size, "250 taken");
     else if (out_reply[0] != '4' && out_reply[0] != '5')
