@@ -180,6 +180,18 @@ domains:
     assert strip.sub("", postern("config", "show", "--effective", again)) == strip.sub("", text)
 
 
+def test_effective_values_as_json():
+    rows = [json.loads(line) for line in postern("--json", "config", "show", "--effective", BUILT).splitlines()]
+    by_name = {row["setting"]: row for row in rows}
+    assert len(by_name) == len(rows) > 100
+    assert by_name["hostname"] == {"setting": "hostname", "value": "mx.example.org", "default": False, "place": f"{BUILT}:3"}
+    assert by_name["listeners.inbound.limits.line"] == {"setting": "listeners.inbound.limits.line", "value": "64K",
+                                                        "default": True, "place": ""}
+    assert by_name["flows.recipient.relay-authenticated[1]"]["value"].startswith("{ reject: ")
+    text = postern("config", "show", "--effective", BUILT)
+    assert len(rows) == sum("  # " in line for line in text.splitlines())
+
+
 def test_effective_values_of_a_faulty_file_are_none(tmp_path):
     path = tmp_path / "postern.yaml"
     path.write_text("version: 1\nhostnam: x\n")
