@@ -58,6 +58,9 @@ static void schema_type(const struct option *option, struct buf *out)
             buf_printf(out, ",\"minimum\":%" PRId64 ",\"maximum\":%" PRId64, option->min,
                        option->max);
         break;
+    case OPTION_DECIMAL:
+        buf_append(out, STR("\"type\":\"number\""));
+        break;
     case OPTION_DURATION:
         buf_append(out, STR("\"type\":\"string\",\"pattern\":\"^" TIME_PATTERN "$\""));
         break;
@@ -108,7 +111,8 @@ static void schema_row(const struct option *option, struct buf *out)
     option_print_json(str_c(option->text), out);
     if (option->fallback) {
         buf_append(out, STR(",\"default\":"));
-        if (option->type == OPTION_BOOL || option->type == OPTION_INT)
+        if (option->type == OPTION_BOOL || option->type == OPTION_INT ||
+            option->type == OPTION_DECIMAL)
             buf_append(out, str_c(option->fallback));
         else
             option_print_json(str_c(option->fallback), out);
@@ -198,6 +202,7 @@ static void manual_type(const struct option *option, struct buf *out)
     static const char *const names[] = {
         [OPTION_BOOL] = "true or false",
         [OPTION_INT] = "number",
+        [OPTION_DECIMAL] = "number",
         [OPTION_DURATION] = "time",
         [OPTION_SIZE] = "size",
         [OPTION_RATE] = "rate",
@@ -398,6 +403,9 @@ static void print_value(const struct option *option, const void *at, struct buf 
         break;
     case OPTION_INT:
         buf_printf(out, "%" PRId64, *(const int64_t *)at);
+        break;
+    case OPTION_DECIMAL:
+        buf_printf(out, "%g", *(const double *)at);
         break;
     case OPTION_DURATION:
         option_print_duration(*(const int64_t *)at, out);

@@ -9,7 +9,9 @@
 
 #include "base/map.h"
 #include "content/resolver.h"
+#include "content/scanner.h"
 #include "directory/directory.h"
+#include "directory/stated.h"
 #include "flow/checks.h"
 #include "flow/expression.h"
 #include "flow/flow.h"
@@ -273,6 +275,13 @@ enum result flow_arc_check(struct flow_running *running, struct dkim_message *me
 /* Does it pass, are all of its sealers trusted, and did the first of them see DMARC pass? */
 bool flow_arc_vouches(const struct arc_answer *answer, const struct option_texts *trusted,
                       struct arena *arena);
+
+/* scan.c: shared by the blocks that show a message to a scanner. */
+struct scanner flow_scanner(const struct flow_running *running, const struct server *server);
+/* In a rehearsal: true, with what was stated of the server, or NULL when it gives no answer (the
+ * detail says so). */
+bool flow_scan_is_stated(struct flow_running *running, const struct server *server,
+                         const struct directory_stated_source **out_source);
 
 /* lookup.c: shared by the three lookup blocks; answers by way of the cache. */
 struct flow_lookup {
