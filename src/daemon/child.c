@@ -106,7 +106,7 @@ static enum result ask_for_sockets(struct child *child, const struct settings *s
 static void tell(struct child *child, enum link_kind kind)
 {
     static struct link_packet packet;
-    packet = (struct link_packet){.kind = kind};
+    packet = (struct link_packet){.kind = (int)kind};
     struct error err;
     if (link_send(child->options->link, &packet, -1, &err) != OK)
         event_emit(EVENT_DAEMON_WARNING, F_C(DETAIL, err.text));
