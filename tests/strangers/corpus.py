@@ -42,10 +42,11 @@ def explained():
 
 
 def judge(found, looked_at, kind):
-    """Every difference found is explained, and every explained one among what was looked at was found.
-    `found`: {difference: what was said}; `looked_at`: all that there could have been."""
+    """Every difference found is explained, and every explained one among what was looked at was found; one with a * at least
+    once. `found`: {difference: what was said}; `looked_at`: all that there could have been."""
     known = [line for line in explained() if line.startswith(kind)]
-    expected = {line for line in looked_at if any(fnmatch.fnmatchcase(line, one) for one in known)}
-    new, gone = sorted(set(found) - expected), sorted(expected - set(found))
+    new = sorted(line for line in found if not any(fnmatch.fnmatchcase(line, one) for one in known))
+    possible = [line for line in known if fnmatch.filter(looked_at, line)]
+    gone = sorted(line for line in possible if not fnmatch.filter(found, line))
     assert not new, "not explained in differences.txt:\n" + "\n".join(f"{line}\t({found[line]})" for line in new)
     assert not gone, "no longer there, take them out of differences.txt:\n" + "\n".join(gone)
