@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * admin/report_mail.c - a report as a message: XML, compressed, attached (RFC 9990; RFC 7489 7.2.1).
- * The door to zlib.
+ * admin/report_mail.c - a report as a message: XML, compressed, attached (RFC 9990; RFC
+ * 7489 7.2.1). The door to zlib.
  */
 #include "admin/reports_internal.h"
 
@@ -126,8 +126,8 @@ static enum result send_to(struct gateway *gateway, const struct reports_setting
         return fail(err, ERROR_TEMPORARY, "%.*s", STR_ARG(reply.text));
     *out_sent = reply.code / 100 == 2;
     event_emit(EVENT_DMARC_REPORTED, F_STR(DOMAIN, report->domain), F_STR(TO, to->address),
-               F_C(MESSAGE, *out_sent ? mail_id_text(id).chars : ""), F_INT(COUNT, report->row_count),
-               F_STR(REPLY, reply.text));
+               F_C(MESSAGE, *out_sent ? mail_id_text(id).chars : ""),
+               F_INT(COUNT, report->row_count), F_STR(REPLY, reply.text));
     return OK;
 }
 

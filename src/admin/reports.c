@@ -15,8 +15,8 @@
 #include <sys/stat.h>
 
 enum {
-    COUNTED_MAX = 50000,   /* different rows in memory */
-    ROWS_MAX = 20000,      /* of one report; the most frequent */
+    COUNTED_MAX = 50000, /* different rows in memory */
+    ROWS_MAX = 20000,    /* of one report; the most frequent */
     FLUSH_S = 30,
     DAY_S = 86400,
     KEEP_DAYS = 14, /* what could not be sent that long is forgotten */
@@ -63,9 +63,9 @@ static void add_field(struct buf *key, struct str text)
 
 void reports_take(struct reports *reports, const struct event *event)
 {
-    static const enum event_key fields[] = {KEY_DOMAIN, KEY_OBJECT,      KEY_IP,   KEY_ACTION,
-                                            KEY_REASON, KEY_OUTCOME,     KEY_HEADER_FROM,
-                                            KEY_FROM,   KEY_SPF,         KEY_DKIM};
+    static const enum event_key fields[] = {KEY_DOMAIN, KEY_OBJECT,  KEY_IP,          KEY_ACTION,
+                                            KEY_REASON, KEY_OUTCOME, KEY_HEADER_FROM, KEY_FROM,
+                                            KEY_SPF,    KEY_DKIM};
     if (event->type != EVENT_DMARC_RESULT)
         return;
     struct buf key BUF_CLEANUP;
@@ -117,7 +117,8 @@ static void bind_text(sqlite3_stmt *statement, int index, struct str text)
 static struct str column_text(sqlite3_stmt *statement, int index, struct arena *arena)
 {
     const unsigned char *text = sqlite3_column_text(statement, index);
-    return arena_str(arena, str_of((const char *)text, (size_t)sqlite3_column_bytes(statement, index)));
+    return arena_str(arena,
+                     str_of((const char *)text, (size_t)sqlite3_column_bytes(statement, index)));
 }
 
 static enum result put_counted(struct reports *reports, sqlite3_stmt *statement, struct str key,
@@ -177,32 +178,33 @@ enum result reports_open(const struct reports_settings *settings, struct reports
 {
     struct reports *reports = NEW(struct reports);
     reports->arena = arena_new(0);
-    reports->settings = (struct reports_settings){
-        .folder = arena_str(reports->arena, settings->folder),
-        .from = arena_str(reports->arena, settings->from),
-        .organization = arena_str(reports->arena, settings->organization),
-        .contact = arena_str(reports->arena, settings->contact),
-        .hostname = arena_str(reports->arena, settings->hostname),
-        .at_ns = settings->at_ns};
+    reports->settings =
+        (struct reports_settings){.folder = arena_str(reports->arena, settings->folder),
+                                  .from = arena_str(reports->arena, settings->from),
+                                  .organization = arena_str(reports->arena, settings->organization),
+                                  .contact = arena_str(reports->arena, settings->contact),
+                                  .hostname = arena_str(reports->arena, settings->hostname),
+                                  .at_ns = settings->at_ns};
     map_init(&reports->counted);
     pthread_mutex_init(&reports->lock, NULL);
     pthread_mutex_init(&reports->sending, NULL);
     pthread_cond_init(&reports->wake, NULL);
     struct str path = arena_printf(reports->arena, "%.*s/reports.db", STR_ARG(settings->folder));
     mode_t before = umask(0077);
-    int code = sqlite3_open_v2(path.ptr, &reports->db,
-                               SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX,
-                               NULL);
+    int code =
+        sqlite3_open_v2(path.ptr, &reports->db,
+                        SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX, NULL);
     umask(before);
     if (code == SQLITE_OK)
         sqlite3_busy_timeout(reports->db, BUSY_MS);
     if (code != SQLITE_OK)
         (void)sql_failed(reports, err);
-    else if (run_sql(reports,
-                     "PRAGMA journal_mode = WAL;"
-                     "CREATE TABLE IF NOT EXISTS rows(day INTEGER, domain TEXT, organization TEXT,"
-                     " fields TEXT, count INTEGER, PRIMARY KEY(day, domain, fields)) WITHOUT ROWID;",
-                     err) == OK) {
+    else if (run_sql(
+                 reports,
+                 "PRAGMA journal_mode = WAL;"
+                 "CREATE TABLE IF NOT EXISTS rows(day INTEGER, domain TEXT, organization TEXT,"
+                 " fields TEXT, count INTEGER, PRIMARY KEY(day, domain, fields)) WITHOUT ROWID;",
+                 err) == OK) {
         *out_reports = reports;
         return OK;
     }
@@ -363,9 +365,10 @@ static enum result list_due(struct reports *reports, int64_t before_day, struct 
     size_t cap = 0;
     *out = NULL;
     *out_count = 0;
-    if (prepare(reports,
-                "SELECT day, domain, max(organization) FROM rows WHERE day < ?1 GROUP BY day, domain",
-                &statement, err) != OK)
+    if (prepare(
+            reports,
+            "SELECT day, domain, max(organization) FROM rows WHERE day < ?1 GROUP BY day, domain",
+            &statement, err) != OK)
         return FAILED;
     sqlite3_bind_int64(statement, 1, before_day);
     while (sqlite3_step(statement) == SQLITE_ROW) {

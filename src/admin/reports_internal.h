@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* admin/reports_internal.h - between counting and storing (reports.c) and sending (report_mail.c). */
+/* admin/reports_internal.h - between counting and storing (reports.c) and sending (report_mail.c).
+ */
 #pragma once
 
 #include "admin/reports.h"

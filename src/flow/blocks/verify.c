@@ -9,11 +9,12 @@
 #include "content/auth_results.h"
 #include "content/dkim.h"
 #include "content/dmarc.h"
+#include "event/event.h"
 #include "mail/header.h"
 
 enum { CHECK_SPF, CHECK_DKIM, CHECK_DMARC, CHECK_ARC };
 enum { PASS, NONE, FAIL, QUARANTINE, REJECT, TEMPERROR, PERMERROR };
-enum { FIELDS_MAX = 64 * 1024, HEAD_MAX = 4 * 1024 * 1024, DOMAIN_SHOWN = 100 };
+enum { FIELDS_MAX = 64 * 1024, HEAD_MAX = 4 * 1024 * 1024, DOMAIN_SHOWN = 100, REPORTED_MAX = 8 };
 
 struct parameters {
     unsigned checks; /* a set */
@@ -401,7 +402,7 @@ static void tell_result(const struct verification *verification, const struct fl
                F_C(POLICY, dmarc_policy_name(dmarc->disposition)),
                F_C(REASON, sealed ? "trusted_forwarder" : ""), F_STR(SPF, checked),
                F_STR(DKIM, list_signatures(verification)),
-               F_C(OUTCOME, dmarc->spf_aligned ? dmarc->dkim_aligned ? "both" : "spf"
+               F_C(OUTCOME, dmarc->spf_aligned    ? dmarc->dkim_aligned ? "both" : "spf"
                             : dmarc->dkim_aligned ? "dkim"
                                                   : "none"));
 }
