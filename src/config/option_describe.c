@@ -488,9 +488,9 @@ static bool needs_writing(const struct option_table *table)
 static void print_group(const struct option *option, const void *at, const struct config_node *node,
                         unsigned indent, struct buf *out)
 {
-    struct buf inner BUF_CLEANUP;
     if (!node && needs_writing(option->group))
         return;
+    struct buf inner BUF_CLEANUP;
     buf_init(&inner, 1 << 20);
     option_effective(option->group, at, node, indent + 2, &inner);
     if (inner.len == 0)
