@@ -28,7 +28,6 @@ NOT_BUILT(srs, "srs", FLOW_IN_CONTENT, "rewrites the sender for forwarding");
 NOT_BUILT(copy, "copy", FLOW_IN_CONTENT, "sends a copy to somebody");
 NOT_BUILT(notify, "notify", FLOW_IN_CONTENT, "tells somebody about the message");
 NOT_BUILT(route, "route", BOTH, "chooses another transport");
-NOT_BUILT(quarantine, "quarantine", FLOW_IN_CONTENT, "puts the message aside");
 NOT_BUILT(script, "script", FLOW_IN_AUTHENTICATION | BOTH, "runs a Lua function");
 
 const struct flow_block *const flow_blocks[] = {
@@ -51,6 +50,7 @@ const struct flow_block *const flow_blocks[] = {
     &flow_block_deliver,
     &flow_block_discard,
     &flow_block_hold,
+    &flow_block_quarantine,
     &flow_block_header,
     &flow_block_dkim_sign,
     &flow_block_arc_seal,
@@ -71,7 +71,6 @@ const struct flow_block *const flow_blocks[] = {
     &copy,
     &notify,
     &route,
-    &quarantine,
     &script,
     NULL,
 };

@@ -13,6 +13,7 @@ extern const struct flow_block flow_block_defer;
 extern const struct flow_block flow_block_deliver;
 extern const struct flow_block flow_block_discard;
 extern const struct flow_block flow_block_hold;
+extern const struct flow_block flow_block_quarantine;
 extern const struct flow_block flow_block_lookup_smtp;
 extern const struct flow_block flow_block_lookup_file;
 extern const struct flow_block flow_block_lookup_ldap;
