@@ -5,6 +5,7 @@
 #include "flow/expression.h"
 
 #include "flow/checks.h"
+#include "flow/effects.h"
 #include "flow/expression_internal.h"
 #include "mail/header.h"
 
@@ -44,6 +45,16 @@ static struct str check_text(enum expression_name name, const struct flow_checks
     }
 }
 
+static struct str findings_text(const struct evaluation *evaluation)
+{
+    const struct flow_effects *effects = evaluation->facts->effects;
+    struct str text = STR_EMPTY;
+    for (size_t i = 0; effects && i < effects->finding_count; i++)
+        text = arena_printf(evaluation->scratch, "%.*s%s%.*s", STR_ARG(text), i ? " " : "",
+                            STR_ARG(effects->findings[i].name));
+    return text;
+}
+
 static struct str text_of(const struct expression *node, const struct evaluation *evaluation)
 {
     const struct flow_facts *facts = evaluation->facts;
@@ -71,9 +82,18 @@ static struct str text_of(const struct expression *node, const struct evaluation
         return recipient ? recipient->domain : facts->recipient_domain;
     case NAME_HEADER:
         return header_text(evaluation, node->text);
+    case NAME_FINDINGS:
+        return findings_text(evaluation);
     default:
         return check_text(node->name, facts->checks);
     }
+}
+
+static int64_t score_of(const struct expression *node, const struct flow_facts *facts)
+{
+    if (node->op == EXPRESSION_OP_LITERAL)
+        return node->score;
+    return facts->effects ? facts->effects->score : 0;
 }
 
 static uint64_t number_of(const struct expression *node, const struct flow_facts *facts)
@@ -157,6 +177,13 @@ static enum result eval_compare(const struct expression *node, struct evaluation
     case EXPRESSION_STRING:
         equal = str_equal_nocase(text_of(node->left, evaluation), text_of(node->right, evaluation));
         break;
+    case EXPRESSION_SCORE: {
+        /* moved up, so that the order of signed numbers is that of unsigned ones */
+        const uint64_t zero = UINT64_C(1) << 63;
+        *out = number_compare(node->compare, zero + (uint64_t)score_of(node->left, facts),
+                              zero + (uint64_t)score_of(node->right, facts));
+        return OK;
+    }
     case EXPRESSION_CLIENT:
         equal = net_ip_equal(ip_of(node->left, facts), ip_of(node->right, facts));
         break;

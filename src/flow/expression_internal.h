@@ -10,6 +10,7 @@ enum expression_type {
     EXPRESSION_STRING,
     EXPRESSION_NUMBER,
     EXPRESSION_CLIENT, /* an IP address */
+    EXPRESSION_SCORE,  /* a number with a sign and up to three places behind the point */
 };
 
 enum expression_name {
@@ -34,6 +35,7 @@ enum expression_name {
     NAME_DMARC,
     NAME_DMARC_POLICY,
     NAME_SCORE,
+    NAME_FINDINGS,
     NAME_COUNT
 };
 
@@ -79,6 +81,7 @@ struct expression {
     bool truth;
     struct str text; /* of a text; of header(): the field's name */
     uint64_t number;
+    int64_t score; /* thousandths */
     struct net_ip ip;
     /* the rest */
     enum expression_name name;
@@ -96,6 +99,7 @@ enum token_kind {
     TOKEN_WORD,
     TOKEN_STRING,
     TOKEN_NUMBER,
+    TOKEN_SCORE, /* 7.5, -2 */
     TOKEN_NETWORK,
     TOKEN_COMPARE,
     TOKEN_TILDE,
@@ -113,6 +117,7 @@ struct token {
     size_t length;
     struct str text; /* word as written, string without quotes (in the arena) */
     uint64_t number;
+    int64_t score;
     struct net_network network;
     bool is_address; /* NETWORK: a single address, without /bits */
     enum expression_compare compare;

@@ -70,6 +70,26 @@ static bool read_number(struct str word, uint64_t *out)
     return true;
 }
 
+/* 7.5, -2, -0.125, in thousandths. */
+static bool read_score(struct str word, int64_t *out)
+{
+    enum { PLACES = 3 };
+    bool negative = str_starts(word, STR("-"));
+    struct str digits = str_from(word, negative);
+    ptrdiff_t point = str_find(digits, '.');
+    struct str whole = point < 0 ? digits : str_slice(digits, 0, (size_t)point);
+    struct str places = point < 0 ? STR_EMPTY : str_from(digits, (size_t)point + 1);
+    uint64_t value;
+    uint64_t fraction = 0;
+    if (!str_to_uint(whole, 1000000, &value) || places.len > PLACES ||
+        (point >= 0 && !str_to_uint(places, 999, &fraction)))
+        return false;
+    for (size_t i = places.len; i < PLACES; i++)
+        fraction *= 10;
+    *out = (int64_t)(value * 1000 + fraction) * (negative ? -1 : 1);
+    return true;
+}
+
 static struct token read_word(struct str text, size_t *offset)
 {
     size_t begin = *offset;
@@ -81,6 +101,8 @@ static struct token read_word(struct str text, size_t *offset)
                           .text = str_slice(text, begin, *offset)};
     if (read_number(token.text, &token.number))
         token.kind = TOKEN_NUMBER;
+    else if (read_score(token.text, &token.score))
+        token.kind = TOKEN_SCORE;
     else if (net_network_parse(token.text, &token.network))
         token.kind = TOKEN_NETWORK;
     token.is_address = token.kind == TOKEN_NETWORK && str_find(token.text, '/') < 0;
