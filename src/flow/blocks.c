@@ -19,15 +19,9 @@ NOT_BUILT(milter, "milter", BOTH, "asks a milter");
 NOT_BUILT(http, "http", FLOW_IN_AUTHENTICATION | BOTH, "asks a web service");
 NOT_BUILT(dnsbl, "dnsbl", BOTH, "asks DNS block lists about the client");
 NOT_BUILT(greylist, "greylist", FLOW_IN_RECIPIENT, "asks unknown senders to come again");
-NOT_BUILT(sender_match, "sender-match", FLOW_IN_CONTENT, "compares the sender with the user");
 NOT_BUILT(attachment, "attachment", FLOW_IN_CONTENT, "judges attachments by name and type");
-NOT_BUILT(subject_tag, "subject-tag", FLOW_IN_CONTENT, "puts a word before the subject");
 NOT_BUILT(disclaimer, "disclaimer", FLOW_IN_CONTENT, "adds a text to the body");
-NOT_BUILT(rewrite, "rewrite", BOTH, "changes addresses");
 NOT_BUILT(srs, "srs", FLOW_IN_CONTENT, "rewrites the sender for forwarding");
-NOT_BUILT(copy, "copy", FLOW_IN_CONTENT, "sends a copy to somebody");
-NOT_BUILT(notify, "notify", FLOW_IN_CONTENT, "tells somebody about the message");
-NOT_BUILT(route, "route", BOTH, "chooses another transport");
 NOT_BUILT(script, "script", FLOW_IN_AUTHENTICATION | BOTH, "runs a Lua function");
 
 const struct flow_block *const flow_blocks[] = {
@@ -46,12 +40,18 @@ const struct flow_block *const flow_blocks[] = {
     &flow_block_limit,
     &flow_block_match,
     &flow_block_spf,
+    &flow_block_rewrite,
+    &flow_block_route,
     /* content */
     &flow_block_deliver,
     &flow_block_discard,
     &flow_block_hold,
     &flow_block_quarantine,
+    &flow_block_sender_match,
     &flow_block_header,
+    &flow_block_subject_tag,
+    &flow_block_copy,
+    &flow_block_notify,
     &flow_block_dkim_sign,
     &flow_block_arc_seal,
     &flow_block_verify,
@@ -62,15 +62,9 @@ const struct flow_block *const flow_blocks[] = {
     &http,
     &dnsbl,
     &greylist,
-    &sender_match,
     &attachment,
-    &subject_tag,
     &disclaimer,
-    &rewrite,
     &srs,
-    &copy,
-    &notify,
-    &route,
     &script,
     NULL,
 };

@@ -92,10 +92,10 @@ struct flow_block {
     const struct option_table *options;  /* parameters; NULL if not built */
     const struct flow_outcome *outcomes; /* ends with a NULL name */
     bool own_when;                       /* `when` is the block's test, not the step's condition */
-    bool may_route;    /* it can choose a transport: the proof of relay safety looks at it */
-    bool may_rewrite;  /* it can change recipients: their domains enter that proof anew */
-    bool changes_body; /* a signature made before it would break: `check` wants it before dkim-sign
-                        */
+    bool may_route;         /* it can choose a transport: the proof of relay safety looks at it */
+    bool may_rewrite;       /* it can change recipients: their domains enter that proof anew */
+    bool signs;             /* it makes a signature of ours */
+    bool breaks_signatures; /* it changes what was signed: an error behind one that signs */
     /* After binding: resolve and check. `node` may be NULL. Problems go to the report. */
     void (*prepare)(struct flow_compiling *compiling, struct flow_step *step,
                     const struct config_node *node);
