@@ -15,6 +15,7 @@
 enum option_type {
     OPTION_BOOL,       /* bool */
     OPTION_INT,        /* int64_t, within min … max */
+    OPTION_DECIMAL,    /* double: 7, 7.5, -0.25; within min … max */
     OPTION_DURATION,   /* int64_t nanoseconds: 500ms 15s 15m 2h 30d */
     OPTION_SIZE,       /* uint64_t bytes: 64K 25M 1G (powers of 1,024) or plain */
     OPTION_RATE,       /* struct option_rate: 500/1h */

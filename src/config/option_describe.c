@@ -53,6 +53,9 @@ static void schema_type(const struct option *option, struct buf *out)
             buf_printf(out, ",\"minimum\":%" PRId64 ",\"maximum\":%" PRId64, option->min,
                        option->max);
         break;
+    case OPTION_DECIMAL:
+        buf_append(out, STR("\"type\":\"number\""));
+        break;
     case OPTION_DURATION:
         buf_append(out, STR("\"type\":\"string\",\"pattern\":\"^" TIME_PATTERN "$\""));
         break;
@@ -103,7 +106,8 @@ static void schema_row(const struct option *option, struct buf *out)
     json_text(out, str_c(option->text));
     if (option->fallback) {
         buf_append(out, STR(",\"default\":"));
-        if (option->type == OPTION_BOOL || option->type == OPTION_INT)
+        if (option->type == OPTION_BOOL || option->type == OPTION_INT ||
+            option->type == OPTION_DECIMAL)
             buf_append(out, str_c(option->fallback));
         else
             json_text(out, str_c(option->fallback));
@@ -174,6 +178,7 @@ static void manual_type(const struct option *option, struct buf *out)
     static const char *const names[] = {
         [OPTION_BOOL] = "true or false",
         [OPTION_INT] = "number",
+        [OPTION_DECIMAL] = "number",
         [OPTION_DURATION] = "time",
         [OPTION_SIZE] = "size",
         [OPTION_RATE] = "rate",
@@ -369,6 +374,9 @@ static void print_value(const struct option *option, const void *at, struct buf 
         break;
     case OPTION_INT:
         buf_printf(out, "%" PRId64, *(const int64_t *)at);
+        break;
+    case OPTION_DECIMAL:
+        buf_printf(out, "%g", *(const double *)at);
         break;
     case OPTION_DURATION:
         option_print_duration(*(const int64_t *)at, out);

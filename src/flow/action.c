@@ -93,7 +93,14 @@ const struct option_table flow_quarantine_table = {
     .size = sizeof(struct flow_kept),
 };
 
-/* The one that is there. */
+struct str flow_only_quarantine(const struct flow_compiling *compiling)
+{
+    const struct config_node *root = compiling->context->root;
+    const struct config_node *section = root ? config_get(root, STR("quarantines")) : NULL;
+    bool only = section && section->kind == CONFIG_MAP && section->count == 1;
+    return only ? section->pairs[0].key : STR_EMPTY;
+}
+
 void flow_compile_quarantine(struct flow_compiling *compiling, struct flow_kept *kept,
                              struct config_place place)
 {
@@ -101,10 +108,9 @@ void flow_compile_quarantine(struct flow_compiling *compiling, struct flow_kept 
     const struct config_node *section = root ? config_get(root, STR("quarantines")) : NULL;
     if (kept->quarantine.len)
         return;
-    if (section && section->kind == CONFIG_MAP && section->count == 1) {
-        kept->quarantine = section->pairs[0].key;
+    kept->quarantine = flow_only_quarantine(compiling);
+    if (kept->quarantine.len)
         return;
-    }
     struct config_problem *problem =
         flow_problem(compiling, CONFIG_ERROR, "missing-key", place,
                      section ? "which quarantine?" : "there is no quarantine");

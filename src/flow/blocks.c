@@ -13,8 +13,6 @@
 
 enum { BOTH = FLOW_IN_RECIPIENT | FLOW_IN_CONTENT };
 
-NOT_BUILT(antivirus, "antivirus", FLOW_IN_CONTENT, "asks a virus scanner");
-NOT_BUILT(antispam, "antispam", FLOW_IN_CONTENT, "asks a spam scanner for a score");
 NOT_BUILT(milter, "milter", BOTH, "asks a milter");
 NOT_BUILT(http, "http", FLOW_IN_AUTHENTICATION | BOTH, "asks a web service");
 NOT_BUILT(dnsbl, "dnsbl", BOTH, "asks DNS block lists about the client");
@@ -55,9 +53,9 @@ const struct flow_block *const flow_blocks[] = {
     &flow_block_dkim_sign,
     &flow_block_arc_seal,
     &flow_block_verify,
+    &flow_block_antivirus,
+    &flow_block_antispam,
     /* not built */
-    &antivirus,
-    &antispam,
     &milter,
     &http,
     &dnsbl,

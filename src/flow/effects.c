@@ -123,13 +123,12 @@ void flow_add_finding(struct flow_running *running, const struct flow_step *step
                               .text = arena_str(arena, str_slice(text, 0, TEXT_MAX_LEN))};
 }
 
-void flow_add_score(struct flow_running *running, int64_t thousandths)
+void flow_set_score(struct flow_running *running, double score)
 {
     struct flow_effects *effects = effects_of(running);
-    int64_t sum;
     effects->scored = true;
-    if (!__builtin_add_overflow(effects->score, thousandths, &sum))
-        effects->score = sum;
+    effects->score = score;
+    running->facts.checks->score = score;
 }
 
 /* ---- limits ---- */

@@ -57,7 +57,7 @@ struct flow_effects {
     size_t finding_count;
     size_t findings_dropped;
     bool scored;
-    int64_t score; /* thousandths, the sum of what steps gave */
+    double score; /* of the scanner that was asked last */
     /* further mail */
     struct flow_extra *extras;
     size_t extra_count;

@@ -39,8 +39,8 @@ const struct expression_name_row expression_names[NAME_COUNT] = {
     [NAME_DKIM_DOMAIN]      = {"dkim.domain",      EXPRESSION_STRING, IN_CONTENT,     true, "domain of the first signature that passed, or \"\""},
     [NAME_DMARC]            = {"dmarc",            EXPRESSION_STRING, IN_CONTENT,     true, "result of DMARC, behind verify; else \"\""},
     [NAME_DMARC_POLICY]     = {"dmarc.policy",     EXPRESSION_STRING, IN_CONTENT,     true, "what the author's domain asks for a message that fails: \"none\", \"quarantine\", \"reject\"; else \"\""},
-    [NAME_SCORE]            = {"score",            EXPRESSION_SCORE,  IN_CONTENT,     true, "what the steps before gave, added up: score >= 7.5; 0 before the first"},
-    [NAME_FINDINGS]         = {"findings",         EXPRESSION_STRING, IN_CONTENT,     true, "names of what the steps before found (viruses, rules), a space between two; else \"\""},
+    [NAME_SCORE]            = {"score",            EXPRESSION_NUMBER, IN_CONTENT,     true,  "what the last spam scanner said, 0 if none did"},
+    [NAME_FINDINGS]         = {"findings",         EXPRESSION_STRING, IN_CONTENT,     true,  "names of what the steps before found (viruses, rules), a blank between two; else \"\""},
 };
 /* clang-format on */
 
@@ -91,7 +91,7 @@ static const struct expression *wrong_token(struct parser *parser, const char *e
 
 static const char *type_text(enum expression_type type)
 {
-    static const char *const texts[] = {"a test", "a text", "a number", "an address", "a score"};
+    static const char *const texts[] = {"a test", "a text", "a number", "an address"};
     return texts[type];
 }
 
@@ -283,9 +283,6 @@ static const struct expression *parse_literal(struct parser *parser)
     if (token.kind == TOKEN_NUMBER) {
         node->type = EXPRESSION_NUMBER;
         node->number = token.number;
-    } else if (token.kind == TOKEN_SCORE) {
-        node->type = EXPRESSION_SCORE;
-        node->score = token.score;
     } else if (token.kind == TOKEN_NETWORK) {
         node->type = EXPRESSION_CLIENT;
         node->ip = token.network.ip;
@@ -314,7 +311,6 @@ static const struct expression *parse_operand(struct parser *parser)
         return parse_name(parser);
     case TOKEN_STRING:
     case TOKEN_NUMBER:
-    case TOKEN_SCORE:
     case TOKEN_NETWORK:
         return parse_literal(parser);
     default:
@@ -346,7 +342,7 @@ static bool literal_list_add(struct parser *parser, const struct expression *lef
         return good;
     }
     if (token->kind != TOKEN_STRING && token->kind != TOKEN_WORD && token->kind != TOKEN_NUMBER &&
-        token->kind != TOKEN_NETWORK && token->kind != TOKEN_SCORE) {
+        token->kind != TOKEN_NETWORK) {
         wrong_token(parser, "a text");
         return false;
     }
@@ -471,19 +467,6 @@ static const struct expression *as_address(struct parser *parser, const struct e
     return net_ip_parse(node->text, &converted->ip) ? converted : node;
 }
 
-/* score > 7: the number becomes a score. */
-static const struct expression *as_score(struct parser *parser, const struct expression *node)
-{
-    if (node->op != EXPRESSION_OP_LITERAL || node->type != EXPRESSION_NUMBER ||
-        node->number > 1000000)
-        return node;
-    struct expression *converted =
-        node_new(parser, EXPRESSION_OP_LITERAL, EXPRESSION_SCORE, node->offset);
-    converted->length = node->length;
-    converted->score = (int64_t)node->number * 1000;
-    return converted;
-}
-
 static const struct expression *parse_compare(struct parser *parser, const struct expression *left,
                                               enum expression_compare compare)
 {
@@ -494,17 +477,12 @@ static const struct expression *parse_compare(struct parser *parser, const struc
         right = as_address(parser, right);
     else if (right->type == EXPRESSION_CLIENT)
         left = as_address(parser, left);
-    if (left->type == EXPRESSION_SCORE)
-        right = as_score(parser, right);
-    else if (right->type == EXPRESSION_SCORE)
-        left = as_score(parser, left);
     if (left->type != right->type) {
         complain(parser, "expression-type", right->offset, right->length,
                  "%s cannot be compared with %s", type_text(left->type), type_text(right->type));
         return NULL;
     }
-    if (compare > COMPARE_NOT_EQUAL && left->type != EXPRESSION_NUMBER &&
-        left->type != EXPRESSION_SCORE) {
+    if (compare > COMPARE_NOT_EQUAL && left->type != EXPRESSION_NUMBER) {
         complain(parser, "expression-type", left->offset, left->length,
                  "only numbers can be less or greater; this is %s", type_text(left->type));
         return NULL;

@@ -89,18 +89,13 @@ static struct str text_of(const struct expression *node, const struct evaluation
     }
 }
 
-static int64_t score_of(const struct expression *node, const struct flow_facts *facts)
-{
-    if (node->op == EXPRESSION_OP_LITERAL)
-        return node->score;
-    return facts->effects ? facts->effects->score : 0;
-}
-
-static uint64_t number_of(const struct expression *node, const struct flow_facts *facts)
+static double number_of(const struct expression *node, const struct flow_facts *facts)
 {
     if (node->op == EXPRESSION_OP_LITERAL)
         return node->number;
-    return node->name == NAME_SIZE ? facts->size : facts->recipient_count;
+    if (node->name == NAME_SCORE)
+        return facts->checks ? facts->checks->score : 0;
+    return node->name == NAME_SIZE ? (double)facts->size : (double)facts->recipient_count;
 }
 
 static bool bool_of(const struct expression *node, const struct flow_facts *facts)
@@ -144,7 +139,7 @@ static bool is_in(const struct expression *node, const struct evaluation *evalua
 
 static enum result eval(const struct expression *node, struct evaluation *evaluation, bool *out);
 
-static bool number_compare(enum expression_compare compare, uint64_t a, uint64_t b)
+static bool number_compare(enum expression_compare compare, double a, double b)
 {
     switch (compare) {
     case COMPARE_EQUAL:
@@ -177,13 +172,6 @@ static enum result eval_compare(const struct expression *node, struct evaluation
     case EXPRESSION_STRING:
         equal = str_equal_nocase(text_of(node->left, evaluation), text_of(node->right, evaluation));
         break;
-    case EXPRESSION_SCORE: {
-        /* moved up, so that the order of signed numbers is that of unsigned ones */
-        const uint64_t zero = UINT64_C(1) << 63;
-        *out = number_compare(node->compare, zero + (uint64_t)score_of(node->left, facts),
-                              zero + (uint64_t)score_of(node->right, facts));
-        return OK;
-    }
     case EXPRESSION_CLIENT:
         equal = net_ip_equal(ip_of(node->left, facts), ip_of(node->right, facts));
         break;

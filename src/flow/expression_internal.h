@@ -10,7 +10,6 @@ enum expression_type {
     EXPRESSION_STRING,
     EXPRESSION_NUMBER,
     EXPRESSION_CLIENT, /* an IP address */
-    EXPRESSION_SCORE,  /* a number with a sign and up to three places behind the point */
 };
 
 enum expression_name {
@@ -80,8 +79,7 @@ struct expression {
     /* literals */
     bool truth;
     struct str text; /* of a text; of header(): the field's name */
-    uint64_t number;
-    int64_t score; /* thousandths */
+    double number;
     struct net_ip ip;
     /* the rest */
     enum expression_name name;
@@ -99,7 +97,6 @@ enum token_kind {
     TOKEN_WORD,
     TOKEN_STRING,
     TOKEN_NUMBER,
-    TOKEN_SCORE, /* 7.5, -2 */
     TOKEN_NETWORK,
     TOKEN_COMPARE,
     TOKEN_TILDE,
@@ -116,8 +113,7 @@ struct token {
     size_t offset;
     size_t length;
     struct str text; /* word as written, string without quotes (in the arena) */
-    uint64_t number;
-    int64_t score;
+    double number;
     struct net_network network;
     bool is_address; /* NETWORK: a single address, without /bits */
     enum expression_compare compare;

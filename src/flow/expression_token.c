@@ -10,6 +10,9 @@
 
 #include <string.h>
 
+enum { FRACTION_DIGITS = 9 };
+static const uint64_t NUMBER_MAX = UINT64_C(1) << 53; /* exact as a double */
+
 static bool is_word(char c)
 {
     return ascii_is_alpha(c) || ascii_is_digit(c) || (c != '\0' && strchr("_.-@/:+*%", c));
@@ -43,10 +46,13 @@ static struct token read_string(struct str text, size_t *offset, struct arena *a
         .kind = TOKEN_STRING, .offset = begin, .length = *offset - begin, .text = str_of(out, len)};
 }
 
-/* 10, 64K, 25M, 1G: units are powers of 1,024. */
-static bool read_number(struct str word, uint64_t *out)
+/* 10, 64K, 25M, 1G: units are powers of 1,024; 7.5: no unit behind a fraction. */
+static bool read_number(struct str word, double *out)
 {
     unsigned shift = 0;
+    bool negative = str_starts(word, STR("-"));
+    if (negative)
+        word = str_from(word, 1);
     if (word.len && !ascii_is_digit(word.ptr[word.len - 1])) {
         switch (word.ptr[word.len - 1]) {
         case 'K':
@@ -63,30 +69,22 @@ static bool read_number(struct str word, uint64_t *out)
         }
         word = str_slice(word, 0, word.len - 1);
     }
-    uint64_t value;
-    if (!str_to_uint(word, UINT64_MAX >> shift, &value))
+    uint64_t value, fraction = 0;
+    ptrdiff_t point = str_find(word, '.');
+    struct str behind = point >= 0 ? str_from(word, (size_t)point + 1) : STR_EMPTY;
+    if (point >= 0 && (shift || behind.len == 0 || behind.len > FRACTION_DIGITS ||
+                       !str_to_uint(behind, UINT64_MAX, &fraction)))
         return false;
-    *out = value << shift;
-    return true;
-}
-
-/* 7.5, -2, -0.125, in thousandths. */
-static bool read_score(struct str word, int64_t *out)
-{
-    enum { PLACES = 3 };
-    bool negative = str_starts(word, STR("-"));
-    struct str digits = str_from(word, negative);
-    ptrdiff_t point = str_find(digits, '.');
-    struct str whole = point < 0 ? digits : str_slice(digits, 0, (size_t)point);
-    struct str places = point < 0 ? STR_EMPTY : str_from(digits, (size_t)point + 1);
-    uint64_t value;
-    uint64_t fraction = 0;
-    if (!str_to_uint(whole, 1000000, &value) || places.len > PLACES ||
-        (point >= 0 && !str_to_uint(places, 999, &fraction)))
+    if (!str_to_uint(point >= 0 ? str_slice(word, 0, (size_t)point) : word, NUMBER_MAX >> shift,
+                     &value))
         return false;
-    for (size_t i = places.len; i < PLACES; i++)
-        fraction *= 10;
-    *out = (int64_t)(value * 1000 + fraction) * (negative ? -1 : 1);
+    *out = (double)(value << shift);
+    double step = 1;
+    for (size_t i = 0; i < behind.len; i++)
+        step /= 10;
+    *out += (double)fraction * step;
+    if (negative)
+        *out = -*out;
     return true;
 }
 
@@ -101,8 +99,6 @@ static struct token read_word(struct str text, size_t *offset)
                           .text = str_slice(text, begin, *offset)};
     if (read_number(token.text, &token.number))
         token.kind = TOKEN_NUMBER;
-    else if (read_score(token.text, &token.score))
-        token.kind = TOKEN_SCORE;
     else if (net_network_parse(token.text, &token.network))
         token.kind = TOKEN_NETWORK;
     token.is_address = token.kind == TOKEN_NETWORK && str_find(token.text, '/') < 0;

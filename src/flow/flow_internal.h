@@ -9,7 +9,9 @@
 
 #include "base/map.h"
 #include "content/resolver.h"
+#include "content/scanner.h"
 #include "directory/directory.h"
+#include "directory/stated.h"
 #include "flow/checks.h"
 #include "flow/expression.h"
 #include "flow/flow.h"
@@ -187,6 +189,8 @@ struct flow_kept {
 };
 extern const struct option_table flow_hold_table;
 extern const struct option_table flow_quarantine_table;
+/* The name where the file has exactly one, else empty. */
+struct str flow_only_quarantine(const struct flow_compiling *compiling);
 /* Fill in the name where only one is there; report if none or several are. */
 void flow_compile_quarantine(struct flow_compiling *compiling, struct flow_kept *kept,
                              struct config_place place);
@@ -296,8 +300,8 @@ enum result flow_add_extra(struct flow_running *running, const struct flow_extra
 /* What a step found. Texts are copied. Also in observed steps: it is what they are for. */
 void flow_add_finding(struct flow_running *running, const struct flow_step *step, struct str name,
                       struct str text);
-/* Thousandths; may be negative. */
-void flow_add_score(struct flow_running *running, int64_t thousandths);
+/* What a scanner thinks of the message: for `score`, the trace and the quarantine. */
+void flow_set_score(struct flow_running *running, double score);
 /* Count against the limits of the message. ERROR_LIMIT with words for a trace when there is too
  * much; the block says `limit` or `error` then. */
 enum flow_budget { FLOW_BUDGET_MEMORY, FLOW_BUDGET_DECODED, FLOW_BUDGET_PARTS };
@@ -336,6 +340,13 @@ enum result flow_arc_check(struct flow_running *running, struct dkim_message *me
 /* Does it pass, are all of its sealers trusted, and did the first of them see DMARC pass? */
 bool flow_arc_vouches(const struct arc_answer *answer, const struct option_texts *trusted,
                       struct arena *arena);
+
+/* scan.c: shared by the blocks that show a message to a scanner. */
+struct scanner flow_scanner(const struct flow_running *running, const struct server *server);
+/* In a rehearsal: true, with what was stated of the server, or NULL when it gives no answer (the
+ * detail says so). */
+bool flow_scan_is_stated(struct flow_running *running, const struct server *server,
+                         const struct directory_stated_source **out_source);
 
 /* lookup.c: shared by the three lookup blocks; answers by way of the cache. */
 struct flow_lookup {

@@ -85,7 +85,7 @@ static void keep(const struct plan_source *source, struct arena *arena, struct q
         .why = verdict->kind == FLOW_REJECT ? verdict->reply.text : verdict->why,
         .findings = findings_text(arena, effects),
         .scored = effects->scored,
-        .score = effects->score,
+        .score = (int64_t)(effects->score * 1000),
     };
 }
 

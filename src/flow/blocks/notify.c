@@ -155,7 +155,7 @@ static struct str word_of(const struct flow_running *running, struct str name)
     struct arena *arena = running->run->arena;
     const struct flow_facts *facts = &running->facts;
     char ip[NET_IP_TEXT];
-    int64_t score = running->verdict->effects.score;
+    double score = running->verdict->effects.score;
     if (str_equal(name, STR("sender")))
         return facts->sender.len ? facts->sender : STR("<>");
     if (str_equal(name, STR("recipients")))
@@ -169,7 +169,7 @@ static struct str word_of(const struct flow_running *running, struct str name)
     if (str_equal(name, STR("findings")))
         return findings_text(running);
     if (str_equal(name, STR("score")))
-        return arena_printf(arena, "%.3g", (double)score / 1000);
+        return arena_printf(arena, "%.4g", score);
     if (str_equal(name, STR("message")))
         return arena_str(arena, str_c(mail_id_text(facts->message).chars));
     return STR_EMPTY;
