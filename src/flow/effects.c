@@ -209,6 +209,7 @@ void flow_body_replace(struct flow_running *running, struct body *body, bool has
     content->body = body;
     content->body_start = 0;
     running->has_new_body = true;
+    running->mime = NULL;
     running->facts.size = mail_content_size(content);
     effects_of(running)->has_8bit |= has_8bit;
 }

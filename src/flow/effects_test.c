@@ -63,9 +63,10 @@ static void open_letter(struct bench *bench, enum flow_type type, const char *st
     }
     bench->facts.recipients = two;
     bench->facts.recipient_count = 2;
-    bench->facts.header = str_c(letter->header ? letter->header : "Subject: hello\r\n\r\n");
+    struct str whole = str_c(letter->header ? letter->header : "Subject: hello\r\n\r\n");
+    bench->facts.header = str_slice(whole, 0, mail_header_length(whole));
     struct body *body = body_memory_new(100000);
-    check(body_append(body, bench->facts.header, &err) == OK);
+    check(body_append(body, whole, &err) == OK);
     check(body_append(body, STR("text\r\n"), &err) == OK && body_seal(body, &err) == OK);
     bench->content.body = body;
     bench->facts.size = body->size;
@@ -243,6 +244,49 @@ static const struct outcome_case outcomes[] = {
      {0},
      FLOW_HOLD,
      "1-subject-tag"},
+    {"a word in the text",
+     "[ match: { body: \"Vi.gra\", matched: hold }, deliver ]",
+     {NULL, "a@b.example", "Content-Type: text/html\r\n\r\n<b>Vi</b>agra"},
+     FLOW_HOLD,
+     "1-match"},
+    {"no word in the text",
+     "[ match: { body: [ Vi.gra, xyz ], unmatched: hold }, deliver ]",
+     {0},
+     FLOW_HOLD,
+     "1-match"},
+    {"a word in an attachment is none",
+     "[ match: { body: Viagra, matched: hold }, deliver ]",
+     {NULL, "a@b.example", "Content-Disposition: attachment\r\n\r\nViagra"},
+     FLOW_DELIVER,
+     "2-deliver"},
+    {"base64",
+     "[ match: { body: Viagra, matched: hold }, deliver ]",
+     {NULL, "a@b.example", "Content-Transfer-Encoding: base64\r\n\r\nVmlhZ3Jh\r\n\r\n"},
+     FLOW_HOLD,
+     "1-match"},
+    {"an encoded word in a field",
+     "[ match: { header: \"^Subject: .*Viagra\", matched: hold }, "
+     "deliver ]",
+     {NULL, "a@b.example", "Subject: =?utf-8?q?Vi?= =?utf-8?b?YWdyYQ==?=\r\n\r\n"},
+     FLOW_HOLD,
+     "1-match"},
+    {"both must fit",
+     "[ match: { when: size > 1G, body: text, matched: hold }, deliver ]",
+     {0},
+     FLOW_DELIVER,
+     "2-deliver"},
+    {"a costly pattern",
+     "[ match: { body: \"(a+)+$\", error: hold }, deliver ]",
+     {NULL, "a@b.example", "A: b\r\n\r\naaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab"},
+     FLOW_HOLD,
+     "1-match"},
+    {"too deep",
+     "[ match: { body: x, error: hold }, deliver ]",
+     {NULL, "a@b.example",
+      "Content-Type: message/rfc822\r\n\r\nContent-Type: message/rfc822\r\n\r\n"
+      "Content-Type: message/rfc822\r\n\r\nContent-Type: message/rfc822\r\n\r\n"},
+     FLOW_HOLD,
+     "1-match"},
     {"quarantine", "[ quarantine ]", {0}, FLOW_QUARANTINE, "1-quarantine"},
 };
 
@@ -253,6 +297,9 @@ static void test_outcomes(void **unused)
         const struct outcome_case *one = &outcomes[i];
         struct bench bench;
         open_letter(&bench, FLOW_CONTENT, one->steps, &one->letter);
+        struct flow_limits limits = flow_limits_default;
+        limits.depth = 3;
+        bench.run.limits = &limits;
         scan(&bench);
         if (bench.verdict.kind != one->kind || !str_equal(bench.verdict.step, str_c(one->step)))
             fail_msg("%s: verdict %d by \"%.*s\": %.*s", one->name, (int)bench.verdict.kind,

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "base/map.h"
+#include "content/mime.h"
 #include "content/resolver.h"
 #include "content/scanner.h"
 #include "directory/directory.h"
@@ -248,6 +249,7 @@ struct flow_running {
     size_t trace_len;
     bool has_new_body; /* of the flow's own: the old header section does not stand in it */
     struct flow_spent spent;
+    struct mime_message *mime; /* of the body at work, once a step has asked */
     /* what the block of the current step says; empty before each */
     struct mail_reply reply;
     struct str detail;
@@ -316,6 +318,16 @@ enum result flow_body_read(const struct flow_running *running, uint64_t offset, 
 /* Another body (sealed; the reference becomes the run's) behind the same header section. The old
  * one is untouched: other groups and copies made before still have it. */
 void flow_body_replace(struct flow_running *running, struct body *body, bool has_8bit);
+/* mime.c: the parts of the message as it is now, found once and counted against the limits. Texts
+ * live in the run's arena; the next change of the body ends its use. ERROR_LIMIT: too many. */
+enum result flow_mime(struct flow_running *running, const struct mime_message **out,
+                      struct error *err) MAY_YIELD;
+/* All that a reader sees as text, as UTF-8, in windows of at most 16 KiB that overlap by 1 KiB; a
+ * part's begin and end are those of a window. *out_done true ends it. */
+typedef enum result (*flow_window)(void *context, struct str text, bool *out_done,
+                                   struct error *err);
+enum result flow_body_windows(struct flow_running *running, flow_window window, void *context,
+                              struct error *err) MAY_YIELD;
 /* The run's arena releases the reference at its end. */
 void flow_body_keep(struct flow_running *running, struct body *body);
 /* The header section with a changed own part: `own` in place of what flow_head_split() gave. */
