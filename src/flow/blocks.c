@@ -15,8 +15,6 @@ enum { BOTH = FLOW_IN_RECIPIENT | FLOW_IN_CONTENT };
 
 NOT_BUILT(milter, "milter", BOTH, "asks a milter");
 NOT_BUILT(http, "http", FLOW_IN_AUTHENTICATION | BOTH, "asks a web service");
-NOT_BUILT(dnsbl, "dnsbl", BOTH, "asks DNS block lists about the client");
-NOT_BUILT(greylist, "greylist", FLOW_IN_RECIPIENT, "asks unknown senders to come again");
 NOT_BUILT(attachment, "attachment", FLOW_IN_CONTENT, "judges attachments by name and type");
 NOT_BUILT(disclaimer, "disclaimer", FLOW_IN_CONTENT, "adds a text to the body");
 NOT_BUILT(srs, "srs", FLOW_IN_CONTENT, "rewrites the sender for forwarding");
@@ -32,12 +30,14 @@ const struct flow_block *const flow_blocks[] = {
     &flow_block_lookup_smtp,
     &flow_block_lookup_file,
     &flow_block_lookup_ldap,
+    &flow_block_greylist,
     /* several */
     &flow_block_reject,
     &flow_block_defer,
     &flow_block_limit,
     &flow_block_match,
     &flow_block_spf,
+    &flow_block_dnsbl,
     &flow_block_rewrite,
     &flow_block_route,
     /* content */
@@ -58,8 +58,6 @@ const struct flow_block *const flow_blocks[] = {
     /* not built */
     &milter,
     &http,
-    &dnsbl,
-    &greylist,
     &attachment,
     &disclaimer,
     &srs,
