@@ -287,6 +287,17 @@ static const struct outcome_case outcomes[] = {
       "Content-Type: message/rfc822\r\n\r\nContent-Type: message/rfc822\r\n\r\n"},
      FLOW_HOLD,
      "1-match"},
+    {"preset incoming", "{ preset: incoming }", {0}, FLOW_DELIVER, "2-deliver"},
+    {"preset incoming with a choice",
+     "{ preset: incoming, dnsbl: { lists: zen.example } }",
+     {0},
+     FLOW_DELIVER,
+     "3-deliver"},
+    {"preset outgoing with a choice",
+     "{ preset: outgoing, sender-match: { mismatch: hold }, limit: { by: user, messages: 1/1h } }",
+     {"ann", "eve@example.net", FROM("ann@example.org")},
+     FLOW_HOLD,
+     "1-sender-match"},
     {"quarantine", "[ quarantine ]", {0}, FLOW_QUARANTINE, "1-quarantine"},
 };
 
