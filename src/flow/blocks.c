@@ -15,7 +15,6 @@ NOT_BUILT(milter, "milter", BOTH, "asks a milter");
 NOT_BUILT(http, "http", FLOW_IN_AUTHENTICATION | BOTH, "asks a web service");
 NOT_BUILT(attachment, "attachment", FLOW_IN_CONTENT, "judges attachments by name and type");
 NOT_BUILT(disclaimer, "disclaimer", FLOW_IN_CONTENT, "adds a text to the body");
-NOT_BUILT(srs, "srs", FLOW_IN_CONTENT, "rewrites the sender for forwarding");
 NOT_BUILT(script, "script", FLOW_IN_AUTHENTICATION | BOTH, "runs a Lua function");
 
 const struct flow_block *const flow_blocks[] = {
@@ -37,6 +36,7 @@ const struct flow_block *const flow_blocks[] = {
     &flow_block_spf,
     &flow_block_dnsbl,
     &flow_block_rewrite,
+    &flow_block_srs,
     &flow_block_route,
     /* content */
     &flow_block_deliver,
@@ -58,7 +58,6 @@ const struct flow_block *const flow_blocks[] = {
     &http,
     &attachment,
     &disclaimer,
-    &srs,
     &script,
     NULL,
 };

@@ -13,6 +13,8 @@ extern const struct flow_block flow_block_defer;
 extern const struct flow_block flow_block_deliver;
 extern const struct flow_block flow_block_discard;
 extern const struct flow_block flow_block_copy;
+extern const struct flow_block flow_block_disclaimer;
+extern const struct flow_block flow_block_srs;
 extern const struct flow_block flow_block_dnsbl;
 extern const struct flow_block flow_block_greylist;
 extern const struct flow_block flow_block_notify;
