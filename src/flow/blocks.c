@@ -14,7 +14,6 @@ enum { BOTH = FLOW_IN_RECIPIENT | FLOW_IN_CONTENT };
 NOT_BUILT(milter, "milter", BOTH, "asks a milter");
 NOT_BUILT(http, "http", FLOW_IN_AUTHENTICATION | BOTH, "asks a web service");
 NOT_BUILT(attachment, "attachment", FLOW_IN_CONTENT, "judges attachments by name and type");
-NOT_BUILT(disclaimer, "disclaimer", FLOW_IN_CONTENT, "adds a text to the body");
 NOT_BUILT(script, "script", FLOW_IN_AUTHENTICATION | BOTH, "runs a Lua function");
 
 const struct flow_block *const flow_blocks[] = {
@@ -46,6 +45,7 @@ const struct flow_block *const flow_blocks[] = {
     &flow_block_sender_match,
     &flow_block_header,
     &flow_block_subject_tag,
+    &flow_block_disclaimer,
     &flow_block_copy,
     &flow_block_notify,
     &flow_block_dkim_sign,
@@ -57,7 +57,6 @@ const struct flow_block *const flow_blocks[] = {
     &milter,
     &http,
     &attachment,
-    &disclaimer,
     &script,
     NULL,
 };
