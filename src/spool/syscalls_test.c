@@ -174,7 +174,7 @@ static NO_YIELD_CHECK void reclaim(void *arg)
         if (add(self, 8000, 1) == OK)
             change(self, self->next - 1, i % 10 ? REMOVED : 2, false);
     }
-    for (int turn = 0; turn < 150 && spool_stats(self->spool).segments > 4; turn++)
+    for (int turn = 0; turn < 150 && spool_stats(self->spool).segments > 5; turn++)
         check(fiber_sleep(10 * NS_PER_MS, &err) == OK);
 }
 
