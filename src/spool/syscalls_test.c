@@ -11,6 +11,7 @@
 #include "base/check.h"
 #include "base/fault.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -28,6 +29,8 @@
 
 #include <cmocka.h>
 
+/* The entry that is damaged on disk, and where in its head. */
+enum { DAMAGED_ID = 10, STRUCK_AT = 40 };
 enum { IDS = 256, REMOVED = 1000, LARGE = 300000 };
 
 /* ---- what the child tells, and what may be found ---- */
@@ -60,7 +63,9 @@ static void tell(const struct child *self, unsigned id, unsigned version, enum s
 /* `count` entries of one message in one unit. */
 static enum result add_body(struct child *self, struct body *body, unsigned count) MAY_YIELD
 {
-    struct mail_content content = {.head = STR("H: h\r\n"), .body = body};
+    char head[80];
+    snprintf(head, sizeof head, "Number: %03u %050d\r\n", self->next, 0);
+    struct mail_content content = {.head = str_c(head), .body = body};
     struct spool_change changes[9];
     struct error err;
     check(count < 9);
@@ -231,21 +236,23 @@ struct scenario {
     unsigned left;  /* it begins with what a killed process left, which used so many ids */
     unsigned syncs; /* the process was killed at this one after its start */
     bool lies;      /* red control: it tells of success too early, or whatever happened */
+    bool damaged;   /* a body in what is left is damaged on disk */
 };
 static const struct scenario scenarios[] = {
-    {"small mail", small_mail, 0, 0, false},
-    {"several destinations", several_destinations, 0, 0, false},
-    {"large mail", large_mail, 0, 0, false},
-    {"segments roll", roll, 0, 0, false},
-    {"states and removals", states, 0, 0, false},
-    {"reclaim", reclaim, 0, 0, false},
-    {"a sync fails", failed_sync, 0, 0, false},
-    {"four syncs fail", failed_syncs, 0, 0, false},
-    {"a write fails", failed_write, 0, 0, false},
-    {"recovery", nothing, 160, 0, false},
-    {"recovery of a tail that was not synced", nothing, 160, 7, false},
+    {"small mail", small_mail, 0, 0, false, false},
+    {"several destinations", several_destinations, 0, 0, false, false},
+    {"large mail", large_mail, 0, 0, false, false},
+    {"segments roll", roll, 0, 0, false, false},
+    {"states and removals", states, 0, 0, false, false},
+    {"reclaim", reclaim, 0, 0, false, false},
+    {"a sync fails", failed_sync, 0, 0, false, false},
+    {"four syncs fail", failed_syncs, 0, 0, false, false},
+    {"a write fails", failed_write, 0, 0, false, false},
+    {"recovery", nothing, 160, 0, false, false},
+    {"recovery of a tail that was not synced", nothing, 160, 7, false, false},
+    {"recovery of a damaged spool", nothing, 160, 0, false, true},
 };
-static const struct scenario control = {"red control", small_lies, 0, 0, true};
+static const struct scenario control = {"red control", small_lies, 0, 0, true, false};
 enum { SCENARIOS = sizeof scenarios / sizeof *scenarios };
 
 /* Whatever failed is over: mail is taken again within five seconds. */
@@ -463,27 +470,60 @@ static NO_YIELD_CHECK void read_everything(void *arg)
         struct str meta;
         struct mail_content content;
         struct error err = {0};
-        if (spool_read(both[0], found->items[i].entry, arena, &meta, &content, &err) != OK)
+        if (spool_read(both[0], found->items[i].entry, arena, &meta, &content, &err) == OK)
+            body_unref(content.body);
+        else if (!mail_id_equal(found->items[i].entry, test_id(DAMAGED_ID)))
             fail_msg("cannot read: %s", err.text);
-        body_unref(content.body);
         arena_free(arena);
     }
 }
 
+/* ---- damage ---- */
+
+/* In how many files of `folder` stands the head of DAMAGED_ID? `strikes`: overwrites a part of it.
+ */
+static unsigned search(const char *path, const char *folder, bool strikes)
+{
+    static char bytes[1 << 20];
+    char sign[16], name[TEST_PATH_SIZE * 3];
+    snprintf(sign, sizeof sign, "Number: %03u ", DAMAGED_ID);
+    snprintf(name, sizeof name, "%s/%s", path, folder);
+    DIR *files = opendir(name);
+    check(files != NULL);
+    unsigned count = 0;
+    for (struct dirent *item; (item = readdir(files));) {
+        size_t len = strlen(item->d_name);
+        int fd = openat(dirfd(files), item->d_name, O_RDWR | O_CLOEXEC);
+        ssize_t got = fd < 0 ? 0 : pread(fd, bytes, sizeof bytes, 0);
+        bool is_part = len > 5 && strcmp(item->d_name + len - 5, ".part") == 0;
+        char *found = got > 0 && !is_part ? memmem(bytes, (size_t)got, sign, strlen(sign)) : NULL;
+        count += found != NULL;
+        if (found && strikes)
+            check(pwrite(fd, "struck", 6, found - bytes + STRUCK_AT) == 6);
+        if (fd >= 0)
+            close(fd);
+    }
+    closedir(files);
+    return count;
+}
+
 /* What is wrong with the spool, or NULL. */
-static const char *check_spool(const char *path, const struct known *known)
+static const char *check_spool(const struct scenario *scenario, const char *path,
+                               const struct known *known)
 {
     static struct test_found found;
     struct spool *spool = test_open(path, &found);
     if (!spool)
         return "the spool does not open";
     const char *problem = compare(known, &found);
-    if (!problem && spool_counter(spool, 0) != (int64_t)found.count)
+    if (!problem && !scenario->damaged && spool_counter(spool, 0) != (int64_t)found.count)
         problem = "the total is not that of the entries";
-    if (!problem && spool_stats(spool).damaged)
+    if (!problem && !scenario->damaged && spool_stats(spool).damaged)
         problem = "something is damaged";
     void *both[] = {spool, &found};
     test_on_fiber(read_everything, both);
+    if (!problem && scenario->damaged && search(path, "corrupt", false) == 0)
+        problem = "the damaged one is not kept aside";
     spool_close(spool);
     return problem;
 }
@@ -493,8 +533,8 @@ static const char *check_spool(const char *path, const struct known *known)
 static void make_template(const struct scenario *scenario, char path[TEST_PATH_SIZE],
                           struct known *known)
 {
-    static const struct scenario first = {"first", reclaim, 0, 0, false},
-                                 second = {"second", roll, 128, 0, false};
+    static const struct scenario first = {"first", reclaim, 0, 0, false, false},
+                                 second = {"second", roll, 128, 0, false, false};
     test_folder_new(path);
     memset(known, 0, IDS * sizeof *known);
     struct turn whole = {.number = 0}, cut = {.only = SYS_fdatasync, .number = scenario->syncs};
@@ -502,6 +542,10 @@ static void make_template(const struct scenario *scenario, char path[TEST_PATH_S
     assert_int_equal(whole.status, 0);
     run_turn(path, &second, &cut, known);
     assert_true(cut.hit || scenario->syncs == 0);
+    if (scenario->damaged) {
+        assert_true(search(path, "log", true) > 0);
+        known[DAMAGED_ID].least = 0; /* found at the start, or when it is read */
+    }
 }
 
 /* ---- turns ---- */
@@ -531,7 +575,8 @@ static bool one_turn(const struct scenario *scenario, const char *template,
                     ? WIFSIGNALED(turn.status) && WTERMSIG(turn.status) == SIGKILL
                     : WIFEXITED(turn.status) && (WEXITSTATUS(turn.status) == 0 ||
                                                  (turn.hit && WEXITSTATUS(turn.status) == 2));
-    const char *problem = good ? check_spool(path, known) : "the child ended in another way";
+    const char *problem =
+        good ? check_spool(scenario, path, known) : "the child ended in another way";
     if (problem) {
         ++*problems;
         print_message("%s%s: %s at call %u, %s, status %#x: %s\n",

@@ -52,6 +52,7 @@ def patch(path, count):
 def start_clean(gateway, books, sinks, scenario):
     """With an empty queue and no connection kept: all calls of the next turn are those of its own message."""
     gateway.fail_syncs(0)
+    books.kills.append(time.monotonic())
     gateway.kill()
     gateway.start()
     if gateway.queue():
