@@ -23,3 +23,5 @@ extern const struct flow_block flow_block_dkim_sign;
 extern const struct flow_block flow_block_arc_seal;
 extern const struct flow_block flow_block_spf;
 extern const struct flow_block flow_block_verify;
+extern const struct flow_block flow_block_antivirus;
+extern const struct flow_block flow_block_antispam;

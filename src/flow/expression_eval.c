@@ -76,11 +76,13 @@ static struct str text_of(const struct expression *node, const struct evaluation
     }
 }
 
-static uint64_t number_of(const struct expression *node, const struct flow_facts *facts)
+static double number_of(const struct expression *node, const struct flow_facts *facts)
 {
     if (node->op == EXPRESSION_OP_LITERAL)
         return node->number;
-    return node->name == NAME_SIZE ? facts->size : facts->recipient_count;
+    if (node->name == NAME_SCORE)
+        return facts->checks ? facts->checks->score : 0;
+    return node->name == NAME_SIZE ? (double)facts->size : (double)facts->recipient_count;
 }
 
 static bool bool_of(const struct expression *node, const struct flow_facts *facts)
@@ -124,7 +126,7 @@ static bool is_in(const struct expression *node, const struct evaluation *evalua
 
 static enum result eval(const struct expression *node, struct evaluation *evaluation, bool *out);
 
-static bool number_compare(enum expression_compare compare, uint64_t a, uint64_t b)
+static bool number_compare(enum expression_compare compare, double a, double b)
 {
     switch (compare) {
     case COMPARE_EQUAL:

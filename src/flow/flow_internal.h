@@ -9,7 +9,9 @@
 
 #include "base/map.h"
 #include "content/resolver.h"
+#include "content/scanner.h"
 #include "directory/directory.h"
+#include "directory/stated.h"
 #include "flow/checks.h"
 #include "flow/expression.h"
 #include "flow/flow.h"
@@ -103,6 +105,9 @@ struct flow_block {
 /* Ends with NULL. */
 extern const struct flow_block *const flow_blocks[];
 const struct flow_block *flow_block_find(struct str name);
+/* JSON Schema of the names of presets. */
+struct buf;
+void flow_schema_presets(enum flow_type type, struct buf *out);
 
 /* ---- compiled ---- */
 
@@ -145,8 +150,6 @@ struct flow_compiling {
     size_t steps;
     unsigned depth;
 };
-
-const char *flow_type_name(enum flow_type type);
 
 /* compile.c */
 void flow_compile_steps(struct flow_compiling *compiling, const struct config_node *list,
@@ -272,6 +275,13 @@ enum result flow_arc_check(struct flow_running *running, struct dkim_message *me
 /* Does it pass, are all of its sealers trusted, and did the first of them see DMARC pass? */
 bool flow_arc_vouches(const struct arc_answer *answer, const struct option_texts *trusted,
                       struct arena *arena);
+
+/* scan.c: shared by the blocks that show a message to a scanner. */
+struct scanner flow_scanner(const struct flow_running *running, const struct server *server);
+/* In a rehearsal: true, with what was stated of the server, or NULL when it gives no answer (the
+ * detail says so). */
+bool flow_scan_is_stated(struct flow_running *running, const struct server *server,
+                         const struct directory_stated_source **out_source);
 
 /* lookup.c: shared by the three lookup blocks; answers by way of the cache. */
 struct flow_lookup {

@@ -339,6 +339,7 @@ void flow_run_content(const struct flow *flow, const struct flow_run *run, struc
     checks->key_asked = 0;
     checks->dkim = checks->dkim_domain = checks->dmarc = checks->dmarc_policy = STR_EMPTY;
     checks->arc = NULL;
+    checks->score = 0;
     if (!run_steps(&running))
         end(&running, FLOW_DEFER, MAIL_REASON_POLICY);
 }

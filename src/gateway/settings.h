@@ -71,6 +71,8 @@ enum settings_log_target {
     SETTINGS_LOG_FILE
 };
 
+enum settings_log_compat { SETTINGS_COMPAT_NONE, SETTINGS_COMPAT_POSTFIX };
+
 struct settings {
     /* ---- the rows of the top level ---- */
     int64_t version;
@@ -108,6 +110,7 @@ struct settings {
     } events;
     struct {
         int target; /* enum settings_log_target */
+        int compat; /* enum settings_log_compat */
         struct str path;
     } log;
     struct {

@@ -41,6 +41,7 @@ struct stream {
     unsigned reads_without_wait;
     bool ended;  /* the peer closed its side */
     bool broken; /* an error ended it, in both directions */
+    bool mute;   /* in clear: nothing can be written any more, but what the peer said can be read */
     struct net_address peer, local;
 };
 
