@@ -39,8 +39,9 @@ struct stream {
 
     uint64_t bytes_read;
     unsigned reads_without_wait;
-    bool ended;  /* the peer closed its side */
-    bool broken; /* an error ended it, in both directions */
+    bool drained; /* the last read emptied the socket */
+    bool ended;   /* the peer closed its side */
+    bool broken;  /* an error ended it, in both directions */
     struct net_address peer, local;
 };
 
