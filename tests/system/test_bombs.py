@@ -139,6 +139,13 @@ BOMBS = {
     "policies everywhere": ([f'_dmarc.{LABELS[2 * i:]}.b.test. TXT "v=DMARC1; p=none; psd=u"' for i in range(50)],
                             f"a@{LABELS}.b.test", b""),
 }
+FAILING = "silent"  # DNS fails for names with it, and each question is repeated
+BOMBS["nothing answers"] = ([], "a@silent.b.test", b"".join(signature(f"silent{i}.test") for i in range(20))
+                            + b"".join(arc_set(i, f"silent{i}.test") for i in range(20, 0, -1)))
+BOMBS["keys do not answer"] = (mx_bomb(), "a@b.test", b"".join(signature(f"silent{i}.test") for i in range(20)))
+BOMBS["authors do not answer"] = (tree("b.test.", 3, 9), ", ".join(f"a@{LABELS[:30]}.silent{i}.test" for i in range(20)), b"")
+BOMBS["mx do not answer"] = (['b.test. TXT "v=spf1 ' + " ".join(f"mx:m{i}.b.test" for i in range(10)) + ' -all"']
+                             + [f"m{i}.b.test. MX {k} silent{k}.b.test." for i in range(10) for k in range(10)], "a@b.test", b"")
 BOMBS["all of it"] = (
     mx_bomb() + [f"s._domainkey.d{i}.test. TXT {texts('v=DKIM1; p=' + KEY_4096)}" for i in range(1, 51)],
     ", ".join(f"a@{LABELS[:30]}.x{i}.test" for i in range(100)),
@@ -158,7 +165,7 @@ def own(number, text):
 def test_bombs(gateway, sink, dns):
     mail, port = sink(), free_port()
     names = dns([own(number, line) for number, (lines, _, _) in enumerate(BOMBS.values()) for line in lines])
-    counter = CountingRelay(names.address)
+    counter = CountingRelay(names.address, FAILING)
     one = gateway(CONFIG.format(sink=mail.port, port=port, names=counter.address), ports=[port])
     pid = one.child_pid()
     too_many, too_long, busiest = [], [], 0

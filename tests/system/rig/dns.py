@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real name server (nsd) that serves a root zone of the test's making, so no other name exists."""
 import pathlib
+import re
 import shutil
 import socket
 import subprocess
@@ -69,9 +70,11 @@ zone:
 
 
 class CountingRelay:
-    """Passes questions on, by datagram and stream, and keeps the name of each."""
+    """Passes questions on, by datagram and stream, and keeps the name of each. Names that `failing` (a regular expression) is found
+    in are answered with a server failure."""
 
-    def __init__(self, target):
+    def __init__(self, target, failing=None):
+        self.failing = failing and re.compile(failing)
         host, _, port = target.rpartition(":")
         self.target, self.names = (host, int(port)), []
         self.stream = socket.create_server(("127.0.0.1", 0))
@@ -99,6 +102,9 @@ class CountingRelay:
             except OSError:
                 return
             self.note(packet)
+            if self.failing and self.failing.search(self.names[-1]):
+                self.front.sendto(packet[:2] + b"\x80\x02" + packet[4:], client)
+                continue
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as back:
                 back.settimeout(5)
                 back.sendto(packet, self.target)
