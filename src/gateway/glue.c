@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gateway/glue.h"
 
+#include "content/author.h"
+#include "content/dkim.h"
 #include "content/resolver.h"
+#include "content/signing_key.h"
+#include "event/event.h"
 #include "gateway/mailboxes.h"
 #include "gateway/origin.h"
 #include "gateway/plan.h"
@@ -74,6 +78,40 @@ static bool is_own_port(const struct queue_snapshot *snapshot, uint16_t port)
         }
     }
     return false;
+}
+
+/* What we write ourselves gets the signatures that mail of the same author gets. A fault costs the
+ * signature, not the message. */
+static struct str sign(const struct queue_snapshot *snapshot, const struct mail_content *content,
+                       struct arena *arena) MAY_YIELD
+{
+    const struct signing_keys *keys = &settings_of(snapshot)->dkim_keys;
+    const struct signing_key *key;
+    struct str header = str_slice(content->head, 0, mail_header_length(content->head));
+    struct str fields = STR_EMPTY;
+    struct author author;
+    struct dkim_message message;
+    size_t cursor = 0;
+    author_read(header, arena, &author);
+    if (author.kind != AUTHOR_CLEAR)
+        return fields;
+    struct str domain = signing_keys_domain(keys, author.domains[0]);
+    dkim_message_init(&message, content, header);
+    while ((key = signing_keys_next(keys, domain, &cursor)) != NULL) {
+        struct dkim_signer signer = {.domain = key->domain,
+                                     .selector = key->selector,
+                                     .key = key->key,
+                                     .header = DKIM_RELAXED,
+                                     .body = DKIM_RELAXED};
+        struct str field;
+        struct error err;
+        if (dkim_sign(&message, &signer, arena, &field, &err) == OK)
+            fields = arena_printf(arena, "%.*s%.*s", STR_ARG(fields), STR_ARG(field));
+        else
+            event_emit(EVENT_DAEMON_WARNING, F_STR(OBJECT, key->name), F_C(ERROR, err.text),
+                       F_C(DETAIL, "a message of ours could not be signed"));
+    }
+    return fields;
 }
 
 /* ---- processing: queued ---- */
@@ -219,6 +257,7 @@ void glue_fill_handler(struct gateway *gateway, struct queue_handler *out)
         .transport = find_transport,
         .route = route,
         .hostname = hostname,
+        .sign = sign,
         .postmaster = postmaster,
         .is_own_address = is_own_address,
         .is_own_port = is_own_port,

@@ -175,6 +175,46 @@ static const struct option content_rows[] = {
 };
 GROUP_TABLE(content_options, "content", "Content flows.", content_rows);
 
+static const struct option dmarc_report_rows[] = {
+    {.name = "from",
+     .type = OPTION_TEXT,
+     .offset = AT(reports.from),
+     .text = "address that they come from; its mailbox gets what cannot be delivered",
+     .required = true,
+     .reload = RELOAD_RESTART},
+    {.name = "organization",
+     .type = OPTION_TEXT,
+     .offset = AT(reports.organization),
+     .text = "who you are; default: hostname",
+     .reload = RELOAD_RESTART},
+    {.name = "contact",
+     .type = OPTION_TEXT,
+     .offset = AT(reports.contact),
+     .text = "where to ask about them, a URL or an address",
+     .reload = RELOAD_RESTART},
+    {.name = "at",
+     .type = OPTION_DURATION,
+     .offset = AT(reports.at_ns),
+     .text = "when they are sent, after midnight UTC",
+     .fallback = "1h",
+     .min = 0,
+     .max = 23 * 3600 * NS_PER_S,
+     .reload = RELOAD_RESTART},
+    {0},
+};
+GROUP_TABLE(dmarc_report_options, "reports.dmarc",
+            "Aggregate reports to the domains whose policies were looked at.", dmarc_report_rows);
+static const struct option report_rows[] = {
+    {.name = "dmarc",
+     .type = OPTION_GROUP,
+     .offset = 0,
+     .text = "aggregate reports of DMARC; absent: none are sent",
+     .group = &dmarc_report_options,
+     .reload = RELOAD_RESTART},
+    {0},
+};
+GROUP_TABLE(report_options, "reports", "Reports to others.", report_rows);
+
 static const struct option event_rows[] = {
     {.name = "path",
      .type = OPTION_PATH,
@@ -351,6 +391,12 @@ static const struct option rows[] = {
      .text = "numbers for Prometheus over TCP; absent: over the control socket only",
      .group = &metrics_options,
      .reload = RELOAD_RESTART},
+    {.name = "reports",
+     .type = OPTION_GROUP,
+     .offset = 0,
+     .text = "reports to others",
+     .group = &report_options,
+     .reload = RELOAD_RESTART},
     {.name = "events",
      .type = OPTION_GROUP,
      .offset = 0,
@@ -409,6 +455,21 @@ static void derive_hostname(struct settings_loading *loading)
     } else {
         settings->hostname = normal;
     }
+}
+
+/* Reports are mail of ours: the address must be one. */
+static void check_report_address(struct settings_loading *loading)
+{
+    struct mail_address address;
+    const struct settings *settings = loading->settings;
+    if (!settings->reports.from.len)
+        return;
+    if (mail_address_parse(loading->arena, settings->reports.from, false, false, &address) !=
+            MAIL_ADDRESS_OK ||
+        address.kind != MAIL_DOMAIN_NAME)
+        SETTINGS_ERROR(loading, "wrong-value", place_at(loading, "reports", NULL),
+                       "reports.dmarc.from is not an address: \"%.*s\"",
+                       STR_ARG(str_slice(settings->reports.from, 0, 100)));
 }
 
 static void read_addresses(struct settings_loading *loading, const struct option_texts *texts,
@@ -520,6 +581,7 @@ void settings_bind_top(struct settings_loading *loading)
     derive_hostname(loading);
     derive_postmaster(loading);
     derive_control(loading);
+    check_report_address(loading);
     read_addresses(loading, &settings->own_addresses_written, 0, true, &settings->own_addresses,
                    &settings->own_address_count);
     read_addresses(loading, &settings->dns_written.servers, 53, true, &settings->dns.servers,

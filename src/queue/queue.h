@@ -75,6 +75,10 @@ struct queue_handler {
     enum queue_content_verdict (*run_content)(void *context, const struct queue_snapshot *snapshot,
                                               struct queue_content_run *run,
                                               struct mail_reply *out_reply);
+    /* Signature fields for a message that we wrote ourselves, in `arena`; empty if no key is for
+     * its author. A MAY_YIELD function; NULL: nothing is signed. */
+    struct str (*sign)(const struct queue_snapshot *snapshot, const struct mail_content *content,
+                       struct arena *arena);
     /* An inbound transport delivered to this recipient (protected mailboxes). */
     void (*delivered_inbound)(void *context, struct str address);
     void *context;
