@@ -122,6 +122,45 @@ static const struct option metrics_rows[] = {
 };
 GROUP_TABLE(metrics_options, "metrics", "Numbers for Prometheus over TCP.", metrics_rows);
 
+static const struct option dmarc_report_rows[] = {
+    {.name = "from",
+     .type = OPTION_TEXT,
+     .offset = AT(reports.from),
+     .text = "address that they come from; its mailbox gets what cannot be delivered",
+     .required = true,
+     .reload = RELOAD_RESTART},
+    {.name = "organization",
+     .type = OPTION_TEXT,
+     .offset = AT(reports.organization),
+     .text = "who you are; default: hostname",
+     .reload = RELOAD_RESTART},
+    {.name = "contact",
+     .type = OPTION_TEXT,
+     .offset = AT(reports.contact),
+     .text = "where to ask about them, a URL or an address",
+     .reload = RELOAD_RESTART},
+    {.name = "at",
+     .type = OPTION_DURATION,
+     .offset = AT(reports.at_ns),
+     .text = "when they are sent, after midnight UTC",
+     .fallback = "1h",
+     .min = 0,
+     .max = 23 * 3600 * NS_PER_S,
+     .reload = RELOAD_RESTART},
+    {0},
+};
+GROUP_TABLE(dmarc_report_options, "reports.dmarc",
+            "Aggregate reports to the domains whose policies were looked at.", dmarc_report_rows);
+static const struct option report_rows[] = {
+    {.name = "dmarc",
+     .type = OPTION_GROUP,
+     .offset = 0,
+     .text = "aggregate reports of DMARC; absent: none are sent",
+     .group = &dmarc_report_options,
+     .reload = RELOAD_RESTART},
+    {0},
+};
+GROUP_TABLE(report_options, "reports", "Reports to others.", report_rows);
 static const struct option content_limit_rows[] = {
     {.name = "time",
      .type = OPTION_DURATION,
@@ -174,46 +213,6 @@ static const struct option content_rows[] = {
     {0},
 };
 GROUP_TABLE(content_options, "content", "Content flows.", content_rows);
-
-static const struct option dmarc_report_rows[] = {
-    {.name = "from",
-     .type = OPTION_TEXT,
-     .offset = AT(reports.from),
-     .text = "address that they come from; its mailbox gets what cannot be delivered",
-     .required = true,
-     .reload = RELOAD_RESTART},
-    {.name = "organization",
-     .type = OPTION_TEXT,
-     .offset = AT(reports.organization),
-     .text = "who you are; default: hostname",
-     .reload = RELOAD_RESTART},
-    {.name = "contact",
-     .type = OPTION_TEXT,
-     .offset = AT(reports.contact),
-     .text = "where to ask about them, a URL or an address",
-     .reload = RELOAD_RESTART},
-    {.name = "at",
-     .type = OPTION_DURATION,
-     .offset = AT(reports.at_ns),
-     .text = "when they are sent, after midnight UTC",
-     .fallback = "1h",
-     .min = 0,
-     .max = 23 * 3600 * NS_PER_S,
-     .reload = RELOAD_RESTART},
-    {0},
-};
-GROUP_TABLE(dmarc_report_options, "reports.dmarc",
-            "Aggregate reports to the domains whose policies were looked at.", dmarc_report_rows);
-static const struct option report_rows[] = {
-    {.name = "dmarc",
-     .type = OPTION_GROUP,
-     .offset = 0,
-     .text = "aggregate reports of DMARC; absent: none are sent",
-     .group = &dmarc_report_options,
-     .reload = RELOAD_RESTART},
-    {0},
-};
-GROUP_TABLE(report_options, "reports", "Reports to others.", report_rows);
 
 static const struct option event_rows[] = {
     {.name = "path",
