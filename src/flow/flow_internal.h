@@ -92,6 +92,8 @@ struct flow_block {
     const struct option_table *options;  /* parameters; NULL if not built */
     const struct flow_outcome *outcomes; /* ends with a NULL name */
     bool own_when;                       /* `when` is the block's test, not the step's condition */
+    bool may_route;   /* it can choose a transport: the proof of relay safety looks at it */
+    bool may_rewrite; /* it can change recipients: their domains enter that proof anew */
     /* After binding: resolve and check. `node` may be NULL. Problems go to the report. */
     void (*prepare)(struct flow_compiling *compiling, struct flow_step *step,
                     const struct config_node *node);
@@ -101,6 +103,14 @@ struct flow_block {
     /* For the proof: can this outcome happen, by what is known? NULL: always. */
     bool (*is_reachable)(const struct flow_step *step, unsigned outcome,
                          const struct expression_knowledge *known);
+    /* For the proof: what holds when this outcome happens. NULL, or NULL as answer: nothing. */
+    const struct expression *(*condition)(const struct flow_step *step, unsigned outcome,
+                                          bool *out_truth);
+    /* Of a block that may route: can the transport be one that looks up MX? NULL: yes. */
+    bool (*may_look_up)(const struct flow_step *step, const struct flow_relay_case *relay);
+    /* Of a block that may rewrite: can a recipient whose name or domain the client chose get a
+     * domain that is not listed? NULL: yes. */
+    bool (*may_leave)(const struct flow_step *step, const struct flow_relay_case *relay);
 };
 /* Ends with NULL. */
 extern const struct flow_block *const flow_blocks[];

@@ -63,6 +63,13 @@ static bool is_reachable(const struct flow_step *step, unsigned outcome,
     return truth == EXPRESSION_UNDECIDED || (truth == EXPRESSION_TRUE) == (outcome == MATCHED);
 }
 
+static const struct expression *condition(const struct flow_step *step, unsigned outcome,
+                                          bool *out_truth)
+{
+    *out_truth = outcome == MATCHED;
+    return step->prepared;
+}
+
 const struct flow_block flow_block_match = {
     .name = "match",
     .text = "goes on in one of two ways",
@@ -74,4 +81,5 @@ const struct flow_block flow_block_match = {
     .prepare = prepare,
     .run = run,
     .is_reachable = is_reachable,
+    .condition = condition,
 };
