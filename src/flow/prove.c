@@ -96,8 +96,9 @@ static void assume(struct walk *walk, const struct expression *expression, bool 
 static void assume_outcome(struct walk *walk, const struct flow_step *step, unsigned outcome)
 {
     bool truth = true;
-    if (step->block->condition)
-        assume(walk, step->block->condition(step, outcome, &truth), truth);
+    const struct expression *condition =
+        step->block->condition ? step->block->condition(step, outcome, &truth) : NULL;
+    assume(walk, condition, truth);
 }
 
 /* ---- the walk ---- */

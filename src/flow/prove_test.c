@@ -90,6 +90,9 @@ static const struct prove_case cases[] = {
      "== "
      "\"x\"' } ]",
      UNSAFE, SAFE},
+    {"[ match: { when: authenticated, matched: reject, unmatched: next }, accept: { when: 'helo == "
+     "\"x\"' } ]",
+     UNSAFE, UNSAFE},
     /* networks */
     {"[ accept: { when: 'client in [192.168.0.0/16]' } ]", SAFE, SAFE}, /* all of it is trusted */
     {"[ accept: { when: 'client in [192.168.4.0/24]' } ]", SAFE, SAFE},
