@@ -130,10 +130,24 @@ static struct flow_relay_case relay_case(struct settings_loading *loading,
     return relay;
 }
 
+/* Who looks up MX sends to the world; `inbound` counts its recipients as own mailboxes. */
+static void check_directions(struct settings_loading *loading)
+{
+    for (size_t i = 0; i < loading->settings->transport_count; i++) {
+        const struct transport *transport = &loading->settings->transports[i];
+        if (transport->method == TRANSPORT_LOOKUP_MX && transport->direction == TRANSPORT_INBOUND)
+            SETTINGS_WARNING(loading, "inbound-lookup-mx", transport->place,
+                             "transport \"%.*s\" looks up MX and says that it is inbound",
+                             STR_ARG(transport->name))
+                ->fix = STR("name your mail server (\"server: NAME\"), or remove the direction");
+    }
+}
+
 void settings_check_relay(struct settings_loading *loading)
 {
     const struct settings *settings = loading->settings;
     check_entitlement(loading);
+    check_directions(loading);
     check_allowed(loading);
     for (size_t i = 0; i < settings->listener_count; i++) {
         const struct settings_listener *listener = &settings->listeners[i];
