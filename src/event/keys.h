@@ -77,4 +77,5 @@ EVENT_KEY(OFFSET,       "offset")
 EVENT_KEY(VALUE,        "value")
 EVENT_KEY(EXPECTED,     "expected")
 EVENT_KEY(WHY,          "why")
+EVENT_KEY(QUARANTINE,   "quarantine")
 /* clang-format on */

@@ -27,6 +27,7 @@ EVENT(MESSAGE_ACCEPTED,    "message.accepted",    INFO,   "A message is on stabl
 EVENT(MESSAGE_REJECTED,    "message.rejected",    NOTICE, "A message was refused after its data.")
 EVENT(MESSAGE_DEFERRED,    "message.deferred",    NOTICE, "A message was refused for now after its data.")
 EVENT(MESSAGE_DISCARDED,   "message.discarded",   NOTICE, "A message was accepted and thrown away by a rule.")
+EVENT(MESSAGE_EXTRA_LOST,  "message.extra_lost",  ERROR,  "Copies or notices about a refused message could not be queued.")
 EVENT(MESSAGE_HELD,        "message.held",        NOTICE, "A message waits in the queue until somebody releases it.")
 EVENT(MESSAGE_DONE,        "message.done",        INFO,   "Nothing of the message is left in the queue.")
 EVENT(FLOW_STEP,           "flow.step",           DEBUG,  "A step of a flow ran.")

@@ -8,6 +8,7 @@
 #include "event/event.h"
 #include "gateway/mailboxes.h"
 #include "gateway/origin.h"
+#include "gateway/plan.h"
 #include "gateway/settings.h"
 #include "gateway/worker.h"
 #include "mail/header.h"
@@ -168,6 +169,36 @@ static enum queue_content_verdict refused_later(const struct settings *settings,
     return discard ? QUEUE_CONTENT_DISCARD : QUEUE_CONTENT_HOLD;
 }
 
+/* The run's verdict and effects as groups, in place of the entry. */
+static void make_groups(const struct settings *settings, const struct flow *flow,
+                        const struct flow_verdict *verdict, enum queue_content_verdict said,
+                        struct queue_content_run *run)
+{
+    struct str *transports =
+        arena_alloc_array(run->arena, run->recipient_count + 1, sizeof *transports);
+    for (size_t i = 0; i < run->recipient_count; i++)
+        transports[i] = run->transport;
+    struct plan_source source = {
+        .settings = settings,
+        .flow = flow,
+        .verdict = verdict,
+        .content = run->content,
+        .sender = run->sender,
+        .recipients = run->recipients,
+        .transports = transports,
+        .recipient_count = run->recipient_count,
+    };
+    struct plan plan;
+    plan_init(&plan, run->arena);
+    if (said == QUEUE_CONTENT_DELIVER || said == QUEUE_CONTENT_HOLD)
+        plan_add(&plan, &source);
+    plan_add_extras(&plan, &source);
+    run->groups = plan.groups;
+    run->group_count = plan.group_count;
+    run->added = plan.added;
+    run->discarded = plan.discarded;
+}
+
 NO_YIELD_CHECK static enum queue_content_verdict run_content(void *context,
                                                              const struct queue_snapshot *snapshot,
                                                              struct queue_content_run *run,
@@ -184,27 +215,32 @@ NO_YIELD_CHECK static enum queue_content_verdict run_content(void *context,
         *out_reply = mail_reply_of(451, 4, 3, 0, STR("The message's origin is damaged"));
         return QUEUE_CONTENT_HOLD;
     }
+    facts.message = run->message;
     facts.recipients = run->recipients;
     facts.recipient_count = run->recipient_count;
     facts.size = mail_content_size(run->content);
     facts.header = read_header(run);
     const struct resolver resolver = resolver_of_dns(worker_current()->dns);
+    const struct flow_ways ways = plan_ways(settings_of(snapshot));
     struct flow_run flow_run = {.arena = run->arena,
                                 .resolver = &resolver,
                                 .hostname = settings_of(snapshot)->hostname,
                                 .directory = worker_current()->directory,
                                 .state = gateway->state,
                                 .facts = &facts,
+                                .limits = &settings_of(snapshot)->content.limits,
+                                .ways = &ways,
+                                .after_step = run->after_step,
                                 .content = run->content};
     struct flow_verdict verdict = {0};
     flow_run_content(flow, &flow_run, &verdict);
     *out_reply = verdict.reply;
-    run->held_reason = verdict.reason;
-    if (verdict.kind == FLOW_REJECT) {
-        run->held_reason = MAIL_REASON_UNDELIVERABLE;
-        return refused_later(settings_of(snapshot), &facts);
-    }
-    return verdict_of(verdict.kind);
+    enum queue_content_verdict said = verdict.kind == FLOW_REJECT
+                                          ? refused_later(settings_of(snapshot), &facts)
+                                          : verdict_of(verdict.kind);
+    if (said != QUEUE_CONTENT_DEFER)
+        make_groups(settings_of(snapshot), flow, &verdict, said, run);
+    return said;
 }
 
 static void delivered_inbound(void *context, struct str address)

@@ -94,6 +94,9 @@ struct settings {
         unsigned mode;
     } control;
     struct {
+        struct flow_limits limits;
+    } content;
+    struct {
         struct option_texts listen;
         struct net_address *addresses;
         size_t address_count;

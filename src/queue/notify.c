@@ -243,6 +243,7 @@ void queue_notice_keep(struct queue_unit *unit, const struct queue_notice *notic
     meta.recipients = arena_alloc_array(unit->arena, notice->count, sizeof *meta.recipients);
     meta.recipient_count = notice->count;
     meta.content_flow = STR_EMPTY;
+    meta.kept = (struct queue_kept){0};
     struct queue_record record;
     queue_record_init(&record, notice->count, unit->arena);
     for (size_t i = 0; i < notice->count; i++) {
