@@ -111,6 +111,7 @@ def kill_at_all(gateway, books, sinks, scenario):
 
 def drain(gateway, books, sinks, scenario):
     gateway.fail_syncs(0)
+    books.kills.append(time.monotonic())
     gateway.kill()
     gateway.start()
     scenario.after(Turn(gateway, books, sinks))
