@@ -3,6 +3,7 @@
 ed25519-sha256, all four canonicalisations in turn. Every fifth message is also altered after signing, and must not pass."""
 import base64
 import concurrent.futures
+import os
 import shutil
 import subprocess
 
@@ -22,8 +23,12 @@ PAIRS = [(signer, verifier, key) for key, able in KEYS.items() for signer in TOO
 
 def run(command, files):
     """{file: [fields]} of the lines that a tool writes."""
+    env = dict(os.environ)
+    if command[0] == TOOLS["opendkim"]:
+        env["ASAN_OPTIONS"] = "detect_leaks=0"  # the library forgets keys: not ours to mend
+
     def one(chunk):
-        done = subprocess.run([*command, *chunk], check=True, stdout=subprocess.PIPE, text=True, errors="replace")
+        done = subprocess.run([*command, *chunk], check=True, stdout=subprocess.PIPE, text=True, errors="replace", env=env)
         return [line.split("\t") for line in done.stdout.splitlines()]
 
     files = [str(file) for file in files]
