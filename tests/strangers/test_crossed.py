@@ -3,17 +3,16 @@
 ed25519-sha256, all four canonicalisations in turn. Every fifth message is also altered after signing, and must not pass."""
 import base64
 import concurrent.futures
-import os
 import shutil
 import subprocess
 
 import pytest
 
-from corpus import HERE, judge, messages
+from corpus import HERE, TOP, judge, messages
 from rig.gateway import BUILD
 
 CANONS = ["simple/simple", "simple/relaxed", "relaxed/simple", "relaxed/relaxed"]
-TOOLS = {"postern": BUILD / "dkim-tool", "opendkim": BUILD / "opendkim-tool", "dkimpy": HERE / "dkimpy_tool",
+TOOLS = {"postern": BUILD / "dkim-tool", "opendkim": TOP / "build/strangers/opendkim-tool", "dkimpy": HERE / "dkimpy_tool",
          "mail-dkim": HERE / "mail_dkim_tool"}
 KEYS = {"rsa": set(TOOLS), "ed25519": {"postern", "opendkim", "dkimpy"}}  # Debian's Mail::DKIM has no Ed25519
 CHUNK = 100  # files a call
@@ -23,12 +22,8 @@ PAIRS = [(signer, verifier, key) for key, able in KEYS.items() for signer in TOO
 
 def run(command, files):
     """{file: [fields]} of the lines that a tool writes."""
-    env = dict(os.environ)
-    if command[0] == TOOLS["opendkim"]:
-        env["ASAN_OPTIONS"] = "detect_leaks=0"  # the library forgets keys: not ours to mend
-
     def one(chunk):
-        done = subprocess.run([*command, *chunk], check=True, stdout=subprocess.PIPE, text=True, errors="replace", env=env)
+        done = subprocess.run([*command, *chunk], check=True, stdout=subprocess.PIPE, text=True, errors="replace")
         return [line.split("\t") for line in done.stdout.splitlines()]
 
     files = [str(file) for file in files]
