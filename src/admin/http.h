@@ -14,6 +14,8 @@
 
 struct admin_http;
 struct admin_log;
+struct change_desk;
+struct revisions;
 struct store;
 struct tail;
 struct tail_reader;
@@ -30,6 +32,9 @@ struct admin_http_settings {
     struct store *store; /* NULL: no history */
     struct tail *tail;
     struct metrics *metrics;
+    struct change_desk *desk;
+    struct revisions *revisions; /* NULL: none are kept */
+    struct str config_path;
     struct str node; /* host name */
 };
 
@@ -49,6 +54,9 @@ struct admin_request {
     struct store *store;
     struct tail *tail;
     struct metrics *metrics;
+    struct change_desk *desk;
+    struct revisions *revisions;
+    struct str config_path;
     struct str node;
     struct arena *arena;  /* lives until the answer is sent */
     struct str parameter; /* what stood for {id} in the path */
