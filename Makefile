@@ -4,7 +4,7 @@
 BUILD := build
 PREFIX ?= /usr/local
 
-.PHONY: build run demo test unit check bench install clean packages
+.PHONY: build run demo test unit check bench deb install clean packages
 
 build: packages $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -37,6 +37,11 @@ unit: build
 # Speed beside Postfix, into docs/performance.md; settings in bench/README.md. Needs root.
 bench: build
 	@WORKDIR=$(BUILD)/bench bench/report.sh
+
+# A package for Debian, in build/deb.
+deb:
+	@tools/packages build test
+	@tools/make_deb $(BUILD)/deb
 
 install: build
 	@meson install -C $(BUILD) --no-rebuild

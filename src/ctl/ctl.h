@@ -82,6 +82,10 @@ int ctl_dkim_status(struct ctl *ctl);
 int ctl_send(struct ctl *ctl);
 int ctl_spool_verify(struct ctl *ctl);
 int ctl_schema(struct ctl *ctl);
+int ctl_block_list(struct ctl *ctl);
+int ctl_block_doc(struct ctl *ctl);
+int ctl_config_show(struct ctl *ctl);
+int ctl_completion(struct ctl *ctl);
 int ctl_docs(struct ctl *ctl);
 
 /* Take "--name VALUE" or "--name=VALUE" out of the arguments; NULL if it is not there. Exits with
@@ -112,12 +116,23 @@ int ctl_request(struct ctl *ctl, const char *method, const char *path, json_t *b
 /* A GET whose answer does not end: each piece goes to `take_piece` until it says false. */
 int ctl_listen(struct ctl *ctl, const char *path, bool (*take_piece)(struct str piece, void *arg),
                void *arg);
+/* A message by SMTP to `server` (host:port), in the clear; all recipients or none. `out_reply`: the
+ * last reply ("250 …"), or empty when there was no answer at all. */
+struct ctl_mail {
+    const char *server, *sender;
+    const char *const *recipients;
+    size_t recipient_count;
+    struct str data;
+};
+void ctl_smtp(struct ctl *ctl, const struct ctl_mail *mail, char *out_reply, size_t reply_size);
 /* Text for a URL, percent-encoded, in the arena. */
 const char *ctl_url_text(struct ctl *ctl, const char *text);
 
 /* ---- output ---- */
 
 void ctl_print_json(json_t *value);
+/* Markdown of the tables as plain text for a terminal. */
+void ctl_print_markdown(struct str text);
 /* Write text with control characters made visible: nothing from mail may steer a terminal. */
 void ctl_print_text(const char *text);
 /* One line: time, name and what else an event has. */

@@ -87,10 +87,10 @@ enum result child_ask_for_sockets(struct child *child, const struct settings *se
     return FAILED;
 }
 
-static void tell_ready(struct child *child)
+static void tell(struct child *child, enum link_kind kind)
 {
     static struct link_packet packet;
-    packet = (struct link_packet){.kind = LINK_READY};
+    packet = (struct link_packet){.kind = (int)kind};
     struct error err;
     if (link_send(child->options->link, &packet, -1, &err) != OK)
         event_emit(EVENT_DAEMON_WARNING, F_C(DETAIL, err.text));
@@ -140,7 +140,7 @@ void child_use(struct child *child, struct settings *settings, struct child_sock
 {
     gateway_apply(child->gateway, settings, sockets->fds, sockets->count);
     close_sockets(sockets);
-    tell_ready(child);
+    tell(child, LINK_READY);
     settings_unref(child->settings);
     child->settings = settings;
     child->files_state = files_state(settings);
@@ -173,6 +173,7 @@ static enum result start_log(struct child *child, struct error *err)
         .path = settings->log.path,
         .least = EVENT_INFO,
         .node = settings->hostname,
+        .postfix = settings->log.compat == SETTINGS_COMPAT_POSTFIX,
         .human = settings->log.target == SETTINGS_LOG_STDOUT && isatty(STDOUT_FILENO),
     };
     open_store(child);
@@ -227,7 +228,7 @@ static enum result start(struct child *child, struct error *err)
     close_sockets(&sockets);
     if (start_admin(child, err) != OK)
         return FAILED;
-    tell_ready(child);
+    tell(child, LINK_READY);
     show_revision(child);
     revise_started(child);
     tell_listeners(child->settings);
@@ -261,8 +262,10 @@ static void wait_for_signals(struct child *child, const sigset_t *signals)
         int signal_number = sigtimedwait(signals, &info, &second);
         if (signal_number == SIGTERM || signal_number == SIGINT)
             return;
-        if (signal_number == SIGHUP)
+        if (signal_number == SIGHUP) {
             revise_read_file(child);
+            tell(child, LINK_RELOADED);
+        }
         if (signal_number == SIGUSR1)
             admin_log_reopen(child->log);
         revise_turn(child);

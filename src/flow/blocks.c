@@ -6,8 +6,6 @@
  */
 #include "flow/blocks.h"
 
-#include "base/buf.h"
-
 #define NOT_BUILT(symbol, name_, flows_, text_)                                                    \
     static const struct flow_block symbol = {.name = (name_), .flows = (flows_), .text = (text_)}
 
@@ -80,63 +78,4 @@ const struct flow_block *flow_block_find(struct str name)
         if (str_equal(name, str_c(flow_blocks[i]->name)))
             return flow_blocks[i];
     return NULL;
-}
-
-static void describe_parameters(const struct option *options, struct buf *out)
-{
-    if (options->name)
-        buf_append(out, STR("Parameters:\n\n"));
-    for (const struct option *option = options; option->name; option++) {
-        buf_printf(out, "- `%s`: ", option->name);
-        option_print_prose(str_c(option->text), out);
-        if (option->fallback)
-            buf_printf(out, " (default `%s`)", option->fallback);
-        buf_append(out, option->required ? STR(" (required)\n") : STR("\n"));
-    }
-    if (options->name)
-        buf_append_byte(out, '\n');
-}
-
-static void describe_outcomes(const struct flow_outcome *outcomes, struct buf *out)
-{
-    buf_append(out, STR("Outcomes:\n\n"));
-    for (const struct flow_outcome *outcome = outcomes; outcome->name; outcome++) {
-        buf_printf(out, "- `%s` → `%s`: ", outcome->name, flow_actions[outcome->action].word);
-        option_print_prose(str_c(outcome->text), out);
-        if (outcome->key)
-            buf_printf(out, "; another action with the key `%s`", outcome->key);
-        buf_append_byte(out, '\n');
-    }
-    buf_append_byte(out, '\n');
-}
-
-static void describe(const struct flow_block *block, struct buf *out)
-{
-    buf_printf(out, "## `%s`\n\n", block->name);
-    option_print_prose(str_c(block->text), out);
-    buf_append(out, STR(". In flows of type"));
-    for (int type = FLOW_AUTHENTICATION; type <= FLOW_CONTENT; type++)
-        if (block->flows & (1u << type))
-            buf_printf(out, " %s", flow_type_name((enum flow_type)type));
-    if (!block->built) {
-        buf_append(out, STR(". Not built yet.\n\n"));
-        return;
-    }
-    if (block->options->shorthand)
-        buf_printf(out, ". A value alone stands for `%s`", block->options->shorthand);
-    buf_append(out, STR(".\n\n"));
-    describe_parameters(block->options->options, out);
-    describe_outcomes(block->outcomes, out);
-}
-
-void flow_describe_blocks(struct buf *out)
-{
-    for (size_t i = 0; flow_blocks[i]; i++)
-        if (flow_blocks[i]->built)
-            describe(flow_blocks[i], out);
-    for (size_t i = 0; flow_blocks[i]; i++)
-        if (!flow_blocks[i]->built)
-            describe(flow_blocks[i], out);
-    buf_append(out, STR("## Names in expressions\n\n"));
-    expression_describe(out);
 }

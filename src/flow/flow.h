@@ -144,6 +144,22 @@ struct flow_relay_case { /* one listener x domain, for a stranger */
 void flow_prove_relay(const struct flow_relay_case *cases, size_t count,
                       struct config_report *report);
 
-/* ---- for the manual: Markdown ---- */
+/* ---- the blocks, for people and editors (flow/describe.c) ---- */
 struct buf;
+const char *flow_type_name(enum flow_type type);
+struct flow_block_about {
+    const char *name;
+    const char *text; /* one line */
+    unsigned flows;   /* set of 1 << enum flow_type */
+    bool built;
+};
+/* The block at `index`, from 0; false: there are no more. */
+bool flow_block_about(size_t index, struct flow_block_about *out);
+/* Markdown of all blocks / of one; false: there is none of that name. */
 void flow_describe_blocks(struct buf *out);
+bool flow_describe_block(struct str name, struct buf *out);
+/* JSON Schema: the section `flows`; the definitions that it refers to, as members of `$defs`; and
+ * the forms of a flow that stands in place of its name, as items of `anyOf`. */
+void flow_schema(struct buf *out);
+void flow_schema_steps(struct buf *out);
+void flow_schema_flow(enum flow_type type, struct buf *out);

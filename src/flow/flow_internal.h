@@ -105,6 +105,9 @@ struct flow_block {
 /* Ends with NULL. */
 extern const struct flow_block *const flow_blocks[];
 const struct flow_block *flow_block_find(struct str name);
+/* JSON Schema of the names of presets. */
+struct buf;
+void flow_schema_presets(enum flow_type type, struct buf *out);
 
 /* ---- compiled ---- */
 
@@ -147,8 +150,6 @@ struct flow_compiling {
     size_t steps;
     unsigned depth;
 };
-
-const char *flow_type_name(enum flow_type type);
 
 /* compile.c */
 void flow_compile_steps(struct flow_compiling *compiling, const struct config_node *list,

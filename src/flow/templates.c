@@ -9,6 +9,8 @@
 #include "config/load.h"
 #include "flow/flow_internal.h"
 
+#include "base/buf.h"
+
 struct template
 {
     const char *name;
@@ -158,4 +160,17 @@ const struct config_node *flow_preset_steps(enum flow_type type, const struct co
         return NULL;
     }
     return steps;
+}
+
+void flow_schema_presets(enum flow_type type, struct buf *out)
+{
+    buf_append(out, STR("{\"enum\":["));
+    bool first = true;
+    for (size_t i = 0; i < TEMPLATE_COUNT; i++) {
+        if (templates[i].type != type)
+            continue;
+        buf_printf(out, "%s\"%s\"", first ? "" : ",", templates[i].name);
+        first = false;
+    }
+    buf_append(out, STR("]}"));
 }

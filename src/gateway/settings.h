@@ -71,6 +71,8 @@ enum settings_log_target {
     SETTINGS_LOG_FILE
 };
 
+enum settings_log_compat { SETTINGS_COMPAT_NONE, SETTINGS_COMPAT_POSTFIX };
+
 struct settings {
     unsigned revision; /* its number; set once, before it is shared. 0: none */
 
@@ -110,6 +112,7 @@ struct settings {
     } events;
     struct {
         int target; /* enum settings_log_target */
+        int compat; /* enum settings_log_compat */
         struct str path;
     } log;
     struct {

@@ -152,6 +152,11 @@ static const struct option_word log_words[] = {
     {"file", SETTINGS_LOG_FILE},
     {NULL, 0},
 };
+static const struct option_word compat_words[] = {
+    {"none", SETTINGS_COMPAT_NONE},
+    {"postfix", SETTINGS_COMPAT_POSTFIX},
+    {NULL, 0},
+};
 static const struct option log_rows[] = {
     {.name = "to",
      .type = OPTION_WORD,
@@ -160,6 +165,13 @@ static const struct option log_rows[] = {
      .fallback = "stdout",
      .words = log_words},
     {.name = "path", .type = OPTION_PATH, .offset = AT(log.path), .text = "to: file: its path"},
+    {.name = "compat",
+     .type = OPTION_WORD,
+     .offset = AT(log.compat),
+     .text = "postfix: lines as Postfix writes them, for pflogsumm, fail2ban and eyes used to them",
+     .fallback = "none",
+     .reload = RELOAD_RESTART,
+     .words = compat_words},
     {0},
 };
 GROUP_TABLE(log_options, "log", "The log.", log_rows);
