@@ -91,11 +91,10 @@ void admin_api_config_show(struct admin_request *request, struct admin_answer *a
     if (!has_revisions(request, answer))
         return;
     struct revisions_state state = revisions_state(request->revisions);
-    answer->json =
-        json_pack("{s:o, s:o, s:o, s:s, s:o}", "revision", name_json(in_force(&state)), "applied",
-                  admin_time_json(state.applied_ns), "file", admin_json(request->config_path),
-                  "file_state", compare_file(request, in_force(&state)), "pending",
-                  pending_json(&state));
+    answer->json = json_pack(
+        "{s:o, s:o, s:o, s:s, s:o}", "revision", name_json(in_force(&state)), "applied",
+        admin_time_json(state.applied_ns), "file", admin_json(request->config_path), "file_state",
+        compare_file(request, in_force(&state)), "pending", pending_json(&state));
 }
 
 /* ---- revisions ---- */
@@ -146,10 +145,9 @@ void admin_api_config_revision(struct admin_request *request, struct admin_answe
     struct revisions_state state = revisions_state(request->revisions);
     json_t *files = json_array();
     for (size_t i = 0; i < revision.texts.count; i++)
-        json_array_append_new(files,
-                              json_pack("{s:o, s:o}", "name",
-                                        admin_json(revision.texts.items[i].name), "text",
-                                        admin_json(revision.texts.items[i].text)));
+        json_array_append_new(files, json_pack("{s:o, s:o}", "name",
+                                               admin_json(revision.texts.items[i].name), "text",
+                                               admin_json(revision.texts.items[i].text)));
     answer->json = revision_json(&state, &revision);
     json_object_set_new(answer->json, "files", files);
 }

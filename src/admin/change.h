@@ -16,12 +16,12 @@ struct change {
     struct str actor;
     struct str reason;
     struct config_texts texts; /* APPLY: all files */
-    int64_t confirm_ns;        /* APPLY: reverted after this unless confirmed; 0: at once for good */
-    unsigned share;            /* APPLY: of 100 new sessions; 0: all */
-    unsigned number;           /* CONFIRM: must be this; ROLLBACK: to this; 0: whichever */
+    int64_t confirm_ns; /* APPLY: reverted after this unless confirmed; 0: at once for good */
+    unsigned share;     /* APPLY: of 100 new sessions; 0: all */
+    unsigned number;    /* CONFIRM: must be this; ROLLBACK: to this; 0: whichever */
 
     /* the answer */
-    unsigned status; /* as of HTTP: 200 done, 409 not as things are, 422 errors, 503 not now */
+    unsigned status;     /* as of HTTP: 200 done, 409 not as things are, 422 errors, 503 not now */
     struct str detail;   /* why not */
     struct str problems; /* of the configuration: a JSON object a line */
     unsigned revision;   /* in force, or given a share, afterwards */

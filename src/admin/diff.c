@@ -99,8 +99,8 @@ static void compare(struct edits *edits, const struct lines *from, const struct 
     size_t end = 0;
     while (begin < least && str_equal(from->items[begin], to->items[begin]))
         begin++;
-    while (end < least - begin && str_equal(from->items[from->count - 1 - end],
-                                            to->items[to->count - 1 - end]))
+    while (end < least - begin &&
+           str_equal(from->items[from->count - 1 - end], to->items[to->count - 1 - end]))
         end++;
     for (size_t i = 0; i < begin; i++)
         add(edits, ' ', from->items[i], i, i);

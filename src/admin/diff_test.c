@@ -31,12 +31,12 @@ static void test_lines(void **state)
 static void test_files(void **state)
 {
     (void)state;
-    struct config_text before[] = {{STR("/etc/p.yaml"), STR("a\n")},
-                                   {STR("/etc/conf.d/gone.yaml"), STR("g\n")},
-                                   {STR("/etc/conf.d/same.yaml"), STR("s\n")}};
-    struct config_text after[] = {{STR("/home/q.yaml"), STR("b\n")},
-                                  {STR("/home/conf.d/new.yaml"), STR("n\n")},
-                                  {STR("/home/conf.d/same.yaml"), STR("s\n")}};
+    struct config_text before[] = {{.name = STR("/etc/p.yaml"), .text = STR("a\n")},
+                                   {.name = STR("/etc/conf.d/gone.yaml"), .text = STR("g\n")},
+                                   {.name = STR("/etc/conf.d/same.yaml"), .text = STR("s\n")}};
+    struct config_text after[] = {{.name = STR("/home/q.yaml"), .text = STR("b\n")},
+                                  {.name = STR("/home/conf.d/new.yaml"), .text = STR("n\n")},
+                                  {.name = STR("/home/conf.d/same.yaml"), .text = STR("s\n")}};
     struct config_texts from = {before, 3};
     struct config_texts to = {after, 3};
     struct buf out BUF_CLEANUP;

@@ -2,10 +2,10 @@
 /*
  * admin/revisions.h - the configurations that were in force, kept on disk under a number each.
  *
- * A revision is the text of postern.yaml and conf.d/ as it was applied, with who, when and why; files
- * that the text names (passwords, keys, lists) are not copied. `state.json` beside them says which is
- * in force, which waits for its confirmation and until when. Each file is replaced whole, durably.
- * One thread writes, any may read.
+ * A revision is the text of postern.yaml and conf.d/ as it was applied, with who, when and why;
+ * files that the text names (passwords, keys, lists) are not copied. `state.json` beside them says
+ * which is in force, which waits for its confirmation and until when. Each file is replaced whole,
+ * durably. One thread writes, any may read.
  */
 #pragma once
 
@@ -20,7 +20,7 @@ struct revision {
     int64_t made_ns; /* wall */
     struct str actor;
     struct str reason;
-    struct str fate; /* empty, or how it ended: "reverted", "rolled back" */
+    struct str fate;               /* empty, or how it ended: "reverted", "rolled back" */
     char hash[REVISION_HASH_SIZE]; /* of the texts */
     struct config_texts texts;
 };
@@ -30,8 +30,8 @@ struct revisions_state {
     unsigned last;    /* the highest number given */
     unsigned pending; /* waits for its confirmation, or gets a share of the sessions; 0: none */
     unsigned share;   /* of 100 new sessions, for `pending`; 0: all */
-    int64_t confirm_by_ns; /* wall; 0: no deadline */
-    int64_t applied_ns;    /* wall */
+    int64_t confirm_by_ns;              /* wall; 0: no deadline */
+    int64_t applied_ns;                 /* wall */
     char file_hash[REVISION_HASH_SIZE]; /* of the files on disk when the state was decided */
 };
 

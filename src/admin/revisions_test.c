@@ -45,10 +45,10 @@ static void reopen(void)
 static struct config_texts texts_of(const char *name, const char *text, const char *part)
 {
     struct config_text *items = arena_alloc_array(arena, 2, sizeof *items);
-    items[0] = (struct config_text){str_c(name), str_c(text)};
-    struct str beside = arena_printf(arena, "%.*sconf.d/a.yaml",
-                                     (int)(str_find_last(str_c(name), '/') + 1), name);
-    items[1] = (struct config_text){beside, str_c(part)};
+    items[0] = (struct config_text){.name = str_c(name), .text = str_c(text)};
+    struct str beside =
+        arena_printf(arena, "%.*sconf.d/a.yaml", (int)(str_find_last(str_c(name), '/') + 1), name);
+    items[1] = (struct config_text){.name = beside, .text = str_c(part)};
     return (struct config_texts){.items = items, .count = part ? 2 : 1};
 }
 
@@ -101,7 +101,10 @@ static void test_state_outlives(void **state)
 {
     (void)state;
     struct error err = {0};
-    struct revisions_state want = {.current = 4, .last = 6, .pending = 6, .share = 10,
+    struct revisions_state want = {.current = 4,
+                                   .last = 6,
+                                   .pending = 6,
+                                   .share = 10,
                                    .confirm_by_ns = INT64_C(1800000000000000001),
                                    .applied_ns = 77};
     memset(want.file_hash, 'a', REVISION_HASH_SIZE - 1);

@@ -238,6 +238,8 @@ enum result config_load_texts(const struct config_texts *texts, struct arena *ar
     for (size_t i = 0; i < texts->count; i++) {
         const char *name = arena_c(arena, texts->items[i].name);
         struct config_file *file = new_file(&loading, str_c(name), absolute_folder(arena, name));
+        if (texts->items[i].folder.len)
+            file->folder = arena_str(arena, texts->items[i].folder);
         file->text = texts->items[i].text;
         if (i == 0)
             out_root->place =

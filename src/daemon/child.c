@@ -220,7 +220,8 @@ static enum result start(struct child *child, struct error *err)
         .delivery_paused = child->options->delivery_paused,
     };
     struct child_sockets sockets;
-    if (start_log(child, err) != OK || child_ask_for_sockets(child, child->settings, &sockets, err) != OK)
+    if (start_log(child, err) != OK ||
+        child_ask_for_sockets(child, child->settings, &sockets, err) != OK)
         return FAILED;
     if (gateway_new(child->settings, &options, &child->gateway, err) != OK)
         return fail_context(err, "cannot start");
@@ -292,7 +293,7 @@ int child_run(const struct child_options *options)
     sigaddset(&signals, SIGINT);
     sigaddset(&signals, SIGHUP);
     sigaddset(&signals, SIGUSR1);
-    sigaddset(&signals, SIGUSR2); /* a wish for a change waits */
+    sigaddset(&signals, SIGUSR2);               /* a wish for a change waits */
     pthread_sigmask(SIG_BLOCK, &signals, NULL); /* threads inherit the mask */
     signal(SIGPIPE, SIG_IGN);
     event_context_source = context_of_fiber;

@@ -3,9 +3,9 @@
  * daemon/revise.c - which configuration is in force, and how that changes.
  *
  * The administrator's file is the source, but what was decided since it was written last (applied,
- * confirmed, taken back) holds until somebody writes it again: the state on disk has the hash of the
- * file as it was then. Each decision is on disk before it counts, so that it outlives a crash at any
- * point; the file itself is never written here.
+ * confirmed, taken back) holds until somebody writes it again: the state on disk has the hash of
+ * the file as it was then. Each decision is on disk before it counts, so that it outlives a crash
+ * at any point; the file itself is never written here.
  */
 #include "admin/change.h"
 #include "admin/revisions.h"
@@ -55,9 +55,9 @@ static void rebase(struct work *work, struct config_texts *texts)
     for (size_t i = 0; i < texts->count; i++) {
         struct str name = texts->items[i].name;
         struct str base = str_from(name, (size_t)(str_find_last(name, '/') + 1));
-        texts->items[i].name = i == 0 ? main
-                                      : arena_printf(work->arena, "%.*sconf.d/%.*s",
-                                                     STR_ARG(folder), STR_ARG(base));
+        texts->items[i].name =
+            i == 0 ? main
+                   : arena_printf(work->arena, "%.*sconf.d/%.*s", STR_ARG(folder), STR_ARG(base));
     }
 }
 
@@ -195,7 +195,8 @@ static void follow_file(struct work *work, const struct config_texts *texts, con
     if (has_hash(work, state->current, hash))
         return;
     unsigned number = 0;
-    if (revisions_add(child->revisions, texts, STR("start"), STR_EMPTY, &number, &work->err) != OK) {
+    if (revisions_add(child->revisions, texts, STR("start"), STR_EMPTY, &number, &work->err) !=
+        OK) {
         warn(&work->err);
         number = state->last + 1;
     }
@@ -338,8 +339,8 @@ static unsigned number_of(struct work *work, const struct config_texts *texts, s
 {
     struct child *child = work->child;
     unsigned number = 0;
-    if (child->revisions && revisions_add(child->revisions, texts, actor, STR_EMPTY, &number,
-                                          &work->err) == OK)
+    if (child->revisions &&
+        revisions_add(child->revisions, texts, actor, STR_EMPTY, &number, &work->err) == OK)
         return number;
     if (child->revisions)
         warn(&work->err);
@@ -573,8 +574,9 @@ static void confirm(struct work *work, struct change *change)
     struct revisions_state state = state_of(child);
     unsigned number = state.pending;
     if (!number || (change->number && change->number != number)) {
-        refuse(change, 409, number ? "r%u waits for its confirmation, not r%u"
-                                   : "nothing waits for a confirmation",
+        refuse(change, 409,
+               number ? "r%u waits for its confirmation, not r%u"
+                      : "nothing waits for a confirmation",
                number, change->number);
         return;
     }
@@ -606,10 +608,9 @@ static void revert(struct work *work, struct str actor, struct str reason, struc
     struct revision revision;
     unsigned number = state.pending;
     bool shared = state.share != 0;
-    struct settings *former =
-        shared         ? settings_ref(child->settings)
-        : child->former ? settings_ref(child->former)
-                        : load_revision(work, state.current, &revision);
+    struct settings *former = shared          ? settings_ref(child->settings)
+                              : child->former ? settings_ref(child->former)
+                                              : load_revision(work, state.current, &revision);
     if (!former) {
         refuse(change, 503, "%s", work->err.text);
         return;
@@ -636,8 +637,8 @@ static unsigned find_former(struct work *work, unsigned current)
     const unsigned *numbers = revisions_numbers(revisions, work->arena, &count);
     while (count-- > 0) {
         struct revision revision;
-        if (numbers[count] < current && revisions_read(revisions, numbers[count], work->arena,
-                                                       &revision, &work->err) == OK &&
+        if (numbers[count] < current &&
+            revisions_read(revisions, numbers[count], work->arena, &revision, &work->err) == OK &&
             revision.fate.len == 0)
             return numbers[count];
     }

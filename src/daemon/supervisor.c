@@ -37,7 +37,7 @@ struct supervisor {
     struct sockets sockets;
     struct poison *poison;
     char spool_path[4096]; /* as the first child found it */
-    int signals; /* signalfd */
+    int signals;           /* signalfd */
     sigset_t before;
 
     pid_t child;

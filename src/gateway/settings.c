@@ -191,7 +191,8 @@ enum result settings_load_texts(const struct config_texts *texts, struct config_
         .count = texts->count};
     for (size_t i = 0; i < texts->count; i++)
         copies.items[i] = (struct config_text){.name = arena_str(arena, texts->items[i].name),
-                                               .text = arena_str(arena, texts->items[i].text)};
+                                               .text = arena_str(arena, texts->items[i].text),
+                                               .folder = arena_str(arena, texts->items[i].folder)};
     read_interfaces(settings->hidden);
     enum result read = config_load_texts(&copies, arena, report, &settings->hidden->root);
     bool usable = read == OK || settings->hidden->root.count > 0;
