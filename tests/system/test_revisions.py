@@ -152,6 +152,7 @@ def test_conf_d_and_another_file(scene):
     """FILE with the conf.d beside it takes the place of all that is in force; paths start where they always do."""
     elsewhere = scene.folder / "elsewhere"
     (elsewhere / "conf.d").mkdir(parents=True)
+    (scene.folder / "conf.d").mkdir()
     (scene.folder / "friends").write_text("friend@example.net\n")
     (elsewhere / "new.yaml").write_text(refusing(scene, "elsewhere"))
     (elsewhere / "conf.d" / "lists.yaml").write_text("lists: { friends: { path: ../friends } }\n")
