@@ -73,4 +73,5 @@ EVENT_KEY(OFFSET,       "offset")
 EVENT_KEY(VALUE,        "value")
 EVENT_KEY(EXPECTED,     "expected")
 EVENT_KEY(WHY,          "why")
+EVENT_KEY(CLIENT_NAME,  "client_name")
 /* clang-format on */
