@@ -86,6 +86,16 @@ static const char *compare_file(struct admin_request *request, unsigned number)
     return strcmp(hash, revision.hash) == 0 ? "same" : "differs";
 }
 
+void admin_config_add(struct admin_request *request, json_t *status)
+{
+    if (!request->revisions)
+        return;
+    struct revisions_state state = revisions_state(request->revisions);
+    json_object_set_new(status, "config_file",
+                        json_string(compare_file(request, in_force(&state))));
+    json_object_set_new(status, "config_pending", pending_json(&state));
+}
+
 void admin_api_config_show(struct admin_request *request, struct admin_answer *answer)
 {
     if (!has_revisions(request, answer))

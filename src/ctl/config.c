@@ -7,6 +7,7 @@
 #include "base/buf.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { TEXT_MAX = 64 * 1024 * 1024 };
@@ -58,6 +59,17 @@ struct str ctl_folder_of(struct str path)
 {
     ptrdiff_t slash = str_find_last(path, '/');
     return slash < 0 ? STR(".") : str_slice(path, 0, slash ? (size_t)slash : 1);
+}
+
+void ctl_config_place(struct ctl *ctl, struct config_texts *texts, const char *file)
+{
+    char *resolved = realpath(file, NULL);
+    struct str folder = ctl_folder_of(str_c(resolved ? resolved : file));
+    folder = arena_str(ctl->arena, folder);
+    free(resolved);
+    for (size_t i = 0; i < texts->count; i++)
+        texts->items[i].folder =
+            i == 0 ? folder : arena_printf(ctl->arena, "%.*s/conf.d", STR_ARG(folder));
 }
 
 static const char *colour_of(struct ctl *ctl, struct str line)

@@ -11,6 +11,8 @@ int ctl_config_get(struct ctl *ctl, const char *path, json_t **out);
 int ctl_config_texts(struct ctl *ctl, const char *revision, struct config_texts *out);
 /* Those of files on disk; false: said why. */
 bool ctl_config_read(struct ctl *ctl, const char *path, struct config_texts *out);
+/* Relative paths in the texts start where the daemon takes them from: at its `file`. */
+void ctl_config_place(struct ctl *ctl, struct config_texts *texts, const char *file);
 /* The folder of a path without its final slash; "." for a bare name. */
 struct str ctl_folder_of(struct str path);
 /* Print the differences, in colours on a terminal; false: there are none. */

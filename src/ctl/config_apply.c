@@ -56,19 +56,11 @@ static void read_options(struct ctl *ctl, struct applying *out)
     out->share = (unsigned)percent;
 }
 
-/* Relative paths start where the daemon will take them from. */
 static bool read_candidate(struct applying *applying)
 {
-    struct ctl *ctl = applying->ctl;
-    if (!ctl_config_read(ctl, applying->path, &applying->texts))
+    if (!ctl_config_read(applying->ctl, applying->path, &applying->texts))
         return false;
-    char *resolved = realpath(applying->file, NULL);
-    struct str folder = ctl_folder_of(str_c(resolved ? resolved : applying->file));
-    folder = arena_str(ctl->arena, folder);
-    free(resolved);
-    for (size_t i = 0; i < applying->texts.count; i++)
-        applying->texts.items[i].folder =
-            i == 0 ? folder : arena_printf(ctl->arena, "%.*s/conf.d", STR_ARG(folder));
+    ctl_config_place(applying->ctl, &applying->texts, applying->file);
     return true;
 }
 

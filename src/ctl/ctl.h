@@ -91,6 +91,7 @@ int ctl_config_diff(struct ctl *ctl);
 int ctl_config_apply(struct ctl *ctl);
 int ctl_config_confirm(struct ctl *ctl);
 int ctl_config_rollback(struct ctl *ctl);
+int ctl_shadow(struct ctl *ctl);
 int ctl_config_write(struct ctl *ctl);
 int ctl_completion(struct ctl *ctl);
 int ctl_docs(struct ctl *ctl);

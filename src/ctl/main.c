@@ -22,6 +22,7 @@ const struct ctl_command ctl_commands[] = {
     {"block",   "doc",    ctl_block_doc,     "NAME",                              "a block: its parameters and outcomes"},
     {"apply",   NULL,     ctl_config_apply,  "[FILE] [--confirm 10m] [--share 10%] [--reason T] [--ignore-tests]", "check, test and put a configuration into force; the same as config apply"},
     {"rollback",NULL,     ctl_config_rollback,"[N] [--write] [--reason T]",       "go back to a revision; the same as config rollback"},
+    {"shadow",  NULL,     ctl_shadow,        "[FILE] [--last N | --since 1h]",    "which of the last real decisions would the file (or another) have made differently?"},
     {"config",  "show",   ctl_config_show,   "[N] | --effective [FILE]",          "the text of a revision; --effective: every setting in force, and where it comes from"},
     {"config",  "history",ctl_config_history,"",                                  "revisions: when, who, why, and what became of them"},
     {"config",  "diff",   ctl_config_diff,   "[A [B]]",                           "what differs between two revisions or files; alone: from what is in force to the file"},

@@ -63,6 +63,7 @@ def test_apply_and_rollback(scene):
     scene.path.write_text(refusing(scene, "closed"))
     assert says(scene).startswith("250"), "a written file is not yet in force"
     assert config(scene)["file_state"] == "differs"
+    assert "the file is not what is in force" in scene.ctl("status")
     done = postern(scene, "config", "apply", "--reason", "close the door")
     assert done.returncode == 0, done.stdout + done.stderr
     assert '+      - reject: { reply: "554 5.7.1 closed" }' in done.stdout and "r1 -> r2" in done.stdout
@@ -218,6 +219,7 @@ def test_confirmed_stays(scene):
     scene.path.write_text(refusing(scene, "closed"))
     scene.ctl("apply", "--confirm", "2s")
     assert "closed" in says(scene) and states(scene) == {"r2": "unconfirmed", "r1": "former"}
+    assert "r2 is taken back" in scene.ctl("status")
     for words in ("apply",), ("config", "confirm", "r1"):
         assert postern(scene, *words).returncode == 5, words
     assert "r2 stays" in scene.ctl("config", "confirm", "r2")
