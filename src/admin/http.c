@@ -191,6 +191,7 @@ static void fill_request(struct admin_http *http, const struct exchange *exchang
         .desk = http->settings.desk,
         .revisions = http->settings.revisions,
         .config_path = http->settings.config_path,
+        .reports = http->settings.reports,
         .node = http->settings.node,
         .arena = exchange->arena,
         .body = buf_str(&exchange->body),

@@ -22,6 +22,7 @@ struct tail_reader;
 struct gateway;
 struct net_address;
 struct metrics;
+struct reports;
 
 struct admin_http_settings {
     struct str socket_path;
@@ -32,6 +33,7 @@ struct admin_http_settings {
     struct store *store; /* NULL: no history */
     struct tail *tail;
     struct metrics *metrics;
+    struct reports *reports; /* NULL: none are made */
     struct change_desk *desk;
     struct revisions *revisions; /* NULL: none are kept */
     struct str config_path;
@@ -54,6 +56,7 @@ struct admin_request {
     struct store *store;
     struct tail *tail;
     struct metrics *metrics;
+    struct reports *reports; /* NULL: none are made */
     struct change_desk *desk;
     struct revisions *revisions;
     struct str config_path;

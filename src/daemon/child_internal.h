@@ -21,6 +21,7 @@ struct child {
     struct store *store; /* NULL: the history cannot be opened; mail goes on */
     struct tail *tail;
     struct metrics *metrics;
+    struct reports *reports;
     uint64_t files_state; /* of the files read besides the configuration */
 
     /* ---- revise.c ---- */

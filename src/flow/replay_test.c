@@ -72,7 +72,7 @@ static void test_cases(void **state)
          "1-lookup-smtp found", "reject 1-reject"},
         {"in a branch", ASKS,
          "      - match: { when: helo == \"x.example\", matched: [ defer ] }\n" ASKS,
-         "1-lookup-smtp found", "defer 1.1-defer"},
+         "1-lookup-smtp found", "defer 1.matched.1-defer"},
         {"not in the branch", ASKS,
          "      - match: { when: helo == \"other\", matched: [ defer ] }\n" ASKS,
          "1-lookup-smtp found", "accept 2-lookup-smtp"},
