@@ -58,9 +58,9 @@ static bool take_story(struct mail_id id, void *arg)
     decisions->decides = false;
     store_story(decisions->reader, id, take_event, decisions);
     if (decisions->decides)
-        json_array_append_new(decisions->items,
-                              json_pack("{s:s, s:o}", "id", mail_id_text(id).chars, "events",
-                                        decisions->events));
+        json_array_append_new(
+            decisions->items,
+            json_pack("{s:s, s:o}", "id", mail_id_text(id).chars, "events", decisions->events));
     else
         json_decref(decisions->events);
     return json_array_size(decisions->items) < decisions->last;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ctl/shadow.c - `postern shadow`: which of the last real decisions would another configuration have
- * made differently?
+ * ctl/shadow.c - `postern shadow`: which of the last real decisions would another configuration
+ * have made differently?
  *
- * The decisions come from the history, each with the values and answers of then; the candidate makes
- * them again. What the record does not say enough about is counted as open, never guessed.
+ * The decisions come from the history, each with the values and answers of then; the candidate
+ * makes them again. What the record does not say enough about is counted as open, never guessed.
  */
 #include "base/clock.h"
 #include "ctl/config.h"
@@ -221,8 +221,8 @@ static void judge_recipient(struct shadowing *self, json_t *event)
 /* What the content flow decided in the end; NULL: its trace has no end. */
 static const char *content_verdict(struct shadowing *self, const char *flow)
 {
-    static const char *const words[] = {"reject", "defer", "deliver", "hold", "quarantine",
-                                        "discard"};
+    static const char *const words[] = {"reject", "defer",      "deliver",
+                                        "hold",   "quarantine", "discard"};
     const char *verdict = NULL;
     size_t i;
     json_t *step;
@@ -369,10 +369,10 @@ static void print_result(struct shadowing *self)
         json_decref(list);
         return;
     }
-    json_t *object = json_pack("{s:I, s:I, s:I, s:I, s:o}", "decisions",
-                               (json_int_t)self->decisions, "changed", (json_int_t)self->changed,
-                               "same", (json_int_t)self->same, "open", (json_int_t)self->open,
-                               "groups", list);
+    json_t *object =
+        json_pack("{s:I, s:I, s:I, s:I, s:o}", "decisions", (json_int_t)self->decisions, "changed",
+                  (json_int_t)self->changed, "same", (json_int_t)self->same, "open",
+                  (json_int_t)self->open, "groups", list);
     ctl_print_json(object);
     json_decref(object);
 }
@@ -390,7 +390,9 @@ static const char *query_of(struct ctl *ctl)
         exit(CTL_USAGE);
     }
     struct str query = arena_printf(ctl->arena, "/api/v1/config/decisions?last=%s",
-                                    last ? last : since ? "20000" : "1000");
+                                    last    ? last
+                                    : since ? "20000"
+                                            : "1000");
     if (since)
         query = arena_printf(ctl->arena, "%s&since=%lld", query.ptr,
                              (long long)((clock_wall_ns() - back_ns) / NS_PER_MS));

@@ -2,8 +2,9 @@
 /*
  * flow/replay.c - a flow gone through once more by what was recorded of another run.
  *
- * Conditions are judged by the recorded facts; a step that would ask somebody takes the outcome that
- * the same question had then. Where neither says enough, the result is open: nothing is guessed.
+ * Conditions are judged by the recorded facts; a step that would ask somebody takes the outcome
+ * that the same question had then. Where neither says enough, the result is open: nothing is
+ * guessed.
  */
 #include "base/buf.h"
 #include "flow/expression_internal.h"
@@ -67,8 +68,7 @@ static bool has_it(const struct flow_block *block, struct str key, const struct 
                    const struct config_node *other, struct arena *arena)
 {
     const struct config_node *same = parameter(block, other, key);
-    return is_beside(block, key) ||
-           (same && str_equal(print(value, arena), print(same, arena)));
+    return is_beside(block, key) || (same && str_equal(print(value, arena), print(same, arena)));
 }
 
 /* Is each parameter of `a` that matters in `b` too? */
@@ -152,7 +152,8 @@ static bool find_outcome(const struct replaying *replaying, const struct flow_st
 
 /* ---- the way through ---- */
 
-static void end(struct replaying *replaying, bool open, enum flow_verdict_kind kind, struct str step)
+static void end(struct replaying *replaying, bool open, enum flow_verdict_kind kind,
+                struct str step)
 {
     *replaying->out = (struct flow_replayed){.open = open, .kind = kind, .step = step};
 }

@@ -25,7 +25,8 @@ static void replay(const char *then, const char *now, const char *recorded, stru
                    struct flow_replayed *out)
 {
     struct flow_fixture fixture;
-    struct str text = arena_printf(arena, "flows:\n  recipient:\n    then:\n%s    now:\n%s", then, now);
+    struct str text =
+        arena_printf(arena, "flows:\n  recipient:\n    then:\n%s    now:\n%s", then, now);
     flow_fixture_open(&fixture, text.ptr);
     if (fixture.result != OK)
         flow_fixture_print(&fixture);
@@ -76,9 +77,8 @@ static void test_cases(void **state)
         {"not in the branch", ASKS,
          "      - match: { when: helo == \"other\", matched: [ defer ] }\n" ASKS,
          "1-lookup-smtp found", "accept 2-lookup-smtp"},
-        {"an unknown fact", ASKS,
-         "      - reject: { when: client.name == \"x\" }\n" ASKS, "1-lookup-smtp found",
-         "open 1-reject"},
+        {"an unknown fact", ASKS, "      - reject: { when: client.name == \"x\" }\n" ASKS,
+         "1-lookup-smtp found", "open 1-reject"},
         {"an unknown fact that only watches", ASKS,
          "      - reject: { when: client.name == \"x\", observe: true }\n" ASKS,
          "1-lookup-smtp found", "accept 2-lookup-smtp"},
@@ -92,9 +92,8 @@ static void test_cases(void **state)
         struct arena *arena = arena_new(0);
         struct flow_replayed out;
         replay(cases[i].then, cases[i].now, cases[i].recorded, arena, &out);
-        struct str got = arena_printf(arena, "%s %.*s",
-                                      out.open ? "open" : flow_verdict_name(out.kind),
-                                      STR_ARG(out.step));
+        struct str got = arena_printf(
+            arena, "%s %.*s", out.open ? "open" : flow_verdict_name(out.kind), STR_ARG(out.step));
         if (!str_equal(got, str_c(cases[i].want)))
             fail_msg("%s: \"%s\" instead of \"%s\"", cases[i].name, got.ptr, cases[i].want);
         arena_free(arena);

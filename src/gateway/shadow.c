@@ -156,11 +156,8 @@ static void take_content(struct shadowing *self)
 void shadow_run(const struct settings *candidate, const struct settings *former,
                 const struct shadow_case *recorded, struct arena *arena, struct shadow_answer *out)
 {
-    struct shadowing self = {.candidate = candidate,
-                             .former = former,
-                             .recorded = recorded,
-                             .arena = arena,
-                             .out = out};
+    struct shadowing self = {
+        .candidate = candidate, .former = former, .recorded = recorded, .arena = arena, .out = out};
     self.listener = settings_find_listener(candidate, recorded->listener);
     if (!self.listener) {
         say(&self, true, "refused", STR("the listener is gone"));

@@ -21,9 +21,9 @@ struct shadow_case {
     struct str tls;
     struct str user; /* empty: not logged in */
     struct str sender;
-    struct str recipient; /* RECIPIENT, CONTENT: local@domain */
-    uint64_t size;        /* CONTENT */
-    struct str domain;    /* entry that was chosen then; empty: none */
+    struct str recipient;                /* RECIPIENT, CONTENT: local@domain */
+    uint64_t size;                       /* CONTENT */
+    struct str domain;                   /* entry that was chosen then; empty: none */
     const struct flow_recorded *records; /* of the flow that ran then */
     size_t record_count;
 };

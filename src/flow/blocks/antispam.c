@@ -236,8 +236,8 @@ static enum result act(struct flow_running *running, const struct flow_step *ste
     return write_fields(running, parameters, answer, outcome != CLEAN, err);
 }
 
-static const char *const judges_by[] = {"tag_at", "hold_at", "quarantine_at", "reject_at",
-                                        "quarantine", NULL};
+static const char *const judges_by[] = {"tag_at",    "hold_at",    "quarantine_at",
+                                        "reject_at", "quarantine", NULL};
 
 /* The score stands in the trace, what rspamd would do does not. */
 static bool judge_again(const struct flow_step *step, struct str outcome, struct str detail,
