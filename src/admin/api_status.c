@@ -75,6 +75,7 @@ void admin_api_status(struct admin_request *request, struct admin_answer *answer
         queue_balance(&totals) == 0, "protected_mailboxes", (json_int_t)status.protected_mailboxes,
         "events_dropped", (json_int_t)status.events_dropped, "log_lost",
         (json_int_t)admin_log_lost(request->log));
+    admin_config_add(request, answer->json);
     if (status.certificate_days_left != INT_MAX)
         json_object_set_new(answer->json, "certificate_days_left",
                             json_integer(status.certificate_days_left));

@@ -14,6 +14,8 @@
 
 struct admin_http;
 struct admin_log;
+struct change_desk;
+struct revisions;
 struct store;
 struct tail;
 struct tail_reader;
@@ -32,7 +34,10 @@ struct admin_http_settings {
     struct tail *tail;
     struct metrics *metrics;
     struct reports *reports; /* NULL: none are made */
-    struct str node;         /* host name */
+    struct change_desk *desk;
+    struct revisions *revisions; /* NULL: none are kept */
+    struct str config_path;
+    struct str node; /* host name */
 };
 
 enum result admin_http_start(const struct admin_http_settings *settings,
@@ -52,6 +57,9 @@ struct admin_request {
     struct tail *tail;
     struct metrics *metrics;
     struct reports *reports; /* NULL: none are made */
+    struct change_desk *desk;
+    struct revisions *revisions;
+    struct str config_path;
     struct str node;
     struct arena *arena;  /* lives until the answer is sent */
     struct str parameter; /* what stood for {id} in the path */

@@ -26,6 +26,13 @@ const struct admin_route admin_routes[] = {
     {"GET",  "/api/v1/messages/{id}/trace",  admin_api_message_trace,  "The same put in order: session, steps, recipients, attempts."},
     {"GET",  "/api/v1/events",               admin_api_events_find,    "Messages and refusals that fit a selector (q), newest first."},
     {"GET",  "/api/v1/events/stream",        admin_api_events_stream,  "Events as they happen (server-sent events) that fit a selector (q)."},
+    {"GET",  "/api/v1/config",               admin_api_config_show,    "The configuration in force: revision, file, what waits for its confirmation."},
+    {"GET",  "/api/v1/config/revisions",     admin_api_config_history, "Revisions that are kept, newest first."},
+    {"GET",  "/api/v1/config/revisions/{id}", admin_api_config_revision, "A revision with its files."},
+    {"GET",  "/api/v1/config/decisions",     admin_api_config_decisions, "Recorded decisions with the values of then (last=1000, since=MS)."},
+    {"POST", "/api/v1/config/applications",  admin_api_config_apply,   "Check a configuration and put it into force, for all or a share of the sessions."},
+    {"POST", "/api/v1/config/confirmations", admin_api_config_confirm, "Keep what waits for its confirmation."},
+    {"POST", "/api/v1/config/rollbacks",     admin_api_config_rollback, "Go back to a revision."},
     {0},
 };
 /* clang-format on */

@@ -91,6 +91,14 @@ int ctl_schema(struct ctl *ctl);
 int ctl_block_list(struct ctl *ctl);
 int ctl_block_doc(struct ctl *ctl);
 int ctl_config_show(struct ctl *ctl);
+int ctl_config_revision(struct ctl *ctl);
+int ctl_config_history(struct ctl *ctl);
+int ctl_config_diff(struct ctl *ctl);
+int ctl_config_apply(struct ctl *ctl);
+int ctl_config_confirm(struct ctl *ctl);
+int ctl_config_rollback(struct ctl *ctl);
+int ctl_shadow(struct ctl *ctl);
+int ctl_config_write(struct ctl *ctl);
 int ctl_completion(struct ctl *ctl);
 int ctl_docs(struct ctl *ctl);
 

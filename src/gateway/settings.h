@@ -74,6 +74,8 @@ enum settings_log_target {
 enum settings_log_compat { SETTINGS_COMPAT_NONE, SETTINGS_COMPAT_POSTFIX };
 
 struct settings {
+    unsigned revision; /* its number; set once, before it is shared. 0: none */
+
     /* ---- the rows of the top level ---- */
     int64_t version;
     struct str hostname;   /* default: the system's */
@@ -167,6 +169,10 @@ struct settings {
  */
 enum result settings_load(const char *path, struct config_report *report,
                           struct settings **out_settings, struct error *err);
+/* The same of the texts of files that were read before (copied); relative paths start at the folder
+ * of each name. */
+enum result settings_load_texts(const struct config_texts *texts, struct config_report *report,
+                                struct settings **out_settings, struct error *err);
 /* The same of text in memory, for tests; relative paths start at the working directory. */
 enum result settings_load_text(struct str name, struct str text, struct config_report *report,
                                struct settings **out_settings, struct error *err);

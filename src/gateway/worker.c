@@ -69,6 +69,7 @@ static void free_parts(struct worker *worker)
 {
     dns_free(worker->dns);
     settings_unref(worker->settings);
+    settings_unref(worker->trial);
     free(worker->closing);
     loop_free(worker->loop);
 }
@@ -112,6 +113,21 @@ struct apply {
     int fds[];
 };
 
+static void take_trial(struct worker *worker, struct settings *trial, unsigned share)
+{
+    settings_unref(worker->trial);
+    worker->trial = trial;
+    worker->share = share;
+}
+
+static void answer(struct gateway *gateway)
+{
+    pthread_mutex_lock(&gateway->mutex);
+    gateway->pending--;
+    pthread_cond_broadcast(&gateway->answered);
+    pthread_mutex_unlock(&gateway->mutex);
+}
+
 static void apply(struct post *post)
 {
     struct apply *request = CONTAINER(post, struct apply, post);
@@ -122,10 +138,8 @@ static void apply(struct post *post)
     struct gateway *gateway = worker->gateway;
     /* what a directory said under other settings counts no more */
     state_cache_drop_prefix(gateway->state, STR("auth:"));
-    pthread_mutex_lock(&gateway->mutex);
-    gateway->pending--;
-    pthread_cond_broadcast(&gateway->answered);
-    pthread_mutex_unlock(&gateway->mutex);
+    take_trial(worker, NULL, 0);
+    answer(gateway);
     free(request);
 }
 
@@ -138,6 +152,31 @@ void worker_apply(struct worker *worker, struct settings *settings, const int *f
     request->count = count;
     for (size_t i = 0; i < count; i++)
         request->fds[i] = fds[i];
+    loop_post(worker->loop, &request->post);
+}
+
+struct sharing {
+    struct post post;
+    struct worker *worker;
+    struct settings *trial;
+    unsigned share;
+};
+
+static void begin_share(struct post *post)
+{
+    struct sharing *request = CONTAINER(post, struct sharing, post);
+    take_trial(request->worker, request->trial, request->share);
+    answer(request->worker->gateway);
+    free(request);
+}
+
+void worker_share(struct worker *worker, struct settings *trial, unsigned share)
+{
+    struct sharing *request = NEW(struct sharing);
+    *request = (struct sharing){.post = {.run = begin_share},
+                                .worker = worker,
+                                .trial = trial ? settings_ref(trial) : NULL,
+                                .share = share};
     loop_post(worker->loop, &request->post);
 }
 
