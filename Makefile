@@ -4,7 +4,7 @@
 BUILD := build
 PREFIX ?= /usr/local
 
-.PHONY: build run demo test unit check bench install clean packages
+.PHONY: build run demo test test-full unit check bench deb install clean packages
 
 build: packages $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -30,6 +30,11 @@ test: build
 	@tools/packages demo test
 	@tests/run
 
+# What takes hours: every system call, ten thousand power cuts, ten thousand sessions (tests/README.md). Needs root.
+test-full: build
+	@tools/packages demo test
+	@tests/run full
+
 # The unit tests alone, for work in progress.
 unit: build
 	@meson test -C $(BUILD) --no-rebuild --print-errorlogs
@@ -37,6 +42,11 @@ unit: build
 # Speed beside Postfix, into docs/performance.md; settings in bench/README.md. Needs root.
 bench: build
 	@WORKDIR=$(BUILD)/bench bench/report.sh
+
+# A package for Debian, in build/deb.
+deb:
+	@tools/packages build test
+	@tools/make_deb $(BUILD)/deb
 
 install: build
 	@meson install -C $(BUILD) --no-rebuild

@@ -4,6 +4,7 @@
 
 #include "admin/http.h"
 #include "base/buf.h"
+#include "crypto/base64.h"
 #include "event/event.h"
 #include "gateway/operations.h"
 #include "queue/queue.h"
@@ -51,15 +52,33 @@ static size_t read_recipients(json_t *list, struct str *out, struct admin_answer
     return count;
 }
 
-/* {"from": "a@b", "to": ["c@d"], "data": "From: …"} */
+/* The message: text, or bytes as base64; false if there is neither. */
+static bool read_data(json_t *root, struct buf *bytes, struct str *out)
+{
+    json_t *text = json_object_get(root, "data");
+    json_t *encoded = json_object_get(root, "data_base64");
+    if (json_is_string(text)) {
+        *out = str_of(json_string_value(text), json_string_length(text));
+        return true;
+    }
+    if (!json_is_string(encoded) ||
+        !base64_decode(str_of(json_string_value(encoded), json_string_length(encoded)), bytes))
+        return false;
+    *out = buf_str(bytes);
+    return true;
+}
+
+/* {"from": "a@b", "to": ["c@d"], "data": "From: …"}, or "data_base64" for any bytes */
 void admin_api_message_send(struct admin_request *request, struct admin_answer *answer)
 {
     json_t *root = json_loadb(request->body.ptr, request->body.len, 0, NULL);
-    json_t *data = json_object_get(root, "data");
+    struct buf bytes BUF_CLEANUP;
+    struct str data = STR_EMPTY;
+    buf_init(&bytes, RAW_MAX);
     json_t *from = json_object_get(root, "from");
     struct str *recipients = arena_alloc_array(request->arena, RECIPIENTS_MAX, sizeof(struct str));
     size_t count = read_recipients(json_object_get(root, "to"), recipients, answer);
-    if (count && (!json_is_string(data) || !json_is_string(from))) {
+    if (count && (!read_data(root, &bytes, &data) || !json_is_string(from))) {
         admin_problem(answer, 400, "Bad request", "give from, to and data");
     } else if (count) {
         struct mail_id id;
@@ -67,8 +86,7 @@ void admin_api_message_send(struct admin_request *request, struct admin_answer *
         struct error err;
         if (gateway_inject(request->gateway,
                            str_of(json_string_value(from), json_string_length(from)), recipients,
-                           count, str_of(json_string_value(data), json_string_length(data)), &id,
-                           request->arena, &reply, &err) != OK) {
+                           count, data, &id, request->arena, &reply, &err) != OK) {
             admin_problem(answer, 503, "Not now", "%s", err.text);
         } else {
             struct str line = mail_reply_text(request->arena, &reply);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "admin/log.h"
 
+#include "admin/log_postfix.h"
 #include "admin/metrics.h"
+#include "admin/reports.h"
 #include "admin/store.h"
 #include "admin/tail.h"
 #include "base/buf.h"
@@ -11,6 +13,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <syslog.h>
@@ -35,6 +38,7 @@ struct admin_log {
     struct buf line;
     struct buf batch;
     uint64_t reported_drops;
+    char ident[64]; /* syslog keeps the pointer */
 
     pthread_mutex_t mutex; /* for what follows */
     char revision[32];
@@ -75,6 +79,34 @@ static void log_line(struct admin_log *log, enum event_severity severity, struct
     buf_append(&log->batch, line);
 }
 
+struct postfix_line {
+    struct admin_log *log;
+    const struct event *event;
+};
+
+static void put_postfix_line(const char *program, unsigned process, struct str line, void *arg)
+{
+    struct postfix_line *context = arg;
+    struct admin_log *log = context->log;
+    char time[LOG_POSTFIX_TIME_SIZE], host[256];
+    char *name = log->ident;
+    ptrdiff_t dot = str_find(log->settings.node, '.');
+    struct str node = dot > 0 ? str_slice(log->settings.node, 0, (size_t)dot) : log->settings.node;
+    snprintf(name, sizeof log->ident, "postfix/%s", program);
+    if (log->settings.target == ADMIN_LOG_SYSLOG) {
+        openlog(name, LOG_PID, LOG_MAIL); /* this thread is the only one that uses syslog */
+        syslog(syslog_level(event_severity(context->event->type)), "%.*s", STR_ARG(line));
+        return;
+    }
+    struct str now = log_postfix_time(context->event->wall_ns, time);
+    buf_clear(&log->line);
+    buf_printf(&log->line, "%.*s %s %s[%u]: ", STR_ARG(now),
+               node.len && str_to_c(node, host, sizeof host) ? host : "localhost", name, process);
+    buf_append(&log->line, line);
+    buf_append_byte(&log->line, '\n');
+    log_line(log, event_severity(context->event->type), buf_str(&log->line));
+}
+
 static void take_event(const struct event *event, void *arg)
 {
     struct admin_log *log = arg;
@@ -86,7 +118,14 @@ static void take_event(const struct event *event, void *arg)
         store_put(log->settings.store, event, str_c(revision));
     if (log->settings.metrics)
         metrics_take(log->settings.metrics, event);
+    if (log->settings.reports)
+        reports_take(log->settings.reports, event);
     tail_offer(log->settings.tail, event, log->settings.node, str_c(revision));
+    if (log->settings.postfix) { /* it knows itself what Postfix would tell */
+        struct postfix_line line = {log, event};
+        log_postfix_lines(event, put_postfix_line, &line);
+        return;
+    }
     enum event_severity severity = event_severity(event->type);
     if (severity < log->settings.least)
         return;
@@ -154,7 +193,7 @@ enum result admin_log_start(const struct admin_log_settings *settings, struct ad
     buf_init(&log->batch, BATCH_MAX + LINE_MAX_BYTES);
     pthread_mutex_init(&log->mutex, NULL);
     if (settings->target == ADMIN_LOG_SYSLOG)
-        openlog("postern", LOG_PID, LOG_MAIL);
+        openlog(settings->postfix ? NULL : "postern", LOG_PID, LOG_MAIL);
     enum result result = OK;
     if (settings->target == ADMIN_LOG_FILE)
         result = open_file(log, err);

@@ -11,6 +11,7 @@
 #include "event/event.h"
 
 struct metrics;
+struct reports;
 struct store;
 struct tail;
 
@@ -22,9 +23,11 @@ struct admin_log_settings {
     enum event_severity least; /* DEBUG events are kept for traces, not logged, unless set */
     struct str node;           /* host name */
     bool human;                /* one line for a person in place of JSON */
+    bool postfix;              /* the words of Postfix in place of either (admin/log_postfix.h) */
     struct store *store;       /* gets every event; NULL: no history */
     struct tail *tail;         /* likewise */
     struct metrics *metrics;   /* likewise */
+    struct reports *reports;   /* likewise */
 };
 
 struct admin_log;

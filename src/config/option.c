@@ -65,6 +65,29 @@ static bool bind_int(const struct binding *binding, const struct config_node *no
     return true;
 }
 
+static bool bind_decimal(const struct binding *binding, const struct config_node *node)
+{
+    double value;
+    const struct option *option = binding->option;
+    if (!option_is_scalar(node, binding->context, "a number"))
+        return false;
+    if (node->quoted || !option_parse_decimal(node->text, &value)) {
+        option_problem(binding->context, "wrong-type", node,
+                       "a number is wanted here, not \"%.*s\"",
+                       STR_ARG(str_slice(node->text, 0, 60)))
+            ->fix = STR("write it as 7 or 7.5");
+        return false;
+    }
+    if ((option->min || option->max) &&
+        (value < (double)option->min || value > (double)option->max)) {
+        option_problem(binding->context, "out-of-bounds", node, "%g is outside %lld to %lld", value,
+                       (long long)option->min, (long long)option->max);
+        return false;
+    }
+    *(double *)binding->target = value;
+    return true;
+}
+
 static bool bind_duration(const struct binding *binding, const struct config_node *node)
 {
     int64_t value;
@@ -186,6 +209,8 @@ static bool bind_value(const struct binding *binding, const struct config_node *
         return option_read_bool(node, context, binding->target);
     case OPTION_INT:
         return bind_int(binding, node);
+    case OPTION_DECIMAL:
+        return bind_decimal(binding, node);
     case OPTION_DURATION:
         return bind_duration(binding, node);
     case OPTION_SIZE:

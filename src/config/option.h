@@ -15,6 +15,7 @@
 enum option_type {
     OPTION_BOOL,       /* bool */
     OPTION_INT,        /* int64_t, within min … max */
+    OPTION_DECIMAL,    /* double: 7, 7.5, -0.25; within min … max */
     OPTION_DURATION,   /* int64_t nanoseconds: 500ms 15s 15m 2h 30d */
     OPTION_SIZE,       /* uint64_t bytes: 64K 25M 1G (powers of 1,024) or plain */
     OPTION_RATE,       /* struct option_rate: 500/1h */
@@ -125,14 +126,25 @@ void option_print_duration(int64_t duration_ns, struct buf *out);
 void option_print_size(uint64_t bytes, struct buf *out);
 /* Text as a YAML scalar, in quotes where needed. */
 void option_print_text(struct str text, struct buf *out);
+/* A node as YAML on one line, secrets masked; and, behind a value, where it was written (a comment
+ * to the end of the line, NULL: a default). */
+void option_print_node(const struct config_node *node, struct buf *out);
+void option_print_origin(const struct config_node *written, struct buf *out);
+/* Text as a JSON string. */
+void option_print_json(struct str text, struct buf *out);
 /* Words of a row as Markdown: what would mean something there is escaped, but for `code`. */
 void option_print_prose(struct str text, struct buf *out);
 
 /* ---- the same rows, for people ---- */
 /* Append the table as one JSON Schema (an object, or the shorthand) / as Markdown / as effective
- * YAML of `target`, a line a row; rows that `node` does not give are marked as defaults, and left
- * out when they have none. */
+ * YAML of `target`, a line a row, with the place where it was written; rows that `node` does not
+ * give are marked as defaults, and left out when they have none. */
 void option_schema(const struct option_table *table, struct buf *out);
+/* Parts of that, for a module that adds keys of its own: the members of `properties` (may be
+ * none), `,"required":[…]` or nothing, and the schema of the shorthand (false: there is none). */
+void option_schema_rows(const struct option_table *table, struct buf *out);
+void option_schema_required(const struct option_table *table, struct buf *out);
+bool option_schema_shorthand(const struct option_table *table, struct buf *out);
 void option_manual(const struct option_table *table, struct buf *out);
 void option_effective(const struct option_table *table, const void *target,
                       const struct config_node *node, unsigned indent, struct buf *out);

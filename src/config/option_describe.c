@@ -9,7 +9,7 @@
 
 /* ---- JSON Schema ---- */
 
-static void json_text(struct buf *out, struct str text)
+void option_print_json(struct str text, struct buf *out)
 {
     buf_append_byte(out, '"');
     for (size_t i = 0; i < text.len; i++) {
@@ -36,7 +36,12 @@ static void schema_words(const struct option *option, struct buf *out)
     for (const struct option_word *word = option->words; word->word; word++) {
         if (word != option->words)
             buf_append_byte(out, ',');
-        json_text(out, str_c(word->word));
+        option_print_json(str_c(word->word), out);
+        int64_t whole;
+        struct str number = str_c(word->word); /* 1.3 without quotes is no text to an editor */
+        if (number.len == 3 && number.ptr[1] == '.' &&
+            option_parse_int(str_slice(number, 0, 1), &whole))
+            buf_printf(out, ",%s", word->word);
     }
     buf_append_byte(out, ']');
 }
@@ -52,6 +57,9 @@ static void schema_type(const struct option *option, struct buf *out)
         if (option->min || option->max)
             buf_printf(out, ",\"minimum\":%" PRId64 ",\"maximum\":%" PRId64, option->min,
                        option->max);
+        break;
+    case OPTION_DECIMAL:
+        buf_append(out, STR("\"type\":\"number\""));
         break;
     case OPTION_DURATION:
         buf_append(out, STR("\"type\":\"string\",\"pattern\":\"^" TIME_PATTERN "$\""));
@@ -98,15 +106,16 @@ static void schema_type(const struct option *option, struct buf *out)
 
 static void schema_row(const struct option *option, struct buf *out)
 {
-    json_text(out, str_c(option->name));
+    option_print_json(str_c(option->name), out);
     buf_append(out, STR(":{\"description\":"));
-    json_text(out, str_c(option->text));
+    option_print_json(str_c(option->text), out);
     if (option->fallback) {
         buf_append(out, STR(",\"default\":"));
-        if (option->type == OPTION_BOOL || option->type == OPTION_INT)
+        if (option->type == OPTION_BOOL || option->type == OPTION_INT ||
+            option->type == OPTION_DECIMAL)
             buf_append(out, str_c(option->fallback));
         else
-            json_text(out, str_c(option->fallback));
+            option_print_json(str_c(option->fallback), out);
     }
     if (option->type != OPTION_NODE)
         buf_append_byte(out, ',');
@@ -114,24 +123,48 @@ static void schema_row(const struct option *option, struct buf *out)
     buf_append_byte(out, '}');
 }
 
-static void schema_object(const struct option_table *table, struct buf *out)
+void option_schema_rows(const struct option_table *table, struct buf *out)
 {
-    buf_append(out, STR("{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{"));
     for (const struct option *option = table->options; option->name; option++) {
         if (option != table->options)
             buf_append_byte(out, ',');
         schema_row(option, out);
     }
-    buf_append_byte(out, '}');
+}
+
+void option_schema_required(const struct option_table *table, struct buf *out)
+{
     bool first = true;
     for (const struct option *option = table->options; option->name; option++) {
         if (!option->required)
             continue;
         buf_append(out, first ? STR(",\"required\":[") : STR(","));
-        json_text(out, str_c(option->name));
+        option_print_json(str_c(option->name), out);
         first = false;
     }
-    buf_append(out, first ? STR("}") : STR("]}"));
+    buf_append(out, first ? STR("") : STR("]"));
+}
+
+bool option_schema_shorthand(const struct option_table *table, struct buf *out)
+{
+    for (const struct option *option = table->options; table->shorthand && option->name; option++) {
+        if (!str_equal(str_c(option->name), str_c(table->shorthand)))
+            continue;
+        buf_append_byte(out, '{');
+        schema_type(option, out);
+        buf_append_byte(out, '}');
+        return true;
+    }
+    return false;
+}
+
+static void schema_object(const struct option_table *table, struct buf *out)
+{
+    buf_append(out, STR("{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{"));
+    option_schema_rows(table, out);
+    buf_append_byte(out, '}');
+    option_schema_required(table, out);
+    buf_append_byte(out, '}');
 }
 
 void option_schema(const struct option_table *table, struct buf *out)
@@ -142,13 +175,8 @@ void option_schema(const struct option_table *table, struct buf *out)
     }
     buf_append(out, STR("{\"anyOf\":["));
     schema_object(table, out);
-    for (const struct option *option = table->options; option->name; option++) {
-        if (!str_equal(str_c(option->name), str_c(table->shorthand)))
-            continue;
-        buf_append(out, STR(",{"));
-        schema_type(option, out);
-        buf_append_byte(out, '}');
-    }
+    buf_append_byte(out, ',');
+    option_schema_shorthand(table, out);
     buf_append(out, STR("]}"));
 }
 
@@ -174,6 +202,7 @@ static void manual_type(const struct option *option, struct buf *out)
     static const char *const names[] = {
         [OPTION_BOOL] = "true or false",
         [OPTION_INT] = "number",
+        [OPTION_DECIMAL] = "number",
         [OPTION_DURATION] = "time",
         [OPTION_SIZE] = "size",
         [OPTION_RATE] = "rate",
@@ -267,7 +296,7 @@ void option_print_text(struct str text, struct buf *out)
         !str_equal_nocase(text, STR("null")))
         buf_append(out, text);
     else
-        json_text(out, text);
+        option_print_json(text, out);
 }
 
 static void print_word(const struct option *option, int value, struct buf *out)
@@ -334,7 +363,7 @@ static void print_node(const struct config_node *node, struct str key, struct bu
     } else if (node->kind == CONFIG_SCALAR && !node->quoted && fits_flow_style(node->text)) {
         buf_append(out, node->text);
     } else if (node->kind == CONFIG_SCALAR) {
-        json_text(out, node->text);
+        option_print_json(node->text, out);
     } else {
         bool list = node->kind == CONFIG_LIST;
         buf_append(out, list ? STR("[") : STR("{"));
@@ -349,6 +378,11 @@ static void print_node(const struct config_node *node, struct str key, struct bu
         }
         buf_append(out, list ? STR(" ]") : STR(" }"));
     }
+}
+
+void option_print_node(const struct config_node *node, struct buf *out)
+{
+    print_node(node, STR_EMPTY, out);
 }
 
 static void print_rate(const struct option_rate *rate, struct buf *out)
@@ -369,6 +403,9 @@ static void print_value(const struct option *option, const void *at, struct buf 
         break;
     case OPTION_INT:
         buf_printf(out, "%" PRId64, *(const int64_t *)at);
+        break;
+    case OPTION_DECIMAL:
+        buf_printf(out, "%g", *(const double *)at);
         break;
     case OPTION_DURATION:
         option_print_duration(*(const int64_t *)at, out);
@@ -439,9 +476,20 @@ static bool is_absent(const struct option *option, const void *at)
     }
 }
 
+/* A group that needs something written is not there until it is. */
+static bool needs_writing(const struct option_table *table)
+{
+    bool needs = false;
+    for (const struct option *option = table->options; option->name; option++)
+        needs = needs || option->required;
+    return needs;
+}
+
 static void print_group(const struct option *option, const void *at, const struct config_node *node,
                         unsigned indent, struct buf *out)
 {
+    if (!node && needs_writing(option->group))
+        return;
     struct buf inner BUF_CLEANUP;
     buf_init(&inner, 1 << 20);
     option_effective(option->group, at, node, indent + 2, &inner);
@@ -450,6 +498,18 @@ static void print_group(const struct option *option, const void *at, const struc
     spaces(out, indent);
     buf_printf(out, "%s:\n", option->name);
     buf_append(out, buf_str(&inner));
+}
+
+/* Where a value comes from: where it was written, else a default. */
+void option_print_origin(const struct config_node *written, struct buf *out)
+{
+    if (!written)
+        buf_append(out, STR("  # default\n"));
+    else if (written->place.line)
+        buf_printf(out, "  # %.*s:%u\n", STR_ARG(config_file_name(written->place.file)),
+                   written->place.line);
+    else
+        buf_append_byte(out, '\n');
 }
 
 void option_effective(const struct option_table *table, const void *target,
@@ -469,6 +529,6 @@ void option_effective(const struct option_table *table, const void *target,
         print_value(option, at, out);
         bool from_shorthand = node && node->kind != CONFIG_MAP && table->shorthand &&
                               str_equal(str_c(option->name), str_c(table->shorthand));
-        buf_append(out, given || from_shorthand ? STR("\n") : STR("  # default\n"));
+        option_print_origin(given ? given : from_shorthand ? node : NULL, out);
     }
 }

@@ -8,6 +8,7 @@
 bool option_parse_duration(struct str text, int64_t *out_ns);
 bool option_parse_size(struct str text, uint64_t *out_bytes);
 bool option_parse_int(struct str text, int64_t *out);
+bool option_parse_decimal(struct str text, double *out);
 bool option_parse_bool(struct str text, bool *out);
 
 /* What to write instead of `text`, as a sentence in `arena`. */

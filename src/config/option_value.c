@@ -127,6 +127,26 @@ bool option_read_bool(const struct config_node *node, const struct option_contex
     return false;
 }
 
+/* Digits, perhaps a sign in front, perhaps a point and up to nine digits behind. */
+bool option_parse_decimal(struct str text, double *out)
+{
+    bool negative = str_starts(text, STR("-"));
+    struct str digits = negative ? str_from(text, 1) : text;
+    ptrdiff_t point = str_find(digits, '.');
+    struct str behind = point >= 0 ? str_from(digits, (size_t)point + 1) : STR("0");
+    uint64_t whole, fraction;
+    if (behind.len > 9 ||
+        !str_to_uint(point >= 0 ? str_slice(digits, 0, (size_t)point) : digits, 1000000000000,
+                     &whole) ||
+        !str_to_uint(behind, UINT64_MAX, &fraction))
+        return false;
+    double part = (double)fraction;
+    for (size_t i = 0; i < behind.len; i++)
+        part /= 10;
+    *out = negative ? -((double)whole + part) : (double)whole + part;
+    return true;
+}
+
 bool option_parse_int(struct str text, int64_t *out)
 {
     bool negative = str_starts(text, STR("-"));

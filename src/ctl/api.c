@@ -153,6 +153,65 @@ int ctl_listen(struct ctl *ctl, const char *path, bool (*take_piece)(struct str 
     return end;
 }
 
+/* ---- SMTP ---- */
+
+static size_t give(char *out, size_t size, size_t count, void *context)
+{
+    struct str *rest = context;
+    size_t length = size * count < rest->len ? size * count : rest->len;
+    memcpy(out, rest->ptr, length);
+    *rest = str_from(*rest, length);
+    return length;
+}
+
+struct replies {
+    char *last;
+    size_t size;
+};
+
+static size_t keep_reply(char *data, size_t size, size_t count, void *context)
+{
+    struct replies *replies = context;
+    struct str line = str_trim(str_of(data, size * count));
+    if (replies->last[0] == '4' || replies->last[0] == '5')
+        return size * count; /* what comes behind a refusal is good-bye */
+    snprintf(replies->last, replies->size, "%.*s", STR_ARG(line));
+    for (char *at = replies->last; *at; at++)
+        if (*at < 32 || *at == 127)
+            *at = '?';
+    return size * count;
+}
+
+void ctl_smtp(struct ctl *ctl, const struct ctl_mail *mail, char *out_reply, size_t reply_size)
+{
+    struct replies replies = {out_reply, reply_size};
+    struct str rest = mail->data;
+    struct curl_slist *to = NULL;
+    out_reply[0] = '\0';
+    CURL *curl = curl_easy_init();
+    if (!curl)
+        return;
+    for (size_t i = 0; i < mail->recipient_count; i++)
+        to = curl_slist_append(to, arena_printf(ctl->arena, "<%s>", mail->recipients[i]).ptr);
+    curl_easy_setopt(curl, CURLOPT_URL, arena_printf(ctl->arena, "smtp://%s", mail->server).ptr);
+    curl_easy_setopt(curl, CURLOPT_MAIL_FROM, arena_printf(ctl->arena, "<%s>", mail->sender).ptr);
+    curl_easy_setopt(curl, CURLOPT_MAIL_RCPT, to);
+    curl_easy_setopt(curl, CURLOPT_READFUNCTION, give);
+    curl_easy_setopt(curl, CURLOPT_READDATA, &rest);
+    curl_easy_setopt(curl, CURLOPT_UPLOAD, 1L);
+    curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, keep_reply);
+    curl_easy_setopt(curl, CURLOPT_HEADERDATA, &replies);
+    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    CURLcode code = curl_easy_perform(curl);
+    replies.size = 0;     /* the reply to QUIT is no answer */
+    if (code == CURLE_OK) /* curl has seen the 250 behind the data */
+        snprintf(out_reply, reply_size, "250 taken");
+    else if (out_reply[0] != '4' && out_reply[0] != '5')
+        snprintf(out_reply, reply_size, "451 %s", curl_easy_strerror(code));
+    curl_slist_free_all(to);
+    curl_easy_cleanup(curl);
+}
+
 void ctl_print_json(json_t *value)
 {
     char *text = json_dumps(value, JSON_COMPACT | JSON_ENSURE_ASCII);

@@ -79,9 +79,19 @@ int ctl_dkim_generate(struct ctl *ctl);
 int ctl_dkim_list(struct ctl *ctl);
 int ctl_dkim_publish(struct ctl *ctl);
 int ctl_dkim_status(struct ctl *ctl);
+int ctl_dkim_rotate(struct ctl *ctl);
+int ctl_dkim_revoke(struct ctl *ctl);
+int ctl_report_dmarc(struct ctl *ctl);
+int ctl_report_list(struct ctl *ctl);
+int ctl_report_send(struct ctl *ctl);
+int ctl_domain_check(struct ctl *ctl);
 int ctl_send(struct ctl *ctl);
 int ctl_spool_verify(struct ctl *ctl);
 int ctl_schema(struct ctl *ctl);
+int ctl_block_list(struct ctl *ctl);
+int ctl_block_doc(struct ctl *ctl);
+int ctl_config_show(struct ctl *ctl);
+int ctl_completion(struct ctl *ctl);
 int ctl_docs(struct ctl *ctl);
 
 /* Take "--name VALUE" or "--name=VALUE" out of the arguments; NULL if it is not there. Exits with
@@ -92,9 +102,12 @@ bool ctl_flag(struct ctl *ctl, const char *name);
 /* Complain about options that nobody took, and about too few or too many arguments; exits. */
 void ctl_arguments(struct ctl *ctl, int least, int most);
 
-/* The settings of the configuration that the arguments name, or of the usual one; NULL: said why.
- */
-struct settings *ctl_dkim_settings(struct ctl *ctl);
+struct loop;
+/* Run a MAY_YIELD function in a fiber of a loop made for it, until it returns. */
+enum result ctl_on_loop(void (*run)(struct loop *loop, void *arg), void *arg, struct error *err);
+
+/* Ask; --yes or no terminal means yes. */
+bool ctl_confirm(struct ctl *ctl, const char *question);
 
 /* ---- the daemon's API ---- */
 
@@ -112,12 +125,23 @@ int ctl_request(struct ctl *ctl, const char *method, const char *path, json_t *b
 /* A GET whose answer does not end: each piece goes to `take_piece` until it says false. */
 int ctl_listen(struct ctl *ctl, const char *path, bool (*take_piece)(struct str piece, void *arg),
                void *arg);
+/* A message by SMTP to `server` (host:port), in the clear; all recipients or none. `out_reply`: the
+ * last reply ("250 …"), or empty when there was no answer at all. */
+struct ctl_mail {
+    const char *server, *sender;
+    const char *const *recipients;
+    size_t recipient_count;
+    struct str data;
+};
+void ctl_smtp(struct ctl *ctl, const struct ctl_mail *mail, char *out_reply, size_t reply_size);
 /* Text for a URL, percent-encoded, in the arena. */
 const char *ctl_url_text(struct ctl *ctl, const char *text);
 
 /* ---- output ---- */
 
 void ctl_print_json(json_t *value);
+/* Markdown of the tables as plain text for a terminal. */
+void ctl_print_markdown(struct str text);
 /* Write text with control characters made visible: nothing from mail may steer a terminal. */
 void ctl_print_text(const char *text);
 /* One line: time, name and what else an event has. */

@@ -2,12 +2,14 @@
 /*
  * ctl/docs.c - `postern docs PAGE`: the pages of the manual that come from the tables of the code.
  *
- * tools/make_manual writes them to docs/manual/, tools/check_docs says when they are stale.
+ * tools/make_manual writes them to docs/manual/, tools/check_docs says when they are stale; the
+ * build writes them for man.
  */
 #include "admin/metrics.h"
 #include "base/buf.h"
 #include "config/option.h"
 #include "ctl/ctl.h"
+#include "ctl/man.h"
 #include "event/event.h"
 #include "flow/flow.h"
 #include "gateway/settings.h"
@@ -99,27 +101,99 @@ static void print_commands(struct buf *out)
                         "| 7 | not now, try again |\n"));
 }
 
+static void print_daemon(struct buf *out)
+{
+    buf_append(
+        out,
+        STR("# Reference: the daemon\n\n"
+            "The gateway: it takes mail, asks the flows what may come in, keeps it safe in its "
+            "spool "
+            "and delivers it. It stays in the foreground. One process holds the listening sockets "
+            "and "
+            "starts another that works; if that dies it is started again.\n\n"
+            "## Options\n\n"
+            "- `--config FILE`: the configuration, usually `/etc/postern/postern.yaml`\n"
+            "- `--check`: only say what is wrong with it: exit 0 nothing, 1 errors\n"
+            "- `--version`: print the version\n"
+            "- `--help`: print these options\n\n"
+            "## Signals\n\n"
+            "- `SIGHUP`: read the configuration again; one with errors is refused and the old one "
+            "stays\n"
+            "- `SIGUSR1`: open the log file again, after it was rotated\n"
+            "- `SIGTERM`: take no new mail, let sessions and attempts end, stop\n\n"
+            "## Environment\n\n"
+            "- `NOTIFY_SOCKET`: systemd is told here when mail is accepted, a reload begins and "
+            "ends, "
+            "and that the end has begun\n"
+            "- `LISTEN_FDS`: listening sockets that systemd has opened; one is used by the "
+            "listener "
+            "whose address is the same\n"
+            "- `CREDENTIALS_DIRECTORY`: where `credential:NAME` in a path of the configuration is "
+            "looked for\n"));
+}
+
+#define ALSO_ALL                                                                                   \
+    "\\fBpostern\\fP(1), \\fBpostern.yaml\\fP(5), \\fBpostern\\-blocks\\fP(7),\n"                  \
+    "\\fBpostern\\-events\\fP(7), \\fBposternd\\fP(8)"
+
+static const struct {
+    const char *name;
+    void (*print)(struct buf *out);
+    struct man_page man;
+} pages[] = {
+    {"settings",
+     print_settings,
+     {"postern.yaml", "5", "configuration of the Postern mail gateway",
+      "`/etc/postern/postern.yaml`", ALSO_ALL}},
+    {"blocks",
+     print_blocks,
+     {"postern\\-blocks", "7", "steps of the flows of the Postern mail gateway", NULL, ALSO_ALL}},
+    {"events",
+     print_events,
+     {"postern\\-events", "7", "what the Postern mail gateway tells of its work", NULL, ALSO_ALL}},
+    {"commands",
+     print_commands,
+     {"postern", "1", "watch and steer the Postern mail gateway",
+      "`postern [--socket PATH] [--json] [--yes] [--no-color] NOUN [VERB] …`", ALSO_ALL}},
+    {"metrics",
+     print_metrics,
+     {"postern\\-metrics", "7", "what the Postern mail gateway counts", NULL, ALSO_ALL}},
+    {"daemon",
+     print_daemon,
+     {"posternd", "8", "the Postern mail gateway", "`posternd --config FILE [--check]`", ALSO_ALL}},
+};
+
 int ctl_docs(struct ctl *ctl)
 {
-    static const struct {
-        const char *name;
-        void (*print)(struct buf *out);
-    } pages[] = {
-        {"settings", print_settings}, {"blocks", print_blocks},   {"events", print_events},
-        {"commands", print_commands}, {"metrics", print_metrics},
-    };
+    bool man = ctl_flag(ctl, "--man");
     ctl_arguments(ctl, 1, 1);
-    struct buf text BUF_CLEANUP;
+    struct buf text BUF_CLEANUP, formatted BUF_CLEANUP;
     buf_init(&text, PAGE_MAX);
-    for (size_t i = 0; i < sizeof pages / sizeof *pages; i++)
-        if (strcmp(ctl->argv[0], pages[i].name) == 0)
-            pages[i].print(&text);
+    buf_init(&formatted, PAGE_MAX);
+    for (size_t i = 0; i < sizeof pages / sizeof *pages; i++) {
+        if (strcmp(ctl->argv[0], pages[i].name) != 0)
+            continue;
+        pages[i].print(&text);
+        man_print(&pages[i].man, buf_str(&text), &formatted);
+    }
     if (text.len == 0) {
-        fprintf(stderr, "postern: the pages are: settings, blocks, events, commands, metrics\n");
+        fprintf(stderr,
+                "postern: the pages are: settings, blocks, events, commands, metrics, daemon\n");
         return CTL_USAGE;
     }
-    while (text.len > 1 && text.ptr[text.len - 2] == '\n') /* one line end at the end */
-        text.len--;
-    fwrite(text.ptr, 1, text.len, stdout);
+    struct buf *shown = man ? &formatted : &text;
+    while (shown->len > 1 && shown->ptr[shown->len - 2] == '\n') /* one line end at the end */
+        shown->len--;
+    fwrite(shown->ptr, 1, shown->len, stdout);
     return CTL_YES;
+}
+
+void ctl_print_markdown(struct str text)
+{
+    struct buf plain BUF_CLEANUP;
+    buf_init(&plain, PAGE_MAX);
+    man_print_plain(text, &plain);
+    while (plain.len > 1 && plain.ptr[plain.len - 2] == '\n')
+        plain.len--;
+    fwrite(plain.ptr, 1, plain.len, stdout);
 }

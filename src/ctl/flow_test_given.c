@@ -36,6 +36,9 @@ struct source_rows {
     int state;
     struct option_texts recipients;
     const struct config_node *logins, *senders;
+    struct str virus;
+    double score;
+    bool too_big;
 };
 static const struct option_word states[] = {{"up", DIRECTORY_STATED_UP},
                                             {"down", DIRECTORY_STATED_DOWN},
@@ -60,6 +63,19 @@ static const struct option source_options[] = {
      .type = OPTION_NODE,
      .offset = offsetof(struct source_rows, senders),
      .text = "addresses that users may send as: { anna: [ anna@example.org ] }"},
+    {.name = "virus",
+     .type = OPTION_TEXT,
+     .offset = offsetof(struct source_rows, virus),
+     .text = "what a virus scanner finds in every message"},
+    {.name = "score",
+     .type = OPTION_DECIMAL,
+     .offset = offsetof(struct source_rows, score),
+     .text = "what a spam scanner gives every message"},
+    {.name = "too_big",
+     .type = OPTION_BOOL,
+     .offset = offsetof(struct source_rows, too_big),
+     .fallback = "false",
+     .text = "the virus scanner takes no message of that size"},
     {.name = NULL},
 };
 static const struct option_table source_table = {.name = "given.servers.*",
@@ -155,6 +171,9 @@ static bool read_sources(const struct config_node *node, bool is_file,
         }
         source->state = (enum directory_stated_state)rows.state;
         source->recipients = rows.recipients.items;
+        source->virus = rows.virus;
+        source->score = rows.score;
+        source->too_big = rows.too_big;
         source->recipient_count = rows.recipients.count;
         good = read_logins(&rows, context, source) && good;
     }

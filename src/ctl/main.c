@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ctl/main.c - the `postern` command: finds the verb, gives help. */
 #include "ctl/ctl.h"
+#include "ctl/sendmail.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,9 @@ const struct ctl_command ctl_commands[] = {
     {"metrics", NULL,     ctl_metrics,       "",                                  "the numbers for Prometheus, as text"},
     {"init",    NULL,     ctl_init,          "relay-authenticated --domain D --server HOST:PORT [--hostname H] [--output DIR]", "write a first configuration"},
     {"schema",  NULL,     ctl_schema,        "",                                  "JSON Schema of the configuration, for editors"},
+    {"block",   "list",   ctl_block_list,    "",                                  "what a step of a flow can be"},
+    {"block",   "doc",    ctl_block_doc,     "NAME",                              "a block: its parameters and outcomes"},
+    {"config",  "show",   ctl_config_show,   "--effective [FILE]",                "every setting in force, and where it comes from"},
     {"queue",   "list",   ctl_queue_list,    "[SELECTORS]",                       "what waits, and why"},
     {"queue",   "show",   ctl_queue_show,    "ID",                                "one message in the queue"},
     {"queue",   "causes", ctl_queue_causes,  "[SELECTORS]",                       "what remote servers say, most frequent first"},
@@ -46,9 +50,16 @@ const struct ctl_command ctl_commands[] = {
     {"dkim",    "list",   ctl_dkim_list,     "[CONFIGURATION]",                   "keys of a configuration"},
     {"dkim",    "publish",ctl_dkim_publish,  "[CONFIGURATION] [--domain D] [--selector S]", "the records that must stand in DNS"},
     {"dkim",    "status", ctl_dkim_status,   "[CONFIGURATION] [--domain D] [--wait SECONDS]", "does DNS show the keys? --wait: until it shows all"},
+    {"dkim",    "rotate", ctl_dkim_rotate,   "[CONFIGURATION] --to NEXT [--wait SECONDS]", "let the waiting key NEXT sign in place of the others of its domain and kind, once DNS shows it"},
+    {"dkim",    "revoke", ctl_dkim_revoke,   "[CONFIGURATION] --key NAME",        "the record that says that a key is no longer valid"},
+    {"domain",  "check",  ctl_domain_check,  "[CONFIGURATION] [--domain D] [--ip A,B]", "SPF, DKIM, DMARC, MX, PTR and TLS of your domains, with the record to publish"},
+    {"report",  "dmarc",  ctl_report_dmarc,  "[FILE…]",                           "aggregate reports that others sent: a message, gzip, zip or XML; standard input without a file"},
+    {"report",  "list",   ctl_report_list,   "",                                  "aggregate reports that wait to be sent"},
+    {"report",  "send",   ctl_report_send,   "[--today]",                         "send what is due now; --today: what was counted today, too"},
     {"send",    NULL,     ctl_send,          "--to A [--from A] [--file F] [--subject T]", "a real test message, followed to its end"},
     {"spool",   "verify", ctl_spool_verify,  "FOLDER [--verbose]",                "what is in a spool, and is it whole?"},
-    {"docs",    NULL,     ctl_docs,          "settings|blocks|events|commands",   "a reference page of the manual, as Markdown"},
+    {"docs",    NULL,     ctl_docs,          "[--man] settings|blocks|events|commands|metrics|daemon", "a reference page of the manual, as Markdown or for man"},
+    {"completion",NULL,   ctl_completion,    "bash|zsh|fish",                     "a script for the shell that completes these commands"},
     {0},
 };
 /* clang-format on */
@@ -65,6 +76,15 @@ static void print_usage(FILE *out)
             "--limit\n"
             "exit codes: 0 yes, 1 no, 2 usage, 3 no daemon, 4 not allowed, 7 try again\n"
             "more: postern NOUN VERB --help\n");
+}
+
+bool ctl_confirm(struct ctl *ctl, const char *question)
+{
+    char line[16] = "";
+    if (ctl->yes || !isatty(STDIN_FILENO))
+        return true;
+    fprintf(stderr, "%s [y/N] ", question);
+    return fgets(line, sizeof line, stdin) && (line[0] == 'y' || line[0] == 'Y');
 }
 
 /* ---- arguments ---- */
@@ -185,9 +205,17 @@ int main(int argc, char **argv)
         .arena = arena_new(0),
         .socket_path = from_environment ? from_environment : "/run/postern/control.sock",
         .colour = isatty(STDOUT_FILENO) && !getenv("NO_COLOR"),
-        .argc = argc - 1,
-        .argv = argv + 1,
     };
+    const char *slash = strrchr(argv[0], '/');
+    int old_code = 0;
+    ctl.argc = argc; /* getopt wants the name as well */
+    ctl.argv = argv;
+    if (sendmail_by_name(&ctl, slash ? slash + 1 : argv[0], &old_code)) {
+        arena_free(ctl.arena);
+        return old_code;
+    }
+    ctl.argc = argc - 1;
+    ctl.argv = argv + 1;
     const char *socket_path = ctl_option(&ctl, "--socket");
     if (socket_path)
         ctl.socket_path = socket_path;

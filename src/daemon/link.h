@@ -15,6 +15,7 @@ enum link_kind {
     LINK_WANT = 1, /* child: give me these listening sockets */
     LINK_SOCKET,   /* supervisor: one socket, or the text of why not */
     LINK_READY,    /* child: mail is accepted; sockets not wanted last time may be closed */
+    LINK_RELOADED, /* child: a reload has ended, for better or worse */
 };
 
 enum { LINK_ADDRESSES_MAX = 64, LINK_TEXT_MAX = 256 };

@@ -80,6 +80,21 @@ enum result sockets_get(struct sockets *sockets, const struct net_address *addre
     return OK;
 }
 
+bool sockets_adopt(struct sockets *sockets, const struct net_address *address, int fd)
+{
+    for (unsigned i = 0; i < sockets->count; i++)
+        if (same_address(&sockets->items[i].address, address))
+            return false;
+    if (sockets->count == SOCKETS_MAX)
+        return false;
+    sockets->items[sockets->count].address = *address;
+    sockets->items[sockets->count].fd = fd;
+    sockets->items[sockets->count].adopted = true;
+    sockets->items[sockets->count].wanted = false;
+    sockets->count++;
+    return true;
+}
+
 void sockets_forget_wishes(struct sockets *sockets)
 {
     for (unsigned i = 0; i < sockets->count; i++)
@@ -90,7 +105,7 @@ void sockets_close_unwanted(struct sockets *sockets)
 {
     unsigned kept = 0;
     for (unsigned i = 0; i < sockets->count; i++) {
-        if (sockets->items[i].wanted)
+        if (sockets->items[i].wanted || sockets->items[i].adopted)
             sockets->items[kept++] = sockets->items[i];
         else
             close(sockets->items[i].fd);
@@ -100,6 +115,7 @@ void sockets_close_unwanted(struct sockets *sockets)
 
 void sockets_close_all(struct sockets *sockets)
 {
-    sockets_forget_wishes(sockets);
-    sockets_close_unwanted(sockets);
+    for (unsigned i = 0; i < sockets->count; i++)
+        close(sockets->items[i].fd);
+    sockets->count = 0;
 }

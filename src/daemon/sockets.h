@@ -13,7 +13,8 @@ struct sockets {
     struct {
         struct net_address address;
         int fd;
-        bool wanted; /* since the last sockets_forget_wishes() */
+        bool adopted; /* opened by somebody else, who gives it once: kept to the end */
+        bool wanted;  /* since the last sockets_forget_wishes() */
     } items[SOCKETS_MAX];
     unsigned count;
 };
@@ -21,6 +22,8 @@ struct sockets {
 /* The socket that listens on `address`, bound now if there is none yet. It stays the set's. */
 enum result sockets_get(struct sockets *sockets, const struct net_address *address, int *out_fd,
                         struct error *err);
+/* Take over a socket that listens on `address`; false: no room, or there is one already. */
+bool sockets_adopt(struct sockets *sockets, const struct net_address *address, int fd);
 void sockets_forget_wishes(struct sockets *sockets);
 /* Close those that nobody asked for since sockets_forget_wishes(). */
 void sockets_close_unwanted(struct sockets *sockets);

@@ -9,6 +9,7 @@
 #include "daemon/privileges.h"
 #include "daemon/problems.h"
 #include "daemon/sockets.h"
+#include "daemon/systemd.h"
 #include "event/event.h"
 #include "gateway/settings.h"
 
@@ -185,7 +186,10 @@ static void hear_child(struct supervisor *self)
     if (packet.kind == LINK_READY) {
         self->was_ready = true;
         sockets_close_unwanted(&self->sockets);
+        systemd_ready();
     }
+    if (packet.kind == LINK_RELOADED)
+        systemd_ready();
 }
 
 /* The child ended. Returns true if it should be started again, else *out_code is ours. */
@@ -229,9 +233,12 @@ static void take_signal(struct supervisor *self, bool *out_child_died)
         case SIGINT:
             self->kill_at_ns = clock_deadline(STOP_EXTRA_S * NS_PER_S);
             self->stopping = true;
+            systemd_stopping();
             forward(self, SIGTERM);
             break;
         default:
+            if (info.ssi_signo == SIGHUP && self->was_ready)
+                systemd_reloading();
             forward(self, (int)info.ssi_signo);
             break;
         }
@@ -280,6 +287,8 @@ int supervisor_run(const char *config_path)
     self->config_path = config_path;
     self->link = -1;
     self->poison = poison_new();
+    systemd_begin();
+    systemd_take_sockets(&self->sockets);
     event_emit(EVENT_DAEMON_START, F_INT(PID, getpid()), F_C(VALUE, POSTERN_VERSION),
                F_C(FILE, config_path));
     raise_descriptors();

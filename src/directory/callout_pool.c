@@ -220,19 +220,19 @@ static void lookup(struct directory *directory, const struct server *server, str
         .arena = arena,
     };
     struct error error;
-    if (directory_backend_admit(backend, &error) != OK) {
+    if (breaker_admit(&backend->breaker, &error) != OK) {
         directory_answer_lookup(out, DIRECTORY_ERROR, arena, "%s", error.text);
         return;
     }
     if (ask(directory, &question, &error) == OK) {
-        directory_backend_answered(backend);
+        breaker_answered(&backend->breaker);
         answer(backend, &question, out);
         return;
     }
     if (error.kind == ERROR_CANCELLED || question.cannot_be_asked)
-        directory_backend_abandoned(backend);
+        breaker_abandoned(&backend->breaker);
     else
-        directory_backend_failed(backend, str_c(error.text));
+        breaker_failed(&backend->breaker, str_c(error.text));
     directory_answer_lookup(out, DIRECTORY_ERROR, arena, "%s", error.text);
 }
 

@@ -19,7 +19,6 @@ enum {
     DETAIL_MAX = 1000,
 };
 
-static const int64_t CLOSED_NS = 5 * NS_PER_S;
 static const int64_t DENIED_EVERY_NS = 60 * NS_PER_S;
 static const int64_t REAP_EVERY_NS = 15 * NS_PER_S;
 
@@ -40,7 +39,7 @@ static void backend_free(struct directory_backend *backend)
     lane_free(backend->lane);
     for (size_t i = 0; i < BACKEND_LDAP_CONNECTIONS; i++)
         ldap_connection_free(atomic_load(&backend->kept[i]));
-    free(backend->name);
+    breaker_done(&backend->breaker);
     free(backend);
 }
 
@@ -107,7 +106,7 @@ void directory_free(struct directory *directory)
 static struct directory_backend *find_backend(struct directory_shared *shared, struct str name)
 {
     struct directory_backend *backend = atomic_load(&shared->backends);
-    while (backend && !str_equal(str_c(backend->name), name))
+    while (backend && !str_equal(str_c(backend->breaker.name), name))
         backend = backend->next;
     return backend;
 }
@@ -119,8 +118,7 @@ struct directory_backend *directory_backend(struct directory_shared *shared, str
     if (backend)
         return backend;
     backend = NEW(struct directory_backend);
-    backend->name = memory_alloc(name.len + 1);
-    (void)str_to_c(name, backend->name, name.len + 1);
+    breaker_init(&backend->breaker, name);
     if (ldap)
         backend->lane = lane_new("ldap", BACKEND_LDAP_CONNECTIONS, LDAP_JOBS_MAX);
     backend->next = atomic_load(&shared->backends);
@@ -134,41 +132,6 @@ struct directory_backend *directory_backend(struct directory_shared *shared, str
     return backend;
 }
 
-enum result directory_backend_admit(struct directory_backend *backend, struct error *err)
-{
-    int faults = atomic_load(&backend->faults);
-    if (faults < BACKEND_FAULTS_MAX)
-        return OK;
-    if (clock_monotonic_ns() < atomic_load(&backend->closed_until) ||
-        atomic_exchange(&backend->probing, true))
-        return fail(err, ERROR_TEMPORARY, "%s failed %d times in a row and is not asked for now",
-                    backend->name, faults);
-    return OK;
-}
-
-void directory_backend_answered(struct directory_backend *backend)
-{
-    atomic_store(&backend->faults, 0);
-    atomic_store(&backend->probing, false);
-    if (atomic_load(&backend->down) && atomic_exchange(&backend->down, false))
-        event_emit(EVENT_BACKEND_UP, F_C(BACKEND, backend->name));
-}
-
-void directory_backend_failed(struct directory_backend *backend, struct str why)
-{
-    if (atomic_load(&backend->faults) < 1000)
-        atomic_fetch_add(&backend->faults, 1);
-    atomic_store(&backend->closed_until, clock_deadline(CLOSED_NS));
-    atomic_store(&backend->probing, false);
-    if (!atomic_exchange(&backend->down, true))
-        event_emit(EVENT_BACKEND_DOWN, F_C(BACKEND, backend->name), F_STR(ERROR, why));
-}
-
-void directory_backend_abandoned(struct directory_backend *backend)
-{
-    atomic_store(&backend->probing, false);
-}
-
 void directory_backend_denied(struct directory_backend *backend, struct str reply)
 {
     int64_t now = clock_monotonic_ns();
@@ -176,7 +139,7 @@ void directory_backend_denied(struct directory_backend *backend, struct str repl
     if (told && now - told < DENIED_EVERY_NS)
         return;
     if (atomic_compare_exchange_strong(&backend->denied_told, &told, now))
-        event_emit(EVENT_BACKEND_DENIED, F_C(BACKEND, backend->name), F_STR(REPLY, reply));
+        event_emit(EVENT_BACKEND_DENIED, F_C(BACKEND, backend->breaker.name), F_STR(REPLY, reply));
 }
 
 /* ---- answers ---- */

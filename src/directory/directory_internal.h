@@ -9,14 +9,14 @@
 #include "directory/directory.h"
 #include "fiber/lane.h"
 #include "fiber/loop.h"
+#include "state/breaker.h"
 
 #include <stdatomic.h>
 
 struct ldap_connection;
 
 enum {
-    BACKEND_FAULTS_MAX = 3,      /* in a row; then questions fail fast for a while */
-    BACKEND_LDAP_CONNECTIONS = 2 /* kept, and threads of its lane */
+    BACKEND_LDAP_CONNECTIONS = 2, /* kept, and threads of its lane */
 };
 
 /*
@@ -25,15 +25,11 @@ enum {
  */
 struct directory_backend {
     struct directory_backend *next;
-    char *name;
+    struct breaker breaker;
     struct lane *lane; /* LDAP only */
     _Atomic(struct ldap_connection *) kept[BACKEND_LDAP_CONNECTIONS];
-    atomic_uint preferred;        /* index of the URL that answered last */
-    atomic_int faults;            /* in a row */
-    _Atomic int64_t closed_until; /* monotonic: no questions before it */
-    atomic_bool probing;          /* one question is out to see whether it is back */
-    atomic_bool down;             /* told by backend.down */
-    _Atomic int64_t denied_told;  /* monotonic: when backend.denied was emitted last */
+    atomic_uint preferred;       /* index of the URL that answered last */
+    _Atomic int64_t denied_told; /* monotonic: when backend.denied was emitted last */
 };
 
 struct directory_shared {
@@ -58,15 +54,6 @@ struct directory {
 struct directory_backend *directory_backend(struct directory_shared *shared, struct str name,
                                             bool ldap);
 
-/*
- * The circuit breaker. After admit() said OK exactly one of answered(), failed() or abandoned()
- * follows. FAILED: it failed three times in a row within the last seconds, and another question
- * (if any) is already out to probe it.
- */
-enum result directory_backend_admit(struct directory_backend *backend, struct error *err);
-void directory_backend_answered(struct directory_backend *backend);
-void directory_backend_failed(struct directory_backend *backend, struct str why);
-void directory_backend_abandoned(struct directory_backend *backend);
 /* It refused us, not the recipient: told at most once a minute. */
 void directory_backend_denied(struct directory_backend *backend, struct str reply);
 

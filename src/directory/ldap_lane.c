@@ -161,9 +161,9 @@ static enum result run(struct directory *directory, const struct server *server,
         directory_backend(directory->shared, server->name, /* ldap= */ true);
     if (!backend->lane) {
         job_free(job);
-        return fail(err, ERROR_PERMANENT, "%s is not an LDAP server", backend->name);
+        return fail(err, ERROR_PERMANENT, "%s is not an LDAP server", backend->breaker.name);
     }
-    if (directory_backend_admit(backend, err) != OK) {
+    if (breaker_admit(&backend->breaker, err) != OK) {
         job_free(job);
         return FAILED;
     }
@@ -176,16 +176,16 @@ static enum result run(struct directory *directory, const struct server *server,
     scope_close(&scope);
     if (result != OK) {
         if (error.kind == ERROR_TIMEOUT)
-            directory_backend_failed(backend, str_c(error.text));
+            breaker_failed(&backend->breaker, str_c(error.text));
         else
-            directory_backend_abandoned(backend);
+            breaker_abandoned(&backend->breaker);
         *err = error;
         return fail_context(err, "LDAP");
     }
     if (job->outcome.fault)
-        directory_backend_failed(backend, str_c(job->outcome.error.text));
+        breaker_failed(&backend->breaker, str_c(job->outcome.error.text));
     else
-        directory_backend_answered(backend);
+        breaker_answered(&backend->breaker);
     return OK;
 }
 

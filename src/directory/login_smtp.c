@@ -16,7 +16,7 @@ static void ask(struct directory *directory, const struct server *server, struct
     struct smtp_client *client;
     struct mail_reply reply;
     struct error error;
-    if (directory_backend_admit(backend, &error) != OK) {
+    if (breaker_admit(&backend->breaker, &error) != OK) {
         directory_answer_login(out, DIRECTORY_LOGIN_ERROR, arena, "%s", error.text);
         return;
     }
@@ -32,13 +32,13 @@ static void ask(struct directory *directory, const struct server *server, struct
     }
     if (result != OK) {
         if (error.kind == ERROR_CANCELLED)
-            directory_backend_abandoned(backend);
+            breaker_abandoned(&backend->breaker);
         else
-            directory_backend_failed(backend, str_c(error.text));
+            breaker_failed(&backend->breaker, str_c(error.text));
         directory_answer_login(out, DIRECTORY_LOGIN_ERROR, arena, "%s", error.text);
         return;
     }
-    directory_backend_answered(backend);
+    breaker_answered(&backend->breaker);
     struct str text = mail_reply_text(arena, &out->reply);
     directory_answer_login(out, callout_judge_login(&out->reply), arena, "AUTH: %.*s",
                            STR_ARG(text));

@@ -91,3 +91,18 @@ void directory_stated_lookup(const struct directory_stated *stated, struct str n
     else
         directory_answer_lookup(out, DIRECTORY_MISSING, arena, "not stated");
 }
+
+/* ---- scanners ---- */
+
+bool directory_is_stated(const struct directory *directory)
+{
+    return directory->stated != NULL;
+}
+
+const struct directory_stated_source *directory_stated_scanner(const struct directory *directory,
+                                                               struct str name)
+{
+    const struct directory_stated_source *source =
+        find(directory->stated, name, /* is_file= */ false);
+    return source && source->state == DIRECTORY_STATED_UP ? source : NULL;
+}

@@ -26,6 +26,9 @@ struct directory_stated_source {
     size_t recipient_count;
     const struct directory_stated_login *logins;
     size_t login_count;
+    struct str virus; /* of a virus scanner: what it finds; empty: nothing */
+    double score;     /* of a spam scanner */
+    bool too_big;     /* it takes no message of that size */
 };
 
 struct directory_stated {
@@ -36,6 +39,14 @@ struct directory_stated {
 /* Borrows `stated`. Free it with directory_stated_free(), not with directory_free(). */
 struct directory *directory_stated_new(const struct directory_stated *stated);
 void directory_stated_free(struct directory *directory);
+
+/* ---- for scanners of messages ---- */
+
+/* Does this directory answer as it was told to? Then scanners do so too. */
+bool directory_is_stated(const struct directory *directory);
+/* What was stated of the scanner `name`; NULL: it gives no answer. */
+const struct directory_stated_source *directory_stated_scanner(const struct directory *directory,
+                                                               struct str name);
 
 /* ---- for the functions of directory.h; name: of the server, or the path ---- */
 

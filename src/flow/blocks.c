@@ -6,29 +6,14 @@
  */
 #include "flow/blocks.h"
 
-#include "base/buf.h"
-
 #define NOT_BUILT(symbol, name_, flows_, text_)                                                    \
     static const struct flow_block symbol = {.name = (name_), .flows = (flows_), .text = (text_)}
 
 enum { BOTH = FLOW_IN_RECIPIENT | FLOW_IN_CONTENT };
 
-NOT_BUILT(antivirus, "antivirus", FLOW_IN_CONTENT, "asks a virus scanner");
-NOT_BUILT(antispam, "antispam", FLOW_IN_CONTENT, "asks a spam scanner for a score");
 NOT_BUILT(milter, "milter", BOTH, "asks a milter");
 NOT_BUILT(http, "http", FLOW_IN_AUTHENTICATION | BOTH, "asks a web service");
-NOT_BUILT(dnsbl, "dnsbl", BOTH, "asks DNS block lists about the client");
-NOT_BUILT(greylist, "greylist", FLOW_IN_RECIPIENT, "asks unknown senders to come again");
-NOT_BUILT(sender_match, "sender-match", FLOW_IN_CONTENT, "compares the sender with the user");
 NOT_BUILT(attachment, "attachment", FLOW_IN_CONTENT, "judges attachments by name and type");
-NOT_BUILT(subject_tag, "subject-tag", FLOW_IN_CONTENT, "puts a word before the subject");
-NOT_BUILT(disclaimer, "disclaimer", FLOW_IN_CONTENT, "adds a text to the body");
-NOT_BUILT(rewrite, "rewrite", BOTH, "changes addresses");
-NOT_BUILT(srs, "srs", FLOW_IN_CONTENT, "rewrites the sender for forwarding");
-NOT_BUILT(copy, "copy", FLOW_IN_CONTENT, "sends a copy to somebody");
-NOT_BUILT(notify, "notify", FLOW_IN_CONTENT, "tells somebody about the message");
-NOT_BUILT(route, "route", BOTH, "chooses another transport");
-NOT_BUILT(quarantine, "quarantine", FLOW_IN_CONTENT, "puts the message aside");
 NOT_BUILT(script, "script", FLOW_IN_AUTHENTICATION | BOTH, "runs a Lua function");
 
 const struct flow_block *const flow_blocks[] = {
@@ -41,37 +26,37 @@ const struct flow_block *const flow_blocks[] = {
     &flow_block_lookup_smtp,
     &flow_block_lookup_file,
     &flow_block_lookup_ldap,
+    &flow_block_greylist,
     /* several */
     &flow_block_reject,
     &flow_block_defer,
     &flow_block_limit,
     &flow_block_match,
     &flow_block_spf,
+    &flow_block_dnsbl,
+    &flow_block_rewrite,
+    &flow_block_srs,
+    &flow_block_route,
     /* content */
     &flow_block_deliver,
     &flow_block_discard,
     &flow_block_hold,
+    &flow_block_quarantine,
+    &flow_block_sender_match,
     &flow_block_header,
+    &flow_block_subject_tag,
+    &flow_block_disclaimer,
+    &flow_block_copy,
+    &flow_block_notify,
     &flow_block_dkim_sign,
     &flow_block_arc_seal,
     &flow_block_verify,
+    &flow_block_antivirus,
+    &flow_block_antispam,
     /* not built */
-    &antivirus,
-    &antispam,
     &milter,
     &http,
-    &dnsbl,
-    &greylist,
-    &sender_match,
     &attachment,
-    &subject_tag,
-    &disclaimer,
-    &rewrite,
-    &srs,
-    &copy,
-    &notify,
-    &route,
-    &quarantine,
     &script,
     NULL,
 };
@@ -82,63 +67,4 @@ const struct flow_block *flow_block_find(struct str name)
         if (str_equal(name, str_c(flow_blocks[i]->name)))
             return flow_blocks[i];
     return NULL;
-}
-
-static void describe_parameters(const struct option *options, struct buf *out)
-{
-    if (options->name)
-        buf_append(out, STR("Parameters:\n\n"));
-    for (const struct option *option = options; option->name; option++) {
-        buf_printf(out, "- `%s`: ", option->name);
-        option_print_prose(str_c(option->text), out);
-        if (option->fallback)
-            buf_printf(out, " (default `%s`)", option->fallback);
-        buf_append(out, option->required ? STR(" (required)\n") : STR("\n"));
-    }
-    if (options->name)
-        buf_append_byte(out, '\n');
-}
-
-static void describe_outcomes(const struct flow_outcome *outcomes, struct buf *out)
-{
-    buf_append(out, STR("Outcomes:\n\n"));
-    for (const struct flow_outcome *outcome = outcomes; outcome->name; outcome++) {
-        buf_printf(out, "- `%s` → `%s`: ", outcome->name, flow_actions[outcome->action].word);
-        option_print_prose(str_c(outcome->text), out);
-        if (outcome->key)
-            buf_printf(out, "; another action with the key `%s`", outcome->key);
-        buf_append_byte(out, '\n');
-    }
-    buf_append_byte(out, '\n');
-}
-
-static void describe(const struct flow_block *block, struct buf *out)
-{
-    buf_printf(out, "## `%s`\n\n", block->name);
-    option_print_prose(str_c(block->text), out);
-    buf_append(out, STR(". In flows of type"));
-    for (int type = FLOW_AUTHENTICATION; type <= FLOW_CONTENT; type++)
-        if (block->flows & (1u << type))
-            buf_printf(out, " %s", flow_type_name((enum flow_type)type));
-    if (!block->built) {
-        buf_append(out, STR(". Not built yet.\n\n"));
-        return;
-    }
-    if (block->options->shorthand)
-        buf_printf(out, ". A value alone stands for `%s`", block->options->shorthand);
-    buf_append(out, STR(".\n\n"));
-    describe_parameters(block->options->options, out);
-    describe_outcomes(block->outcomes, out);
-}
-
-void flow_describe_blocks(struct buf *out)
-{
-    for (size_t i = 0; flow_blocks[i]; i++)
-        if (flow_blocks[i]->built)
-            describe(flow_blocks[i], out);
-    for (size_t i = 0; flow_blocks[i]; i++)
-        if (!flow_blocks[i]->built)
-            describe(flow_blocks[i], out);
-    buf_append(out, STR("## Names in expressions\n\n"));
-    expression_describe(out);
 }

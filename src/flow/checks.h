@@ -18,6 +18,7 @@ struct flow_checks {
     struct str dmarc;             /* result */
     struct str dmarc_policy;      /* what the author's domain asks for this message, if it fails */
     const struct arc_answer *arc; /* NULL: nobody has checked */
+    double score;                 /* of the spam scanner that was asked last */
     unsigned spf_asked;           /* DNS questions, of the transaction */
     unsigned key_asked;           /* for keys, of the content run */
     /* The envelope sender is genuine: SPF passed for it, or a signature of its domain did. */

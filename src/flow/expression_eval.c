@@ -5,6 +5,7 @@
 #include "flow/expression.h"
 
 #include "flow/checks.h"
+#include "flow/effects.h"
 #include "flow/expression_internal.h"
 #include "mail/header.h"
 
@@ -44,6 +45,16 @@ static struct str check_text(enum expression_name name, const struct flow_checks
     }
 }
 
+static struct str findings_text(const struct evaluation *evaluation)
+{
+    const struct flow_effects *effects = evaluation->facts->effects;
+    struct str text = STR_EMPTY;
+    for (size_t i = 0; effects && i < effects->finding_count; i++)
+        text = arena_printf(evaluation->scratch, "%.*s%s%.*s", STR_ARG(text), i ? " " : "",
+                            STR_ARG(effects->findings[i].name));
+    return text;
+}
+
 static struct str text_of(const struct expression *node, const struct evaluation *evaluation)
 {
     const struct flow_facts *facts = evaluation->facts;
@@ -71,16 +82,20 @@ static struct str text_of(const struct expression *node, const struct evaluation
         return recipient ? recipient->domain : facts->recipient_domain;
     case NAME_HEADER:
         return header_text(evaluation, node->text);
+    case NAME_FINDINGS:
+        return findings_text(evaluation);
     default:
         return check_text(node->name, facts->checks);
     }
 }
 
-static uint64_t number_of(const struct expression *node, const struct flow_facts *facts)
+static double number_of(const struct expression *node, const struct flow_facts *facts)
 {
     if (node->op == EXPRESSION_OP_LITERAL)
         return node->number;
-    return node->name == NAME_SIZE ? facts->size : facts->recipient_count;
+    if (node->name == NAME_SCORE)
+        return facts->checks ? facts->checks->score : 0;
+    return node->name == NAME_SIZE ? (double)facts->size : (double)facts->recipient_count;
 }
 
 static bool bool_of(const struct expression *node, const struct flow_facts *facts)
@@ -124,7 +139,7 @@ static bool is_in(const struct expression *node, const struct evaluation *evalua
 
 static enum result eval(const struct expression *node, struct evaluation *evaluation, bool *out);
 
-static bool number_compare(enum expression_compare compare, uint64_t a, uint64_t b)
+static bool number_compare(enum expression_compare compare, double a, double b)
 {
     switch (compare) {
     case COMPARE_EQUAL:

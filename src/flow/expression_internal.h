@@ -34,6 +34,7 @@ enum expression_name {
     NAME_DMARC,
     NAME_DMARC_POLICY,
     NAME_SCORE,
+    NAME_FINDINGS,
     NAME_COUNT
 };
 
@@ -78,7 +79,7 @@ struct expression {
     /* literals */
     bool truth;
     struct str text; /* of a text; of header(): the field's name */
-    uint64_t number;
+    double number;
     struct net_ip ip;
     /* the rest */
     enum expression_name name;
@@ -112,7 +113,7 @@ struct token {
     size_t offset;
     size_t length;
     struct str text; /* word as written, string without quotes (in the arena) */
-    uint64_t number;
+    double number;
     struct net_network network;
     bool is_address; /* NETWORK: a single address, without /bits */
     enum expression_compare compare;

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "flow/checks.h"
 #include "flow/test.h"
 
 #include "flow/expression.h"
@@ -33,6 +34,8 @@ static struct flow_facts facts_of(enum flow_type type)
         facts.recipient = STR("ann@example.org");
         facts.recipient_domain = STR("example.org");
     } else {
+        static struct flow_checks checks = {.score = 6.5};
+        facts.checks = &checks;
         facts.size = 5u << 20;
         facts.recipients = recipients;
         facts.recipient_count = 2;
@@ -99,6 +102,8 @@ static const struct value_case values[] = {
     {FLOW_CONTENT, "size < 5M", false},
     {FLOW_CONTENT, "4M < size", true},
     {FLOW_CONTENT, "size != 1G", true},
+    {FLOW_CONTENT, "score > 6.4 and score < 6.6 and score == 6.5", true},
+    {FLOW_CONTENT, "score > 6.5 or score < -1", false},
     {FLOW_CONTENT, "recipients > 1", true},
     {FLOW_CONTENT, "header(\"subject\") == \"Your invoice\"", true},
     {FLOW_CONTENT, "header(\"Precedence\") in [ bulk, list, junk ]", true},
@@ -179,7 +184,9 @@ static const struct fault_case faults[] = {
     {FLOW_CONTENT, "recipient == \"x\"", "unknown-name", 0, "any("},
     {FLOW_CONTENT, "any(all(recipient == \"x\"))", "unknown-name", 4, NULL},
     {FLOW_CONTENT, "any(recipient)", "expression-type", 4, NULL},
-    {FLOW_CONTENT, "score > 5", "not-built", 0, NULL},
+    {FLOW_RECIPIENT, "score > 5", "unknown-name", 0, NULL},
+    {FLOW_CONTENT, "score > 5.", "unknown-name", 8, NULL},
+    {FLOW_CONTENT, "score > 5.5K", "unknown-name", 8, NULL},
     {FLOW_CONTENT, "dkim.domian == \"x\"", "unknown-name", 0, "dkim.domain"},
     {FLOW_CONTENT, "header == \"x\"", "expression", 7, NULL},
     {FLOW_CONTENT, "header(Subject) == \"x\"", "expression", 7, NULL},

@@ -10,6 +10,9 @@
 
 #include <string.h>
 
+enum { FRACTION_DIGITS = 9 };
+static const uint64_t NUMBER_MAX = UINT64_C(1) << 53; /* exact as a double */
+
 static bool is_word(char c)
 {
     return ascii_is_alpha(c) || ascii_is_digit(c) || (c != '\0' && strchr("_.-@/:+*%", c));
@@ -43,10 +46,13 @@ static struct token read_string(struct str text, size_t *offset, struct arena *a
         .kind = TOKEN_STRING, .offset = begin, .length = *offset - begin, .text = str_of(out, len)};
 }
 
-/* 10, 64K, 25M, 1G: units are powers of 1,024. */
-static bool read_number(struct str word, uint64_t *out)
+/* 10, 64K, 25M, 1G: units are powers of 1,024; 7.5: no unit behind a fraction. */
+static bool read_number(struct str word, double *out)
 {
     unsigned shift = 0;
+    bool negative = str_starts(word, STR("-"));
+    if (negative)
+        word = str_from(word, 1);
     if (word.len && !ascii_is_digit(word.ptr[word.len - 1])) {
         switch (word.ptr[word.len - 1]) {
         case 'K':
@@ -63,10 +69,22 @@ static bool read_number(struct str word, uint64_t *out)
         }
         word = str_slice(word, 0, word.len - 1);
     }
-    uint64_t value;
-    if (!str_to_uint(word, UINT64_MAX >> shift, &value))
+    uint64_t value, fraction = 0;
+    ptrdiff_t point = str_find(word, '.');
+    struct str behind = point >= 0 ? str_from(word, (size_t)point + 1) : STR_EMPTY;
+    if (point >= 0 && (shift || behind.len == 0 || behind.len > FRACTION_DIGITS ||
+                       !str_to_uint(behind, UINT64_MAX, &fraction)))
         return false;
-    *out = value << shift;
+    if (!str_to_uint(point >= 0 ? str_slice(word, 0, (size_t)point) : word, NUMBER_MAX >> shift,
+                     &value))
+        return false;
+    *out = (double)(value << shift);
+    double step = 1;
+    for (size_t i = 0; i < behind.len; i++)
+        step /= 10;
+    *out += (double)fraction * step;
+    if (negative)
+        *out = -*out;
     return true;
 }
 

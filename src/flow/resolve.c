@@ -25,8 +25,10 @@ const struct server *flow_compile_server(struct flow_compiling *compiling, struc
     struct config_problem *problem =
         flow_problem(compiling, CONFIG_ERROR, "wrong-server", place,
                      "server \"%.*s\" is of another kind than this block needs", STR_ARG(name));
-    problem->fix = kinds & (1u << SERVER_LDAP) ? STR("name a server with an ldap: address")
-                                               : STR("name a server with an smtp: address");
+    problem->fix = kinds & (1u << SERVER_LDAP)     ? STR("name a server with an ldap: address")
+                   : kinds & (1u << SERVER_CLAMD)  ? STR("name a server with clamd:")
+                   : kinds & (1u << SERVER_RSPAMD) ? STR("name a server with rspamd: or spamd:")
+                                                   : STR("name a server with an smtp: address");
     return NULL;
 }
 

@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "directory/directory.h"
+#include "directory/stated.h"
 #include "event/event.h"
 #include "fiber/test.h"
 #include "mail/body.h"
@@ -23,7 +24,9 @@ static struct {
     struct mail_reply reply;
     unsigned asked[3];
     const char *right_password; /* set: smtp says yes to it and no to others */
-    bool slow;                  /* it takes until the fiber is cancelled, or some turns */
+    bool scanner_down;
+    struct directory_stated_source scanner;
+    bool slow; /* it takes until the fiber is cancelled, or some turns */
 } fake;
 
 enum { BY_SMTP, BY_FILE, BY_LDAP };
@@ -109,6 +112,20 @@ void directory_lookup_ldap(struct directory *directory, const struct directory_l
 {
     (void)directory, (void)query, (void)address, (void)arena;
     answer_lookup(BY_LDAP, out);
+}
+
+/* Scanners answer as stated: a flow's test needs none. */
+bool directory_is_stated(const struct directory *directory)
+{
+    (void)directory;
+    return true;
+}
+
+const struct directory_stated_source *directory_stated_scanner(const struct directory *directory,
+                                                               struct str name)
+{
+    (void)directory, (void)name;
+    return fake.scanner_down ? NULL : &fake.scanner;
 }
 
 /* ---- a run ---- */

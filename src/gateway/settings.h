@@ -71,6 +71,8 @@ enum settings_log_target {
     SETTINGS_LOG_FILE
 };
 
+enum settings_log_compat { SETTINGS_COMPAT_NONE, SETTINGS_COMPAT_POSTFIX };
+
 struct settings {
     /* ---- the rows of the top level ---- */
     int64_t version;
@@ -92,6 +94,9 @@ struct settings {
         unsigned mode;
     } control;
     struct {
+        struct flow_limits limits;
+    } content;
+    struct {
         struct option_texts listen;
         struct net_address *addresses;
         size_t address_count;
@@ -101,6 +106,10 @@ struct settings {
         struct net_address *addresses;
         size_t address_count;
     } metrics;
+    struct { /* of DMARC; without `from`: none */
+        struct str from, organization, contact;
+        int64_t at_ns;
+    } reports;
     struct {
         struct str path; /* empty: in the spool's folder */
         int64_t keep_ns;
@@ -108,6 +117,7 @@ struct settings {
     } events;
     struct {
         int target; /* enum settings_log_target */
+        int compat; /* enum settings_log_compat */
         struct str path;
     } log;
     struct {

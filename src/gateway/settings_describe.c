@@ -29,7 +29,7 @@ static bool has_own_form(struct str name)
         if (str_equal(name, str_c(sections[i].name)))
             return true;
     }
-    return str_equal(name, STR("admin"));
+    return str_equal(name, STR("admin")) || str_equal(name, STR("flows"));
 }
 
 static void print_entry(const struct option_table *table, struct str name, const void *values,
@@ -107,6 +107,41 @@ static void print_transports(const struct settings *settings, struct buf *out)
     }
 }
 
+static void print_flow(const struct config_pair *flow, struct buf *out)
+{
+    buf_append(out, STR("    "));
+    option_print_text(flow->key, out);
+    if (flow->value.kind != CONFIG_LIST || flow->value.count == 0) {
+        buf_append(out, STR(": "));
+        option_print_node(&flow->value, out);
+        option_print_origin(&flow->value, out);
+        return;
+    }
+    buf_append(out, STR(":\n"));
+    for (size_t i = 0; i < flow->value.count; i++) {
+        buf_append(out, STR("      - "));
+        option_print_node(&flow->value.items[i], out);
+        option_print_origin(&flow->value.items[i], out);
+    }
+}
+
+/* As they were written, a line a step; what a block does by default: `postern block doc`. */
+static void print_flows(const struct settings *settings, struct buf *out)
+{
+    const struct config_node *flows = config_get(&settings->hidden->root, STR("flows"));
+    if (!flows || flows->kind != CONFIG_MAP || flows->count == 0)
+        return;
+    buf_append(out, STR("flows:\n"));
+    for (size_t type = 0; type < flows->count; type++) {
+        const struct config_node *section = &flows->pairs[type].value;
+        if (section->kind != CONFIG_MAP || section->count == 0)
+            continue;
+        buf_printf(out, "  %.*s:\n", STR_ARG(flows->pairs[type].key));
+        for (size_t i = 0; i < section->count; i++)
+            print_flow(&section->pairs[i], out);
+    }
+}
+
 static void print_header(const char *section, size_t count, struct buf *out)
 {
     if (count)
@@ -133,6 +168,7 @@ void settings_effective(const struct settings *settings, struct buf *out)
         const struct settings_listener *at = &settings->listeners[i];
         print_entry(&settings_listener_options, at->name, at->values, at->node, out);
     }
+    print_flows(settings, out);
     print_header("transports", settings->transport_count, out);
     print_transports(settings, out);
     print_header("domains", settings->domain_count, out);
@@ -149,49 +185,113 @@ void settings_effective(const struct settings *settings, struct buf *out)
 
 /* ---- JSON Schema ---- */
 
-/* An entry of a section; where there are presets, a map with one is the other form. */
-static void schema_entry(size_t index, struct buf *out)
+static void schema_description(const struct option *row, struct buf *out)
 {
-    if (!sections[index].presets) {
-        option_schema(sections[index].table, out);
-        return;
+    buf_append(out, STR("{\"description\":"));
+    option_print_json(str_c(row->text), out);
+    buf_append_byte(out, ',');
+}
+
+static void schema_object(const struct option_table *table, struct buf *out);
+
+/* Rows whose node the module reads itself, or that may hold more than a name. False: neither. */
+static bool schema_special(const struct option_table *table, const struct option *row,
+                           struct buf *out)
+{
+    struct str name = str_c(row->name);
+    bool is_domain = table == &settings_domain_options;
+    bool recipients = str_equal(name, STR("recipients"));
+    if (is_domain && str_equal(name, STR("transport"))) {
+        schema_description(row, out);
+        buf_append(out, STR("\"anyOf\":[{\"type\":\"string\"},"));
+        option_schema(&transport_options, out);
+    } else if ((is_domain || table == &settings_listener_options) &&
+               (recipients || str_equal(name, STR("content")))) {
+        schema_description(row, out);
+        buf_append(out, STR("\"anyOf\":[{\"type\":\"string\"},"));
+        flow_schema_flow(recipients ? FLOW_RECIPIENT : FLOW_CONTENT, out);
+    } else if (row->type == OPTION_NODE && str_equal(name, STR("authentication"))) {
+        schema_description(row, out);
+        buf_append(out, STR("\"anyOf\":[{\"type\":\"string\"},"));
+        schema_object(&settings_authentication_options, out);
+        buf_append(out, STR(",{\"$ref\":\"#/$defs/authentication-steps\"}"));
+    } else if (table == &settings_authentication_options && row->type == OPTION_NODE) {
+        schema_description(row, out);
+        buf_append(out, STR("\"anyOf\":[{\"type\":\"string\"},"));
+        flow_schema_flow(FLOW_AUTHENTICATION, out);
+    } else {
+        return false;
     }
-    /* a transport may stand in place of its name: anything, as far as the schema knows */
-    struct option rows[64];
-    size_t count = 0;
-    for (const struct option *row = sections[index].table->options; row->name && count < 63;
-         row++) {
-        rows[count] = *row;
-        if (str_equal(str_c(row->name), STR("transport")))
-            rows[count].type = OPTION_NODE;
-        count++;
+    buf_append(out, STR("]}"));
+    return true;
+}
+
+static void schema_rows(const struct option_table *table, struct buf *out)
+{
+    for (const struct option *row = table->options; row->name; row++) {
+        const struct option one[2] = {*row, {0}};
+        const struct option_table part = {.name = row->name, .options = one};
+        if (row != table->options)
+            buf_append_byte(out, ',');
+        struct buf special BUF_CLEANUP;
+        buf_init(&special, 1 << 20);
+        if (schema_special(table, row, &special))
+            buf_printf(out, "\"%s\":%.*s", row->name, (int)special.len, special.ptr);
+        else
+            option_schema_rows(&part, out);
     }
-    rows[count] = (struct option){0};
-    struct option_table table = *sections[index].table;
-    table.options = rows;
+}
+
+static void schema_object(const struct option_table *table, struct buf *out)
+{
+    buf_append(out, STR("{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{"));
+    schema_rows(table, out);
+    buf_append_byte(out, '}');
+    option_schema_required(table, out);
+    buf_append_byte(out, '}');
+}
+
+/* An entry of a section; where there are presets, a map with one is the other form. */
+static void schema_entry(const struct option_table *table, const char *presets, struct buf *out)
+{
     buf_append(out, STR("{\"anyOf\":["));
-    option_schema(&table, out);
-    buf_printf(out,
-               ",{\"type\":\"object\",\"required\":[\"preset\"],"
-               "\"properties\":{\"preset\":{\"enum\":[%s]}}}]}",
-               sections[index].presets);
+    if (option_schema_shorthand(table, out))
+        buf_append_byte(out, ',');
+    schema_object(table, out);
+    if (presets) {
+        buf_printf(out,
+                   ",{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"preset\"],"
+                   "\"properties\":{\"preset\":{\"enum\":[%s]},",
+                   presets);
+        schema_rows(table, out);
+        buf_append(out, STR("}}"));
+    }
+    buf_append(out, STR("]}"));
 }
 
 static void schema_section(struct str name, struct buf *out)
 {
+    const struct option_table *table = NULL;
+    const char *presets = NULL;
     for (size_t i = 0; i < SECTION_COUNT; i++) {
         if (!str_equal(name, str_c(sections[i].name)))
             continue;
-        buf_append(out, STR("{\"type\":\"object\",\"additionalProperties\":"));
-        schema_entry(i, out);
-        buf_append_byte(out, '}');
-        return;
+        table = sections[i].table;
+        presets = sections[i].presets;
     }
-    if (str_equal(name, STR("trusted_networks"))) {
+    if (str_equal(name, STR("lists")))
+        table = &settings_list_options;
+    if (table) {
+        buf_append(out, STR("{\"type\":[\"object\",\"null\"],\"additionalProperties\":"));
+        schema_entry(table, presets, out);
+        buf_append_byte(out, '}');
+    } else if (str_equal(name, STR("trusted_networks"))) {
         buf_append(out, STR("{\"anyOf\":[{\"type\":\"string\"},{\"type\":\"array\",\"items\":"));
         option_schema(&settings_network_options, out);
         buf_append(out, STR("}]}"));
-    } else { /* flows, lists: their steps are checked by the flow compiler */
+    } else if (str_equal(name, STR("flows"))) {
+        flow_schema(out);
+    } else { /* its module reads it: a map, as far as the rows know */
         buf_append(out, STR("{\"type\":\"object\"}"));
     }
 }
@@ -204,24 +304,19 @@ void settings_schema(struct buf *out)
                         "\"additionalProperties\":false,\"required\":[\"version\"],"
                         "\"properties\":{"));
     for (const struct option *row = settings_top_options.options; row->name; row++) {
-        struct option one[2] = {*row, {0}};
-        struct option_table table = {.name = row->name, .options = one};
+        const struct option one[2] = {*row, {0}};
+        const struct option_table table = {.name = row->name, .options = one};
         if (row != settings_top_options.options)
             buf_append_byte(out, ',');
         if (row->type == OPTION_NODE) {
             buf_printf(out, "\"%s\":", row->name);
             schema_section(str_c(row->name), out);
-            continue;
+        } else {
+            option_schema_rows(&table, out);
         }
-        struct buf object BUF_CLEANUP;
-        buf_init(&object, 1 << 20);
-        one[0].required = false;
-        option_schema(&table, &object);
-        /* {"type":…,"properties":{ ROW }} */
-        struct str text = buf_str(&object);
-        ptrdiff_t start = str_find_str(text, STR("\"properties\":{"));
-        buf_append(out, str_slice(text, (size_t)start + 14, text.len - 2));
     }
+    buf_append(out, STR("},\"$defs\":{"));
+    flow_schema_steps(out);
     buf_append(out, STR("}}\n"));
 }
 

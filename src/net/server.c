@@ -42,22 +42,25 @@ static const struct option rows[] = {
      .offset = AT(written.ldap),
      .text = "directory, ldap:// or ldaps:// URL, or several"},
     {.name = "clamd",
-     .type = OPTION_TEXT,
+     .type = OPTION_TEXTS,
      .offset = AT(written.clamd),
-     .text = "ClamAV, unix:/path or host:port (3310)"},
+     .text = "ClamAV's clamd, unix:/path or host:port (3310), or several that are equal"},
     {.name = "rspamd",
-     .type = OPTION_TEXT,
+     .type = OPTION_TEXTS,
      .offset = AT(written.rspamd),
-     .text = "rspamd, http:// URL"},
+     .text = "rspamd, http:// or https:// URL, or several that are equal"},
     {.name = "spamd",
-     .type = OPTION_TEXT,
+     .type = OPTION_TEXTS,
      .offset = AT(written.spamd),
-     .text = "SpamAssassin's spamd, host:port (783)"},
+     .text = "SpamAssassin's spamd, unix:/path or host:port (783), or several that are equal"},
     {.name = "milter",
-     .type = OPTION_TEXT,
+     .type = OPTION_TEXTS,
      .offset = AT(written.milter),
      .text = "milter, unix:/path or host:port"},
-    {.name = "http", .type = OPTION_TEXT, .offset = AT(written.http), .text = "HTTP service, URL"},
+    {.name = "http",
+     .type = OPTION_TEXTS,
+     .offset = AT(written.http),
+     .text = "HTTP service, URL, or several that are equal"},
     {.name = "tls",
      .type = OPTION_WORD,
      .offset = AT(tls),
@@ -409,6 +412,22 @@ static void release_tls(void *object)
     tls_context_unref(object);
 }
 
+/* By the URLs of rspamd and http; all of one server's are alike. */
+static bool has_https(const struct server *server, const struct config_node *node,
+                      const struct option_context *context)
+{
+    size_t secure = 0;
+    if (server->kind != SERVER_RSPAMD && server->kind != SERVER_HTTP)
+        return false;
+    for (size_t i = 0; i < server->endpoint_count; i++)
+        secure += str_starts(server->endpoints[i].url, STR("https://"));
+    if (secure && secure < server->endpoint_count)
+        config_problem(context->report, CONFIG_ERROR, "wrong-value", node->place,
+                       "some of these URLs are http and some are https")
+            ->fix = STR("make two servers of them");
+    return secure > 0;
+}
+
 static void bind_tls(struct server *server, const struct config_node *node,
                      const struct option_context *context)
 {
@@ -418,12 +437,13 @@ static void bind_tls(struct server *server, const struct config_node *node,
         return;
     }
     bool smtp = server->kind == SERVER_SMTP || server->kind == SERVER_LMTP;
-    if (!smtp || server->tls == SERVER_TLS_NONE)
+    bool https = has_https(server, node, context);
+    if (!https && (!smtp || server->tls == SERVER_TLS_NONE))
         return;
     struct tls_client_settings settings = {
-        .verify = server->tls == SERVER_TLS_VERIFIED,
+        .verify = https || server->tls == SERVER_TLS_VERIFIED,
         .ca_path = server->ca_file,
-        .min_version = server->tls == SERVER_TLS_OPPORTUNISTIC ? 10 : 12,
+        .min_version = smtp && server->tls == SERVER_TLS_OPPORTUNISTIC ? 10 : 12,
     };
     struct error err;
     if (tls_client_new(&settings, &server->tls_context, &err) == FAILED)

@@ -35,8 +35,7 @@ struct server_endpoint {
 
 /* As the file says it, by the rows of server_options. */
 struct server_written {
-    struct option_texts smtp, lmtp, ldap;
-    struct str clamd, rspamd, spamd, milter, http;
+    struct option_texts smtp, lmtp, ldap, clamd, rspamd, spamd, milter, http;
     struct str password_file, bind_password_file;
 };
 
@@ -54,7 +53,7 @@ struct server {
     int64_t timeout_ns;                         /* default 30s */
     bool starttls;                              /* ldap */
     struct str base_dn, bind_dn, bind_password; /* ldap; the password from bind_password_file */
-    struct tls_context *tls_context; /* client context as tls and ca_file say; NULL with none */
+    struct tls_context *tls_context;            /* client context; NULL: clear text */
     struct config_place place;
 };
 

@@ -93,6 +93,15 @@ static enum step break_with_errno(struct stream *stream, int number, const char 
     return STEP_FAILED;
 }
 
+/* A peer that has heard enough may have said why before it closed. */
+static void end_writing(struct stream *stream)
+{
+    if (stream->tls)
+        stream->broken = true;
+    else
+        stream->mute = true;
+}
+
 static enum step step_of_tls(struct stream *stream, enum tls_io io)
 {
     switch (io) {
@@ -268,10 +277,12 @@ static enum step write_once(struct stream *stream, struct str data, size_t *out_
     }
     if (errno == EAGAIN || errno == EWOULDBLOCK)
         return STEP_WAIT_WRITABLE;
-    return break_with_errno(stream, errno, "write to", err);
+    end_writing(stream);
+    (void)fail_errno(err, errno, "cannot write to the peer");
+    return STEP_FAILED;
 }
 
-/* On failure it is not known how much the peer received, so the stream is broken. */
+/* On failure it is not known how much the peer received, so nothing more is sent. */
 static MAY_YIELD enum result send_all(struct stream *stream, struct str data, struct error *err)
 {
     while (data.len) {
@@ -284,7 +295,7 @@ static MAY_YIELD enum result send_all(struct stream *stream, struct str data, st
         if (step == STEP_END)
             (void)fail(err, ERROR_TEMPORARY, "the peer closed the connection");
         if (step == STEP_END || step == STEP_FAILED || wait_for(stream, step, err) == FAILED) {
-            stream->broken = true;
+            end_writing(stream);
             return FAILED;
         }
     }
@@ -308,7 +319,7 @@ static void append_output(struct stream *stream, struct str data)
 
 enum result stream_flush(struct stream *stream, struct error *err)
 {
-    if (stream->broken)
+    if (stream->broken || stream->mute)
         return fail_broken(err);
     if (stream->out_len == 0)
         return OK;
@@ -319,7 +330,7 @@ enum result stream_flush(struct stream *stream, struct error *err)
 
 enum result stream_write(struct stream *stream, struct str data, struct error *err)
 {
-    if (stream->broken)
+    if (stream->broken || stream->mute)
         return fail_broken(err);
     if (stream->out_len + data.len <= OUT_MAX) {
         append_output(stream, data);

@@ -42,6 +42,7 @@ struct stream {
     bool drained; /* the last read emptied the socket */
     bool ended;   /* the peer closed its side */
     bool broken;  /* an error ended it, in both directions */
+    bool mute;    /* in clear: nothing more can be written, but what the peer said can be read */
     struct net_address peer, local;
 };
 

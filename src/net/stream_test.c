@@ -370,8 +370,8 @@ static NO_YIELD_CHECK void write_to_closed_peer(void *arg)
     }
     assert_int_equal(result, FAILED);
     assert_int_equal(err.kind, ERROR_TEMPORARY);
-    bool end;
-    assert_int_equal(stream_fill(ends->a, 100, &end, &err), FAILED);
+    bool end = false; /* in clear, what the peer said before it closed could still be read */
+    assert_true(stream_fill(ends->a, 100, &end, &err) == FAILED || end);
 }
 
 static void no_signal_from_a_closed_peer(void **state)

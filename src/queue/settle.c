@@ -524,8 +524,16 @@ void queue_settle_time(struct queue_attempt *attempt)
 
 void queue_settle_refused(struct queue_attempt *attempt, const struct mail_reply *reply)
 {
+    queue_settle_refused_with(attempt, reply, NULL);
+}
+
+void queue_settle_refused_with(struct queue_attempt *attempt, const struct mail_reply *reply,
+                               const struct queue_content_run *run)
+{
     struct settling settling;
     settling_init(&settling, attempt);
+    if (run != NULL)
+        queue_content_add(&settling.unit, attempt, run, /* generated_only= */ true);
     recall(attempt);
     for (size_t i = 0; i < attempt->meta.recipient_count; i++) {
         if (!is_pending(attempt, i))

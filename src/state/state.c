@@ -76,6 +76,7 @@ void state_free(struct state *state)
         cache_table_clear(&state->shards[i].cache);
         cache_table_clear(&state->shards[i].local);
     }
+    state_breakers_free(state);
     memory_wipe(state->secret, sizeof state->secret);
     memory_wipe(state->kept_secret, sizeof state->kept_secret);
     free(state->shards);

@@ -12,6 +12,7 @@
 #include "base/arena.h"
 #include "fiber/call.h"
 #include "fiber/loop.h"
+#include "state/breaker.h"
 #include "state/keeper.h"
 #include "state/state.h"
 
@@ -71,7 +72,13 @@ struct state {
     size_t max_entries;
     unsigned char secret[STATE_SECRET_SIZE];
     unsigned char kept_secret[STATE_SECRET_SIZE];
+    _Atomic(struct named_breaker *) breakers;
     struct state_keeping *keeping; /* NULL: nothing outlives the process */
+};
+
+struct named_breaker {
+    struct named_breaker *next;
+    struct breaker breaker;
 };
 
 struct limit_entry {
@@ -123,3 +130,6 @@ void state_keep_join(struct state_shard *shard);
 void state_keep_leave(struct state_shard *shard);
 void state_keep_end(struct state *state);
 void state_gone_free(struct gone_key *gone);
+
+/* breaker.c */
+void state_breakers_free(struct state *state);

@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ctl/completion.c - `postern completion SHELL`: scripts for bash, zsh and fish.
+ *
+ * All of it is read from the rows of the commands: options are the words of `usage` that begin with
+ * two dashes, an argument in capitals behind one is its value, FILE and DIR are files, and words
+ * with bars between them are what may stand there.
+ */
+#include "base/buf.h"
+#include "ctl/ctl.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { SCRIPT_MAX = 1024 * 1024, WORDS_MAX = 1024 };
+
+static const char selectors[] =
+    "--id --to --from --transport --destination --cause --state --older --limit";
+static const char global_options[] = "--socket --json --yes --no-color --help";
+
+struct words {
+    char options[WORDS_MAX]; /* blank between them */
+    char choices[WORDS_MAX]; /* what may stand as an argument */
+    char valued[WORDS_MAX];  /* options that take a value */
+    bool file;               /* an argument is a file */
+};
+
+static void add_word(char *list, struct str word)
+{
+    size_t used = strlen(list);
+    snprintf(list + used, WORDS_MAX - used, "%s%.*s", used ? " " : "", STR_ARG(word));
+}
+
+static bool is_file_word(struct str word)
+{
+    static const char *const names[] = {"FILE",   "[FILE]", "[CONFIGURATION]",
+                                        "FOLDER", "TEST]",  "[TEST…]"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (str_equal(word, str_c(names[i])))
+            return true;
+    return false;
+}
+
+static struct str strip(struct str word)
+{
+    while (word.len && (word.ptr[0] == '[' || word.ptr[0] == '('))
+        word = str_from(word, 1);
+    while (word.len && (word.ptr[word.len - 1] == ']' || word.ptr[word.len - 1] == ')'))
+        word.len--;
+    return word;
+}
+
+/* "bash|zsh|fish", "relay-authenticated": lower case is meant literally. */
+static void take_choices(struct str word, struct words *out)
+{
+    while (word.len) {
+        ptrdiff_t bar = str_find(word, '|');
+        size_t length = bar < 0 ? word.len : (size_t)bar;
+        struct str one = str_slice(word, 0, length);
+        if (str_starts(one, STR("--")))
+            add_word(out->options, one);
+        else if (str_equal(one, STR("SELECTORS")))
+            add_word(out->options, str_c(selectors));
+        else if (one.len && one.ptr[0] >= 'a' && one.ptr[0] <= 'z')
+            add_word(out->choices, one);
+        word = str_from(word, bar < 0 ? length : length + 1);
+    }
+}
+
+static void read_usage(const char *usage, struct words *out)
+{
+    struct str text = str_c(usage);
+    bool value_next = false; /* the word before was an option with more behind it */
+    *out = (struct words){0};
+    if (strstr(usage, "SELECTORS"))
+        add_word(out->valued, str_c(selectors));
+    while (text.len) {
+        ptrdiff_t blank = str_find(text, ' ');
+        size_t length = blank < 0 ? text.len : (size_t)blank;
+        struct str raw = str_slice(text, 0, length);
+        struct str word = strip(raw);
+        text = str_from(text, blank < 0 ? length : length + 1);
+        bool closed = raw.len && raw.ptr[raw.len - 1] == ']';
+        if (str_starts(word, STR("-"))) {
+            take_choices(word, out);
+            value_next = !closed && text.len && text.ptr[0] != '[' && text.ptr[0] != '-';
+            if (value_next)
+                add_word(out->valued, word);
+        } else if (value_next) {
+            value_next = false;
+        } else {
+            out->file = out->file || is_file_word(raw);
+            take_choices(word, out);
+        }
+    }
+}
+
+/* ---- nouns and verbs ---- */
+
+static bool is_first_of_noun(const struct ctl_command *command)
+{
+    for (const struct ctl_command *c = ctl_commands; c != command; c++)
+        if (strcmp(c->noun, command->noun) == 0)
+            return false;
+    return true;
+}
+
+static void print_nouns(struct buf *out)
+{
+    for (const struct ctl_command *c = ctl_commands; c->noun; c++)
+        if (is_first_of_noun(c))
+            buf_printf(out, "%s%s", c == ctl_commands ? "" : " ", c->noun);
+}
+
+static void print_verbs(const char *noun, struct buf *out)
+{
+    bool first = true;
+    for (const struct ctl_command *c = ctl_commands; c->noun; c++) {
+        if (!c->verb || strcmp(c->noun, noun) != 0)
+            continue;
+        buf_printf(out, "%s%s", first ? "" : " ", c->verb);
+        first = false;
+    }
+}
+
+/* ---- bash ---- */
+
+static void print_bash(struct buf *out)
+{
+    buf_append(out, STR("# bash completion for postern; made by: postern completion bash\n"
+                        "_postern() {\n"
+                        "    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}\n"
+                        "    local options= choices= valued=--socket file= key= word i\n"
+                        "    local -a words=()\n"
+                        "    COMPREPLY=()\n"
+                        "    for ((i = 1; i < COMP_CWORD; i++)); do\n"
+                        "        word=${COMP_WORDS[i]}\n"
+                        "        case $word in\n"
+                        "            --socket) ((i++)) ;;\n"
+                        "            -*) ;;\n"
+                        "            *) words+=(\"$word\") ;;\n"
+                        "        esac\n"
+                        "    done\n"
+                        "    case \"${words[0]-}\" in\n"
+                        "        '') choices='"));
+    print_nouns(out);
+    buf_append(out, STR("' ;;\n"));
+    for (const struct ctl_command *c = ctl_commands; c->noun; c++) {
+        if (!c->verb || !is_first_of_noun(c))
+            continue;
+        buf_printf(out, "        %s) key=2; [ ${#words[@]} -gt 1 ] || choices='", c->noun);
+        print_verbs(c->noun, out);
+        buf_append(out, STR("' ;;\n"));
+    }
+    buf_append(out, STR("    esac\n"
+                        "    if [ -n \"$key\" ]; then key=\"${words[0]-} ${words[1]-}\"\n"
+                        "    else key=${words[0]-}; fi\n"
+                        "    case $key in\n"));
+    for (const struct ctl_command *c = ctl_commands; c->noun; c++) {
+        struct words words;
+        read_usage(c->usage, &words);
+        buf_printf(out, "        '%s%s%s')", c->noun, c->verb ? " " : "", c->verb ? c->verb : "");
+        buf_printf(out, " options='%s' choices='%s' valued='--socket %s' file=%s ;;\n",
+                   words.options, words.choices, words.valued, words.file ? "1" : "");
+    }
+    buf_printf(out,
+               "    esac\n"
+               "    case \" $valued \" in\n"
+               "        *\" $prev \"*)\n"
+               "            COMPREPLY=($(compgen -f -- \"$cur\"))\n"
+               "            return ;;\n"
+               "    esac\n"
+               "    case $cur in\n"
+               "        -*) COMPREPLY=($(compgen -W \"$options %s\" -- \"$cur\")) ;;\n"
+               "        *)\n"
+               "            COMPREPLY=($(compgen -W \"$choices\" -- \"$cur\"))\n"
+               "            [ -z \"$file\" ] || COMPREPLY+=($(compgen -f -- \"$cur\")) ;;\n"
+               "    esac\n"
+               "}\n"
+               "complete -o filenames -F _postern postern posternctl\n",
+               global_options);
+}
+
+/* ---- zsh ---- */
+
+/* Text between single quotes, and colons for _describe. */
+static void print_quoted(const char *text, struct buf *out)
+{
+    for (; *text; text++) {
+        if (*text == '\'')
+            buf_append(out, STR("'\\''"));
+        else if (*text == ':')
+            buf_append(out, STR("\\:"));
+        else
+            buf_append_byte(out, *text);
+    }
+}
+
+static void print_zsh(struct buf *out)
+{
+    buf_append(out, STR("#compdef postern posternctl\n# made by: postern completion zsh\n"
+                        "_postern() {\n"
+                        "    local -a nouns verbs options choices\n"
+                        "    local noun=${words[2]} key=${words[2]} file=\n"
+                        "    if (( CURRENT == 2 )); then\n"
+                        "        nouns=(\n"));
+    for (const struct ctl_command *c = ctl_commands; c->noun; c++) {
+        if (!is_first_of_noun(c))
+            continue;
+        buf_printf(out, "            '%s:", c->noun);
+        print_quoted(c->verb ? c->noun : c->text, out);
+        buf_append(out, STR("'\n"));
+    }
+    buf_append(out, STR("        )\n        _describe command nouns\n        return\n    fi\n"
+                        "    case $noun in\n"));
+    for (const struct ctl_command *c = ctl_commands; c->noun; c++) {
+        if (!c->verb || !is_first_of_noun(c))
+            continue;
+        buf_printf(out, "        %s) key=\"$noun ${words[3]}\"; verbs=(\n", c->noun);
+        for (const struct ctl_command *v = ctl_commands; v->noun; v++) {
+            if (strcmp(v->noun, c->noun) != 0 || !v->verb)
+                continue;
+            buf_printf(out, "            '%s:", v->verb);
+            print_quoted(v->text, out);
+            buf_append(out, STR("'\n"));
+        }
+        buf_append(out, STR("        ) ;;\n"));
+    }
+    buf_append(out, STR("    esac\n"
+                        "    if (( CURRENT == 3 && $#verbs )); then\n"
+                        "        _describe verb verbs\n        return\n    fi\n"
+                        "    case $key in\n"));
+    for (const struct ctl_command *c = ctl_commands; c->noun; c++) {
+        struct words words;
+        read_usage(c->usage, &words);
+        buf_printf(out, "        '%s%s%s') options=(%s) choices=(%s) file=%s ;;\n", c->noun,
+                   c->verb ? " " : "", c->verb ? c->verb : "", words.options, words.choices,
+                   words.file ? "1" : "");
+    }
+    buf_printf(out,
+               "    esac\n"
+               "    if [[ $PREFIX == -* ]]; then\n"
+               "        compadd -- $options %s\n"
+               "    else\n"
+               "        (( $#choices )) && compadd -- $choices\n"
+               "        [[ -n $file || ${words[CURRENT-1]} == --* ]] && _files\n"
+               "    fi\n"
+               "}\n"
+               "_postern \"$@\"\n",
+               global_options);
+}
+
+/* ---- fish ---- */
+
+static void fish_text(const char *text, struct buf *out)
+{
+    for (; *text; text++)
+        buf_printf(out, "%s%c", *text == '\'' || *text == '\\' ? "\\" : "", *text);
+}
+
+static void fish_options(const struct ctl_command *c, struct buf *out)
+{
+    struct words words;
+    read_usage(c->usage, &words);
+    struct str rest = str_c(words.options);
+    while (rest.len) {
+        ptrdiff_t blank = str_find(rest, ' ');
+        size_t length = blank < 0 ? rest.len : (size_t)blank;
+        buf_printf(out, "complete -c postern -n '__fish_seen_subcommand_from %s", c->noun);
+        if (c->verb)
+            buf_printf(out, "; and __fish_seen_subcommand_from %s", c->verb);
+        buf_printf(out, "' -l %.*s\n", STR_ARG(str_slice(rest, 2, length)));
+        rest = str_from(rest, blank < 0 ? length : length + 1);
+    }
+    if (words.choices[0])
+        buf_printf(out, "complete -c postern -n '__fish_seen_subcommand_from %s' -a '%s'\n",
+                   c->noun, words.choices);
+}
+
+static void print_fish(struct buf *out)
+{
+    buf_append(out, STR("# fish completion for postern; made by: postern completion fish\n"
+                        "complete -c postern -l socket -r -d 'control socket'\n"
+                        "complete -c postern -l json -d 'as the API gives it'\n"
+                        "complete -c postern -l yes -d 'no questions'\n"
+                        "complete -c postern -l no-color\n"));
+    for (const struct ctl_command *c = ctl_commands; c->noun; c++) {
+        if (is_first_of_noun(c)) {
+            buf_printf(out, "complete -c postern -n __fish_use_subcommand -f -a %s -d '", c->noun);
+            fish_text(c->verb ? c->noun : c->text, out);
+            buf_append(out, STR("'\n"));
+        }
+        if (c->verb) {
+            buf_printf(out,
+                       "complete -c postern -n '__fish_seen_subcommand_from %s; and test "
+                       "(count (commandline -opc)) -eq 2' -f -a %s -d '",
+                       c->noun, c->verb);
+            fish_text(c->text, out);
+            buf_append(out, STR("'\n"));
+        }
+        fish_options(c, out);
+    }
+}
+
+int ctl_completion(struct ctl *ctl)
+{
+    static const struct {
+        const char *name;
+        void (*print)(struct buf *out);
+    } shells[] = {{"bash", print_bash}, {"zsh", print_zsh}, {"fish", print_fish}};
+    ctl_arguments(ctl, 1, 1);
+    struct buf text BUF_CLEANUP;
+    buf_init(&text, SCRIPT_MAX);
+    for (size_t i = 0; i < sizeof shells / sizeof *shells; i++)
+        if (strcmp(ctl->argv[0], shells[i].name) == 0)
+            shells[i].print(&text);
+    if (text.len == 0) {
+        fprintf(stderr, "postern: the shells are: bash, zsh, fish\n");
+        return CTL_USAGE;
+    }
+    fwrite(text.ptr, 1, text.len, stdout);
+    return CTL_YES;
+}

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "state/breaker.h"
+
+#include "base/clock.h"
+#include "base/memory.h"
+#include "event/event.h"
+#include "state/state_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { FAULTS_MAX = 3 };
+static const int64_t CLOSED_NS = 5 * NS_PER_S;
+
+void breaker_init(struct breaker *breaker, struct str name)
+{
+    breaker->name = memory_alloc(name.len + 1);
+    (void)str_to_c(name, breaker->name, name.len + 1);
+}
+
+void breaker_done(struct breaker *breaker)
+{
+    free(breaker->name);
+}
+
+enum result breaker_admit(struct breaker *breaker, struct error *err)
+{
+    int faults = atomic_load(&breaker->faults);
+    if (faults < FAULTS_MAX)
+        return OK;
+    if (clock_monotonic_ns() < atomic_load(&breaker->closed_until) ||
+        atomic_exchange(&breaker->probing, true))
+        return fail(err, ERROR_TEMPORARY, "%s failed %d times in a row and is not asked for now",
+                    breaker->name, faults);
+    return OK;
+}
+
+void breaker_answered(struct breaker *breaker)
+{
+    atomic_store(&breaker->faults, 0);
+    atomic_store(&breaker->probing, false);
+    if (atomic_load(&breaker->down) && atomic_exchange(&breaker->down, false))
+        event_emit(EVENT_BACKEND_UP, F_C(BACKEND, breaker->name));
+}
+
+void breaker_failed(struct breaker *breaker, struct str why)
+{
+    if (atomic_load(&breaker->faults) < 1000)
+        atomic_fetch_add(&breaker->faults, 1);
+    atomic_store(&breaker->closed_until, clock_deadline(CLOSED_NS));
+    atomic_store(&breaker->probing, false);
+    if (!atomic_exchange(&breaker->down, true))
+        event_emit(EVENT_BACKEND_DOWN, F_C(BACKEND, breaker->name), F_STR(ERROR, why));
+}
+
+void breaker_abandoned(struct breaker *breaker)
+{
+    atomic_store(&breaker->probing, false);
+}
+
+/* ---- by name: a list that only grows, so that it needs no lock ---- */
+
+static struct named_breaker *find(struct state *state, struct str name)
+{
+    struct named_breaker *item = atomic_load(&state->breakers);
+    while (item && !str_equal(str_c(item->breaker.name), name))
+        item = item->next;
+    return item;
+}
+
+struct breaker *state_breaker(struct state *state, struct str name)
+{
+    struct named_breaker *item = find(state, name);
+    if (item)
+        return &item->breaker;
+    item = NEW(struct named_breaker);
+    breaker_init(&item->breaker, name);
+    item->next = atomic_load(&state->breakers);
+    while (!atomic_compare_exchange_weak(&state->breakers, &item->next, item)) {
+        struct named_breaker *other = find(state, name);
+        if (other) { /* another worker was first */
+            breaker_done(&item->breaker);
+            free(item);
+            return &other->breaker;
+        }
+    }
+    return &item->breaker;
+}
+
+void state_breakers_free(struct state *state)
+{
+    struct named_breaker *item = atomic_load(&state->breakers);
+    while (item) {
+        struct named_breaker *next = item->next;
+        breaker_done(&item->breaker);
+        free(item);
+        item = next;
+    }
+}

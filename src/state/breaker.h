@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * state/breaker.h - a backend that failed three times in a row is left alone for five seconds; then
+ * one question finds out whether it is back.
+ *
+ * All workers share a breaker; every field is atomic. Its two events, backend.down and backend.up,
+ * come once each time.
+ */
+#pragma once
+
+#include "base/error.h"
+#include "base/str.h"
+
+#include <stdatomic.h>
+
+struct state;
+
+struct breaker {
+    char *name;                   /* owned */
+    atomic_int faults;            /* in a row */
+    _Atomic int64_t closed_until; /* monotonic: no questions before it */
+    atomic_bool probing;          /* one question is out to see whether it is back */
+    atomic_bool down;             /* told by backend.down */
+};
+
+void breaker_init(struct breaker *breaker, struct str name);
+void breaker_done(struct breaker *breaker);
+
+/* After OK exactly one of answered(), failed() or abandoned() follows. FAILED (temporary): it is
+ * left alone now. */
+enum result breaker_admit(struct breaker *breaker, struct error *err);
+void breaker_answered(struct breaker *breaker);
+void breaker_failed(struct breaker *breaker, struct str why);
+/* The question was given up: nothing is known. */
+void breaker_abandoned(struct breaker *breaker);
+
+/* The one of this name, made when it is asked for first; lives as long as the state. */
+struct breaker *state_breaker(struct state *state, struct str name);
