@@ -11,10 +11,17 @@
 #include "queue/queue.h"
 #include "state/state.h"
 
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { HEARTBEAT_MS = 500, DRAIN_STEP_MS = 20, SETTLE_TURNS = 3 };
+enum {
+    HEARTBEAT_MS = 500,
+    BEATS_A_TRIM = 10,
+    MANY_AT_REST = 200,
+    DRAIN_STEP_MS = 20,
+    SETTLE_TURNS = 3
+};
 
 static _Thread_local struct worker *current;
 
@@ -23,10 +30,22 @@ struct worker *worker_current(void)
     return current;
 }
 
+/* Sessions that wait for long keep what they need. What TLS handshakes needed lies between what is
+ * kept, so when many came to rest, the heap gives its holes back, too: some ms, once. */
+static void trim(struct worker *worker)
+{
+    worker->at_rest += loop_trim_stacks(worker->loop);
+    if (worker->at_rest < MANY_AT_REST)
+        return;
+    worker->at_rest = 0;
+    malloc_trim(0);
+}
+
 static void beat(struct loop_timer *timer)
 {
     struct worker *worker = CONTAINER(timer, struct worker, heartbeat);
-    atomic_fetch_add_explicit(&worker->heartbeats, 1, memory_order_relaxed);
+    if (atomic_fetch_add_explicit(&worker->heartbeats, 1, memory_order_relaxed) % BEATS_A_TRIM == 0)
+        trim(worker);
     loop_timer_set(timer, clock_deadline(HEARTBEAT_MS * NS_PER_MS));
 }
 

@@ -48,6 +48,7 @@ struct worker {
     struct worker_socket *sockets;
     size_t socket_count;
     struct loop_timer heartbeat;
+    size_t at_rest;          /* fibers that came to rest since the heap was trimmed */
     struct closing *closing; /* while it drains */
     bool left;               /* its sessions have ended for good */
 
