@@ -117,7 +117,7 @@ static void take_event(const struct event *event, void *arg)
         store_put(log->settings.store, event, str_c(revision));
     if (log->settings.metrics)
         metrics_take(log->settings.metrics, event);
-    tail_offer(log->settings.tail, event, log->settings.node, str_c(revision));
+    tail_offer(log->settings.tail, event, str_c(revision));
     if (log->settings.postfix) { /* it knows itself what Postfix would tell */
         struct postfix_line line = {log, event};
         log_postfix_lines(event, put_postfix_line, &line);
