@@ -94,9 +94,9 @@ struct search {
 static void note_text(json_t *item, const struct event_field *field)
 {
     const char *name = event_key_name(field->key);
-    static const enum event_key shown[] = {KEY_MESSAGE,  KEY_SESSION,   KEY_FROM,   KEY_CLIENT,
-                                           KEY_USER,     KEY_REF,       KEY_REASON, KEY_REPLY,
-                                           KEY_LISTENER, KEY_MESSAGE_ID};
+    static const enum event_key shown[] = {KEY_MESSAGE,  KEY_SESSION,    KEY_FROM,   KEY_CLIENT,
+                                           KEY_USER,     KEY_REF,        KEY_REASON, KEY_REPLY,
+                                           KEY_LISTENER, KEY_MESSAGE_ID, KEY_SUBJECT};
     json_t *list = json_object_get(item, "to");
     if (field->kind != EVENT_VALUE_STR || field->text.len == 0)
         return;

@@ -208,7 +208,7 @@ static enum result take_term(struct event_filter *filter, struct str name, struc
     if (!key_of(name, &term->key))
         return fail(
             err, ERROR_PERMANENT,
-            "%.*s: there is no such filter; there are to, from, client, user, ref, "
+            "%.*s: there is no such term; there are to, from, client, user, ref, "
             "reason, verdict, event, severity, since, until, today and each field of events",
             STR_ARG(name));
     return OK;

@@ -110,6 +110,7 @@ struct settings {
         struct str path; /* empty: in the spool's folder */
         int64_t keep_ns;
         uint64_t size;
+        bool subjects;
     } events;
     struct {
         int target; /* enum settings_log_target */

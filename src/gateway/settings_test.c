@@ -156,7 +156,7 @@ static const struct {
     {"log: { to: file }\n", "missing-key 8:6"},
     {"admin: { listen: [ \"127.0.0.1:8443\", \"[::1]:8443\" ] }\n", ""},
     {"admin: { listen: [ \"192.0.2.1:8443\", \"0.0.0.0:8443\", here ] }\n",
-     "clear-text 8:20 clear-text 8:38 wrong-value 8:54"},
+     "wrong-value 8:54 clear-text 8:20 clear-text 8:38"},
     {"control: { scope: write }\n", "unknown-word 8:19"},
     {"postmaster: nobody\n", "wrong-value 8:13"},
     {"hostnmae: x\n", "unknown-key 8:1"},

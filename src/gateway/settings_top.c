@@ -155,6 +155,11 @@ static const struct option event_rows[] = {
      .fallback = "10G",
      .min = 16 << 20,
      .max = INT64_C(1) << 50},
+    {.name = "subjects",
+     .type = OPTION_BOOL,
+     .offset = AT(events.subjects),
+     .text = "tell the subjects of accepted messages, so that they can be found by them",
+     .fallback = "true"},
     {0},
 };
 GROUP_TABLE(event_options, "events", "The history of what happened.", event_rows);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gateway/submission.h"
 
+#include "content/encoded_word.h"
 #include "content/resolver.h"
 #include "event/event.h"
 #include "flow/checks.h"
@@ -12,7 +13,7 @@
 
 #include <string.h>
 
-enum { HEADER_MAX = 1024 * 1024, READ_SIZE = 64 * 1024 };
+enum { HEADER_MAX = 1024 * 1024, READ_SIZE = 64 * 1024, SUBJECT_MAX = 256 };
 
 /* Recipients that share a content flow: one run, one message of their own. */
 struct group {
@@ -301,12 +302,16 @@ static void tell_accepted(const struct work *work, const struct hand_over *hande
 {
     const struct submission *in = work->in;
     struct str id = STR_EMPTY;
+    struct str subject = STR_EMPTY;
     struct mail_field field;
     if (mail_header_find(work->header, STR("Message-ID"), &field))
         id = mail_field_text(in->arena, &field);
+    if (in->settings->events.subjects && mail_header_find(work->header, STR("Subject"), &field))
+        subject = encoded_word_text(in->arena, mail_field_text(in->arena, &field), SUBJECT_MAX);
     event_emit(EVENT_MESSAGE_ACCEPTED, F_C(MESSAGE, mail_id_text(in->message).chars),
                F_STR(FROM, in->sender->address), F_INT(RECIPIENTS, in->recipient_count),
-               F_INT(SIZE, in->body->size), F_STR(MESSAGE_ID, id), F_STR(USER, in->facts->user));
+               F_INT(SIZE, in->body->size), F_STR(MESSAGE_ID, id), F_STR(USER, in->facts->user),
+               F_STR(SUBJECT, subject));
     if (handed->discarded)
         event_emit(EVENT_MESSAGE_DISCARDED, F_C(MESSAGE, mail_id_text(in->message).chars),
                    F_INT(RECIPIENTS, handed->discarded));

@@ -96,7 +96,7 @@ def test_find(scene):
     assert ids("from:@far.test") == [refused["id"], message]  # newest first
     assert ids("from:@far.test", "--limit", "1") == [refused["id"]]
     assert ids("to:anna@example.org", "until:1h") == [] and ids("user:nobody") == []
-    assert "no such selector" in subprocess.run([BUILD / "postern", "--socket", scene.folder / "control.sock", "find", "colour:red"],
+    assert "no such term" in subprocess.run([BUILD / "postern", "--socket", scene.folder / "control.sock", "find", "colour:red"],
                                                 stderr=subprocess.PIPE, text=True).stderr
     scene.ctl("find", "verdict:maybe", ok=(2,))
 
