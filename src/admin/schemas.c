@@ -70,6 +70,10 @@ const struct admin_schema admin_schemas[] = {
     {"Target", "What one address answered.",
      "host:string address:string ready:boolean error:string tls:string cipher:string connect_us:integer "
      "greeting_us:integer tls_us:integer"},
+    {"Report", "What was counted for one domain on one day.", "day:string domain:string rows:integer messages:integer"},
+    {"Reports", "Those that wait.", "items:[Report]"},
+    {"ReportWish", "today: also the day that is not over.", "today?:boolean"},
+    {"ReportsSent", "How many.", "sent:integer"},
     {"Mail", "A message to put in: its text as data, or any bytes as data_base64.",
      "from:string to:[string] data?:string data_base64?:string"},
     {"MailTaken", "What a client would have been told.", "accepted:boolean reply:string message:string"},

@@ -97,6 +97,9 @@ struct settings {
         int scope; /* enum settings_scope: of whom the socket lets in */
     } control;
     struct {
+        struct flow_limits limits;
+    } content;
+    struct {
         struct option_texts listen;
         struct net_address *addresses;
         size_t address_count;
@@ -106,6 +109,10 @@ struct settings {
         struct net_address *addresses;
         size_t address_count;
     } metrics;
+    struct { /* of DMARC; without `from`: none */
+        struct str from, organization, contact;
+        int64_t at_ns;
+    } reports;
     struct {
         struct str path; /* empty: in the spool's folder */
         int64_t keep_ns;

@@ -4,9 +4,11 @@
  *
  * Numbers are little endian; a text is u32 length and bytes.
  *
- * meta   := u8 version=1, id message, id session, i64 accepted, u32 flags,
+ * meta   := u8 version, id message, id session, i64 accepted, u32 flags,
  *           sender, text fairness_key, text origin, text transport, text content_flow,
+ *           [version 2, where a content flow kept the message: kept]
  *           u32 n, n × (text address, text domain, text orcpt, u8 notify)
+ * kept   := text step, text quarantine, text why, text findings, u8 scored, i64 score
  * sender := text address, u8 body, u8 smtputf8, u8 ret, text envid, u64 size
  * record := u8 version=1, u8 flags, text reason, u32 attempts, i64 due, i64 last_try,
  *           i64 held_since, i64 held_total, u32 n
@@ -21,6 +23,7 @@
 
 enum {
     VERSION = 1,
+    VERSION_KEPT = 2,
     RECORD_HELD = 1,
     RECORD_DELAY_TOLD = 2,
     RECORD_ALL_PENDING = 4,
@@ -93,9 +96,36 @@ static struct mail_id get_id(struct reader *reader)
 
 /* ---- meta ---- */
 
+static void put_kept(struct buf *out, const struct queue_kept *kept)
+{
+    put_text(out, kept->step);
+    put_text(out, kept->quarantine);
+    put_text(out, kept->why);
+    put_text(out, kept->findings);
+    put_number(out, kept->scored, 1);
+    put_number(out, (uint64_t)kept->score, 8);
+}
+
+static void get_kept(struct reader *reader, struct queue_kept *kept)
+{
+    kept->step = get_text(reader);
+    kept->quarantine = get_text(reader);
+    kept->why = get_text(reader);
+    kept->findings = get_text(reader);
+    kept->scored = get_number(reader, 1) != 0;
+    kept->score = (int64_t)get_number(reader, 8);
+}
+
+static bool is_kept(const struct queue_kept *kept)
+{
+    return kept->step.len || kept->quarantine.len || kept->why.len || kept->findings.len ||
+           kept->scored;
+}
+
 void queue_meta_encode(const struct queue_meta *meta, struct buf *out)
 {
-    put_number(out, VERSION, 1);
+    bool kept = is_kept(&meta->kept);
+    put_number(out, kept ? VERSION_KEPT : VERSION, 1);
     put_id(out, meta->message);
     put_id(out, meta->session);
     put_number(out, (uint64_t)meta->accepted_wall_ns, 8);
@@ -110,6 +140,8 @@ void queue_meta_encode(const struct queue_meta *meta, struct buf *out)
     put_text(out, meta->origin);
     put_text(out, meta->transport);
     put_text(out, meta->content_flow);
+    if (kept)
+        put_kept(out, &meta->kept);
     put_number(out, meta->recipient_count, 4);
     for (size_t i = 0; i < meta->recipient_count; i++) {
         const struct mail_recipient *recipient = &meta->recipients[i];
@@ -158,7 +190,8 @@ bool queue_meta_decode(struct str bytes, struct arena *arena, struct queue_meta 
 {
     struct reader reader = {.rest = bytes, .arena = arena};
     struct queue_meta meta = {0};
-    if (get_number(&reader, 1) != VERSION)
+    uint64_t version = get_number(&reader, 1);
+    if (version != VERSION && version != VERSION_KEPT)
         return false;
     meta.message = get_id(&reader);
     meta.session = get_id(&reader);
@@ -169,6 +202,8 @@ bool queue_meta_decode(struct str bytes, struct arena *arena, struct queue_meta 
     meta.origin = get_text(&reader);
     meta.transport = get_text(&reader);
     meta.content_flow = get_text(&reader);
+    if (version == VERSION_KEPT)
+        get_kept(&reader, &meta.kept);
     if (!get_recipients(&reader, &meta))
         return false;
     *out = meta;

@@ -198,8 +198,10 @@ static void sweep_bodies(struct spool *spool)
 static enum result recover_folder(struct spool *spool, struct error *err)
 {
     struct spool_loader loader;
-    if (spool_loader_open(&loader, spool->log_fd, /* writable= */ true, err) != OK)
+    if (spool_loader_open(&loader, spool->log_fd, /* writable= */ true, err) != OK) {
+        spool_loader_done(&loader);
         return FAILED;
+    }
     struct spool_recovered recovered;
     spool_recover(loader.segments, loader.count, spool_loader_load, &loader, &spool->index,
                   &recovered);
