@@ -462,15 +462,10 @@ static void test_full_example(void **state)
     (void)state;
     struct loaded loaded;
     load_file(&loaded, "postern.yaml");
-    assert_int_equal(loaded.result, FAILED);
-    for (size_t i = 0; i < loaded.report.count; i++) {
-        const struct config_problem *problem = &loaded.report.problems[i];
-        if (!str_equal(problem->code, STR("not-built")) &&
-            !str_equal(problem->code, STR("secret-readable")))
-            fail_msg("line %u: %.*s", problem->place.line, STR_ARG(problem->text));
-        assert_true(problem->place.line > 0);
-    }
-    assert_true(loaded.report.errors > 0);
+    for (size_t i = 0; i < loaded.report.count; i++)
+        print_message("%.*s\n", STR_ARG(loaded.report.problems[i].text));
+    assert_int_equal(loaded.result, OK); /* all of it is built */
+    assert_int_equal(loaded.report.count, count_secret_warnings(&loaded));
     done(&loaded);
 }
 
