@@ -2,6 +2,7 @@
 #include "content/author.h"
 
 #include "base/buf.h"
+#include "content/mime.h"
 #include "mail/address.h"
 #include "mail/header.h"
 
@@ -66,8 +67,7 @@ static size_t skip_quoted(struct str text, size_t at)
     return text.len;
 }
 
-/* All runs of domain characters behind an @, for whoever reads it differently. */
-static void add_every_domain(struct reader *reader, struct str text)
+static void add_domains_of(struct reader *reader, struct str text)
 {
     for (size_t i = 0; i < text.len; i++) {
         if (text.ptr[i] != '@')
@@ -79,6 +79,15 @@ static void add_every_domain(struct reader *reader, struct str text)
             end--;
         add_domain(reader, str_slice(text, i + 1, end));
     }
+}
+
+/* All runs of domain characters behind an @, for whoever reads it differently; some also decode
+ * words (RFC 2047) where none may stand. */
+static void add_every_domain(struct reader *reader, struct str text)
+{
+    add_domains_of(reader, text);
+    if (str_find_str(text, STR("=?")) >= 0)
+        add_domains_of(reader, mime_decode_words(text, reader->arena));
 }
 
 /* `text` has no comments and no blanks outside quotes. */

@@ -22,6 +22,27 @@ bool resolver_name_is_valid(struct str name)
     return label > 0;
 }
 
+static void take(struct resolver *resolver, unsigned questions)
+{
+    if (questions > resolver->budget)
+        questions = resolver->budget;
+    resolver->budget -= questions;
+    resolver->asked += questions;
+}
+
+static MAY_YIELD enum result ask_in_time(struct resolver *resolver, enum resolver_type type,
+                                         struct str name, struct arena *arena,
+                                         struct resolver_answer *out, struct error *err)
+{
+    if (resolver->deadline_ns == 0)
+        return resolver->ask(resolver->context, type, name, arena, out, err);
+    struct scope scope;
+    scope_open(&scope, resolver->deadline_ns);
+    enum result result = resolver->ask(resolver->context, type, name, arena, out, err);
+    scope_close(&scope);
+    return result;
+}
+
 enum result resolver_ask(struct resolver *resolver, enum resolver_type type, struct str name,
                          struct arena *arena, struct resolver_answer *out, struct error *err)
 {
@@ -30,15 +51,11 @@ enum result resolver_ask(struct resolver *resolver, enum resolver_type type, str
         return OK;
     if (resolver->budget == 0)
         return fail(err, ERROR_LIMIT, "more DNS questions than one message may ask");
-    resolver->budget--;
-    resolver->asked++;
-    if (resolver->deadline_ns == 0)
-        return resolver->ask(resolver->context, type, name, arena, out, err);
-    struct scope scope;
-    scope_open(&scope, resolver->deadline_ns);
-    enum result result = resolver->ask(resolver->context, type, name, arena, out, err);
-    scope_close(&scope);
-    return result;
+    take(resolver, 1);
+    if (ask_in_time(resolver, type, name, arena, out, err) == OK)
+        return OK;
+    take(resolver, RESOLVER_UNANSWERED_COST - 1);
+    return FAILED;
 }
 
 /* ---- the worker's DNS ---- */

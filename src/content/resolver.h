@@ -13,7 +13,10 @@
 #include "net/address.h"
 #include "net/dns.h"
 
-enum { RESOLVER_BUDGET = 40 }; /* questions for one message, by all checks together */
+enum {
+    RESOLVER_BUDGET = 40,         /* questions for one message, by all checks together */
+    RESOLVER_UNANSWERED_COST = 5, /* what one counts for that has no answer: it was repeated */
+};
 
 enum resolver_type { RESOLVER_A, RESOLVER_AAAA, RESOLVER_MX, RESOLVER_PTR, RESOLVER_TXT };
 
@@ -30,9 +33,9 @@ struct resolver {
     enum result (*ask)(void *context, enum resolver_type type, struct str name, struct arena *arena,
                        struct resolver_answer *out, struct error *err);
     void *context;
-    unsigned budget;     /* questions left */
+    unsigned budget;     /* questions left; an unanswered one takes RESOLVER_UNANSWERED_COST */
     int64_t deadline_ns; /* of all questions together, monotonic; 0: the caller's scope alone */
-    unsigned asked;
+    unsigned asked;      /* what was taken from the budget */
 };
 
 /* No such name and no such data are answers. FAILED: no answer now (temporary), or ERROR_LIMIT when

@@ -5,6 +5,8 @@
 
 #include "mail/header.h"
 
+#include <unistd.h>
+
 /* ---- a bench with a message, a user and ways ---- */
 
 static bool takes(const void *context, struct str domain)
@@ -427,6 +429,65 @@ static void test_recipient_flow(void **unused)
     close_letter(&bench);
 }
 
+/* ---- forwarding ---- */
+
+#define SRS "srs: { domain: example.org, secret_file: %s%s }"
+
+static void write_secret(char *path)
+{
+    int fd = mkstemp(path);
+    check(fd >= 0 && write(fd, "a secret for this test only\n", 28) == 28);
+    close(fd);
+}
+
+/* Who forwards, and what of the way back is refused. */
+static void test_srs(void **unused)
+{
+    (void)unused;
+    char path[] = "/tmp/postern-srs-XXXXXX";
+    char steps[300], back[300], address[100];
+    struct bench bench;
+    write_secret(path);
+    snprintf(steps, sizeof steps, "[ " SRS ", deliver ]", path, ", skipped: hold");
+    snprintf(back, sizeof back, "[ " SRS ", reject ]", path, ", changed: accept");
+    open_letter(&bench, FLOW_CONTENT, steps, &(struct letter){.sender = "ann@example.com"});
+    scan(&bench);
+    expect(&bench, FLOW_DELIVER, "", "2-deliver");
+    struct str made = bench.verdict.effects.sender;
+    assert_true(str_starts(made, STR("SRS0=")) && made.len < sizeof address);
+    memcpy(address, made.ptr, made.len);
+    address[made.len] = '\0';
+    close_letter(&bench);
+    static const char *const ours[] = {"", "ann@example.org"};
+    for (size_t i = 0; i < 2; i++) {
+        open_letter(&bench, FLOW_CONTENT, steps, &(struct letter){.sender = ours[i]});
+        scan(&bench);
+        expect(&bench, FLOW_HOLD, "", "1-srs");
+        close_letter(&bench);
+    }
+    const struct {
+        const char *sender, *recipient;
+        enum flow_verdict_kind kind;
+        const char *step;
+    } bounces[] = {
+        {"", address, FLOW_ACCEPT, "1-srs"},
+        {"eve@example.net", address, FLOW_REJECT, "1-srs"}, /* no bounce */
+        {"", "srs0=aaaaaaaa=aa=example.com=ann@example.org", FLOW_REJECT, "1-srs"},
+        {"", "ann@example.org", FLOW_REJECT, "2-reject"}, /* not for this step */
+    };
+    for (size_t i = 0; i < 4; i++) {
+        open_letter(&bench, FLOW_RECIPIENT, back, &(struct letter){.sender = bounces[i].sender});
+        bench.facts.recipient = arena_lower(bench.arena, str_c(bounces[i].recipient));
+        look_up(&bench);
+        assert_int_equal(bench.verdict.kind, bounces[i].kind);
+        assert_str(bench.verdict.step, bounces[i].step);
+        if (bounces[i].kind == FLOW_ACCEPT)
+            assert_str(bench.verdict.effects.recipients[0].address, "ann@example.com");
+        close_letter(&bench);
+    }
+    unlink(path);
+}
+
 /* ---- copies and notices ---- */
 
 static void test_copy_is_a_snapshot(void **unused)
@@ -638,12 +699,19 @@ static void test_after_signature(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_outcomes),       cmocka_unit_test(test_own_addresses),
-        cmocka_unit_test(test_mismatch_reply), cmocka_unit_test(test_envelopes),
-        cmocka_unit_test(test_recipient_flow), cmocka_unit_test(test_copy_is_a_snapshot),
-        cmocka_unit_test(test_notice),         cmocka_unit_test(test_notices_are_limited),
-        cmocka_unit_test(test_subjects),       cmocka_unit_test(test_kept),
-        cmocka_unit_test(test_released),       cmocka_unit_test(test_after_signature),
+        cmocka_unit_test(test_outcomes),
+        cmocka_unit_test(test_own_addresses),
+        cmocka_unit_test(test_mismatch_reply),
+        cmocka_unit_test(test_envelopes),
+        cmocka_unit_test(test_recipient_flow),
+        cmocka_unit_test(test_srs),
+        cmocka_unit_test(test_copy_is_a_snapshot),
+        cmocka_unit_test(test_notice),
+        cmocka_unit_test(test_notices_are_limited),
+        cmocka_unit_test(test_subjects),
+        cmocka_unit_test(test_kept),
+        cmocka_unit_test(test_released),
+        cmocka_unit_test(test_after_signature),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

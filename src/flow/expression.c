@@ -445,6 +445,7 @@ static const struct expression *parse_match(struct parser *parser, const struct 
     struct expression *node = node_new(parser, EXPRESSION_OP_MATCH, EXPRESSION_BOOL, left->offset);
     struct error err = {0};
     size_t fault = 0;
+    node->text = token.text; /* equal patterns are one condition in a proof */
     if (pattern_new(parser->context->option.arena, token.text, &node->pattern, &fault, &err) !=
         OK) {
         complain(parser, "pattern", token.offset + 1 + fault, 1, "the pattern is wrong: %s",

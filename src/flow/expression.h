@@ -12,7 +12,7 @@
 
 struct expression;
 
-enum { EXPRESSION_TEXT_MAX = 4096 };
+enum { EXPRESSION_TEXT_MAX = 4096, EXPRESSION_ASSUMED_MAX = 64 };
 
 /*
  * The scalar `node` as a condition of a flow of that type, in the context's arena; NULL when
@@ -25,10 +25,36 @@ const struct expression *expression_parse(const struct config_node *node, enum f
 enum result expression_eval(const struct expression *expression, const struct flow_facts *facts,
                             struct arena *scratch, bool *out_value, struct error *err);
 
+enum expression_domain {
+    EXPRESSION_DOMAIN_OPEN,
+    EXPRESSION_DOMAIN_ONE_OF,
+    EXPRESSION_DOMAIN_NONE_OF
+};
+
+/* A condition that holds, or does not, where a proof has come to. */
+struct expression_assumption {
+    const struct expression *expression;
+    bool truth;
+    unsigned epoch; /* the step; names that change between steps are compared within one only */
+};
+
 /* What a proof knows about the client. */
 struct expression_knowledge {
-    bool stranger;       /* not authenticated, not in trusted_networks */
-    struct str listener; /* empty: not known */
+    bool stranger;         /* not authenticated, not in trusted_networks; but: */
+    bool may_log_in;       /* a login can succeed without right */
+    bool may_claim_client; /* he can make us believe any address, also a trusted one */
+    struct str listener;   /* empty: not known */
+    /* A stranger's address is in none of these. */
+    const struct net_network *trusted;
+    size_t trusted_count;
+    /* What recipient.domain is (not). */
+    enum expression_domain domain_is;
+    const struct str *domains;
+    size_t domain_count;
+    unsigned unstable; /* a set of 1 << name: those that change between steps */
+    unsigned epoch;    /* of the conditions asked about; 0: no step */
+    const struct expression_assumption *assumed;
+    size_t assumed_count;
     /* Or one case instead of all clients: the facts of which `given` (a set of 1 << name, see
      * expression_internal.h) holds; the rest stays undecided. */
     const struct flow_facts *facts;
@@ -38,6 +64,10 @@ enum expression_truth { EXPRESSION_FALSE, EXPRESSION_TRUE, EXPRESSION_UNDECIDED 
 /* Three-valued: what does not follow from `known` is undecided. */
 enum expression_truth expression_judge(const struct expression *expression,
                                        const struct expression_knowledge *known);
+/* Can all of these hold together, for a client of whom that is known? False is certain, true is
+ * not: beyond a budget, and of what cannot be told, it is possible (flow/expression_proof.c). */
+bool expression_possible(const struct expression_assumption *items, size_t count,
+                         const struct expression_knowledge *known);
 
 struct buf;
 /* The table of names, for the manual. */

@@ -281,8 +281,14 @@ static bool text_is_known(const struct expression *node, const struct expression
 {
     if (node->op == EXPRESSION_OP_LITERAL)
         return true;
-    return (node->name == NAME_USER && known->stranger) ||
+    return (node->name == NAME_USER && known->stranger && !known->may_log_in) ||
            (node->name == NAME_LISTENER && known->listener.len);
+}
+
+static bool flag_is_false(enum expression_name name, const struct expression_knowledge *known)
+{
+    bool may = name == NAME_TRUSTED ? known->may_claim_client : known->may_log_in;
+    return known->stranger && !may;
 }
 
 static enum expression_truth judge(const struct expression *node,
@@ -329,7 +335,7 @@ static enum expression_truth judge(const struct expression *node,
     case EXPRESSION_OP_NAME: /* authenticated, trusted */
         if (known->facts && is_given(node, known))
             return truth_of(bool_of(node, known->facts));
-        return known->stranger ? EXPRESSION_FALSE : EXPRESSION_UNDECIDED;
+        return flag_is_false(node->name, known) ? EXPRESSION_FALSE : EXPRESSION_UNDECIDED;
     case EXPRESSION_OP_NOT:
         return truth_not(judge(node->left, known));
     case EXPRESSION_OP_AND:
@@ -347,7 +353,7 @@ static enum expression_truth judge(const struct expression *node,
         if (node->in_trusted && known->given & (1u << NAME_TRUSTED))
             return truth_of(known->facts->trusted);
         if (node->in_trusted)
-            return known->stranger ? EXPRESSION_FALSE : EXPRESSION_UNDECIDED;
+            return flag_is_false(NAME_TRUSTED, known) ? EXPRESSION_FALSE : EXPRESSION_UNDECIDED;
         return judge_texts(node, known);
     case EXPRESSION_OP_MATCH:
         return judge_texts(node, known);
@@ -358,9 +364,28 @@ static enum expression_truth judge(const struct expression *node,
     return EXPRESSION_UNDECIDED;
 }
 
+/* Can it be `truth`, together with what is assumed? */
+static bool can_be(const struct expression *expression, bool truth,
+                   const struct expression_knowledge *known)
+{
+    struct expression_assumption items[EXPRESSION_ASSUMED_MAX + 1];
+    size_t count = 0;
+    for (size_t i = 0; i < known->assumed_count && count < EXPRESSION_ASSUMED_MAX; i++)
+        items[count++] = known->assumed[i];
+    items[count++] = (struct expression_assumption){expression, truth, known->epoch};
+    return expression_possible(items, count, known);
+}
+
 enum expression_truth expression_judge(const struct expression *expression,
                                        const struct expression_knowledge *known)
 {
     static const struct expression_knowledge nothing = {0};
-    return judge(expression, known ? known : &nothing);
+    if (!known)
+        known = &nothing;
+    enum expression_truth truth = judge(expression, known);
+    if (truth != EXPRESSION_UNDECIDED || known->facts)
+        return truth;
+    if (!can_be(expression, true, known))
+        return EXPRESSION_FALSE;
+    return can_be(expression, false, known) ? EXPRESSION_UNDECIDED : EXPRESSION_TRUE;
 }

@@ -170,12 +170,29 @@ struct flow_relay_case { /* one listener x domain, for a stranger */
     bool is_any;
     bool is_lookup_mx;
     struct str transport;
+    const struct flow *authentication_flow; /* NULL: nobody can log in */
     const struct flow *recipient_flow;
+    const struct flow *content_flow; /* NULL: not looked at */
+    /* Strangers are in none of these; unless the listener lets them claim an address, and then
+     * `claims` is who may, in words with the place: "any client (proxy.from, FILE:9:5)". */
+    const struct net_network *trusted;
+    size_t trusted_count;
+    struct str claims;
+    /* The names of a listed domain; of `any`: the names that others have on this listener. */
+    const struct str *names;
+    size_t name_count;
+    /* For steps that route or rewrite: does this transport look up MX? Is this domain listed? Does
+     * the listener take mail for domains that are not? */
+    bool (*looks_up)(const void *context, struct str transport);
+    bool (*is_listed)(const void *context, struct str domain);
+    bool takes_any;
+    const void *context;
     struct config_place place;   /* of the domain */
     struct str allow_open_relay; /* the reason given, or empty */
 };
-/* Report `open-relay` (error, or warning with allow_open_relay) with the path, for every case in
- * which a stranger can reach accept. */
+/* Report `open-relay` (error, or warning with allow_open_relay) with the paths, for every case in
+ * which a stranger can get mail to a domain of his choice, or to a listed one by MX look-up: by the
+ * recipient flow, or by steps that route or rewrite in it or in the content flow. */
 void flow_prove_relay(const struct flow_relay_case *cases, size_t count,
                       struct config_report *report);
 

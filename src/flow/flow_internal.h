@@ -108,6 +108,14 @@ struct flow_block {
     /* For the proof: can this outcome happen, by what is known? NULL: always. */
     bool (*is_reachable)(const struct flow_step *step, unsigned outcome,
                          const struct expression_knowledge *known);
+    /* For the proof: what holds when this outcome happens. NULL, or NULL as answer: nothing. */
+    const struct expression *(*condition)(const struct flow_step *step, unsigned outcome,
+                                          bool *out_truth);
+    /* Of a block that may route: can the transport be one that looks up MX? NULL: yes. */
+    bool (*may_look_up)(const struct flow_step *step, const struct flow_relay_case *relay);
+    /* Of a block that may rewrite: can a recipient whose name or domain the client chose get a
+     * domain that is not listed? NULL: yes. */
+    bool (*may_leave)(const struct flow_step *step, const struct flow_relay_case *relay);
 };
 /* Ends with NULL. */
 extern const struct flow_block *const flow_blocks[];

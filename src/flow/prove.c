@@ -2,15 +2,23 @@
 /*
  * flow/prove.c - relay safety: can a stranger get a recipient accepted that is not ours?
  *
- * Walks every path of a recipient flow for a client that is not authenticated and not in
- * trusted_networks. A test that does not follow from that is taken as both true and false, and
- * every outcome of a backend can happen. A backend that knows the recipient protects a listed
- * domain, but never `any`: a mail server often trusts its gateway with every domain.
+ * Walks every path of a flow for a client that is not authenticated and not in trusted_networks. A
+ * test that does not follow from that, and from the conditions on the way, is taken as both true
+ * and false, and every outcome of a backend can happen. A backend that knows the recipient protects
+ * a listed domain, but never `any`: a mail server often trusts its gateway with every domain.
+ *
+ * Conditions on the way are those that hold on every path to a step: those of the branches, and
+ * that a step before it which always decides was skipped. So the walk visits each step once, and a
+ * contradiction is found when a step is come to.
  */
 #include "base/buf.h"
+#include "flow/expression_internal.h"
 #include "flow/flow_internal.h"
 
-enum { PATHS_SHOWN = 8, PATH_MAX_BYTES = 2048, VISITS_MAX = 20000 };
+enum { PATHS_SHOWN = 8, PATH_MAX_BYTES = 4096, VISITS_MAX = 20000 };
+
+/* What a path must do to be one: accept, after one step that lets mail go elsewhere. */
+enum aim { AIM_ACCEPT, AIM_ROUTED, AIM_REWRITTEN };
 
 struct hop {
     const struct flow_step *step;
@@ -18,114 +26,327 @@ struct hop {
 };
 struct walk {
     const struct flow_relay_case *relay;
+    const struct flow *flow;
+    enum aim aim;
+    bool unprotected; /* a backend's yes counts as a yes */
+    struct arena *arena;
     struct expression_knowledge known;
+    struct expression_assumption assumed[EXPRESSION_ASSUMED_MAX];
     struct hop hops[FLOW_DEPTH_MAX + 2]; /* branches taken, and the step that accepts */
     size_t hop_count;
-    struct buf found; /* printed paths, a line each */
+    struct buf *found; /* printed paths, a line each */
     size_t found_count;
     size_t visits;
+    struct config_place end; /* of the first step found that accepts */
 };
 
-static void print_path(struct walk *walk)
+/* ---- a path in words ---- */
+
+static void print_hop(struct walk *walk, const struct flow_step *step, unsigned outcome)
+{
+    bool verdict = !step->block->outcomes[1].name; /* accept: its one outcome says nothing */
+    buf_printf(walk->found, " -> %.*s/%.*s %s", STR_ARG(walk->flow->name), STR_ARG(step->number),
+               step->block->name);
+    if (!verdict)
+        buf_printf(walk->found, " \"%s\"", step->block->outcomes[outcome].name);
+    if (step->place.line)
+        buf_printf(walk->found, " (%.*s)", STR_ARG(config_place_text(walk->arena, step->place)));
+}
+
+/* `changer`: the step that routes or rewrites, or NULL. */
+static void print_path(struct walk *walk, const struct flow_step *changer)
 {
     const struct flow_relay_case *relay = walk->relay;
-    struct buf *out = &walk->found;
-    struct str flow = relay->recipient_flow->name;
+    struct buf *out = walk->found;
+    if (walk->hop_count && !walk->end.line)
+        walk->end = walk->hops[walk->hop_count - 1].step->place;
     if (walk->found_count++ >= PATHS_SHOWN)
         return;
     if (out->len)
         buf_append_byte(out, '\n');
-    buf_printf(out, "stranger -> listener %.*s -> domain %.*s", STR_ARG(relay->listener),
-               STR_ARG(relay->domain));
-    for (size_t i = 0; i < walk->hop_count; i++) {
-        const struct flow_step *step = walk->hops[i].step;
-        const char *outcome = step->block->outcomes[walk->hops[i].outcome].name;
-        bool verdict = !step->block->outcomes[1].name; /* accept: its one outcome says nothing */
-        buf_printf(out, " -> %.*s/%.*s %s", STR_ARG(flow), STR_ARG(step->number),
-                   step->block->name);
-        if (!verdict)
-            buf_printf(out, " \"%s\"", outcome);
-    }
-    buf_printf(out, " -> %.*s", STR_ARG(relay->transport));
+    buf_printf(out, "stranger -> listener %.*s", STR_ARG(relay->listener));
+    if (walk->known.may_claim_client)
+        buf_printf(out, " -> an address claimed by %.*s", STR_ARG(relay->claims));
+    if (walk->known.may_log_in)
+        buf_printf(out, " -> a login without a backend's yes in %.*s",
+                   STR_ARG(relay->authentication_flow->name));
+    buf_printf(out, " -> domain %.*s", STR_ARG(relay->domain));
+    if (changer)
+        print_hop(walk, changer, 0);
+    for (size_t i = 0; i < walk->hop_count; i++)
+        print_hop(walk, walk->hops[i].step, walk->hops[i].outcome);
+    if (walk->visits > VISITS_MAX)
+        buf_append(out, STR(" -> more paths than can be proven"));
+    if (walk->aim == AIM_ACCEPT)
+        buf_printf(out, " -> %.*s", STR_ARG(relay->transport));
+    else
+        buf_append(out, walk->aim == AIM_ROUTED ? STR(" -> a transport that looks up MX")
+                                                : STR(" -> a domain that is not listed"));
 }
 
-static void walk_steps(struct walk *walk, const struct flow_steps *steps, bool vouched);
+/* ---- conditions on the way ---- */
+
+static void assume(struct walk *walk, const struct expression *expression, bool truth)
+{
+    if (expression && walk->known.assumed_count < EXPRESSION_ASSUMED_MAX)
+        walk->assumed[walk->known.assumed_count++] =
+            (struct expression_assumption){expression, truth, walk->known.epoch};
+}
+
+static void assume_outcome(struct walk *walk, const struct flow_step *step, unsigned outcome)
+{
+    bool truth = true;
+    const struct expression *condition =
+        step->block->condition ? step->block->condition(step, outcome, &truth) : NULL;
+    assume(walk, condition, truth);
+}
+
+/* ---- the walk ---- */
+
+static bool changes(const struct walk *walk, const struct flow_step *step)
+{
+    const struct flow_block *block = step->block;
+    if (walk->aim == AIM_ROUTED)
+        return block->may_route && (!block->may_look_up || block->may_look_up(step, walk->relay));
+    if (walk->aim == AIM_REWRITTEN)
+        return block->may_rewrite && (!block->may_leave || block->may_leave(step, walk->relay));
+    return false;
+}
+
+static void walk_steps(struct walk *walk, const struct flow_steps *steps,
+                       const struct flow_step *changer);
 
 /* True if control may go on behind the step. */
 static bool walk_outcome(struct walk *walk, const struct flow_step *step, unsigned index,
-                         bool vouched)
+                         const struct flow_step *changer)
 {
     const struct flow_action *action = &step->actions[index];
+    bool accepts = action->kind == ACTION_ACCEPT || action->kind == ACTION_DELIVER;
     walk->hops[walk->hop_count++] = (struct hop){.step = step, .outcome = index};
-    if (action->kind == ACTION_ACCEPT && !vouched)
-        print_path(walk);
+    if (accepts && (walk->aim == AIM_ACCEPT || changer))
+        print_path(walk, changer == step ? NULL : changer);
     else if (action->kind == ACTION_BRANCH)
-        walk_steps(walk, &action->branch, vouched);
+        walk_steps(walk, &action->branch, changer);
     walk->hop_count--;
     return action->kind == ACTION_NEXT || action->kind == ACTION_NOTE;
 }
 
-/* `vouched`: a backend knows the recipient on this path. Where control goes on both with and
- * without a backend's word, the rest is judged without it. */
-static void walk_steps(struct walk *walk, const struct flow_steps *steps, bool vouched)
+/* A backend's yes protects a listed domain as long as it stays that one. */
+static bool protects(const struct walk *walk, const struct flow_step *step, unsigned outcome)
 {
+    return step->block->outcomes[outcome].vouches && !walk->relay->is_any &&
+           walk->aim != AIM_REWRITTEN && !walk->unprotected;
+}
+
+/* Follow each outcome without a backend's word: how many go on behind the step, and one of them. */
+static unsigned walk_outcomes(struct walk *walk, const struct flow_step *step,
+                              const struct flow_step *changer, unsigned *out_passing)
+{
+    unsigned passing = 0;
+    size_t mark = walk->known.assumed_count;
+    for (unsigned k = 0; k < step->outcome_count; k++) {
+        if (step->block->is_reachable && !step->block->is_reachable(step, k, &walk->known))
+            continue;
+        if (protects(walk, step, k))
+            continue;
+        assume_outcome(walk, step, k);
+        if (walk_outcome(walk, step, k, changer)) {
+            passing++;
+            *out_passing = k;
+        }
+        walk->known.assumed_count = mark;
+    }
+    return passing;
+}
+
+static void walk_steps(struct walk *walk, const struct flow_steps *steps,
+                       const struct flow_step *changer)
+{
+    size_t outer = walk->known.assumed_count;
     for (size_t i = 0; i < steps->count; i++) {
         const struct flow_step *step = &steps->items[i];
+        walk->known.epoch = (unsigned)++walk->visits;
+        if (walk->visits > VISITS_MAX)
+            break;
+        if (step->observe)
+            continue; /* it never acts */
+        unsigned epoch = walk->known.epoch;
         enum expression_truth when =
             step->when ? expression_judge(step->when, &walk->known) : EXPRESSION_TRUE;
         if (when == EXPRESSION_FALSE)
             continue;
-        if (step->observe)
-            continue; /* it never acts */
-        if (++walk->visits > VISITS_MAX)
-            return;
-        bool goes_on = when != EXPRESSION_TRUE;
-        bool goes_on_vouched = false;
-        for (unsigned k = 0; k < step->outcome_count; k++) {
-            if (step->block->is_reachable && !step->block->is_reachable(step, k, &walk->known))
-                continue;
-            bool vouches = step->block->outcomes[k].vouches && !walk->relay->is_any;
-            bool passes = walk_outcome(walk, step, k, vouched || vouches);
-            goes_on |= passes && !vouches;
-            goes_on_vouched |= passes && vouches;
-        }
-        if (!goes_on && !goes_on_vouched)
-            return;
-        vouched |= !goes_on; /* the only way on is by the backend's word */
+        size_t mark = walk->known.assumed_count;
+        unsigned outcome = 0;
+        assume(walk, step->when, true);
+        const struct flow_step *through = changes(walk, step) ? step : changer;
+        unsigned passing = walk_outcomes(walk, step, through, &outcome);
+        walk->known.assumed_count = mark;
+        walk->known.epoch = epoch;
+        if (!passing && when == EXPRESSION_TRUE)
+            break;
+        if (!passing)
+            assume(walk, step->when, false); /* the only way on */
+        else if (passing == 1 && when == EXPRESSION_TRUE)
+            assume_outcome(walk, step, outcome);
+        if (passing)
+            changer = through;
     }
+    walk->known.assumed_count = outer;
+}
+
+/* ---- what is known at the beginning ---- */
+
+static bool has_block(const struct flow_steps *steps, bool route)
+{
+    for (size_t i = 0; i < steps->count; i++) {
+        const struct flow_step *step = &steps->items[i];
+        if (route ? step->block->may_route : step->block->may_rewrite)
+            return true;
+        for (unsigned k = 0; k < step->outcome_count; k++)
+            if (step->actions[k].kind == ACTION_BRANCH &&
+                has_block(&step->actions[k].branch, route))
+                return true;
+    }
+    return false;
+}
+
+/* Can a login succeed by another word than a backend's own yes? */
+static bool login_is_open(const struct flow_steps *steps)
+{
+    for (size_t i = 0; i < steps->count; i++) {
+        const struct flow_step *step = &steps->items[i];
+        for (unsigned k = 0; k < step->outcome_count; k++) {
+            const struct flow_action *action = &step->actions[k];
+            if (action->kind == ACTION_ACCEPT && !step->block->outcomes[k].authenticates)
+                return true;
+            if (action->kind == ACTION_BRANCH && login_is_open(&action->branch))
+                return true;
+        }
+    }
+    return false;
+}
+
+static struct expression_knowledge know(const struct flow_relay_case *relay,
+                                        const struct flow *flow)
+{
+    const unsigned checks = 1u << NAME_SPF | 1u << NAME_DKIM | 1u << NAME_DKIM_DOMAIN |
+                            1u << NAME_DMARC | 1u << NAME_DMARC_POLICY | 1u << NAME_SCORE |
+                            1u << NAME_HEADER | 1u << NAME_SIZE;
+    const unsigned addresses = 1u << NAME_SENDER | 1u << NAME_SENDER_DOMAIN | 1u << NAME_RECIPIENT |
+                               1u << NAME_RECIPIENT_DOMAIN | 1u << NAME_RECIPIENTS;
+    bool rewrites = flow->type == FLOW_CONTENT || has_block(&flow->steps, /* route= */ false);
+    return (struct expression_knowledge){
+        .stranger = true,
+        .may_claim_client = relay->claims.len > 0,
+        .may_log_in = relay->authentication_flow && !relay->authentication_flow->broken &&
+                      login_is_open(&relay->authentication_flow->steps),
+        .listener = relay->listener,
+        .trusted = relay->trusted,
+        .trusted_count = relay->trusted_count,
+        .domain_is = rewrites || !relay->name_count ? EXPRESSION_DOMAIN_OPEN
+                     : relay->is_any                ? EXPRESSION_DOMAIN_NONE_OF
+                                                    : EXPRESSION_DOMAIN_ONE_OF,
+        .domains = relay->names,
+        .domain_count = relay->name_count,
+        .unstable = checks | (rewrites ? addresses : 0),
+    };
+}
+
+/* ---- the report ---- */
+
+static void explain_fix(const struct walk *walk, struct config_problem *problem)
+{
+    const struct flow_relay_case *relay = walk->relay;
+    struct str place = walk->end.line ? config_place_text(walk->arena, walk->end) : STR_EMPTY;
+    if (relay->allow_open_relay.len)
+        problem->fix = arena_printf(walk->arena, "allowed by allow_open_relay: %.*s",
+                                    STR_ARG(relay->allow_open_relay));
+    else if (walk->known.may_claim_client)
+        problem->fix = arena_printf(walk->arena, "name only your own front ends: %.*s",
+                                    STR_ARG(relay->claims));
+    else if (walk->aim == AIM_ROUTED)
+        problem->fix = STR("route strangers' mail to a server only, or only when: authenticated");
+    else if (walk->aim == AIM_REWRITTEN)
+        problem->fix = STR(
+            "rewrite strangers' recipients to listed domains only, or only when: authenticated");
+    else
+        problem->fix =
+            arena_printf(walk->arena,
+                         "%.*s%saccept only when: authenticated or client in trusted, and reject "
+                         "the rest; or preset relay-authenticated",
+                         STR_ARG(place), place.len ? ": " : "");
 }
 
 static void report(const struct walk *walk, struct config_report *report)
 {
     const struct flow_relay_case *relay = walk->relay;
     bool allowed = relay->allow_open_relay.len > 0;
-    struct config_problem *problem =
-        config_problem(report, allowed ? CONFIG_WARNING : CONFIG_ERROR, "open-relay", relay->place,
-                       "a stranger can relay through listener %.*s to %s%.*s",
-                       STR_ARG(relay->listener), relay->is_any ? "any domain" : "domain ",
-                       relay->is_any ? 0 : (int)relay->domain.len, relay->domain.ptr);
-    problem->detail = arena_str(report->arena, buf_str(&walk->found));
+    bool any = relay->is_any || walk->aim == AIM_REWRITTEN;
+    struct config_problem *problem = config_problem(
+        report, allowed ? CONFIG_WARNING : CONFIG_ERROR, "open-relay", relay->place,
+        "a stranger can relay through listener %.*s to %s%.*s", STR_ARG(relay->listener),
+        any ? "any domain" : "domain ", any ? 0 : (int)relay->domain.len, relay->domain.ptr);
+    problem->detail = arena_str(report->arena, buf_str(walk->found));
     if (walk->found_count > PATHS_SHOWN)
         problem->detail = arena_printf(report->arena, "%.*s\nand %zu more",
                                        STR_ARG(problem->detail), walk->found_count - PATHS_SHOWN);
-    if (allowed)
-        problem->fix = arena_printf(report->arena, "allowed by allow_open_relay: %.*s",
-                                    STR_ARG(relay->allow_open_relay));
-    else
-        problem->fix = STR("accept only when: authenticated or client in trusted, and reject the "
-                           "rest; or preset relay-authenticated");
+    explain_fix(walk, problem);
 }
 
-static void prove(const struct flow_relay_case *relay, struct config_report *out_report)
+/* True if it was reported. */
+static bool prove(const struct flow_relay_case *relay, const struct flow *flow, enum aim aim,
+                  struct config_report *out_report)
 {
-    struct walk walk = {.relay = relay, .known = {.stranger = true, .listener = relay->listener}};
-    buf_init(&walk.found, (size_t)PATH_MAX_BYTES * PATHS_SHOWN);
-    walk_steps(&walk, &relay->recipient_flow->steps, /* vouched= */ false);
+    struct buf found BUF_CLEANUP;
+    struct walk walk = {.relay = relay,
+                        .flow = flow,
+                        .aim = aim,
+                        .arena = out_report->arena,
+                        .known = know(relay, flow),
+                        .found = &found};
+    walk.known.assumed = walk.assumed;
+    buf_init(&found, (size_t)PATH_MAX_BYTES * PATHS_SHOWN);
+    if (relay->authentication_required && !walk.known.may_log_in)
+        return false; /* a stranger never gets there */
+    walk_steps(&walk, &flow->steps, /* changer= */ NULL);
     if (walk.visits > VISITS_MAX)
-        print_path(&walk); /* not proven is not safe */
+        print_path(&walk, NULL); /* not proven is not safe */
     if (walk.found_count)
         report(&walk, out_report);
-    buf_done(&walk.found);
+    return walk.found_count > 0;
+}
+
+/* Can a stranger send to this domain at all? */
+static bool is_open(const struct flow_relay_case *relay, struct arena *arena)
+{
+    struct buf found BUF_CLEANUP;
+    const struct flow *flow = relay->recipient_flow;
+    struct walk walk = {.relay = relay,
+                        .flow = flow,
+                        .aim = AIM_ACCEPT,
+                        .unprotected = true,
+                        .arena = arena,
+                        .known = know(relay, flow),
+                        .found = &found,
+                        .found_count = PATHS_SHOWN};
+    walk.known.assumed = walk.assumed;
+    buf_init(&found, PATH_MAX_BYTES);
+    walk_steps(&walk, &flow->steps, /* changer= */ NULL);
+    return walk.found_count > PATHS_SHOWN || walk.visits > VISITS_MAX;
+}
+
+/* Steps that let mail for a listed domain go elsewhere. */
+static bool prove_changes(const struct flow_relay_case *relay, const struct flow *flow,
+                          struct config_report *report)
+{
+    bool accepts_by_look_up = relay->is_any || relay->is_lookup_mx;
+    if (!flow || flow->broken)
+        return false;
+    if (relay->takes_any && !relay->is_any && has_block(&flow->steps, /* route= */ false) &&
+        prove(relay, flow, AIM_REWRITTEN, report))
+        return true;
+    return !accepts_by_look_up && has_block(&flow->steps, /* route= */ true) &&
+           prove(relay, flow, AIM_ROUTED, report);
 }
 
 void flow_prove_relay(const struct flow_relay_case *cases, size_t count,
@@ -133,10 +354,13 @@ void flow_prove_relay(const struct flow_relay_case *cases, size_t count,
 {
     for (size_t i = 0; i < count; i++) {
         const struct flow_relay_case *relay = &cases[i];
-        if (relay->authentication_required || !relay->recipient_flow ||
-            relay->recipient_flow->broken)
+        if (!relay->recipient_flow || relay->recipient_flow->broken)
             continue;
-        if (relay->is_any || relay->is_lookup_mx)
-            prove(relay, report);
+        if ((relay->is_any || relay->is_lookup_mx) &&
+            prove(relay, relay->recipient_flow, AIM_ACCEPT, report))
+            continue;
+        if (!prove_changes(relay, relay->recipient_flow, report) && relay->content_flow &&
+            is_open(relay, report->arena))
+            prove_changes(relay, relay->content_flow, report);
     }
 }

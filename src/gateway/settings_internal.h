@@ -88,6 +88,9 @@ void settings_check_unused(struct settings_loading *loading);
 void settings_read_networks(struct settings_loading *loading, const struct option_texts *texts,
                             struct net_network **out, size_t *out_count);
 
+/* All addresses, or more public ones than a /24 or a /48. */
+bool settings_network_is_wide(const struct net_network *network);
+
 /*
  * The flow that `node` names, or holds as steps or a preset; `fallback` (a built-in name) when
  * `node` is NULL. `owner` names inline flows in traces. NULL: a problem was reported.

@@ -78,20 +78,35 @@ static bool is_private(const struct net_network *network)
     return false;
 }
 
+bool settings_network_is_wide(const struct net_network *network)
+{
+    return network->bits == 0 ||
+           (!is_private(network) && network->bits < (network->ip.family == 4 ? 24 : 48));
+}
+
+static bool overlaps(const struct net_network *network, const struct net_network *others,
+                     size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (contains(network, &others[i]) || contains(&others[i], network))
+            return true;
+    return false;
+}
+
 static const char *network_fault(const struct settings_loading *loading,
                                  const struct net_network *network)
 {
     const struct settings *settings = loading->settings;
     if (network->bits == 0)
         return "this trusts the whole world";
-    if (!is_private(network) && network->bits < (network->ip.family == 4 ? 24 : 48))
+    if (settings_network_is_wide(network))
         return "this trusts more public addresses than a /24 or a /48";
     for (size_t i = 0; i < settings->listener_count; i++) {
         const struct smtp_server_settings *smtp = &settings->listeners[i].smtp;
-        for (size_t k = 0; k < smtp->proxy_from_count; k++) {
-            if (contains(network, &smtp->proxy_from[k]) || contains(&smtp->proxy_from[k], network))
-                return "this trusts the address of a proxy, behind which anybody may be";
-        }
+        if (overlaps(network, smtp->proxy_from, smtp->proxy_from_count))
+            return "this trusts the address of a proxy, behind which anybody may be";
+        if (overlaps(network, smtp->xclient_from, smtp->xclient_from_count))
+            return "this trusts the address of a front end (xclient), behind which anybody may be";
     }
     return NULL;
 }

@@ -5,6 +5,8 @@
  */
 #include "gateway/settings_internal.h"
 
+enum { NAMES_MAX = 1000 };
+
 /* ---- relay safety ---- */
 
 static bool is_lookup_mx(const struct settings_domain *domain)
@@ -41,36 +43,121 @@ static void check_allowed(struct settings_loading *loading)
     }
 }
 
+/* Networks so wide that a stranger can be in them. */
+static bool is_wide(const struct net_network *networks, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (settings_network_is_wide(&networks[i]))
+            return true;
+    return false;
+}
+
+/* Who may claim to be a trusted client, in words; empty: nobody but own front ends. */
+static struct str claims(struct settings_loading *loading, const struct settings_listener *listener)
+{
+    const struct smtp_server_settings *smtp = &listener->smtp;
+    const char *key = is_wide(smtp->proxy_from, smtp->proxy_from_count)       ? "proxy"
+                      : is_wide(smtp->xclient_from, smtp->xclient_from_count) ? "xclient"
+                                                                              : NULL;
+    if (!key)
+        return STR_EMPTY;
+    const struct config_pair *pair = config_get_pair(listener->node, str_c(key));
+    return arena_printf(
+        loading->report->arena, "%s.from of listener %.*s (%.*s)", key, STR_ARG(listener->name),
+        STR_ARG(config_place_text(loading->report->arena, pair ? pair->place : listener->place)));
+}
+
+/* The names of the domain; of `any`: those that are another's on this listener. */
+static const struct str *names_of(struct settings_loading *loading,
+                                  const struct settings_listener *listener,
+                                  const struct settings_domain *domain, size_t *out_count)
+{
+    const struct map *map = &loading->settings->hidden->domains;
+    *out_count = 0;
+    if (map->count > NAMES_MAX)
+        return NULL; /* the proof does without */
+    struct str *names = arena_alloc_array(loading->arena, map->count + 1, sizeof *names);
+    struct str name;
+    void *value;
+    size_t at = 0;
+    while (map_next(map, &at, &name, &value)) {
+        const struct settings_domain *owner = value;
+        if (domain->is_any ? listener->serves[owner->index] : owner == domain)
+            names[(*out_count)++] = name;
+    }
+    return names;
+}
+
+static bool looks_up(const void *context, struct str name)
+{
+    const struct transport *transport = settings_find_transport(context, name);
+    return !transport || transport->method == TRANSPORT_LOOKUP_MX;
+}
+
+static bool is_listed(const void *context, struct str domain)
+{
+    return settings_is_listed(context, domain);
+}
+
+static struct flow_relay_case relay_case(struct settings_loading *loading,
+                                         const struct settings_listener *listener,
+                                         const struct settings_domain *domain)
+{
+    const struct settings *settings = loading->settings;
+    const struct settings_domain *any = settings->hidden->any;
+    struct flow_relay_case relay = {
+        .listener = listener->name,
+        .authentication_required =
+            listener->smtp.authentication && listener->smtp.authentication_required,
+        .domain = domain->name,
+        .is_any = domain->is_any,
+        .is_lookup_mx = is_lookup_mx(domain),
+        .transport = domain->transport ? domain->transport->name : STR_EMPTY,
+        .authentication_flow = listener->authentication,
+        .recipient_flow = settings_recipient_flow(listener, domain),
+        .content_flow = domain->content,
+        .trusted = settings->trusted,
+        .trusted_count = settings->trusted_count,
+        .claims = settings->trusted_count ? claims(loading, listener) : STR_EMPTY,
+        .looks_up = looks_up,
+        .is_listed = is_listed,
+        .takes_any = any != NULL, /* content flows choose among all domains */
+        .context = settings,
+        .place = domain->place,
+        .allow_open_relay = domain->allow_open_relay,
+    };
+    relay.names = names_of(loading, listener, domain, &relay.name_count);
+    return relay;
+}
+
+/* Who looks up MX sends to the world; `inbound` counts its recipients as own mailboxes. */
+static void check_directions(struct settings_loading *loading)
+{
+    for (size_t i = 0; i < loading->settings->transport_count; i++) {
+        const struct transport *transport = &loading->settings->transports[i];
+        if (transport->method == TRANSPORT_LOOKUP_MX && transport->direction == TRANSPORT_INBOUND)
+            SETTINGS_WARNING(loading, "inbound-lookup-mx", transport->place,
+                             "transport \"%.*s\" looks up MX and says that it is inbound",
+                             STR_ARG(transport->name))
+                ->fix = STR("name your mail server (\"server: NAME\"), or remove the direction");
+    }
+}
+
 void settings_check_relay(struct settings_loading *loading)
 {
     const struct settings *settings = loading->settings;
     check_entitlement(loading);
+    check_directions(loading);
     check_allowed(loading);
-    struct flow_relay_case *cases = arena_alloc_array(
-        loading->arena, settings->listener_count * settings->domain_count + 1, sizeof *cases);
-    size_t count = 0;
     for (size_t i = 0; i < settings->listener_count; i++) {
         const struct settings_listener *listener = &settings->listeners[i];
         for (size_t k = 0; k < settings->domain_count && listener->serves; k++) {
-            const struct settings_domain *domain = &settings->domains[k];
-            const struct flow *flow = settings_recipient_flow(listener, domain);
-            if (!listener->serves[k] || !flow)
+            if (!listener->serves[k])
                 continue;
-            cases[count++] = (struct flow_relay_case){
-                .listener = listener->name,
-                .authentication_required =
-                    listener->smtp.authentication && listener->smtp.authentication_required,
-                .domain = domain->name,
-                .is_any = domain->is_any,
-                .is_lookup_mx = is_lookup_mx(domain),
-                .transport = domain->transport ? domain->transport->name : STR_EMPTY,
-                .recipient_flow = flow,
-                .place = domain->place,
-                .allow_open_relay = domain->allow_open_relay,
-            };
+            struct flow_relay_case relay = relay_case(loading, listener, &settings->domains[k]);
+            flow_prove_relay(&relay, 1, loading->report);
         }
     }
-    flow_prove_relay(cases, count, loading->report);
 }
 
 /* ---- passwords towards backends ---- */

@@ -133,6 +133,8 @@ static const struct {
     {"  \"a@b.example\": { recipients: [ accept ], transport: { server: mail } }\n",
      "wrong-value 8:3"},
     {"transports: { lost: { method: lookup-mx } }\n", "unused-name 8:15"},
+    {"transports: { lost: { method: lookup-mx, direction: inbound } }\n",
+     "inbound-lookup-mx 8:15 unused-name 8:15"},
     {"transports: { lost: {} }\n", "missing-key 8:15 unused-name 8:15"},
     {"transports: { lost: { server: mail, tls: required } }\n", "wrong-key 8:37 unused-name 8:15"},
     {"quarantines: { spam: { keep: 30d } }\n", "unused-name 8:16"},

@@ -29,6 +29,7 @@ def tls_files(tmp_path_factory):
 @pytest.fixture(scope="session")
 def preload(tmp_path_factory):
     """The library that makes a disk lie (see faulty.c)."""
+    os.environ.setdefault("ASAN_OPTIONS", "verify_asan_link_order=0")  # it comes before the sanitizer's library
     path = tmp_path_factory.mktemp("preload") / "faulty.so"
     subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-Wall", "-o", path, HERE / "faulty.c", "-ldl"], check=True)
     return path

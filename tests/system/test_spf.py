@@ -4,14 +4,13 @@ import email
 import email.policy
 import email.utils
 import re
-import socket
-import threading
 
 import dkim
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from rig.dns import CountingRelay
 from rig.gateway import wait_until
 from rig.ports import free_port
 
@@ -218,37 +217,6 @@ def test_a_verified_stranger_is_told(gateway, sink, dns):
     assert len(scene.world.messages) == 1
 
 
-class CountingRelay:
-    """Passes DNS datagrams on, and counts the questions by name."""
-
-    def __init__(self, target):
-        host, _, port = target.rpartition(":")
-        self.target, self.names = (host, int(port)), []
-        self.front = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.front.bind(("127.0.0.1", 0))
-        self.address = "127.0.0.1:%d" % self.front.getsockname()[1]
-        threading.Thread(target=self.run, daemon=True).start()
-
-    def run(self):
-        while True:
-            try:
-                packet, client = self.front.recvfrom(4096)
-            except OSError:
-                return
-            labels, at = [], 12
-            while packet[at]:
-                labels.append(packet[at + 1:at + 1 + packet[at]].decode(errors="replace").lower())
-                at += 1 + packet[at]
-            self.names.append(".".join(labels))
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as back:
-                back.settimeout(5)
-                back.sendto(packet, self.target)
-                try:
-                    self.front.sendto(back.recv(4096), client)
-                except OSError:
-                    pass
-
-
 @pytest.fixture
 def relay(dns):
     made = []
@@ -259,7 +227,7 @@ def relay(dns):
 
     yield make
     for one in made:
-        one.front.close()
+        one.close()
 
 
 def bomb_zone():

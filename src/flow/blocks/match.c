@@ -205,6 +205,16 @@ static bool is_reachable(const struct flow_step *step, unsigned outcome,
     return (truth == EXPRESSION_TRUE) == (outcome == MATCHED);
 }
 
+static const struct expression *condition(const struct flow_step *step, unsigned outcome,
+                                          bool *out_truth)
+{
+    const struct prepared *prepared = step->prepared;
+    bool looks = prepared->header.count || prepared->body.count;
+    *out_truth = outcome == MATCHED;
+    /* unmatched and error may come of what it looks at, too */
+    return outcome == MATCHED || (outcome == UNMATCHED && !looks) ? prepared->when : NULL;
+}
+
 const struct flow_block flow_block_match = {
     .name = "match",
     .text = "goes on in one of two ways",
@@ -216,4 +226,5 @@ const struct flow_block flow_block_match = {
     .prepare = prepare,
     .run = run,
     .is_reachable = is_reachable,
+    .condition = condition,
 };

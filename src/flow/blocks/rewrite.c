@@ -375,12 +375,40 @@ static enum result run(struct flow_running *running, const struct flow_step *ste
                                                  : run_content(running, step, out_outcome, err);
 }
 
+/* An address that the file spells out is the administrator's choice, wherever it is: a forwarding,
+ * no relay. What keeps a part that the client chose must stay in a listed domain. */
+static bool target_may_leave(const struct rule *rule, struct str to,
+                             const struct flow_relay_case *relay)
+{
+    struct str domain = domain_of(to);
+    if (rule->kind != RULE_PATTERN && !str_starts(to, STR("@")))
+        return false;
+    if (rule->kind == RULE_PATTERN && str_find(to, '$') < 0)
+        return false;
+    if (str_find(domain, '$') >= 0 || !relay->is_listed)
+        return true;
+    return !relay->is_listed(relay->context, domain);
+}
+
+static bool may_leave(const struct flow_step *step, const struct flow_relay_case *relay)
+{
+    const struct prepared *prepared = step->prepared;
+    for (size_t i = 0; i < prepared->recipient.count; i++) {
+        const struct rule *rule = &prepared->recipient.items[i];
+        for (size_t k = 0; k < rule->to_count; k++)
+            if (target_may_leave(rule, rule->to[k], relay))
+                return true;
+    }
+    return false;
+}
+
 const struct flow_block flow_block_rewrite = {
     .name = "rewrite",
     .text = "changes addresses of the envelope",
     .flows = FLOW_IN_RECIPIENT | FLOW_IN_CONTENT,
     .built = true,
     .may_rewrite = true,
+    .may_leave = may_leave,
     .options = &table,
     .outcomes = outcomes,
     .prepare = prepare,

@@ -44,12 +44,19 @@ static enum result run(struct flow_running *running, const struct flow_step *ste
     return OK;
 }
 
+static bool may_look_up(const struct flow_step *step, const struct flow_relay_case *relay)
+{
+    const struct parameters *parameters = step->parameters;
+    return !relay->looks_up || relay->looks_up(relay->context, parameters->transport);
+}
+
 const struct flow_block flow_block_route = {
     .name = "route",
     .text = "chooses another transport than that of the domain",
     .flows = FLOW_IN_RECIPIENT | FLOW_IN_CONTENT,
     .built = true,
     .may_route = true,
+    .may_look_up = may_look_up,
     .options = &table,
     .outcomes = outcomes,
     .run = run,

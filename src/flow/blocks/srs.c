@@ -206,12 +206,20 @@ static enum result run(struct flow_running *running, const struct flow_step *ste
     return OK;
 }
 
+/* An address that comes back bears a hash of ours: no client can make one up. */
+static bool may_leave(const struct flow_step *step, const struct flow_relay_case *relay)
+{
+    (void)step, (void)relay;
+    return false;
+}
+
 const struct flow_block flow_block_srs = {
     .name = "srs",
     .text = "rewrites the sender for forwarding, and takes bounces back",
     .flows = FLOW_IN_RECIPIENT | FLOW_IN_CONTENT,
     .built = true,
     .may_rewrite = true,
+    .may_leave = may_leave,
     .options = &table,
     .outcomes = outcomes,
     .prepare = prepare,

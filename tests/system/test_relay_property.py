@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random recipient flows on the real daemon: whatever a stranger gets accepted over SMTP, the proof said he could.
+
+Many listeners stand in one configuration, each with flows of its own; a reload brings the next ones. The same grammar as
+tests/property/relay.py, which tries thousands through the compiled flows."""
+import json
+import pathlib
+import random
+import re
+import subprocess
+import sys
+
+from rig.gateway import BUILD
+from rig.ports import free_port
+from rig.talk import Talk
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "property"))
+import relay_configs  # noqa: E402
+
+LISTENERS, ROUNDS = 40, 8
+SOURCES = ["127.0.0.1", "127.0.9.5"]
+
+
+def write(ports, seed, mail_port, names, mx_port):
+    rng = random.Random(seed)
+    listeners = {f"l{i}": {"listen": f"127.0.0.1:{port}", "tls": "none", "authentication": "none", "recipients": relay_configs.steps(rng)}
+                 for i, port in enumerate(ports)}
+    return json.dumps({
+        "version": 1, "hostname": "mx.example.org", "servers": {"mail": {"smtp": f"127.0.0.1:{mail_port}", "tls": "none"}},
+        "listeners": listeners, "lists": {"office": str(relay_configs.HERE / "office-a.list")},
+        "transports": {"world": {"method": "lookup-mx", "port": mx_port, "allow_private": True}},
+        "trusted_networks": ["127.0.77.0/24"], "dns": {"servers": [names.address]},
+        "domains": {"any": {"transport": "world", "allow_open_relay": "a test of the proof"}},
+        "entitlements": {"open_relay_support": True}}, indent=1)
+
+
+def proven_open(path):
+    done = subprocess.run([BUILD / "postern", "check", path], text=True, stdout=subprocess.PIPE, check=True)
+    return set(re.findall(r"a stranger can relay through listener (\S+) to any domain", done.stdout))
+
+
+def relays(port, rng):
+    """What a stranger gets accepted in some tries, or None."""
+    for _ in range(4):
+        helo, sender = rng.choice(relay_configs.HELOS), rng.choice(relay_configs.SENDERS)
+        with Talk(port, ehlo=helo, source=rng.choice(SOURCES)) as talk:
+            if talk.code(f"MAIL FROM:<{sender}>") != 250:
+                continue
+            for address in ("bob@foreign.test", "ann@other.test", "bob@example.org"):
+                if talk.code(f"RCPT TO:<{address}>") == 250:
+                    return f"{helo} <{sender}> {address}"
+    return None
+
+
+def test_what_relays_was_proven_to(gateway, sink, dns):
+    mail, world = sink(), sink(host="127.0.0.2")
+    names = dns(["foreign.test. MX 10 mx.example.net.", "mx.example.net. A 127.0.0.2"])
+    ports = [free_port() for _ in range(LISTENERS)]
+    one = gateway(write(ports, 0, mail.port, names, world.port), start=False)
+    one.ports = ports
+    rng, proven, relayed, missed = random.Random(7), 0, 0, []
+    for seed in range(ROUNDS):
+        one.path.write_text(write(ports, seed, mail.port, names, world.port))
+        said = proven_open(one.path)
+        if seed:
+            assert one.reload()
+        else:
+            one.start()
+        proven += len(said)
+        for i, port in enumerate(ports):
+            witness = relays(port, rng)
+            relayed += witness is not None
+            if witness and f"l{i}" not in said:
+                missed.append((seed, f"l{i}", witness))
+    print(f"{LISTENERS * ROUNDS} listeners: {proven} proven open, {relayed} made to relay")
+    assert not missed, missed
+    assert relayed > LISTENERS * ROUNDS // 10, "too little was tested"

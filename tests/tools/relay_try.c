@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * tests/tools/relay_try.c - proves configurations and tries them as a stranger, for
+ * tests/property/relay.py. Not installed.
+ *
+ *   relay-try TRIES SEED [--red]
+ *
+ * Standard input has configurations: a line with the size in bytes, then the text. For each there
+ * is a line: what the proof says ("listener domain", several), a bar, and what relayed in truth
+ * ("listener domain client helo sender recipient world"). --red breaks the proof: it sees the text
+ * without `not`, as if it mistook negation; the test must notice.
+ */
+#include "base/buf.h"
+#include "base/check.h"
+#include "directory/stated.h"
+#include "gateway/rehearsal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SIZE_MAX_BYTES = 1 << 20, LISTENERS_MAX = 8, DOMAINS_MAX = 8 };
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+#define TEXT(text)                                                                                 \
+    {                                                                                              \
+        text, sizeof(text) - 1                                                                     \
+    }
+
+/* The values that tests/property/relay_configs.py writes into conditions. */
+static const struct str helos[] = {TEXT("x.test"), TEXT("y.test"), TEXT("mail.x.test"),
+                                   TEXT("else.example")};
+static const struct str senders[] = {TEXT(""), TEXT("a@a.test"), TEXT("b@a.test"), TEXT("c@b.test"),
+                                     TEXT("d@else.example")};
+static const struct str recipients[] = {
+    TEXT("bob@example.org"),  TEXT("bob@alias.test"),   TEXT("bob@ours.test"),
+    TEXT("bob@foreign.test"), TEXT("bob@other.test"),   TEXT("bob@else.example"),
+    TEXT("ann@example.org"),  TEXT("ann@foreign.test"), TEXT("ann@else.example"),
+    TEXT("ann@ours.test"),    TEXT("ann@alias.test")};
+static const char *const clients[] = {"10.1.2.3",    "10.200.0.1",  "198.51.100.7", "203.0.113.9",
+                                      "192.168.4.4", "192.168.9.9", "2001:db8::1"};
+
+/* What the mail server says: it knows everybody, nobody, refuses to tell, or is down. */
+enum world { KNOWS_ALL, KNOWS_NOBODY, DENIES, DOWN, WORLDS };
+static const struct str everybody[] = {TEXT("@example.org"), TEXT("@alias.test"),
+                                       TEXT("@ours.test"),   TEXT("@foreign.test"),
+                                       TEXT("@other.test"),  TEXT("@else.example")};
+
+static uint64_t random_state;
+
+static size_t pick(size_t count)
+{
+    random_state = random_state * 6364136223846793005u + 1442695040888963407u;
+    return (size_t)(random_state >> 33) % count;
+}
+
+/* ---- the proof ---- */
+
+static void print_proof(const struct config_report *report)
+{
+    for (size_t i = 0; i < report->count; i++) {
+        struct str text = report->problems[i].text;
+        static const char before[] = "a stranger can relay through listener ";
+        if (!str_equal(report->problems[i].code, STR("open-relay")))
+            continue;
+        if (report->problems[i].severity == CONFIG_ERROR)
+            printf("[error] ");
+        text = str_from(text, sizeof before - 1);
+        ptrdiff_t blank = str_find(text, ' ');
+        struct str rest = str_from(text, (size_t)blank);
+        bool any = str_equal(rest, STR(" to any domain"));
+        struct str domain = any ? STR("any") : str_from(rest, sizeof " to domain " - 1);
+        printf("%.*s %.*s,", STR_ARG(str_slice(text, 0, (size_t)blank)), STR_ARG(domain));
+    }
+}
+
+static struct settings *load(struct str text, struct config_report *report, struct arena *arena)
+{
+    struct settings *settings = NULL;
+    struct error err;
+    config_report_init(report, arena);
+    if (settings_load_text(STR("random.yaml"), text, report, &settings, &err) == OK)
+        return settings;
+    struct buf out BUF_CLEANUP;
+    buf_init(&out, SIZE_MAX_BYTES);
+    config_report_print(report, false, &out);
+    fprintf(stderr, "%.*s\n%.*s\n", STR_ARG(text), (int)out.len, out.ptr);
+    exit(2);
+}
+
+static struct str without_not(struct str text, struct arena *arena)
+{
+    char *copy = arena_alloc(arena, text.len + 1);
+    size_t len = 0;
+    for (size_t i = 0; i < text.len; i++) {
+        if (str_starts(str_from(text, i), STR("not (")))
+            i += 3;
+        else
+            copy[len++] = text.ptr[i];
+    }
+    return str_of(copy, len);
+}
+
+/* ---- the stranger ---- */
+
+static bool may_claim(const struct settings_listener *listener)
+{
+    for (size_t i = 0; i < listener->smtp.proxy_from_count; i++)
+        if (listener->smtp.proxy_from[i].bits == 0)
+            return true;
+    return false;
+}
+
+/* Is it a relay: mail for any domain, or for a listed one by MX whose recipient nobody knows? */
+static bool relays(const struct settings *settings, const struct rehearsal *out, enum world world)
+{
+    if (strcmp(out->recipient, "accept") != 0)
+        return false;
+    if (str_equal(out->domain, STR("any")))
+        return true;
+    const struct transport *transport = settings_find_transport(settings, out->transport);
+    return transport && transport->method == TRANSPORT_LOOKUP_MX && world != KNOWS_ALL;
+}
+
+/* `done`: by listener and domain, those that have relayed, and are not tried again. */
+static void try_once(const struct settings *settings, struct directory *const *directories,
+                     bool done[LISTENERS_MAX][DOMAINS_MAX])
+{
+    enum world world = (enum world)pick(WORLDS);
+    size_t index = pick(settings->listener_count);
+    const struct settings_listener *listener = &settings->listeners[index];
+    struct str to = recipients[pick(COUNT(recipients))];
+    const struct settings_domain *domain =
+        settings_find_domain(settings, listener, str_from(to, (size_t)str_find_last(to, '@') + 1));
+    if (!domain || done[index][domain->index])
+        return;
+    struct arena *arena = arena_new(0);
+    struct rehearsal out;
+    const char *client = clients[pick(COUNT(clients))];
+    struct rehearsal_in in = {.settings = settings,
+                              .listener = listener,
+                              .directory = directories[world],
+                              .arena = arena,
+                              .client_name = STR_EMPTY,
+                              .helo = helos[pick(COUNT(helos))],
+                              .user = STR_EMPTY,
+                              .password = STR_EMPTY,
+                              .has_mail = true,
+                              .from = senders[pick(COUNT(senders))],
+                              .to = to,
+                              .text = STR("Subject: x\r\n\r\nx\r\n")};
+    check(net_ip_parse(str_c(client), &in.client));
+    bool trusted = net_networks_have(settings->trusted, settings->trusted_count, &in.client);
+    if (!trusted || may_claim(listener)) {
+        rehearsal_run(&in, &out);
+        done[index][domain->index] = relays(settings, &out, world);
+        if (done[index][domain->index])
+            printf("%.*s %.*s %s %.*s <%.*s> %.*s %d,", STR_ARG(listener->name),
+                   STR_ARG(out.domain), client, STR_ARG(in.helo), STR_ARG(in.from), STR_ARG(in.to),
+                   (int)world);
+    }
+    arena_free(arena);
+}
+
+static void one(struct str text, unsigned tries, bool red, struct directory *const *directories)
+{
+    struct arena *arena = arena_new(0);
+    struct config_report report;
+    struct settings *settings = load(red ? without_not(text, arena) : text, &report, arena);
+    print_proof(&report);
+    if (red) {
+        settings_unref(settings);
+        settings = load(text, &report, arena);
+    }
+    bool done[LISTENERS_MAX][DOMAINS_MAX] = {0};
+    check(settings->listener_count <= LISTENERS_MAX && settings->domain_count <= DOMAINS_MAX);
+    printf("|");
+    for (unsigned i = 0; i < tries; i++)
+        try_once(settings, directories, done);
+    printf("\n");
+    settings_unref(settings);
+    arena_free(arena);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct directory_stated_source sources[WORLDS] = {
+        [KNOWS_ALL] = {.name = TEXT("mail"),
+                       .recipients = everybody,
+                       .recipient_count = COUNT(everybody)},
+        [KNOWS_NOBODY] = {.name = TEXT("mail")},
+        [DENIES] = {.name = TEXT("mail"), .state = DIRECTORY_STATED_DENIES},
+        [DOWN] = {.name = TEXT("mail"), .state = DIRECTORY_STATED_DOWN},
+    };
+    struct directory_stated stated[WORLDS];
+    struct directory *directories[WORLDS];
+    if (argc < 3)
+        return 2;
+    unsigned tries = (unsigned)strtoul(argv[1], NULL, 10);
+    random_state = strtoull(argv[2], NULL, 10);
+    for (int i = 0; i < WORLDS; i++) {
+        stated[i] = (struct directory_stated){.sources = &sources[i], .source_count = 1};
+        directories[i] = directory_stated_new(&stated[i]);
+    }
+    char line[32];
+    char *text = malloc(SIZE_MAX_BYTES);
+    check(text != NULL);
+    while (fgets(line, sizeof line, stdin)) {
+        size_t size = strtoul(line, NULL, 10);
+        check(size < SIZE_MAX_BYTES && fread(text, 1, size, stdin) == size);
+        one(str_of(text, size), tries, argc > 3, directories);
+    }
+    free(text);
+    for (int i = 0; i < WORLDS; i++)
+        directory_stated_free(directories[i]);
+    return 0;
+}
