@@ -5,7 +5,7 @@
 #include "admin/change.h"
 #include "admin/http.h"
 #include "admin/revisions.h"
-#include "admin/select.h"
+#include "admin/queue_selector.h"
 #include "base/clock.h"
 
 #include <stdio.h>

@@ -133,7 +133,7 @@ static void take_event(const struct event *drained, void *arg)
         metrics_take(log->settings.metrics, event);
     if (log->settings.reports)
         reports_take(log->settings.reports, event);
-    tail_offer(log->settings.tail, event, log->settings.node, str_c(revision));
+    tail_offer(log->settings.tail, event, str_c(revision));
     if (log->settings.postfix) { /* it knows itself what Postfix would tell */
         struct postfix_line line = {log, event};
         log_postfix_lines(event, put_postfix_line, &line);

@@ -39,3 +39,7 @@ void admin_api_config_apply(struct admin_request *request, struct admin_answer *
 void admin_api_config_confirm(struct admin_request *request, struct admin_answer *answer);
 void admin_api_config_rollback(struct admin_request *request, struct admin_answer *answer);
 void admin_api_message_send(struct admin_request *request, struct admin_answer *answer);
+void admin_api_openapi(struct admin_request *request, struct admin_answer *answer);
+void admin_api_token_list(struct admin_request *request, struct admin_answer *answer);
+void admin_api_token_create(struct admin_request *request, struct admin_answer *answer);
+void admin_api_token_revoke(struct admin_request *request, struct admin_answer *answer);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/child.h"
 
+#include "admin/access.h"
 #include "admin/change.h"
 #include "admin/http.h"
 #include "admin/log.h"
@@ -206,13 +207,30 @@ static enum result start_log(struct child *child, struct error *err)
     return admin_log_start(&log, &child->log, err);
 }
 
+static void open_access(struct child *child)
+{
+    struct error err;
+    if (admin_access_open(child->settings->spool.path, &child->access, &err) != OK)
+        event_emit(EVENT_DAEMON_WARNING, F_C(DETAIL, err.text));
+}
+
+static enum admin_scope scope_of(enum settings_scope scope)
+{
+    return scope == SETTINGS_SCOPE_READ      ? ADMIN_SCOPE_READ
+           : scope == SETTINGS_SCOPE_OPERATE ? ADMIN_SCOPE_OPERATE
+                                             : ADMIN_SCOPE_ADMIN;
+}
+
 static enum result start_admin(struct child *child, struct error *err)
 {
     const struct settings *settings = child->settings;
+    open_access(child);
     struct admin_http_settings http = {
         .socket_path = settings->control.socket,
         .group = settings->control.group,
         .mode = settings->control.mode,
+        .group_scope = scope_of((enum settings_scope)settings->control.scope),
+        .access = child->access,
         .gateway = child->gateway,
         .log = child->log,
         .store = child->store,
@@ -226,6 +244,9 @@ static enum result start_admin(struct child *child, struct error *err)
     };
     if (admin_http_start(&http, &child->http, err) != OK)
         return FAILED;
+    for (size_t i = 0; i < settings->admin.address_count; i++)
+        if (admin_http_serve_api(child->http, &settings->admin.addresses[i], err) != OK)
+            return FAILED;
     for (size_t i = 0; i < settings->metrics.address_count; i++)
         if (admin_http_serve_metrics(child->http, &settings->metrics.addresses[i], err) != OK)
             return FAILED;
@@ -277,6 +298,7 @@ static void stop(struct child *child)
     tail_free(child->tail);
     metrics_free(child->metrics);
     revise_stop(child);
+    admin_access_close(child->access);
     settings_unref(child->settings);
 }
 

@@ -22,7 +22,8 @@ struct child {
     struct tail *tail;
     struct metrics *metrics;
     struct reports *reports;
-    uint64_t files_state; /* of the files read besides the configuration */
+    struct admin_access *access; /* NULL: the file of tokens cannot be read; mail goes on */
+    uint64_t files_state;        /* of the files read besides the configuration */
 
     /* ---- revise.c ---- */
     struct revisions *revisions; /* NULL: their folder cannot be used; mail goes on */

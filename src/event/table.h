@@ -65,6 +65,7 @@ EVENT(LIMIT_REACHED,       "limit.reached",       NOTICE, "A limit block of a fl
 EVENT(CERTIFICATE_LOADED,  "certificate.loaded",  INFO,   "A certificate was read.")
 EVENT(CERTIFICATE_FAILED,  "certificate.failed",  ERROR,  "A certificate could not be read; the one before stays in use.")
 EVENT(ADMIN_ACTION,        "admin.action",        NOTICE, "An administrator did something.")
+EVENT(ADMIN_REFUSED,       "admin.refused",       WARN,   "Somebody asked the API for what he may not do, or had no valid token.")
 EVENT(EVENTS_FAILED,       "events.failed",       ERROR,  "The history cannot be written; what happens meanwhile is not in it, mail goes on.")
 EVENT(EVENTS_BACK,         "events.back",         NOTICE, "The history is written again.")
 EVENT(EVENTS_DAMAGED,      "events.damaged",      ERROR,  "The file of the history was damaged; it was set aside and a new one begun.")

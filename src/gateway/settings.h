@@ -71,6 +71,8 @@ enum settings_log_target {
     SETTINGS_LOG_FILE
 };
 
+enum settings_scope { SETTINGS_SCOPE_ADMIN, SETTINGS_SCOPE_OPERATE, SETTINGS_SCOPE_READ };
+
 enum settings_log_compat { SETTINGS_COMPAT_NONE, SETTINGS_COMPAT_POSTFIX };
 
 struct settings {
@@ -94,6 +96,7 @@ struct settings {
     struct {
         struct str socket, group, mode_text;
         unsigned mode;
+        int scope; /* enum settings_scope: of whom the socket lets in */
     } control;
     struct {
         struct flow_limits limits;
@@ -116,6 +119,7 @@ struct settings {
         struct str path; /* empty: in the spool's folder */
         int64_t keep_ns;
         uint64_t size;
+        bool subjects;
     } events;
     struct {
         int target; /* enum settings_log_target */
