@@ -37,7 +37,9 @@ static void adopt_settings(struct spool *spool, const struct spool_settings *set
     if (spool->settings.reclaim_age_ns <= 0)
         spool->settings.reclaim_age_ns = 60 * NS_PER_S;
     uint64_t size = settings->segment_size ? settings->segment_size : UINT64_C(64) << 20;
-    spool->segment_size = size < SMALLEST_SEGMENT ? (uint64_t)SMALLEST_SEGMENT : size;
+    spool->segment_size = size < SMALLEST_SEGMENT    ? (uint64_t)SMALLEST_SEGMENT
+                          : size > SPOOL_SEGMENT_MAX ? SPOOL_SEGMENT_MAX
+                                                     : size;
 }
 
 /* Segments made ahead must not fill a small file system. */
@@ -223,53 +225,64 @@ static int compare_places(const void *left, const void *right)
 {
     const struct spool_entry *a = *(struct spool_entry *const *)left;
     const struct spool_entry *b = *(struct spool_entry *const *)right;
-    if (a->home->id != b->home->id)
-        return a->home->id < b->home->id ? -1 : 1;
-    return a->offset < b->offset ? -1 : a->offset > b->offset;
+    if (a->home != b->home) /* slots were given in the order of the segments */
+        return a->home < b->home ? -1 : 1;
+    return a->place < b->place ? -1 : a->place > b->place;
 }
 
 /* Is the file of the large body surely gone or too short? Its bytes are looked at when it is read;
  * a file that cannot be looked at now (descriptors, rights, the disk) is no loss yet. */
 static bool lacks_its_body(const struct spool *spool, const struct spool_entry *entry)
 {
-    if (!entry->bulk)
+    if (!entry->in_bulk)
         return false;
-    int fd = spool_bulk_open(spool, entry->bulk);
+    int fd = spool_bulk_open(spool, entry->body);
     struct stat info;
     if (fd < 0)
         return errno == ENOENT;
-    bool is_short = fstat(fd, &info) == 0 && (uint64_t)info.st_size < entry->body_size;
+    bool is_short = fstat(fd, &info) == 0 &&
+                    (uint64_t)info.st_size < spool_entry_body_size(&spool->index, entry);
     close(fd);
     return is_short;
 }
 
-static bool read_texts(const struct spool_entry *entry, struct buf *space, struct str *out_meta,
-                       struct str *out_state)
+/* The record of the entry from disk, and its newest state, which may lie elsewhere. */
+static bool read_texts(const struct spool *spool, const struct spool_entry *entry,
+                       struct buf *space, struct spool_found *out)
 {
     struct error ignored;
-    size_t texts = (size_t)entry->meta_len + entry->state_len;
+    struct spool_entry_record fixed;
     buf_clear(space);
-    char *at = buf_reserve(space, texts + 1);
-    if (!at)
+    char *at = buf_reserve(space, (size_t)entry->length + entry->state_len + 1);
+    if (!at || spool_files_read(spool_entry_home(&spool->index, entry)->fd, at, entry->length,
+                                spool_entry_offset(entry) + SPOOL_RECORD_HEADER, &ignored) != OK)
         return false;
-    uint64_t begin = entry->offset + SPOOL_RECORD_HEADER + SPOOL_ENTRY_FIXED + entry->head_len;
-    uint64_t state = begin + entry->meta_len;
-    if (entry->state_offset != entry->offset || entry->state_home != entry->home)
-        state = entry->state_offset + SPOOL_RECORD_HEADER + SPOOL_STATE_FIXED;
-    *out_meta = str_of(at, entry->meta_len);
-    *out_state = str_of(at + entry->meta_len, entry->state_len);
-    if (state == begin + entry->meta_len && entry->state_home == entry->home)
-        return spool_files_read(entry->home->fd, at, texts, begin, &ignored) == OK;
-    return spool_files_read(entry->home->fd, at, entry->meta_len, begin, &ignored) == OK &&
-           spool_files_read(entry->state_home->fd, at + entry->meta_len, entry->state_len, state,
+    struct str record = str_of(at, entry->length);
+    if (!spool_entry_decode(record, record.len, &fixed))
+        return false;
+    size_t meta = (size_t)SPOOL_ENTRY_FIXED + fixed.head_len;
+    size_t state = meta + fixed.meta_len;
+    out->head_size = fixed.head_len;
+    out->body_start = fixed.body_start;
+    out->body_size = fixed.body_size;
+    out->meta = str_slice(record, meta, state);
+    out->state = str_from(record, state);
+    if (entry->state_home == entry->home && entry->state_place == entry->place)
+        return true;
+    out->state = str_of(at + entry->length, entry->state_len);
+    return spool_files_read(spool_entry_state_home(&spool->index, entry)->fd, at + entry->length,
+                            entry->state_len,
+                            spool_entry_state_offset(entry) + SPOOL_RECORD_HEADER +
+                                SPOOL_STATE_FIXED,
                             &ignored) == OK;
 }
 
 static void lose_entry(struct spool *spool, struct spool_entry *entry, const char *why)
 {
-    struct spool_damage damage = {.segment = entry->home->id,
-                                  .begin = entry->offset,
-                                  .end = entry->offset + spool_entry_record_length(entry),
+    const struct spool_segment *home = spool_entry_home(&spool->index, entry);
+    struct spool_damage damage = {.segment = home->id,
+                                  .begin = spool_entry_offset(entry),
+                                  .end = spool_entry_offset(entry) + entry->length,
                                   .named = true,
                                   .sure = true,
                                   .entry = entry->id,
@@ -278,19 +291,20 @@ static void lose_entry(struct spool *spool, struct spool_entry *entry, const cha
     uint64_t size = damage.end - damage.begin;
     char *bytes = memory_alloc(size);
     struct error ignored;
-    bool got = spool_files_read(entry->home->fd, bytes, size, damage.begin, &ignored) == OK;
+    bool got = spool_files_read(home->fd, bytes, size, damage.begin, &ignored) == OK;
     spool_set_aside(spool, &damage, got ? str_of(bytes, size) : STR_EMPTY);
     free(bytes);
-    spool_set_body_aside(spool, entry->bulk);
+    spool_set_body_aside(spool, spool_entry_bulk(entry));
     struct spool_change change = {.kind = SPOOL_REMOVE, .entry = entry->id};
     spool_write(spool, &change, 1);
 }
 
 /* It verified a moment ago, so the disk is in trouble: it stays, and the next start may read it. */
-static void tell_unread(const struct spool_entry *entry)
+static void tell_unread(const struct spool *spool, const struct spool_entry *entry)
 {
     event_emit(EVENT_SPOOL_ERROR, F_C(ENTRY, mail_id_text(entry->id).chars),
-               F_C(MESSAGE, mail_id_text(entry->message).chars), F_INT(SEGMENT, entry->home->id),
+               F_C(MESSAGE, mail_id_text(entry->message).chars),
+               F_INT(SEGMENT, spool_entry_home(&spool->index, entry)->id),
                F_C(ERROR, "the entry cannot be read now; it stays in the spool"));
 }
 
@@ -307,15 +321,11 @@ static void tell_found(struct spool *spool, spool_found_fn *found, void *context
     buf_init(&space, 4 * 1024 * 1024);
     for (size_t i = 0; i < used; i++) {
         struct spool_entry *entry = entries[i];
-        struct spool_found item = {.entry = entry->id,
-                                   .message = entry->message,
-                                   .head_size = entry->head_len,
-                                   .body_start = entry->body_start,
-                                   .body_size = entry->body_size};
+        struct spool_found item = {.entry = entry->id, .message = entry->message};
         if (lacks_its_body(spool, entry))
             lose_entry(spool, entry, "file of the body is missing or cut short");
-        else if (!read_texts(entry, &space, &item.meta, &item.state))
-            tell_unread(entry);
+        else if (!read_texts(spool, entry, &space, &item))
+            tell_unread(spool, entry);
         else if (found)
             found(context, &item);
     }
