@@ -79,18 +79,44 @@ struct str queue_entry_record(const struct queue_entry *entry, struct arena *are
     return arena_str(arena, buf_str(&buf));
 }
 
-struct str queue_entry_meta(const struct queue_entry *entry)
+static bool read_meta(const struct queue_entry *entry, struct arena *arena, struct queue_meta *out)
 {
-    return str_of(entry->meta, entry->meta_len);
+    if (!queue_meta_read(queue_text_str(entry->common), queue_text_str(entry->domain),
+                         str_of(entry->own, entry->own_len), arena, out))
+        return false;
+    out->message = entry->message;
+    out->accepted_wall_ns = entry->accepted_wall_ns;
+    return true;
 }
 
-struct queue_entry *queue_entry_found(struct queue_worker *worker, struct mail_id id,
-                                      const struct queue_meta *meta, struct str meta_bytes,
-                                      const struct queue_record *record, uint64_t size)
+struct str queue_entry_meta(const struct queue_entry *entry, struct arena *arena)
 {
-    struct queue_entry *entry = memory_alloc(sizeof *entry + meta_bytes.len);
-    memcpy(entry->meta, meta_bytes.ptr, meta_bytes.len);
-    entry->meta_len = (uint32_t)meta_bytes.len;
+    BUF_CLEANUP struct buf buf;
+    struct queue_meta meta;
+    bool sound = read_meta(entry, arena, &meta);
+    check(sound); /* our own bytes */
+    buf_init(&buf, QUEUE_META_MAX);
+    queue_meta_encode(&meta, &buf);
+    check(!buf.overflow); /* submit looked */
+    return arena_str(arena, buf_str(&buf));
+}
+
+struct queue_entry *queue_entry_new(struct queue_worker *worker, struct mail_id id,
+                                    const struct queue_meta *meta,
+                                    const struct queue_record *record, struct queue_parcel *parcel,
+                                    uint64_t size)
+{
+    BUF_CLEANUP struct buf common, own;
+    struct str domain;
+    buf_init(&common, QUEUE_META_MAX);
+    buf_init(&own, QUEUE_META_MAX);
+    queue_meta_split(meta, &common, &domain, &own);
+    check(!common.overflow && !own.overflow); /* the whole is within the same bound */
+    struct queue_entry *entry = memory_alloc(sizeof *entry + own.len);
+    memcpy(entry->own, own.ptr, own.len);
+    entry->own_len = (uint32_t)own.len;
+    entry->common = queue_text_get(&worker->texts, buf_str(&common));
+    entry->domain = queue_text_get(&worker->texts, domain);
     entry->id = id;
     entry->message = meta->message;
     entry->worker = worker;
@@ -102,19 +128,6 @@ struct queue_entry *queue_entry_found(struct queue_worker *worker, struct mail_i
     entry->ready.size = size;
     entry->wish = -1;
     queue_entry_store(entry, record);
-    return entry;
-}
-
-struct queue_entry *queue_entry_new(struct queue_worker *worker, struct mail_id id,
-                                    const struct queue_meta *meta,
-                                    const struct queue_record *record, struct queue_parcel *parcel,
-                                    uint64_t size)
-{
-    BUF_CLEANUP struct buf buf;
-    buf_init(&buf, QUEUE_META_MAX);
-    queue_meta_encode(meta, &buf);
-    check(!buf.overflow); /* submit looked */
-    struct queue_entry *entry = queue_entry_found(worker, id, meta, buf_str(&buf), record, size);
     entry->parcel = parcel;
     if (parcel != NULL)
         parcel->references++;
@@ -124,7 +137,7 @@ struct queue_entry *queue_entry_new(struct queue_worker *worker, struct mail_id 
 bool queue_entry_decode(const struct queue_entry *entry, struct arena *arena,
                         struct queue_meta *out_meta, struct queue_record *out_record)
 {
-    return queue_meta_decode(queue_entry_meta(entry), arena, out_meta) &&
+    return read_meta(entry, arena, out_meta) &&
            queue_record_read(&entry->record, queue_text_str(entry->tail), out_meta->recipient_count,
                              arena, out_record);
 }
@@ -194,6 +207,8 @@ void queue_entry_free(struct queue_entry *entry)
     }
     queue_parcel_unref(entry->parcel);
     queue_text_unref(&worker->texts, entry->tail);
+    queue_text_unref(&worker->texts, entry->common);
+    queue_text_unref(&worker->texts, entry->domain);
     free(entry);
 }
 

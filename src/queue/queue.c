@@ -150,8 +150,8 @@ void queue_recover(struct queue *queue, const struct spool_found *found)
     }
     uint64_t body_size =
         found->body_size > found->body_start ? found->body_size - found->body_start : 0;
-    struct queue_entry *entry = queue_entry_found(worker, found->entry, &meta, found->meta, &record,
-                                                  found->head_size + body_size);
+    struct queue_entry *entry =
+        queue_entry_new(worker, found->entry, &meta, &record, NULL, found->head_size + body_size);
     entry->found = true;
     entry->suspect = is_suspect(queue, found->entry) && !record.held;
     if (worker->found_count == worker->found_cap) {

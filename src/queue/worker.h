@@ -57,18 +57,22 @@ struct queue_entry {
         struct list in_content;       /* waits for a content run */
         struct queue_fair_item ready; /* in `site`; its size is that of the message, always */
     };
-    struct queue_site *site;     /* while READY or INFLIGHT */
-    struct queue_due due;        /* while WAITING */
+    struct queue_site *site; /* while READY or INFLIGHT */
+    union {
+        struct queue_due due;   /* while WAITING */
+        int64_t ready_since_ns; /* while READY, and until the attempt begins */
+    };
     struct queue_parcel *parcel; /* NULL: read it from the spool */
     struct queue_text *tail;     /* of the record; NULL: empty */
+    struct queue_text *common;   /* of the meta, as split by queue_meta_split */
+    struct queue_text *domain;   /* of its only recipient, or NULL */
     struct queue_record_fixed record;
-    int64_t ready_since_ns;
     int64_t accepted_wall_ns;
     uint32_t not_before_wall_s; /* it could not be written just now */
     uint32_t recipients;
     uint32_t pending;     /* of them */
     uint32_t counted;     /* of them, in the gauge of `state` */
-    uint32_t meta_len;    /* of what stands behind the struct */
+    uint32_t own_len;     /* of the part of the meta that stands behind the struct */
     uint8_t state;        /* enum queue_state */
     int8_t wish;          /* enum queue_verb for when the attempt ends, or -1 */
     bool started : 1;     /* is in the worker's tables */
@@ -78,7 +82,7 @@ struct queue_entry {
     bool found : 1;       /* in the spool at the start, and not tried since */
     bool suspect : 1;     /* found, and was in work at two crashes */
     bool missing : 1;     /* from the spool; told already */
-    char meta[];
+    char own[];
 };
 
 struct queue_site {
@@ -198,13 +202,9 @@ struct queue_entry *queue_entry_new(struct queue_worker *worker, struct mail_id 
                                     const struct queue_meta *meta,
                                     const struct queue_record *record, struct queue_parcel *parcel,
                                     uint64_t size);
-/* One found in the spool, with the bytes of its meta. */
-struct queue_entry *queue_entry_found(struct queue_worker *worker, struct mail_id id,
-                                      const struct queue_meta *meta, struct str meta_bytes,
-                                      const struct queue_record *record, uint64_t size);
-/* Its record as it is kept on disk, in `arena`. */
+/* Its record and its meta as they are kept on disk, in `arena`. */
 struct str queue_entry_record(const struct queue_entry *entry, struct arena *arena);
-struct str queue_entry_meta(const struct queue_entry *entry);
+struct str queue_entry_meta(const struct queue_entry *entry, struct arena *arena);
 /* Out of all tables, and free. */
 void queue_entry_free(struct queue_entry *entry);
 /* Into the tables, and to where its record says that it belongs. */
