@@ -267,7 +267,8 @@ size_t spool_index_ids(const struct spool_index *index, size_t *cursor, struct m
                 check(count > 0);
                 return count;
             }
-            out[count++] = entry->id;
+            if (spool_entry_lives(entry))
+                out[count++] = entry->id;
         }
         if (count > 0 && seen >= BUCKETS_AT_ONCE) {
             ++*cursor;
@@ -519,28 +520,44 @@ void spool_index_move_tombs(struct spool_index *index, struct spool_segment *fro
     }
 }
 
-void spool_index_finish(struct spool_index *index)
+static void finish_bulks(struct spool_index *index)
 {
-    for (size_t i = 0; i < index->bucket_count; i++) {
-        struct spool_entry *entry = numbered(index, index->buckets[i]);
-        while (entry) {
-            struct spool_entry *next = numbered(index, entry->next);
-            if (entry->tomb || !entry->home)
-                forget(index, entry);
-            entry = next;
-        }
-    }
     size_t cursor = 0;
     struct str key;
     void *value;
     while (map_next(&index->bulks, &cursor, &key, &value)) {
         struct spool_bulk *bulk = value;
-        if (bulk->entries)
+        if (bulk->entries || bulk->holders)
             continue;
         map_remove(&index->bulks, key);
-        free(bulk);
+        list_append(&index->dead_bulks, &bulk->link);
     }
+}
+
+bool spool_index_finish_some(struct spool_index *index, size_t *cursor)
+{
+    enum { BUCKETS_AT_ONCE = 4096 };
     index->recovering = false;
+    for (size_t seen = 0; *cursor < index->bucket_count && seen < BUCKETS_AT_ONCE; seen++) {
+        struct spool_entry *entry = numbered(index, index->buckets[(*cursor)++]);
+        while (entry) {
+            struct spool_entry *next = numbered(index, entry->next);
+            if (!spool_entry_lives(entry))
+                forget(index, entry);
+            entry = next;
+        }
+    }
+    if (*cursor < index->bucket_count)
+        return true;
+    finish_bulks(index);
+    return false;
+}
+
+void spool_index_finish(struct spool_index *index)
+{
+    size_t cursor = 0;
+    while (spool_index_finish_some(index, &cursor))
+        ;
 }
 
 /* ---- large bodies ---- */

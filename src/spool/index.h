@@ -146,6 +146,8 @@ void spool_index_move_tombs(struct spool_index *index, struct spool_segment *fro
                             struct spool_segment *to);
 /* After the last record: forget what has no ENTRY or is removed. */
 void spool_index_finish(struct spool_index *index);
+/* The same bit by bit; `*cursor` is 0 at first. Returns false when it is done. */
+bool spool_index_finish_some(struct spool_index *index, size_t *cursor);
 
 /* ---- queries ---- */
 
@@ -164,6 +166,11 @@ struct spool_segment *spool_entry_state_home(const struct spool_index *index,
 /* Segment of an older ENTRY record of it, if that is still there. */
 struct spool_segment *spool_entry_other(const struct spool_index *index,
                                         const struct spool_entry *entry);
+/* While recovering there are others: those removed, and those of whom only a state was seen. */
+static inline bool spool_entry_lives(const struct spool_entry *entry)
+{
+    return entry->home && !entry->tomb;
+}
 static inline uint64_t spool_entry_offset(const struct spool_entry *entry)
 {
     return (uint64_t)entry->place * SPOOL_RECORD_ALIGN;

@@ -116,7 +116,7 @@ static struct read_job *start(struct spool *spool, struct mail_id id)
     struct read_job *job = NULL;
     pthread_mutex_lock(&spool->index_lock);
     struct spool_entry *entry = spool_index_find(&spool->index, id);
-    if (entry && !entry->damaged) {
+    if (entry && spool_entry_lives(entry) && !entry->damaged) {
         job = NEW(struct read_job);
         job->job.work = work;
         job->job.release = release;
@@ -214,10 +214,11 @@ bool spool_find(struct spool *spool, struct mail_id entry, struct mail_id *out_m
 {
     pthread_mutex_lock(&spool->index_lock);
     const struct spool_entry *found = spool_index_find(&spool->index, entry);
-    if (found)
+    bool lives = found && spool_entry_lives(found);
+    if (lives)
         *out_message = found->message;
     pthread_mutex_unlock(&spool->index_lock);
-    return found != NULL;
+    return lives;
 }
 
 bool spool_has(struct spool *spool, struct mail_id entry)

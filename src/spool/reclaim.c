@@ -504,6 +504,8 @@ static void copy_forward(struct spool *spool, struct spool_segment *old)
 
 bool spool_reclaim_step(struct spool *spool)
 {
+    if (atomic_load(&spool->is_loading)) /* nobody knows yet what is needed */
+        return false;
     if (remove_dead(spool))
         return true;
     if (spool_real_ns() < spool->reclaim_after_ns)

@@ -22,6 +22,7 @@ struct spool_settings {
     uint64_t free_inodes_floor;
     int64_t state_delay_ns; /* lazily written state is synced within this; 50 ms */
     int64_t reclaim_age_ns; /* a sparse log file this old is copied forward; 60 s */
+    bool load_later;        /* spool_open returns when mail can be taken; see spool_load */
     bool no_sync;           /* red controls of tests only; says so in an event */
 };
 
@@ -36,6 +37,7 @@ struct spool_found {
     uint64_t body_size;
 };
 typedef void spool_found_fn(void *context, const struct spool_found *found);
+/* With load_later: on a thread of the spool, which it may hold up; NULL at last: that was all. */
 
 /* Totals kept as records in the log, restored at start: the balance of accepted mail. Keys are the
  * queue's; the spool adds `delta` to a counter in the same commit unit. */
@@ -50,6 +52,10 @@ enum { SPOOL_COUNTERS = 32 };
  */
 enum result spool_open(const struct spool_settings *settings, spool_found_fn *found,
                        void *found_context, struct spool **out_spool, struct error *err);
+/* Begin to tell of what was found, after spool_open with load_later; once. Nothing is removed or
+ * copied forward before all is known, and spool_has and spool_ids tell only of what is. */
+void spool_load(struct spool *spool);
+bool spool_is_loading(const struct spool *spool);
 /* Write and sync what waits, seal, stop the threads. Nobody may be inside a call. */
 void spool_close(struct spool *spool);
 
