@@ -84,7 +84,9 @@ static enum result open_spool(struct gateway *gateway, struct loop *const *loops
     if (gateway->options.delivery_paused)
         queue_stop_delivery(gateway->queue);
     queue_set_memory_budget(gateway->queue, gateway->settings->memory.messages);
-    if (spool_open(&gateway->settings->spool, recover_entry, gateway, &gateway->spool, err) != OK)
+    struct spool_settings spool = gateway->settings->spool;
+    spool.load_later = true; /* the last worker that joins the queue begins it */
+    if (spool_open(&spool, recover_entry, gateway, &gateway->spool, err) != OK)
         return FAILED;
     queue_set_spool(gateway->queue, gateway->spool);
     return open_steering(gateway, err);

@@ -149,9 +149,19 @@ struct queue_entry *queue_worker_find(struct queue_worker *worker, struct mail_i
     return queue_table_find(&worker->entries, id);
 }
 
-static void note_oldest(struct queue_worker *worker)
+/* Those that were loaded while mail flowed stand in no order: then it is the oldest that was seen,
+ * until the audit looks at all. */
+static void note_oldest(struct queue_worker *worker, const struct queue_entry *come)
 {
     int64_t oldest_ns = 0;
+    if (worker->age_is_mixed && !list_is_empty(&worker->by_age)) {
+        oldest_ns = atomic_load_explicit(&worker->oldest_wall_ns, memory_order_relaxed);
+        if (come != NULL && (oldest_ns == 0 || come->accepted_wall_ns < oldest_ns))
+            atomic_store_explicit(&worker->oldest_wall_ns, come->accepted_wall_ns,
+                                  memory_order_relaxed);
+        return;
+    }
+    worker->age_is_mixed = false;
     if (!list_is_empty(&worker->by_age))
         oldest_ns = CONTAINER(worker->by_age.next, struct queue_entry, by_age)->accepted_wall_ns;
     atomic_store_explicit(&worker->oldest_wall_ns, oldest_ns, memory_order_relaxed);
@@ -200,7 +210,7 @@ void queue_entry_free(struct queue_entry *entry)
         unplace(entry);
         gauge_leave(entry);
         list_remove(&entry->by_age);
-        note_oldest(worker);
+        note_oldest(worker, NULL);
         queue_table_remove(&worker->entries, entry);
         atomic_fetch_sub_explicit(&worker->entry_count, 1, memory_order_relaxed);
         atomic_fetch_sub_explicit(&worker->bytes, entry->ready.size, memory_order_relaxed);
@@ -229,8 +239,10 @@ void queue_entry_start(struct queue_entry *entry)
     struct queue *queue = worker->queue;
     entry->started = true;
     queue_table_add(&worker->entries, entry);
+    if (atomic_load_explicit(&queue->loading, memory_order_relaxed))
+        worker->age_is_mixed = true;
     list_append(&worker->by_age, &entry->by_age);
-    note_oldest(worker);
+    note_oldest(worker, entry);
     atomic_fetch_add_explicit(&worker->entry_count, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&worker->bytes, entry->ready.size, memory_order_relaxed);
     if (entry->parcel != NULL && is_too_much(queue, entry->parcel))

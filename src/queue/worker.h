@@ -119,6 +119,16 @@ struct queue_texts {
     size_t count;
 };
 
+/* Entries that the loading spool hands to a worker, some at a time (handover.c). */
+struct queue_handover {
+    struct post post;
+    struct queue_worker *worker;
+    struct queue_given *filling; /* the spool's thread */
+    struct queue_given *handed;  /* the worker's while `busy` */
+    size_t filling_count, handed_count;
+    atomic_bool busy;
+};
+
 struct queue_worker {
     struct queue *queue;
     size_t index;
@@ -131,6 +141,8 @@ struct queue_worker {
     struct queue_texts texts;
     struct map sites; /* key -> site */
     struct list by_age;
+    bool age_is_mixed; /* they did not all come in the order of their age */
+    struct queue_handover handover;
     struct queue_entry **found; /* in the spool at start; taken out one by one */
     size_t found_count, found_cap;
     struct queue_schedule schedule;
@@ -175,7 +187,10 @@ struct queue {
     struct queue_poison_page *poison;
     struct mail_id strays[QUEUE_STRAYS_MAX]; /* in the spool only, told already; worker 0's */
     size_t stray_count;
-    struct mail_id *suspects; /* held when found */
+    atomic_bool loading;           /* the spool tells of entries while the workers run */
+    size_t joined;                 /* workers, under `posting` */
+    atomic_int_least64_t unloaded; /* recipients that the totals know and no worker yet */
+    struct mail_id *suspects;      /* held when found */
     size_t suspect_count;
     int64_t last_balance, told_balance; /* of the audit; worker 0 */
 };
@@ -240,10 +255,21 @@ void queue_parcel_unref(struct queue_parcel *parcel);
 struct queue_worker *queue_worker_current(struct queue *queue);
 void queue_worker_arm(struct queue_worker *worker);
 
+/* As told by the spool: the entry, or NULL: it cannot be read, which was told. */
+struct queue_entry *queue_entry_of_found(struct queue *queue, const struct spool_found *found);
+/* Into the tables, held if it was in work at two crashes. */
+void queue_entry_start_found(struct queue_entry *entry);
+/* What queue_recover does while the workers run; NULL: that was all. On the spool's thread, waits
+ * for workers. */
+void queue_handover_give(struct queue *queue, const struct spool_found *found);
+/* No thread uses it any more. */
+void queue_handover_done(struct queue_worker *worker);
+
 /* ---- the books (balance.c) ---- */
 
-/* After recovery, before the workers join: what is damaged is counted. */
-void queue_square_books(struct queue *queue);
+/* `difference` recipients are in the totals and not in the spool. After damage they are counted as
+ * damaged. */
+void queue_square_books(struct queue *queue, int64_t difference);
 /* Compare this worker's entries with the spool; names each difference in an event, once. Returns
  * how many there are now. */
 size_t queue_audit_worker(struct queue_worker *worker) MAY_YIELD;

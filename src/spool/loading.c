@@ -390,6 +390,17 @@ static void pace(const struct spool_loading *loading, int64_t began_ns)
     (void)nanosleep(&(struct timespec){.tv_nsec = (long)rest_ns}, NULL);
 }
 
+/* What only the walk needed: a segment's bytes, for one. */
+static void let_go(struct spool_loading *loading)
+{
+    spool_recover_end(&loading->recovery);
+    free(take(loading->loader.bytes));
+    loading->loader.cap = 0;
+    buf_done(&loading->space);
+    free(take(loading->waiting));
+    free(take(loading->last));
+}
+
 void spool_loading_run(struct spool *spool)
 {
     struct spool_loading *loading = spool->loading;
@@ -419,6 +430,7 @@ void spool_loading_run(struct spool *spool)
     if (atomic_load(&spool->loading_stops))
         return;
     finish(loading);
+    let_go(loading);
     atomic_store(&spool->is_loading, false);
 }
 
@@ -430,12 +442,9 @@ void spool_loading_free(struct spool *spool)
     atomic_store(&spool->loading_stops, true);
     if (loading->has_thread)
         pthread_join(loading->thread, NULL);
-    spool_recover_end(&loading->recovery);
+    let_go(loading);
     spool_recovered_done(&loading->recovered);
     spool_loader_done(&loading->loader);
-    buf_done(&loading->space);
-    free(loading->waiting);
-    free(loading->last);
     free(take(spool->loading));
 }
 
