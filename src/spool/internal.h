@@ -113,6 +113,8 @@ struct spool {
 /* Look at the newest segments: afterwards the log can go on. */
 enum result spool_loading_begin(struct spool *spool, spool_found_fn *found, void *found_context,
                                 struct error *err);
+/* Bytes of segments that were not walked. */
+uint64_t spool_loading_left(const struct spool *spool);
 /* The rest, on this thread; ends early when spool_loading_free is called on another. */
 void spool_loading_run(struct spool *spool);
 /* Stop it, if it goes on. */

@@ -2,7 +2,7 @@
 /*
  * What a start does with what it finds. First only the newest main segments are walked: they hold
  * all totals and numbers, and what must be settled before the log goes on. The rest is loaded by
- * spool_open, or (load_later) by a thread while mail flows; each entry is told of once what is
+ * spool_open, or (load_later_over) by a thread while mail flows; each entry is told of once what is
  * known of it is final.
  */
 #include "base/buf.h"
@@ -354,6 +354,17 @@ enum result spool_loading_begin(struct spool *spool, spool_found_fn *found, void
     for (unsigned i = 0; i < SPOOL_TOTALS; i++)
         atomic_store(&spool->totals[i], loading->recovered.totals[i]);
     return OK;
+}
+
+uint64_t spool_loading_left(const struct spool *spool)
+{
+    const struct spool_loading *loading = spool->loading;
+    uint64_t left = 0;
+    for (size_t i = 0; i < loading->loader.count; i++) {
+        if (!spool_recover_in_head(&loading->recovery, i))
+            left += loading->loader.files[i].file_size;
+    }
+    return left;
 }
 
 /* Everything is in the index: what no entry needs is forgotten. */

@@ -117,7 +117,7 @@ enum result spool_open(const struct spool_settings *settings, spool_found_fn *fo
     atomic_store(&spool->has_space, true);
     spool_files_look_at_space(spool);
     atomic_store(&spool->is_loading, true);
-    if (!settings->load_later) {
+    if (settings->load_later_over == 0 || spool_loading_left(spool) < settings->load_later_over) {
         spool_loading_run(spool);
         spool_loading_free(spool);
     }
