@@ -4,7 +4,7 @@
 BUILD := build
 PREFIX ?= /usr/local
 
-.PHONY: build run demo test unit check bench deb install clean packages
+.PHONY: build run demo test test-full unit check bench deb install clean packages
 
 build: packages $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -29,6 +29,11 @@ demo: build
 test: build
 	@tools/packages demo test
 	@tests/run
+
+# What takes hours: every system call, ten thousand power cuts, ten thousand sessions (tests/README.md). Needs root.
+test-full: build
+	@tools/packages demo test
+	@tests/run full
 
 # The unit tests alone, for work in progress.
 unit: build

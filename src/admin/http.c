@@ -188,6 +188,7 @@ static void fill_request(struct admin_http *http, const struct exchange *exchang
         .store = http->settings.store,
         .tail = http->settings.tail,
         .metrics = http->settings.metrics,
+        .reports = http->settings.reports,
         .node = http->settings.node,
         .arena = exchange->arena,
         .body = buf_str(&exchange->body),

@@ -20,6 +20,7 @@ struct tail_reader;
 struct gateway;
 struct net_address;
 struct metrics;
+struct reports;
 
 struct admin_http_settings {
     struct str socket_path;
@@ -30,7 +31,8 @@ struct admin_http_settings {
     struct store *store; /* NULL: no history */
     struct tail *tail;
     struct metrics *metrics;
-    struct str node; /* host name */
+    struct reports *reports; /* NULL: none are made */
+    struct str node;         /* host name */
 };
 
 enum result admin_http_start(const struct admin_http_settings *settings,
@@ -49,6 +51,7 @@ struct admin_request {
     struct store *store;
     struct tail *tail;
     struct metrics *metrics;
+    struct reports *reports; /* NULL: none are made */
     struct str node;
     struct arena *arena;  /* lives until the answer is sent */
     struct str parameter; /* what stood for {id} in the path */

@@ -3,6 +3,7 @@
 
 #include "admin/log_postfix.h"
 #include "admin/metrics.h"
+#include "admin/reports.h"
 #include "admin/store.h"
 #include "admin/tail.h"
 #include "base/buf.h"
@@ -117,6 +118,8 @@ static void take_event(const struct event *event, void *arg)
         store_put(log->settings.store, event, str_c(revision));
     if (log->settings.metrics)
         metrics_take(log->settings.metrics, event);
+    if (log->settings.reports)
+        reports_take(log->settings.reports, event);
     tail_offer(log->settings.tail, event, log->settings.node, str_c(revision));
     if (log->settings.postfix) { /* it knows itself what Postfix would tell */
         struct postfix_line line = {log, event};

@@ -11,6 +11,7 @@
 #include "event/event.h"
 
 struct metrics;
+struct reports;
 struct store;
 struct tail;
 
@@ -26,6 +27,7 @@ struct admin_log_settings {
     struct store *store;       /* gets every event; NULL: no history */
     struct tail *tail;         /* likewise */
     struct metrics *metrics;   /* likewise */
+    struct reports *reports;   /* likewise */
 };
 
 struct admin_log;

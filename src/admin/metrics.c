@@ -16,13 +16,16 @@
 enum {
     SERIES_MAX = 1000, /* of one row; what more there is counts as "other" */
     LABEL_MAX = 120,   /* bytes of a value */
-    LABELS_MAX = 1024,
+    KEY_MAX = 1 + METRIC_LABELS * (1 + LABEL_MAX),
+    LABELS_MAX = 2048,
     BOUNDS_MAX = 16,
     ROWS_MAX = 128,
 };
 
 struct series {
     struct series *next;
+    char *key; /* in the map: number of the family, and the values of the labels */
+    size_t key_len;
     char *labels; /* as printed, without braces */
     double sum;   /* of a counter or gauge: its value */
     uint64_t count;
@@ -36,9 +39,10 @@ struct family { /* the rows of one name */
 
 struct metrics {
     pthread_mutex_t mutex;
-    struct map by_labels;               /* number of the family, and its labels */
+    struct map by_key;
     struct family families[ROWS_MAX];   /* at the first row of their name */
     unsigned short family_of[ROWS_MAX]; /* a row's */
+    struct series *latest[ROWS_MAX];    /* of a row: most events count where the last one did */
     size_t row_count;
     unsigned short of_event[EVENT_TYPE_COUNT][12]; /* rows + 1, ends with 0 */
 };
@@ -58,21 +62,78 @@ void metrics_free(struct metrics *metrics)
             metrics->families[i].first = series->next;
             free(series->buckets);
             free(series->labels);
+            free(series->key);
             free(series);
         }
     }
-    map_done(&metrics->by_labels);
+    map_done(&metrics->by_key);
     pthread_mutex_destroy(&metrics->mutex);
     free(metrics);
 }
 
 /* ---- labels ---- */
 
-/* A value may come from the wire: printable ASCII only, with the three escapes of the format. */
+/* An event, and where in it each key stands: number of the field + 1. */
+struct indexed {
+    const struct event *event;
+    unsigned char at[EVENT_KEY_COUNT];
+};
+
+static void index_fields(const struct event *event, struct indexed *out)
+{
+    *out = (struct indexed){.event = event};
+    for (unsigned i = event->count; i > 0; i--)
+        out->at[event->fields[i - 1].key] = (unsigned char)i;
+}
+
+static const struct event_field *field_of(const struct indexed *indexed, enum event_key key)
+{
+    return indexed->at[key] ? &indexed->event->fields[indexed->at[key] - 1] : NULL;
+}
+
+static struct str value_of_label(const struct metric_label *label, const struct indexed *indexed,
+                                 bool other)
+{
+    if (label->fixed)
+        return str_c(label->fixed);
+    if (other)
+        return STR("other");
+    const struct event_field *field = field_of(indexed, label->key);
+    struct str value = STR_EMPTY;
+    if (field && field->kind == EVENT_VALUE_STR)
+        value = str_slice(field->text, 0, LABEL_MAX);
+    else if (field && field->kind == EVENT_VALUE_BOOL)
+        value = field->number ? STR("true") : STR("false");
+    return label->form == METRIC_OR_NONE && !value.len ? STR("none") : value;
+}
+
+/* What a series is found by. A value may come from the wire: printable ASCII only. */
+struct key {
+    size_t len;
+    char bytes[KEY_MAX];
+};
+
+static void make_key(const struct metrics *metrics, size_t index, const struct indexed *indexed,
+                     bool other, struct key *out)
+{
+    const struct metric_label *labels = metric_rows[index].labels;
+    char *at = out->bytes;
+    *at++ = (char)metrics->family_of[index];
+    for (size_t i = 0; i < METRIC_LABELS && labels[i].name; i++) {
+        struct str value = value_of_label(&labels[i], indexed, other);
+        *at++ = (char)value.len;
+        for (size_t k = 0; k < value.len; k++) {
+            char c = value.ptr[k];
+            *at++ = c >= ' ' && c < 127 ? c : '?';
+        }
+    }
+    out->len = (size_t)(at - out->bytes);
+}
+
+/* With the three escapes of the format, of which one cannot occur. */
 static void print_value(struct buf *out, struct str value)
 {
     buf_append_byte(out, '"');
-    value = str_slice(value, 0, LABEL_MAX);
     for (size_t i = 0; i < value.len; i++) {
         char c = value.ptr[i];
         if (c == '"' || c == '\\')
@@ -82,39 +143,21 @@ static void print_value(struct buf *out, struct str value)
     buf_append_byte(out, '"');
 }
 
-static const struct event_field *field_of(const struct event *event, enum event_key key)
+/* The labels of a row as printed, from the values in a key. */
+static char *print_labels(const struct metric_row *row, const struct key *key)
 {
-    for (unsigned i = 0; i < event->count; i++)
-        if (event->fields[i].key == key)
-            return &event->fields[i];
-    return NULL;
-}
-
-static void print_label(struct buf *out, const struct metric_label *label,
-                        const struct event *event, bool other)
-{
-    const struct event_field *field = label->fixed ? NULL : field_of(event, label->key);
-    struct str value = STR_EMPTY;
-    if (label->fixed)
-        value = str_c(label->fixed);
-    else if (other)
-        value = STR("other");
-    else if (field && field->kind == EVENT_VALUE_STR)
-        value = field->text;
-    else if (field && field->kind == EVENT_VALUE_BOOL)
-        value = field->number ? STR("true") : STR("false");
-    if (label->form == METRIC_OR_NONE && !value.len)
-        value = STR("none");
-    buf_printf(out, "%s%s=", out->len ? "," : "", label->name);
-    print_value(out, value);
-}
-
-static void print_labels(struct buf *out, const struct metric_row *row, const struct event *event,
-                         bool other)
-{
-    buf_clear(out);
-    for (size_t i = 0; i < METRIC_LABELS && row->labels[i].name; i++)
-        print_label(out, &row->labels[i], event, other);
+    struct buf out BUF_CLEANUP;
+    const char *at = key->bytes + 1;
+    buf_init(&out, LABELS_MAX);
+    for (size_t i = 0; i < METRIC_LABELS && row->labels[i].name; i++) {
+        struct str value = str_of(at + 1, (unsigned char)*at);
+        buf_printf(&out, "%s%s=", out.len ? "," : "", row->labels[i].name);
+        print_value(&out, value);
+        at += 1 + value.len;
+    }
+    char *text = memory_alloc(out.len + 1);
+    memcpy(text, buf_str(&out).ptr, out.len);
+    return text;
 }
 
 /* ---- counting ---- */
@@ -127,20 +170,20 @@ static size_t bound_count(const struct metric_row *row)
     return count;
 }
 
-static struct series *find(struct metrics *metrics, size_t index, struct str labels, bool make)
+static struct series *find(struct metrics *metrics, size_t index, const struct key *key, bool make)
 {
-    char key[LABELS_MAX + 8];
-    size_t number = metrics->family_of[index];
-    memcpy(key, &number, sizeof number);
-    memcpy(key + sizeof number, labels.ptr, labels.len);
-    struct str name = str_of(key, sizeof number + labels.len);
-    struct series *series = map_get(&metrics->by_labels, name);
+    struct series *series = metrics->latest[index];
+    if (series && series->key_len == key->len && memcmp(series->key, key->bytes, key->len) == 0)
+        return series;
+    series = map_get(&metrics->by_key, str_of(key->bytes, key->len));
     if (series || !make)
         return series;
-    struct family *family = &metrics->families[number];
+    struct family *family = &metrics->families[metrics->family_of[index]];
     series = NEW(struct series);
-    series->labels = memory_alloc(labels.len + 1);
-    memcpy(series->labels, labels.ptr, labels.len);
+    series->key = memory_alloc(key->len);
+    series->key_len = key->len;
+    memcpy(series->key, key->bytes, key->len);
+    series->labels = print_labels(&metric_rows[index], key);
     size_t bounds = bound_count(&metric_rows[index]);
     if (bounds)
         series->buckets = memory_alloc_array(bounds, sizeof *series->buckets);
@@ -150,46 +193,42 @@ static struct series *find(struct metrics *metrics, size_t index, struct str lab
         family->first = series;
     family->last = series;
     family->count++;
-    map_put(&metrics->by_labels, name, series);
+    map_put(&metrics->by_key, str_of(key->bytes, key->len), series);
     return series;
 }
 
-static double value_of(const struct metric_row *row, const struct event *event)
+static double value_of(const struct metric_row *row, const struct indexed *indexed)
 {
     struct mail_id id;
-    const struct event_field *field = field_of(event, row->key);
-    switch (row->value) {
-    case METRIC_ONE:
-        return 1;
-    case METRIC_FIELD:
-        return field ? (double)field->number : NAN;
-    case METRIC_MICROSECONDS:
-        return field ? (double)field->number / 1e6 : NAN;
-    case METRIC_MESSAGE_AGE:
-        if (!field || field->kind != EVENT_VALUE_STR || !mail_id_parse(field->text, &id))
-            return NAN;
-        return fmax(0, (double)(event->wall_ns / NS_PER_MS - mail_id_time_ms(id)) / 1e3);
-    case METRIC_ZERO:
-        break;
-    }
-    return 0;
+    if (row->value == METRIC_ONE || row->value == METRIC_ZERO)
+        return row->value == METRIC_ONE;
+    const struct event_field *field = field_of(indexed, row->key);
+    if (!field)
+        return NAN;
+    if (row->value == METRIC_FIELD)
+        return (double)field->number;
+    if (row->value == METRIC_MICROSECONDS)
+        return (double)field->number / 1e6;
+    if (field->kind != EVENT_VALUE_STR || !mail_id_parse(field->text, &id)) /* of an age */
+        return NAN;
+    return fmax(0, (double)(indexed->event->wall_ns / NS_PER_MS - mail_id_time_ms(id)) / 1e3);
 }
 
-static void count(struct metrics *metrics, size_t index, const struct event *event)
+static void count(struct metrics *metrics, size_t index, const struct indexed *indexed)
 {
     const struct metric_row *row = &metric_rows[index];
-    char space[LABELS_MAX];
-    struct buf labels = {.ptr = space, .cap = sizeof space, .max = sizeof space};
-    double value = value_of(row, event);
+    double value = value_of(row, indexed);
     if (isnan(value))
         return;
-    print_labels(&labels, row, event, /* other= */ false);
+    struct key key;
+    make_key(metrics, index, indexed, /* other= */ false, &key);
     bool full = metrics->families[metrics->family_of[index]].count >= SERIES_MAX;
-    struct series *series = find(metrics, index, buf_str(&labels), !full);
+    struct series *series = find(metrics, index, &key, !full);
     if (!series) {
-        print_labels(&labels, row, event, /* other= */ true);
-        series = find(metrics, index, buf_str(&labels), true);
+        make_key(metrics, index, indexed, /* other= */ true, &key);
+        series = find(metrics, index, &key, true);
     }
+    metrics->latest[index] = series;
     series->count++;
     series->sum = row->kind == METRIC_GAUGE ? value : series->sum + value;
     for (size_t i = 0; series->buckets && row->bounds[i] > 0; i++)
@@ -204,9 +243,11 @@ void metrics_take(struct metrics *metrics, const struct event *event)
     const unsigned short *list = metrics->of_event[event->type];
     if (!*list)
         return;
+    struct indexed indexed;
+    index_fields(event, &indexed);
     pthread_mutex_lock(&metrics->mutex);
     for (; *list; list++)
-        count(metrics, *list - 1u, event);
+        count(metrics, *list - 1u, &indexed);
     pthread_mutex_unlock(&metrics->mutex);
 }
 
@@ -214,7 +255,7 @@ struct metrics *metrics_new(void)
 {
     struct metrics *metrics = NEW(struct metrics);
     pthread_mutex_init(&metrics->mutex, NULL);
-    map_init(&metrics->by_labels);
+    map_init(&metrics->by_key);
     for (size_t i = 0; metric_rows[i].name; i++) {
         check(i < ROWS_MAX);
         unsigned short *list = metrics->of_event[metric_rows[i].event];
@@ -222,8 +263,10 @@ struct metrics *metrics_new(void)
             list++;
         *list = (unsigned short)++metrics->row_count;
         metrics->family_of[i] = is_first_of_name(i) ? (unsigned short)i : metrics->family_of[i - 1];
-        if (!metric_rows[i].labels[0].name) /* what never happened is 0 */
-            (void)find(metrics, i, STR_EMPTY, true);
+        if (!metric_rows[i].labels[0].name) { /* what never happened is 0 */
+            struct key key = {.len = 1, .bytes = {(char)metrics->family_of[i]}};
+            (void)find(metrics, i, &key, true);
+        }
     }
     return metrics;
 }
@@ -252,7 +295,7 @@ void metrics_print_sample(struct buf *out, const char *name, const char *label, 
     buf_append(out, str_c(name));
     if (label) {
         buf_printf(out, "{%s=", label);
-        print_value(out, value);
+        print_value(out, str_slice(value, 0, LABEL_MAX));
         buf_append_byte(out, '}');
     }
     print_number(out, number);

@@ -18,6 +18,8 @@ const struct admin_route admin_routes[] = {
     {"GET",  "/api/v1/transports/{id}",      admin_api_transport_show, "A transport with its destinations."},
     {"POST", "/api/v1/transports/{id}/actions", admin_api_transport_act, "Pause, slow or resume a transport or a destination of it."},
     {"POST", "/api/v1/transports/{id}/tests", admin_api_transport_test, "Speak to the hosts of a destination, without mail."},
+    {"GET",  "/api/v1/reports/dmarc",        admin_api_reports_list,   "Aggregate reports of DMARC that will be sent."},
+    {"POST", "/api/v1/reports/dmarc/send",   admin_api_reports_send,   "Send those that are due; with today, all."},
     {"POST", "/api/v1/messages",             admin_api_message_send,   "Put a message in as an own user."},
     {"GET",  "/api/v1/messages/{id}/raw",    admin_api_message_raw,    "The message as it would be sent."},
     {"GET",  "/api/v1/messages/{id}/events", admin_api_message_events, "The events of an id or a ref."},

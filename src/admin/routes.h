@@ -8,6 +8,8 @@ struct admin_request;
 struct admin_answer;
 
 void admin_api_metrics(struct admin_request *request, struct admin_answer *answer);
+void admin_api_reports_list(struct admin_request *request, struct admin_answer *answer);
+void admin_api_reports_send(struct admin_request *request, struct admin_answer *answer);
 void admin_api_status(struct admin_request *request, struct admin_answer *answer);
 void admin_api_queue_list(struct admin_request *request, struct admin_answer *answer);
 void admin_api_queue_show(struct admin_request *request, struct admin_answer *answer);

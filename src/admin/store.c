@@ -67,6 +67,7 @@ static void count(struct store *store, uint64_t written, uint64_t dropped)
 
 static void sort_in(struct store *store, struct str arrived)
 {
+    int64_t now_ns = clock_monotonic_ns();
     while (arrived.len) {
         struct arrival arrival;
         struct event event;
@@ -74,7 +75,7 @@ static void sort_in(struct store *store, struct str arrived)
         event_unpack(str_slice(arrived, sizeof arrival, sizeof arrival + arrival.size), &event);
         event.seq = arrival.seq;
         arrived = str_from(arrived, sizeof arrival + arrival.size);
-        if (!groups_add(&store->groups, &event, str_c(arrival.revision)))
+        if (!groups_add(&store->groups, &event, str_c(arrival.revision), now_ns))
             count(store, 0, 1);
     }
 }

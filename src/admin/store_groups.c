@@ -242,9 +242,9 @@ static bool add_to_message(struct groups *groups, const struct event *event, str
     return true;
 }
 
-bool groups_add(struct groups *groups, const struct event *event, struct str revision)
+bool groups_add(struct groups *groups, const struct event *event, struct str revision,
+                int64_t now_ns)
 {
-    int64_t now_ns = clock_monotonic_ns();
     struct str message = text_of(event, KEY_MESSAGE);
     struct str session = text_of(event, KEY_SESSION);
     if (message.len && event->type != EVENT_SESSION_CLOSE)

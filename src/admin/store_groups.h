@@ -40,7 +40,8 @@ struct groups {
 void groups_init(struct groups *groups, uint64_t dictionary);
 void groups_done(struct groups *groups);
 /* False: there is no room, it is dropped. */
-bool groups_add(struct groups *groups, const struct event *event, struct str revision);
+bool groups_add(struct groups *groups, const struct event *event, struct str revision,
+                int64_t now_ns);
 
 /* The next story to write at `now_ns`, or whatever waits when `all`; NULL without. Its events are
  * in its pack then. */

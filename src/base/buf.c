@@ -45,18 +45,13 @@ char *buf_reserve(struct buf *buf, size_t size)
     return buf->ptr + buf->len;
 }
 
-void buf_append(struct buf *buf, struct str text)
+void buf_append_grow(struct buf *buf, struct str text)
 {
     char *at = buf_reserve(buf, text.len);
     if (at && text.len) {
         memcpy(at, text.ptr, text.len);
         buf->len += text.len;
     }
-}
-
-void buf_append_byte(struct buf *buf, char byte)
-{
-    buf_append(buf, (struct str){&byte, 1});
 }
 
 void buf_append_int(struct buf *buf, int64_t number)

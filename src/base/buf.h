@@ -9,10 +9,12 @@
 
 #include "base/str.h"
 
+#include <string.h>
+
 struct buf {
     char *ptr;
     size_t len;
-    size_t cap;
+    size_t cap; /* never more than max */
     size_t max;
     bool overflow;
 };
@@ -23,8 +25,25 @@ void buf_done(struct buf *buf);
 /* Empty it and forget an overflow; memory is kept. */
 void buf_clear(struct buf *buf);
 
-void buf_append(struct buf *buf, struct str text);
-void buf_append_byte(struct buf *buf, char byte);
+/* The piece that needs new room; for buf_append alone. */
+void buf_append_grow(struct buf *buf, struct str text);
+
+/* In the header, as every event, header field and reply is put together from small pieces. */
+static inline void buf_append(struct buf *buf, struct str text)
+{
+    if (text.len == 0 || text.len > buf->cap - buf->len) {
+        buf_append_grow(buf, text);
+        return;
+    }
+    memcpy(buf->ptr + buf->len, text.ptr, text.len);
+    buf->len += text.len;
+}
+
+static inline void buf_append_byte(struct buf *buf, char byte)
+{
+    buf_append(buf, (struct str){&byte, 1});
+}
+
 /* In decimal. */
 void buf_append_int(struct buf *buf, int64_t number);
 void buf_printf(struct buf *buf, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -476,9 +476,20 @@ static bool is_absent(const struct option *option, const void *at)
     }
 }
 
+/* A group that needs something written is not there until it is. */
+static bool needs_writing(const struct option_table *table)
+{
+    bool needs = false;
+    for (const struct option *option = table->options; option->name; option++)
+        needs = needs || option->required;
+    return needs;
+}
+
 static void print_group(const struct option *option, const void *at, const struct config_node *node,
                         unsigned indent, struct buf *out)
 {
+    if (!node && needs_writing(option->group))
+        return;
     struct buf inner BUF_CLEANUP;
     buf_init(&inner, 1 << 20);
     option_effective(option->group, at, node, indent + 2, &inner);

@@ -114,10 +114,16 @@ static void take_address(struct reader *reader, struct str text)
         return;
     }
     add_domain(reader, domain);
-    if (!reader->out->address.len)
-        reader->out->address =
-            arena_printf(reader->arena, "%.*s@%.*s",
-                         STR_ARG(str_slice(text, 0, text.len - domain.len - 1)), STR_ARG(name));
+    struct author *out = reader->out;
+    if (out->address_count == AUTHOR_ADDRESSES_MAX) {
+        blame(out, "too many addresses");
+        return;
+    }
+    out->addresses[out->address_count] =
+        arena_printf(reader->arena, "%.*s@%.*s",
+                     STR_ARG(str_slice(text, 0, text.len - domain.len - 1)), STR_ARG(name));
+    if (out->address_count++ == 0)
+        out->address = out->addresses[0];
 }
 
 static void end_mailbox(struct reader *reader)

@@ -10,7 +10,7 @@
 
 #include "base/arena.h"
 
-enum { AUTHOR_DOMAINS_MAX = 8 };
+enum { AUTHOR_DOMAINS_MAX = 8, AUTHOR_ADDRESSES_MAX = 32 };
 
 enum author_kind {
     AUTHOR_CLEAR,     /* one field, all of its addresses in one domain */
@@ -22,7 +22,9 @@ struct author {
     enum author_kind kind;
     struct str domains[AUTHOR_DOMAINS_MAX]; /* lower-case A-labels, each once */
     size_t domain_count;
-    struct str address;  /* clear: the first address, "local@domain" */
+    struct str address;                         /* clear: the first address, "local@domain" */
+    struct str addresses[AUTHOR_ADDRESSES_MAX]; /* clear: all of them */
+    size_t address_count;
     const char *problem; /* ambiguous: why */
 };
 

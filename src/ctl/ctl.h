@@ -79,6 +79,12 @@ int ctl_dkim_generate(struct ctl *ctl);
 int ctl_dkim_list(struct ctl *ctl);
 int ctl_dkim_publish(struct ctl *ctl);
 int ctl_dkim_status(struct ctl *ctl);
+int ctl_dkim_rotate(struct ctl *ctl);
+int ctl_dkim_revoke(struct ctl *ctl);
+int ctl_report_dmarc(struct ctl *ctl);
+int ctl_report_list(struct ctl *ctl);
+int ctl_report_send(struct ctl *ctl);
+int ctl_domain_check(struct ctl *ctl);
 int ctl_send(struct ctl *ctl);
 int ctl_spool_verify(struct ctl *ctl);
 int ctl_schema(struct ctl *ctl);
@@ -96,9 +102,12 @@ bool ctl_flag(struct ctl *ctl, const char *name);
 /* Complain about options that nobody took, and about too few or too many arguments; exits. */
 void ctl_arguments(struct ctl *ctl, int least, int most);
 
-/* The settings of the configuration that the arguments name, or of the usual one; NULL: said why.
- */
-struct settings *ctl_dkim_settings(struct ctl *ctl);
+struct loop;
+/* Run a MAY_YIELD function in a fiber of a loop made for it, until it returns. */
+enum result ctl_on_loop(void (*run)(struct loop *loop, void *arg), void *arg, struct error *err);
+
+/* Ask; --yes or no terminal means yes. */
+bool ctl_confirm(struct ctl *ctl, const char *question);
 
 /* ---- the daemon's API ---- */
 

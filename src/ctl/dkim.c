@@ -4,7 +4,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "content/dkim_key.h"
-#include "ctl/ctl.h"
+#include "ctl/dkim.h"
 #include "gateway/settings.h"
 #include "mail/address.h"
 
@@ -32,44 +32,53 @@ static json_t *record_strings(struct str record)
     return strings;
 }
 
-/* As in a zone file. */
-static void print_zone_lines(struct str domain, struct str selector, json_t *strings)
+const char *ctl_zone_line(struct arena *arena, struct str name, struct str text)
 {
-    printf("%.*s._domainkey.%.*s. IN TXT", STR_ARG(selector), STR_ARG(domain));
-    size_t count = json_array_size(strings);
-    for (size_t i = 0; i < count; i++)
-        printf("%s\"%s\"",
-               count == 1 ? " "
-               : i        ? "\n    "
-                          : " (\n    ",
-               json_string_value(json_array_get(strings, i)));
-    printf("%s\n", count == 1 ? "" : " )");
+    struct buf line BUF_CLEANUP;
+    size_t count = (text.len + STRING_MAX - 1) / STRING_MAX;
+    buf_init(&line, 4 * RECORD_MAX);
+    buf_printf(&line, "%.*s. IN TXT", STR_ARG(name));
+    for (size_t i = 0; i < count; i++) {
+        struct str part = str_slice(text, i * STRING_MAX, (i + 1) * STRING_MAX);
+        buf_printf(&line, "%s\"%.*s\"",
+                   count == 1 ? " "
+                   : i        ? "\n    "
+                              : " (\n    ",
+                   STR_ARG(part));
+    }
+    buf_append(&line, count == 1 ? STR_EMPTY : STR(" )"));
+    return arena_c(arena, buf_str(&line));
+}
+
+const char *ctl_dkim_record(struct arena *arena, const struct sign_key *key)
+{
+    struct error err;
+    struct buf record BUF_CLEANUP;
+    buf_init(&record, RECORD_MAX);
+    if (dkim_key_record(key, &record, &err) == OK)
+        return arena_c(arena, buf_str(&record));
+    fprintf(stderr, "postern: %s\n", err.text);
+    return NULL;
 }
 
 static int print_record(struct ctl *ctl, const char *name, struct str domain, struct str selector,
                         const struct sign_key *key)
 {
-    struct error err;
-    struct buf record BUF_CLEANUP;
-    buf_init(&record, RECORD_MAX);
-    if (dkim_key_record(key, &record, &err) != OK) {
-        fprintf(stderr, "postern: %s\n", err.text);
+    const char *record = ctl_dkim_record(ctl->arena, key);
+    struct str owner =
+        arena_printf(ctl->arena, "%.*s._domainkey.%.*s", STR_ARG(selector), STR_ARG(domain));
+    if (!record)
         return CTL_NO;
+    if (!ctl->json) {
+        printf("%s\n", ctl_zone_line(ctl->arena, owner, str_c(record)));
+        return CTL_YES;
     }
-    json_t *strings = record_strings(buf_str(&record));
-    if (ctl->json) {
-        struct str owner =
-            arena_printf(ctl->arena, "%.*s._domainkey.%.*s", STR_ARG(selector), STR_ARG(domain));
-        json_t *item = json_pack("{s:s*, s:s%, s:s%, s:s%, s:s, s:s%, s:O}", "key", name, "domain",
-                                 domain.ptr, domain.len, "selector", selector.ptr, selector.len,
-                                 "name", owner.ptr, owner.len, "type", "TXT", "value", record.ptr,
-                                 record.len, "strings", strings);
-        ctl_print_json(item);
-        json_decref(item);
-    } else {
-        print_zone_lines(domain, selector, strings);
-    }
-    json_decref(strings);
+    json_t *item =
+        json_pack("{s:s*, s:s%, s:s%, s:s%, s:s, s:s, s:o}", "key", name, "domain", domain.ptr,
+                  domain.len, "selector", selector.ptr, selector.len, "name", owner.ptr, owner.len,
+                  "type", "TXT", "value", record, "strings", record_strings(str_c(record)));
+    ctl_print_json(item);
+    json_decref(item);
     return CTL_YES;
 }
 
@@ -172,9 +181,11 @@ int ctl_dkim_generate(struct ctl *ctl)
 
 /* ---- of a configuration ---- */
 
-struct settings *ctl_dkim_settings(struct ctl *ctl)
+struct settings *ctl_dkim_settings(struct ctl *ctl, const char **out_path)
 {
     const char *path = ctl->argc ? ctl->argv[0] : default_path;
+    if (out_path)
+        *out_path = path;
     struct config_report report;
     struct settings *settings = NULL;
     struct error err;
@@ -208,7 +219,7 @@ static void print_key(struct ctl *ctl, const struct signing_key *key)
 int ctl_dkim_list(struct ctl *ctl)
 {
     ctl_arguments(ctl, 0, 1);
-    struct settings *settings = ctl_dkim_settings(ctl);
+    struct settings *settings = ctl_dkim_settings(ctl, NULL);
     if (!settings)
         return CTL_NO;
     for (size_t i = 0; i < settings->dkim_keys.count; i++)
@@ -222,7 +233,7 @@ int ctl_dkim_publish(struct ctl *ctl)
     const char *domain = ctl_option(ctl, "--domain");
     const char *selector = ctl_option(ctl, "--selector");
     ctl_arguments(ctl, 0, 1);
-    struct settings *settings = ctl_dkim_settings(ctl);
+    struct settings *settings = ctl_dkim_settings(ctl, NULL);
     if (!settings)
         return CTL_NO;
     int code = CTL_NO;

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "content/dkim_key.h"
 #include "ctl/ctl.h"
+#include "ctl/dkim.h"
 #include "fiber/loop.h"
 #include "gateway/settings.h"
 
@@ -16,8 +17,7 @@
 
 enum { KEY_BYTES_MAX = 2048, WAIT_MAX_S = 7 * 86400, PAUSE_S = 5 };
 
-enum shown { SHOWN_PUBLISHED, SHOWN_MISSING, SHOWN_ANOTHER, SHOWN_REVOKED, SHOWN_NO_ANSWER };
-static const char *const shown_words[] = {
+const char *const ctl_dkim_shown_words[] = {
     [SHOWN_PUBLISHED] = "published", [SHOWN_MISSING] = "missing",     [SHOWN_ANOTHER] = "differs",
     [SHOWN_REVOKED] = "revoked",     [SHOWN_NO_ANSWER] = "no-answer",
 };
@@ -27,7 +27,7 @@ struct looking {
     const struct settings *settings;
     struct loop *loop;
     int64_t deadline_ns;
-    enum shown *shown; /* one a key */
+    enum ctl_dkim_shown *shown; /* one a key */
     const char *domain;
     struct error err;
     bool failed;
@@ -50,10 +50,10 @@ static bool same_key(const struct sign_key *a, const struct sign_key *b)
            str_equal(buf_str(&one), buf_str(&other));
 }
 
-static enum shown judge(const struct signing_key *key, const struct dns_text_answer *answer,
-                        struct arena *arena)
+static enum ctl_dkim_shown judge(const struct signing_key *key,
+                                 const struct dns_text_answer *answer, struct arena *arena)
 {
-    enum shown shown = SHOWN_MISSING;
+    enum ctl_dkim_shown shown = SHOWN_MISSING;
     for (size_t i = 0; answer->status == DNS_FOUND && i < answer->count; i++) {
         struct dkim_key found;
         const char *detail;
@@ -69,14 +69,14 @@ static enum shown judge(const struct signing_key *key, const struct dns_text_ans
     return shown;
 }
 
-static MAY_YIELD enum shown look(struct dns *dns, const struct signing_key *key)
+enum ctl_dkim_shown ctl_dkim_look(struct dns *dns, const struct signing_key *key)
 {
     struct dns_text_answer answer;
     struct error err;
     struct arena *arena = arena_new(0);
     struct str name =
         arena_printf(arena, "%.*s._domainkey.%.*s", STR_ARG(key->selector), STR_ARG(key->domain));
-    enum shown shown = SHOWN_NO_ANSWER;
+    enum ctl_dkim_shown shown = SHOWN_NO_ANSWER;
     if (dns_query_txt(dns, name, arena, &answer, &err) == OK)
         shown = judge(key, &answer, arena);
     arena_free(arena);
@@ -96,48 +96,35 @@ static MAY_YIELD bool look_at_all(struct looking *looking)
     for (size_t i = 0; i < keys->count; i++) {
         if (!is_wanted(looking, &keys->items[i]))
             continue;
-        looking->shown[i] = look(dns, &keys->items[i]);
+        looking->shown[i] = ctl_dkim_look(dns, &keys->items[i]);
         all = all && looking->shown[i] == SHOWN_PUBLISHED;
     }
     dns_free(dns);
     return all;
 }
 
-static MAY_YIELD void run(void *arg)
+static MAY_YIELD void run(struct loop *loop, void *arg)
 {
     struct looking *looking = arg;
+    looking->loop = loop;
     struct error err;
     while (!look_at_all(looking) && clock_monotonic_ns() < looking->deadline_ns &&
            fiber_sleep(PAUSE_S * NS_PER_S, &err) == OK)
         ;
-    loop_stop(looking->loop);
-}
-
-static enum result look_on_a_loop(struct looking *looking)
-{
-    struct scope scope;
-    if (loop_new(NULL, &looking->loop, &looking->err) != OK)
-        return FAILED;
-    scope_init_root(&scope, looking->loop);
-    enum result result = fiber_spawn(&scope, "status", run, looking, &looking->err);
-    if (result == OK)
-        loop_run(looking->loop);
-    loop_free(looking->loop);
-    return result == OK && !looking->failed ? OK : FAILED;
 }
 
 static void print_key(const struct looking *looking, const struct signing_key *key,
-                      enum shown shown)
+                      enum ctl_dkim_shown shown)
 {
     if (!looking->ctl->json) {
         printf("%-16.*s %-14.*s %-24.*s %-6s %s\n", STR_ARG(key->name), STR_ARG(key->selector),
-               STR_ARG(key->domain), key->active ? "signs" : "waits", shown_words[shown]);
+               STR_ARG(key->domain), key->active ? "signs" : "waits", ctl_dkim_shown_words[shown]);
         return;
     }
     json_t *item =
         json_pack("{s:s%, s:s%, s:s%, s:b, s:s}", "key", key->name.ptr, key->name.len, "domain",
                   key->domain.ptr, key->domain.len, "selector", key->selector.ptr,
-                  key->selector.len, "active", key->active, "dns", shown_words[shown]);
+                  key->selector.len, "active", key->active, "dns", ctl_dkim_shown_words[shown]);
     ctl_print_json(item);
     json_decref(item);
 }
@@ -167,7 +154,7 @@ int ctl_dkim_status(struct ctl *ctl)
         fprintf(stderr, "postern: --wait is a number of seconds\n");
         return CTL_USAGE;
     }
-    struct settings *settings = ctl_dkim_settings(ctl);
+    struct settings *settings = ctl_dkim_settings(ctl, NULL);
     if (!settings)
         return CTL_NO;
     looking.settings = settings;
@@ -175,7 +162,7 @@ int ctl_dkim_status(struct ctl *ctl)
     looking.shown =
         arena_alloc_array(ctl->arena, settings->dkim_keys.count + 1, sizeof *looking.shown);
     int code = CTL_NO;
-    if (look_on_a_loop(&looking) == OK)
+    if (ctl_on_loop(run, &looking, &looking.err) == OK && !looking.failed)
         code = tell(&looking, wait != NULL);
     else
         fprintf(stderr, "postern: %s\n", looking.err.text);

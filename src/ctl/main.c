@@ -50,6 +50,12 @@ const struct ctl_command ctl_commands[] = {
     {"dkim",    "list",   ctl_dkim_list,     "[CONFIGURATION]",                   "keys of a configuration"},
     {"dkim",    "publish",ctl_dkim_publish,  "[CONFIGURATION] [--domain D] [--selector S]", "the records that must stand in DNS"},
     {"dkim",    "status", ctl_dkim_status,   "[CONFIGURATION] [--domain D] [--wait SECONDS]", "does DNS show the keys? --wait: until it shows all"},
+    {"dkim",    "rotate", ctl_dkim_rotate,   "[CONFIGURATION] --to NEXT [--wait SECONDS]", "let the waiting key NEXT sign in place of the others of its domain and kind, once DNS shows it"},
+    {"dkim",    "revoke", ctl_dkim_revoke,   "[CONFIGURATION] --key NAME",        "the record that says that a key is no longer valid"},
+    {"domain",  "check",  ctl_domain_check,  "[CONFIGURATION] [--domain D] [--ip A,B]", "SPF, DKIM, DMARC, MX, PTR and TLS of your domains, with the record to publish"},
+    {"report",  "dmarc",  ctl_report_dmarc,  "[FILE…]",                           "aggregate reports that others sent: a message, gzip, zip or XML; standard input without a file"},
+    {"report",  "list",   ctl_report_list,   "",                                  "aggregate reports that wait to be sent"},
+    {"report",  "send",   ctl_report_send,   "[--today]",                         "send what is due now; --today: what was counted today, too"},
     {"send",    NULL,     ctl_send,          "--to A [--from A] [--file F] [--subject T]", "a real test message, followed to its end"},
     {"spool",   "verify", ctl_spool_verify,  "FOLDER [--verbose]",                "what is in a spool, and is it whole?"},
     {"docs",    NULL,     ctl_docs,          "[--man] settings|blocks|events|commands|metrics|daemon", "a reference page of the manual, as Markdown or for man"},
@@ -70,6 +76,15 @@ static void print_usage(FILE *out)
             "--limit\n"
             "exit codes: 0 yes, 1 no, 2 usage, 3 no daemon, 4 not allowed, 7 try again\n"
             "more: postern NOUN VERB --help\n");
+}
+
+bool ctl_confirm(struct ctl *ctl, const char *question)
+{
+    char line[16] = "";
+    if (ctl->yes || !isatty(STDIN_FILENO))
+        return true;
+    fprintf(stderr, "%s [y/N] ", question);
+    return fgets(line, sizeof line, stdin) && (line[0] == 'y' || line[0] == 'Y');
 }
 
 /* ---- arguments ---- */

@@ -124,14 +124,11 @@ int ctl_queue_show(struct ctl *ctl)
 /* Bulk and final verbs ask first; --yes or no terminal means: do as told. */
 static bool is_confirmed(struct ctl *ctl, const char *verb, json_t *object)
 {
-    if (ctl->yes || !isatty(STDIN_FILENO))
-        return true;
     char *text = json_dumps(object, 0);
-    fprintf(stderr, "%s everything that fits %s? [y/N] ", verb, text ? text : "{}");
-    char line[16] = "";
-    bool yes = fgets(line, sizeof line, stdin) && (line[0] == 'y' || line[0] == 'Y');
+    struct str question =
+        arena_printf(ctl->arena, "%s everything that fits %s?", verb, text ? text : "{}");
     free(text);
-    return yes;
+    return ctl_confirm(ctl, question.ptr);
 }
 
 /* What to do, from the options; NULL: it makes no sense, and that was said. */

@@ -5,6 +5,7 @@
 #include "admin/log.h"
 #include "admin/store.h"
 #include "admin/metrics.h"
+#include "admin/reports.h"
 #include "admin/tail.h"
 #include "base/buf.h"
 #include "base/map.h"
@@ -40,6 +41,7 @@ struct child {
     struct store *store; /* NULL: the history cannot be opened; mail goes on */
     struct tail *tail;
     struct metrics *metrics;
+    struct reports *reports;
     unsigned revision;
     uint64_t files_state; /* of the files read besides the configuration */
 };
@@ -207,6 +209,24 @@ static void open_store(struct child *child)
         event_emit(EVENT_EVENTS_FAILED, F_C(DETAIL, err.text), F_STR(FILE, store.folder));
 }
 
+/* Reports are a courtesy: mail goes on without. */
+static void open_reports(struct child *child)
+{
+    const struct settings *settings = child->settings;
+    struct error err;
+    struct reports_settings reports = {
+        .folder = settings->events.path.len ? settings->events.path : settings->spool.path,
+        .from = settings->reports.from,
+        .organization = settings->reports.organization.len ? settings->reports.organization
+                                                           : settings->hostname,
+        .contact = settings->reports.contact,
+        .hostname = settings->hostname,
+        .at_ns = settings->reports.at_ns,
+    };
+    if (reports.from.len && reports_open(&reports, &child->reports, &err) != OK)
+        event_emit(EVENT_DMARC_REPORT_FAILED, F_C(ERROR, err.text));
+}
+
 static enum result start_log(struct child *child, struct error *err)
 {
     const struct settings *settings = child->settings;
@@ -221,11 +241,13 @@ static enum result start_log(struct child *child, struct error *err)
         .human = settings->log.target == SETTINGS_LOG_STDOUT && isatty(STDOUT_FILENO),
     };
     open_store(child);
+    open_reports(child);
     child->tail = tail_new();
     log.store = child->store;
     log.tail = child->tail;
     child->metrics = metrics_new();
     log.metrics = child->metrics;
+    log.reports = child->reports;
     return admin_log_start(&log, &child->log, err);
 }
 
@@ -241,6 +263,7 @@ static enum result start_admin(struct child *child, struct error *err)
         .store = child->store,
         .tail = child->tail,
         .metrics = child->metrics,
+        .reports = child->reports,
         .node = settings->hostname,
     };
     if (admin_http_start(&http, &child->http, err) != OK)
@@ -267,7 +290,8 @@ static enum result start(struct child *child, struct error *err)
         return fail_context(err, "cannot start");
     gateway_apply(child->gateway, child->settings, sockets.fds, sockets.count);
     close_sockets(&sockets);
-    if (start_admin(child, err) != OK)
+    if ((child->reports && reports_start(child->reports, child->gateway, err) != OK) ||
+        start_admin(child, err) != OK)
         return FAILED;
     tell(child, LINK_READY);
     count_revision(child);
@@ -283,9 +307,11 @@ static void stop(struct child *child)
     event_emit(EVENT_DAEMON_STOP, F_INT(PID, getpid()));
     tail_stop(child->tail);
     admin_http_stop(child->http); /* first: its threads ask the gateway */
+    reports_stop(child->reports); /* likewise */
     gateway_drain(child->gateway, clock_deadline(DRAIN_S * NS_PER_S));
     gateway_free(child->gateway);
     admin_log_stop(child->log);
+    reports_close(child->reports);
     store_close(child->store);
     tail_free(child->tail);
     metrics_free(child->metrics);

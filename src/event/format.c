@@ -65,9 +65,13 @@ static size_t put_escaped(struct buf *out, struct str text)
     return length ? length : 1;
 }
 
+/* A table: this is asked for each byte of each event. */
+static const bool plain_bytes[256] = {
+    [' ' ... '!'] = true, ['#' ... '['] = true, [']' ... '~'] = true};
+
 static bool is_plain(char byte)
 {
-    return byte >= 0x20 && byte < 0x7F && byte != '"' && byte != '\\';
+    return plain_bytes[(unsigned char)byte];
 }
 
 static void put_quoted(struct buf *out, struct str text)

@@ -42,6 +42,7 @@ struct watch {
     int fd;
     bool readable;
     bool writable;
+    bool special; /* the end, an error or urgent data was told of: a short read is not the last */
     struct fiber *reader;
     struct fiber *writer;
 };

@@ -17,7 +17,9 @@ static void *tagged(struct loop_source *source)
 
 static void tell_watch(struct watch *watch, uint32_t events)
 {
-    if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
+    if (events & (EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+        watch->special = true;
+    if (events & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
         watch->readable = true;
         if (watch->reader)
             fiber_wake(watch->reader);
@@ -87,7 +89,7 @@ static void forget(int fd, void *ptr)
 enum result watch_open(struct watch *watch, int fd, struct error *err)
 {
     *watch = (struct watch){.fd = fd};
-    return add(fd, watch, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, err);
+    return add(fd, watch, EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET, err);
 }
 
 void watch_close(struct watch *watch)

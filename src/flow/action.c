@@ -17,7 +17,7 @@ const struct flow_action_row flow_actions[ACTION_COUNT] = {
     [ACTION_DEFER] = {"defer", ANYWHERE, .built = true, .decides = true},
     [ACTION_DELIVER] = {"deliver", FLOW_IN_CONTENT, .built = true, .decides = true},
     [ACTION_HOLD] = {"hold", FLOW_IN_CONTENT, .built = true, .decides = true},
-    [ACTION_QUARANTINE] = {"quarantine", FLOW_IN_CONTENT, .built = false, .decides = true},
+    [ACTION_QUARANTINE] = {"quarantine", FLOW_IN_CONTENT, .built = true, .decides = true},
     [ACTION_DISCARD] = {"discard", FLOW_IN_CONTENT, .built = true, .decides = true},
     [ACTION_BRANCH] = {NULL, ANYWHERE, .built = true},
 };
@@ -39,6 +39,84 @@ static const struct option_table words_table = {
     .shorthand = "reply",
     .size = sizeof(struct words),
 };
+
+/* Of hold and quarantine; the blocks of these names take the same. */
+static const struct option_word reason_words[] = {
+#define MAIL_REASON(symbol, word) {word, MAIL_REASON_##symbol},
+#include "mail/reasons.h"
+#undef MAIL_REASON
+    {NULL, 0},
+};
+static const struct option kept_options[] = {
+    {.name = "reason",
+     .type = OPTION_TEXT,
+     .offset = offsetof(struct flow_kept, why),
+     .text = "why, in words: shown to whoever looks at the held message"},
+    {.name = "class",
+     .type = OPTION_WORD,
+     .offset = offsetof(struct flow_kept, reason),
+     .words = reason_words,
+     .fallback = "none",
+     .text = "why, as one of the reasons that events and metrics know: spam, virus, policy, …"},
+    {.name = NULL},
+};
+const struct option_table flow_hold_table = {
+    .name = "hold",
+    .text = "Keeps the message in the queue.",
+    .options = kept_options,
+    .shorthand = "reason",
+    .size = sizeof(struct flow_kept),
+};
+static const struct option quarantine_options[] = {
+    {.name = "name",
+     .type = OPTION_REFERENCE,
+     .offset = offsetof(struct flow_kept, quarantine),
+     .refers_to = "quarantines",
+     .text = "which one; may be left out where there is only one"},
+    {.name = "reason",
+     .type = OPTION_TEXT,
+     .offset = offsetof(struct flow_kept, why),
+     .text = "why, in words"},
+    {.name = "class",
+     .type = OPTION_WORD,
+     .offset = offsetof(struct flow_kept, reason),
+     .words = reason_words,
+     .fallback = "none",
+     .text = "why, as one of the reasons that events and metrics know: spam, virus, policy, …"},
+    {.name = NULL},
+};
+const struct option_table flow_quarantine_table = {
+    .name = "quarantine",
+    .text = "Puts the message aside.",
+    .options = quarantine_options,
+    .shorthand = "name",
+    .size = sizeof(struct flow_kept),
+};
+
+struct str flow_only_quarantine(const struct flow_compiling *compiling)
+{
+    const struct config_node *root = compiling->context->root;
+    const struct config_node *section = root ? config_get(root, STR("quarantines")) : NULL;
+    bool only = section && section->kind == CONFIG_MAP && section->count == 1;
+    return only ? section->pairs[0].key : STR_EMPTY;
+}
+
+void flow_compile_quarantine(struct flow_compiling *compiling, struct flow_kept *kept,
+                             struct config_place place)
+{
+    const struct config_node *root = compiling->context->root;
+    const struct config_node *section = root ? config_get(root, STR("quarantines")) : NULL;
+    if (kept->quarantine.len)
+        return;
+    kept->quarantine = flow_only_quarantine(compiling);
+    if (kept->quarantine.len)
+        return;
+    struct config_problem *problem =
+        flow_problem(compiling, CONFIG_ERROR, "missing-key", place,
+                     section ? "which quarantine?" : "there is no quarantine");
+    problem->fix = section ? STR("name it: quarantine: spam")
+                           : STR("add to the file: quarantines: { spam: { keep: 30d } }");
+}
 
 static bool find_word(struct str word, enum flow_action_kind *out_kind)
 {
@@ -127,11 +205,35 @@ struct mail_reply flow_compile_reply(struct flow_compiling *compiling, struct st
     return none;
 }
 
+static void compile_kept(struct flow_compiling *compiling, const struct config_node *node,
+                         struct flow_action *action)
+{
+    bool aside = action->kind == ACTION_QUARANTINE;
+    struct flow_kept kept = {0};
+    if (option_bind(aside ? &flow_quarantine_table : &flow_hold_table, node->is_null ? NULL : node,
+                    NULL, &compiling->context->option, &kept) != OK)
+        return;
+    if (aside)
+        flow_compile_quarantine(compiling, &kept, node->place);
+    flow_action_keep(action, &kept);
+}
+
+void flow_action_keep(struct flow_action *action, const struct flow_kept *kept)
+{
+    action->quarantine = kept->quarantine;
+    action->why = kept->why;
+    action->reason = (enum mail_reason)kept->reason;
+}
+
 static void compile_words(struct flow_compiling *compiling, const struct config_node *node,
                           struct flow_action *action)
 {
     const struct flow_compile_context *context = compiling->context;
     struct words words = {0};
+    if (action->kind == ACTION_HOLD || action->kind == ACTION_QUARANTINE) {
+        compile_kept(compiling, node, action);
+        return;
+    }
     if (node->is_null)
         return;
     if (action->kind != ACTION_REJECT && action->kind != ACTION_DEFER) {
@@ -179,8 +281,12 @@ void flow_compile_action(struct flow_compiling *compiling, const struct flow_ste
     if (node->kind == CONFIG_SCALAR) {
         if (node->is_null || !find_word(node->text, &kind))
             report_unknown(compiling, node->is_null ? STR("") : node->text, node->place);
-        else if (check_legal(compiling, outcome, kind, node->place))
+        else if (check_legal(compiling, outcome, kind, node->place)) {
+            const struct config_node nothing = {.is_null = true, .place = node->place};
             *out_action = (struct flow_action){.kind = kind};
+            if (kind == ACTION_QUARANTINE)
+                compile_kept(compiling, &nothing, out_action);
+        }
         return;
     }
     if (node->kind == CONFIG_LIST) {

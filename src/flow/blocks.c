@@ -13,18 +13,7 @@ enum { BOTH = FLOW_IN_RECIPIENT | FLOW_IN_CONTENT };
 
 NOT_BUILT(milter, "milter", BOTH, "asks a milter");
 NOT_BUILT(http, "http", FLOW_IN_AUTHENTICATION | BOTH, "asks a web service");
-NOT_BUILT(dnsbl, "dnsbl", BOTH, "asks DNS block lists about the client");
-NOT_BUILT(greylist, "greylist", FLOW_IN_RECIPIENT, "asks unknown senders to come again");
-NOT_BUILT(sender_match, "sender-match", FLOW_IN_CONTENT, "compares the sender with the user");
 NOT_BUILT(attachment, "attachment", FLOW_IN_CONTENT, "judges attachments by name and type");
-NOT_BUILT(subject_tag, "subject-tag", FLOW_IN_CONTENT, "puts a word before the subject");
-NOT_BUILT(disclaimer, "disclaimer", FLOW_IN_CONTENT, "adds a text to the body");
-NOT_BUILT(rewrite, "rewrite", BOTH, "changes addresses");
-NOT_BUILT(srs, "srs", FLOW_IN_CONTENT, "rewrites the sender for forwarding");
-NOT_BUILT(copy, "copy", FLOW_IN_CONTENT, "sends a copy to somebody");
-NOT_BUILT(notify, "notify", FLOW_IN_CONTENT, "tells somebody about the message");
-NOT_BUILT(route, "route", BOTH, "chooses another transport");
-NOT_BUILT(quarantine, "quarantine", FLOW_IN_CONTENT, "puts the message aside");
 NOT_BUILT(script, "script", FLOW_IN_AUTHENTICATION | BOTH, "runs a Lua function");
 
 const struct flow_block *const flow_blocks[] = {
@@ -37,17 +26,28 @@ const struct flow_block *const flow_blocks[] = {
     &flow_block_lookup_smtp,
     &flow_block_lookup_file,
     &flow_block_lookup_ldap,
+    &flow_block_greylist,
     /* several */
     &flow_block_reject,
     &flow_block_defer,
     &flow_block_limit,
     &flow_block_match,
     &flow_block_spf,
+    &flow_block_dnsbl,
+    &flow_block_rewrite,
+    &flow_block_srs,
+    &flow_block_route,
     /* content */
     &flow_block_deliver,
     &flow_block_discard,
     &flow_block_hold,
+    &flow_block_quarantine,
+    &flow_block_sender_match,
     &flow_block_header,
+    &flow_block_subject_tag,
+    &flow_block_disclaimer,
+    &flow_block_copy,
+    &flow_block_notify,
     &flow_block_dkim_sign,
     &flow_block_arc_seal,
     &flow_block_verify,
@@ -56,18 +56,7 @@ const struct flow_block *const flow_blocks[] = {
     /* not built */
     &milter,
     &http,
-    &dnsbl,
-    &greylist,
-    &sender_match,
     &attachment,
-    &subject_tag,
-    &disclaimer,
-    &rewrite,
-    &srs,
-    &copy,
-    &notify,
-    &route,
-    &quarantine,
     &script,
     NULL,
 };

@@ -240,6 +240,8 @@ static void compile_outcomes(struct flow_compiling *compiling, const struct step
     for (unsigned i = 0; i < step->outcome_count; i++) {
         const struct flow_outcome *outcome = &block->outcomes[i];
         step->actions[i].kind = outcome->action;
+        if (outcome->action == ACTION_QUARANTINE)
+            step->actions[i].quarantine = flow_only_quarantine(compiling);
         if (!outcome->key || !nodes->parameters)
             continue;
         const struct config_node *node = config_get(nodes->parameters, str_c(outcome->key));

@@ -17,7 +17,7 @@ static const struct content_case contents[] = {
     {"[ discard ]", FLOW_DISCARD, "", "1-discard"},
     {"[ reject ]", FLOW_REJECT, "550 5.7.1 Message not accepted", "1-reject"},
     {"[ defer ]", FLOW_DEFER, "451 4.7.1 Try again later", "1-defer"},
-    {"{ preset: incoming }", FLOW_DELIVER, "", "1-deliver"},
+    {"{ preset: outgoing }", FLOW_DELIVER, "", "2-deliver"},
     {"[ match: { when: size > 1G, matched: reject }, deliver ]", FLOW_DELIVER, "", "2-deliver"},
     {"[ match: { when: size < 1G, matched: [ hold ], unmatched: deliver } ]", FLOW_HOLD, "",
      "1.matched.1-hold"},

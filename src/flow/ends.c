@@ -59,7 +59,29 @@ static void check_steps(const struct flow *flow, const struct flow_steps *steps,
                 check_steps(flow, &steps->items[i].actions[k].branch, report);
 }
 
+/* What changes a signed message makes its signature worthless; so a step that does stands before.
+ */
+static void check_order(const struct flow_steps *steps, bool is_signed,
+                        struct config_report *report)
+{
+    for (size_t i = 0; i < steps->count; i++) {
+        const struct flow_step *step = &steps->items[i];
+        if (is_signed && step->block->breaks_signatures && !step->observe) {
+            config_problem(report, CONFIG_ERROR, "after-signature", step->place,
+                           "%s changes the message behind a step that signs it", step->block->name)
+                ->fix = STR("move it up, before dkim-sign and arc-seal");
+            return;
+        }
+        bool behind = is_signed || step->block->signs;
+        for (unsigned k = 0; k < step->outcome_count; k++)
+            if (step->actions[k].kind == ACTION_BRANCH)
+                check_order(&step->actions[k].branch, behind, report);
+        is_signed = behind;
+    }
+}
+
 void flow_check_ends(const struct flow *flow, const struct flow_compile_context *context)
 {
     check_steps(flow, &flow->steps, context->option.report);
+    check_order(&flow->steps, /* is_signed= */ false, context->option.report);
 }

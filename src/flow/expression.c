@@ -40,6 +40,7 @@ const struct expression_name_row expression_names[NAME_COUNT] = {
     [NAME_DMARC]            = {"dmarc",            EXPRESSION_STRING, IN_CONTENT,     true, "result of DMARC, behind verify; else \"\""},
     [NAME_DMARC_POLICY]     = {"dmarc.policy",     EXPRESSION_STRING, IN_CONTENT,     true, "what the author's domain asks for a message that fails: \"none\", \"quarantine\", \"reject\"; else \"\""},
     [NAME_SCORE]            = {"score",            EXPRESSION_NUMBER, IN_CONTENT,     true,  "what the last spam scanner said, 0 if none did"},
+    [NAME_FINDINGS]         = {"findings",         EXPRESSION_STRING, IN_CONTENT,     true,  "names of what the steps before found (viruses, rules), a blank between two; else \"\""},
 };
 /* clang-format on */
 

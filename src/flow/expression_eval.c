@@ -5,6 +5,7 @@
 #include "flow/expression.h"
 
 #include "flow/checks.h"
+#include "flow/effects.h"
 #include "flow/expression_internal.h"
 #include "mail/header.h"
 
@@ -44,6 +45,16 @@ static struct str check_text(enum expression_name name, const struct flow_checks
     }
 }
 
+static struct str findings_text(const struct evaluation *evaluation)
+{
+    const struct flow_effects *effects = evaluation->facts->effects;
+    struct str text = STR_EMPTY;
+    for (size_t i = 0; effects && i < effects->finding_count; i++)
+        text = arena_printf(evaluation->scratch, "%.*s%s%.*s", STR_ARG(text), i ? " " : "",
+                            STR_ARG(effects->findings[i].name));
+    return text;
+}
+
 static struct str text_of(const struct expression *node, const struct evaluation *evaluation)
 {
     const struct flow_facts *facts = evaluation->facts;
@@ -71,6 +82,8 @@ static struct str text_of(const struct expression *node, const struct evaluation
         return recipient ? recipient->domain : facts->recipient_domain;
     case NAME_HEADER:
         return header_text(evaluation, node->text);
+    case NAME_FINDINGS:
+        return findings_text(evaluation);
     default:
         return check_text(node->name, facts->checks);
     }

@@ -34,6 +34,7 @@ enum expression_name {
     NAME_DMARC,
     NAME_DMARC_POLICY,
     NAME_SCORE,
+    NAME_FINDINGS,
     NAME_COUNT
 };
 

@@ -9,6 +9,7 @@
 #include "net/address.h"
 
 struct flow_checks;
+struct flow_effects;
 
 struct flow_facts {
     /* session */
@@ -38,6 +39,8 @@ struct flow_facts {
     struct str header;
     /* Of the transaction; lives as long as its arena. NULL: each run begins anew. */
     struct flow_checks *checks;
+    /* Of the run at work, for `score` and `findings`; set by the run itself. */
+    const struct flow_effects *effects;
     struct str *own_addresses; /* of the user: file or LDAP sender column */
     size_t own_address_count;
 };

@@ -10,6 +10,7 @@
 #include "base/arena.h"
 #include "config/option.h"
 #include "fiber/fiber.h"
+#include "flow/effects.h"
 #include "flow/facts.h"
 #include "mail/reply.h"
 #include "net/server.h"
@@ -77,7 +78,32 @@ struct flow_verdict {
     struct str detail;
     struct str *own_addresses; /* authentication: of the backend that said yes */
     size_t own_address_count;
+    struct str quarantine; /* FLOW_QUARANTINE: the name of the quarantine */
+    /* FLOW_HOLD and FLOW_QUARANTINE: why, in the words of the file; may be empty */
+    struct str why;
+    struct flow_effects effects; /* recipient and content flows; in the run's arena */
     unsigned steps_run;
+};
+
+/* What one message may cost a content flow. Over it is an outcome (`limit` or `error` of the step,
+ * else the flow defers), with an event. */
+struct flow_limits {
+    int64_t time_ns;  /* of the whole run */
+    uint64_t memory;  /* bytes that steps may copy or build */
+    uint64_t decoded; /* bytes that come out of decoding and unpacking */
+    int64_t parts;    /* MIME parts and members of archives */
+    int64_t depth;    /* of parts in parts, archives in archives */
+};
+extern const struct flow_limits flow_limits_default;
+
+/* The ways that mail can go. */
+struct flow_ways {
+    /* Does any transport take mail for `domain` (A-labels, lower case)? */
+    bool (*is_taken)(const void *context, struct str domain);
+    /* Is it one of ours by name? Notices never go to strangers' lists by accident. */
+    bool (*is_listed)(const void *context, struct str domain);
+    struct str postmaster; /* may be empty */
+    const void *context;
 };
 
 struct flow_run { /* what a run is lent; valid during the call */
@@ -88,14 +114,23 @@ struct flow_run { /* what a run is lent; valid during the call */
     struct mail_content *content; /* content flows: in, out */
     /* For checks of the sender; copied by each. NULL: DNS gives no answer. */
     const struct resolver *resolver;
-    struct str hostname; /* ours: authserv-id, receiver */
+    struct str hostname;              /* ours: authserv-id, receiver */
+    const struct flow_limits *limits; /* content flows; NULL: flow_limits_default */
+    const struct flow_ways *ways;     /* NULL: every domain is taken, none is listed */
+    /* Content flows: a released message goes on behind the step with this id, and is delivered
+     * where the flow ends without a word. A step that is gone: from the beginning. Empty: all of
+     * it. */
+    struct str after_step;
 };
 
 /* The verdict of an authentication flow is ACCEPT, REJECT (535) or DEFER (454). */
 void flow_run_authentication(const struct flow *flow, const struct flow_run *run, struct str login,
                              struct str password, struct flow_verdict *out) MAY_YIELD;
+/* A recipient that the flow rewrote is effects.recipients[0]. */
 void flow_run_recipient(const struct flow *flow, const struct flow_run *run,
                         struct flow_verdict *out) MAY_YIELD;
+/* ACCEPT does not happen here. run->content is changed in place: its head is the run's, its body
+ * may be another one that lives as long as the run's arena. */
 void flow_run_content(const struct flow *flow, const struct flow_run *run,
                       struct flow_verdict *out) MAY_YIELD;
 

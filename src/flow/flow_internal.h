@@ -8,6 +8,7 @@
 #pragma once
 
 #include "base/map.h"
+#include "content/mime.h"
 #include "content/resolver.h"
 #include "content/scanner.h"
 #include "directory/directory.h"
@@ -55,6 +56,8 @@ struct flow_steps {
 struct flow_action {
     enum flow_action_kind kind;
     struct mail_reply reply; /* written in the file; code 0: the standard words */
+    struct str quarantine;   /* its name */
+    struct str why;          /* written in the file, of a hold or quarantine */
     enum mail_reason reason; /* written in the file, or NONE */
     struct flow_steps branch;
 };
@@ -92,6 +95,10 @@ struct flow_block {
     const struct option_table *options;  /* parameters; NULL if not built */
     const struct flow_outcome *outcomes; /* ends with a NULL name */
     bool own_when;                       /* `when` is the block's test, not the step's condition */
+    bool may_route;         /* it can choose a transport: the proof of relay safety looks at it */
+    bool may_rewrite;       /* it can change recipients: their domains enter that proof anew */
+    bool signs;             /* it makes a signature of ours */
+    bool breaks_signatures; /* it changes what was signed: an error behind one that signs */
     /* After binding: resolve and check. `node` may be NULL. Problems go to the report. */
     void (*prepare)(struct flow_compiling *compiling, struct flow_step *step,
                     const struct config_node *node);
@@ -176,6 +183,20 @@ void flow_compile_action(struct flow_compiling *compiling, const struct flow_ste
 /* The reply written in the file for a reject or defer; code 0 and a problem if it does not fit. */
 struct mail_reply flow_compile_reply(struct flow_compiling *compiling, struct str text,
                                      enum flow_action_kind kind, struct config_place place);
+/* What hold and quarantine say, as actions and as blocks. */
+struct flow_kept {
+    struct str quarantine;
+    struct str why;
+    int reason; /* enum mail_reason */
+};
+extern const struct option_table flow_hold_table;
+extern const struct option_table flow_quarantine_table;
+/* The name where the file has exactly one, else empty. */
+struct str flow_only_quarantine(const struct flow_compiling *compiling);
+/* Fill in the name where only one is there; report if none or several are. */
+void flow_compile_quarantine(struct flow_compiling *compiling, struct flow_kept *kept,
+                             struct config_place place);
+void flow_action_keep(struct flow_action *action, const struct flow_kept *kept);
 /* resolve.c */
 /* The server that a step names, of one of the kinds (a set of 1 << kind); NULL: reported. */
 const struct server *flow_compile_server(struct flow_compiling *compiling, struct str name,
@@ -203,6 +224,11 @@ struct flow_pending { /* a failure to be counted if the login is refused */
 };
 enum { FLOW_PENDING_MAX = 16 };
 
+struct flow_spent { /* of flow_limits */
+    uint64_t memory, decoded;
+    int64_t parts;
+};
+
 struct flow_running {
     const struct flow *flow;
     const struct flow_run *run;
@@ -222,6 +248,9 @@ struct flow_running {
     /* content: once a step has made a new head, how much of it is trace fields of ours */
     bool has_new_head;
     size_t trace_len;
+    bool has_new_body; /* of the flow's own: the old header section does not stand in it */
+    struct flow_spent spent;
+    struct mime_message *mime; /* of the body at work, once a step has asked */
     /* what the block of the current step says; empty before each */
     struct mail_reply reply;
     struct str detail;
@@ -255,6 +284,55 @@ void flow_head_replace(struct flow_running *running, struct str head, size_t tra
                        size_t own_len);
 /* Put whole fields, with their final CRLF, above all others. */
 void flow_head_prepend(struct flow_running *running, struct str fields);
+
+/* effects.c: what blocks change beyond the header. They look at step->observe first. */
+/* The envelope sender from here on, "" for <>; the address is taken as it is. */
+void flow_set_sender(struct flow_running *running, struct str address);
+/* Recipient flows: the recipient from here on. The address is in its key form. */
+void flow_set_recipient(struct flow_running *running, struct str address, struct str domain);
+/* Content flows: all recipients from here on, with their came_as. The arrays live in the run's
+ * arena. Of several with one address the first stays. */
+void flow_set_recipients(struct flow_running *running, struct mail_recipient *recipients,
+                         long *came_as, size_t count);
+/* All recipients go by the transport of this name (it exists: the file was checked). */
+void flow_set_transport(struct flow_running *running, struct str name);
+/* A copy or a notice; ERROR_LIMIT beyond FLOW_EXTRAS_MAX. Texts and content are kept as they are
+ * and must live in the run's arena (a body: until its end, see flow_body_keep). */
+enum result flow_add_extra(struct flow_running *running, const struct flow_extra *extra,
+                           struct error *err);
+/* What a step found. Texts are copied. Also in observed steps: it is what they are for. */
+void flow_add_finding(struct flow_running *running, const struct flow_step *step, struct str name,
+                      struct str text);
+/* What a scanner thinks of the message: for `score`, the trace and the quarantine. */
+void flow_set_score(struct flow_running *running, double score);
+/* Count against the limits of the message. ERROR_LIMIT with words for a trace when there is too
+ * much; the block says `limit` or `error` then. */
+enum flow_budget { FLOW_BUDGET_MEMORY, FLOW_BUDGET_DECODED, FLOW_BUDGET_PARTS };
+enum result flow_spend(struct flow_running *running, enum flow_budget budget, uint64_t amount,
+                       struct error *err);
+const struct flow_limits *flow_limits_of(const struct flow_running *running);
+
+/* The body behind the header section in force, its size and its bytes, as body_read(). */
+uint64_t flow_body_size(const struct flow_running *running);
+enum result flow_body_read(const struct flow_running *running, uint64_t offset, size_t size,
+                           char *space, struct str *out_data, struct error *err) MAY_YIELD;
+/* Another body (sealed; the reference becomes the run's) behind the same header section. The old
+ * one is untouched: other groups and copies made before still have it. */
+void flow_body_replace(struct flow_running *running, struct body *body, bool has_8bit);
+/* mime.c: the parts of the message as it is now, found once and counted against the limits. Texts
+ * live in the run's arena; the next change of the body ends its use. ERROR_LIMIT: too many. */
+enum result flow_mime(struct flow_running *running, const struct mime_message **out,
+                      struct error *err) MAY_YIELD;
+/* All that a reader sees as text, as UTF-8, in windows of at most 16 KiB that overlap by 1 KiB; a
+ * part's begin and end are those of a window. *out_done true ends it. */
+typedef enum result (*flow_window)(void *context, struct str text, bool *out_done,
+                                   struct error *err);
+enum result flow_body_windows(struct flow_running *running, flow_window window, void *context,
+                              struct error *err) MAY_YIELD;
+/* The run's arena releases the reference at its end. */
+void flow_body_keep(struct flow_running *running, struct body *body);
+/* The header section with a changed own part: `own` in place of what flow_head_split() gave. */
+void flow_head_set_own(struct flow_running *running, struct str own);
 
 /* sender.c: SPF, once a transaction. */
 const struct spf_outcome *flow_sender_spf(struct flow_running *running) MAY_YIELD;

@@ -26,7 +26,7 @@ void flow_head_replace(struct flow_running *running, struct str head, size_t tra
                        size_t own_len)
 {
     struct mail_content *content = running->run->content;
-    if (content->body_start == 0)
+    if (content->body_start == 0 && !running->has_new_body)
         content->body_start = own_len;
     content->head = arena_str(running->run->arena, head);
     running->has_new_head = true;
@@ -54,4 +54,11 @@ void flow_head_prepend(struct flow_running *running, struct str fields)
     if (running->has_new_head)
         running->trace_len += fields.len;
     running->facts.size = mail_content_size(content);
+}
+
+void flow_head_set_own(struct flow_running *running, struct str own)
+{
+    struct str old;
+    struct str trace = flow_head_split(running, &old);
+    flow_head_replace(running, join(running->run->arena, trace, own), trace.len, old.len);
 }

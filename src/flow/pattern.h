@@ -17,3 +17,8 @@ enum result pattern_new(struct arena *arena, struct str text, const struct patte
 /* Looks at the first 16 KiB of `subject`. Safe from several threads at once. */
 enum result pattern_match(const struct pattern *pattern, struct str subject, bool *out_matches,
                           struct error *err);
+/* As pattern_match; when it matches, *out_text is `form` with $0 … $9 filled in with what matched
+ * (nothing for groups that did not), and $$ for a $. In `arena`, at most 4 KiB. */
+enum result pattern_expand(const struct pattern *pattern, struct str subject, struct str form,
+                           struct arena *arena, bool *out_matches, struct str *out_text,
+                           struct error *err);

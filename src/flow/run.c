@@ -132,10 +132,12 @@ static void decide(struct flow_running *running, const struct flow_step *step, u
     verdict->kind = flow_verdict_of(action->kind);
     verdict->step = step->id;
     verdict->detail = running->detail;
+    verdict->quarantine = action->quarantine;
+    verdict->why = action->why.len ? action->why : running->detail;
     if (verdict->kind == FLOW_REJECT || verdict->kind == FLOW_DEFER)
         set_refusal(running, outcome, action);
     else
-        verdict->reason = outcome->reason;
+        verdict->reason = action->reason ? action->reason : outcome->reason;
 }
 
 /* ---- the trace ---- */
@@ -242,10 +244,9 @@ static MAY_YIELD enum progress run_step(struct flow_running *running, const stru
 }
 
 /* False: control passed the end without a verdict. */
-static MAY_YIELD bool run_steps(struct flow_running *running)
+static MAY_YIELD bool run_steps(struct flow_running *running, const struct flow_steps *steps,
+                                size_t at)
 {
-    const struct flow_steps *steps = &running->flow->steps;
-    size_t at = 0;
     while (at < steps->count) {
         const struct flow_steps *branch = NULL;
         switch (run_step(running, &steps->items[at], &branch)) {
@@ -263,11 +264,57 @@ static MAY_YIELD bool run_steps(struct flow_running *running)
     return false;
 }
 
+/* ---- a message that was released goes on ---- */
+
+struct place { /* in a list of steps */
+    const struct flow_steps *steps;
+    size_t at;
+};
+struct way { /* from the flow's list into branches, down to a step */
+    struct place places[FLOW_DEPTH_MAX + 2];
+    size_t depth;
+};
+
+static bool find_step(const struct flow_steps *steps, struct str id, struct way *way)
+{
+    if (way->depth >= FLOW_DEPTH_MAX + 2)
+        return false;
+    struct place *place = &way->places[way->depth++];
+    for (size_t i = 0; i < steps->count; i++) {
+        const struct flow_step *step = &steps->items[i];
+        *place = (struct place){.steps = steps, .at = i};
+        if (str_equal(step->id, id))
+            return true;
+        for (unsigned k = 0; k < step->outcome_count; k++)
+            if (step->actions[k].kind == ACTION_BRANCH &&
+                find_step(&step->actions[k].branch, id, way))
+                return true;
+    }
+    way->depth--;
+    return false;
+}
+
+/* Behind the step that kept it; behind the end of a branch, behind the step that branched: what
+ * stands there (a signature, say) is for the released message, too. */
+static MAY_YIELD bool run_behind(struct flow_running *running)
+{
+    struct way way = {.depth = 0};
+    if (!find_step(&running->flow->steps, running->run->after_step, &way))
+        return run_steps(running, &running->flow->steps, 0);
+    while (way.depth > 0) {
+        const struct place *place = &way.places[--way.depth];
+        if (run_steps(running, place->steps, place->at + 1))
+            return true;
+    }
+    return false;
+}
+
 static struct flow_running running_of(const struct flow *flow, const struct flow_run *run,
                                       struct flow_verdict *out)
 {
     *out = (struct flow_verdict){0};
     struct flow_running running = {.flow = flow, .run = run, .facts = *run->facts, .verdict = out};
+    running.facts.effects = &out->effects;
     if (!running.facts.checks)
         running.facts.checks = ARENA_NEW(run->arena, struct flow_checks);
     return running;
@@ -304,7 +351,7 @@ void flow_run_authentication(const struct flow *flow, const struct flow_run *run
     struct flow_running running = running_of(flow, run, out);
     running.login = login;
     running.password = password;
-    if (!run_steps(&running)) {
+    if (!run_steps(&running, &flow->steps, 0)) {
         if (running.had_error)
             end(&running, FLOW_DEFER, MAIL_REASON_BACKEND_DOWN);
         else
@@ -327,7 +374,7 @@ void flow_run_recipient(const struct flow *flow, const struct flow_run *run,
 {
     check(flow->type == FLOW_RECIPIENT);
     struct flow_running running = running_of(flow, run, out);
-    if (!run_steps(&running))
+    if (!run_steps(&running, &flow->steps, 0))
         end(&running, FLOW_REJECT, MAIL_REASON_POLICY);
 }
 
@@ -340,6 +387,14 @@ void flow_run_content(const struct flow *flow, const struct flow_run *run, struc
     checks->dkim = checks->dkim_domain = checks->dmarc = checks->dmarc_policy = STR_EMPTY;
     checks->arc = NULL;
     checks->score = 0;
-    if (!run_steps(&running))
-        end(&running, FLOW_DEFER, MAIL_REASON_POLICY);
+    struct scope scope;
+    bool timed = fiber_current() != NULL;
+    if (timed)
+        scope_open(&scope, clock_deadline(flow_limits_of(&running)->time_ns));
+    bool released = run->after_step.len > 0;
+    if (!(released ? run_behind(&running) : run_steps(&running, &flow->steps, 0)))
+        end(&running, released ? FLOW_DELIVER : FLOW_DEFER,
+            released ? MAIL_REASON_NONE : MAIL_REASON_POLICY);
+    if (timed)
+        scope_close(&scope);
 }

@@ -17,6 +17,9 @@ struct template
     enum flow_type type;
     bool by_name;     /* usable as the name of a flow; else by { preset: … } only */
     const char *step; /* block that takes the preset's further keys, or NULL */
+    /* Blocks whose steps are there only if the preset has a key of their name, which holds their
+     * parameters; ends with NULL. */
+    const char *optional[6];
     const char *text;
 };
 
@@ -49,6 +52,29 @@ static const struct template templates[] = {
         .type = FLOW_CONTENT,
         .by_name = true,
         .text = "steps:\n"
+                "  - deliver\n",
+    },
+    {
+        .name = "incoming",
+        .type = FLOW_CONTENT,
+        .optional = {"dnsbl", "antivirus", "antispam", NULL},
+        .text = "steps:\n"
+                "  - dnsbl: { when: not (authenticated or client in trusted) }\n"
+                "  - verify: { when: not (authenticated or client in trusted) }\n"
+                "  - antivirus: {}\n"
+                "  - antispam: {}\n"
+                "  - deliver\n",
+    },
+    {
+        .name = "outgoing",
+        .type = FLOW_CONTENT,
+        .optional = {"sender-match", "limit", "antivirus", "antispam", NULL},
+        .text = "steps:\n"
+                "  - sender-match: {}\n"
+                "  - limit: {}\n"
+                "  - antivirus: {}\n"
+                "  - antispam: {}\n"
+                "  - dkim-sign\n"
                 "  - deliver\n",
     },
 };
@@ -108,14 +134,81 @@ static const struct config_node *with_parameters(const struct template *template
     return list;
 }
 
+static bool is_optional(const struct template *template, struct str name)
+{
+    for (size_t i = 0; template->optional[i]; i++)
+        if (str_equal(name, str_c(template->optional[i])))
+            return true;
+    return false;
+}
+
+/* The pairs of both maps; of a value alone, that of the block's main parameter. */
+static struct config_node merge_parameters(const struct config_node *own,
+                                           const struct config_node *given, struct str block_name,
+                                           struct arena *arena)
+{
+    const struct flow_block *block = flow_block_find(block_name);
+    const char *shorthand = block->built ? block->options->shorthand : NULL;
+    struct config_node merged = *given;
+    if (own->kind != CONFIG_MAP || !own->count)
+        return merged;
+    bool is_map = given->kind == CONFIG_MAP && !given->is_null;
+    size_t more = is_map ? given->count : shorthand && !given->is_null;
+    merged = *own;
+    merged.place = given->place;
+    merged.pairs = arena_alloc_array(arena, own->count + more, sizeof *merged.pairs);
+    for (size_t i = 0; i < own->count; i++)
+        merged.pairs[i] = own->pairs[i];
+    for (size_t i = 0; i < more; i++)
+        merged.pairs[merged.count++] = is_map ? given->pairs[i]
+                                              : (struct config_pair){.key = str_c(shorthand),
+                                                                     .place = given->place,
+                                                                     .value = *given};
+    return merged;
+}
+
+/* Steps of a template with some to choose: those that the preset's keys ask for, and the rest. */
+static const struct config_node *with_chosen(const struct template *template,
+                                             const struct config_node *steps,
+                                             const struct config_node *preset, struct arena *arena)
+{
+    struct config_node *list = ARENA_NEW(arena, struct config_node);
+    *list = *steps;
+    list->place = preset->place;
+    list->count = 0;
+    list->items = arena_alloc_array(arena, steps->count, sizeof *list->items);
+    for (size_t i = 0; i < steps->count; i++) {
+        const struct config_node *step = &steps->items[i];
+        struct config_node *out = &list->items[list->count];
+        bool is_map = step->kind == CONFIG_MAP;
+        *out = *step;
+        if (!is_map || !is_optional(template, step->pairs[0].key)) {
+            list->count++;
+            continue;
+        }
+        const struct config_pair *given = config_get_pair(preset, step->pairs[0].key);
+        if (!given)
+            continue;
+        struct config_pair *pair = ARENA_NEW(arena, struct config_pair);
+        *pair = *given;
+        pair->value =
+            merge_parameters(&step->pairs[0].value, &given->value, step->pairs[0].key, arena);
+        out->pairs = pair;
+        out->place = given->place;
+        list->count++;
+    }
+    return list;
+}
+
 static const struct template *find_template(enum flow_type type, const struct config_node *name,
                                             const struct flow_compile_context *context)
 {
     struct str names[TEMPLATE_COUNT];
     size_t count = 0;
     for (size_t i = 0; i < TEMPLATE_COUNT; i++) {
-        if (templates[i].type != type)
-            continue;
+        bool richer = i + 1 < TEMPLATE_COUNT && templates[i].by_name && type == FLOW_CONTENT;
+        if (templates[i].type != type || richer)
+            continue; /* of two with one name the preset is the one with steps to choose */
         if (name->kind == CONFIG_SCALAR && str_equal(name->text, str_c(templates[i].name)))
             return &templates[i];
         names[count++] = str_c(templates[i].name);
@@ -153,13 +246,15 @@ const struct config_node *flow_preset_steps(enum flow_type type, const struct co
     if (template->step)
         return with_parameters(template, steps, node, context->option.arena);
     for (size_t i = 0; i < node->count; i++) {
-        if (str_equal(node->pairs[i].key, STR("preset")))
+        if (str_equal(node->pairs[i].key, STR("preset")) ||
+            is_optional(template, node->pairs[i].key))
             continue;
         config_problem(report, CONFIG_ERROR, "unknown-key", node->pairs[i].place,
                        "preset %s takes no \"%.*s\"", template->name, STR_ARG(node->pairs[i].key));
         return NULL;
     }
-    return steps;
+    return template->optional[0] ? with_chosen(template, steps, node, context->option.arena)
+                                 : steps;
 }
 
 void flow_schema_presets(enum flow_type type, struct buf *out)

@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gateway/glue.h"
 
+#include "content/author.h"
+#include "content/dkim.h"
 #include "content/resolver.h"
+#include "content/signing_key.h"
+#include "event/event.h"
 #include "gateway/mailboxes.h"
 #include "gateway/origin.h"
+#include "gateway/plan.h"
 #include "gateway/settings.h"
 #include "gateway/worker.h"
 #include "mail/header.h"
@@ -75,6 +80,40 @@ static bool is_own_port(const struct queue_snapshot *snapshot, uint16_t port)
     return false;
 }
 
+/* What we write ourselves gets the signatures that mail of the same author gets. A fault costs the
+ * signature, not the message. */
+static struct str sign(const struct queue_snapshot *snapshot, const struct mail_content *content,
+                       struct arena *arena) MAY_YIELD
+{
+    const struct signing_keys *keys = &settings_of(snapshot)->dkim_keys;
+    const struct signing_key *key;
+    struct str header = str_slice(content->head, 0, mail_header_length(content->head));
+    struct str fields = STR_EMPTY;
+    struct author author;
+    struct dkim_message message;
+    size_t cursor = 0;
+    author_read(header, arena, &author);
+    if (author.kind != AUTHOR_CLEAR)
+        return fields;
+    struct str domain = signing_keys_domain(keys, author.domains[0]);
+    dkim_message_init(&message, content, header);
+    while ((key = signing_keys_next(keys, domain, &cursor)) != NULL) {
+        struct dkim_signer signer = {.domain = key->domain,
+                                     .selector = key->selector,
+                                     .key = key->key,
+                                     .header = DKIM_RELAXED,
+                                     .body = DKIM_RELAXED};
+        struct str field;
+        struct error err;
+        if (dkim_sign(&message, &signer, arena, &field, &err) == OK)
+            fields = arena_printf(arena, "%.*s%.*s", STR_ARG(fields), STR_ARG(field));
+        else
+            event_emit(EVENT_DAEMON_WARNING, F_STR(OBJECT, key->name), F_C(ERROR, err.text),
+                       F_C(DETAIL, "a message of ours could not be signed"));
+    }
+    return fields;
+}
+
 /* ---- processing: queued ---- */
 
 /* The header section of the message as it is now, in `arena`. */
@@ -130,6 +169,36 @@ static enum queue_content_verdict refused_later(const struct settings *settings,
     return discard ? QUEUE_CONTENT_DISCARD : QUEUE_CONTENT_HOLD;
 }
 
+/* The run's verdict and effects as groups, in place of the entry. */
+static void make_groups(const struct settings *settings, const struct flow *flow,
+                        const struct flow_verdict *verdict, enum queue_content_verdict said,
+                        struct queue_content_run *run)
+{
+    struct str *transports =
+        arena_alloc_array(run->arena, run->recipient_count + 1, sizeof *transports);
+    for (size_t i = 0; i < run->recipient_count; i++)
+        transports[i] = run->transport;
+    struct plan_source source = {
+        .settings = settings,
+        .flow = flow,
+        .verdict = verdict,
+        .content = run->content,
+        .sender = run->sender,
+        .recipients = run->recipients,
+        .transports = transports,
+        .recipient_count = run->recipient_count,
+    };
+    struct plan plan;
+    plan_init(&plan, run->arena);
+    if (said == QUEUE_CONTENT_DELIVER || said == QUEUE_CONTENT_HOLD)
+        plan_add(&plan, &source);
+    plan_add_extras(&plan, &source);
+    run->groups = plan.groups;
+    run->group_count = plan.group_count;
+    run->added = plan.added;
+    run->discarded = plan.discarded;
+}
+
 NO_YIELD_CHECK static enum queue_content_verdict run_content(void *context,
                                                              const struct queue_snapshot *snapshot,
                                                              struct queue_content_run *run,
@@ -146,27 +215,32 @@ NO_YIELD_CHECK static enum queue_content_verdict run_content(void *context,
         *out_reply = mail_reply_of(451, 4, 3, 0, STR("The message's origin is damaged"));
         return QUEUE_CONTENT_HOLD;
     }
+    facts.message = run->message;
     facts.recipients = run->recipients;
     facts.recipient_count = run->recipient_count;
     facts.size = mail_content_size(run->content);
     facts.header = read_header(run);
     const struct resolver resolver = resolver_of_dns(worker_current()->dns);
+    const struct flow_ways ways = plan_ways(settings_of(snapshot));
     struct flow_run flow_run = {.arena = run->arena,
                                 .resolver = &resolver,
                                 .hostname = settings_of(snapshot)->hostname,
                                 .directory = worker_current()->directory,
                                 .state = gateway->state,
                                 .facts = &facts,
+                                .limits = &settings_of(snapshot)->content.limits,
+                                .ways = &ways,
+                                .after_step = run->after_step,
                                 .content = run->content};
     struct flow_verdict verdict = {0};
     flow_run_content(flow, &flow_run, &verdict);
     *out_reply = verdict.reply;
-    run->held_reason = verdict.reason;
-    if (verdict.kind == FLOW_REJECT) {
-        run->held_reason = MAIL_REASON_UNDELIVERABLE;
-        return refused_later(settings_of(snapshot), &facts);
-    }
-    return verdict_of(verdict.kind);
+    enum queue_content_verdict said = verdict.kind == FLOW_REJECT
+                                          ? refused_later(settings_of(snapshot), &facts)
+                                          : verdict_of(verdict.kind);
+    if (said != QUEUE_CONTENT_DEFER)
+        make_groups(settings_of(snapshot), flow, &verdict, said, run);
+    return said;
 }
 
 static void delivered_inbound(void *context, struct str address)
@@ -183,6 +257,7 @@ void glue_fill_handler(struct gateway *gateway, struct queue_handler *out)
         .transport = find_transport,
         .route = route,
         .hostname = hostname,
+        .sign = sign,
         .postmaster = postmaster,
         .is_own_address = is_own_address,
         .is_own_port = is_own_port,

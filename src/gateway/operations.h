@@ -70,6 +70,22 @@ struct gateway_transport {
 struct gateway_transport *gateway_transports(struct gateway *gateway, struct arena *arena,
                                              size_t *out_count);
 
+/* The record of DMARC of a domain, and who may be sent reports about it; in `arena`. FAILED: no
+ * answer from DNS now. Without a record there are no addresses. */
+struct gateway_report_address {
+    struct str address;
+    uint64_t max_bytes; /* 0: no limit */
+};
+struct gateway_report_policy {
+    struct str p, sp, np; /* or empty */
+    bool strict_dkim, strict_spf, testing;
+    struct gateway_report_address addresses[5];
+    size_t address_count;
+};
+enum result gateway_report_policy(struct gateway *gateway, struct str domain,
+                                  struct str organization, struct arena *arena,
+                                  struct gateway_report_policy *out, struct error *err);
+
 /*
  * Put a message in as if a user of ours had sent it: domain choice, content flow, spool. Recipient
  * flows are skipped (the operator decides). `data` is made canonical (CRLF). *out_reply is what a

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-enum { VERSION = 1, ORIGIN_MAX = 64 * 1024, TEXTS = 7 };
+enum { VERSION = 2, ORIGIN_MAX = 64 * 1024, TEXTS = 7, OWN_MAX = 100 };
 
 /* The texts of the facts in the order of the format; new ones go to the end, with a new version. */
 static void list_texts(struct flow_facts *facts, struct str *out[TEXTS])
@@ -40,6 +40,13 @@ struct str origin_encode(struct arena *arena, const struct flow_facts *facts)
         put_u16(&out, text.len);
         buf_append(&out, text);
     }
+    size_t own = facts->own_address_count < OWN_MAX ? facts->own_address_count : OWN_MAX;
+    put_u16(&out, own);
+    for (size_t i = 0; i < own; i++) {
+        struct str text = str_slice(facts->own_addresses[i], 0, 320);
+        put_u16(&out, text.len);
+        buf_append(&out, text);
+    }
     return arena_str(arena, buf_str(&out));
 }
 
@@ -65,11 +72,28 @@ static bool take_text(struct str *rest, struct arena *arena, struct str *out)
     return true;
 }
 
+/* Version 2: the addresses of the user. */
+static bool take_own_addresses(struct str *rest, struct arena *arena, struct flow_facts *facts)
+{
+    unsigned char length[2];
+    if (!take_bytes(rest, length, 2))
+        return false;
+    facts->own_address_count = (size_t)length[0] | (size_t)length[1] << 8;
+    if (facts->own_address_count > OWN_MAX)
+        return false;
+    facts->own_addresses =
+        arena_alloc_array(arena, facts->own_address_count + 1, sizeof *facts->own_addresses);
+    for (size_t i = 0; i < facts->own_address_count; i++)
+        if (!take_text(rest, arena, &facts->own_addresses[i]))
+            return false;
+    return true;
+}
+
 bool origin_decode(struct arena *arena, struct str bytes, struct flow_facts *out_facts)
 {
     struct flow_facts facts = {0};
     unsigned char head[2];
-    if (!take_bytes(&bytes, head, 2) || head[0] != VERSION ||
+    if (!take_bytes(&bytes, head, 2) || head[0] < 1 || head[0] > VERSION ||
         !take_bytes(&bytes, &facts.session, sizeof facts.session) ||
         !take_bytes(&bytes, &facts.client.family, 1) ||
         !take_bytes(&bytes, facts.client.bytes, sizeof facts.client.bytes))
@@ -83,6 +107,8 @@ bool origin_decode(struct arena *arena, struct str bytes, struct flow_facts *out
         if (!take_text(&bytes, arena, texts[i]))
             return false;
     }
+    if (head[0] >= 2 && !take_own_addresses(&bytes, arena, &facts))
+        return false;
     *out_facts = facts;
     return bytes.len == 0;
 }

@@ -9,6 +9,7 @@
 #include "gateway/session.h"
 
 #include "content/resolver.h"
+#include "gateway/plan.h"
 
 #include <string.h>
 
@@ -39,28 +40,35 @@ static void refuse(struct session *session, struct str to, struct str domain,
 /* Note the recipient's domain; false when it must come in a transaction of its own: a stranger may
  * not mix content flows, for a refusal of one after the acceptance of the other would be
  * backscatter. */
-static bool join_transaction(struct session *session, const struct settings_domain *domain)
+static bool join_transaction(struct session *session, const struct settings_domain *domain,
+                             struct str transport)
 {
     bool other = session->domain_count > 0 && session->domains[0]->content != domain->content;
     if (other && !session_is_own_user(session))
         return false;
     if (session->domain_count == session->domain_cap) {
         size_t cap = session->domain_cap ? session->domain_cap * 2 : 8;
-        const struct settings_domain **domains =
-            arena_alloc_array(smtp_session_arena(session->smtp), cap, sizeof *domains);
-        if (session->domain_count)
+        struct arena *arena = smtp_session_arena(session->smtp);
+        const struct settings_domain **domains = arena_alloc_array(arena, cap, sizeof *domains);
+        struct str *transports = arena_alloc_array(arena, cap, sizeof *transports);
+        if (session->domain_count) {
             memcpy(domains, session->domains, session->domain_count * sizeof *domains);
+            memcpy(transports, session->transports, session->domain_count * sizeof *transports);
+        }
         session->domains = domains;
+        session->transports = transports;
         session->domain_cap = cap;
     }
+    session->transports[session->domain_count] = transport;
     session->domains[session->domain_count++] = domain;
     return true;
 }
 
 static void accept_recipient(struct session *session, struct str to,
-                             const struct settings_domain *domain, struct mail_reply *out_reply)
+                             const struct settings_domain *domain, struct str transport,
+                             struct mail_reply *out_reply)
 {
-    if (!join_transaction(session, domain)) {
+    if (!join_transaction(session, domain, transport)) {
         struct flow_verdict later = {
             .kind = FLOW_DEFER,
             .reply = mail_reply_of(452, 4, 5, 3, STR("Send this recipient in another transaction")),
@@ -95,7 +103,24 @@ static void accept_postmaster(struct session *session, struct mail_recipient *re
     }
     recipient->address = target;
     recipient->domain = domain_name;
-    accept_recipient(session, target, domain, out_reply);
+    accept_recipient(session, target, domain, STR_EMPTY, out_reply);
+}
+
+/* A recipient that its flow rewrote goes to the domain table again: its own domain decides where
+ * it is sent and which content flow looks at it. NULL: this listener takes no mail for that. */
+static const struct settings_domain *follow_rewriting(struct session *session,
+                                                      const struct flow_effects *effects,
+                                                      const struct settings_domain *domain,
+                                                      struct mail_recipient *recipient)
+{
+    struct arena *arena = smtp_session_arena(session->smtp);
+    if (!effects->came_as)
+        return domain;
+    if (!recipient->orcpt.len) /* who the sender meant (RFC 3461 5.2.3) */
+        recipient->orcpt = arena_printf(arena, "rfc822;%.*s", STR_ARG(recipient->address));
+    recipient->address = effects->recipients[0].address;
+    recipient->domain = effects->recipients[0].domain;
+    return settings_find_domain(session->settings, session->listener, recipient->domain);
 }
 
 void session_recipient(struct session *session, const struct mail_address *address,
@@ -122,16 +147,33 @@ void session_recipient(struct session *session, const struct mail_address *addre
     facts.recipient = mail_address_key(arena, address);
     facts.recipient_domain = address->domain;
     const struct resolver resolver = resolver_of_dns(session->worker->dns);
+    const struct flow_ways ways = plan_ways(session->settings);
     struct flow_run run_of_flow = {.arena = arena,
                                    .resolver = &resolver,
                                    .hostname = session->settings->hostname,
                                    .directory = session->worker->directory,
                                    .state = session->worker->gateway->state,
+                                   .ways = &ways,
                                    .facts = &facts};
     const struct flow *flow = settings_recipient_flow(session->listener, domain);
     flow_run_recipient(flow, &run_of_flow, &verdict);
-    if (verdict.kind == FLOW_ACCEPT)
-        accept_recipient(session, recipient->address, domain, out_reply);
-    else
+    if (verdict.kind != FLOW_ACCEPT) {
         refuse(session, recipient->address, domain->name, flow, &verdict, out_reply);
+        return;
+    }
+    struct str came_as = recipient->address;
+    const struct settings_domain *target =
+        follow_rewriting(session, &verdict.effects, domain, recipient);
+    if (target) {
+        accept_recipient(session, recipient->address, target, verdict.effects.transport, out_reply);
+        return;
+    }
+    struct flow_verdict nowhere = {
+        .kind = FLOW_DEFER,
+        .reply = mail_reply_of(451, 4, 3, 5, STR("Try again later")),
+        .reason = MAIL_REASON_RELAY_DENIED,
+        .detail = arena_printf(arena, "it became <%.*s>, and no domain of this listener takes that",
+                               STR_ARG(recipient->address)),
+    };
+    refuse(session, came_as, domain->name, flow, &nowhere, out_reply);
 }

@@ -276,6 +276,7 @@ NO_YIELD_CHECK static void on_message(void *context, struct smtp_session *smtp,
         .sender = message->sender,
         .recipients = message->recipients,
         .domains = session->domains,
+        .transports = session->transports,
         .recipient_count = message->recipient_count,
         .body = body,
         .header_length = message->header_length,
@@ -300,6 +301,7 @@ static void on_reset(void *context, struct smtp_session *smtp)
     }
     body_unref(take(session->intake));
     session->domains = NULL;
+    session->transports = NULL;
     session->checks = NULL;
     session->domain_count = session->domain_cap = 0;
 }

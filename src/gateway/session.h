@@ -32,6 +32,7 @@ struct session {
 
     /* the transaction's */
     const struct settings_domain **domains; /* of each accepted recipient, in order */
+    struct str *transports; /* of each: chosen by its recipient flow; empty: the domain's */
     size_t domain_count, domain_cap;
     struct mail_id message;
     struct mail_id_text message_text;

@@ -94,6 +94,9 @@ struct settings {
         unsigned mode;
     } control;
     struct {
+        struct flow_limits limits;
+    } content;
+    struct {
         struct option_texts listen;
         struct net_address *addresses;
         size_t address_count;
@@ -103,6 +106,10 @@ struct settings {
         struct net_address *addresses;
         size_t address_count;
     } metrics;
+    struct { /* of DMARC; without `from`: none */
+        struct str from, organization, contact;
+        int64_t at_ns;
+    } reports;
     struct {
         struct str path; /* empty: in the spool's folder */
         int64_t keep_ns;

@@ -135,7 +135,7 @@ static const struct {
     {"transports: { lost: { method: lookup-mx } }\n", "unused-name 8:15"},
     {"transports: { lost: {} }\n", "missing-key 8:15 unused-name 8:15"},
     {"transports: { lost: { server: mail, tls: required } }\n", "wrong-key 8:37 unused-name 8:15"},
-    {"quarantines: { spam: { keep: 30d } }\n", "not-built 8:1 unused-name 8:16"},
+    {"quarantines: { spam: { keep: 30d } }\n", "unused-name 8:16"},
     {"version: 1\n", "duplicate-key 8:1"},
     {"trusted_networks: [ 10.0.0.0/8, 192.0.2.0/24, \"2001:db8::/48\" ]\n", ""},
     {"trusted_networks: [ 0.0.0.0/0 ]\n", "trusted-network 8:21"},

@@ -122,6 +122,98 @@ static const struct option metrics_rows[] = {
 };
 GROUP_TABLE(metrics_options, "metrics", "Numbers for Prometheus over TCP.", metrics_rows);
 
+static const struct option dmarc_report_rows[] = {
+    {.name = "from",
+     .type = OPTION_TEXT,
+     .offset = AT(reports.from),
+     .text = "address that they come from; its mailbox gets what cannot be delivered",
+     .required = true,
+     .reload = RELOAD_RESTART},
+    {.name = "organization",
+     .type = OPTION_TEXT,
+     .offset = AT(reports.organization),
+     .text = "who you are; default: hostname",
+     .reload = RELOAD_RESTART},
+    {.name = "contact",
+     .type = OPTION_TEXT,
+     .offset = AT(reports.contact),
+     .text = "where to ask about them, a URL or an address",
+     .reload = RELOAD_RESTART},
+    {.name = "at",
+     .type = OPTION_DURATION,
+     .offset = AT(reports.at_ns),
+     .text = "when they are sent, after midnight UTC",
+     .fallback = "1h",
+     .min = 0,
+     .max = 23 * 3600 * NS_PER_S,
+     .reload = RELOAD_RESTART},
+    {0},
+};
+GROUP_TABLE(dmarc_report_options, "reports.dmarc",
+            "Aggregate reports to the domains whose policies were looked at.", dmarc_report_rows);
+static const struct option report_rows[] = {
+    {.name = "dmarc",
+     .type = OPTION_GROUP,
+     .offset = 0,
+     .text = "aggregate reports of DMARC; absent: none are sent",
+     .group = &dmarc_report_options,
+     .reload = RELOAD_RESTART},
+    {0},
+};
+GROUP_TABLE(report_options, "reports", "Reports to others.", report_rows);
+static const struct option content_limit_rows[] = {
+    {.name = "time",
+     .type = OPTION_DURATION,
+     .offset = AT(content.limits.time_ns),
+     .text = "how long the content flow of a message may take",
+     .fallback = "3m",
+     .min = NS_PER_S,
+     .max = 3600 * NS_PER_S},
+    {.name = "memory",
+     .type = OPTION_SIZE,
+     .offset = AT(content.limits.memory),
+     .text = "working memory of its steps",
+     .fallback = "64M",
+     .min = 1 << 20,
+     .max = INT64_C(4) << 30},
+    {.name = "decoded",
+     .type = OPTION_SIZE,
+     .offset = AT(content.limits.decoded),
+     .text = "bytes that come out of decoding and unpacking it, all steps together",
+     .fallback = "200M",
+     .min = 1 << 20,
+     .max = INT64_C(64) << 30},
+    {.name = "parts",
+     .type = OPTION_INT,
+     .offset = AT(content.limits.parts),
+     .text = "MIME parts, and members of archives",
+     .fallback = "2000",
+     .min = 10,
+     .max = 100000},
+    {.name = "depth",
+     .type = OPTION_INT,
+     .offset = AT(content.limits.depth),
+     .text = "parts in parts, and archives in archives",
+     .fallback = "32",
+     .min = 2,
+     .max = 100},
+    {0},
+};
+GROUP_TABLE(
+    content_limit_options, "content.limits",
+    "What one message may cost a content flow; over it is the outcome `limit` or `error` of "
+    "the step at work, which defers unless the flow says otherwise.",
+    content_limit_rows);
+static const struct option content_rows[] = {
+    {.name = "limits",
+     .type = OPTION_GROUP,
+     .offset = 0,
+     .text = "what one message may cost",
+     .group = &content_limit_options},
+    {0},
+};
+GROUP_TABLE(content_options, "content", "Content flows.", content_rows);
+
 static const struct option event_rows[] = {
     {.name = "path",
      .type = OPTION_PATH,
@@ -221,6 +313,11 @@ static const struct option rows[] = {
      .type = OPTION_NODE,
      .offset = AT(sections.lists),
      .text = "names for files of addresses, domains and networks"},
+    {.name = "content",
+     .type = OPTION_GROUP,
+     .offset = 0,
+     .text = "bounds of content flows",
+     .group = &content_options},
     {.name = "memory",
      .type = OPTION_GROUP,
      .offset = 0,
@@ -259,11 +356,12 @@ static const struct option rows[] = {
      .offset = 0,
      .text = "what was agreed on",
      .group = &entitlement_options},
-    {.name = "quarantines",
-     .type = OPTION_NODE,
-     .offset = AT(sections.quarantines),
-     .text = "quarantines by name",
-     .not_built = "quarantine"},
+    {
+        .name = "quarantines",
+        .type = OPTION_NODE,
+        .offset = AT(sections.quarantines),
+        .text = "quarantines by name",
+    },
     {.name = "dns",
      .type = OPTION_GROUP,
      .offset = 0,
@@ -291,6 +389,12 @@ static const struct option rows[] = {
      .offset = 0,
      .text = "numbers for Prometheus over TCP; absent: over the control socket only",
      .group = &metrics_options,
+     .reload = RELOAD_RESTART},
+    {.name = "reports",
+     .type = OPTION_GROUP,
+     .offset = 0,
+     .text = "reports to others",
+     .group = &report_options,
      .reload = RELOAD_RESTART},
     {.name = "events",
      .type = OPTION_GROUP,
@@ -350,6 +454,21 @@ static void derive_hostname(struct settings_loading *loading)
     } else {
         settings->hostname = normal;
     }
+}
+
+/* Reports are mail of ours: the address must be one. */
+static void check_report_address(struct settings_loading *loading)
+{
+    struct mail_address address;
+    const struct settings *settings = loading->settings;
+    if (!settings->reports.from.len)
+        return;
+    if (mail_address_parse(loading->arena, settings->reports.from, false, false, &address) !=
+            MAIL_ADDRESS_OK ||
+        address.kind != MAIL_DOMAIN_NAME)
+        SETTINGS_ERROR(loading, "wrong-value", place_at(loading, "reports", NULL),
+                       "reports.dmarc.from is not an address: \"%.*s\"",
+                       STR_ARG(str_slice(settings->reports.from, 0, 100)));
 }
 
 static void read_addresses(struct settings_loading *loading, const struct option_texts *texts,
@@ -461,6 +580,7 @@ void settings_bind_top(struct settings_loading *loading)
     derive_hostname(loading);
     derive_postmaster(loading);
     derive_control(loading);
+    check_report_address(loading);
     read_addresses(loading, &settings->own_addresses_written, 0, true, &settings->own_addresses,
                    &settings->own_address_count);
     read_addresses(loading, &settings->dns_written.servers, 53, true, &settings->dns.servers,

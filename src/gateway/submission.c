@@ -5,6 +5,7 @@
 #include "event/event.h"
 #include "flow/checks.h"
 #include "gateway/origin.h"
+#include "gateway/plan.h"
 #include "gateway/settings.h"
 #include "gateway/worker.h"
 #include "mail/header.h"
@@ -19,7 +20,9 @@ struct group {
     const struct flow *flow;
     struct mail_content content;
     struct flow_verdict verdict;
-    size_t count; /* recipients */
+    struct mail_recipient *members;
+    struct str *transports; /* of each member */
+    size_t count;
 };
 
 struct work {
@@ -98,29 +101,41 @@ static void make_groups(struct work *work)
     }
 }
 
+static void gather_members(struct work *work, struct group *group)
+{
+    struct submission *in = work->in;
+    size_t count = 0;
+    group->members = arena_alloc_array(in->arena, group->count, sizeof *group->members);
+    group->transports = arena_alloc_array(in->arena, group->count, sizeof *group->transports);
+    for (size_t i = 0; i < in->recipient_count; i++) {
+        if (&work->groups[work->group_of[i]] != group)
+            continue;
+        group->members[count] = in->recipients[i];
+        group->transports[count++] = in->transports && in->transports[i].len
+                                         ? in->transports[i]
+                                         : in->domains[i]->transport->name;
+    }
+}
+
 static void run_group(struct work *work, struct group *group) MAY_YIELD
 {
     struct submission *in = work->in;
-    struct mail_recipient *members =
-        arena_alloc_array(in->arena, group->count, sizeof(struct mail_recipient));
-    size_t count = 0;
-    for (size_t i = 0; i < in->recipient_count; i++) {
-        if (&work->groups[work->group_of[i]] == group)
-            members[count++] = in->recipients[i];
-    }
     struct flow_facts facts = *in->facts;
     facts.message = in->message;
-    facts.recipients = members;
-    facts.recipient_count = count;
+    facts.recipients = group->members;
+    facts.recipient_count = group->count;
     facts.size = mail_content_size(&group->content);
     facts.header = header_in_force(in->arena, &group->content, work->header);
     const struct resolver resolver = resolver_of_dns(in->worker->dns);
+    const struct flow_ways ways = plan_ways(in->settings);
     struct flow_run run = {.arena = in->arena,
                            .resolver = &resolver,
                            .hostname = in->settings->hostname,
                            .directory = in->worker->directory,
                            .state = in->worker->gateway->state,
                            .facts = &facts,
+                           .limits = &in->settings->content.limits,
+                           .ways = &ways,
                            .content = &group->content};
     flow_run_content(group->flow, &run, &group->verdict);
 }
@@ -128,6 +143,7 @@ static void run_group(struct work *work, struct group *group) MAY_YIELD
 static void run_flows(struct work *work) MAY_YIELD
 {
     for (size_t i = 0; i < work->group_count; i++) {
+        gather_members(work, &work->groups[i]);
         if (work->in->queued) /* they run from the queue */
             work->groups[i].verdict.kind = FLOW_DELIVER;
         else
@@ -199,85 +215,61 @@ static bool may_get_dsn(const struct submission *in)
 }
 
 struct hand_over {
-    struct queue_group *groups;
-    struct mail_recipient *recipients; /* those of the groups, one behind the other */
+    struct plan plan;
     struct mail_recipient *refused;
     struct mail_reply *refused_replies;
     const struct mail_content *refused_content; /* what is quoted to the sender */
-    size_t group_count, used, refused_count;
-    uint64_t discarded;
+    size_t refused_count;
+    uint64_t discarded; /* by a verdict */
 };
 
-static void describe_group(const struct submission *in, const struct group *group,
-                           struct queue_group *out)
+static struct plan_source source_of(const struct work *work, const struct group *group)
 {
-    out->content = group->content;
-    out->content_flow = in->queued ? flow_name(group->flow) : STR_EMPTY;
-    out->held = group->verdict.kind == FLOW_HOLD || group->verdict.kind == FLOW_QUARANTINE;
-    out->held_reason = group->verdict.reason ? group->verdict.reason : MAIL_REASON_POLICY;
-    if (group->verdict.kind == FLOW_REJECT) { /* no DSN possible: kept for a person to decide */
-        out->held = true;
-        out->held_reason = MAIL_REASON_UNDELIVERABLE;
-    }
+    return (struct plan_source){
+        .settings = work->in->settings,
+        .flow = group->flow,
+        .verdict = &group->verdict,
+        .content = &group->content,
+        .sender = work->in->sender,
+        .recipients = group->members,
+        .transports = group->transports,
+        .recipient_count = group->count,
+    };
 }
 
-/* A queue group for every (content group, transport). */
-static void add_queue_groups(struct work *work, size_t g, struct hand_over *out)
+static void add_refused(const struct work *work, const struct group *group, struct hand_over *out)
 {
-    struct submission *in = work->in;
-    size_t first = out->group_count;
-    for (size_t i = 0; i < in->recipient_count; i++) {
-        if (work->group_of[i] != g)
-            continue;
-        struct str transport = in->domains[i]->transport->name;
-        size_t k = first;
-        while (k < out->group_count && !str_equal(out->groups[k].transport, transport))
-            k++;
-        if (k < out->group_count)
-            continue; /* its recipients were added with the first of them */
-        struct queue_group *group = &out->groups[out->group_count++];
-        group->transport = transport;
-        group->recipients = out->recipients + out->used;
-        describe_group(in, &work->groups[g], group);
-        for (size_t r = i; r < in->recipient_count; r++) {
-            if (work->group_of[r] == g && str_equal(in->domains[r]->transport->name, transport)) {
-                out->recipients[out->used++] = in->recipients[r];
-                group->recipient_count++;
-            }
-        }
+    size_t n = work->in->recipient_count;
+    if (!out->refused) {
+        out->refused = arena_alloc_array(work->in->arena, n, sizeof *out->refused);
+        out->refused_replies = arena_alloc_array(work->in->arena, n, sizeof *out->refused_replies);
+        out->refused_content = &group->content;
     }
-}
-
-static void add_refused(struct work *work, size_t g, struct hand_over *out)
-{
-    if (!out->refused_content)
-        out->refused_content = &work->groups[g].content;
-    for (size_t i = 0; i < work->in->recipient_count; i++) {
-        if (work->group_of[i] == g) {
-            out->refused[out->refused_count] = work->in->recipients[i];
-            out->refused_replies[out->refused_count++] = work->groups[g].verdict.reply;
-        }
+    for (size_t i = 0; i < group->count; i++) {
+        out->refused[out->refused_count] = group->members[i];
+        out->refused_replies[out->refused_count++] = group->verdict.reply;
     }
 }
 
 static void sort_groups(struct work *work, struct hand_over *out)
 {
     struct submission *in = work->in;
-    size_t n = in->recipient_count;
-    *out = (struct hand_over){
-        .groups = arena_alloc_array(in->arena, n, sizeof(struct queue_group)),
-        .recipients = arena_alloc_array(in->arena, n, sizeof(struct mail_recipient)),
-        .refused = arena_alloc_array(in->arena, n, sizeof(struct mail_recipient)),
-        .refused_replies = arena_alloc_array(in->arena, n, sizeof(struct mail_reply)),
-    };
+    *out = (struct hand_over){.refused_count = 0};
+    plan_init(&out->plan, in->arena);
     for (size_t g = 0; g < work->group_count; g++) {
         const struct group *group = &work->groups[g];
-        if (!in->queued && group->verdict.kind == FLOW_DISCARD)
+        struct plan_source source = source_of(work, group);
+        if (in->queued) {
+            plan_add_unjudged(&out->plan, &source);
+            continue;
+        }
+        if (group->verdict.kind == FLOW_DISCARD)
             out->discarded += group->count;
-        else if (!in->queued && group->verdict.kind == FLOW_REJECT && may_get_dsn(in))
-            add_refused(work, g, out);
+        else if (group->verdict.kind == FLOW_REJECT && may_get_dsn(in))
+            add_refused(work, group, out);
         else
-            add_queue_groups(work, g, out);
+            plan_add(&out->plan, &source);
+        plan_add_extras(&out->plan, &source);
     }
 }
 
@@ -310,14 +302,50 @@ static void tell_accepted(const struct work *work, const struct hand_over *hande
     if (handed->discarded)
         event_emit(EVENT_MESSAGE_DISCARDED, F_C(MESSAGE, mail_id_text(in->message).chars),
                    F_INT(RECIPIENTS, handed->discarded));
-    for (size_t i = 0; i < handed->group_count; i++) {
-        const struct queue_group *group = &handed->groups[i];
+    for (size_t i = 0; i < handed->plan.group_count; i++) {
+        const struct queue_group *group = &handed->plan.groups[i];
         if (group->held)
             event_emit(EVENT_MESSAGE_HELD, F_C(MESSAGE, mail_id_text(in->message).chars),
-                       F_STR(TRANSPORT, group->transport),
+                       F_STR(TRANSPORT, group->transport), F_STR(STEP, group->kept.step),
                        F_C(REASON, mail_reason_name(group->held_reason)),
+                       F_STR(QUARANTINE, group->kept.quarantine), F_STR(DETAIL, group->kept.why),
                        F_INT(RECIPIENTS, group->recipient_count));
     }
+}
+
+/* Only what the queue may ask for again lies on the disk. */
+static struct str origin_of(const struct submission *in, const struct plan *plan)
+{
+    return in->queued || plan->keeps ? origin_encode(in->arena, in->facts) : STR_EMPTY;
+}
+
+/* A refused message leaves copies and notices behind, if its flow made some; the reply to the
+ * client is the refusal, whatever becomes of them. */
+static void hand_over_extras(struct work *work) MAY_YIELD
+{
+    struct submission *in = work->in;
+    struct plan plan;
+    struct error err;
+    plan_init(&plan, in->arena);
+    for (size_t g = 0; g < work->group_count; g++) {
+        struct plan_source source = source_of(work, &work->groups[g]);
+        plan_add_extras(&plan, &source);
+    }
+    struct queue_submission to_queue = {
+        .message = in->message,
+        .session = in->facts->session,
+        .sender = in->sender,
+        .own_user = true,
+        .fairness_key = STR("<>"),
+        .origin = STR_EMPTY,
+        .has_8bit = in->has_8bit,
+        .needs_smtputf8 = needs_smtputf8(work),
+        .groups = plan.groups,
+        .group_count = plan.group_count,
+    };
+    if (plan.group_count && queue_submit(in->worker->gateway->queue, &to_queue, &err) != OK)
+        event_emit(EVENT_MESSAGE_EXTRA_LOST, F_C(MESSAGE, mail_id_text(in->message).chars),
+                   F_INT(COUNT, plan.group_count), F_C(ERROR, err.text));
 }
 
 static void hand_over(struct work *work, struct mail_reply *out_reply) MAY_YIELD
@@ -332,12 +360,13 @@ static void hand_over(struct work *work, struct mail_reply *out_reply) MAY_YIELD
         .own_user = in->own_user,
         .sender_verified = in->facts->checks && in->facts->checks->sender_verified,
         .fairness_key = in->fairness_key,
-        .origin = in->queued ? origin_encode(in->arena, in->facts) : STR_EMPTY,
+        .origin = origin_of(in, &handed.plan),
         .has_8bit = in->has_8bit,
         .needs_smtputf8 = needs_smtputf8(work),
-        .groups = handed.groups,
-        .group_count = handed.group_count,
-        .discarded = handed.discarded,
+        .groups = handed.plan.groups,
+        .group_count = handed.plan.group_count,
+        .discarded = handed.discarded + handed.plan.discarded,
+        .added = handed.plan.added,
         .refused = handed.refused,
         .refused_replies = handed.refused_replies,
         .refused_count = handed.refused_count,
@@ -372,9 +401,11 @@ static void decide(struct work *work, const struct scope *scope,
     const struct flow_verdict *no = refusing_verdict(work);
     if (scope_is_over(scope))
         refuse_later(in, false, "the content flows took longer than direct_timeout", out_reply);
-    else if (no)
+    else if (no) {
         refuse(in, no, out_reply);
-    else
+        if (no->kind == FLOW_REJECT)
+            hand_over_extras(work);
+    } else
         hand_over(work, out_reply);
 }
 

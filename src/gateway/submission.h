@@ -24,6 +24,7 @@ struct submission {
     const struct mail_sender *sender;
     const struct mail_recipient *recipients;
     const struct settings_domain *const *domains; /* of each recipient */
+    const struct str *transports; /* of each: chosen by its recipient flow; NULL: the domains' */
     size_t recipient_count;
     struct body *body; /* sealed; borrowed */
     uint64_t header_length;

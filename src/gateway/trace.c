@@ -39,16 +39,24 @@ static void append_received(struct buf *out, const struct trace_facts *facts)
         append_clean(out, facts->helo.len ? facts->helo : STR("unknown"));
         buf_append(out, STR(" ("));
         append_clean(out, facts->client_name.len ? facts->client_name : STR("unknown"));
-        buf_printf(out, " [%s%.*s])\r\n\t", str_find(facts->client_ip, ':') >= 0 ? "IPv6:" : "",
-                   STR_ARG(facts->client_ip));
+        buf_append(out, str_find(facts->client_ip, ':') >= 0 ? STR(" [IPv6:") : STR(" ["));
+        buf_append(out, facts->client_ip);
+        buf_append(out, STR("])\r\n\t"));
     }
-    struct str with = protocol(facts);
-    buf_printf(out, "by %.*s (Postern) with %.*s id %s", STR_ARG(facts->hostname), STR_ARG(with),
-               mail_id_text(facts->message).chars);
-    if (facts->recipient.len)
-        buf_printf(out, "\r\n\tfor <%.*s>", STR_ARG(facts->recipient));
-    struct str now = clock_format_rfc5322(clock_wall_ns(), date);
-    buf_printf(out, ";\r\n\t%.*s\r\n", STR_ARG(now));
+    buf_append(out, STR("by "));
+    buf_append(out, facts->hostname);
+    buf_append(out, STR(" (Postern) with "));
+    buf_append(out, protocol(facts));
+    buf_append(out, STR(" id "));
+    buf_append(out, str_c(mail_id_text(facts->message).chars));
+    if (facts->recipient.len) {
+        buf_append(out, STR("\r\n\tfor <"));
+        buf_append(out, facts->recipient);
+        buf_append_byte(out, '>');
+    }
+    buf_append(out, STR(";\r\n\t"));
+    buf_append(out, clock_format_rfc5322(clock_wall_ns(), date));
+    buf_append(out, STR("\r\n"));
 }
 
 static void append_missing(struct buf *out, const struct trace_facts *facts, struct str header)

@@ -4,8 +4,6 @@
 #include "base/clock.h"
 #include "base/random.h"
 
-#include <string.h>
-
 static const char digits[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"; /* Crockford base 32 */
 
 struct mail_id mail_id_new(void)
@@ -38,24 +36,21 @@ struct mail_id_text mail_id_text(struct mail_id id)
     return text;
 }
 
+/* What a character counts, + 1; either case, and o, i, l for what they look like. */
+static const unsigned char values[256] = {
+    ['0'] = 1,  ['1'] = 2,  ['2'] = 3,  ['3'] = 4,  ['4'] = 5,  ['5'] = 6,  ['6'] = 7,  ['7'] = 8,
+    ['8'] = 9,  ['9'] = 10, ['A'] = 11, ['B'] = 12, ['C'] = 13, ['D'] = 14, ['E'] = 15, ['F'] = 16,
+    ['G'] = 17, ['H'] = 18, ['J'] = 19, ['K'] = 20, ['M'] = 21, ['N'] = 22, ['P'] = 23, ['Q'] = 24,
+    ['R'] = 25, ['S'] = 26, ['T'] = 27, ['V'] = 28, ['W'] = 29, ['X'] = 30, ['Y'] = 31, ['Z'] = 32,
+    ['a'] = 11, ['b'] = 12, ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16, ['g'] = 17, ['h'] = 18,
+    ['j'] = 19, ['k'] = 20, ['m'] = 21, ['n'] = 22, ['p'] = 23, ['q'] = 24, ['r'] = 25, ['s'] = 26,
+    ['t'] = 27, ['v'] = 28, ['w'] = 29, ['x'] = 30, ['y'] = 31, ['z'] = 32, ['O'] = 1,  ['o'] = 1,
+    ['I'] = 2,  ['i'] = 2,  ['L'] = 2,  ['l'] = 2,
+};
+
 static int digit_value(char c)
 {
-    switch (c) {
-    case 'o':
-    case 'O':
-        return 0;
-    case 'i':
-    case 'I':
-    case 'l':
-    case 'L':
-        return 1;
-    default:
-        break;
-    }
-    if (c >= 'a' && c <= 'z')
-        c = (char)(c - 'a' + 'A');
-    const char *at = c ? strchr(digits, c) : NULL;
-    return at ? (int)(at - digits) : -1;
+    return values[(unsigned char)c] - 1;
 }
 
 bool mail_id_parse(struct str text, struct mail_id *out_id)

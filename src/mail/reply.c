@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "mail/reply.h"
 
+#include "base/buf.h"
 #include "base/check.h"
 
 struct mail_reply mail_reply_of(unsigned code, unsigned class, unsigned subject, unsigned detail,
@@ -56,6 +57,19 @@ bool mail_reply_parse(struct str text, struct mail_reply *out_reply)
     }
     *out_reply = reply;
     return true;
+}
+
+struct str mail_enhanced_text(struct mail_enhanced enhanced, char out[MAIL_ENHANCED_TEXT])
+{
+    struct buf text = {.ptr = out, .cap = MAIL_ENHANCED_TEXT, .max = MAIL_ENHANCED_TEXT};
+    if (enhanced.class == 0)
+        return STR_EMPTY;
+    buf_append_int(&text, enhanced.class);
+    buf_append_byte(&text, '.');
+    buf_append_int(&text, enhanced.subject);
+    buf_append_byte(&text, '.');
+    buf_append_int(&text, enhanced.detail);
+    return buf_str(&text);
 }
 
 struct str mail_reply_text(struct arena *arena, const struct mail_reply *reply)

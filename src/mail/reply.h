@@ -26,6 +26,9 @@ struct mail_reply mail_reply_of(unsigned code, unsigned class, unsigned subject,
 bool mail_reply_parse(struct str text, struct mail_reply *out_reply);
 /* "550 5.1.1 No such user": one line, for logs and DSN; in `arena`. */
 struct str mail_reply_text(struct arena *arena, const struct mail_reply *reply);
+/* "5.1.1"; empty if there is no enhanced code. `out` must outlive the str. */
+enum { MAIL_ENHANCED_TEXT = 16 };
+struct str mail_enhanced_text(struct mail_enhanced enhanced, char out[MAIL_ENHANCED_TEXT]);
 bool mail_reply_is_positive(const struct mail_reply *reply);  /* 2xx */
 bool mail_reply_is_transient(const struct mail_reply *reply); /* 4xx */
 bool mail_reply_is_permanent(const struct mail_reply *reply); /* 5xx */

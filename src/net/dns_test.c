@@ -300,16 +300,29 @@ static void *serve(void *arg)
     return NULL;
 }
 
+/* One number for both: what is free for UDP may be taken for TCP, by whoever else runs here. */
+static bool bind_both(struct sockaddr_in *address)
+{
+    socklen_t len = sizeof *address;
+    address->sin_port = 0;
+    udp_fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    tcp_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    check(bind(udp_fd, (struct sockaddr *)address, len) == 0);
+    check(getsockname(udp_fd, (struct sockaddr *)address, &len) == 0);
+    if (bind(tcp_fd, (struct sockaddr *)address, len) == 0 && listen(tcp_fd, 50) == 0)
+        return true;
+    close(udp_fd);
+    close(tcp_fd);
+    return false;
+}
+
 static int start_server(void **state)
 {
     (void)state;
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof address;
-    udp_fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    tcp_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    check(bind(udp_fd, (struct sockaddr *)&address, len) == 0);
-    check(getsockname(udp_fd, (struct sockaddr *)&address, &len) == 0);
-    check(bind(tcp_fd, (struct sockaddr *)&address, len) == 0 && listen(tcp_fd, 50) == 0);
+    int turns = 0;
+    while (!bind_both(&address))
+        check(++turns < 100);
     server_port = ntohs(address.sin_port);
     check(pipe(stop_pipe) == 0);
     check(pthread_create(&server_thread, NULL, serve, NULL) == 0);

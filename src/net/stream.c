@@ -444,6 +444,7 @@ bool stream_is_idle_alive(struct stream *stream)
 {
     if (stream->broken || stream->ended || stream->in_len)
         return false;
+    stream->drained = false; /* the loop may not have told of the end yet */
     enum step step = read_once(stream, CHUNK_MIN, NULL);
     if (stream->in_len == 0)
         free_input(stream);

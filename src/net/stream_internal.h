@@ -39,9 +39,10 @@ struct stream {
 
     uint64_t bytes_read;
     unsigned reads_without_wait;
-    bool ended;  /* the peer closed its side */
-    bool broken; /* an error ended it, in both directions */
-    bool mute;   /* in clear: nothing can be written any more, but what the peer said can be read */
+    bool drained; /* the last read emptied the socket */
+    bool ended;   /* the peer closed its side */
+    bool broken;  /* an error ended it, in both directions */
+    bool mute;    /* in clear: nothing more can be written, but what the peer said can be read */
     struct net_address peer, local;
 };
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Streams over sockets. Reads and writes are tried first; the loop is asked only after EAGAIN.
+ * Streams over sockets. Reads and writes are tried first; the loop is asked only after EAGAIN. A
+ * read that got less than it asked for has emptied the socket (epoll(7)), so until the loop tells
+ * of more the next one is not tried: half of all reads would be for that EAGAIN.
  */
 #include "base/check.h"
 #include "net/stream_internal.h"
@@ -14,7 +16,15 @@
 
 static ssize_t tcp_read(struct stream *stream, void *out, size_t size)
 {
-    return recv(stream->watch.fd, out, size, 0);
+    struct watch *watch = &stream->watch;
+    if (stream->drained && !watch->readable) {
+        errno = EAGAIN;
+        return -1;
+    }
+    watch->readable = false; /* what is told from here on is behind what this read gets */
+    ssize_t got = recv(watch->fd, out, size, 0);
+    stream->drained = got > 0 && (size_t)got < size && !watch->special;
+    return got;
 }
 
 static ssize_t tcp_write(struct stream *stream, const void *data, size_t size)
@@ -24,6 +34,7 @@ static ssize_t tcp_write(struct stream *stream, const void *data, size_t size)
 
 static MAY_YIELD enum result tcp_wait_readable(struct stream *stream, struct error *err)
 {
+    stream->drained = false;
     return watch_wait_readable(&stream->watch, err);
 }
 
@@ -79,6 +90,7 @@ enum result stream_open_fd(int fd, struct stream **out_stream, struct error *err
         free(stream);
         return FAILED;
     }
+    stream->drained = true; /* what is there already is told of at once */
     set_no_delay(fd);
     learn_addresses(stream, fd);
     *out_stream = stream;

@@ -238,6 +238,18 @@ void tls_context_refresh(struct tls_context *context)
     pthread_mutex_unlock(&context->refresh_lock);
 }
 
+bool tls_context_has_name(const struct tls_context *context, struct str name)
+{
+    bool has = false;
+    if (!context->is_server)
+        return false;
+    struct tls_certificates *set = tls_context_certificates((struct tls_context *)context);
+    for (size_t i = 0; i < set->count; i++)
+        has = has || tls_certificate_serves(set->items[i], name);
+    tls_certificates_unref(set);
+    return has;
+}
+
 int tls_context_days_left(const struct tls_context *context)
 {
     if (!context->is_server)

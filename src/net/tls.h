@@ -39,5 +39,7 @@ void tls_context_unref(struct tls_context *context); /* NULL is allowed */
 /* Read certificate files again if they changed (blocks: off the loop); emits events; a bad file
  * keeps the old certificate. */
 void tls_context_refresh(struct tls_context *context);
+/* Is one of the certificates for this host name? */
+bool tls_context_has_name(const struct tls_context *context, struct str name);
 /* Days until the earliest certificate ends. */
 int tls_context_days_left(const struct tls_context *context);

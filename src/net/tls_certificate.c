@@ -193,7 +193,7 @@ static bool name_covers(struct str pattern, struct str name)
     return dot > 0 && str_equal(str_from(pattern, 1), str_from(name, (size_t)dot));
 }
 
-static bool serves(const struct tls_certificate *certificate, struct str name)
+bool tls_certificate_serves(const struct tls_certificate *certificate, struct str name)
 {
     for (size_t i = 0; i < certificate->name_count; i++)
         if (name_covers(certificate->names[i], name))
@@ -245,7 +245,7 @@ static bool give_matching(const struct tls_certificates *certificates, struct st
     size_t given = 0;
     for (size_t i = 0; i < certificates->count && given < 8; i++) {
         const struct tls_certificate *certificate = certificates->items[i];
-        if (!serves(certificate, name))
+        if (!tls_certificate_serves(certificate, name))
             continue;
         int kind = EVP_PKEY_get_base_id(certificate->key);
         bool taken = false;

@@ -77,6 +77,8 @@ enum result tls_certificate_load(SSL_CTX *ssl, const char *cert_path, const char
                                  struct tls_certificate **out, struct error *err);
 void tls_certificate_unref(struct tls_certificate *certificate);
 struct tls_certificate *tls_certificate_ref(struct tls_certificate *certificate);
+/* `name` in lower case. */
+bool tls_certificate_serves(const struct tls_certificate *certificate, struct str name);
 void tls_certificates_unref(struct tls_certificates *certificates);
 /* Give the connection what serves `name` (empty: the default), one for each kind of key. */
 bool tls_certificates_choose(const struct tls_certificates *certificates, struct str name,

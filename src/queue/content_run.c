@@ -21,34 +21,76 @@ run_flow(struct queue_attempt *attempt, struct queue_content_run *run, struct ma
     return handler->run_content(handler->context, attempt->snapshot, run, out_reply);
 }
 
-/* The entry gives way to those that the transport wants. */
-static void replace(struct queue_attempt *attempt, bool held, enum mail_reason reason) MAY_YIELD
+void queue_content_add(struct queue_unit *unit, const struct queue_attempt *attempt,
+                       const struct queue_content_run *run, bool generated_only)
 {
-    struct queue_entry *entry = attempt->entry;
-    struct queue_unit unit;
-    struct error err;
-    struct queue_group group = {
+    struct queue_meta meta = attempt->meta;
+    meta.kept = (struct queue_kept){0};
+    for (size_t i = 0; i < run->group_count; i++) {
+        const struct queue_group *group = &run->groups[i];
+        struct queue_meta own = meta;
+        if (group->content_flow.len == 0)
+            own.origin = STR_EMPTY; /* no flow will ask for it any more */
+        if (group->generated || !generated_only)
+            queue_plan_group(unit, attempt->snapshot, &own, group, /* fresh= */ false);
+    }
+}
+
+/* The handler named no groups: the entry as it is. */
+static void keep_as_it_is(const struct queue_attempt *attempt, struct queue_content_run *run,
+                          bool held)
+{
+    struct queue_group *group = ARENA_NEW(attempt->arena, struct queue_group);
+    *group = (struct queue_group){
         .content = attempt->content,
         .transport = attempt->meta.transport,
         .recipients = attempt->meta.recipients,
         .recipient_count = attempt->meta.recipient_count,
         .held = held,
-        .held_reason = reason != MAIL_REASON_NONE ? reason : MAIL_REASON_POLICY,
+        .held_reason = run->held_reason != MAIL_REASON_NONE ? run->held_reason : MAIL_REASON_POLICY,
     };
-    queue_unit_init(&unit, attempt->worker, attempt->arena);
-    queue_plan_group(&unit, attempt->snapshot, &attempt->meta, &group, /* fresh= */ false);
-    queue_unit_remove(&unit, entry);
-    if (queue_unit_commit(&unit, &err) == OK) {
-        if (held)
+    run->groups = group;
+    run->group_count = 1;
+}
+
+static void tell_held(const struct queue_attempt *attempt, const struct queue_content_run *run)
+{
+    for (size_t i = 0; i < run->group_count; i++) {
+        const struct queue_group *group = &run->groups[i];
+        if (group->held)
             event_emit(EVENT_MESSAGE_HELD, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
-                       F_STR(FLOW, attempt->meta.content_flow),
-                       F_INT(RECIPIENTS, group.recipient_count));
-        queue_entry_free(entry);
+                       F_STR(FLOW, attempt->meta.content_flow), F_STR(STEP, group->kept.step),
+                       F_STR(TRANSPORT, group->transport),
+                       F_C(REASON, mail_reason_name(group->held_reason)),
+                       F_STR(QUARANTINE, group->kept.quarantine), F_STR(DETAIL, group->kept.why),
+                       F_INT(RECIPIENTS, group->recipient_count));
+    }
+}
+
+/* The unit did not get to the disk: everything as before, and once more in a minute. */
+static void put_back(struct queue_attempt *attempt)
+{
+    attempt->record.due_wall_ns = clock_steady_wall_ns() + 60 * NS_PER_S;
+    queue_entry_store(attempt->entry, &attempt->record);
+    queue_entry_place(attempt->entry);
+}
+
+/* The entry gives way to those that the flow wants. */
+static void replace(struct queue_attempt *attempt, const struct queue_content_run *run) MAY_YIELD
+{
+    struct queue_unit unit;
+    struct error err;
+    queue_unit_init(&unit, attempt->worker, attempt->arena);
+    queue_content_add(&unit, attempt, run, /* generated_only= */ false);
+    queue_unit_count(&unit, QUEUE_COUNT_DISCARDED, run->discarded);
+    queue_unit_count(&unit, QUEUE_COUNT_GENERATED, run->added);
+    queue_unit_remove(&unit, attempt->entry);
+    if (queue_unit_commit(&unit, &err) == OK) {
+        tell_held(attempt, run);
+        queue_entry_free(attempt->entry);
         return;
     }
-    attempt->record.due_wall_ns = clock_steady_wall_ns() + 60 * NS_PER_S;
-    queue_entry_store(entry, &attempt->record);
-    queue_entry_place(entry);
+    put_back(attempt);
 }
 
 /* What the flow said stands with the recipients, so that an operator sees why they wait; a record
@@ -93,13 +135,18 @@ static void defer(struct queue_attempt *attempt, const struct mail_reply *reply)
     queue_entry_place(entry);
 }
 
-static void discard(struct queue_attempt *attempt)
+static void discard(struct queue_attempt *attempt, const struct queue_content_run *run) MAY_YIELD
 {
     struct queue_unit unit;
+    struct error err;
     queue_unit_init(&unit, attempt->worker, attempt->arena);
+    queue_content_add(&unit, attempt, run, /* generated_only= */ true);
     queue_unit_count(&unit, QUEUE_COUNT_DISCARDED, attempt->entry->pending);
     queue_unit_remove(&unit, attempt->entry);
-    queue_unit_write(&unit);
+    if (queue_unit_commit(&unit, &err) != OK) {
+        put_back(attempt);
+        return;
+    }
     event_emit(EVENT_MESSAGE_DISCARDED, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
                F_STR(FLOW, attempt->meta.content_flow));
     queue_entry_free(attempt->entry);
@@ -141,7 +188,7 @@ static bool grant_wish(struct queue_attempt *attempt) MAY_YIELD
 }
 
 static void act(struct queue_attempt *attempt, enum queue_content_verdict verdict,
-                const struct mail_reply *reply, enum mail_reason reason) MAY_YIELD
+                const struct mail_reply *reply, struct queue_content_run *run) MAY_YIELD
 {
     struct scope scope;
     scope_open_shielded(&scope, clock_deadline(SETTLE_S * NS_PER_S));
@@ -151,19 +198,19 @@ static void act(struct queue_attempt *attempt, enum queue_content_verdict verdic
     }
     switch (verdict) {
     case QUEUE_CONTENT_DELIVER:
-        replace(attempt, /* held= */ false, MAIL_REASON_NONE);
-        break;
     case QUEUE_CONTENT_HOLD:
-        replace(attempt, /* held= */ true, reason);
+        if (run->group_count == 0)
+            keep_as_it_is(attempt, run, verdict == QUEUE_CONTENT_HOLD);
+        replace(attempt, run);
         break;
     case QUEUE_CONTENT_DEFER:
         defer(attempt, reply);
         break;
     case QUEUE_CONTENT_REJECT:
-        queue_settle_refused(attempt, reply);
+        queue_settle_refused_with(attempt, reply, run);
         break;
     case QUEUE_CONTENT_DISCARD:
-        discard(attempt);
+        discard(attempt, run);
         break;
     }
     scope_close(&scope);
@@ -184,6 +231,10 @@ static void run_entry(struct queue_attempt *attempt) MAY_YIELD
     }
     struct queue_content_run run = {
         .flow = attempt->meta.content_flow,
+        .message = attempt->meta.message,
+        .flags = attempt->meta.flags,
+        .transport = attempt->meta.transport,
+        .after_step = attempt->meta.kept.step,
         .sender = &attempt->meta.sender,
         .recipients = attempt->meta.recipients,
         .recipient_count = attempt->meta.recipient_count,
@@ -193,7 +244,7 @@ static void run_entry(struct queue_attempt *attempt) MAY_YIELD
     };
     enum queue_content_verdict verdict = run_flow(attempt, &run, &reply);
     attempt->stopped = fiber_check(&err) == FAILED && err.kind == ERROR_CANCELLED;
-    act(attempt, attempt->stopped ? QUEUE_CONTENT_DEFER : verdict, &reply, run.held_reason);
+    act(attempt, attempt->stopped ? QUEUE_CONTENT_DEFER : verdict, &reply, &run);
 }
 
 static MAY_YIELD void run_runs(void *arg)

@@ -4,9 +4,11 @@
  *
  * Numbers are little endian; a text is u32 length and bytes.
  *
- * meta   := u8 version=1, id message, id session, i64 accepted, u32 flags,
+ * meta   := u8 version, id message, id session, i64 accepted, u32 flags,
  *           sender, text fairness_key, text origin, text transport, text content_flow,
+ *           [version 2, where a content flow kept the message: kept]
  *           u32 n, n × (text address, text domain, text orcpt, u8 notify)
+ * kept   := text step, text quarantine, text why, text findings, u8 scored, i64 score
  * sender := text address, u8 body, u8 smtputf8, u8 ret, text envid, u64 size
  * record := u8 version=1, u8 flags, text reason, u32 attempts, i64 due, i64 last_try,
  *           i64 held_since, i64 held_total, u32 n
@@ -21,6 +23,7 @@
 
 enum {
     VERSION = 1,
+    VERSION_KEPT = 2,
     RECORD_HELD = 1,
     RECORD_DELAY_TOLD = 2,
     RECORD_ALL_PENDING = 4,
@@ -29,6 +32,7 @@ enum {
     HELD_SIZE = 16,
     OWN_SHORT = 1, /* a single recipient, of whom all but the local part is elsewhere */
     OWN_ENVID = 2,
+    OWN_KEPT = 4,
     SAID_MAX = 12,
     WORDS_MAX = 180,
     MTA_MAX = 80,
@@ -110,9 +114,36 @@ static void put_recipients(struct buf *out, const struct queue_meta *meta)
     }
 }
 
+static void put_kept(struct buf *out, const struct queue_kept *kept)
+{
+    put_text(out, kept->step);
+    put_text(out, kept->quarantine);
+    put_text(out, kept->why);
+    put_text(out, kept->findings);
+    put_number(out, kept->scored, 1);
+    put_number(out, (uint64_t)kept->score, 8);
+}
+
+static void get_kept(struct reader *reader, struct queue_kept *kept)
+{
+    kept->step = get_text(reader);
+    kept->quarantine = get_text(reader);
+    kept->why = get_text(reader);
+    kept->findings = get_text(reader);
+    kept->scored = get_number(reader, 1) != 0;
+    kept->score = (int64_t)get_number(reader, 8);
+}
+
+static bool is_kept(const struct queue_kept *kept)
+{
+    return kept->step.len || kept->quarantine.len || kept->why.len || kept->findings.len ||
+           kept->scored;
+}
+
 void queue_meta_encode(const struct queue_meta *meta, struct buf *out)
 {
-    put_number(out, VERSION, 1);
+    bool kept = is_kept(&meta->kept);
+    put_number(out, kept ? VERSION_KEPT : VERSION, 1);
     put_id(out, meta->message);
     put_id(out, meta->session);
     put_number(out, (uint64_t)meta->accepted_wall_ns, 8);
@@ -127,6 +158,8 @@ void queue_meta_encode(const struct queue_meta *meta, struct buf *out)
     put_text(out, meta->origin);
     put_text(out, meta->transport);
     put_text(out, meta->content_flow);
+    if (kept)
+        put_kept(out, &meta->kept);
     put_recipients(out, meta);
 }
 
@@ -168,7 +201,8 @@ bool queue_meta_decode(struct str bytes, struct arena *arena, struct queue_meta 
 {
     struct reader reader = {.rest = bytes, .arena = arena};
     struct queue_meta meta = {0};
-    if (get_number(&reader, 1) != VERSION)
+    uint64_t version = get_number(&reader, 1);
+    if (version != VERSION && version != VERSION_KEPT)
         return false;
     meta.message = get_id(&reader);
     meta.session = get_id(&reader);
@@ -179,6 +213,8 @@ bool queue_meta_decode(struct str bytes, struct arena *arena, struct queue_meta 
     meta.origin = get_text(&reader);
     meta.transport = get_text(&reader);
     meta.content_flow = get_text(&reader);
+    if (version == VERSION_KEPT)
+        get_kept(&reader, &meta.kept);
     if (!get_recipients(&reader, &meta))
         return false;
     *out = meta;
@@ -211,11 +247,17 @@ void queue_meta_split(const struct queue_meta *meta, struct buf *common, struct 
     put_text(common, meta->origin);
     put_text(common, meta->transport);
     put_text(common, meta->content_flow);
-    put_number(own, (local > 0 ? OWN_SHORT : 0) | (meta->sender.envid.len > 0 ? OWN_ENVID : 0), 1);
+    bool kept = is_kept(&meta->kept);
+    put_number(own,
+               (local > 0 ? OWN_SHORT : 0) | (meta->sender.envid.len > 0 ? OWN_ENVID : 0) |
+                   (kept ? OWN_KEPT : 0),
+               1);
     put_id(own, meta->session);
     put_number(own, meta->sender.size, 8);
     if (meta->sender.envid.len > 0)
         put_text(own, meta->sender.envid);
+    if (kept)
+        put_kept(own, &meta->kept);
     *out_domain = local > 0 ? first->domain : STR_EMPTY;
     if (local > 0) {
         put_number(own, first->notify, 1);
@@ -260,6 +302,8 @@ bool queue_meta_read(struct str common, struct str domain, struct str own, struc
     meta.session = get_id(&reader);
     meta.sender.size = get_number(&reader, 8);
     meta.sender.envid = (form & OWN_ENVID) != 0 ? get_text(&reader) : STR_EMPTY;
+    if ((form & OWN_KEPT) != 0)
+        get_kept(&reader, &meta.kept);
     if ((form & OWN_SHORT) != 0)
         get_short(&reader, domain, &meta);
     else if (!get_recipients(&reader, &meta))

@@ -27,6 +27,16 @@ enum {
     QUEUE_RECIPIENTS_MAX = 100, /* in one entry that is delivered (RFC 5321 4.5.3.1.8) */
 };
 
+/* Why a content flow keeps a message: for people, for the quarantine, and for going on. */
+struct queue_kept {
+    struct str step;       /* of the content flow that kept it: a release goes on behind it */
+    struct str quarantine; /* its name; empty: it is held */
+    struct str why;        /* in words; may be empty */
+    struct str findings;   /* "step name text" a line; may be empty */
+    bool scored;
+    int64_t score; /* thousandths */
+};
+
 struct queue_meta {
     struct mail_id message;
     struct mail_id session;
@@ -37,6 +47,7 @@ struct queue_meta {
     struct str origin;
     struct str transport;
     struct str content_flow; /* still to run, or empty */
+    struct queue_kept kept;  /* by that flow; all empty: it has not kept the message */
     struct mail_recipient *recipients;
     size_t recipient_count;
 };

@@ -173,6 +173,11 @@ bool queue_notice_add(struct queue_unit *unit, const struct queue_notice *notice
     struct body *body = body_memory_new(QUEUE_DSN_MAX);
     bool made = body_append(body, buf_str(&text), &err) == OK && body_seal(body, &err) == OK;
     struct mail_content content = {.head = buf_str(&head), .body = body};
+    if (made && handler->sign) {
+        struct str fields = handler->sign(notice->snapshot, &content, unit->arena);
+        content.head =
+            arena_printf(unit->arena, "%.*s%.*s", STR_ARG(fields), STR_ARG(content.head));
+    }
     struct outgoing outgoing = {
         .to = notice->meta->sender.address,
         .flags = QUEUE_META_DSN | (eight_bit ? QUEUE_META_HAS_8BIT : 0u),
@@ -238,6 +243,7 @@ void queue_notice_keep(struct queue_unit *unit, const struct queue_notice *notic
     meta.recipients = arena_alloc_array(unit->arena, notice->count, sizeof *meta.recipients);
     meta.recipient_count = notice->count;
     meta.content_flow = STR_EMPTY;
+    meta.kept = (struct queue_kept){0};
     struct queue_record record;
     queue_record_init(&record, notice->count, unit->arena);
     for (size_t i = 0; i < notice->count; i++) {

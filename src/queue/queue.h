@@ -13,6 +13,7 @@
 #include "mail/body.h"
 #include "mail/envelope.h"
 #include "mail/reply.h"
+#include "queue/entry.h"
 #include "queue/transport.h"
 
 struct dns;
@@ -23,6 +24,7 @@ struct state;
 
 /* ---- what the queue asks ---- */
 
+struct queue_group;
 struct queue_snapshot; /* a reference to the configuration, opaque */
 
 struct queue_content_run { /* processing: queued */
@@ -30,10 +32,21 @@ struct queue_content_run { /* processing: queued */
     const struct mail_sender *sender;
     const struct mail_recipient *recipients;
     size_t recipient_count;
+    struct mail_id message;
+    unsigned flags;               /* QUEUE_META_… */
+    struct str transport;         /* chosen at reception */
     struct str origin;            /* what queue_submit was given */
-    struct mail_content *content; /* in, out */
+    struct str after_step;        /* it was kept there and released: begin behind it; else empty */
+    struct mail_content *content; /* in, out: what a refusal is about */
     struct arena *arena;
-    enum mail_reason held_reason; /* out: why, for QUEUE_CONTENT_HOLD; NONE: a rule said so */
+    enum mail_reason held_reason; /* out: why, for QUEUE_CONTENT_HOLD without groups */
+    /* out: what stands in place of the entry for DELIVER and HOLD (none: the entry as it is), and
+     * generated groups (copies, notices), which are made whatever the verdict is but DEFER. In the
+     * arena. */
+    struct queue_group *groups;
+    size_t group_count;
+    uint64_t discarded; /* out: recipients that a step took off */
+    uint64_t added;     /* out: recipients that a step put on */
 };
 enum queue_content_verdict {
     QUEUE_CONTENT_DELIVER,
@@ -62,6 +75,10 @@ struct queue_handler {
     enum queue_content_verdict (*run_content)(void *context, const struct queue_snapshot *snapshot,
                                               struct queue_content_run *run,
                                               struct mail_reply *out_reply);
+    /* Signature fields for a message that we wrote ourselves, in `arena`; empty if no key is for
+     * its author. A MAY_YIELD function; NULL: nothing is signed. */
+    struct str (*sign)(const struct queue_snapshot *snapshot, const struct mail_content *content,
+                       struct arena *arena);
     /* An inbound transport delivered to this recipient (protected mailboxes). */
     void (*delivered_inbound)(void *context, struct str address);
     void *context;
@@ -114,6 +131,13 @@ struct queue_group {
     size_t recipient_count;
     bool held;
     enum mail_reason held_reason;
+    /* why, of a held one; with content_flow a release goes on behind kept.step */
+    struct queue_kept kept;
+    const struct mail_sender *sender; /* NULL: the submission's */
+    bool has_8bit;                    /* more than the submission says */
+    /* A copy or a notice of ours: counted as generated; when it fails only postmaster hears. */
+    bool generated;
+    struct mail_id message; /* a message of its own; zero: the submission's */
 };
 struct queue_submission {
     struct mail_id message;
@@ -128,6 +152,7 @@ struct queue_submission {
     const struct queue_group *groups;
     size_t group_count;
     uint64_t discarded; /* recipients discarded by rule, for the balance */
+    uint64_t added;     /* recipients among the groups' that a content flow put on: generated */
     /* recipients refused by a content flow that get a DSN in the same unit */
     const struct mail_recipient *refused;
     const struct mail_reply *refused_replies;

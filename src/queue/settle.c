@@ -103,31 +103,37 @@ static void emit(enum event_type type, const struct queue_attempt *attempt, size
                                                  next_wall_ns, give_up_wall_ns(attempt));
         end_text = clock_format_rfc3339(give_up_ns, end);
     }
-    char enhanced[24] = "";
+    char enhanced[MAIL_ENHANCED_TEXT];
     struct str address = attempt->host[0] != 0 ? net_address_format(&attempt->peer, ip) : STR_EMPTY;
-    struct buf codes;
-    buf_init(&codes, sizeof enhanced);
-    if (reply->enhanced.class != 0)
-        buf_printf(&codes, "%u.%u.%u", reply->enhanced.class, reply->enhanced.subject,
-                   reply->enhanced.detail);
-    event_emit(type, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
-               F_C(SESSION, mail_id_text(attempt->meta.session).chars),
-               F_C(ENTRY, mail_id_text(attempt->entry->id).chars),
-               F_STR(FROM, attempt->meta.sender.address),
-               F_STR(TO, attempt->meta.recipients[index].address),
-               F_STR(TRANSPORT, attempt->meta.transport),
-               F_STR(DESTINATION, attempt->transport != NULL
-                                      ? queue_destination_name(attempt->transport, &attempt->meta)
-                                      : STR_EMPTY),
-               F_C(MX, attempt->host), F_STR(IP, address), F_STR(TLS, attempt->tls),
-               F_INT(ATTEMPT, attempt->record.attempts), F_INT(CODE, reply->code),
-               F_STR(ENHANCED, buf_str(&codes)), F_STR(REPLY, reply->text),
-               F_STR(NEXT_TRY, next_text), F_STR(GIVE_UP, end_text),
-               F_INT(QUEUE_US, times->queue_us), F_INT(LIMIT_US, times->limit_us),
-               F_INT(DNS_US, times->dns_us), F_INT(CONNECT_US, times->connect_us),
-               F_INT(TLS_US, times->tls_us), F_INT(GREETING_US, times->greeting_us),
-               F_INT(TRANSFER_US, times->transfer_us), F_INT(SIZE, attempt->entry->ready.size));
-    buf_done(&codes);
+    const struct event_field fields[] = {
+        F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
+        F_C(SESSION, mail_id_text(attempt->meta.session).chars),
+        F_C(ENTRY, mail_id_text(attempt->entry->id).chars),
+        F_STR(FROM, attempt->meta.sender.address),
+        F_STR(TO, attempt->meta.recipients[index].address),
+        F_STR(TRANSPORT, attempt->meta.transport),
+        F_STR(DESTINATION, attempt->transport != NULL
+                               ? queue_destination_name(attempt->transport, &attempt->meta)
+                               : STR_EMPTY),
+        F_C(MX, attempt->host),
+        F_STR(IP, address),
+        F_STR(TLS, attempt->tls),
+        F_INT(ATTEMPT, attempt->record.attempts),
+        F_INT(CODE, reply->code),
+        F_STR(ENHANCED, mail_enhanced_text(reply->enhanced, enhanced)),
+        F_STR(REPLY, reply->text),
+        F_INT(QUEUE_US, times->queue_us),
+        F_INT(LIMIT_US, times->limit_us),
+        F_INT(DNS_US, times->dns_us),
+        F_INT(CONNECT_US, times->connect_us),
+        F_INT(TLS_US, times->tls_us),
+        F_INT(GREETING_US, times->greeting_us),
+        F_INT(TRANSFER_US, times->transfer_us),
+        F_INT(SIZE, attempt->entry->ready.size),
+        F_STR(NEXT_TRY, next_text),
+        F_STR(GIVE_UP, end_text)};
+    enum { ALL = sizeof fields / sizeof fields[0], OF_NEXT_TRY = 2 };
+    event_emit_fields(type, fields, next_wall_ns > 0 ? ALL : ALL - OF_NEXT_TRY);
 }
 
 /* ---- sorting what came out ---- */
@@ -518,8 +524,16 @@ void queue_settle_time(struct queue_attempt *attempt)
 
 void queue_settle_refused(struct queue_attempt *attempt, const struct mail_reply *reply)
 {
+    queue_settle_refused_with(attempt, reply, NULL);
+}
+
+void queue_settle_refused_with(struct queue_attempt *attempt, const struct mail_reply *reply,
+                               const struct queue_content_run *run)
+{
     struct settling settling;
     settling_init(&settling, attempt);
+    if (run != NULL)
+        queue_content_add(&settling.unit, attempt, run, /* generated_only= */ true);
     recall(attempt);
     for (size_t i = 0; i < attempt->meta.recipient_count; i++) {
         if (!is_pending(attempt, i))

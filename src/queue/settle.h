@@ -25,6 +25,12 @@ bool queue_is_expired(const struct queue_attempt *attempt);
 void queue_settle_time(struct queue_attempt *attempt) MAY_YIELD;
 /* An operator or a flow refuses it for good, with this reply. */
 void queue_settle_refused(struct queue_attempt *attempt, const struct mail_reply *reply) MAY_YIELD;
+/* A content flow does, and made copies or notices (NULL: none), which go into the same unit. */
+void queue_settle_refused_with(struct queue_attempt *attempt, const struct mail_reply *reply,
+                               const struct queue_content_run *run) MAY_YIELD;
+/* content_run.c: the groups of a run as entries of the unit; or of them only what it generated. */
+void queue_content_add(struct queue_unit *unit, const struct queue_attempt *attempt,
+                       const struct queue_content_run *run, bool generated_only);
 /* It cannot be read just now: again in a minute. */
 void queue_settle_unread(struct queue_attempt *attempt, const struct error *err) MAY_YIELD;
 /* It is damaged: counted, and no longer in the queue. */

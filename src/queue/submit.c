@@ -118,6 +118,21 @@ static void split(struct splitting *splitting, const struct mail_recipient *reci
     }
 }
 
+/* What a content run changed for this group. */
+static void make_own(struct queue_meta *meta, const struct queue_group *group)
+{
+    if (group->sender != NULL)
+        meta->sender = *group->sender;
+    if (group->has_8bit)
+        meta->flags |= QUEUE_META_HAS_8BIT;
+    if (group->message.high != 0 || group->message.low != 0)
+        meta->message = group->message;
+    if (group->generated) {
+        meta->flags |= QUEUE_META_DSN | QUEUE_META_OWN_USER;
+        meta->flags &= ~(unsigned)QUEUE_META_SENDER_VERIFIED;
+    }
+}
+
 void queue_plan_group(struct queue_unit *unit, const struct queue_snapshot *snapshot,
                       const struct queue_meta *meta, const struct queue_group *group, bool fresh)
 {
@@ -133,8 +148,12 @@ void queue_plan_group(struct queue_unit *unit, const struct queue_snapshot *snap
     };
     splitting.meta.transport = group->transport;
     splitting.meta.content_flow = group->content_flow;
+    splitting.meta.kept = group->kept;
+    make_own(&splitting.meta, group);
     if (group->recipient_count == 0)
         return;
+    if (group->generated)
+        queue_unit_count(unit, QUEUE_COUNT_GENERATED, group->recipient_count);
     if (transport != NULL && transport->method == TRANSPORT_DISCARD && !group->held &&
         group->content_flow.len == 0) {
         queue_unit_count(unit, QUEUE_COUNT_DISCARDED, group->recipient_count);
@@ -223,8 +242,9 @@ static size_t count_all(const struct queue_submission *submission)
 {
     size_t count = submission->refused_count + (size_t)submission->discarded;
     for (size_t i = 0; i < submission->group_count; i++)
-        count += submission->groups[i].recipient_count;
-    return count;
+        if (!submission->groups[i].generated)
+            count += submission->groups[i].recipient_count;
+    return count - (size_t)submission->added;
 }
 
 /* An entry's meta must fit into a spool record. */
@@ -234,7 +254,11 @@ static bool fits(const struct queue_submission *submission)
                    submission->sender->address.len + submission->sender->envid.len + 1024;
     for (size_t i = 0; i < submission->group_count; i++) {
         const struct queue_group *group = &submission->groups[i];
-        size_t size = fixed + group->transport.len + group->content_flow.len;
+        size_t size = fixed + group->transport.len + group->content_flow.len +
+                      group->kept.step.len + group->kept.quarantine.len + group->kept.why.len +
+                      group->kept.findings.len;
+        if (group->sender != NULL)
+            size += group->sender->address.len;
         for (size_t j = 0; j < group->recipient_count; j++)
             size += 16 + group->recipients[j].address.len + group->recipients[j].domain.len +
                     group->recipients[j].orcpt.len;
@@ -253,6 +277,7 @@ static enum result submit(struct queue_worker *worker, const struct queue_submis
     queue_unit_init(&unit, worker, arena);
     queue_unit_count(&unit, QUEUE_COUNT_ACCEPTED, count_all(submission));
     queue_unit_count(&unit, QUEUE_COUNT_DISCARDED, submission->discarded);
+    queue_unit_count(&unit, QUEUE_COUNT_GENERATED, submission->added);
     for (size_t i = 0; i < submission->group_count; i++)
         queue_plan_group(&unit, snapshot, &meta, &submission->groups[i], /* fresh= */ true);
     if (submission->refused_count > 0)

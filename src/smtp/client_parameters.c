@@ -99,9 +99,13 @@ void smtp_client_add_mail(struct smtp_client *client, const struct smtp_client_m
     const struct mail_sender *sender = mail->sender;
     struct buf *out = &client->out;
     unsigned offered = client->extensions;
-    buf_printf(out, "MAIL FROM:<%.*s>", STR_ARG(sender->address));
-    if (offered & SMTP_EXT_SIZE)
-        buf_printf(out, " SIZE=%llu", (unsigned long long)mail_content_size(mail->content));
+    buf_append(out, STR("MAIL FROM:<"));
+    buf_append(out, sender->address);
+    buf_append_byte(out, '>');
+    if (offered & SMTP_EXT_SIZE) {
+        buf_append(out, STR(" SIZE="));
+        buf_append_int(out, (int64_t)mail_content_size(mail->content));
+    }
     if (mail->has_8bit && (offered & SMTP_EXT_8BITMIME))
         buf_append(out, STR(" BODY=8BITMIME"));
     if (mail->needs_smtputf8 && (offered & SMTP_EXT_SMTPUTF8))
@@ -121,7 +125,9 @@ void smtp_client_add_rcpt(struct smtp_client *client, const struct mail_recipien
                           bool smtputf8)
 {
     struct buf *out = &client->out;
-    buf_printf(out, "RCPT TO:<%.*s>", STR_ARG(recipient->address));
+    buf_append(out, STR("RCPT TO:<"));
+    buf_append(out, recipient->address);
+    buf_append_byte(out, '>');
     if (client->extensions & SMTP_EXT_DSN) {
         append_notify(out, recipient->notify);
         append_orcpt(out, recipient->orcpt, smtputf8);

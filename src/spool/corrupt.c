@@ -17,21 +17,31 @@ static void name_of(const struct spool_damage *damage, char out[96])
              damage->named ? "-" : "", damage->named ? text.chars : "");
 }
 
+/* Its name comes when all of it is there: a crash or an error before leaves it to the next start.
+ */
+static void keep_bytes(struct spool *spool, const char *name, struct str bytes)
+{
+    char part[104];
+    snprintf(part, sizeof part, "%s.part", name);
+    int fd = openat(spool->corrupt_fd, part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
+    if (fd < 0)
+        return;
+    struct iovec piece = {(void *)(uintptr_t)bytes.ptr, bytes.len};
+    struct error ignored;
+    bool whole = spool_files_write(fd, &piece, bytes.len ? 1 : 0, 0, &ignored) == OK &&
+                 spool_files_sync(spool, fd, &ignored) == OK;
+    close(fd);
+    if (whole && renameat(spool->corrupt_fd, part, spool->corrupt_fd, name) == 0)
+        (void)spool_files_sync_folder(spool, spool->corrupt_fd, &ignored);
+}
+
 bool spool_set_aside(struct spool *spool, const struct spool_damage *damage, struct str bytes)
 {
     char name[96];
     name_of(damage, name);
-    int fd = openat(spool->corrupt_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
-    if (fd < 0 && errno == EEXIST)
+    if (faccessat(spool->corrupt_fd, name, F_OK, 0) == 0)
         return false; /* an earlier start told of it */
-    if (fd >= 0) {
-        struct iovec piece = {(void *)(uintptr_t)bytes.ptr, bytes.len};
-        struct error ignored;
-        if (spool_files_write(fd, &piece, bytes.len ? 1 : 0, 0, &ignored) == OK)
-            (void)spool_files_sync(spool, fd, &ignored);
-        close(fd);
-        (void)spool_files_sync_folder(spool, spool->corrupt_fd, &ignored);
-    }
+    keep_bytes(spool, name, bytes);
     atomic_fetch_add(&spool->damaged, 1);
     struct mail_id_text entry = mail_id_text(damage->entry);
     struct mail_id_text message = mail_id_text(damage->message);

@@ -243,11 +243,11 @@ enum result spool_files_sync_folder(const struct spool *spool, int fd, struct er
     return OK;
 }
 
-void spool_files_unlink(const struct spool *spool, uint64_t id, enum spool_segment_kind kind)
+bool spool_files_unlink(const struct spool *spool, uint64_t id, enum spool_segment_kind kind)
 {
     char name[SPOOL_NAME_SIZE];
     spool_segment_name(id, kind, name);
-    unlinkat(folder_of(spool, kind), name, 0); /* if it stays, the next start removes it */
+    return unlinkat(folder_of(spool, kind), name, 0) == 0 || errno == ENOENT;
 }
 
 /* ---- space ---- */

@@ -139,7 +139,8 @@ enum result spool_files_write(int fd, struct iovec *pieces, size_t count, uint64
 enum result spool_files_read(int fd, void *out, size_t size, uint64_t offset, struct error *err);
 enum result spool_files_sync(const struct spool *spool, int fd, struct error *err);
 enum result spool_files_sync_folder(const struct spool *spool, int fd, struct error *err);
-void spool_files_unlink(const struct spool *spool, uint64_t id, enum spool_segment_kind kind);
+/* False: it is still there; the next start removes it. */
+bool spool_files_unlink(const struct spool *spool, uint64_t id, enum spool_segment_kind kind);
 /* Look at free bytes and inodes; sets has_space and tells of changes. */
 void spool_files_look_at_space(struct spool *spool);
 

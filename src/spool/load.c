@@ -31,6 +31,41 @@ static void add_file(struct spool_loader *loader, uint64_t id, enum spool_segmen
     loader->count = count;
 }
 
+/* What is no file of ours: a link, a folder, a pipe, or gone meanwhile. */
+static bool is_no_file(int number)
+{
+    return number == ENOENT || number == ELOOP || number == EISDIR || number == ENXIO ||
+           number == ENODEV;
+}
+
+/* A log file that cannot be opened is no damage: to go on without it would lose its mail, and bring
+ * to life what its tombstones keep dead. */
+static enum result open_file(struct spool_loader *loader, int log_fd, const char *name,
+                             bool writable, struct error *err)
+{
+    uint64_t id;
+    enum spool_segment_kind kind;
+    struct stat info;
+    /* what has another name is not ours, and stays */
+    if (strlen(name) < 20 || !spool_segment_name_parse(name, &id, &kind) ||
+        kind == SPOOL_SEGMENT_BULK)
+        return OK;
+    int flags = (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+    int fd = openat(log_fd, name, flags);
+    if (fd < 0)
+        return is_no_file(errno) ? OK : fail_errno(err, errno, "open %s", name);
+    if (fstat(fd, &info) != 0) {
+        int number = errno;
+        close(fd);
+        return fail_errno(err, number, "look at %s", name);
+    }
+    if (S_ISREG(info.st_mode))
+        add_file(loader, id, kind, fd, (uint64_t)info.st_size);
+    else
+        close(fd);
+    return OK;
+}
+
 enum result spool_loader_open(struct spool_loader *loader, int log_fd, bool writable,
                               struct error *err)
 {
@@ -39,25 +74,13 @@ enum result spool_loader_open(struct spool_loader *loader, int log_fd, bool writ
     DIR *folder = copy < 0 ? NULL : fdopendir(copy);
     if (!folder)
         return fail_errno(err, errno, "read folder of the log");
-    for (struct dirent *item; (item = readdir(folder));) {
-        uint64_t id;
-        enum spool_segment_kind kind;
-        struct stat info;
-        /* what has another name is not ours, and stays */
-        if (strlen(item->d_name) < 20 || !spool_segment_name_parse(item->d_name, &id, &kind) ||
-            kind == SPOOL_SEGMENT_BULK)
-            continue;
-        int flags = (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
-        int fd = openat(log_fd, item->d_name, flags);
-        if (fd < 0 || fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
-            if (fd >= 0)
-                close(fd);
-            continue;
-        }
-        add_file(loader, id, kind, fd, (uint64_t)info.st_size);
-    }
+    enum result result = OK;
+    for (struct dirent *item; result == OK && (errno = 0, item = readdir(folder));)
+        result = open_file(loader, log_fd, item->d_name, writable, err);
+    if (result == OK && errno != 0)
+        result = fail_errno(err, errno, "read folder of the log");
     closedir(folder);
-    return OK;
+    return result;
 }
 
 void spool_loader_done(struct spool_loader *loader)

@@ -329,6 +329,7 @@ enum result spool_loading_begin(struct spool *spool, spool_found_fn *found, void
     loading->found = found;
     loading->found_context = found_context;
     if (spool_loader_open(loader, spool->log_fd, /* writable= */ true, err) != OK) {
+        spool_loader_done(loader);
         free(loading);
         return FAILED;
     }

@@ -39,15 +39,17 @@ static size_t find_dead(struct spool *spool, struct spool_segment *out[DEAD_AT_O
     return count;
 }
 
-/* True if there was something. Dead segments stay dead, so nobody else touches them meanwhile. */
+/* True if there was something. Dead segments stay dead, so nobody else touches them meanwhile. One
+ * whose file cannot be removed keeps its tombstones: its records would count at the next start. */
 static bool remove_dead(struct spool *spool)
 {
     struct spool_segment *dead[DEAD_AT_ONCE];
-    size_t count = find_dead(spool, dead);
+    size_t found = find_dead(spool, dead), count = 0;
+    for (size_t i = 0; i < found; i++)
+        if (spool_files_unlink(spool, dead[i]->id, dead[i]->kind))
+            dead[count++] = dead[i];
     if (!count)
         return false;
-    for (size_t i = 0; i < count; i++)
-        spool_files_unlink(spool, dead[i]->id, dead[i]->kind);
     struct error err;
     if (spool_files_sync_folder(spool, spool->log_fd, &err) != OK)
         return false;

@@ -46,16 +46,19 @@ class Books:
         self.refused = collections.Counter()  # code of whatever was not 250
         self.arrived = collections.defaultdict(list)  # (token, recipient): [(time, digest)]
         self.strange = []       # what arrived without a token that we know
+        self.notices = collections.defaultdict(list)  # token: times at which its sender was told of a failure
+        self.dropped = set()    # tokens that an operator may have dropped
         self.kills = []
 
     def new_token(self):
         return b"t%d-%08x" % (next(self.numbers), random.getrandbits(32))
 
     def lost(self, recipients, tokens=None, queued=()):
-        """Acknowledged, and not at the sink for one of the recipients, and not in `queued`."""
+        """Acknowledged, and not at the sink for one of the recipients, nor its sender told, and not in `queued`."""
         tokens = list(self.acknowledged) if tokens is None else tokens
         return [(token, recipient) for token in tokens for recipient in recipients
-                if (token, recipient) not in self.arrived and token not in queued]
+                if (token, recipient) not in self.arrived and token not in queued
+                and token not in self.notices and token not in self.dropped]
 
     def damaged(self):
         return [key for key, copies in self.arrived.items()
@@ -180,13 +183,13 @@ class Load:
             assert not thread.is_alive(), "a client hangs"
 
 
-def send_one(books, client, size, recipients, bdat=False, token=None):
+def send_one(books, client, size, recipients, bdat=False, token=None, sender=b"sender@fast.test"):
     """Send a message and write it into the books; its token."""
     token = token or books.new_token()
     message = make_message(token, size)
     with books.lock:
         books.sent[token] = hashlib.sha1(body_of(message)).digest()
-    text = client.send(message, recipients, bdat)
+    text = client.send(message, recipients, bdat, sender)
     with books.lock:
         books.acknowledged[token] = time.monotonic(), text.partition("queued as ")[2].split(" ")[0]
     return token
@@ -197,11 +200,13 @@ def send_one(books, client, size, recipients, bdat=False, token=None):
 class Sink:
     """
     A receiving server. It writes a message into the books before it says 250. `delay` in seconds before the 250;
-    `refuse`: share of messages answered 451 instead; `hook(token, data)` is called before the books are written.
+    `refuse`: share of messages answered 451 instead; `hook(token, data)` is called before the books are written;
+    `answer(token)` gives another answer than 250, or None.
     """
 
     def __init__(self, books, delay=0.0, refuse=0.0, hook=None):
         self.books, self.delay, self.refuse, self.hook = books, delay, refuse, hook
+        self.answer = None
         self.attempts = 0
         self.closing = False
         self.server = socket.create_server(("127.0.0.1", 0), backlog=256)
@@ -274,6 +279,13 @@ class Sink:
             self.hook(token, message)
         if self.refuse and random.random() < self.refuse:
             return b"451 4.3.0 not now\r\n"
+        if b"multipart/report" in message.partition(b"\r\n\r\n")[0]:
+            with self.books.lock:
+                self.books.notices[token].append(time.monotonic())
+            return b"250 2.0.0 taken\r\n"
+        said = self.answer and self.answer(token)
+        if said:
+            return said
         time.sleep(self.delay)
         digest = hashlib.sha1(body_of(message)).digest()
         with self.books.lock:
@@ -286,12 +298,12 @@ class Sink:
 
 # ---- the gateway between them ----
 
-def configuration(port, sinks, tls_files, spool="spool", retry="1s", more=""):
+def configuration(port, sinks, tls_files, spool="spool", retry="1s", more="", expire="5d"):
     """A relay for all clients; the domains of DOMAINS go to the sinks, each by a transport of its own."""
     cert, key = tls_files
     names = range(len(sinks))
     servers = "\n".join(f"  s{n}: {{ smtp: \"127.0.0.1:{sinks[n].port}\", tls: none }}" for n in names)
-    transports = "\n".join(f"  t{n}: {{ method: server, server: s{n}, retry: {{ delays: [ {retry} ], count: 1000 }} }}"
+    transports = "\n".join(f"  t{n}: {{ method: server, server: s{n}, expire: {expire}, retry: {{ delays: [ {retry} ], count: 1000 }} }}"
                            for n in names)
     domains = "\n".join(f"  {DOMAINS[n]}: {{ recipients: all, content: plain, transport: t{n} }}" for n in names)
     return f"""

@@ -3,6 +3,7 @@
 T-D7: the disk fills up. Under the floor mail is answered 452, never 250 and never 5xx; deliveries go on; when there is
 space again mail is taken again, and nothing that was acknowledged is missing.
 """
+import os
 import time
 
 import pytest
@@ -11,6 +12,7 @@ from books import Client, Refused, send_one
 from rig.gateway import wait_until
 
 TO = ["u@fast.test"]
+ROUNDS = 20 if os.environ.get("TEST_TIER") == "full" else 3
 
 
 def fill_up(books, port, size):
@@ -73,7 +75,28 @@ def run_full(gateway, sinks, books, folder, size, rounds):
 def test_full_ext4(gateway, sinks, books, mounts, tmp_path):
     """48 MB of ext4: the mail itself fills it."""
     disk = mounts.mount(mounts.image(tmp_path / "image", 48 << 20, "mkfs.ext4", "-q", "-F"), tmp_path / "disk", "-o", "loop")
-    run_full(gateway, sinks, books, disk, 60_000, 3)
+    run_full(gateway, sinks, books, disk, 60_000, ROUNDS)
+
+
+def test_full_with_a_liar(gateway, sinks, books, mounts, tmp_path, preload):
+    """Red control: a disk that says there is room, and that it wrote what it had no room for. It must be found out."""
+    disk = mounts.mount(mounts.image(tmp_path / "image", 48 << 20, "mkfs.ext4", "-q", "-F"), tmp_path / "disk", "-o", "loop")
+    one = gateway(sinks, spool=disk / "spool", retry="1h", env={"LD_PRELOAD": str(preload), "FAULTY": "full"})
+    sinks[0].refuse = 1.0
+    client = Client(one.port)
+    for _ in range(1200):  # 72 MB
+        try:
+            send_one(books, client, 60_000, TO)
+        except (Refused, OSError, EOFError):
+            break
+    assert len(books.acknowledged) * 60_000 > 48 << 20, "the lie is not believed"
+    one.kill()
+    sinks[0].refuse = 0.0
+    one.env = None
+    one.start()
+    one.ctl("queue", "retry", "--limit", "100000", "--reason", "test", ok=(0, 1))
+    wait_until(lambda: not [entry for entry in one.queue() if entry["state"] != "held"], "what there is is delivered", 60)
+    assert books.lost(TO) or books.damaged(), "more mail than fits, and none is missing: the books prove nothing"
 
 
 def test_full_by_others(gateway, sinks, books, mounts, tmp_path):

@@ -9,7 +9,7 @@ import time
 from books import DOMAINS, Load
 from rig.gateway import wait_until
 
-KILLS = int(os.environ.get("CRASH_KILLS", "30"))
+KILLS = int(os.environ.get("CRASH_KILLS", "1000" if os.environ.get("TEST_TIER") == "full" else "30"))
 RECIPIENTS = [f"u@{domain}" for domain in DOMAINS]
 
 

@@ -4,10 +4,11 @@ import email
 import email.policy
 import itertools
 import re
+import subprocess
 
 import pytest
 
-from rig.gateway import wait_until
+from rig.gateway import BUILD, wait_until
 from rig.outbound import Host, Outbound
 
 REFUSE = {"RCPT": "550 5.1.1 <nobody> is not known here"}
@@ -254,3 +255,17 @@ def test_utf8_in_a_report(gateway, sink):
     wait_until(lambda: scene.home.messages, "home has it")
     assert "SMTPUTF8" in scene.home.messages[0].mail_parameters
     assert scene.home.messages[0].recipients == ["jürgen@home.test"]
+
+
+def test_our_own_words_are_signed(gateway, sink, tmp_path):
+    dkim = pytest.importorskip("dkim")
+    record = subprocess.run([BUILD / "postern", "dkim", "generate", "--domain", "home.test", "--selector", "s1", tmp_path / "s1.pem"],
+                            check=True, stdout=subprocess.PIPE, text=True).stdout.split('"')[1]
+    scene = Outbound(gateway, sink, {"far": Host(sink(replies=REFUSE))},
+                     extra=f"dkim_keys: {{ one: {{ domain: home.test, selector: s1, key: {tmp_path}/s1.pem }} }}")
+    scene.send("nobody@far.test")
+    scene.dsn()
+    report = scene.home.messages[0].data
+    zone = {b"s1._domainkey.home.test.": record.encode()}
+    assert dkim.verify(report, dnsfunc=lambda name, timeout=5: zone.get(name))
+    assert not dkim.verify(report.replace(b"nobody@far.test", b"anybody@far.test", 1), dnsfunc=lambda name, timeout=5: zone.get(name))

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * tests/tools/dkim_tool.c - signs and verifies files, so that other programs can be asked whether
- * they agree; and tells what it costs. Not installed.
+ * they agree. Not installed.
  *
  *   dkim-tool verify ZONE FILE…                               a line a file: its results
  *   dkim-tool sign DOMAIN SELECTOR KEY HEADER/BODY FILE…      writes FILE.signed
- *   dkim-tool bench                                           CPU time for a message of 4 KiB
  *
  * ZONE has a line a key: its name, a tab, the record.
  */
@@ -13,16 +12,14 @@
 #include "base/check.h"
 #include "content/arc.h"
 #include "content/dkim.h"
-#include "content/dkim_key.h"
 #include "content/signing_key.h"
 #include "mail/header.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-enum { FILE_SIZE_MAX = 64 << 20, BENCH_SIZE = 4096, BENCH_ROUNDS = 2000 };
+enum { FILE_SIZE_MAX = 64 << 20 };
 
 /* ---- files ---- */
 
@@ -169,84 +166,13 @@ static int sign(int count, char **arguments)
     return 0;
 }
 
-/* ---- bench ---- */
-
-static double cpu_us(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    return (double)now.tv_sec * 1e6 + (double)now.tv_nsec / 1e3;
-}
-
-static void make_message(struct buf *out)
-{
-    buf_append(out, STR("From: Ann <ann@example.org>\r\nTo: Bob <bob@example.net>\r\n"
-                        "Subject: A message of four kilobytes\r\n"
-                        "Date: Fri, 27 Nov 2026 10:00:00 +0000\r\nMessage-ID: <1@example.org>\r\n"
-                        "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n"));
-    while (out->len < BENCH_SIZE)
-        buf_append(out, STR("A line of a letter, with words  and blanks of usual length.\r\n"));
-}
-
-static NO_YIELD_CHECK void bench_kind(const char *name, enum sign_kind kind)
-{
-    struct error err;
-    struct sign_key *key;
-    struct buf text BUF_CLEANUP;
-    struct buf zone BUF_CLEANUP;
-    struct buf signed_text BUF_CLEANUP;
-    struct message message;
-    struct str field;
-    buf_init(&text, FILE_SIZE_MAX);
-    buf_init(&zone, FILE_SIZE_MAX);
-    buf_init(&signed_text, FILE_SIZE_MAX);
-    make_message(&text);
-    check(sign_key_generate(kind, 2048, &key, &err) == OK);
-    buf_append(&zone, STR("s._domainkey.example.org\t"));
-    check(dkim_key_record(key, &zone, &err) == OK);
-    struct dkim_signer signer = {.domain = STR("example.org"),
-                                 .selector = STR("s"),
-                                 .key = key,
-                                 .header = DKIM_RELAXED,
-                                 .body = DKIM_RELAXED};
-    double start = cpu_us();
-    for (int i = 0; i < BENCH_ROUNDS; i++) {
-        message_open(&message, buf_str(&text));
-        check(dkim_sign(&message.dkim, &signer, message.arena, &field, &err) == OK);
-        if (i == 0) {
-            buf_append(&signed_text, field);
-            buf_append(&signed_text, buf_str(&text));
-        }
-        message_close(&message);
-    }
-    printf("sign   %-10s %8.1f us\n", name, (cpu_us() - start) / BENCH_ROUNDS);
-    struct str records = buf_str(&zone);
-    struct dkim_dns dns = {.text = look_up, .context = &records};
-    start = cpu_us();
-    for (int i = 0; i < BENCH_ROUNDS; i++) {
-        struct dkim_answer answer;
-        message_open(&message, buf_str(&signed_text));
-        check(dkim_verify(&message.dkim, &dns, message.arena, &answer, &err) == OK);
-        check(answer.result == DKIM_PASS);
-        message_close(&message);
-    }
-    printf("verify %-10s %8.1f us\n", name, (cpu_us() - start) / BENCH_ROUNDS);
-    sign_key_free(key);
-}
-
 int main(int count, char **arguments)
 {
     if (count > 3 && strcmp(arguments[1], "verify") == 0)
         return verify(count - 2, arguments + 2);
     if (count > 6 && strcmp(arguments[1], "sign") == 0)
         return sign(count - 2, arguments + 2);
-    if (count == 2 && strcmp(arguments[1], "bench") == 0) {
-        bench_kind("ed25519", SIGN_ED25519);
-        bench_kind("rsa-2048", SIGN_RSA);
-        return 0;
-    }
     fprintf(stderr,
-            "usage: dkim-tool verify ZONE FILE… | sign DOMAIN SELECTOR KEY HEADER/BODY FILE… "
-            "| bench\n");
+            "usage: dkim-tool verify ZONE FILE… | sign DOMAIN SELECTOR KEY HEADER/BODY FILE…\n");
     return 2;
 }

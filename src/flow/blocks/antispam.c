@@ -224,7 +224,7 @@ static enum result act(struct flow_running *running, const struct flow_step *ste
 {
     const struct parameters *parameters = step->parameters;
     unsigned outcome = judge(parameters, answer);
-    running->facts.checks->score = answer->score;
+    flow_set_score(running, answer->score);
     running->detail = arena_printf(running->run->arena, "score %.2f%s%.*s", answer->score,
                                    answer->symbols.len ? ": " : "", STR_ARG(answer->symbols));
     *out_outcome = outcome;

@@ -68,7 +68,7 @@ static void prepare(struct flow_compiling *compiling, struct flow_step *step,
                                          flow_place_of(node, "server", step->place));
 }
 
-static unsigned judge_stated(struct flow_running *running,
+static unsigned judge_stated(struct flow_running *running, const struct flow_step *step,
                              const struct directory_stated_source *stated)
 {
     if (!stated)
@@ -76,6 +76,8 @@ static unsigned judge_stated(struct flow_running *running,
     if (stated->too_big)
         return TOO_BIG;
     running->detail = stated->virus;
+    if (stated->virus.len)
+        flow_add_finding(running, step, stated->virus, STR("virus"));
     return stated->virus.len ? INFECTED : CLEAN;
 }
 
@@ -92,7 +94,7 @@ static MAY_YIELD enum result run(struct flow_running *running, const struct flow
         return OK;
     }
     if (flow_scan_is_stated(running, step->prepared, &stated)) {
-        *out_outcome = judge_stated(running, stated);
+        *out_outcome = judge_stated(running, step, stated);
         return OK;
     }
     if (clamd_scan(&scanner, running->run->content, arena, &answer, err) != OK) {
@@ -104,6 +106,8 @@ static MAY_YIELD enum result run(struct flow_running *running, const struct flow
                    : answer.result == CLAMD_TOO_BIG ? TOO_BIG
                                                     : CLEAN;
     running->detail = answer.name;
+    if (*out_outcome == INFECTED)
+        flow_add_finding(running, step, answer.name, STR("virus"));
     return OK;
 }
 

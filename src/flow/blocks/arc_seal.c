@@ -132,6 +132,7 @@ const struct flow_block flow_block_arc_seal = {
     .text = "seals with ARC",
     .flows = FLOW_IN_CONTENT,
     .built = true,
+    .signs = true,
     .options = &table,
     .outcomes = outcomes,
     .prepare = prepare,

@@ -225,6 +225,7 @@ const struct flow_block flow_block_dkim_sign = {
     .text = "signs with DKIM",
     .flows = FLOW_IN_CONTENT,
     .built = true,
+    .signs = true,
     .options = &table,
     .outcomes = outcomes,
     .prepare = prepare,

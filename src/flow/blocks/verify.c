@@ -9,11 +9,12 @@
 #include "content/auth_results.h"
 #include "content/dkim.h"
 #include "content/dmarc.h"
+#include "event/event.h"
 #include "mail/header.h"
 
 enum { CHECK_SPF, CHECK_DKIM, CHECK_DMARC, CHECK_ARC };
 enum { PASS, NONE, FAIL, QUARANTINE, REJECT, TEMPERROR, PERMERROR };
-enum { FIELDS_MAX = 64 * 1024, HEAD_MAX = 4 * 1024 * 1024, DOMAIN_SHOWN = 100 };
+enum { FIELDS_MAX = 64 * 1024, HEAD_MAX = 4 * 1024 * 1024, DOMAIN_SHOWN = 100, REPORTED_MAX = 8 };
 
 struct parameters {
     unsigned checks; /* a set */
@@ -353,6 +354,59 @@ static unsigned judge(struct verification *verification)
     return outcome;
 }
 
+/* ---- for aggregate reports ---- */
+
+/* "fail example.net s1, pass example.org s2" */
+static struct str list_signatures(const struct verification *verification)
+{
+    struct arena *arena = verification->running->run->arena;
+    struct str list = STR_EMPTY;
+    for (size_t i = 0; i < verification->dkim->count && i < REPORTED_MAX; i++) {
+        const struct dkim_signature *signature = &verification->dkim->signatures[i];
+        if (signature->domain.len)
+            list = arena_printf(arena, "%.*s%s%s %.*s %.*s", STR_ARG(list), list.len ? ", " : "",
+                                dkim_result_name(signature->result), STR_ARG(signature->domain),
+                                STR_ARG(signature->selector));
+    }
+    return list;
+}
+
+/* What becomes of the message by this step, in the words of a report. */
+static const char *disposition_of(const struct flow_step *step, unsigned outcome)
+{
+    enum flow_action_kind kind = step->actions[outcome].kind;
+    if (step->observe)
+        return "none";
+    if (kind == ACTION_REJECT)
+        return "reject";
+    return kind == ACTION_HOLD || kind == ACTION_QUARANTINE ? "quarantine" : "none";
+}
+
+static void tell_result(const struct verification *verification, const struct flow_step *step,
+                        unsigned outcome)
+{
+    const struct flow_facts *facts = &verification->running->facts;
+    const struct dmarc_outcome *dmarc = &verification->dmarc;
+    const struct spf_outcome *spf = verification->spf;
+    char client[NET_IP_TEXT];
+    if (!dmarc->policy_domain.len || dmarc->result == DMARC_TEMPERROR)
+        return;
+    struct str checked =
+        arena_printf(verification->running->run->arena, "%s %.*s %s", spf_result_name(spf->result),
+                     STR_ARG(spf->domain), spf->is_helo ? "helo" : "mfrom");
+    bool sealed = dmarc->result == DMARC_FAIL && outcome == PASS;
+    event_emit(EVENT_DMARC_RESULT, F_STR(DOMAIN, dmarc->policy_domain),
+               F_STR(OBJECT, dmarc->organization), F_STR(IP, net_ip_format(&facts->client, client)),
+               F_STR(HEADER_FROM, dmarc->author_domain), F_STR(FROM, facts->sender_domain),
+               F_C(ACTION, disposition_of(step, outcome)),
+               F_C(POLICY, dmarc_policy_name(dmarc->disposition)),
+               F_C(REASON, sealed ? "trusted_forwarder" : ""), F_STR(SPF, checked),
+               F_STR(DKIM, list_signatures(verification)),
+               F_C(OUTCOME, dmarc->spf_aligned    ? dmarc->dkim_aligned ? "both" : "spf"
+                            : dmarc->dkim_aligned ? "dkim"
+                                                  : "none"));
+}
+
 static MAY_YIELD enum result run(struct flow_running *running, const struct flow_step *step,
                                  unsigned *out_outcome, struct error *err)
 {
@@ -383,6 +437,8 @@ static MAY_YIELD enum result run(struct flow_running *running, const struct flow
     if (wants(verification, CHECK_ARC))
         tell_arc(verification);
     *out_outcome = judge(verification);
+    if (dmarc)
+        tell_result(verification, step, *out_outcome);
     return step->observe ? OK : write_header(verification, err);
 }
 
