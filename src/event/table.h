@@ -55,6 +55,7 @@ EVENT(DESTINATION_UP,      "destination.up",      NOTICE, "A destination takes m
 EVENT(QUEUE_ACTION,        "queue.action",        NOTICE, "An operator acted on the queue.")
 EVENT(TRANSPORT_ACTION,    "transport.action",    NOTICE, "An operator paused, slowed or resumed a destination.")
 EVENT(SPOOL_OPEN,          "spool.open",          INFO,   "The spool was opened and recovered.")
+EVENT(SPOOL_LOADED,        "spool.loaded",        INFO,   "All that was in the spool at the start is known.")
 EVENT(SPOOL_ERROR,         "spool.error",         ERROR,  "The spool could not write; clients are told to try later.")
 EVENT(SPOOL_DAMAGED,       "spool.damaged",       ERROR,  "A damaged record was set aside.")
 EVENT(SPOOL_FULL,          "spool.full",          WARN,   "Free space is under the floor; no mail is accepted.")

@@ -84,7 +84,11 @@ static enum result open_spool(struct gateway *gateway, struct loop *const *loops
     if (gateway->options.delivery_paused)
         queue_stop_delivery(gateway->queue);
     queue_set_memory_budget(gateway->queue, gateway->settings->memory.messages);
-    if (spool_open(&gateway->settings->spool, recover_entry, gateway, &gateway->spool, err) != OK)
+    struct spool_settings spool = gateway->settings->spool;
+    /* what is read faster than anybody could notice is known before mail is taken; the rest is
+     * loaded from when the last worker joined the queue */
+    spool.load_later_over = UINT64_C(64) << 20;
+    if (spool_open(&spool, recover_entry, gateway, &gateway->spool, err) != OK)
         return FAILED;
     queue_set_spool(gateway->queue, gateway->spool);
     return open_steering(gateway, err);
