@@ -85,22 +85,49 @@ static void hash_of(struct str text, unsigned char out[SHA256_SIZE])
     sha256_close(&sha);
 }
 
-static void compare_body(struct str body, enum dkim_canon canon, size_t split)
+/* A generator of our own, so that a failure comes again. */
+static unsigned next_random(uint64_t *seed)
 {
-    struct canon_body fast;
+    *seed = *seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (unsigned)(*seed >> 33);
+}
+
+/* All of the body was added. */
+static void compare_end(struct canon_body *fast, struct str body, enum dkim_canon canon)
+{
     struct dkim_body_hash got;
     unsigned char wanted[SHA256_SIZE];
     struct buf plain BUF_CLEANUP;
     buf_init(&plain, 1 << 16);
     plain_body(body, canon, &plain);
     hash_of(buf_str(&plain), wanted);
+    canon_body_finish(fast, &got);
+    canon_body_close(fast);
+    assert_int_equal(got.size, plain.len);
+    assert_memory_equal(got.hash, wanted, SHA256_SIZE);
+}
+
+/* The body comes in pieces of up to `piece` octets, their lengths from `seed`. */
+static void compare_pieces(struct str body, enum dkim_canon canon, size_t piece, uint64_t seed)
+{
+    struct canon_body fast;
+    canon_body_open(&fast, canon);
+    for (size_t at = 0; at < body.len;) {
+        size_t len = next_random(&seed) % (piece + 1);
+        len = len < body.len - at ? len : body.len - at;
+        canon_body_add(&fast, str_slice(body, at, at + len));
+        at += len;
+    }
+    compare_end(&fast, body, canon);
+}
+
+static void compare_body(struct str body, enum dkim_canon canon, size_t split)
+{
+    struct canon_body fast;
     canon_body_open(&fast, canon);
     canon_body_add(&fast, str_slice(body, 0, split));
     canon_body_add(&fast, str_from(body, split));
-    canon_body_finish(&fast, &got);
-    canon_body_close(&fast);
-    assert_int_equal(got.size, plain.len);
-    assert_memory_equal(got.hash, wanted, SHA256_SIZE);
+    compare_end(&fast, body, canon);
 }
 
 /* Every body of up to 7 octets over those that matter, cut in two at a place that wanders. */
@@ -124,13 +151,6 @@ static void bodies_exhaustively(void **state)
     }
 }
 
-/* A generator of our own, so that a failure comes again. */
-static unsigned next_random(uint64_t *seed)
-{
-    *seed = *seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-    return (unsigned)(*seed >> 33);
-}
-
 static void long_bodies(void **state)
 {
     (void)state;
@@ -146,6 +166,30 @@ static void long_bodies(void **state)
         size_t split = text.len ? next_random(&seed) % text.len : 0;
         compare_body(buf_str(&text), DKIM_SIMPLE, split);
         compare_body(buf_str(&text), DKIM_RELAXED, split);
+    }
+}
+
+/* Any octets, mostly those that matter, in pieces of any length, single ones and none among them.
+ */
+static void bodies_in_pieces(void **state)
+{
+    (void)state;
+    static const char special[] = {'\r', '\n', ' ', '\t', '\0', '.', '\v', '\f'};
+    static const size_t pieces[] = {1, 2, 3, 7, 64, 600};
+    char text[1500];
+    uint64_t seed = 3;
+    for (int round = 0; round < 1500; round++) {
+        size_t len = next_random(&seed) % (round % 3 ? 40 : sizeof text);
+        unsigned often = 1 + next_random(&seed) % 4;
+        for (size_t i = 0; i < len; i++)
+            text[i] = next_random(&seed) % 5 < often ? special[next_random(&seed) % sizeof special]
+                                                     : (char)next_random(&seed);
+        for (size_t i = 0; i + 1 < len; i++) /* most line ends are whole */
+            if (text[i] == '\r' && next_random(&seed) % 4)
+                text[i + 1] = '\n';
+        for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++)
+            for (int canon = 0; canon < DKIM_CANON_COUNT; canon++)
+                compare_pieces(str_of(text, len), (enum dkim_canon)canon, pieces[i], seed + i);
     }
 }
 
@@ -216,9 +260,8 @@ static void examples(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(examples),
-        cmocka_unit_test(bodies_exhaustively),
-        cmocka_unit_test(long_bodies),
+        cmocka_unit_test(examples),    cmocka_unit_test(bodies_exhaustively),
+        cmocka_unit_test(long_bodies), cmocka_unit_test(bodies_in_pieces),
         cmocka_unit_test(fields),
     };
     return cmocka_run_group_tests_name("content-canon", tests, NULL, NULL);

@@ -13,8 +13,8 @@ DIFFERENCES = HERE / "differences.txt"
 
 
 def messages(count=SAMPLE):
-    """(number, name, bytes) of all of them, or of a sample that is the same every time. Lines end in CRLF; the line that a
-    mailbox file puts before a message is gone."""
+    """(number, name, bytes) of all of them, or of a sample that is the same every time. All lines end in CRLF; the line that
+    a mailbox file puts before a message is gone."""
     paths = sorted(FOLDER.glob("*/*.txt"))
     assert len(paths) == 6046, f"{len(paths)} messages in {FOLDER}"
     step = 1 if ALL else len(paths) / count
@@ -23,6 +23,8 @@ def messages(count=SAMPLE):
         text = path.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
         if text.startswith(b"From "):
             text = text.partition(b"\r\n")[2]
+        if not text.endswith(b"\r\n"):
+            text += b"\r\n"
         yield number, f"{path.parent.name}/{path.name.partition('.')[0]}", text
 
 
