@@ -63,4 +63,23 @@ for load in $LOADS; do
     tell "$load" "$n"
 done
 peer_stop
+
+# allocations and copies: once more, with a library that counts them
+[ "$PEER" = postern ] || { sink_stop; exit; }
+export BENCH_COUNT=$WORKDIR/counts
+rm -f "$BENCH_COUNT"
+LD_PRELOAD=$BIN/bench-count.so peer_start || fail "$PEER does not start with bench-count"
+counts() { od -An -v -w24 -t u8 "$BENCH_COUNT"; }
+for load in $LOADS; do
+    n=$MESSAGES
+    case $load in b) n=$((n / 4)) ;; c | d) n=$((n / 8)) ;; esac
+    run_load "$PEER" "$load" $((n / 4)) 2>/dev/null
+    before=$(counts)
+    run_load "$PEER" "$load" "$n" 2>/dev/null
+    awk -v peer="$PEER" -v load="$load" -v n="$n" -v a="$before" -v b="$(counts)" 'BEGIN {
+        split(a, x, " "); split(b, y, " ")
+        printf "%s\t%s\t%.0f\t%.0f\t%.1f\n", peer, load, (y[1] - x[1]) / n, (y[2] - x[2]) / n, (y[3] - x[3]) / n / 1024
+    }' | tee -a "$WORKDIR/copies.tsv" >&2
+done
+peer_stop
 sink_stop

@@ -13,7 +13,7 @@ OUT=${OUT:-$BENCH_DIR/../docs/performance.md}
 STORM=${STORM:-50000}
 IDLE=${IDLE:-10000}
 export RESULTS
-rm -f "$RESULTS" "$WORKDIR"/{calls,idle,storm,limits}.tsv
+rm -f "$RESULTS" "$WORKDIR"/{calls,copies,idle,storm,limits,hash,workers}.tsv
 
 need() {                            # need COMMAND PACKAGE: installs what is missing
     command -v "$1" >/dev/null && return
@@ -44,10 +44,22 @@ for turn in $(seq "$REPS"); do
 done
 case " $PEERS " in
 *" postern "*)
+    REPS=1 step "a2 beside large messages" "$BENCH_DIR/run.sh" postern m
+    step "cost of a password's hash" "$BENCH_DIR/hash.sh"
+    REPS=1 POSTERN_CACHE=0s step "AUTH without the cache" "$BENCH_DIR/run.sh" postern f0
+    for workers in 1 2 4; do
+        REPS=1 RESULTS=$WORKDIR/workers-$workers.tsv POSTERN_WORKERS=$workers \
+            step "one destination, $workers workers" "$BENCH_DIR/run.sh" postern a2
+        sed -n "\$s/^/$workers\t/p" "$WORKDIR/workers-$workers.tsv" >> "$WORKDIR/workers.tsv"
+        rm -f "$WORKDIR/workers-$workers.tsv"
+    done
     step "calls a message" "$BENCH_DIR/calls.sh" postern
     step "idle sessions" "$BENCH_DIR/idle.sh" postern "$IDLE"
     IDLE_OPTIONS=--starttls step "idle sessions with TLS" "$BENCH_DIR/idle.sh" postern $((IDLE / 2))
     step "deferral storm of $STORM messages" "$BENCH_DIR/storm.sh" postern "$STORM"
+    case " $PEERS " in
+    *" postfix "*) step "the same of Postfix, fewer" "$BENCH_DIR/storm.sh" postfix $((STORM / 20)) ;;
+    esac
     ;;
 esac
 "$BENCH_DIR/report.py" "$WORKDIR" "$RESULTS" > "$WORKDIR/report.md" || fail "no report"

@@ -29,7 +29,7 @@ listeners:
 flows:
   authentication:
     users:
-      - file: { path: users, cache: 1m }
+      - file: { path: users, cache: ${POSTERN_CACHE:-1m} }
   recipient:
     own:
       - accept: { when: authenticated or client in trusted }

@@ -3,7 +3,7 @@
 #include "admin/routes.h"
 
 #include "admin/http.h"
-#include "admin/selector.h"
+#include "admin/event_filter.h"
 #include "admin/story.h"
 #include "admin/tail.h"
 #include "base/clock.h"
@@ -80,7 +80,7 @@ void admin_api_message_trace(struct admin_request *request, struct admin_answer 
 
 struct search {
     struct store_reader *reader;
-    struct selector selector;
+    struct event_filter filter;
     uint64_t limit;
     size_t looked_at;
     json_t *items;
@@ -94,9 +94,9 @@ struct search {
 static void note_text(json_t *item, const struct event_field *field)
 {
     const char *name = event_key_name(field->key);
-    static const enum event_key shown[] = {KEY_MESSAGE,  KEY_SESSION,   KEY_FROM,   KEY_CLIENT,
-                                           KEY_USER,     KEY_REF,       KEY_REASON, KEY_REPLY,
-                                           KEY_LISTENER, KEY_MESSAGE_ID};
+    static const enum event_key shown[] = {KEY_MESSAGE,  KEY_SESSION,    KEY_FROM,   KEY_CLIENT,
+                                           KEY_USER,     KEY_REF,        KEY_REASON, KEY_REPLY,
+                                           KEY_LISTENER, KEY_MESSAGE_ID, KEY_SUBJECT};
     json_t *list = json_object_get(item, "to");
     if (field->kind != EVENT_VALUE_STR || field->text.len == 0)
         return;
@@ -120,8 +120,8 @@ static void take_event(const struct event *event, struct str revision, void *arg
 {
     struct search *search = arg;
     (void)revision;
-    for (size_t i = 0; i < search->selector.count; i++) {
-        if (selector_term_fits(&search->selector.terms[i], event))
+    for (size_t i = 0; i < search->filter.count; i++) {
+        if (event_term_fits(&search->filter.terms[i], event))
             search->fits |= 1U << i;
     }
     if (!json_object_get(search->item, "time")) {
@@ -129,7 +129,7 @@ static void take_event(const struct event *event, struct str revision, void *arg
         json_object_set_new(search->item, "time",
                             admin_json(clock_format_rfc3339(event->wall_ns, time)));
     }
-    const char *verdict = selector_verdict(event->type);
+    const char *verdict = event_filter_verdict(event->type);
     search->verdict = verdict ? verdict : search->verdict;
     for (unsigned i = 0; i < event->count; i++)
         note_text(search->item, &event->fields[i]);
@@ -144,7 +144,7 @@ static bool take_story(struct mail_id id, void *arg)
     bool found = store_story(search->reader, id, take_event, search);
     if (search->verdict)
         json_object_set_new(search->item, "verdict", json_string(search->verdict));
-    if (found && search->fits == (1U << search->selector.count) - 1)
+    if (found && search->fits == (1U << search->filter.count) - 1)
         json_array_append_new(search->items, search->item);
     else
         json_decref(search->item);
@@ -153,11 +153,11 @@ static bool take_story(struct mail_id id, void *arg)
 }
 
 /* An id among the terms is the story itself. */
-static bool names_story(const struct selector *selector, struct mail_id *out_id)
+static bool names_story(const struct event_filter *filter, struct mail_id *out_id)
 {
-    for (size_t i = 0; i < selector->count; i++) {
-        if (selector->terms[i].kind == SELECTOR_FIELD && selector->terms[i].key == KEY_MESSAGE &&
-            mail_id_parse(selector->terms[i].text, out_id))
+    for (size_t i = 0; i < filter->count; i++) {
+        if (filter->terms[i].kind == EVENT_TERM_FIELD && filter->terms[i].key == KEY_MESSAGE &&
+            mail_id_parse(filter->terms[i].text, out_id))
             return true;
     }
     return false;
@@ -169,8 +169,8 @@ void admin_api_events_find(struct admin_request *request, struct admin_answer *a
     struct str limit = admin_query(request, "limit");
     struct error err;
     struct mail_id id;
-    if (selector_parse(admin_query(request, "q"), request->arena, &search.selector, &err) != OK) {
-        admin_problem(answer, 400, "Bad selector", "%s", err.text);
+    if (event_filter_parse(admin_query(request, "q"), request->arena, &search.filter, &err) != OK) {
+        admin_problem(answer, 400, "Bad expression", "%s", err.text);
         return;
     }
     if (limit.len && !str_to_uint(limit, LIMIT_MAX, &search.limit)) {
@@ -181,10 +181,10 @@ void admin_api_events_find(struct admin_request *request, struct admin_answer *a
     if (!search.reader)
         return;
     search.items = json_array();
-    if (names_story(&search.selector, &id))
+    if (names_story(&search.filter, &id))
         take_story(id, &search);
     else if (search.limit)
-        store_find(search.reader, selector_word(&search.selector), search.selector.range,
+        store_find(search.reader, event_filter_word(&search.filter), search.filter.range,
                    take_story, &search);
     store_reader_close(search.reader);
     answer->json = json_pack(
@@ -196,14 +196,18 @@ void admin_api_events_find(struct admin_request *request, struct admin_answer *a
 
 void admin_api_events_stream(struct admin_request *request, struct admin_answer *answer)
 {
-    struct selector selector;
+    struct event_filter filter;
     struct error err;
     struct str query = admin_query(request, "q");
-    if (selector_parse(query, request->arena, &selector, &err) != OK) {
-        admin_problem(answer, 400, "Bad selector", "%s", err.text);
+    if (event_filter_parse(query, request->arena, &filter, &err) != OK) {
+        admin_problem(answer, 400, "Bad expression", "%s", err.text);
         return;
     }
-    answer->tail = request->tail ? tail_join(request->tail, query) : NULL;
+    struct tail_request wish = {
+        .query = query, .last_id = request->last_event_id, .node = request->node};
+    if (!wish.last_id.len) /* for who cannot set a field */
+        wish.last_id = admin_query(request, "last_event_id");
+    answer->tail = request->tail ? tail_join(request->tail, &wish) : NULL;
     if (!answer->tail)
         admin_problem(answer, 503, "Not now", "too many listen already");
 }

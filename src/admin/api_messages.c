@@ -5,7 +5,6 @@
 #include "admin/http.h"
 #include "base/buf.h"
 #include "crypto/base64.h"
-#include "event/event.h"
 #include "gateway/operations.h"
 #include "queue/queue.h"
 
@@ -28,8 +27,6 @@ void admin_api_message_raw(struct admin_request *request, struct admin_answer *a
     } else {
         answer->text = arena_str(request->arena, buf_str(&raw));
         answer->type = "message/rfc822";
-        event_emit(EVENT_ADMIN_ACTION, F_STR(ACTOR, request->actor), F_C(VERB, "message raw"),
-                   F_STR(OBJECT, request->parameter));
     }
 }
 
@@ -93,8 +90,7 @@ void admin_api_message_send(struct admin_request *request, struct admin_answer *
             answer->json =
                 json_pack("{s:b, s:o, s:s}", "accepted", (int)mail_reply_is_positive(&reply),
                           "reply", admin_json(line), "message", mail_id_text(id).chars);
-            event_emit(EVENT_ADMIN_ACTION, F_STR(ACTOR, request->actor), F_C(VERB, "send"),
-                       F_C(OBJECT, mail_id_text(id).chars));
+            answer->object = arena_str(request->arena, str_c(mail_id_text(id).chars));
         }
     }
     json_decref(root);

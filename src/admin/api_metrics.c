@@ -105,6 +105,9 @@ static void print_queue(const struct queue_totals *totals, struct buf *out)
                            {"inflight", totals->inflight},
                            {"held", totals->held},
                            {0}});
+    one(out, "postern_queue_unloaded_recipients", METRIC_GAUGE,
+        "Recipients that are still to be loaded from the spool after a start.",
+        (double)(int64_t)totals->unloaded);
     one(out, "postern_queue_entries", METRIC_GAUGE, "Messages in the queue, one a destination.",
         (double)totals->entries);
     one(out, "postern_queue_bytes", METRIC_GAUGE, "Size of the messages in the queue.",

@@ -2,7 +2,7 @@
 /* admin/api_queue.c - the queue: list, show, act on a selection. */
 #include "admin/routes.h"
 
-#include "admin/select.h"
+#include "admin/queue_selector.h"
 #include "base/clock.h"
 #include "gateway/operations.h"
 #include "queue/queue.h"
@@ -58,8 +58,8 @@ static void answer_list(struct admin_request *request, const struct queue_select
 void admin_api_queue_list(struct admin_request *request, struct admin_answer *answer)
 {
     struct queue_selector selector;
-    struct admin_selector_source source = {.request = request};
-    if (admin_read_selector(&source, &selector, answer))
+    struct admin_queue_selector_source source = {.request = request};
+    if (admin_read_queue_selector(&source, &selector, answer))
         answer_list(request, &selector, answer);
 }
 
@@ -114,7 +114,7 @@ void admin_api_queue_act(struct admin_request *request, struct admin_answer *ans
     json_t *root = json_loadb(request->body.ptr, request->body.len, 0, &problem);
     json_t *select = json_object_get(root, "select");
     json_t *expect = json_object_get(root, "expect");
-    struct admin_selector_source source = {.request = request, .object = select};
+    struct admin_queue_selector_source source = {.request = request, .object = select};
     struct str word = str_c(json_string_value(json_object_get(root, "verb")));
     int verb = admin_find_name(verb_names, sizeof verb_names / sizeof *verb_names, word);
     struct queue_selector selector;
@@ -129,7 +129,7 @@ void admin_api_queue_act(struct admin_request *request, struct admin_answer *ans
     if (!json_is_object(select) || verb < 0)
         admin_problem(answer, 400, "Bad request",
                       "give verb (retry, hold, release, fail, drop) and select (an object)");
-    else if (admin_read_selector(&source, &selector, answer))
+    else if (admin_read_queue_selector(&source, &selector, answer))
         act(request, &selector, &action, answer);
     json_decref(root);
 }
@@ -192,8 +192,8 @@ static void answer_survey(struct admin_request *request, struct queue_selector *
 void admin_api_queue_causes(struct admin_request *request, struct admin_answer *answer)
 {
     struct queue_selector selector;
-    struct admin_selector_source source = {.request = request};
-    if (admin_read_selector(&source, &selector, answer))
+    struct admin_queue_selector_source source = {.request = request};
+    if (admin_read_queue_selector(&source, &selector, answer))
         answer_survey(request, &selector, QUEUE_BY_CAUSE, answer);
 }
 
@@ -230,9 +230,9 @@ void admin_api_queue_cause(struct admin_request *request, struct admin_answer *a
 void admin_api_queue_shape(struct admin_request *request, struct admin_answer *answer)
 {
     struct queue_selector selector;
-    struct admin_selector_source source = {.request = request};
+    struct admin_queue_selector_source source = {.request = request};
     bool senders = str_equal(admin_query(request, "by"), STR("sender"));
-    if (!admin_read_selector(&source, &selector, answer))
+    if (!admin_read_queue_selector(&source, &selector, answer))
         return;
     answer_survey(request, &selector, senders ? QUEUE_BY_SENDER : QUEUE_BY_DESTINATION, answer);
     if (answer->status != 200)

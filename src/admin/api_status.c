@@ -23,7 +23,8 @@ static json_t *totals_json(const struct queue_totals *totals)
 
 static json_t *queue_json(const struct queue_totals *totals)
 {
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:f}", "ready", (json_int_t)totals->ready,
+    return json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f}", "loading", totals->loading,
+                     "unloaded", (json_int_t)totals->unloaded, "ready", (json_int_t)totals->ready,
                      "waiting", (json_int_t)totals->waiting, "inflight",
                      (json_int_t)totals->inflight, "held", (json_int_t)totals->held, "entries",
                      (json_int_t)totals->entries, "bytes", (json_int_t)totals->bytes,
@@ -45,7 +46,7 @@ static json_t *listeners_json(const struct gateway_status *status)
     return list;
 }
 
-static const char *health(const struct gateway_status *status)
+static const char *health(const struct gateway_status *status, bool loading)
 {
     if (status->draining)
         return "draining: no new connections are taken";
@@ -53,7 +54,9 @@ static const char *health(const struct gateway_status *status)
         return "no room: the spool's disk is full, clients are told to try later";
     if (status->delivery_paused)
         return "delivery is paused after repeated crashes; mail is accepted";
-    return "ok";
+    return loading ? "ok; the queue is still being loaded from the spool, what is shown of it is "
+                     "incomplete"
+                   : "ok";
 }
 
 void admin_api_status(struct admin_request *request, struct admin_answer *answer)
@@ -64,7 +67,7 @@ void admin_api_status(struct admin_request *request, struct admin_answer *answer
     char started[TIME_RFC3339_SIZE];
     answer->json = json_pack(
         "{s:s, s:s, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:b, s:I, s:I, s:I}",
-        "health", health(&status), "version", POSTERN_VERSION, "hostname",
+        "health", health(&status, totals.loading), "version", POSTERN_VERSION, "hostname",
         admin_json(status.hostname), "revision", admin_json(status.revision), "config",
         admin_json(status.config_path), "started",
         admin_json(clock_format_rfc3339(status.started_wall_ns, started)), "workers",
@@ -75,6 +78,7 @@ void admin_api_status(struct admin_request *request, struct admin_answer *answer
         queue_balance(&totals) == 0, "protected_mailboxes", (json_int_t)status.protected_mailboxes,
         "events_dropped", (json_int_t)status.events_dropped, "log_lost",
         (json_int_t)admin_log_lost(request->log));
+    admin_config_add(request, answer->json);
     if (status.certificate_days_left != INT_MAX)
         json_object_set_new(answer->json, "certificate_days_left",
                             json_integer(status.certificate_days_left));

@@ -2,7 +2,7 @@
 /* admin/api_transports.c - transports and their destinations: numbers, orders, tests. */
 #include "admin/routes.h"
 
-#include "admin/select.h"
+#include "admin/queue_selector.h"
 #include "base/clock.h"
 #include "gateway/operations.h"
 #include "queue/steering.h"

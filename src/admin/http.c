@@ -5,6 +5,7 @@
 #include "admin/tail.h"
 #include "base/buf.h"
 #include "base/memory.h"
+#include "event/event.h"
 #include "net/address.h"
 
 #include <errno.h>
@@ -26,7 +27,8 @@ enum {
     LIVE_PIECE = 16384,
     METRICS_LISTENERS_MAX = 8,
     METRICS_CONNECTIONS_MAX = 8,
-    METRICS_TIMEOUT_S = 10
+    METRICS_TIMEOUT_S = 10,
+    API_LISTENERS_MAX = 8,
 };
 
 struct admin_http {
@@ -35,6 +37,8 @@ struct admin_http {
     struct MHD_Daemon *daemon;
     struct MHD_Daemon *metrics[METRICS_LISTENERS_MAX]; /* numbers over TCP */
     size_t metrics_count;
+    struct MHD_Daemon *api[API_LISTENERS_MAX]; /* the API over TCP */
+    size_t api_count;
     int fd;
     char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
 };
@@ -43,6 +47,8 @@ struct admin_http {
 struct exchange {
     struct arena *arena;
     struct buf body;
+    struct str actor;
+    enum admin_scope scope;
 };
 
 /* ---- helpers for routes ---- */
@@ -102,7 +108,27 @@ static bool path_fits(struct str pattern, struct str path, struct str *out_param
     return path.ptr == NULL;
 }
 
-static void dispatch(struct admin_request *request, struct str method, struct str path,
+static void tell_refused(struct admin_http *http, const struct exchange *exchange,
+                         struct str method, struct str path, const char *why)
+{
+    if (http->settings.access && !admin_access_refusal(http->settings.access))
+        return;
+    event_emit(EVENT_ADMIN_REFUSED, F_STR(ACTOR, exchange->actor), F_STR(VERB, method),
+               F_STR(OBJECT, path), F_C(DETAIL, why));
+}
+
+static void ask_route(const struct admin_route *route, struct admin_request *request,
+                      struct admin_answer *answer)
+{
+    route->handle(request, answer);
+    if (!route->audit || answer->status >= 400)
+        return;
+    event_emit(EVENT_ADMIN_ACTION, F_STR(ACTOR, request->actor), F_C(VERB, route->audit),
+               F_STR(OBJECT, answer->object.len ? answer->object : request->parameter));
+}
+
+/* True: the answer is the route's; false: a problem with the way to it. */
+static bool dispatch(struct admin_request *request, struct str method, struct str path,
                      struct admin_answer *answer)
 {
     bool path_known = false;
@@ -110,27 +136,58 @@ static void dispatch(struct admin_request *request, struct str method, struct st
         if (!path_fits(str_c(route->path), path, &request->parameter))
             continue;
         path_known = true;
-        if (str_equal(method, str_c(route->method))) {
-            route->handle(request, answer);
-            return;
+        if (!str_equal(method, str_c(route->method)))
+            continue;
+        if (request->scope <= route->scope) {
+            ask_route(route, request, answer);
+            return true;
         }
+        admin_problem(answer, 403, "Not allowed", "this needs the scope %s, and %.*s has %s",
+                      admin_scope_name(route->scope), STR_ARG(request->actor),
+                      admin_scope_name(request->scope));
+        return false;
     }
     if (path_known)
         admin_problem(answer, 405, "Method not allowed", "this path has no %.*s", STR_ARG(method));
     else
         admin_problem(answer, 404, "Not found", "there is no %.*s", STR_ARG(path));
+    return false;
 }
 
-static struct str peer_name(struct MHD_Connection *connection, struct arena *arena)
+/* ---- who is it ---- */
+
+static void know_peer(struct admin_http *http, struct MHD_Connection *connection,
+                      struct exchange *exchange)
 {
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
     struct ucred peer;
     socklen_t length = sizeof peer;
+    exchange->actor = STR("unknown");
+    exchange->scope = ADMIN_SCOPE_NONE;
     if (!info || getsockopt(info->connect_fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0)
-        return STR("unknown");
-    return arena_printf(arena, "uid %u", (unsigned)peer.uid);
+        return;
+    exchange->actor = arena_printf(exchange->arena, "uid %u", (unsigned)peer.uid);
+    exchange->scope =
+        peer.uid == 0 || peer.uid == geteuid() ? ADMIN_SCOPE_ADMIN : http->settings.group_scope;
 }
+
+static void know_token(struct admin_http *http, struct MHD_Connection *connection,
+                       struct exchange *exchange)
+{
+    struct str name;
+    struct str field = str_c(
+        MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_AUTHORIZATION));
+    exchange->actor = STR("no token");
+    exchange->scope = ADMIN_SCOPE_NONE;
+    if (field.len)
+        exchange->actor = STR("a wrong token");
+    if (http->settings.access &&
+        admin_access_check(http->settings.access, field, exchange->arena, &name, &exchange->scope))
+        exchange->actor = arena_printf(exchange->arena, "token %.*s", STR_ARG(name));
+}
+
+/* ---- the answer ---- */
 
 /* The thread is this connection's own, so it may wait. */
 static ssize_t give_live(void *context, uint64_t position, char *to, size_t size)
@@ -174,6 +231,10 @@ static enum MHD_Result send_answer(struct MHD_Connection *connection, struct adm
     if (!response)
         return MHD_NO;
     MHD_add_response_header(response, "Content-Type", type ? type : "text/plain");
+    MHD_add_response_header(response, "Cache-Control", "no-store");
+    MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
+    if (answer->status == 401)
+        MHD_add_response_header(response, "WWW-Authenticate", "Bearer realm=\"postern\"");
     enum MHD_Result queued = MHD_queue_response(connection, answer->status, response);
     MHD_destroy_response(response);
     return queued;
@@ -188,13 +249,44 @@ static void fill_request(struct admin_http *http, const struct exchange *exchang
         .store = http->settings.store,
         .tail = http->settings.tail,
         .metrics = http->settings.metrics,
+        .desk = http->settings.desk,
+        .revisions = http->settings.revisions,
+        .config_path = http->settings.config_path,
         .reports = http->settings.reports,
         .node = http->settings.node,
         .arena = exchange->arena,
         .body = buf_str(&exchange->body),
         .query = connection,
-        .actor = peer_name(connection, exchange->arena),
+        .last_event_id =
+            str_c(MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Last-Event-ID")),
+        .actor = exchange->actor,
+        .scope = exchange->scope,
+        .access = http->settings.access,
     };
+}
+
+static struct exchange *begin(void **request_state)
+{
+    struct exchange *exchange = NEW(struct exchange);
+    exchange->arena = arena_new(0);
+    exchange->scope = ADMIN_SCOPE_NONE;
+    buf_init(&exchange->body, BODY_MAX);
+    *request_state = exchange;
+    return exchange;
+}
+
+static enum MHD_Result answer_request(struct admin_http *http, const struct exchange *exchange,
+                                      struct MHD_Connection *connection, struct str method,
+                                      struct str path)
+{
+    struct admin_request request;
+    struct admin_answer answer = {.status = 200, .text = STR_EMPTY, .object = STR_EMPTY};
+    fill_request(http, exchange, connection, &request);
+    if (exchange->body.overflow)
+        admin_problem(&answer, 413, "Too large", "a request has at most %d bytes", BODY_MAX);
+    else if (!dispatch(&request, method, path, &answer) && answer.status == 403)
+        tell_refused(http, exchange, method, path, "not within its scope");
+    return send_answer(connection, &answer);
 }
 
 static enum MHD_Result handle(void *context, struct MHD_Connection *connection, const char *url,
@@ -202,13 +294,9 @@ static enum MHD_Result handle(void *context, struct MHD_Connection *connection, 
                               size_t *upload_size, void **request_state)
 {
     (void)version;
-    struct admin_http *http = context;
     struct exchange *exchange = *request_state;
     if (!exchange) {
-        exchange = NEW(struct exchange);
-        exchange->arena = arena_new(0);
-        buf_init(&exchange->body, BODY_MAX);
-        *request_state = exchange;
+        know_peer(context, connection, begin(request_state));
         return MHD_YES;
     }
     if (*upload_size) {
@@ -216,13 +304,25 @@ static enum MHD_Result handle(void *context, struct MHD_Connection *connection, 
         *upload_size = 0;
         return MHD_YES;
     }
-    struct admin_request request;
-    fill_request(http, exchange, connection, &request);
+    return answer_request(context, exchange, connection, str_c(method), str_c(url));
+}
+
+/* Who has no token is told so before a body is taken. */
+static enum MHD_Result handle_tcp(void *context, struct MHD_Connection *connection, const char *url,
+                                  const char *method, const char *version, const char *upload_data,
+                                  size_t *upload_size, void **request_state)
+{
+    struct admin_http *http = context;
+    if (*request_state)
+        return handle(context, connection, url, method, version, upload_data, upload_size,
+                      request_state);
+    struct exchange *exchange = begin(request_state);
+    know_token(http, connection, exchange);
+    if (exchange->scope != ADMIN_SCOPE_NONE)
+        return MHD_YES;
     struct admin_answer answer = {.status = 200, .text = STR_EMPTY};
-    if (exchange->body.overflow)
-        admin_problem(&answer, 413, "Too large", "a request has at most %d bytes", BODY_MAX);
-    else
-        dispatch(&request, str_c(method), str_c(url), &answer);
+    admin_problem(&answer, 401, "Who are you?", "give a token, as in Authorization: Bearer pst_…");
+    tell_refused(http, exchange, str_c(method), str_c(url), "no valid token");
     return send_answer(connection, &answer);
 }
 
@@ -288,6 +388,8 @@ static void destroy(struct admin_http *http)
 {
     for (size_t i = 0; i < http->metrics_count; i++)
         MHD_stop_daemon(http->metrics[i]);
+    for (size_t i = 0; i < http->api_count; i++)
+        MHD_stop_daemon(http->api[i]);
     if (http->daemon)
         MHD_stop_daemon(http->daemon); /* closes the socket */
     else if (http->fd >= 0)
@@ -298,7 +400,7 @@ static void destroy(struct admin_http *http)
     free(http);
 }
 
-/* ---- the numbers over TCP ---- */
+/* ---- over TCP ---- */
 
 static enum MHD_Result handle_metrics(void *context, struct MHD_Connection *connection,
                                       const char *url, const char *method, const char *version,
@@ -309,9 +411,7 @@ static enum MHD_Result handle_metrics(void *context, struct MHD_Connection *conn
     (void)upload_data;
     struct admin_http *http = context;
     if (!*request_state) {
-        struct exchange *exchange = NEW(struct exchange);
-        exchange->arena = arena_new(0);
-        *request_state = exchange;
+        begin(request_state)->actor = STR("anybody");
         return MHD_YES;
     }
     if (*upload_size) { /* nobody asked for it */
@@ -330,28 +430,49 @@ static enum MHD_Result handle_metrics(void *context, struct MHD_Connection *conn
     return send_answer(connection, &answer);
 }
 
+static struct MHD_Daemon *serve_tcp(struct admin_http *http, const struct net_address *address,
+                                    MHD_AccessHandlerCallback handler, unsigned connections,
+                                    unsigned timeout_s)
+{
+    struct sockaddr_storage name;
+    socklen_t length;
+    net_address_to_sockaddr(address, &name, &length);
+    unsigned flags = MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD;
+    if (name.ss_family == AF_INET6)
+        flags |= MHD_USE_IPv6;
+    return MHD_start_daemon(flags, 0, NULL, NULL, handler, http, MHD_OPTION_SOCK_ADDR, &name,
+                            MHD_OPTION_CONNECTION_LIMIT, connections, MHD_OPTION_CONNECTION_TIMEOUT,
+                            timeout_s, MHD_OPTION_NOTIFY_COMPLETED, completed, NULL,
+                            MHD_OPTION_END);
+}
+
 enum result admin_http_serve_metrics(struct admin_http *http, const struct net_address *address,
                                      struct error *err)
 {
-    struct sockaddr_storage socket_address;
     char text[NET_ADDRESS_TEXT];
     struct str name = net_address_format(address, text);
     if (http->metrics_count == METRICS_LISTENERS_MAX)
         return fail(err, ERROR_PERMANENT, "metrics.listen: at most %d addresses",
                     METRICS_LISTENERS_MAX);
-    socklen_t length;
-    net_address_to_sockaddr(address, &socket_address, &length);
-    unsigned flags = MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD;
-    if (socket_address.ss_family == AF_INET6)
-        flags |= MHD_USE_IPv6;
-    struct MHD_Daemon *daemon = MHD_start_daemon(
-        flags, 0, NULL, NULL, handle_metrics, http, MHD_OPTION_SOCK_ADDR, &socket_address,
-        MHD_OPTION_CONNECTION_LIMIT, (unsigned)METRICS_CONNECTIONS_MAX,
-        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)METRICS_TIMEOUT_S, MHD_OPTION_NOTIFY_COMPLETED,
-        completed, NULL, MHD_OPTION_END);
+    struct MHD_Daemon *daemon =
+        serve_tcp(http, address, handle_metrics, METRICS_CONNECTIONS_MAX, METRICS_TIMEOUT_S);
     if (!daemon)
         return fail(err, ERROR_TEMPORARY, "metrics.listen: cannot listen on %.*s", STR_ARG(name));
     http->metrics[http->metrics_count++] = daemon;
+    return OK;
+}
+
+enum result admin_http_serve_api(struct admin_http *http, const struct net_address *address,
+                                 struct error *err)
+{
+    char text[NET_ADDRESS_TEXT];
+    struct str name = net_address_format(address, text);
+    if (http->api_count == API_LISTENERS_MAX)
+        return fail(err, ERROR_PERMANENT, "admin.listen: at most %d addresses", API_LISTENERS_MAX);
+    struct MHD_Daemon *daemon = serve_tcp(http, address, handle_tcp, CONNECTIONS_MAX, TIMEOUT_S);
+    if (!daemon)
+        return fail(err, ERROR_TEMPORARY, "admin.listen: cannot listen on %.*s", STR_ARG(name));
+    http->api[http->api_count++] = daemon;
     return OK;
 }
 

@@ -23,6 +23,7 @@ enum {
     LINE_MAX_BYTES = 64 * 1024,
     BATCH_MAX = 4 * 1024 * 1024,
     WAIT_MS = 50,
+    REVISION_SIZE = 16,
 };
 
 struct admin_log {
@@ -41,7 +42,7 @@ struct admin_log {
     char ident[64]; /* syslog keeps the pointer */
 
     pthread_mutex_t mutex; /* for what follows */
-    char revision[32];
+    char revision[REVISION_SIZE];
 };
 
 /* ---- writing ---- */
@@ -107,20 +108,32 @@ static void put_postfix_line(const char *program, unsigned process, struct str l
     log_line(log, event_severity(context->event->type), buf_str(&log->line));
 }
 
-static void take_event(const struct event *event, void *arg)
+/* What a session or its message went through is of the revision that it began with: it says so, and
+ * the field is shown in the place of the revision in force. */
+static void take_revision(struct admin_log *log, struct event *event, char out[REVISION_SIZE])
+{
+    struct str own;
+    if (event_take_revision(event, &own) && str_to_c(own, out, REVISION_SIZE))
+        return;
+    pthread_mutex_lock(&log->mutex);
+    memcpy(out, log->revision, REVISION_SIZE);
+    pthread_mutex_unlock(&log->mutex);
+}
+
+static void take_event(const struct event *drained, void *arg)
 {
     struct admin_log *log = arg;
-    char revision[sizeof log->revision];
-    pthread_mutex_lock(&log->mutex);
-    memcpy(revision, log->revision, sizeof revision);
-    pthread_mutex_unlock(&log->mutex);
+    char revision[REVISION_SIZE];
+    struct event copy = *drained;
+    const struct event *event = &copy;
+    take_revision(log, &copy, revision);
     if (log->settings.store)
         store_put(log->settings.store, event, str_c(revision));
     if (log->settings.metrics)
         metrics_take(log->settings.metrics, event);
     if (log->settings.reports)
         reports_take(log->settings.reports, event);
-    tail_offer(log->settings.tail, event, log->settings.node, str_c(revision));
+    tail_offer(log->settings.tail, event, str_c(revision));
     if (log->settings.postfix) { /* it knows itself what Postfix would tell */
         struct postfix_line line = {log, event};
         log_postfix_lines(event, put_postfix_line, &line);

@@ -1,31 +1,102 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* admin/routes.c - every path of the API. */
+/* admin/routes.c - every path of the API: what it takes, what it gives and who may ask for it. */
 #include "admin/routes.h"
 
 #include "admin/http.h"
 
 /* clang-format off */
+#define QUEUE_SELECTORS \
+    {"id",          "string",  "a message, or an entry of it"}, \
+    {"to",          "string",  "a recipient, or @domain"}, \
+    {"from",        "string",  "the sender, or @domain"}, \
+    {"transport",   "string",  "a transport by name"}, \
+    {"destination", "string",  "a destination by name"}, \
+    {"cause",       "string",  "a cause by its id"}, \
+    {"state",       "string",  "ready, waiting, inflight, held, content or paused"}, \
+    {"older",       "string",  "at least so old: 90s, 15m, 2h, 3d"}, \
+    {"limit",       "integer", "so many at most"}
+
+static const struct admin_parameter queue_query[] = {QUEUE_SELECTORS, {0}};
+static const struct admin_parameter shape_query[] = {QUEUE_SELECTORS, {"by", "string", "destination (default) or sender"}, {0}};
+static const struct admin_parameter place_query[] = {{"destination", "string", "only this one"}, {0}};
+static const struct admin_parameter find_query[] = {
+    {"q", "string", "an expression, as of postern find: to:@example.org reason:relay_denied today"},
+    {"limit", "integer", "so many stories at most; 50"}, {0}};
+static const struct admin_parameter stream_query[] = {
+    {"q", "string", "an expression: all of it must fit an event"},
+    {"last_event_id", "string", "go on behind this event, for who cannot set the field Last-Event-ID"}, {0}};
+
+static const struct admin_parameter decisions_query[] = {
+    {"last", "integer", "the newest so many; 1000"},
+    {"since", "integer", "from this time on, in milliseconds since 1970"}, {0}};
+
+#define ADMIN   ADMIN_SCOPE_ADMIN
+#define OPERATE ADMIN_SCOPE_OPERATE
+#define READ    ADMIN_SCOPE_READ
+
 const struct admin_route admin_routes[] = {
-    {"GET",  "/api/v1/status",               admin_api_status,         "Health, listeners, queue and totals."},
-    {"GET",  "/metrics",                    admin_api_metrics,        "Numbers for Prometheus."},
-    {"GET",  "/api/v1/queue/messages",       admin_api_queue_list,     "Entries of the queue that fit the selectors."},
-    {"GET",  "/api/v1/queue/messages/{id}",  admin_api_queue_show,     "The entries of one message."},
-    {"POST", "/api/v1/queue/actions",        admin_api_queue_act,      "Retry, hold, release, fail or drop a selection."},
-    {"GET",  "/api/v1/queue/causes",         admin_api_queue_causes,   "Deferred mail by what remote servers said."},
-    {"GET",  "/api/v1/queue/causes/{id}",    admin_api_queue_cause,    "One cause and its oldest entries."},
-    {"GET",  "/api/v1/queue/shape",          admin_api_queue_shape,    "Destination (or by=sender) against age."},
-    {"GET",  "/api/v1/transports",           admin_api_transport_list, "Transports, their orders and numbers."},
-    {"GET",  "/api/v1/transports/{id}",      admin_api_transport_show, "A transport with its destinations."},
-    {"POST", "/api/v1/transports/{id}/actions", admin_api_transport_act, "Pause, slow or resume a transport or a destination of it."},
-    {"POST", "/api/v1/transports/{id}/tests", admin_api_transport_test, "Speak to the hosts of a destination, without mail."},
-    {"GET",  "/api/v1/reports/dmarc",        admin_api_reports_list,   "Aggregate reports of DMARC that will be sent."},
-    {"POST", "/api/v1/reports/dmarc/send",   admin_api_reports_send,   "Send those that are due; with today, all."},
-    {"POST", "/api/v1/messages",             admin_api_message_send,   "Put a message in as an own user."},
-    {"GET",  "/api/v1/messages/{id}/raw",    admin_api_message_raw,    "The message as it would be sent."},
-    {"GET",  "/api/v1/messages/{id}/events", admin_api_message_events, "The events of an id or a ref."},
-    {"GET",  "/api/v1/messages/{id}/trace",  admin_api_message_trace,  "The same put in order: session, steps, recipients, attempts."},
-    {"GET",  "/api/v1/events",               admin_api_events_find,    "Messages and refusals that fit a selector (q), newest first."},
-    {"GET",  "/api/v1/events/stream",        admin_api_events_stream,  "Events as they happen (server-sent events) that fit a selector (q)."},
+    {"GET",  "/api/v1/status",               admin_api_status,         "Health, listeners, queue and totals.",
+     READ, NULL, NULL, NULL, "Status"},
+    {"GET",  "/metrics",                     admin_api_metrics,        "Numbers for Prometheus.",
+     READ, NULL, NULL, NULL, "text/plain"},
+    {"GET",  "/api/v1/openapi.json",         admin_api_openapi,        "This description.",
+     READ, NULL, NULL, NULL, "Description"},
+    {"GET",  "/api/v1/queue/messages",       admin_api_queue_list,     "Entries of the queue that fit the selectors.",
+     READ, NULL, queue_query, NULL, "Entries"},
+    {"GET",  "/api/v1/queue/messages/{id}",  admin_api_queue_show,     "The entries of one message.",
+     READ, NULL, NULL, NULL, "Entries"},
+    {"POST", "/api/v1/queue/actions",        admin_api_queue_act,      "Retry, hold, release, fail or drop a selection.",
+     OPERATE, "queue", NULL, "QueueAction", "QueueActed"},
+    {"GET",  "/api/v1/queue/causes",         admin_api_queue_causes,   "Deferred mail by what remote servers said.",
+     READ, NULL, queue_query, NULL, "Causes"},
+    {"GET",  "/api/v1/queue/causes/{id}",    admin_api_queue_cause,    "One cause and its oldest entries.",
+     READ, NULL, NULL, NULL, "Cause"},
+    {"GET",  "/api/v1/queue/shape",          admin_api_queue_shape,    "Destination (or by=sender) against age.",
+     READ, NULL, shape_query, NULL, "Shape"},
+    {"GET",  "/api/v1/transports",           admin_api_transport_list, "Transports, their orders and numbers.",
+     READ, NULL, NULL, NULL, "Transports"},
+    {"GET",  "/api/v1/transports/{id}",      admin_api_transport_show, "A transport with its destinations.",
+     READ, NULL, place_query, NULL, "Transport"},
+    {"POST", "/api/v1/transports/{id}/actions", admin_api_transport_act, "Pause, slow or resume a transport or a destination of it.",
+     OPERATE, "transport", NULL, "TransportAction", "TransportActed"},
+    {"POST", "/api/v1/transports/{id}/tests", admin_api_transport_test, "Speak to the hosts of a destination, without mail.",
+     OPERATE, "transport test", NULL, "TransportTest", "TransportTested"},
+    {"GET",  "/api/v1/reports/dmarc",        admin_api_reports_list,   "Aggregate reports of DMARC that will be sent.",
+     READ, NULL, NULL, NULL, "Reports"},
+    {"POST", "/api/v1/reports/dmarc/send",   admin_api_reports_send,   "Send those that are due; with today, all.",
+     OPERATE, "report send", NULL, "ReportWish", "ReportsSent"},
+    {"POST", "/api/v1/messages",             admin_api_message_send,   "Put a message in as an own user.",
+     ADMIN, "send", NULL, "Mail", "MailTaken"},
+    {"GET",  "/api/v1/messages/{id}/raw",    admin_api_message_raw,    "The message as it would be sent.",
+     ADMIN, "message raw", NULL, NULL, "message/rfc822"},
+    {"GET",  "/api/v1/messages/{id}/events", admin_api_message_events, "The events of an id or a ref.",
+     READ, NULL, NULL, NULL, "Events"},
+    {"GET",  "/api/v1/messages/{id}/trace",  admin_api_message_trace,  "The same put in order: session, steps, recipients, attempts.",
+     READ, NULL, NULL, NULL, "Story"},
+    {"GET",  "/api/v1/events",               admin_api_events_find,    "Messages and refusals that fit an expression (q), newest first.",
+     READ, NULL, find_query, NULL, "Found"},
+    {"GET",  "/api/v1/events/stream",        admin_api_events_stream,  "Events as they happen (server-sent events) that fit an expression (q).",
+     READ, NULL, stream_query, NULL, "text/event-stream"},
+    {"GET",  "/api/v1/tokens",               admin_api_token_list,     "Tokens for the API over TCP, without their secrets.",
+     ADMIN, NULL, NULL, NULL, "Tokens"},
+    {"POST", "/api/v1/tokens",               admin_api_token_create,   "Make a token; this answer is the only one that shows it.",
+     ADMIN, "token create", NULL, "TokenWish", "TokenMade"},
+    {"DELETE", "/api/v1/tokens/{id}",        admin_api_token_revoke,   "Make a token worthless at once.",
+     ADMIN, "token revoke", NULL, NULL, "TokenRevoked"},
+    {"GET",  "/api/v1/config",               admin_api_config_show,    "The configuration in force: revision, file, what waits for its confirmation.",
+     READ, NULL, NULL, NULL, "Config"},
+    {"GET",  "/api/v1/config/revisions",     admin_api_config_history, "Revisions that are kept, newest first.",
+     READ, NULL, NULL, NULL, "Revisions"},
+    {"GET",  "/api/v1/config/revisions/{id}", admin_api_config_revision, "A revision with its files.",
+     READ, NULL, NULL, NULL, "Revision"},
+    {"GET",  "/api/v1/config/decisions",     admin_api_config_decisions, "Recorded decisions with the values of then.",
+     READ, NULL, decisions_query, NULL, "Decisions"},
+    {"POST", "/api/v1/config/applications",  admin_api_config_apply,   "Check a configuration and put it into force, for all or a share of the sessions.",
+     ADMIN, "config apply", NULL, "ConfigApplication", "ConfigDone"},
+    {"POST", "/api/v1/config/confirmations", admin_api_config_confirm, "Keep what waits for its confirmation.",
+     ADMIN, "config confirm", NULL, "ConfigConfirmation", "ConfigDone"},
+    {"POST", "/api/v1/config/rollbacks",     admin_api_config_rollback, "Go back to a revision.",
+     ADMIN, "config rollback", NULL, "ConfigRollback", "ConfigDone"},
     {0},
 };
 /* clang-format on */

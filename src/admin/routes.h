@@ -4,6 +4,8 @@
  */
 #pragma once
 
+#include <jansson.h>
+
 struct admin_request;
 struct admin_answer;
 
@@ -26,4 +28,18 @@ void admin_api_message_events(struct admin_request *request, struct admin_answer
 void admin_api_message_trace(struct admin_request *request, struct admin_answer *answer);
 void admin_api_events_find(struct admin_request *request, struct admin_answer *answer);
 void admin_api_events_stream(struct admin_request *request, struct admin_answer *answer);
+/* Put what the status tells of it into the object. */
+
+void admin_config_add(struct admin_request *request, json_t *status);
+void admin_api_config_show(struct admin_request *request, struct admin_answer *answer);
+void admin_api_config_history(struct admin_request *request, struct admin_answer *answer);
+void admin_api_config_revision(struct admin_request *request, struct admin_answer *answer);
+void admin_api_config_decisions(struct admin_request *request, struct admin_answer *answer);
+void admin_api_config_apply(struct admin_request *request, struct admin_answer *answer);
+void admin_api_config_confirm(struct admin_request *request, struct admin_answer *answer);
+void admin_api_config_rollback(struct admin_request *request, struct admin_answer *answer);
 void admin_api_message_send(struct admin_request *request, struct admin_answer *answer);
+void admin_api_openapi(struct admin_request *request, struct admin_answer *answer);
+void admin_api_token_list(struct admin_request *request, struct admin_answer *answer);
+void admin_api_token_create(struct admin_request *request, struct admin_answer *answer);
+void admin_api_token_revoke(struct admin_request *request, struct admin_answer *answer);

@@ -73,6 +73,8 @@ static void sort_in(struct store *store, struct str arrived)
         struct event event;
         memcpy(&arrival, arrived.ptr, sizeof arrival);
         event_unpack(str_slice(arrived, sizeof arrival, sizeof arrival + arrival.size), &event);
+        struct str ignored; /* the record has it */
+        event_take_revision(&event, &ignored);
         event.seq = arrival.seq;
         arrived = str_from(arrived, sizeof arrival + arrival.size);
         if (!groups_add(&store->groups, &event, str_c(arrival.revision), now_ns))

@@ -124,6 +124,8 @@ static void repeat(const struct story *session, size_t begin, struct story *stor
         memcpy(&record, session->said.ptr + at, sizeof record);
         at += sizeof record;
         event_unpack(str_of(session->said.ptr + at, record.size), &event);
+        struct str ignored; /* the record has it */
+        event_take_revision(&event, &ignored);
         event.seq = record.seq;
         at += record.size;
         pack_event(story, &event, str_c(record.revision));

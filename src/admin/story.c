@@ -280,6 +280,7 @@ static void tell_event(json_t *story, json_t *event)
         copy(event, story, "from");
         copy(event, story, "size");
         copy(event, story, "message_id");
+        copy(event, story, "subject");
     }
 }
 

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * admin/tail.h - live events for those who listen: each gets what its selector chooses, as JSON
- * lines, in a buffer of its own. Who is too slow loses events and is told how many.
+ * admin/tail.h - live events for those who listen.
+ *
+ * The last events (some 4 MiB of them) are kept in memory, and each reader is a place in them: it
+ * looks at what came since in its own thread, so many or slow readers cost the log nothing. Who
+ * comes back with the id of the last event seen goes on behind it. Who is too slow, or was away too
+ * long, is told how many events passed unseen.
  */
 #pragma once
 
-#include "admin/selector.h"
+#include "admin/event_filter.h"
 
 struct tail;
 struct tail_reader;
@@ -16,14 +20,19 @@ void tail_free(struct tail *tail);
 /* Let readers end: they return at once from now on. */
 void tail_stop(struct tail *tail);
 
-/* The log's thread: hand an event to whom it may concern. Cheap when nobody listens. */
-void tail_offer(struct tail *tail, const struct event *event, struct str node, struct str revision);
+/* The log's thread: keep an event for whom it may concern. */
+void tail_offer(struct tail *tail, const struct event *event, struct str revision);
 
-/* NULL when there are too many. `query` is parsed again; it must be good. */
-struct tail_reader *tail_join(struct tail *tail, struct str query);
+struct tail_request {
+    struct str query;   /* parsed again; it must be good */
+    struct str last_id; /* "id:" of the last event seen, empty: from now on */
+    struct str node;
+};
+/* NULL when there are too many. */
+struct tail_reader *tail_join(struct tail *tail, const struct tail_request *request);
 void tail_leave(struct tail_reader *reader);
 /*
- * Wait at most `timeout_ms` for lines; copy at most `size` bytes of server-sent events to `to` and
+ * Wait at most `timeout_ms` for events; copy at most `size` bytes of server-sent events to `to` and
  * tell how many: 0 when it is time for a sign of life, -1 at the end.
  */
 ptrdiff_t tail_read(struct tail_reader *reader, char *to, size_t size, int timeout_ms);

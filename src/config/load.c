@@ -84,14 +84,21 @@ static bool read_file(struct loading *loading, struct config_file *file)
     return true;
 }
 
+static struct str folder_of(struct str path)
+{
+    ptrdiff_t slash = str_find_last(path, '/');
+    return slash < 0 ? STR(".") : str_slice(path, 0, slash ? (size_t)slash : 1);
+}
+
+/* Where the file is, behind links; of a file that is gone, where it was. */
 static struct str absolute_folder(struct arena *arena, const char *path)
 {
     char *resolved = realpath(path, NULL);
-    struct str folder = str_c(resolved ? resolved : path);
-    ptrdiff_t slash = str_find_last(folder, '/');
-    folder = slash < 0 ? STR(".") : str_slice(folder, 0, slash ? (size_t)slash : 1);
-    folder = arena_str(arena, folder);
+    struct str folder = folder_of(str_c(resolved ? resolved : path));
+    char *behind = resolved ? NULL : realpath(arena_c(arena, folder), NULL);
+    folder = arena_str(arena, behind ? str_c(behind) : folder);
     free(resolved);
+    free(behind);
     return folder;
 }
 
@@ -174,7 +181,14 @@ static bool is_part(const char *name)
     return name[0] != '.' && str_ends(str_c(name), STR(".yaml"));
 }
 
-static void add_folder(struct loading *loading, struct str folder)
+static void add_file(struct loading *loading, struct config_texts *out, struct str path)
+{
+    struct config_file *file = new_file(loading, path, STR_EMPTY);
+    if (read_file(loading, file))
+        out->items[out->count++] = (struct config_text){.name = file->name, .text = file->text};
+}
+
+static void add_folder(struct loading *loading, struct config_texts *out, struct str folder)
 {
     DIR *dir = opendir(arena_c(loading->arena, folder));
     if (!dir) {
@@ -195,32 +209,63 @@ static void add_folder(struct loading *loading, struct str folder)
     }
     closedir(dir);
     qsort(names, count, sizeof *names, compare_names);
-    for (size_t i = 0; i < count; i++) {
-        struct str path = arena_printf(loading->arena, "%.*s/%s", STR_ARG(folder), names[i]);
-        struct config_file *file =
-            new_file(loading, path, absolute_folder(loading->arena, path.ptr));
-        if (read_file(loading, file))
-            add_text(loading, file);
+    for (size_t i = 0; i < count; i++)
+        add_file(loading, out, arena_printf(loading->arena, "%.*s/%s", STR_ARG(folder), names[i]));
+}
+
+enum result config_read_texts(const char *path, struct arena *arena, struct config_report *report,
+                              struct config_texts *out)
+{
+    size_t errors_before = report->errors;
+    struct loading loading = {.arena = arena, .report = report};
+    *out = (struct config_texts){
+        .items = arena_alloc_array(arena, FILES_MAX + 1, sizeof(struct config_text))};
+    add_file(&loading, out, str_c(path));
+    if (out->count == 0)
+        return FAILED;
+    ptrdiff_t slash = str_find_last(str_c(path), '/');
+    struct str beside = str_slice(str_c(path), 0, (size_t)(slash + 1));
+    add_folder(&loading, out, arena_printf(arena, "%.*sconf.d", STR_ARG(beside)));
+    return report->errors == errors_before ? OK : FAILED;
+}
+
+enum result config_load_texts(const struct config_texts *texts, struct arena *arena,
+                              struct config_report *report, struct config_node *out_root)
+{
+    size_t errors_before = report->errors;
+    struct loading loading = {.arena = arena, .report = report, .root = out_root};
+    *out_root = (struct config_node){.kind = CONFIG_MAP, .text = STR_EMPTY};
+    for (size_t i = 0; i < texts->count; i++) {
+        const char *name = arena_c(arena, texts->items[i].name);
+        struct config_file *file = new_file(&loading, str_c(name), absolute_folder(arena, name));
+        if (texts->items[i].folder.len)
+            file->folder = arena_str(arena, texts->items[i].folder);
+        file->text = texts->items[i].text;
+        if (i == 0)
+            out_root->place =
+                (struct config_place){.file = file, .line = 1, .column = 1, .length = 1};
+        add_text(&loading, file);
     }
+    if (loading.broken)
+        out_root->count = 0;
+    return report->errors == errors_before ? OK : FAILED;
 }
 
 enum result config_load(const char *path, struct arena *arena, struct config_report *report,
                         struct config_node *out_root)
 {
-    size_t errors_before = report->errors;
+    struct config_texts texts;
     *out_root = (struct config_node){.kind = CONFIG_MAP, .text = STR_EMPTY};
-    struct loading loading = {.arena = arena, .report = report, .root = out_root};
-    struct config_file *file = new_file(&loading, str_c(path), absolute_folder(arena, path));
-    out_root->place = (struct config_place){.file = file, .line = 1, .column = 1, .length = 1};
-    if (!read_file(&loading, file))
+    enum result read = config_read_texts(path, arena, report, &texts);
+    if (texts.count == 0) {
+        struct config_file *file = ARENA_NEW(arena, struct config_file);
+        *file = (struct config_file){.name = arena_str(arena, str_c(path)), .text = STR_EMPTY};
+        file->folder = absolute_folder(arena, path);
+        out_root->place = (struct config_place){.file = file, .line = 1, .column = 1, .length = 1};
         return FAILED;
-    add_text(&loading, file);
-    ptrdiff_t slash = str_find_last(str_c(path), '/');
-    struct str beside = str_slice(str_c(path), 0, (size_t)(slash + 1));
-    add_folder(&loading, arena_printf(arena, "%.*sconf.d", STR_ARG(beside)));
-    if (loading.broken)
-        out_root->count = 0;
-    return report->errors == errors_before ? OK : FAILED;
+    }
+    enum result loaded = config_load_texts(&texts, arena, report, out_root);
+    return read == OK ? loaded : FAILED;
 }
 
 enum result config_load_text(struct str name, struct str text, struct arena *arena,

@@ -17,6 +17,24 @@
  */
 enum result config_load(const char *path, struct arena *arena, struct config_report *report,
                         struct config_node *out_root);
+/* The files of a configuration with their text: `path` first. The names are those that problems
+ * show and relative paths start at, whether there is such a file or not. */
+struct config_text {
+    struct str name;
+    struct str text;
+    struct str folder; /* where relative paths start; empty: where the name says */
+};
+struct config_texts {
+    struct config_text *items;
+    size_t count;
+};
+/* What config_load() would read, and nothing more; in `arena`. FAILED if a file cannot be read:
+ * that is in the report. */
+enum result config_read_texts(const char *path, struct arena *arena, struct config_report *report,
+                              struct config_texts *out);
+/* config_load() of texts that were read before. */
+enum result config_load_texts(const struct config_texts *texts, struct arena *arena,
+                              struct config_report *report, struct config_node *out_root);
 /* The same of text in memory, shown as `name`. */
 enum result config_load_text(struct str name, struct str text, struct arena *arena,
                              struct config_report *report, struct config_node *out_root);

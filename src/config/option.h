@@ -111,6 +111,8 @@ bool option_read_size(const struct config_node *node, const struct option_contex
                       uint64_t *out_bytes);
 bool option_read_duration(const struct config_node *node, const struct option_context *context,
                           int64_t *out_ns);
+/* "15m", "2h30m" is none; false: not in this form. */
+bool option_parse_duration(struct str text, int64_t *out_ns);
 /* "100/1m" */
 bool option_parse_rate(struct str text, struct option_rate *out);
 bool option_read_rate(const struct config_node *node, const struct option_context *context,

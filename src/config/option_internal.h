@@ -5,7 +5,6 @@
 #include "config/option.h"
 
 /* Strict forms; false: not in this form. */
-bool option_parse_duration(struct str text, int64_t *out_ns);
 bool option_parse_size(struct str text, uint64_t *out_bytes);
 bool option_parse_int(struct str text, int64_t *out);
 bool option_parse_decimal(struct str text, double *out);

@@ -3,6 +3,7 @@
 
 #include "base/check.h"
 
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
 
 void sha256_open(struct sha256 *sha)
@@ -33,4 +34,9 @@ void sha256_close(struct sha256 *sha)
 {
     EVP_MD_CTX_free(sha->context);
     sha->context = NULL;
+}
+
+bool sha256_equal(const unsigned char a[SHA256_SIZE], const unsigned char b[SHA256_SIZE])
+{
+    return CRYPTO_memcmp(a, b, SHA256_SIZE) == 0;
 }

@@ -18,3 +18,5 @@ void sha256_finish(struct sha256 *sha, unsigned char out[SHA256_SIZE]);
 void sha256_copy(const struct sha256 *from, struct sha256 *to);
 /* No harm if it was closed, or zeroed and never opened. */
 void sha256_close(struct sha256 *sha);
+/* Takes as long wherever they differ. */
+bool sha256_equal(const unsigned char a[SHA256_SIZE], const unsigned char b[SHA256_SIZE]);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ctl/show.c - `postern config show --effective`: every setting in force, with the place where it
- * was written or the word default. From the file, without the daemon; secrets are masked.
+ * ctl/show.c - `postern config show --effective [FILE]`: every setting in force, with the place
+ * where it was written or the word default. From the file, without the daemon; secrets are masked.
  */
 #include "base/buf.h"
 #include "ctl/ctl.h"
@@ -84,10 +84,8 @@ int ctl_config_show(struct ctl *ctl)
 {
     bool effective = ctl_flag(ctl, "--effective");
     ctl_arguments(ctl, 0, 1);
-    if (!effective) {
-        fprintf(stderr, "postern: config show needs --effective\n");
-        return CTL_USAGE;
-    }
+    if (!effective)
+        return ctl_config_revision(ctl);
     const char *path = ctl->argc ? ctl->argv[0] : "/etc/postern/postern.yaml";
     struct config_report report;
     struct error err;

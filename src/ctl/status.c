@@ -51,6 +51,25 @@ static void print_totals(json_t *totals, bool balanced)
     printf(" + queue%s\n", balanced ? "" : "   THE BOOKS DIFFER");
 }
 
+static void print_configuration(json_t *status)
+{
+    json_t *pending = json_object_get(status, "config_pending");
+    if (strcmp(ctl_text(status, "config_file"), "differs") == 0)
+        printf("           the file is not what is in force: postern config diff\n");
+    if (!json_is_object(pending))
+        return;
+    long long share = ctl_number(pending, "share");
+    printf("           %s ", ctl_text(pending, "revision"));
+    if (share)
+        printf("gets %lld%% of the new sessions; ", share);
+    if (ctl_text(pending, "confirm_by")[0]) {
+        printf("is taken back ");
+        ctl_print_time(ctl_text(pending, "confirm_by"), true);
+        printf(" unless ");
+    }
+    printf("confirmed: postern config confirm\n");
+}
+
 int ctl_status(struct ctl *ctl)
 {
     bool ready = ctl_flag(ctl, "--ready");
@@ -77,6 +96,7 @@ int ctl_status(struct ctl *ctl)
         printf("since      %s, %lld workers, configuration %s (%s)\n", ctl_text(status, "started"),
                ctl_number(status, "workers"), ctl_text(status, "config"),
                ctl_text(status, "revision"));
+        print_configuration(status);
         printf("listeners\n");
         print_listeners(json_object_get(status, "listeners"));
         print_queue(json_object_get(status, "queue"), json_object_get(status, "totals"));

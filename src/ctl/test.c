@@ -3,6 +3,7 @@
 #include "base/buf.h"
 #include "ctl/ctl.h"
 #include "ctl/flow_test.h"
+#include "ctl/tests.h"
 
 #include <glob.h>
 #include <stdio.h>
@@ -11,10 +12,6 @@
 
 enum { REPORT_MAX = 1024 * 1024 };
 static const char default_path[] = "/etc/postern/postern.yaml";
-
-struct tally {
-    size_t passed, failed, broken; /* broken: files */
-};
 
 static void print_report(struct ctl *ctl, const struct config_report *report)
 {
@@ -87,7 +84,7 @@ static void print_result(struct ctl *ctl, const struct flow_test_result *result)
 }
 
 static void run_file(struct ctl *ctl, const struct settings *settings, const char *path,
-                     struct tally *tally)
+                     struct ctl_tally *tally)
 {
     struct config_report report;
     struct flow_test_result *results = NULL;
@@ -95,14 +92,16 @@ static void run_file(struct ctl *ctl, const struct settings *settings, const cha
     struct error err;
     config_report_init(&report, ctl->arena);
     enum result done = flow_test_run_file(path, settings, &report, &results, &count, &err);
-    if (!ctl->json && done == OK)
+    if (!ctl->json && done == OK && !tally->quiet)
         printf("%s\n", path);
     if (done != OK) {
         print_report(ctl, &report);
         tally->broken++;
     }
     for (size_t i = 0; i < count; i++) {
-        if (ctl->json)
+        if (tally->quiet && (ctl->json || results[i].difference_count == 0))
+            ;
+        else if (ctl->json)
             print_json(ctl, &results[i]);
         else
             print_result(ctl, &results[i]);
@@ -111,6 +110,18 @@ static void run_file(struct ctl *ctl, const struct settings *settings, const cha
         else
             tally->passed++;
     }
+}
+
+void ctl_test_beside(struct ctl *ctl, const struct settings *settings, struct str folder,
+                     struct ctl_tally *tally)
+{
+    struct str pattern = arena_printf(ctl->arena, "%.*s/tests/*.test.yaml", STR_ARG(folder));
+    glob_t found = {0};
+    tally->quiet = true;
+    if (glob(pattern.ptr, 0, NULL, &found) == 0)
+        for (size_t i = 0; i < found.gl_pathc; i++)
+            run_file(ctl, settings, found.gl_pathv[i], tally);
+    globfree(&found);
 }
 
 /* The folder of a path without its final slash; "." for a bare name. */
@@ -132,7 +143,7 @@ static int run_all(struct ctl *ctl, const char *configuration, char *const *path
 {
     struct config_report report;
     struct settings *settings = NULL;
-    struct tally tally = {0};
+    struct ctl_tally tally = {0};
     struct error err;
     config_report_init(&report, ctl->arena);
     if (settings_load(configuration, &report, &settings, &err) != OK) {

@@ -224,6 +224,7 @@ static void print_story(json_t *story)
         if (json_object_get(story, "size"))
             printf("  %lld bytes", ctl_number(story, "size"));
         print_pair("  message-id ", story, "message_id");
+        print_pair("\n  subject ", story, "subject");
         printf("\n");
     }
     json_array_foreach(json_object_get(story, "recipients"), i, item) print_recipient(item);

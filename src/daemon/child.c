@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/child.h"
 
+#include "admin/access.h"
+#include "admin/change.h"
 #include "admin/http.h"
 #include "admin/log.h"
 #include "admin/store.h"
@@ -9,6 +11,7 @@
 #include "admin/tail.h"
 #include "base/buf.h"
 #include "base/map.h"
+#include "daemon/child_internal.h"
 #include "daemon/link.h"
 #include "daemon/poison.h"
 #include "daemon/problems.h"
@@ -32,20 +35,6 @@ enum {
     FILES_TURNS = 5,   /* and at files that the configuration names: lists, domains */
 };
 
-struct child {
-    const struct child_options *options;
-    struct settings *settings;
-    struct gateway *gateway;
-    struct admin_log *log;
-    struct admin_http *http;
-    struct store *store; /* NULL: the history cannot be opened; mail goes on */
-    struct tail *tail;
-    struct metrics *metrics;
-    struct reports *reports;
-    unsigned revision;
-    uint64_t files_state; /* of the files read besides the configuration */
-};
-
 static const struct event_context *context_of_fiber(void)
 {
     return fiber_current() ? fiber_context() : NULL;
@@ -53,12 +42,7 @@ static const struct event_context *context_of_fiber(void)
 
 /* ---- sockets ---- */
 
-struct socket_set {
-    int fds[LINK_ADDRESSES_MAX];
-    size_t count;
-};
-
-static void close_sockets(struct socket_set *set)
+static void close_sockets(struct child_sockets *set)
 {
     for (size_t i = 0; i < set->count; i++)
         close(set->fds[i]);
@@ -66,7 +50,7 @@ static void close_sockets(struct socket_set *set)
 }
 
 /* One packet back for each address asked for, also after a failure. */
-static enum result receive_sockets(struct child *child, size_t count, struct socket_set *out,
+static enum result receive_sockets(struct child *child, size_t count, struct child_sockets *out,
                                    struct error *err)
 {
     enum result result = OK;
@@ -83,12 +67,12 @@ static enum result receive_sockets(struct child *child, size_t count, struct soc
     return result;
 }
 
-static enum result ask_for_sockets(struct child *child, const struct settings *settings,
-                                   struct socket_set *out, struct error *err)
+enum result child_ask_for_sockets(struct child *child, const struct settings *settings,
+                                  struct child_sockets *out, struct error *err)
 {
     static struct link_packet packet;
     packet = (struct link_packet){.kind = LINK_WANT};
-    *out = (struct socket_set){0};
+    *out = (struct child_sockets){0};
     for (size_t i = 0; i < settings->listener_count; i++) {
         for (size_t k = 0; k < settings->listeners[i].address_count; k++) {
             if (packet.count == LINK_ADDRESSES_MAX)
@@ -126,30 +110,7 @@ static void tell_listeners(const struct settings *settings)
     }
 }
 
-static void count_revision(struct child *child)
-{
-    char revision[16];
-    child->revision++;
-    snprintf(revision, sizeof revision, "r%u", child->revision);
-    admin_log_set_revision(child->log, str_c(revision));
-    event_emit(EVENT_CONFIG_APPLIED, F_C(REVISION, revision),
-               F_C(FILE, child->options->config_path));
-}
-
 /* ---- settings ---- */
-
-/* Load and report; NULL if there is an error. */
-static struct settings *load(struct child *child, struct error *err)
-{
-    struct arena *arena = arena_new(0);
-    struct config_report report;
-    config_report_init(&report, arena);
-    struct settings *settings = NULL;
-    enum result result = settings_load(child->options->config_path, &report, &settings, err);
-    problems_emit(&report);
-    arena_free(arena);
-    return result == OK ? settings : NULL;
-}
 
 /* A number that changes when one of the files that the settings were read from does. */
 static uint64_t files_state(const struct settings *settings)
@@ -170,27 +131,22 @@ static uint64_t files_state(const struct settings *settings)
     return state;
 }
 
-static void reload(struct child *child)
+static void show_revision(struct child *child)
 {
-    struct error err = {0};
-    struct socket_set sockets;
-    struct settings *settings = load(child, &err);
-    child->files_state = files_state(settings ? settings : child->settings);
-    if (!settings) {
-        event_emit(EVENT_CONFIG_REFUSED, F_C(DETAIL, err.text));
-        return;
-    }
-    if (ask_for_sockets(child, settings, &sockets, &err) != OK) {
-        event_emit(EVENT_CONFIG_REFUSED, F_C(DETAIL, err.text));
-        settings_unref(settings);
-        return;
-    }
-    gateway_apply(child->gateway, settings, sockets.fds, sockets.count);
-    close_sockets(&sockets);
+    char revision[16];
+    snprintf(revision, sizeof revision, "r%u", child->settings->revision);
+    admin_log_set_revision(child->log, str_c(revision));
+}
+
+void child_use(struct child *child, struct settings *settings, struct child_sockets *sockets)
+{
+    gateway_apply(child->gateway, settings, sockets->fds, sockets->count);
+    close_sockets(sockets);
     tell(child, LINK_READY);
     settings_unref(child->settings);
     child->settings = settings;
-    count_revision(child);
+    child->files_state = files_state(settings);
+    show_revision(child);
     tell_listeners(settings);
 }
 
@@ -251,23 +207,46 @@ static enum result start_log(struct child *child, struct error *err)
     return admin_log_start(&log, &child->log, err);
 }
 
+static void open_access(struct child *child)
+{
+    struct error err;
+    if (admin_access_open(child->settings->spool.path, &child->access, &err) != OK)
+        event_emit(EVENT_DAEMON_WARNING, F_C(DETAIL, err.text));
+}
+
+static enum admin_scope scope_of(enum settings_scope scope)
+{
+    return scope == SETTINGS_SCOPE_READ      ? ADMIN_SCOPE_READ
+           : scope == SETTINGS_SCOPE_OPERATE ? ADMIN_SCOPE_OPERATE
+                                             : ADMIN_SCOPE_ADMIN;
+}
+
 static enum result start_admin(struct child *child, struct error *err)
 {
     const struct settings *settings = child->settings;
+    open_access(child);
     struct admin_http_settings http = {
         .socket_path = settings->control.socket,
         .group = settings->control.group,
         .mode = settings->control.mode,
+        .group_scope = scope_of((enum settings_scope)settings->control.scope),
+        .access = child->access,
         .gateway = child->gateway,
         .log = child->log,
         .store = child->store,
         .tail = child->tail,
         .metrics = child->metrics,
+        .desk = child->desk,
+        .revisions = child->revisions,
+        .config_path = str_c(child->options->config_path),
         .reports = child->reports,
         .node = settings->hostname,
     };
     if (admin_http_start(&http, &child->http, err) != OK)
         return FAILED;
+    for (size_t i = 0; i < settings->admin.address_count; i++)
+        if (admin_http_serve_api(child->http, &settings->admin.addresses[i], err) != OK)
+            return FAILED;
     for (size_t i = 0; i < settings->metrics.address_count; i++)
         if (admin_http_serve_metrics(child->http, &settings->metrics.addresses[i], err) != OK)
             return FAILED;
@@ -283,8 +262,9 @@ static enum result start(struct child *child, struct error *err)
         .suspect_count = child->options->poison->twice_count,
         .delivery_paused = child->options->delivery_paused,
     };
-    struct socket_set sockets;
-    if (start_log(child, err) != OK || ask_for_sockets(child, child->settings, &sockets, err) != OK)
+    struct child_sockets sockets;
+    if (start_log(child, err) != OK ||
+        child_ask_for_sockets(child, child->settings, &sockets, err) != OK)
         return FAILED;
     if (gateway_new(child->settings, &options, &child->gateway, err) != OK)
         return fail_context(err, "cannot start");
@@ -294,7 +274,8 @@ static enum result start(struct child *child, struct error *err)
         start_admin(child, err) != OK)
         return FAILED;
     tell(child, LINK_READY);
-    count_revision(child);
+    show_revision(child);
+    revise_started(child);
     tell_listeners(child->settings);
     event_emit(EVENT_DAEMON_READY, F_INT(PID, getpid()), F_C(VALUE, POSTERN_VERSION));
     return OK;
@@ -306,6 +287,7 @@ static void stop(struct child *child)
 {
     event_emit(EVENT_DAEMON_STOP, F_INT(PID, getpid()));
     tail_stop(child->tail);
+    change_desk_close(child->desk);
     admin_http_stop(child->http); /* first: its threads ask the gateway */
     reports_stop(child->reports); /* likewise */
     gateway_drain(child->gateway, clock_deadline(DRAIN_S * NS_PER_S));
@@ -315,6 +297,8 @@ static void stop(struct child *child)
     store_close(child->store);
     tail_free(child->tail);
     metrics_free(child->metrics);
+    revise_stop(child);
+    admin_access_close(child->access);
     settings_unref(child->settings);
 }
 
@@ -327,19 +311,22 @@ static void wait_for_signals(struct child *child, const sigset_t *signals)
         if (signal_number == SIGTERM || signal_number == SIGINT)
             return;
         if (signal_number == SIGHUP) {
-            reload(child);
+            revise_read_file(child);
             tell(child, LINK_RELOADED);
         }
         if (signal_number == SIGUSR1)
             admin_log_reopen(child->log);
+        revise_turn(child);
         if (!gateway_is_alive(child->gateway)) {
             fprintf(stderr, "a worker has not come round for 5 s\n");
             abort();
         }
         if (turn % REFRESH_TURNS == 0)
             gateway_refresh(child->gateway);
-        if (turn % FILES_TURNS == 0 && files_state(child->settings) != child->files_state)
-            reload(child);
+        if (turn % FILES_TURNS == 0 && files_state(child->settings) != child->files_state) {
+            child->files_state = files_state(child->settings); /* also if they cannot be used */
+            revise_read_named(child);
+        }
     }
 }
 
@@ -353,6 +340,7 @@ int child_run(const struct child_options *options)
     sigaddset(&signals, SIGINT);
     sigaddset(&signals, SIGHUP);
     sigaddset(&signals, SIGUSR1);
+    sigaddset(&signals, SIGUSR2);               /* a wish for a change waits */
     pthread_sigmask(SIG_BLOCK, &signals, NULL); /* threads inherit the mask */
     signal(SIGPIPE, SIG_IGN);
     event_context_source = context_of_fiber;
@@ -362,8 +350,7 @@ int child_run(const struct child_options *options)
     prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
     if (getppid() == 1)
         return CHILD_DONE;
-    child.settings = load(&child, &err);
-    if (!child.settings || start(&child, &err) != OK) {
+    if (revise_start(&child, &err) != OK || start(&child, &err) != OK) {
         int code = problems_fatal(&err, CHILD_CANNOT_START);
         if (child.log)
             admin_log_stop(child.log);
@@ -373,6 +360,7 @@ int child_run(const struct child_options *options)
         _exit(code); /* threads may wait at barriers: no orderly end */
     }
     child.files_state = files_state(child.settings);
+    revise_turn(&child); /* there may be one already */
     wait_for_signals(&child, &signals);
     stop(&child);
     return CHILD_DONE;

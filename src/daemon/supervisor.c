@@ -36,7 +36,8 @@ struct supervisor {
     struct privileges privileges;
     struct sockets sockets;
     struct poison *poison;
-    int signals; /* signalfd */
+    char spool_path[4096]; /* as the first child found it */
+    int signals;           /* signalfd */
     sigset_t before;
 
     pid_t child;
@@ -74,6 +75,8 @@ static enum result prepare(struct supervisor *self, struct error *err)
         problems_emit(&report);
     if (result == OK)
         result = privileges_find(settings->user, &self->privileges, err);
+    if (result == OK && !str_to_c(settings->spool.path, self->spool_path, sizeof self->spool_path))
+        result = fail(err, ERROR_PERMANENT, "spool.path is too long");
     if (result == OK)
         result = make_folders(self, settings, err);
     settings_unref(settings);
@@ -122,6 +125,8 @@ static void become_child(struct supervisor *self, int link)
         .link = link,
         .poison = self->poison,
         .delivery_paused = crashes_too_often(self),
+        .again = self->was_ready,
+        .spool_path = str_c(self->spool_path),
         .privileges = self->privileges,
     };
     close(self->signals);

@@ -86,6 +86,9 @@ struct event {
 size_t event_drain(void (*take_event)(const struct event *event, void *arg), void *arg);
 /* What a copy of `packed` holds; `seq` is not in it. Texts are borrowed from `packed`. */
 void event_unpack(struct str packed, struct event *out);
+/* Take the field `revision` out, which is the one that a session began with; false: there is none,
+ * or the event is about a configuration and keeps it. */
+bool event_take_revision(struct event *event, struct str *out);
 /* Wait until there may be events, at most `timeout_ms`, and then some 20 ms more for others, unless
  * a ring fills. Reader's thread only. */
 void event_wait(int timeout_ms);

@@ -77,5 +77,6 @@ EVENT_KEY(OFFSET,       "offset")
 EVENT_KEY(VALUE,        "value")
 EVENT_KEY(EXPECTED,     "expected")
 EVENT_KEY(WHY,          "why")
+EVENT_KEY(CLIENT_NAME,  "client_name")
 EVENT_KEY(QUARANTINE,   "quarantine")
 /* clang-format on */

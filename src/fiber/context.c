@@ -60,6 +60,12 @@ static void lay_out(struct context *context, void (*entry)(void *arg), void *arg
     context->sp = start;
 }
 
+void *context_stack_pointer(const struct context *context)
+{
+    (void)context;
+    return NULL;
+}
+
 SWITCHES static void swap(struct context *from, struct context *to)
 {
     check(swapcontext(from->sp, to->sp) == 0);
@@ -95,6 +101,11 @@ static void lay_out(struct context *context, void (*entry)(void *arg), void *arg
     frame[11] = (uint64_t)(uintptr_t)context_begin;
 #endif
     context->sp = frame;
+}
+
+void *context_stack_pointer(const struct context *context)
+{
+    return context->sp;
 }
 
 SWITCHES static void swap(struct context *from, struct context *to)

@@ -40,6 +40,9 @@ void context_init(struct context *context, void *base, size_t size, void (*entry
 /* After the last switch away from it (or for a thread's context, any time). */
 void context_done(struct context *context);
 
+/* How far down its stack is in use, of a context that was left; NULL where that is not known. */
+void *context_stack_pointer(const struct context *context);
+
 /* Leave `from`, which is running, for `to`; returns when somebody switches back to `from`. */
 void context_switch(struct context *from, struct context *to);
 /* As context_switch, for good. */

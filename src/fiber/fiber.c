@@ -67,6 +67,7 @@ enum result fiber_spawn(struct scope *scope, const char *name, void (*run)(void 
     fiber->state = FIBER_READY;
     context_init(&fiber->context, stack->base, stack->size, run_fiber, fiber);
     list_append(&scope->fibers, &fiber->in_scope);
+    list_append(&loop->fibers, &fiber->in_loop);
     list_append(&loop->ready, &fiber->ready);
     STAT_ADD(loop->stats.fibers, 1);
     return OK;
@@ -80,6 +81,7 @@ static void reap(struct fiber *fiber)
     context_done(&fiber->context);
     stack_give(&loop->stacks, fiber->stack);
     list_remove(&fiber->in_scope);
+    list_remove(&fiber->in_loop);
     free(fiber);
     STAT_ADD(loop->stats.fibers, (size_t)-1);
     if (list_is_empty(&home->fibers) && home->owner && home->owner->innermost == home)
@@ -90,6 +92,7 @@ void fiber_resume(struct fiber *fiber)
 {
     struct loop *loop = fiber->loop;
     fiber->state = FIBER_RUNNING;
+    fiber->rest = REST_NONE;
     loop->current = fiber;
     context_switch(&loop->context, &fiber->context);
     while (loop->stack_call) {
@@ -176,16 +179,31 @@ void fiber_wake(struct fiber *fiber)
     fiber_interrupt(fiber);
 }
 
-void fiber_trim_stack(void)
+/* The pages of a suspended fiber's stack that none of its frames is on. */
+static void trim(const struct fiber *fiber)
 {
-    enum { PAGE = 4096 };
-    const struct stack *stack = fiber_require()->stack;
-    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
-    uintptr_t base = (uintptr_t)stack->base;
-    /* a page below this frame is left for the call itself */
-    uintptr_t end = (here - PAGE) / PAGE * PAGE;
-    if (end > base && end < base + stack->size)
-        madvise(stack->base, end - base, MADV_DONTNEED);
+    enum { PAGE = 4096, RED_ZONE = 256 }; /* below the stack pointer, as the ABI allows */
+    uintptr_t base = (uintptr_t)fiber->stack->base;
+    uintptr_t end = ((uintptr_t)context_stack_pointer(&fiber->context) - RED_ZONE) / PAGE * PAGE;
+    if (end > base && end < base + fiber->stack->size)
+        madvise(fiber->stack->base, end - base, MADV_DONTNEED);
+}
+
+size_t loop_trim_stacks(struct loop *loop)
+{
+    size_t count = 0;
+    check(loop == loop_current() && !loop->current);
+    LIST_EACH (&loop->fibers, link) {
+        struct fiber *fiber = CONTAINER(link, struct fiber, in_loop);
+        if (fiber->state != FIBER_SUSPENDED || fiber->rest == REST_TRIMMED)
+            continue;
+        if (fiber->rest == REST_ONCE) {
+            trim(fiber);
+            count++;
+        }
+        fiber->rest = fiber->rest == REST_NONE ? REST_ONCE : REST_TRIMMED;
+    }
+    return count;
 }
 
 void fiber_yield(void)

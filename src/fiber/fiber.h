@@ -89,9 +89,6 @@ enum result fiber_suspend(struct error *err) MAY_YIELD;
 void fiber_wake(struct fiber *fiber);
 /* Let others run first; does not fail and does not look at deadlines. */
 void fiber_yield(void) MAY_YIELD;
-/* Give back the memory of the running fiber's stack that it does not use now; for after something
- * that went deep, when the fiber will live on for long. */
-void fiber_trim_stack(void);
 /* FAILED only by cancellation or an outer deadline. */
 enum result fiber_sleep(int64_t duration_ns, struct error *err) MAY_YIELD;
 /* FAILED when the current fiber was cancelled or is past a deadline; does not suspend. For long

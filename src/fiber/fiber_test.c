@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -116,6 +117,68 @@ static void stacks_of_a_process_are_limited(void **state)
     }
 }
 #endif
+
+/* ---- memory of those that wait ---- */
+
+struct sleeper {
+    struct fiber *fiber;
+    char *deep; /* a page of its stack that it used once */
+    bool kept;
+};
+
+static __attribute__((noinline)) void go_deep(struct sleeper *sleeper)
+{
+    char frame[64 * 1024];
+    memset(frame, 'x', sizeof frame);
+    sleeper->deep = (char *)((uintptr_t)(frame + sizeof frame / 2) & ~(uintptr_t)4095);
+    __asm__ volatile("" : : "r"(frame) : "memory");
+}
+
+static MAY_YIELD void sleep_after_going_deep(void *arg)
+{
+    struct sleeper *sleeper = arg;
+    struct error err;
+    char kept[512];
+    memset(kept, 'k', sizeof kept);
+    __asm__ volatile("" : : "r"(kept) : "memory");
+    go_deep(sleeper);
+    sleeper->fiber = fiber_current();
+    assert_int_equal(fiber_suspend(&err), OK);
+    sleeper->kept = kept[0] == 'k' && kept[sizeof kept - 1] == 'k';
+}
+
+static bool is_in_memory(char *page)
+{
+    unsigned char in_core = 0;
+    assert_int_equal(mincore(page, 1, &in_core), 0);
+    return in_core & 1;
+}
+
+static void turn_once(struct test_loop *test)
+{
+    loop_stop(test->loop);
+    loop_run(test->loop);
+}
+
+static void who_waits_for_long_keeps_what_he_uses(void **state)
+{
+    (void)state;
+    struct test_loop test;
+    struct sleeper sleeper = {0};
+    test_loop_open(&test, NULL);
+    test_loop_spawn(&test, sleep_after_going_deep, &sleeper);
+    turn_once(&test);
+    assert_true(is_in_memory(sleeper.deep));
+    assert_int_equal(loop_trim_stacks(test.loop), 0); /* it ran since the call before */
+    assert_true(is_in_memory(sleeper.deep));
+    assert_int_equal(loop_trim_stacks(test.loop), 1);
+    assert_false(is_in_memory(sleeper.deep));
+    assert_int_equal(loop_trim_stacks(test.loop), 0); /* once is enough */
+    fiber_wake(sleeper.fiber);
+    test_loop_run(&test);
+    assert_true(sleeper.kept);
+    test_loop_close(&test);
+}
 
 static MAY_YIELD void count_up(void *arg)
 {
@@ -395,6 +458,7 @@ int main(void)
 #if !defined(SANITIZED)
         TEST(stacks_of_a_process_are_limited),
 #endif
+        TEST(who_waits_for_long_keeps_what_he_uses),
         TEST(stacks_are_used_again),
         TEST(a_wake_up_ends_the_wait),
         TEST(a_wake_up_before_the_wait_is_kept),

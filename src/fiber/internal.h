@@ -18,11 +18,13 @@ struct fiber {
     struct stack *stack;
     struct loop *loop;
     enum fiber_state state;
-    bool woken;              /* a wake-up that no wait has taken yet */
-    struct list ready;       /* in loop->ready */
-    struct scope *home;      /* the scope that owns it */
-    struct scope *innermost; /* the scope it opened last, or home */
-    struct list in_scope;    /* in home->fibers */
+    enum { REST_NONE, REST_ONCE, REST_TRIMMED } rest; /* see loop_trim_stacks() */
+    bool woken;                                       /* a wake-up that no wait has taken yet */
+    struct list ready;                                /* in loop->ready */
+    struct scope *home;                               /* the scope that owns it */
+    struct scope *innermost;                          /* the scope it opened last, or home */
+    struct list in_scope;                             /* in home->fibers */
+    struct list in_loop;                              /* in loop->fibers */
     struct loop_timer timer; /* may be armed earlier than needed; see fiber_timer() */
     int64_t wait_until_ns;   /* what the current wait ends at */
     const char *name;
@@ -61,6 +63,7 @@ struct loop {
     void (*stack_call)(void *arg);
     void *stack_call_arg;
     struct list ready;
+    struct list fibers; /* all of them */
     size_t max_fibers;
     struct stack_pool stacks;
 

@@ -56,6 +56,7 @@ enum result loop_new(const struct loop_limits *limits, struct loop **out_loop, s
     mailbox_init(&loop->mailbox, event_fd);
     context_init_thread(&loop->context);
     list_init(&loop->ready);
+    list_init(&loop->fibers);
     list_init(&loop->hooks);
     size_t pooled = limits ? limits->pooled_stacks : 0;
     loop->max_fibers = limits && limits->fibers ? limits->fibers : DEFAULT_FIBERS;

@@ -104,6 +104,13 @@ struct loop_hook {
 void loop_hook_add(struct loop *loop, struct loop_hook *hook);
 void loop_hook_remove(struct loop_hook *hook);
 
+/* ---- memory ---- */
+
+/* Give back the stack that fibers once needed and do not need now, of those that have not run since
+ * the call before; returns of how many. Call it every few seconds, on the loop's stack: who waits
+ * for long then costs a page or two, and who is busy never pays for it. */
+size_t loop_trim_stacks(struct loop *loop);
+
 /* ---- queries ---- */
 
 struct loop_stats {

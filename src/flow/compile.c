@@ -263,6 +263,7 @@ static void bind_parameters(struct flow_compiling *compiling, const struct step_
         if (block->outcomes[i].key)
             also[count++] = block->outcomes[i].key;
     size_t size = block->options->size;
+    step->written = nodes->parameters;
     step->parameters = arena_alloc(compiling->context->option.arena, size ? size : 1);
     enum result bound = option_bind(block->options, nodes->parameters, also,
                                     &compiling->context->option, step->parameters);

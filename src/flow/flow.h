@@ -161,6 +161,33 @@ void flow_explain(const struct flow *flow, const struct flow_facts *facts, unsig
                   struct arena *arena, struct flow_explanation *out);
 const char *flow_verdict_name(enum flow_verdict_kind kind);
 
+/* ---- again, by what was recorded (flow/replay.c) ---- */
+
+struct flow_recorded { /* a step of the trace */
+    struct str step;
+    struct str outcome;
+    struct str detail;
+};
+struct flow_replay {
+    const struct flow *flow;   /* to go through */
+    const struct flow *former; /* whose steps were recorded; NULL: unknown */
+    const struct flow_recorded *records;
+    size_t record_count;
+    const struct flow_facts *facts;
+    bool has_helo, has_client_name, has_size; /* are these facts known? the others are, but for
+                                                 those that only a message's text gives */
+};
+struct flow_replayed {
+    bool open; /* the record does not say enough */
+    enum flow_verdict_kind kind;
+    struct str step; /* that decided, or at which it is open; empty: the end of the flow */
+};
+/* What the flow says when its questions have the answers of the record: nobody is asked. A step
+ * takes the outcome of a recorded one of the same block with the same parameters, whatever it then
+ * makes of it. Texts of the flow. */
+void flow_replay_run(const struct flow_replay *replay, struct arena *arena,
+                     struct flow_replayed *out);
+
 /* ---- relay safety (flow/prove.c) ---- */
 
 struct flow_relay_case { /* one listener x domain, for a stranger */

@@ -116,6 +116,11 @@ struct flow_block {
     /* Of a block that may rewrite: can a recipient whose name or domain the client chose get a
      * domain that is not listed? NULL: yes. */
     bool (*may_leave)(const struct flow_step *step, const struct flow_relay_case *relay);
+    /* For a replay: what this step makes of an answer that another step of this block got, by its
+     * outcome and detail in the trace. False: that cannot be told. NULL: the same outcome. */
+    bool (*judge_again)(const struct flow_step *step, struct str outcome, struct str detail,
+                        unsigned *out_outcome);
+    const char *const *judges_by; /* parameters that only judge the answer; ends with NULL */
 };
 /* Ends with NULL. */
 extern const struct flow_block *const flow_blocks[];
@@ -134,6 +139,7 @@ struct flow_step {
     const struct expression *when; /* NULL: always */
     bool observe;
     struct str note;
+    const struct config_node *written; /* parameters as in the file; NULL: none */
     void *parameters;
     const void *prepared; /* the block's own */
     struct str key;       /* prefix of this step's keys in module state */

@@ -84,7 +84,11 @@ static enum result open_spool(struct gateway *gateway, struct loop *const *loops
     if (gateway->options.delivery_paused)
         queue_stop_delivery(gateway->queue);
     queue_set_memory_budget(gateway->queue, gateway->settings->memory.messages);
-    if (spool_open(&gateway->settings->spool, recover_entry, gateway, &gateway->spool, err) != OK)
+    struct spool_settings spool = gateway->settings->spool;
+    /* what is read faster than anybody could notice is known before mail is taken; the rest is
+     * loaded from when the last worker joined the queue */
+    spool.load_later_over = UINT64_C(64) << 20;
+    if (spool_open(&spool, recover_entry, gateway, &gateway->spool, err) != OK)
         return FAILED;
     queue_set_spool(gateway->queue, gateway->spool);
     return open_steering(gateway, err);
@@ -183,20 +187,43 @@ static void warn_restart(const char *section)
                F_C(DETAIL, "changed, but in force only after the next start"));
 }
 
-/* What is set up once tells that it stays as it was. */
+static bool same_servers(const struct dns_settings *a, const struct dns_settings *b)
+{
+    bool same = a->server_count == b->server_count && a->dnssec == b->dnssec;
+    for (size_t i = 0; same && i < a->server_count; i++)
+        same = a->servers[i].port == b->servers[i].port &&
+               net_ip_equal(&a->servers[i].ip, &b->servers[i].ip);
+    return same;
+}
+
+/* What is set up once. */
+size_t gateway_restart_sections(const struct settings *before, const struct settings *after,
+                                const char **out, size_t max)
+{
+    const struct {
+        const char *name;
+        bool same;
+    } sections[] = {
+        {"spool", str_equal(before->spool.path, after->spool.path)},
+        {"control", str_equal(before->control.socket, after->control.socket)},
+        {"workers", before->workers == after->workers},
+        {"user", str_equal(before->user, after->user)},
+        {"dns", same_servers(&before->dns, &after->dns)},
+    };
+    size_t count = 0;
+    for (size_t i = 0; i < sizeof sections / sizeof *sections; i++)
+        if (!sections[i].same && count < max)
+            out[count++] = sections[i].name;
+    return count;
+}
+
+/* What stays as it was is told. */
 static void tell_unapplied(const struct settings *before, const struct settings *after)
 {
-    if (!str_equal(before->spool.path, after->spool.path))
-        warn_restart("spool");
-    if (!str_equal(before->control.socket, after->control.socket))
-        warn_restart("control");
-    if (before->workers != after->workers)
-        warn_restart("workers");
-    if (!str_equal(before->user, after->user))
-        warn_restart("user");
-    if (before->dns.server_count != after->dns.server_count ||
-        before->dns.dnssec != after->dns.dnssec)
-        warn_restart("dns");
+    const char *sections[8];
+    size_t count = gateway_restart_sections(before, after, sections, 8);
+    for (size_t i = 0; i < count; i++)
+        warn_restart(sections[i]);
 }
 
 void gateway_apply(struct gateway *gateway, struct settings *settings, const int *fds, size_t count)
@@ -204,7 +231,6 @@ void gateway_apply(struct gateway *gateway, struct settings *settings, const int
     pthread_mutex_lock(&gateway->mutex);
     struct settings *before = gateway->settings;
     gateway->settings = settings_ref(settings);
-    gateway->revision++;
     gateway->applied_wall_ns = clock_wall_ns();
     gateway->pending = gateway->worker_count;
     pthread_mutex_unlock(&gateway->mutex);
@@ -218,6 +244,19 @@ void gateway_apply(struct gateway *gateway, struct settings *settings, const int
         pthread_cond_wait(&gateway->answered, &gateway->mutex);
     pthread_mutex_unlock(&gateway->mutex);
     settings_unref(before);
+}
+
+void gateway_share(struct gateway *gateway, struct settings *trial, unsigned share)
+{
+    pthread_mutex_lock(&gateway->mutex);
+    gateway->pending = gateway->worker_count;
+    pthread_mutex_unlock(&gateway->mutex);
+    for (size_t i = 0; i < gateway->worker_count; i++)
+        worker_share(&gateway->workers[i], trial, share);
+    pthread_mutex_lock(&gateway->mutex);
+    while (gateway->pending)
+        pthread_cond_wait(&gateway->answered, &gateway->mutex);
+    pthread_mutex_unlock(&gateway->mutex);
 }
 
 /* ---- end ---- */

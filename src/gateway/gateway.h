@@ -32,6 +32,15 @@ enum result gateway_new(struct settings *settings, const struct gateway_options 
  */
 void gateway_apply(struct gateway *gateway, struct settings *settings, const int *fds,
                    size_t count);
+/*
+ * Give `trial` (a reference is taken) to `share` of 100 new sessions, by the network of the client,
+ * so that each client sees one configuration; NULL: to none. Sockets, transports and the queue stay
+ * those of the settings in force. gateway_apply() ends it.
+ */
+void gateway_share(struct gateway *gateway, struct settings *trial, unsigned share);
+/* Names of sections that differ and that count only after the next start; at most `max`. */
+size_t gateway_restart_sections(const struct settings *before, const struct settings *after,
+                                const char **out, size_t max);
 /* Take no more connections, let sessions and attempts end until `deadline_ns` (monotonic), stop the
  * workers, close the spool. Blocks. */
 void gateway_drain(struct gateway *gateway, int64_t deadline_ns);

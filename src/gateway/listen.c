@@ -63,11 +63,42 @@ static struct worker *choose(struct worker *self)
     return own > mean + mean / 4 + MORE_THAN_MEAN ? least : self;
 }
 
+/* 0 to 99, the same for a network in each process (FNV-1a). */
+static unsigned percentile(const struct net_ip *ip)
+{
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+    for (size_t i = 0; i < sizeof ip->bytes; i++)
+        hash = (hash ^ ip->bytes[i]) * UINT64_C(0x100000001b3);
+    return (unsigned)((hash >> 32) % 100);
+}
+
+/* The settings for the next session: those on trial for a share of the client networks, always the
+ * same ones. A listener that the trial does not know by name stays with the settings in force. */
+static const struct settings *choose_settings(struct worker *self, int fd, size_t *listener_index)
+{
+    struct sockaddr_storage storage;
+    socklen_t size = sizeof storage;
+    struct net_address client;
+    if (!self->trial || getpeername(fd, (struct sockaddr *)&storage, &size) != 0)
+        return self->settings;
+    net_address_from_sockaddr(&storage, &client);
+    struct net_network network = net_client_network(&client.ip);
+    if (percentile(&network.ip) >= self->share)
+        return self->settings;
+    struct str name = self->settings->listeners[*listener_index].name;
+    const struct settings_listener *listener = settings_find_listener(self->trial, name);
+    if (!listener)
+        return self->settings;
+    *listener_index = (size_t)(listener - self->trial->listeners);
+    return self->trial;
+}
+
 static void dispatch(struct worker *self, int fd, size_t listener_index)
 {
     struct worker *worker = choose(self);
+    const struct settings *settings = choose_settings(self, fd, &listener_index);
     if (worker == self) {
-        session_start(self, self->settings, fd, listener_index);
+        session_start(self, settings, fd, listener_index);
         return;
     }
     struct passed *passed = NEW(struct passed);
@@ -75,7 +106,7 @@ static void dispatch(struct worker *self, int fd, size_t listener_index)
                               .to = worker,
                               .fd = fd,
                               .listener_index = listener_index,
-                              .settings = settings_ref(self->settings)};
+                              .settings = settings_ref(settings)};
     loop_post(worker->loop, &passed->post);
 }
 

@@ -50,7 +50,6 @@ void gateway_status(struct gateway *gateway, struct arena *arena, struct gateway
 {
     pthread_mutex_lock(&gateway->mutex);
     struct settings *settings = settings_ref(gateway->settings);
-    unsigned revision = gateway->revision;
     int64_t applied_wall_ns = gateway->applied_wall_ns;
     pthread_mutex_unlock(&gateway->mutex);
     *out = (struct gateway_status){
@@ -58,7 +57,7 @@ void gateway_status(struct gateway *gateway, struct arena *arena, struct gateway
         .delivery_paused = gateway->options.delivery_paused,
         .has_room = spool_has_room(gateway->spool),
         .hostname = arena_str(arena, settings->hostname),
-        .revision = arena_printf(arena, "r%u", revision),
+        .revision = arena_printf(arena, "r%u", settings->revision),
         .config_path = arena_str(arena, gateway->options.config_path),
         .started_wall_ns = gateway->started_wall_ns,
         .applied_wall_ns = applied_wall_ns,

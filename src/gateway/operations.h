@@ -26,7 +26,7 @@ struct gateway_status {
     bool delivery_paused;
     bool has_room; /* the spool takes mail */
     struct str hostname;
-    struct str revision; /* of the configuration: "r1" … counts applied files since start */
+    struct str revision; /* of the configuration: "r41" */
     struct str config_path;
     int64_t started_wall_ns;
     int64_t applied_wall_ns; /* the configuration in force */

@@ -22,6 +22,12 @@ static bool is_postmaster(const struct session *session, const struct mail_addre
     return true; /* without a domain, or at our own address literal: the server saw to that */
 }
 
+/* What flows could see is told, so that a decision can be gone through again. */
+static struct str tls_of(const struct smtp_peer *peer)
+{
+    return peer->tls && peer->tls->active ? peer->tls->version : STR_EMPTY;
+}
+
 static void refuse(struct session *session, struct str to, struct str domain,
                    const struct flow *flow, const struct flow_verdict *verdict,
                    struct mail_reply *out_reply)
@@ -29,12 +35,14 @@ static void refuse(struct session *session, struct str to, struct str domain,
     struct mail_ref ref;
     *out_reply = session_with_ref(session, verdict->reply, &ref);
     const struct mail_sender *sender = smtp_session_sender(session->smtp);
+    const struct smtp_peer *peer = smtp_session_peer(session->smtp);
     event_emit(verdict->kind == FLOW_DEFER ? EVENT_RECIPIENT_DEFER : EVENT_RECIPIENT_REJECT,
                F_C(REF, ref.chars), F_STR(FROM, sender->address), F_STR(TO, to),
                F_STR(DOMAIN, domain), F_STR(FLOW, flow ? flow_name(flow) : STR_EMPTY),
                F_STR(STEP, verdict->step), F_C(REASON, mail_reason_name(verdict->reason)),
                F_INT(CODE, out_reply->code), F_STR(REPLY, out_reply->text),
-               F_STR(DETAIL, verdict->detail), F_STR(USER, smtp_session_peer(session->smtp)->user));
+               F_STR(DETAIL, verdict->detail), F_STR(USER, peer->user), F_STR(HELO, peer->helo),
+               F_STR(CLIENT_NAME, peer->client_name), F_STR(TLS, tls_of(peer)));
 }
 
 /* Note the recipient's domain; false when it must come in a transaction of its own: a stranger may
@@ -79,8 +87,11 @@ static void accept_recipient(struct session *session, struct str to,
         return;
     }
     *out_reply = mail_reply_of(250, 2, 1, 5, STR("Ok"));
+    const struct smtp_peer *peer = smtp_session_peer(session->smtp);
     event_emit(EVENT_RECIPIENT_ACCEPT, F_C(MESSAGE, mail_id_text(session->message).chars),
-               F_STR(TO, to), F_STR(DOMAIN, domain->name));
+               F_STR(TO, to), F_STR(DOMAIN, domain->name),
+               F_STR(FROM, smtp_session_sender(session->smtp)->address), F_STR(HELO, peer->helo),
+               F_STR(CLIENT_NAME, peer->client_name), F_STR(TLS, tls_of(peer)));
 }
 
 /* <postmaster> goes to the configured address, whatever the recipient flow of its domain says. */

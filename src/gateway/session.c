@@ -10,6 +10,7 @@
 #include "net/dns.h"
 #include "spool/spool.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -348,6 +349,12 @@ NO_YIELD_CHECK static void run(void *arg)
     struct session *session = arg;
     struct stream *stream;
     struct error err;
+    snprintf(session->revision_text, sizeof session->revision_text, "r%u",
+             session->settings->revision);
+    session->revision_events.outer = fiber_context();
+    session->revision_events.fields[session->revision_events.count++] =
+        F_C(REVISION, session->revision_text);
+    fiber_set_context(&session->revision_events);
     if (stream_open_fd(session->fd, &stream, &err) == OK) {
         scope_open(&session->scope, TIME_NEVER);
         smtp_server_run(&session->listener->smtp, &handler, session, stream,
@@ -358,6 +365,7 @@ NO_YIELD_CHECK static void run(void *arg)
     } else {
         close(session->fd);
     }
+    fiber_set_context(session->revision_events.outer);
     forget(session);
 }
 

@@ -29,6 +29,8 @@ struct session {
     size_t own_address_count;
 
     char client_text[NET_IP_TEXT];
+    char revision_text[16]; /* of the settings, in each of its events */
+    struct event_context revision_events;
 
     /* the transaction's */
     const struct settings_domain **domains; /* of each accepted recipient, in order */

@@ -181,6 +181,24 @@ enum result settings_load(const char *path, struct config_report *report,
     return finish(settings, report, usable, out_settings, err);
 }
 
+enum result settings_load_texts(const struct config_texts *texts, struct config_report *report,
+                                struct settings **out_settings, struct error *err)
+{
+    struct settings *settings = new_settings();
+    struct arena *arena = settings->hidden->arena;
+    struct config_texts copies = {
+        .items = arena_alloc_array(arena, texts->count + 1, sizeof(struct config_text)),
+        .count = texts->count};
+    for (size_t i = 0; i < texts->count; i++)
+        copies.items[i] = (struct config_text){.name = arena_str(arena, texts->items[i].name),
+                                               .text = arena_str(arena, texts->items[i].text),
+                                               .folder = arena_str(arena, texts->items[i].folder)};
+    read_interfaces(settings->hidden);
+    enum result read = config_load_texts(&copies, arena, report, &settings->hidden->root);
+    bool usable = read == OK || settings->hidden->root.count > 0;
+    return finish(settings, report, usable, out_settings, err);
+}
+
 enum result settings_load_text(struct str name, struct str text, struct config_report *report,
                                struct settings **out_settings, struct error *err)
 {

@@ -71,9 +71,13 @@ enum settings_log_target {
     SETTINGS_LOG_FILE
 };
 
+enum settings_scope { SETTINGS_SCOPE_ADMIN, SETTINGS_SCOPE_OPERATE, SETTINGS_SCOPE_READ };
+
 enum settings_log_compat { SETTINGS_COMPAT_NONE, SETTINGS_COMPAT_POSTFIX };
 
 struct settings {
+    unsigned revision; /* its number; set once, before it is shared. 0: none */
+
     /* ---- the rows of the top level ---- */
     int64_t version;
     struct str hostname;   /* default: the system's */
@@ -92,6 +96,7 @@ struct settings {
     struct {
         struct str socket, group, mode_text;
         unsigned mode;
+        int scope; /* enum settings_scope: of whom the socket lets in */
     } control;
     struct {
         struct flow_limits limits;
@@ -114,6 +119,7 @@ struct settings {
         struct str path; /* empty: in the spool's folder */
         int64_t keep_ns;
         uint64_t size;
+        bool subjects;
     } events;
     struct {
         int target; /* enum settings_log_target */
@@ -167,6 +173,10 @@ struct settings {
  */
 enum result settings_load(const char *path, struct config_report *report,
                           struct settings **out_settings, struct error *err);
+/* The same of the texts of files that were read before (copied); relative paths start at the folder
+ * of each name. */
+enum result settings_load_texts(const struct config_texts *texts, struct config_report *report,
+                                struct settings **out_settings, struct error *err);
 /* The same of text in memory, for tests; relative paths start at the working directory. */
 enum result settings_load_text(struct str name, struct str text, struct config_report *report,
                                struct settings **out_settings, struct error *err);

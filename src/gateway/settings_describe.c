@@ -29,7 +29,7 @@ static bool has_own_form(struct str name)
         if (str_equal(name, str_c(sections[i].name)))
             return true;
     }
-    return str_equal(name, STR("admin")) || str_equal(name, STR("flows"));
+    return str_equal(name, STR("flows"));
 }
 
 static void print_entry(const struct option_table *table, struct str name, const void *values,

@@ -156,7 +156,10 @@ static const struct {
     {"control: { mode: 9 }\n", "wrong-value 8:18"},
     {"control: { mode: 0666 }\n", "control-open 8:18"},
     {"log: { to: file }\n", "missing-key 8:6"},
-    {"admin: { listen: [ \"127.0.0.1:8443\" ] }\n", "not-built 8:1"},
+    {"admin: { listen: [ \"127.0.0.1:8443\", \"[::1]:8443\" ] }\n", ""},
+    {"admin: { listen: [ \"192.0.2.1:8443\", \"0.0.0.0:8443\", here ] }\n",
+     "wrong-value 8:54 clear-text 8:20 clear-text 8:38"},
+    {"control: { scope: write }\n", "unknown-word 8:19"},
     {"postmaster: nobody\n", "wrong-value 8:13"},
     {"hostnmae: x\n", "unknown-key 8:1"},
     {"certificates: { main: { cert: /nonexistent/c.pem, key: /nonexistent/k.pem } }\n",
@@ -461,15 +464,10 @@ static void test_full_example(void **state)
     (void)state;
     struct loaded loaded;
     load_file(&loaded, "postern.yaml");
-    assert_int_equal(loaded.result, FAILED);
-    for (size_t i = 0; i < loaded.report.count; i++) {
-        const struct config_problem *problem = &loaded.report.problems[i];
-        if (!str_equal(problem->code, STR("not-built")) &&
-            !str_equal(problem->code, STR("secret-readable")))
-            fail_msg("line %u: %.*s", problem->place.line, STR_ARG(problem->text));
-        assert_true(problem->place.line > 0);
-    }
-    assert_true(loaded.report.errors > 0);
+    for (size_t i = 0; i < loaded.report.count; i++)
+        print_message("%.*s\n", STR_ARG(loaded.report.problems[i].text));
+    assert_int_equal(loaded.result, OK); /* all of it is built */
+    assert_int_equal(loaded.report.count, count_secret_warnings(&loaded));
     done(&loaded);
 }
 

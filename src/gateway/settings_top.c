@@ -79,6 +79,12 @@ static const struct option dns_rows[] = {
 };
 GROUP_TABLE(dns_options, "dns", "How names are looked up.", dns_rows);
 
+static const struct option_word scope_words[] = {
+    {"admin", SETTINGS_SCOPE_ADMIN},
+    {"operate", SETTINGS_SCOPE_OPERATE},
+    {"read", SETTINGS_SCOPE_READ},
+    {NULL, 0},
+};
 static const struct option control_rows[] = {
     {.name = "socket",
      .type = OPTION_PATH,
@@ -97,6 +103,13 @@ static const struct option control_rows[] = {
      .text = "its mode, in octal",
      .fallback = "0660",
      .reload = RELOAD_RESTART},
+    {.name = "scope",
+     .type = OPTION_WORD,
+     .offset = AT(control.scope),
+     .text = "what those may do whom group and mode let in; root and the daemon's user may do all",
+     .fallback = "admin",
+     .words = scope_words,
+     .reload = RELOAD_RESTART},
     {0},
 };
 GROUP_TABLE(control_options, "control", "The control socket.", control_rows);
@@ -105,11 +118,12 @@ static const struct option admin_rows[] = {
     {.name = "listen",
      .type = OPTION_TEXTS,
      .offset = AT(admin.listen),
-     .text = "addresses with ports, as \"127.0.0.1:8443\"",
-     .required = true},
+     .text = "loopback addresses with ports, as \"127.0.0.1:8443\"; who has a token may use them",
+     .required = true,
+     .reload = RELOAD_RESTART},
     {0},
 };
-GROUP_TABLE(admin_options, "admin", "The web interface.", admin_rows);
+GROUP_TABLE(admin_options, "admin", "The API over TCP.", admin_rows);
 
 static const struct option metrics_rows[] = {
     {.name = "listen",
@@ -233,6 +247,11 @@ static const struct option event_rows[] = {
      .fallback = "10G",
      .min = 16 << 20,
      .max = INT64_C(1) << 50},
+    {.name = "subjects",
+     .type = OPTION_BOOL,
+     .offset = AT(events.subjects),
+     .text = "tell the subjects of accepted messages, so that they can be found by them",
+     .fallback = "true"},
     {0},
 };
 GROUP_TABLE(event_options, "events", "The history of what happened.", event_rows);
@@ -381,9 +400,9 @@ static const struct option rows[] = {
     {.name = "admin",
      .type = OPTION_GROUP,
      .offset = 0,
-     .text = "the web interface; absent: no TCP port",
+     .text = "the API over TCP, with tokens; absent: over the control socket only",
      .group = &admin_options,
-     .not_built = "the web interface"},
+     .reload = RELOAD_RESTART},
     {.name = "metrics",
      .type = OPTION_GROUP,
      .offset = 0,
@@ -555,6 +574,20 @@ static void derive_control(struct settings_loading *loading)
                        "the path of a socket has at most 107 characters");
 }
 
+/* There is no TLS on it: nothing may leave this host. */
+static void check_admin(struct settings_loading *loading)
+{
+    const struct option_texts *texts = &loading->settings->admin.listen;
+    for (size_t i = 0; i < texts->count; i++) {
+        struct net_address address = {0};
+        if (net_address_parse(texts->items[i], 0, &address) && !net_ip_is_loopback(&address.ip))
+            SETTINGS_ERROR(
+                loading, "clear-text", texts->places[i],
+                "the API speaks no TLS, and tokens must not cross a network in the clear")
+                ->fix = STR("listen on 127.0.0.1 or [::1], and put a proxy with TLS before it");
+    }
+}
+
 static void derive_postmaster(struct settings_loading *loading)
 {
     struct settings *settings = loading->settings;
@@ -587,6 +620,7 @@ void settings_bind_top(struct settings_loading *loading)
                    &settings->dns.server_count);
     read_addresses(loading, &settings->admin.listen, 0, false, &settings->admin.addresses,
                    &settings->admin.address_count);
+    check_admin(loading);
     read_addresses(loading, &settings->metrics.listen, 0, false, &settings->metrics.addresses,
                    &settings->metrics.address_count);
     settings->dns.dnssec = (enum dns_dnssec)settings->dns_written.dnssec;

@@ -11,10 +11,17 @@
 #include "queue/queue.h"
 #include "state/state.h"
 
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { HEARTBEAT_MS = 500, DRAIN_STEP_MS = 20, SETTLE_TURNS = 3 };
+enum {
+    HEARTBEAT_MS = 500,
+    BEATS_A_TRIM = 10,
+    MANY_AT_REST = 200,
+    DRAIN_STEP_MS = 20,
+    SETTLE_TURNS = 3
+};
 
 static _Thread_local struct worker *current;
 
@@ -23,10 +30,22 @@ struct worker *worker_current(void)
     return current;
 }
 
+/* Sessions that wait for long keep what they need. What TLS handshakes needed lies between what is
+ * kept, so when many came to rest, the heap gives its holes back, too: some ms, once. */
+static void trim(struct worker *worker)
+{
+    worker->at_rest += loop_trim_stacks(worker->loop);
+    if (worker->at_rest < MANY_AT_REST)
+        return;
+    worker->at_rest = 0;
+    malloc_trim(0);
+}
+
 static void beat(struct loop_timer *timer)
 {
     struct worker *worker = CONTAINER(timer, struct worker, heartbeat);
-    atomic_fetch_add_explicit(&worker->heartbeats, 1, memory_order_relaxed);
+    if (atomic_fetch_add_explicit(&worker->heartbeats, 1, memory_order_relaxed) % BEATS_A_TRIM == 0)
+        trim(worker);
     loop_timer_set(timer, clock_deadline(HEARTBEAT_MS * NS_PER_MS));
 }
 
@@ -69,6 +88,7 @@ static void free_parts(struct worker *worker)
 {
     dns_free(worker->dns);
     settings_unref(worker->settings);
+    settings_unref(worker->trial);
     free(worker->closing);
     loop_free(worker->loop);
 }
@@ -112,6 +132,21 @@ struct apply {
     int fds[];
 };
 
+static void take_trial(struct worker *worker, struct settings *trial, unsigned share)
+{
+    settings_unref(worker->trial);
+    worker->trial = trial;
+    worker->share = share;
+}
+
+static void answer(struct gateway *gateway)
+{
+    pthread_mutex_lock(&gateway->mutex);
+    gateway->pending--;
+    pthread_cond_broadcast(&gateway->answered);
+    pthread_mutex_unlock(&gateway->mutex);
+}
+
 static void apply(struct post *post)
 {
     struct apply *request = CONTAINER(post, struct apply, post);
@@ -122,10 +157,8 @@ static void apply(struct post *post)
     struct gateway *gateway = worker->gateway;
     /* what a directory said under other settings counts no more */
     state_cache_drop_prefix(gateway->state, STR("auth:"));
-    pthread_mutex_lock(&gateway->mutex);
-    gateway->pending--;
-    pthread_cond_broadcast(&gateway->answered);
-    pthread_mutex_unlock(&gateway->mutex);
+    take_trial(worker, NULL, 0);
+    answer(gateway);
     free(request);
 }
 
@@ -138,6 +171,31 @@ void worker_apply(struct worker *worker, struct settings *settings, const int *f
     request->count = count;
     for (size_t i = 0; i < count; i++)
         request->fds[i] = fds[i];
+    loop_post(worker->loop, &request->post);
+}
+
+struct sharing {
+    struct post post;
+    struct worker *worker;
+    struct settings *trial;
+    unsigned share;
+};
+
+static void begin_share(struct post *post)
+{
+    struct sharing *request = CONTAINER(post, struct sharing, post);
+    take_trial(request->worker, request->trial, request->share);
+    answer(request->worker->gateway);
+    free(request);
+}
+
+void worker_share(struct worker *worker, struct settings *trial, unsigned share)
+{
+    struct sharing *request = NEW(struct sharing);
+    *request = (struct sharing){.post = {.run = begin_share},
+                                .worker = worker,
+                                .trial = trial ? settings_ref(trial) : NULL,
+                                .share = share};
     loop_post(worker->loop, &request->post);
 }
 

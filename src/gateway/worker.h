@@ -38,6 +38,8 @@ struct worker {
 
     /* the worker thread's own */
     struct settings *settings; /* in force; replaced by a post at reload */
+    struct settings *trial;    /* for a share of new sessions; or NULL */
+    unsigned share;            /* of 100 */
     struct dns *dns;
     struct directory *directory;
     struct scope sessions;
@@ -46,6 +48,7 @@ struct worker {
     struct worker_socket *sockets;
     size_t socket_count;
     struct loop_timer heartbeat;
+    size_t at_rest;          /* fibers that came to rest since the heap was trimmed */
     struct closing *closing; /* while it drains */
     bool left;               /* its sessions have ended for good */
 
@@ -79,9 +82,8 @@ struct gateway {
     atomic_uint_least64_t messages_accepted;
     int64_t started_wall_ns;
 
-    pthread_mutex_t mutex; /* settings and revision, for threads that are no workers */
+    pthread_mutex_t mutex; /* settings, for threads that are no workers */
     struct settings *settings;
-    unsigned revision;
     int64_t applied_wall_ns;
     size_t pending; /* workers that have not answered the last question */
     pthread_cond_t answered;
@@ -94,6 +96,8 @@ enum result worker_start(struct worker *worker, struct error *err);
 /* From another thread: use these settings and sockets (in the order of settings_sockets) from now
  * on; sessions keep the settings they began with. Counts gateway->pending down. */
 void worker_apply(struct worker *worker, struct settings *settings, const int *fds, size_t count);
+/* From another thread: give `trial` (NULL: none) to a share of new sessions. Counts likewise. */
+void worker_share(struct worker *worker, struct settings *trial, unsigned share);
 /* From another thread: close the listening sockets, let sessions end until `deadline_ns`, then
  * leave the queue and stop the loop. */
 void worker_drain(struct worker *worker, int64_t deadline_ns);

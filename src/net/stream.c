@@ -371,10 +371,8 @@ static MAY_YIELD enum result shake_hands(struct stream *stream, struct error *er
         return FAILED;
     for (;;) {
         enum step step = step_of_tls(stream, tls_session_handshake(stream->tls, err));
-        if (step == STEP_DONE) {
-            fiber_trim_stack(); /* the mathematics went deep, and sessions may idle for long */
+        if (step == STEP_DONE)
             return OK;
-        }
         if (step == STEP_END)
             return fail(err, ERROR_TEMPORARY,
                         "the peer closed the connection in the TLS handshake");

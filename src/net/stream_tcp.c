@@ -90,7 +90,6 @@ enum result stream_open_fd(int fd, struct stream **out_stream, struct error *err
         free(stream);
         return FAILED;
     }
-    stream->drained = true; /* what is there already is told of at once */
     set_no_delay(fd);
     learn_addresses(stream, fd);
     *out_stream = stream;

@@ -25,6 +25,7 @@
 /* Both ends of a connection, as the two fibers of a test have them. */
 struct ends {
     struct stream *a, *b;
+    int fd; /* of a, where it is a socket */
 };
 
 /* Each test runs over memory and over real sockets. */
@@ -48,6 +49,7 @@ static void open_sockets(struct ends *ends)
     check(server >= 0 && other >= 0);
     int flags = 1;
     check(ioctl(other, FIONBIO, &flags) == 0);
+    ends->fd = other;
     check(stream_open_fd(other, &ends->a, &err) == OK);
     check(stream_open_fd(server, &ends->b, &err) == OK);
 }
@@ -527,12 +529,59 @@ static void connecting(void **state)
     test_loop_close();
 }
 
+/* A read that empties the socket is not tried again until the loop tells of more: what the loop
+ * told of before that read must not be missed. */
+static NO_YIELD_CHECK void read_the_end_behind_data(void *arg)
+{
+    struct ends *ends = arg;
+    struct error err;
+    bool end = false;
+    put(ends->a, "last words");
+    stream_end_output(ends->a);
+    fiber_yield(); /* both are told in one event */
+    fill_until(ends->b, 10);
+    assert_buffered(ends->b, "last words");
+    assert_int_equal(stream_fill(ends->b, 100, &end, &err), OK);
+    assert_true(end);
+}
+
+static NO_YIELD_CHECK void read_around_urgent_data(void *arg)
+{
+    struct ends *ends = arg;
+    int fd = ends->fd;
+    assert_int_equal(send(fd, "ab", 2, 0), 2);
+    assert_int_equal(send(fd, "!", 1, MSG_OOB), 1);
+    assert_int_equal(send(fd, "cd", 2, 0), 2);
+    fiber_yield();
+    fill_until(ends->b, 4); /* a read stops at the mark, whatever is behind it */
+    assert_buffered(ends->b, "abcd");
+}
+
+static NO_YIELD_CHECK void read_what_came_before_opening(void *arg)
+{
+    struct ends *ends = arg;
+    struct error err;
+    assert_int_equal(send(ends->fd, "early", 5, 0), 5);
+    /* the loop had no turn to tell of it */
+    assert_int_equal(stream_fill_available(ends->b, 100, &err), OK);
+    assert_buffered(ends->b, "early");
+}
+
+static void nothing_is_missed_behind_a_short_read(void **state)
+{
+    (void)state;
+    run_over(SOCKETS, read_the_end_behind_data, NULL);
+    run_over(SOCKETS, read_around_urgent_data, NULL);
+    run_over(SOCKETS, read_what_came_before_opening, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(conversation),
         cmocka_unit_test(half_closed),
         cmocka_unit_test(bulk),
+        cmocka_unit_test(nothing_is_missed_behind_a_short_read),
         cmocka_unit_test(input_has_a_ceiling),
         cmocka_unit_test(what_is_there_is_seen_without_waiting),
         cmocka_unit_test(deadlines),

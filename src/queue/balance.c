@@ -49,6 +49,9 @@ struct queue_totals queue_totals(struct queue *queue)
         .damaged = counter(queue, QUEUE_COUNT_DAMAGED),
     };
     int64_t oldest_wall_ns = 0;
+    int64_t unloaded = atomic_load(&queue->unloaded);
+    totals.loading = atomic_load(&queue->loading);
+    totals.unloaded = (uint64_t)unloaded; /* wraps when damage makes it negative, as sums do */
     for (size_t i = 0; i < queue->worker_count; i++)
         add_worker(&totals, &queue->workers[i], &oldest_wall_ns);
     if (oldest_wall_ns > 0) {
@@ -64,8 +67,8 @@ int64_t queue_balance(const struct queue_totals *totals)
     uint64_t in = totals->accepted + totals->generated;
     uint64_t out = totals->delivered + totals->failed_dsn + totals->failed_silent +
                    totals->discarded + totals->dropped + totals->damaged;
-    uint64_t here =
-        totals->ready + totals->waiting + totals->inflight + totals->held + totals->quarantined;
+    uint64_t here = totals->ready + totals->waiting + totals->inflight + totals->held +
+                    totals->quarantined + totals->unloaded;
     return (int64_t)(in - out - here);
 }
 
@@ -74,13 +77,8 @@ int64_t queue_balance(const struct queue_totals *totals)
  * gone counts as damaged from now on, and what is here although the record that counted it is gone
  * counts as accepted. Without damage a difference is nobody's to settle; the audit tells of it.
  */
-void queue_square_books(struct queue *queue)
+void queue_square_books(struct queue *queue, int64_t difference)
 {
-    struct queue_totals totals = queue_totals(queue);
-    int64_t difference = queue_balance(&totals);
-    for (size_t i = 0; i < queue->worker_count; i++)
-        for (size_t k = 0; k < queue->workers[i].found_count; k++)
-            difference -= queue->workers[i].found[k]->pending;
     if (difference == 0 || spool_stats(queue->spool).damaged == 0)
         return;
     struct spool_change change = {.kind = SPOOL_COUNT,
@@ -99,10 +97,15 @@ void queue_square_books(struct queue *queue)
 static struct mail_id *all_ids(struct queue_worker *worker, size_t *out_count)
 {
     size_t count = 0;
+    int64_t oldest_ns = 0;
     struct mail_id *ids = memory_alloc_array(worker->entries.count + 1, sizeof *ids);
     LIST_EACH (&worker->by_age, link) {
-        ids[count++] = CONTAINER(link, struct queue_entry, by_age)->id;
+        const struct queue_entry *entry = CONTAINER(link, struct queue_entry, by_age);
+        ids[count++] = entry->id;
+        if (oldest_ns == 0 || entry->accepted_wall_ns < oldest_ns)
+            oldest_ns = entry->accepted_wall_ns;
     }
+    atomic_store_explicit(&worker->oldest_wall_ns, oldest_ns, memory_order_relaxed);
     *out_count = count;
     return ids;
 }

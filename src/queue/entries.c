@@ -79,18 +79,44 @@ struct str queue_entry_record(const struct queue_entry *entry, struct arena *are
     return arena_str(arena, buf_str(&buf));
 }
 
-struct str queue_entry_meta(const struct queue_entry *entry)
+static bool read_meta(const struct queue_entry *entry, struct arena *arena, struct queue_meta *out)
 {
-    return str_of(entry->meta, entry->meta_len);
+    if (!queue_meta_read(queue_text_str(entry->common), queue_text_str(entry->domain),
+                         str_of(entry->own, entry->own_len), arena, out))
+        return false;
+    out->message = entry->message;
+    out->accepted_wall_ns = entry->accepted_wall_ns;
+    return true;
 }
 
-struct queue_entry *queue_entry_found(struct queue_worker *worker, struct mail_id id,
-                                      const struct queue_meta *meta, struct str meta_bytes,
-                                      const struct queue_record *record, uint64_t size)
+struct str queue_entry_meta(const struct queue_entry *entry, struct arena *arena)
 {
-    struct queue_entry *entry = memory_alloc(sizeof *entry + meta_bytes.len);
-    memcpy(entry->meta, meta_bytes.ptr, meta_bytes.len);
-    entry->meta_len = (uint32_t)meta_bytes.len;
+    BUF_CLEANUP struct buf buf;
+    struct queue_meta meta;
+    bool sound = read_meta(entry, arena, &meta);
+    check(sound); /* our own bytes */
+    buf_init(&buf, QUEUE_META_MAX);
+    queue_meta_encode(&meta, &buf);
+    check(!buf.overflow); /* submit looked */
+    return arena_str(arena, buf_str(&buf));
+}
+
+struct queue_entry *queue_entry_new(struct queue_worker *worker, struct mail_id id,
+                                    const struct queue_meta *meta,
+                                    const struct queue_record *record, struct queue_parcel *parcel,
+                                    uint64_t size)
+{
+    BUF_CLEANUP struct buf common, own;
+    struct str domain;
+    buf_init(&common, QUEUE_META_MAX);
+    buf_init(&own, QUEUE_META_MAX);
+    queue_meta_split(meta, &common, &domain, &own);
+    check(!common.overflow && !own.overflow); /* the whole is within the same bound */
+    struct queue_entry *entry = memory_alloc(sizeof *entry + own.len);
+    memcpy(entry->own, own.ptr, own.len);
+    entry->own_len = (uint32_t)own.len;
+    entry->common = queue_text_get(&worker->texts, buf_str(&common));
+    entry->domain = queue_text_get(&worker->texts, domain);
     entry->id = id;
     entry->message = meta->message;
     entry->worker = worker;
@@ -102,19 +128,6 @@ struct queue_entry *queue_entry_found(struct queue_worker *worker, struct mail_i
     entry->ready.size = size;
     entry->wish = -1;
     queue_entry_store(entry, record);
-    return entry;
-}
-
-struct queue_entry *queue_entry_new(struct queue_worker *worker, struct mail_id id,
-                                    const struct queue_meta *meta,
-                                    const struct queue_record *record, struct queue_parcel *parcel,
-                                    uint64_t size)
-{
-    BUF_CLEANUP struct buf buf;
-    buf_init(&buf, QUEUE_META_MAX);
-    queue_meta_encode(meta, &buf);
-    check(!buf.overflow); /* submit looked */
-    struct queue_entry *entry = queue_entry_found(worker, id, meta, buf_str(&buf), record, size);
     entry->parcel = parcel;
     if (parcel != NULL)
         parcel->references++;
@@ -124,7 +137,7 @@ struct queue_entry *queue_entry_new(struct queue_worker *worker, struct mail_id 
 bool queue_entry_decode(const struct queue_entry *entry, struct arena *arena,
                         struct queue_meta *out_meta, struct queue_record *out_record)
 {
-    return queue_meta_decode(queue_entry_meta(entry), arena, out_meta) &&
+    return read_meta(entry, arena, out_meta) &&
            queue_record_read(&entry->record, queue_text_str(entry->tail), out_meta->recipient_count,
                              arena, out_record);
 }
@@ -136,9 +149,19 @@ struct queue_entry *queue_worker_find(struct queue_worker *worker, struct mail_i
     return queue_table_find(&worker->entries, id);
 }
 
-static void note_oldest(struct queue_worker *worker)
+/* Those that were loaded while mail flowed stand in no order: then it is the oldest that was seen,
+ * until the audit looks at all. */
+static void note_oldest(struct queue_worker *worker, const struct queue_entry *come)
 {
     int64_t oldest_ns = 0;
+    if (worker->age_is_mixed && !list_is_empty(&worker->by_age)) {
+        oldest_ns = atomic_load_explicit(&worker->oldest_wall_ns, memory_order_relaxed);
+        if (come != NULL && (oldest_ns == 0 || come->accepted_wall_ns < oldest_ns))
+            atomic_store_explicit(&worker->oldest_wall_ns, come->accepted_wall_ns,
+                                  memory_order_relaxed);
+        return;
+    }
+    worker->age_is_mixed = false;
     if (!list_is_empty(&worker->by_age))
         oldest_ns = CONTAINER(worker->by_age.next, struct queue_entry, by_age)->accepted_wall_ns;
     atomic_store_explicit(&worker->oldest_wall_ns, oldest_ns, memory_order_relaxed);
@@ -187,13 +210,15 @@ void queue_entry_free(struct queue_entry *entry)
         unplace(entry);
         gauge_leave(entry);
         list_remove(&entry->by_age);
-        note_oldest(worker);
+        note_oldest(worker, NULL);
         queue_table_remove(&worker->entries, entry);
         atomic_fetch_sub_explicit(&worker->entry_count, 1, memory_order_relaxed);
         atomic_fetch_sub_explicit(&worker->bytes, entry->ready.size, memory_order_relaxed);
     }
     queue_parcel_unref(entry->parcel);
     queue_text_unref(&worker->texts, entry->tail);
+    queue_text_unref(&worker->texts, entry->common);
+    queue_text_unref(&worker->texts, entry->domain);
     free(entry);
 }
 
@@ -214,8 +239,10 @@ void queue_entry_start(struct queue_entry *entry)
     struct queue *queue = worker->queue;
     entry->started = true;
     queue_table_add(&worker->entries, entry);
+    if (atomic_load_explicit(&queue->loading, memory_order_relaxed))
+        worker->age_is_mixed = true;
     list_append(&worker->by_age, &entry->by_age);
-    note_oldest(worker);
+    note_oldest(worker, entry);
     atomic_fetch_add_explicit(&worker->entry_count, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&worker->bytes, entry->ready.size, memory_order_relaxed);
     if (entry->parcel != NULL && is_too_much(queue, entry->parcel))

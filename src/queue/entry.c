@@ -27,6 +27,12 @@ enum {
     RECORD_HELD = 1,
     RECORD_DELAY_TOLD = 2,
     RECORD_ALL_PENDING = 4,
+    RECORD_ON_DISK = 127,
+    RECORD_HAS_HELD = 128, /* in memory: the tail begins with the times of a hold */
+    HELD_SIZE = 16,
+    OWN_SHORT = 1, /* a single recipient, of whom all but the local part is elsewhere */
+    OWN_ENVID = 2,
+    OWN_KEPT = 4,
     SAID_MAX = 12,
     WORDS_MAX = 180,
     MTA_MAX = 80,
@@ -96,6 +102,18 @@ static struct mail_id get_id(struct reader *reader)
 
 /* ---- meta ---- */
 
+static void put_recipients(struct buf *out, const struct queue_meta *meta)
+{
+    put_number(out, meta->recipient_count, 4);
+    for (size_t i = 0; i < meta->recipient_count; i++) {
+        const struct mail_recipient *recipient = &meta->recipients[i];
+        put_text(out, recipient->address);
+        put_text(out, recipient->domain);
+        put_text(out, recipient->orcpt);
+        put_number(out, recipient->notify, 1);
+    }
+}
+
 static void put_kept(struct buf *out, const struct queue_kept *kept)
 {
     put_text(out, kept->step);
@@ -142,14 +160,7 @@ void queue_meta_encode(const struct queue_meta *meta, struct buf *out)
     put_text(out, meta->content_flow);
     if (kept)
         put_kept(out, &meta->kept);
-    put_number(out, meta->recipient_count, 4);
-    for (size_t i = 0; i < meta->recipient_count; i++) {
-        const struct mail_recipient *recipient = &meta->recipients[i];
-        put_text(out, recipient->address);
-        put_text(out, recipient->domain);
-        put_text(out, recipient->orcpt);
-        put_number(out, recipient->notify, 1);
-    }
+    put_recipients(out, meta);
 }
 
 static void get_sender(struct reader *reader, struct mail_sender *sender)
@@ -208,6 +219,97 @@ bool queue_meta_decode(struct str bytes, struct arena *arena, struct queue_meta 
         return false;
     *out = meta;
     return true;
+}
+
+/* ---- meta in memory ---- */
+
+/* The length of the local part if the address is made of it, @ and the domain; else 0. */
+static size_t local_part(const struct mail_recipient *recipient)
+{
+    struct str address = recipient->address, domain = recipient->domain;
+    if (domain.len == 0 || address.len <= domain.len + 1)
+        return 0;
+    size_t local = address.len - domain.len - 1;
+    return address.ptr[local] == '@' && str_equal(str_from(address, local + 1), domain) ? local : 0;
+}
+
+void queue_meta_split(const struct queue_meta *meta, struct buf *common, struct str *out_domain,
+                      struct buf *own)
+{
+    const struct mail_recipient *first = meta->recipients;
+    size_t local = meta->recipient_count == 1 && first->orcpt.len == 0 ? local_part(first) : 0;
+    put_number(common, meta->flags, 4);
+    put_text(common, meta->sender.address);
+    put_number(common, (uint64_t)meta->sender.body, 1);
+    put_number(common, meta->sender.smtputf8, 1);
+    put_number(common, (uint64_t)meta->sender.ret, 1);
+    put_text(common, meta->fairness_key);
+    put_text(common, meta->origin);
+    put_text(common, meta->transport);
+    put_text(common, meta->content_flow);
+    bool kept = is_kept(&meta->kept);
+    put_number(own,
+               (local > 0 ? OWN_SHORT : 0) | (meta->sender.envid.len > 0 ? OWN_ENVID : 0) |
+                   (kept ? OWN_KEPT : 0),
+               1);
+    put_id(own, meta->session);
+    put_number(own, meta->sender.size, 8);
+    if (meta->sender.envid.len > 0)
+        put_text(own, meta->sender.envid);
+    if (kept)
+        put_kept(own, &meta->kept);
+    *out_domain = local > 0 ? first->domain : STR_EMPTY;
+    if (local > 0) {
+        put_number(own, first->notify, 1);
+        buf_append(own, str_slice(first->address, 0, local));
+    } else {
+        put_recipients(own, meta);
+    }
+}
+
+static void get_short(struct reader *reader, struct str domain, struct queue_meta *meta)
+{
+    struct mail_recipient *recipient = ARENA_NEW(reader->arena, struct mail_recipient);
+    recipient->notify = (unsigned)get_number(reader, 1);
+    recipient->domain = arena_str(reader->arena, domain);
+    size_t local = reader->rest.len;
+    char *address = arena_alloc(reader->arena, local + 1 + domain.len);
+    memcpy(address, reader->rest.ptr, local);
+    address[local] = '@';
+    memcpy(address + local + 1, domain.ptr, domain.len);
+    recipient->address = str_of(address, local + 1 + domain.len);
+    recipient->orcpt = STR_EMPTY;
+    meta->recipients = recipient;
+    meta->recipient_count = 1;
+}
+
+bool queue_meta_read(struct str common, struct str domain, struct str own, struct arena *arena,
+                     struct queue_meta *out)
+{
+    struct reader shared = {.rest = common, .arena = arena};
+    struct reader reader = {.rest = own, .arena = arena};
+    struct queue_meta meta = {0};
+    meta.flags = (unsigned)get_number(&shared, 4);
+    meta.sender.address = get_text(&shared);
+    meta.sender.body = (enum mail_body_type)get_number(&shared, 1);
+    meta.sender.smtputf8 = get_number(&shared, 1) != 0;
+    meta.sender.ret = (enum mail_ret)get_number(&shared, 1);
+    meta.fairness_key = get_text(&shared);
+    meta.origin = get_text(&shared);
+    meta.transport = get_text(&shared);
+    meta.content_flow = get_text(&shared);
+    uint64_t form = get_number(&reader, 1);
+    meta.session = get_id(&reader);
+    meta.sender.size = get_number(&reader, 8);
+    meta.sender.envid = (form & OWN_ENVID) != 0 ? get_text(&reader) : STR_EMPTY;
+    if ((form & OWN_KEPT) != 0)
+        get_kept(&reader, &meta.kept);
+    if ((form & OWN_SHORT) != 0)
+        get_short(&reader, domain, &meta);
+    else if (!get_recipients(&reader, &meta))
+        return false;
+    *out = meta;
+    return !shared.bad && !reader.bad;
 }
 
 /* ---- record ---- */
@@ -298,14 +400,17 @@ void queue_record_split(const struct queue_record *record, struct queue_record_f
     *out_fixed = (struct queue_record_fixed){
         .due_wall_ns = record->due_wall_ns,
         .last_try_wall_ns = record->last_try_wall_ns,
-        .held_since_wall_ns = record->held_since_wall_ns,
-        .held_total_ns = record->held_total_ns,
         .attempts = record->attempts,
         .flags = (uint8_t)((record->held ? RECORD_HELD : 0) |
                            (record->delay_told ? RECORD_DELAY_TOLD : 0) |
                            (untouched ? RECORD_ALL_PENDING : 0)),
         .reason = (uint8_t)record->reason,
     };
+    if (record->held_since_wall_ns != 0 || record->held_total_ns != 0) {
+        out_fixed->flags |= RECORD_HAS_HELD;
+        put_number(tail, (uint64_t)record->held_since_wall_ns, 8);
+        put_number(tail, (uint64_t)record->held_total_ns, 8);
+    }
     if (!untouched)
         put_tail(record, tail);
 }
@@ -313,16 +418,17 @@ void queue_record_split(const struct queue_record *record, struct queue_record_f
 void queue_record_join(const struct queue_record_fixed *fixed, struct str tail,
                        size_t recipient_count, struct buf *out)
 {
+    static const char never[HELD_SIZE];
+    bool has_held = (fixed->flags & RECORD_HAS_HELD) != 0;
     put_number(out, VERSION, 1);
-    put_number(out, fixed->flags, 1);
+    put_number(out, fixed->flags & RECORD_ON_DISK, 1);
     put_text(out, str_c(mail_reason_name((enum mail_reason)fixed->reason)));
     put_number(out, fixed->attempts, 4);
     put_number(out, (uint64_t)fixed->due_wall_ns, 8);
     put_number(out, (uint64_t)fixed->last_try_wall_ns, 8);
-    put_number(out, (uint64_t)fixed->held_since_wall_ns, 8);
-    put_number(out, (uint64_t)fixed->held_total_ns, 8);
+    buf_append(out, has_held ? str_slice(tail, 0, HELD_SIZE) : str_of(never, HELD_SIZE));
     put_number(out, recipient_count, 4);
-    buf_append(out, tail);
+    buf_append(out, has_held ? str_from(tail, HELD_SIZE) : tail);
 }
 
 void queue_record_encode(const struct queue_record *record, struct buf *out)
@@ -387,8 +493,10 @@ static bool read_tail(struct reader *reader, const struct queue_record_fixed *fi
     record.attempts = fixed->attempts;
     record.due_wall_ns = fixed->due_wall_ns;
     record.last_try_wall_ns = fixed->last_try_wall_ns;
-    record.held_since_wall_ns = fixed->held_since_wall_ns;
-    record.held_total_ns = fixed->held_total_ns;
+    if ((fixed->flags & RECORD_HAS_HELD) != 0) {
+        record.held_since_wall_ns = (int64_t)get_number(reader, 8);
+        record.held_total_ns = (int64_t)get_number(reader, 8);
+    }
     if ((fixed->flags & RECORD_ALL_PENDING) == 0)
         get_statuses(reader, &record);
     if (reader->bad || reader->rest.len != 0)
@@ -411,14 +519,17 @@ bool queue_record_decode(struct str bytes, size_t recipient_count, struct arena 
     struct queue_record_fixed fixed;
     if (get_number(&reader, 1) != VERSION)
         return false;
-    fixed.flags = (uint8_t)get_number(&reader, 1);
+    fixed.flags = (uint8_t)(get_number(&reader, 1) & RECORD_ON_DISK);
     fixed.reason = (uint8_t)reason_of(get_text(&reader));
     fixed.attempts = (uint32_t)get_number(&reader, 4);
     fixed.due_wall_ns = (int64_t)get_number(&reader, 8);
     fixed.last_try_wall_ns = (int64_t)get_number(&reader, 8);
-    fixed.held_since_wall_ns = (int64_t)get_number(&reader, 8);
-    fixed.held_total_ns = (int64_t)get_number(&reader, 8);
-    if (get_number(&reader, 4) != recipient_count)
+    int64_t held_since_wall_ns = (int64_t)get_number(&reader, 8);
+    int64_t held_total_ns = (int64_t)get_number(&reader, 8);
+    if (get_number(&reader, 4) != recipient_count ||
+        !read_tail(&reader, &fixed, recipient_count, out))
         return false;
-    return read_tail(&reader, &fixed, recipient_count, out);
+    out->held_since_wall_ns = held_since_wall_ns;
+    out->held_total_ns = held_total_ns;
+    return true;
 }

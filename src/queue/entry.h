@@ -75,9 +75,9 @@ struct queue_record {
 };
 
 /* The same in parts: what differs from entry to entry, and what many have in common (who is done,
- * and the words of the last answer). */
+ * and the words of the last answer; the times of a hold, of the few that have them). */
 struct queue_record_fixed {
-    int64_t due_wall_ns, last_try_wall_ns, held_since_wall_ns, held_total_ns;
+    int64_t due_wall_ns, last_try_wall_ns;
     uint32_t attempts;
     uint8_t flags;
     uint8_t reason; /* enum mail_reason */
@@ -87,6 +87,17 @@ struct queue_record_fixed {
 void queue_meta_encode(const struct queue_meta *meta, struct buf *out);
 /* Everything is copied into `arena`. False: not ours, or damaged. */
 bool queue_meta_decode(struct str bytes, struct arena *arena, struct queue_meta *out);
+
+/*
+ * The same in memory, in parts: `common` is what many entries share (sender, transport, flow),
+ * `own` what is left without message and accepted_wall_ns. The domain of a single recipient is a
+ * part of its own (`out_domain`, of meta; empty: it stands in `own`).
+ */
+void queue_meta_split(const struct queue_meta *meta, struct buf *common, struct str *out_domain,
+                      struct buf *own);
+/* What split wrote; message and accepted_wall_ns are the caller's to set. */
+bool queue_meta_read(struct str common, struct str domain, struct str own, struct arena *arena,
+                     struct queue_meta *out);
 
 /* All pending, nothing said. */
 void queue_record_init(struct queue_record *record, size_t recipient_count, struct arena *arena);

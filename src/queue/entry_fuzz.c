@@ -6,6 +6,27 @@
 
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size);
 
+/* In parts and together again it is the same. */
+static void try_split(const struct queue_meta *meta, struct str bytes, struct arena *arena)
+{
+    struct buf common, own, whole;
+    struct str domain;
+    struct queue_meta again;
+    buf_init(&common, QUEUE_META_MAX);
+    buf_init(&own, QUEUE_META_MAX);
+    buf_init(&whole, QUEUE_META_MAX);
+    queue_meta_split(meta, &common, &domain, &own);
+    check(!common.overflow && !own.overflow);
+    check(queue_meta_read(buf_str(&common), domain, buf_str(&own), arena, &again));
+    again.message = meta->message;
+    again.accepted_wall_ns = meta->accepted_wall_ns;
+    queue_meta_encode(&again, &whole);
+    check(whole.overflow || str_equal(buf_str(&whole), bytes));
+    buf_done(&common);
+    buf_done(&own);
+    buf_done(&whole);
+}
+
 static void try_meta(struct str bytes, struct arena *arena)
 {
     struct queue_meta meta;
@@ -15,6 +36,7 @@ static void try_meta(struct str bytes, struct arena *arena)
     buf_init(&buf, QUEUE_META_MAX);
     queue_meta_encode(&meta, &buf);
     check(buf.overflow || str_equal(buf_str(&buf), bytes));
+    try_split(&meta, bytes, arena);
     buf_done(&buf);
 }
 

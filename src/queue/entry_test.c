@@ -67,6 +67,62 @@ static void test_meta(void **state)
     arena_free(arena);
 }
 
+/* What is kept in memory, in parts, is what was given: byte for byte. */
+static void test_parts(void **state)
+{
+    static const struct {
+        const char *name;
+        struct str address, domain, orcpt, envid;
+        size_t recipients;
+        bool is_short;
+    } cases[] = {
+        {"plain", STR("r@example.net"), STR("example.net"), STR(""), STR(""), 1, true},
+        {"envid", STR("r@example.net"), STR("example.net"), STR(""), STR("id"), 1, true},
+        {"zero byte", STR("r\0s@example.net"), STR("example.net"), STR(""), STR(""), 1, true},
+        {"two ats", STR("\"a@b\"@example.net"), STR("example.net"), STR(""), STR(""), 1, true},
+        {"case", STR("r@Example.net"), STR("example.net"), STR(""), STR(""), 1, false},
+        {"routed", STR("r@example.net"), STR("elsewhere.net"), STR(""), STR(""), 1, false},
+        {"suffix", STR("r@an.example.net"), STR("example.net"), STR(""), STR(""), 1, false},
+        {"no local part", STR("@example.net"), STR("example.net"), STR(""), STR(""), 1, false},
+        {"no domain", STR("postmaster"), STR(""), STR(""), STR(""), 1, false},
+        {"orcpt", STR("r@example.net"), STR("example.net"), STR("rfc822;q"), STR(""), 1, false},
+        {"two", STR("r@example.net"), STR("example.net"), STR(""), STR(""), 2, false},
+        {"none", STR(""), STR(""), STR(""), STR(""), 0, false},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct arena *arena = arena_new(0);
+        struct queue_meta meta = sample(arena, cases[i].recipients), back;
+        struct buf before, after, common, own;
+        struct str domain;
+        buf_init(&before, QUEUE_META_MAX);
+        buf_init(&after, QUEUE_META_MAX);
+        buf_init(&common, QUEUE_META_MAX);
+        buf_init(&own, QUEUE_META_MAX);
+        meta.sender.envid = cases[i].envid;
+        for (size_t k = 0; k < cases[i].recipients; k++)
+            meta.recipients[k] = (struct mail_recipient){.address = cases[i].address,
+                                                         .domain = cases[i].domain,
+                                                         .orcpt = cases[i].orcpt,
+                                                         .notify = MAIL_NOTIFY_FAILURE};
+        queue_meta_split(&meta, &common, &domain, &own);
+        assert_int_equal(domain.len > 0, cases[i].is_short);
+        if (!queue_meta_read(buf_str(&common), domain, buf_str(&own), arena, &back))
+            fail_msg("%s", cases[i].name);
+        back.message = meta.message;
+        back.accepted_wall_ns = meta.accepted_wall_ns;
+        queue_meta_encode(&meta, &before);
+        queue_meta_encode(&back, &after);
+        if (!str_equal(buf_str(&before), buf_str(&after)))
+            fail_msg("%s", cases[i].name);
+        buf_done(&before);
+        buf_done(&after);
+        buf_done(&common);
+        buf_done(&own);
+        arena_free(arena);
+    }
+}
+
 static struct queue_record sample_record(struct arena *arena, size_t count)
 {
     struct queue_record record;
@@ -157,6 +213,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_meta),
+        cmocka_unit_test(test_parts),
         cmocka_unit_test(test_record),
         cmocka_unit_test(test_record_is_bounded),
         cmocka_unit_test(test_record_of_thousands),

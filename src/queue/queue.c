@@ -59,7 +59,17 @@ struct queue *queue_new(struct spool *spool, struct state *state,
 void queue_set_spool(struct queue *queue, struct spool *spool)
 {
     queue->spool = spool;
-    queue_square_books(queue);
+    struct queue_totals totals = queue_totals(queue);
+    int64_t here = queue_balance(&totals);
+    for (size_t i = 0; i < queue->worker_count; i++)
+        for (size_t k = 0; k < queue->workers[i].found_count; k++)
+            here -= queue->workers[i].found[k]->pending;
+    if (spool_is_loading(spool)) {
+        atomic_store(&queue->unloaded, here);
+        atomic_store(&queue->loading, true);
+        return;
+    }
+    queue_square_books(queue, here);
 }
 
 enum result queue_open_steering(struct queue *queue, struct str path, struct error *err)
@@ -97,6 +107,7 @@ void queue_free(struct queue *queue)
             queue_entry_free(CONTAINER(link, struct queue_entry, by_age));
         for (size_t j = 0; j < worker->found_count; j++)
             queue_entry_free(worker->found[j]);
+        queue_handover_done(worker);
         free(worker->found);
         check(worker->sites.count == 0);
         queue_table_done(&worker->entries);
@@ -132,8 +143,7 @@ static bool is_suspect(const struct queue *queue, struct mail_id id)
     return false;
 }
 
-/* It is put into the tables after queue_join. */
-void queue_recover(struct queue *queue, const struct spool_found *found)
+struct queue_entry *queue_entry_of_found(struct queue *queue, const struct spool_found *found)
 {
     struct arena *arena = arena_new(0);
     struct queue_meta meta;
@@ -146,20 +156,34 @@ void queue_recover(struct queue *queue, const struct spool_found *found)
                    F_C(ENTRY, mail_id_text(found->entry).chars),
                    F_STR(DETAIL, STR("the entry cannot be read; it stays in the spool")));
         arena_free(arena);
-        return;
+        return NULL;
     }
     uint64_t body_size =
         found->body_size > found->body_start ? found->body_size - found->body_start : 0;
-    struct queue_entry *entry = queue_entry_found(worker, found->entry, &meta, found->meta, &record,
-                                                  found->head_size + body_size);
+    struct queue_entry *entry =
+        queue_entry_new(worker, found->entry, &meta, &record, NULL, found->head_size + body_size);
     entry->found = true;
     entry->suspect = is_suspect(queue, found->entry) && !record.held;
+    arena_free(arena);
+    return entry;
+}
+
+/* Before the workers run it is put into the tables after queue_join. */
+void queue_recover(struct queue *queue, const struct spool_found *found)
+{
+    if (atomic_load(&queue->loading)) {
+        queue_handover_give(queue, found);
+        return;
+    }
+    struct queue_entry *entry = queue_entry_of_found(queue, found);
+    if (entry == NULL)
+        return;
+    struct queue_worker *worker = entry->worker;
     if (worker->found_count == worker->found_cap) {
         worker->found_cap = worker->found_cap == 0 ? 64 : worker->found_cap * 2;
         worker->found = memory_resize_array(worker->found, worker->found_cap, sizeof(void *));
     }
     worker->found[worker->found_count++] = entry;
-    arena_free(arena);
 }
 
 static int compare_age(const void *a, const void *b)
@@ -198,7 +222,7 @@ static void limit_due(struct queue_entry *entry)
     arena_free(arena);
 }
 
-static void start_one(struct queue_entry *entry)
+void queue_entry_start_found(struct queue_entry *entry)
 {
     limit_due(entry);
     queue_entry_start(entry);
@@ -217,7 +241,7 @@ static MAY_YIELD void run_start(void *arg)
     struct error err;
     size_t count = worker->found_count;
     for (size_t i = 0; i < count && !worker->stopping; i++) {
-        start_one(take(worker->found[i]));
+        queue_entry_start_found(take(worker->found[i]));
         if (i % SLICE == SLICE - 1)
             fiber_yield();
         if (fiber_check(&err) == FAILED)
@@ -276,7 +300,12 @@ void queue_join(struct queue *queue, size_t index, struct dns *dns)
     scope_init_root(&worker->scope, worker->loop);
     start_found(worker);
     queue_audit_begin(worker);
+    pthread_mutex_lock(&queue->posting);
     atomic_store(&worker->reachable, true);
+    bool all = ++queue->joined == queue->worker_count;
+    pthread_mutex_unlock(&queue->posting);
+    if (all && atomic_load(&queue->loading))
+        spool_load(queue->spool);
 }
 
 static void wait_for_end(struct queue_worker *worker, int64_t deadline_ns) MAY_YIELD

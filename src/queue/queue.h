@@ -331,6 +331,8 @@ struct queue_totals {
     uint64_t accepted, generated, delivered, failed_dsn, failed_silent, quarantined, discarded,
         dropped, damaged;
     uint64_t ready, waiting, inflight, held; /* recipients in the queue now */
+    uint64_t unloaded; /* of these, recipients not loaded yet after a start; not in the others */
+    bool loading;
     uint64_t entries, bytes, oldest_ns;
 };
 struct queue_totals queue_totals(struct queue *queue);

@@ -30,7 +30,8 @@ static void release(struct call *call)
 /* What was found at the start comes into the tables oldest first, in slices. */
 static bool is_starting(const struct queue_worker *worker)
 {
-    return worker->found_count > 0 && worker->found[worker->found_count - 1] != NULL;
+    return atomic_load(&worker->queue->loading) || spool_is_loading(worker->queue->spool) ||
+           (worker->found_count > 0 && worker->found[worker->found_count - 1] != NULL);
 }
 
 /* On the worker that is asked: strike out what it has. */

@@ -36,7 +36,7 @@ void queue_unit_add(struct queue_unit *unit, struct queue_entry *entry)
     change->kind = SPOOL_ADD;
     change->entry = entry->id;
     change->message = entry->message;
-    change->meta = queue_entry_meta(entry);
+    change->meta = queue_entry_meta(entry, unit->arena);
     change->state = queue_entry_record(entry, unit->arena);
     change->content = &entry->parcel->content;
     if (unit->added_count == unit->added_cap) {

@@ -57,18 +57,22 @@ struct queue_entry {
         struct list in_content;       /* waits for a content run */
         struct queue_fair_item ready; /* in `site`; its size is that of the message, always */
     };
-    struct queue_site *site;     /* while READY or INFLIGHT */
-    struct queue_due due;        /* while WAITING */
+    struct queue_site *site; /* while READY or INFLIGHT */
+    union {
+        struct queue_due due;   /* while WAITING */
+        int64_t ready_since_ns; /* while READY, and until the attempt begins */
+    };
     struct queue_parcel *parcel; /* NULL: read it from the spool */
     struct queue_text *tail;     /* of the record; NULL: empty */
+    struct queue_text *common;   /* of the meta, as split by queue_meta_split */
+    struct queue_text *domain;   /* of its only recipient, or NULL */
     struct queue_record_fixed record;
-    int64_t ready_since_ns;
     int64_t accepted_wall_ns;
     uint32_t not_before_wall_s; /* it could not be written just now */
     uint32_t recipients;
     uint32_t pending;     /* of them */
     uint32_t counted;     /* of them, in the gauge of `state` */
-    uint32_t meta_len;    /* of what stands behind the struct */
+    uint32_t own_len;     /* of the part of the meta that stands behind the struct */
     uint8_t state;        /* enum queue_state */
     int8_t wish;          /* enum queue_verb for when the attempt ends, or -1 */
     bool started : 1;     /* is in the worker's tables */
@@ -78,7 +82,7 @@ struct queue_entry {
     bool found : 1;       /* in the spool at the start, and not tried since */
     bool suspect : 1;     /* found, and was in work at two crashes */
     bool missing : 1;     /* from the spool; told already */
-    char meta[];
+    char own[];
 };
 
 struct queue_site {
@@ -115,6 +119,16 @@ struct queue_texts {
     size_t count;
 };
 
+/* Entries that the loading spool hands to a worker, some at a time (handover.c). */
+struct queue_handover {
+    struct post post;
+    struct queue_worker *worker;
+    struct queue_given *filling; /* the spool's thread */
+    struct queue_given *handed;  /* the worker's while `busy` */
+    size_t filling_count, handed_count;
+    atomic_bool busy;
+};
+
 struct queue_worker {
     struct queue *queue;
     size_t index;
@@ -127,6 +141,8 @@ struct queue_worker {
     struct queue_texts texts;
     struct map sites; /* key -> site */
     struct list by_age;
+    bool age_is_mixed; /* they did not all come in the order of their age */
+    struct queue_handover handover;
     struct queue_entry **found; /* in the spool at start; taken out one by one */
     size_t found_count, found_cap;
     struct queue_schedule schedule;
@@ -171,7 +187,10 @@ struct queue {
     struct queue_poison_page *poison;
     struct mail_id strays[QUEUE_STRAYS_MAX]; /* in the spool only, told already; worker 0's */
     size_t stray_count;
-    struct mail_id *suspects; /* held when found */
+    atomic_bool loading;           /* the spool tells of entries while the workers run */
+    size_t joined;                 /* workers, under `posting` */
+    atomic_int_least64_t unloaded; /* recipients that the totals know and no worker yet */
+    struct mail_id *suspects;      /* held when found */
     size_t suspect_count;
     int64_t last_balance, told_balance; /* of the audit; worker 0 */
 };
@@ -198,13 +217,9 @@ struct queue_entry *queue_entry_new(struct queue_worker *worker, struct mail_id 
                                     const struct queue_meta *meta,
                                     const struct queue_record *record, struct queue_parcel *parcel,
                                     uint64_t size);
-/* One found in the spool, with the bytes of its meta. */
-struct queue_entry *queue_entry_found(struct queue_worker *worker, struct mail_id id,
-                                      const struct queue_meta *meta, struct str meta_bytes,
-                                      const struct queue_record *record, uint64_t size);
-/* Its record as it is kept on disk, in `arena`. */
+/* Its record and its meta as they are kept on disk, in `arena`. */
 struct str queue_entry_record(const struct queue_entry *entry, struct arena *arena);
-struct str queue_entry_meta(const struct queue_entry *entry);
+struct str queue_entry_meta(const struct queue_entry *entry, struct arena *arena);
 /* Out of all tables, and free. */
 void queue_entry_free(struct queue_entry *entry);
 /* Into the tables, and to where its record says that it belongs. */
@@ -240,10 +255,21 @@ void queue_parcel_unref(struct queue_parcel *parcel);
 struct queue_worker *queue_worker_current(struct queue *queue);
 void queue_worker_arm(struct queue_worker *worker);
 
+/* As told by the spool: the entry, or NULL: it cannot be read, which was told. */
+struct queue_entry *queue_entry_of_found(struct queue *queue, const struct spool_found *found);
+/* Into the tables, held if it was in work at two crashes. */
+void queue_entry_start_found(struct queue_entry *entry);
+/* What queue_recover does while the workers run; NULL: that was all. On the spool's thread, waits
+ * for workers. */
+void queue_handover_give(struct queue *queue, const struct spool_found *found);
+/* No thread uses it any more. */
+void queue_handover_done(struct queue_worker *worker);
+
 /* ---- the books (balance.c) ---- */
 
-/* After recovery, before the workers join: what is damaged is counted. */
-void queue_square_books(struct queue *queue);
+/* `difference` recipients are in the totals and not in the spool. After damage they are counted as
+ * damaged. */
+void queue_square_books(struct queue *queue, int64_t difference);
 /* Compare this worker's entries with the spool; names each difference in an event, once. Returns
  * how many there are now. */
 size_t queue_audit_worker(struct queue_worker *worker) MAY_YIELD;

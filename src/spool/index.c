@@ -7,7 +7,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { FIRST_BUCKETS = 1024 };
+enum {
+    FIRST_BUCKETS = 1024,
+    BLOCK = 1024, /* entries */
+};
 
 void spool_index_init(struct spool_index *index)
 {
@@ -20,14 +23,11 @@ void spool_index_init(struct spool_index *index)
 
 void spool_index_done(struct spool_index *index)
 {
-    for (size_t i = 0; i < index->bucket_count; i++) {
-        while (index->buckets[i]) {
-            struct spool_entry *entry = index->buckets[i];
-            index->buckets[i] = entry->next;
-            free(entry);
-        }
-    }
+    for (uint32_t i = 0; i < index->block_count; i++)
+        free(index->blocks[i]);
+    free(index->blocks);
     free(index->buckets);
+    free(index->slots);
     LIST_EACH (&index->segments, link)
         spool_segment_unref(CONTAINER(link, struct spool_segment, link));
     size_t cursor = 0;
@@ -43,6 +43,41 @@ void spool_index_done(struct spool_index *index)
 
 /* ---- segments ---- */
 
+static void give_slot(struct spool_index *index, struct spool_segment *segment)
+{
+    if (index->slot_count + 1 >= index->slot_cap) {
+        index->slot_cap = index->slot_cap ? index->slot_cap * 2 : 64;
+        index->slots = memory_resize_array(index->slots, index->slot_cap, sizeof *index->slots);
+    }
+    check(index->slot_count < UINT32_MAX / 2);
+    index->slots[0] = NULL;
+    segment->slot = ++index->slot_count;
+    index->slots[segment->slot] = segment;
+}
+
+static struct spool_segment *in_slot(const struct spool_index *index, uint32_t slot)
+{
+    return slot ? index->slots[slot] : NULL;
+}
+
+struct spool_segment *spool_entry_home(const struct spool_index *index,
+                                       const struct spool_entry *entry)
+{
+    return in_slot(index, entry->home);
+}
+
+struct spool_segment *spool_entry_state_home(const struct spool_index *index,
+                                             const struct spool_entry *entry)
+{
+    return in_slot(index, entry->state_home);
+}
+
+struct spool_segment *spool_entry_other(const struct spool_index *index,
+                                        const struct spool_entry *entry)
+{
+    return in_slot(index, entry->other);
+}
+
 struct spool_segment *spool_index_add_segment(struct spool_index *index, uint64_t id,
                                               enum spool_segment_kind kind, int fd)
 {
@@ -51,6 +86,7 @@ struct spool_segment *spool_index_add_segment(struct spool_index *index, uint64_
     segment->kind = kind;
     segment->fd = fd;
     atomic_init(&segment->references, 1);
+    give_slot(index, segment);
     struct list *at = index->segments.prev;
     while (at != &index->segments && CONTAINER(at, struct spool_segment, link)->id > id)
         at = at->prev;
@@ -91,6 +127,7 @@ void spool_index_drop_segment(struct spool_index *index, struct spool_segment *s
 {
     check(!segment->live_entries && !segment->live_states);
     list_remove(&segment->link);
+    index->slots[segment->slot] = NULL;
     for (size_t i = 0; i < segment->grave_count; i++) {
         struct spool_segment *tomb = spool_index_segment(index, segment->graves[i].tomb);
         if (tomb)
@@ -125,30 +162,53 @@ static size_t bucket_of(const struct spool_index *index, struct mail_id id)
     return (size_t)(mixed >> 32) & (index->bucket_count - 1);
 }
 
+/* Numbers begin at 1. */
+static struct spool_entry *numbered(const struct spool_index *index, uint32_t number)
+{
+    return number ? &index->blocks[(number - 1) / BLOCK][(number - 1) % BLOCK] : NULL;
+}
+
 struct spool_entry *spool_index_find(const struct spool_index *index, struct mail_id id)
 {
-    struct spool_entry *entry = index->buckets[bucket_of(index, id)];
+    struct spool_entry *entry = numbered(index, index->buckets[bucket_of(index, id)]);
     while (entry && !mail_id_equal(entry->id, id))
-        entry = entry->next;
+        entry = numbered(index, entry->next);
     return entry;
 }
 
 static void grow_table(struct spool_index *index)
 {
-    struct spool_entry **old = index->buckets;
+    uint32_t *old = index->buckets;
     size_t old_count = index->bucket_count;
     index->bucket_count *= 2;
     index->buckets = memory_alloc_array(index->bucket_count, sizeof *index->buckets);
     for (size_t i = 0; i < old_count; i++) {
         while (old[i]) {
-            struct spool_entry *entry = old[i];
+            uint32_t number = old[i];
+            struct spool_entry *entry = numbered(index, number);
             old[i] = entry->next;
             size_t bucket = bucket_of(index, entry->id);
             entry->next = index->buckets[bucket];
-            index->buckets[bucket] = entry;
+            index->buckets[bucket] = number;
         }
     }
     free(old);
+}
+
+static void add_block(struct spool_index *index)
+{
+    if (index->block_count == index->block_cap) {
+        index->block_cap = index->block_cap ? index->block_cap * 2 : 16;
+        index->blocks = memory_resize_array(index->blocks, index->block_cap, sizeof *index->blocks);
+    }
+    check(index->block_count < UINT32_MAX / BLOCK - 1);
+    struct spool_entry *block = memory_alloc_array(BLOCK, sizeof *block);
+    uint32_t first = index->block_count * BLOCK + 1;
+    for (uint32_t i = BLOCK; i > 0; i--) {
+        block[i - 1].next = index->unused;
+        index->unused = first + i - 1;
+    }
+    index->blocks[index->block_count++] = block;
 }
 
 static struct spool_entry *find_or_add(struct spool_index *index, struct mail_id id)
@@ -158,32 +218,37 @@ static struct spool_entry *find_or_add(struct spool_index *index, struct mail_id
         return entry;
     if (index->count >= index->bucket_count)
         grow_table(index);
-    entry = NEW(struct spool_entry);
-    entry->id = id;
+    if (!index->unused)
+        add_block(index);
+    uint32_t number = index->unused;
+    entry = numbered(index, number);
+    index->unused = entry->next;
     size_t bucket = bucket_of(index, id);
-    entry->next = index->buckets[bucket];
-    index->buckets[bucket] = entry;
+    *entry = (struct spool_entry){.id = id, .next = index->buckets[bucket]};
+    index->buckets[bucket] = number;
     index->count++;
     return entry;
 }
 
 static void forget(struct spool_index *index, struct spool_entry *entry)
 {
-    struct spool_entry **at = &index->buckets[bucket_of(index, entry->id)];
-    while (*at != entry)
-        at = &(*at)->next;
+    uint32_t *at = &index->buckets[bucket_of(index, entry->id)];
+    while (numbered(index, *at) != entry)
+        at = &numbered(index, *at)->next;
+    uint32_t number = *at;
     *at = entry->next;
     index->count--;
-    free(entry);
+    *entry = (struct spool_entry){.next = index->unused};
+    index->unused = number;
 }
 
 struct spool_entry *spool_index_next(const struct spool_index *index, struct spool_entry *entry)
 {
     if (entry && entry->next)
-        return entry->next;
+        return numbered(index, entry->next);
     for (size_t i = entry ? bucket_of(index, entry->id) + 1 : 0; i < index->bucket_count; i++) {
         if (index->buckets[i])
-            return index->buckets[i];
+            return numbered(index, index->buckets[i]);
     }
     return NULL;
 }
@@ -195,14 +260,15 @@ size_t spool_index_ids(const struct spool_index *index, size_t *cursor, struct m
     size_t count = 0;
     for (size_t seen = 0; *cursor < index->bucket_count; ++*cursor, seen++) {
         size_t before = count;
-        for (const struct spool_entry *entry = index->buckets[*cursor]; entry;
-             entry = entry->next) {
+        for (const struct spool_entry *entry = numbered(index, index->buckets[*cursor]); entry;
+             entry = numbered(index, entry->next)) {
             if (count == max) { /* the rest of this place comes whole the next time */
                 count = before;
                 check(count > 0);
                 return count;
             }
-            out[count++] = entry->id;
+            if (spool_entry_lives(entry))
+                out[count++] = entry->id;
         }
         if (count > 0 && seen >= BUCKETS_AT_ONCE) {
             ++*cursor;
@@ -214,36 +280,49 @@ size_t spool_index_ids(const struct spool_index *index, size_t *cursor, struct m
 
 /* ---- accounts of the segments ---- */
 
-uint64_t spool_entry_record_length(const struct spool_entry *entry)
+/* Segments are far smaller than the 32 GiB that this can name (SPOOL_SEGMENT_MAX). */
+static uint32_t place_of(uint64_t offset)
 {
-    return (uint64_t)SPOOL_ENTRY_FIXED + entry->head_len + entry->meta_len + entry->entry_state_len;
+    check(offset / SPOOL_RECORD_ALIGN <= UINT32_MAX && offset % SPOOL_RECORD_ALIGN == 0);
+    return (uint32_t)(offset / SPOOL_RECORD_ALIGN);
+}
+
+uint64_t spool_entry_body_size(const struct spool_index *index, const struct spool_entry *entry)
+{
+    if (!entry->in_bulk)
+        return entry->body_size;
+    const struct spool_bulk *bulk = spool_index_bulk(index, entry->body);
+    return bulk ? bulk->size : 0;
 }
 
 /* Entries that share a body count it each: what is sparse looks fuller than it is, no harm. */
 static uint64_t entry_cost(const struct spool_entry *entry)
 {
-    return spool_record_size(spool_entry_record_length(entry)) +
-           (entry->body_offset ? spool_record_size(entry->body_size) : 0);
+    return spool_record_size(entry->length) +
+           (spool_entry_body_offset(entry) ? spool_record_size(entry->body_size) : 0);
 }
 
-static void count_home(struct spool_entry *entry)
+static void count_home(struct spool_index *index, const struct spool_entry *entry)
 {
-    entry->home->live_entries++;
-    entry->home->live_bytes += entry_cost(entry);
+    struct spool_segment *home = spool_entry_home(index, entry);
+    home->live_entries++;
+    home->live_bytes += entry_cost(entry);
 }
 
-static void uncount_home(struct spool_entry *entry)
+static void uncount_home(struct spool_index *index, const struct spool_entry *entry)
 {
-    entry->home->live_entries--;
-    entry->home->live_bytes -= entry_cost(entry);
+    struct spool_segment *home = spool_entry_home(index, entry);
+    home->live_entries--;
+    home->live_bytes -= entry_cost(entry);
 }
 
-static void count_state(struct spool_entry *entry, int64_t step)
+static void count_state(struct spool_index *index, const struct spool_entry *entry, int64_t step)
 {
-    if (!entry->state_home || entry->state_home == entry->home)
+    struct spool_segment *home = spool_entry_state_home(index, entry);
+    if (!home || entry->state_home == entry->home)
         return;
-    entry->state_home->live_states += (uint64_t)step;
-    entry->state_home->live_bytes +=
+    home->live_states += (uint64_t)step;
+    home->live_bytes +=
         (uint64_t)step * spool_record_size(SPOOL_STATE_FIXED + (uint64_t)entry->state_len);
 }
 
@@ -270,11 +349,12 @@ static void take_off_accounts(struct spool_index *index, struct spool_entry *ent
 {
     if (!entry->home)
         return;
-    count_state(entry, -1);
-    uncount_home(entry);
-    bury(index, entry->home, entry->id, entry->tomb);
-    bury(index, spool_index_segment(index, entry->other), entry->id, entry->tomb);
-    struct spool_bulk *bulk = entry->bulk ? spool_index_bulk(index, entry->bulk) : NULL;
+    count_state(index, entry, -1);
+    uncount_home(index, entry);
+    uint64_t tomb = in_slot(index, entry->tomb)->id;
+    bury(index, spool_entry_home(index, entry), entry->id, tomb);
+    bury(index, spool_entry_other(index, entry), entry->id, tomb);
+    struct spool_bulk *bulk = entry->in_bulk ? spool_index_bulk(index, entry->body) : NULL;
     if (bulk) {
         bulk->entries--;
         if (!index->recovering) { /* recovery may still find another entry that shares it */
@@ -289,37 +369,39 @@ void spool_index_apply_entry(struct spool_index *index, struct spool_place place
 {
     struct spool_entry *entry = find_or_add(index, record->entry);
     if (entry->tomb) {
-        bury(index, place.segment, entry->id, entry->tomb);
+        bury(index, place.segment, entry->id, in_slot(index, entry->tomb)->id);
         return;
     }
     if (entry->home) { /* a crash came between a copy and the end of what it was made from */
         struct spool_segment *older = place.segment;
-        if (older != entry->home && (!entry->other || older->id < entry->other))
-            entry->other = older->id;
+        const struct spool_segment *other = spool_entry_other(index, entry);
+        if (older->slot != entry->home && (!other || older->id < other->id))
+            entry->other = older->slot;
         return;
     }
     entry->message = record->message;
-    entry->home = place.segment;
-    entry->offset = place.offset;
-    entry->body_offset = body_offset;
-    entry->bulk = record->bulk;
-    entry->body_size = record->body_size;
-    entry->body_start = record->body_start;
-    entry->head_len = record->head_len;
-    entry->meta_len = record->meta_len;
-    entry->entry_state_len = record->state_len;
-    count_home(entry);
+    entry->home = place.segment->slot;
+    entry->place = place_of(place.offset);
+    entry->in_bulk = record->bulk != 0;
+    entry->body = record->bulk ? record->bulk : body_offset;
+    entry->body_size = record->bulk ? 0 : (uint32_t)record->body_size;
+    entry->length = SPOOL_ENTRY_FIXED + record->head_len + record->meta_len + record->state_len;
+    count_home(index, entry);
     uint64_t sequence = record->state_sequence ? record->state_sequence : place.unit;
     if (!entry->state_home || sequence > entry->state_sequence) {
-        entry->state_home = place.segment;
-        entry->state_offset = place.offset;
+        entry->state_home = place.segment->slot;
+        entry->state_place = place_of(place.offset);
         entry->state_sequence = sequence;
-        entry->state_len = record->state_len;
+        entry->state_len = (uint16_t)record->state_len;
     } else {
-        count_state(entry, +1); /* its state was found first, and had no home to count against */
+        count_state(index, entry,
+                    +1); /* its state was found first, and had no home to count against */
     }
-    if (record->bulk)
-        spool_index_add_bulk(index, record->bulk)->entries++;
+    if (record->bulk) {
+        struct spool_bulk *bulk = spool_index_add_bulk(index, record->bulk);
+        bulk->size = record->body_size;
+        bulk->entries++;
+    }
 }
 
 void spool_index_apply_state(struct spool_index *index, struct spool_place place, struct mail_id id,
@@ -333,17 +415,17 @@ void spool_index_apply_state(struct spool_index *index, struct spool_place place
         sequence = place.unit;
     /* of two in one unit the later one wins; both come in the order of their offsets */
     bool is_copy_of_same = entry->state_home && sequence == entry->state_sequence &&
-                           place.segment != entry->state_home && index->recovering;
+                           place.segment->slot != entry->state_home && index->recovering;
     if (entry->state_home && (sequence < entry->state_sequence || is_copy_of_same))
         return;
     if (entry->home)
-        count_state(entry, -1);
-    entry->state_home = place.segment;
-    entry->state_offset = place.offset;
+        count_state(index, entry, -1);
+    entry->state_home = place.segment->slot;
+    entry->state_place = place_of(place.offset);
     entry->state_sequence = sequence;
-    entry->state_len = (uint32_t)state_len;
+    entry->state_len = (uint16_t)state_len;
     if (entry->home)
-        count_state(entry, +1);
+        count_state(index, entry, +1);
 }
 
 void spool_index_apply_remove(struct spool_index *index, struct spool_place place,
@@ -353,7 +435,7 @@ void spool_index_apply_remove(struct spool_index *index, struct spool_place plac
         index->recovering ? find_or_add(index, id) : spool_index_find(index, id);
     if (!entry || entry->tomb)
         return; /* of two tombstones one is enough */
-    entry->tomb = place.segment->id;
+    entry->tomb = place.segment->slot;
     take_off_accounts(index, entry);
     if (!index->recovering)
         forget(index, entry);
@@ -376,21 +458,22 @@ void spool_index_move_entry(struct spool_index *index, const struct spool_copy *
         bury(index, copy->to, copy->entry, tomb_of(copy->from, copy->entry));
         return;
     }
-    if (entry->home != copy->from || entry->offset != copy->from_offset)
+    if (entry->home != copy->from->slot || spool_entry_offset(entry) != copy->from_offset)
         return;
-    count_state(entry, -1);
-    uncount_home(entry);
-    entry->other = entry->home->id;
-    entry->home = copy->to;
-    entry->offset = copy->to_offset;
-    entry->body_offset = copy->body_offset;
-    entry->entry_state_len = copy->state_len;
+    count_state(index, entry, -1);
+    uncount_home(index, entry);
+    entry->other = entry->home;
+    entry->home = copy->to->slot;
+    entry->place = place_of(copy->to_offset);
+    if (!entry->in_bulk)
+        entry->body = copy->body_offset;
+    entry->length = copy->length;
     if (entry->state_sequence == copy->state_sequence) {
-        entry->state_home = copy->to;
-        entry->state_offset = copy->to_offset;
+        entry->state_home = copy->to->slot;
+        entry->state_place = place_of(copy->to_offset);
     }
-    count_home(entry);
-    count_state(entry, +1);
+    count_home(index, entry);
+    count_state(index, entry, +1);
 }
 
 void spool_index_suspect_copy(struct spool_index *index, const struct spool_copy *copy)
@@ -398,19 +481,20 @@ void spool_index_suspect_copy(struct spool_index *index, const struct spool_copy
     struct spool_entry *entry = spool_index_find(index, copy->entry);
     if (!entry)
         bury(index, copy->to, copy->entry, tomb_of(copy->from, copy->entry));
-    else if (!spool_index_segment(index, entry->other))
-        entry->other = copy->to->id;
+    else if (!spool_entry_other(index, entry))
+        entry->other = copy->to->slot;
 }
 
 void spool_index_move_state(struct spool_index *index, const struct spool_copy *copy)
 {
     struct spool_entry *entry = spool_index_find(index, copy->entry);
-    if (!entry || entry->state_home != copy->from || entry->state_offset != copy->from_offset)
+    if (!entry || entry->state_home != copy->from->slot ||
+        spool_entry_state_offset(entry) != copy->from_offset)
         return;
-    count_state(entry, -1);
-    entry->state_home = copy->to;
-    entry->state_offset = copy->to_offset;
-    count_state(entry, +1);
+    count_state(index, entry, -1);
+    entry->state_home = copy->to->slot;
+    entry->state_place = place_of(copy->to_offset);
+    count_state(index, entry, +1);
 }
 
 void spool_index_move_tombs(struct spool_index *index, struct spool_segment *from,
@@ -436,28 +520,44 @@ void spool_index_move_tombs(struct spool_index *index, struct spool_segment *fro
     }
 }
 
-void spool_index_finish(struct spool_index *index)
+static void finish_bulks(struct spool_index *index)
 {
-    for (size_t i = 0; i < index->bucket_count; i++) {
-        struct spool_entry *entry = index->buckets[i];
-        while (entry) {
-            struct spool_entry *next = entry->next;
-            if (entry->tomb || !entry->home)
-                forget(index, entry);
-            entry = next;
-        }
-    }
     size_t cursor = 0;
     struct str key;
     void *value;
     while (map_next(&index->bulks, &cursor, &key, &value)) {
         struct spool_bulk *bulk = value;
-        if (bulk->entries)
+        if (bulk->entries || bulk->holders)
             continue;
         map_remove(&index->bulks, key);
-        free(bulk);
+        list_append(&index->dead_bulks, &bulk->link);
     }
+}
+
+bool spool_index_finish_some(struct spool_index *index, size_t *cursor)
+{
+    enum { BUCKETS_AT_ONCE = 4096 };
     index->recovering = false;
+    for (size_t seen = 0; *cursor < index->bucket_count && seen < BUCKETS_AT_ONCE; seen++) {
+        struct spool_entry *entry = numbered(index, index->buckets[(*cursor)++]);
+        while (entry) {
+            struct spool_entry *next = numbered(index, entry->next);
+            if (!spool_entry_lives(entry))
+                forget(index, entry);
+            entry = next;
+        }
+    }
+    if (*cursor < index->bucket_count)
+        return true;
+    finish_bulks(index);
+    return false;
+}
+
+void spool_index_finish(struct spool_index *index)
+{
+    size_t cursor = 0;
+    while (spool_index_finish_some(index, &cursor))
+        ;
 }
 
 /* ---- large bodies ---- */

@@ -4,7 +4,7 @@
  *
  * Filled the same way by recovery and by the running spool: each durable record is applied once.
  * Applying is order-free (a state wins by its sequence, a tombstone always), so recovery may walk
- * the segments in any order. Has no lock of its own; about 200 bytes an entry.
+ * the segments in any order. Has no lock of its own; about 100 bytes an entry.
  */
 #pragma once
 
@@ -24,6 +24,7 @@ struct spool_grave {
 struct spool_segment {
     struct list link; /* in index->segments, ascending */
     uint64_t id;
+    uint32_t slot; /* its number in the index, from 1 */
     enum spool_segment_kind kind;
     int fd;                /* -1 in tests of recovery */
     atomic_int references; /* the index holds one, readers others */
@@ -52,31 +53,40 @@ struct spool_bulk {
     struct list link; /* in index->dead_bulks once nobody needs it */
 };
 
+/*
+ * One for every message that waits, so each byte counts. They lie in blocks without anything
+ * between them, and name each other and their segments by 32 bits. What the record on disk says as
+ * well (the lengths of its parts) is not repeated here.
+ */
 struct spool_entry {
-    struct spool_entry *next;
+    uint32_t next;        /* number of the next in the bucket, or 0 */
+    uint32_t home;        /* slot of its segment; 0: only its state or tombstone was seen so far */
+    uint32_t state_home;  /* slot; 0: no state seen */
+    uint32_t other;       /* slot of an older ENTRY record of the same entry, or 0 */
+    uint32_t tomb;        /* slot of its tombstone, or 0 */
+    uint32_t place;       /* of its ENTRY record, in units of SPOOL_RECORD_ALIGN */
+    uint32_t state_place; /* of the STATE or ENTRY record that holds its state */
+    uint32_t length;      /* of the payload of the ENTRY record */
+    uint32_t body_size;   /* in the log; that of a large one stands in its spool_bulk */
+    uint16_t state_len;
+    bool in_bulk : 1; /* what `body` is */
+    bool damaged : 1; /* set aside already */
+    uint64_t body; /* id of the file of the body; or offset of its BODY record in `home`; 0: none */
+    uint64_t state_sequence;
     struct mail_id id;
     struct mail_id message;
-    struct spool_segment *home; /* NULL: only its state or tombstone was seen so far */
-    uint64_t offset;            /* of its ENTRY record */
-    uint64_t body_offset;       /* of its BODY record in `home`; 0: none */
-    uint64_t bulk;              /* or 0 */
-    uint64_t body_size;
-    uint64_t body_start;
-    struct spool_segment *state_home; /* NULL: no state seen */
-    uint64_t state_offset;            /* of the STATE or ENTRY record that holds it */
-    uint64_t state_sequence;
-    uint64_t other; /* segment of an older ENTRY record of the same entry, or 0 */
-    uint64_t tomb;  /* segment of its tombstone, or 0 */
-    uint32_t head_len;
-    uint32_t meta_len;
-    uint32_t entry_state_len; /* of the state within the ENTRY record */
-    uint32_t state_len;
-    bool damaged; /* set aside already */
 };
 
 struct spool_index {
     struct list segments;
-    struct spool_entry **buckets;
+    struct spool_segment **slots; /* by slot; NULL: gone. A slot is never used again */
+    uint32_t slot_count;
+    uint32_t slot_cap;
+    struct spool_entry **blocks; /* of entries, by number; they stay where they are */
+    uint32_t block_count;
+    uint32_t block_cap;
+    uint32_t unused;   /* first of those that were given back, or 0 */
+    uint32_t *buckets; /* numbers */
     size_t bucket_count;
     size_t count; /* entries, while recovering also those removed */
     struct map bulks;
@@ -123,7 +133,7 @@ struct spool_copy {
     uint64_t to_offset;
     uint64_t body_offset;    /* of the BODY record there, or 0 */
     uint64_t state_sequence; /* of the state in the copy */
-    uint32_t state_len;
+    uint32_t length;         /* of the payload of the copy of an ENTRY record */
 };
 /* The copy of an ENTRY record is durable: the entry lives there. If it was removed meanwhile, its
  * copy lies in a grave. */
@@ -136,6 +146,8 @@ void spool_index_move_tombs(struct spool_index *index, struct spool_segment *fro
                             struct spool_segment *to);
 /* After the last record: forget what has no ENTRY or is removed. */
 void spool_index_finish(struct spool_index *index);
+/* The same bit by bit; `*cursor` is 0 at first. Returns false when it is done. */
+bool spool_index_finish_some(struct spool_index *index, size_t *cursor);
 
 /* ---- queries ---- */
 
@@ -146,7 +158,39 @@ struct spool_entry *spool_index_next(const struct spool_index *index, struct spo
  * further on. */
 size_t spool_index_ids(const struct spool_index *index, size_t *cursor, struct mail_id *out,
                        size_t max);
-uint64_t spool_entry_record_length(const struct spool_entry *entry);
+/* The segment of its ENTRY record, of its state; NULL: none was seen. */
+struct spool_segment *spool_entry_home(const struct spool_index *index,
+                                       const struct spool_entry *entry);
+struct spool_segment *spool_entry_state_home(const struct spool_index *index,
+                                             const struct spool_entry *entry);
+/* Segment of an older ENTRY record of it, if that is still there. */
+struct spool_segment *spool_entry_other(const struct spool_index *index,
+                                        const struct spool_entry *entry);
+/* While recovering there are others: those removed, and those of whom only a state was seen. */
+static inline bool spool_entry_lives(const struct spool_entry *entry)
+{
+    return entry->home && !entry->tomb;
+}
+static inline uint64_t spool_entry_offset(const struct spool_entry *entry)
+{
+    return (uint64_t)entry->place * SPOOL_RECORD_ALIGN;
+}
+static inline uint64_t spool_entry_state_offset(const struct spool_entry *entry)
+{
+    return (uint64_t)entry->state_place * SPOOL_RECORD_ALIGN;
+}
+/* 0: none in the log. */
+static inline uint64_t spool_entry_body_offset(const struct spool_entry *entry)
+{
+    return entry->in_bulk ? 0 : entry->body;
+}
+/* Id of the file of its body, or 0. */
+static inline uint64_t spool_entry_bulk(const struct spool_entry *entry)
+{
+    return entry->in_bulk ? entry->body : 0;
+}
+/* Bytes of the whole body, wherever it is. */
+uint64_t spool_entry_body_size(const struct spool_index *index, const struct spool_entry *entry);
 
 /* ---- large bodies ---- */
 

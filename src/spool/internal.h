@@ -98,13 +98,27 @@ struct spool {
     int64_t reclaim_after_ns;
 
     /* ---- anybody's ---- */
-    atomic_uint_fast64_t next_id; /* of segments and bulk files */
+    atomic_uint_fast64_t next_id;  /* of segments and bulk files */
+    struct spool_loading *loading; /* NULL: everything is loaded */
+    atomic_bool is_loading;        /* segments stay, and the index may lack entries */
+    atomic_bool loading_stops;
     atomic_size_t body_memory;
     atomic_bool has_space;
     atomic_bool broken; /* syncs fail again and again */
     _Atomic int64_t totals[SPOOL_TOTALS];
     atomic_uint_fast64_t units, syncs, bytes_written, damaged;
 };
+
+/* ---- loading.c: the start ---- */
+/* Look at the newest segments: afterwards the log can go on. */
+enum result spool_loading_begin(struct spool *spool, spool_found_fn *found, void *found_context,
+                                struct error *err);
+/* Bytes of segments that were not walked. */
+uint64_t spool_loading_left(const struct spool *spool);
+/* The rest, on this thread; ends early when spool_loading_free is called on another. */
+void spool_loading_run(struct spool *spool);
+/* Stop it, if it goes on. */
+void spool_loading_free(struct spool *spool);
 
 /* ---- files.c: the folder ---- */
 enum spool_name_kind { SPOOL_NAME_NONE, SPOOL_NAME_MAIN, SPOOL_NAME_COLD };

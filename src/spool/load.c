@@ -142,6 +142,8 @@ void spool_loader_load(void *context, struct spool_recover_segment *segment, boo
     if (at > 0)
         (void)posix_fadvise(loader->files[at - 1].fd, 0, 0, POSIX_FADV_WILLNEED);
     uint64_t size = end_of_data(file->fd, file->file_size);
+    if (size > SPOOL_SEGMENT_MAX) /* no file of ours */
+        size = SPOOL_SEGMENT_MAX;
     if (size > loader->cap) {
         free(loader->bytes);
         loader->cap = size;

@@ -37,7 +37,9 @@ static void adopt_settings(struct spool *spool, const struct spool_settings *set
     if (spool->settings.reclaim_age_ns <= 0)
         spool->settings.reclaim_age_ns = 60 * NS_PER_S;
     uint64_t size = settings->segment_size ? settings->segment_size : UINT64_C(64) << 20;
-    spool->segment_size = size < SMALLEST_SEGMENT ? (uint64_t)SMALLEST_SEGMENT : size;
+    spool->segment_size = size < SMALLEST_SEGMENT    ? (uint64_t)SMALLEST_SEGMENT
+                          : size > SPOOL_SEGMENT_MAX ? SPOOL_SEGMENT_MAX
+                                                     : size;
 }
 
 /* Segments made ahead must not fill a small file system. */
@@ -82,248 +84,6 @@ static void free_spool(struct spool *spool)
     free(spool);
 }
 
-/* ---- recovery ---- */
-
-static void set_aside_damages(struct spool *spool, struct spool_loader *loader,
-                              const struct spool_recovered *recovered)
-{
-    for (size_t i = 0; i < recovered->damage_count; i++) {
-        const struct spool_damage *damage = &recovered->damages[i];
-        /* entries of one damaged unit share its bytes: one copy of them is enough */
-        bool same = i > 0 && damage->segment == damage[-1].segment &&
-                    damage->begin == damage[-1].begin && damage->end == damage[-1].end;
-        struct str bytes = spool_loader_part(loader, damage->segment, damage->begin,
-                                             same ? damage->begin : damage->end);
-        spool_set_aside(spool, damage, bytes);
-        free((char *)(uintptr_t)bytes.ptr);
-    }
-}
-
-/*
- * A segment without footer is the one that was written to at the end (or one whose sync failed).
- * After kill -9 its last bytes may be in the page cache only: sync them before anything leans on
- * them. What is behind the valid part goes.
- */
-static void settle_open_segment(struct spool *spool, struct spool_recover_segment *source, int fd)
-{
-    struct error err;
-    if (spool_files_sync(spool, fd, &err) != OK)
-        event_emit(EVENT_SPOOL_ERROR, F_C(ERROR, err.text), F_INT(SEGMENT, source->id));
-    if (source->kind != SPOOL_SEGMENT_MAIN)
-        return;
-    if (ftruncate(fd, (off_t)source->valid_end) == 0)
-        source->segment->disk_bytes = source->valid_end;
-    if (source->cut_known || spool->cut_count == SPOOL_CUTS)
-        return;
-    spool->cuts[spool->cut_count++] = (struct spool_previous){
-        source->id, source->valid_end, source->whole_end, SPOOL_PREVIOUS_RECOVERED};
-}
-
-/* The whole file goes to `corrupt`: nothing in it can be told apart. */
-static void put_away(struct spool *spool, const struct spool_recover_segment *source)
-{
-    char name[SPOOL_NAME_SIZE];
-    spool_segment_name(source->id, source->kind, name);
-    renameat(spool->log_fd, name, spool->corrupt_fd, name);
-}
-
-static void adopt_segments(struct spool *spool, struct spool_loader *loader)
-{
-    uint64_t next_id = 1;
-    for (size_t i = 0; i < loader->count; i++) {
-        struct spool_recover_segment *source = &loader->segments[i];
-        struct spool_loaded_file *file = &loader->files[i];
-        source->segment->disk_bytes = file->file_size;
-        if (source->is_foreign)
-            put_away(spool, source);
-        else if (!source->is_empty && !source->has_footer)
-            settle_open_segment(spool, source, file->fd);
-        source->segment->fd = file->fd;
-        file->fd = -1;
-        next_id = source->id + 1;
-    }
-    atomic_store(&spool->next_id, next_id);
-}
-
-/* Segments that nothing needs, in rounds: each round lets go of tombstones of the next. */
-static void remove_dead_segments(struct spool *spool)
-{
-    for (bool more = true; more;) {
-        more = false;
-        LIST_EACH (&spool->index.segments, link) {
-            struct spool_segment *segment = CONTAINER(link, struct spool_segment, link);
-            if (spool_segment_is_dead(&spool->index, segment)) {
-                spool_files_unlink(spool, segment->id, segment->kind);
-                more = true;
-            }
-        }
-        struct error err;
-        if (!more || spool_files_sync_folder(spool, spool->log_fd, &err) != OK)
-            return;
-        bool dropped = false;
-        LIST_EACH (&spool->index.segments, link) {
-            struct spool_segment *segment = CONTAINER(link, struct spool_segment, link);
-            char name[SPOOL_NAME_SIZE];
-            spool_segment_name(segment->id, segment->kind, name);
-            if (faccessat(spool->log_fd, name, F_OK, 0) == 0)
-                continue;
-            spool_index_drop_segment(&spool->index, segment);
-            dropped = true;
-        }
-        more = dropped;
-    }
-}
-
-/* Files of large bodies that no entry needs were never committed, or are done. */
-static void sweep_bodies(struct spool *spool)
-{
-    int copy = openat(spool->bulk_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *folder = copy < 0 ? NULL : fdopendir(copy);
-    if (!folder)
-        return;
-    for (struct dirent *item; (item = readdir(folder));) {
-        uint64_t id;
-        enum spool_segment_kind kind;
-        if (strlen(item->d_name) < 20 || !spool_segment_name_parse(item->d_name, &id, &kind) ||
-            kind != SPOOL_SEGMENT_BULK)
-            continue;
-        if (id >= atomic_load(&spool->next_id))
-            atomic_store(&spool->next_id, id + 1);
-        if (!spool_index_bulk(&spool->index, id))
-            unlinkat(spool->bulk_fd, item->d_name, 0);
-    }
-    closedir(folder);
-}
-
-static enum result recover_folder(struct spool *spool, struct error *err)
-{
-    struct spool_loader loader;
-    if (spool_loader_open(&loader, spool->log_fd, /* writable= */ true, err) != OK) {
-        spool_loader_done(&loader);
-        return FAILED;
-    }
-    struct spool_recovered recovered;
-    spool_recover(loader.segments, loader.count, spool_loader_load, &loader, &spool->index,
-                  &recovered);
-    set_aside_damages(spool, &loader, &recovered);
-    adopt_segments(spool, &loader);
-    remove_dead_segments(spool);
-    sweep_bodies(spool);
-    spool->next_unit = recovered.next_unit;
-    spool->next_sequence = recovered.next_sequence;
-    spool->cold_units = 1;
-    for (unsigned i = 0; i < SPOOL_TOTALS; i++)
-        atomic_store(&spool->totals[i], recovered.totals[i]);
-    spool_recovered_done(&recovered);
-    spool_loader_done(&loader);
-    return OK;
-}
-
-/* ---- telling what lives ---- */
-
-static int compare_places(const void *left, const void *right)
-{
-    const struct spool_entry *a = *(struct spool_entry *const *)left;
-    const struct spool_entry *b = *(struct spool_entry *const *)right;
-    if (a->home->id != b->home->id)
-        return a->home->id < b->home->id ? -1 : 1;
-    return a->offset < b->offset ? -1 : a->offset > b->offset;
-}
-
-/* Is the file of the large body surely gone or too short? Its bytes are looked at when it is read;
- * a file that cannot be looked at now (descriptors, rights, the disk) is no loss yet. */
-static bool lacks_its_body(const struct spool *spool, const struct spool_entry *entry)
-{
-    if (!entry->bulk)
-        return false;
-    int fd = spool_bulk_open(spool, entry->bulk);
-    struct stat info;
-    if (fd < 0)
-        return errno == ENOENT;
-    bool is_short = fstat(fd, &info) == 0 && (uint64_t)info.st_size < entry->body_size;
-    close(fd);
-    return is_short;
-}
-
-static bool read_texts(const struct spool_entry *entry, struct buf *space, struct str *out_meta,
-                       struct str *out_state)
-{
-    struct error ignored;
-    size_t texts = (size_t)entry->meta_len + entry->state_len;
-    buf_clear(space);
-    char *at = buf_reserve(space, texts + 1);
-    if (!at)
-        return false;
-    uint64_t begin = entry->offset + SPOOL_RECORD_HEADER + SPOOL_ENTRY_FIXED + entry->head_len;
-    uint64_t state = begin + entry->meta_len;
-    if (entry->state_offset != entry->offset || entry->state_home != entry->home)
-        state = entry->state_offset + SPOOL_RECORD_HEADER + SPOOL_STATE_FIXED;
-    *out_meta = str_of(at, entry->meta_len);
-    *out_state = str_of(at + entry->meta_len, entry->state_len);
-    if (state == begin + entry->meta_len && entry->state_home == entry->home)
-        return spool_files_read(entry->home->fd, at, texts, begin, &ignored) == OK;
-    return spool_files_read(entry->home->fd, at, entry->meta_len, begin, &ignored) == OK &&
-           spool_files_read(entry->state_home->fd, at + entry->meta_len, entry->state_len, state,
-                            &ignored) == OK;
-}
-
-static void lose_entry(struct spool *spool, struct spool_entry *entry, const char *why)
-{
-    struct spool_damage damage = {.segment = entry->home->id,
-                                  .begin = entry->offset,
-                                  .end = entry->offset + spool_entry_record_length(entry),
-                                  .named = true,
-                                  .sure = true,
-                                  .entry = entry->id,
-                                  .message = entry->message,
-                                  .why = why};
-    uint64_t size = damage.end - damage.begin;
-    char *bytes = memory_alloc(size);
-    struct error ignored;
-    bool got = spool_files_read(entry->home->fd, bytes, size, damage.begin, &ignored) == OK;
-    spool_set_aside(spool, &damage, got ? str_of(bytes, size) : STR_EMPTY);
-    free(bytes);
-    spool_set_body_aside(spool, entry->bulk);
-    struct spool_change change = {.kind = SPOOL_REMOVE, .entry = entry->id};
-    spool_write(spool, &change, 1);
-}
-
-/* It verified a moment ago, so the disk is in trouble: it stays, and the next start may read it. */
-static void tell_unread(const struct spool_entry *entry)
-{
-    event_emit(EVENT_SPOOL_ERROR, F_C(ENTRY, mail_id_text(entry->id).chars),
-               F_C(MESSAGE, mail_id_text(entry->message).chars), F_INT(SEGMENT, entry->home->id),
-               F_C(ERROR, "the entry cannot be read now; it stays in the spool"));
-}
-
-static void tell_found(struct spool *spool, spool_found_fn *found, void *context)
-{
-    size_t count = spool->index.count;
-    struct spool_entry **entries = memory_alloc_array(count + 1, sizeof *entries);
-    size_t used = 0;
-    for (struct spool_entry *entry = spool_index_next(&spool->index, NULL); entry;
-         entry = spool_index_next(&spool->index, entry))
-        entries[used++] = entry;
-    qsort(entries, used, sizeof *entries, compare_places);
-    struct buf space BUF_CLEANUP;
-    buf_init(&space, 4 * 1024 * 1024);
-    for (size_t i = 0; i < used; i++) {
-        struct spool_entry *entry = entries[i];
-        struct spool_found item = {.entry = entry->id,
-                                   .message = entry->message,
-                                   .head_size = entry->head_len,
-                                   .body_start = entry->body_start,
-                                   .body_size = entry->body_size};
-        if (lacks_its_body(spool, entry))
-            lose_entry(spool, entry, "file of the body is missing or cut short");
-        else if (!read_texts(entry, &space, &item.meta, &item.state))
-            tell_unread(entry);
-        else if (found)
-            found(context, &item);
-    }
-    free(entries);
-}
-
 /* ---- threads ---- */
 
 static void start_threads(struct spool *spool)
@@ -347,7 +107,8 @@ enum result spool_open(const struct spool_settings *settings, spool_found_fn *fo
     struct spool *spool = NEW(struct spool);
     init_sync(spool);
     adopt_settings(spool, settings);
-    if (spool_files_open(spool, err) != OK || recover_folder(spool, err) != OK) {
+    if (spool_files_open(spool, err) != OK ||
+        spool_loading_begin(spool, found, found_context, err) != OK) {
         free_spool(spool);
         return fail_context(err, "spool %.*s", STR_ARG(settings->path));
     }
@@ -355,7 +116,11 @@ enum result spool_open(const struct spool_settings *settings, spool_found_fn *fo
     spool->lane = lane_new("spool", LANE_THREADS, LANE_WAITING);
     atomic_store(&spool->has_space, true);
     spool_files_look_at_space(spool);
-    tell_found(spool, found, found_context);
+    atomic_store(&spool->is_loading, true);
+    if (settings->load_later_over == 0 || spool_loading_left(spool) < settings->load_later_over) {
+        spool_loading_run(spool);
+        spool_loading_free(spool);
+    }
     if (spool->settings.no_sync)
         event_emit(EVENT_DAEMON_WARNING,
                    F_C(WHY, "the spool does not sync: a power cut loses accepted mail"));
@@ -370,6 +135,7 @@ void spool_close(struct spool *spool)
 {
     if (!spool)
         return;
+    spool_loading_free(spool);
     pthread_mutex_lock(&spool->lock);
     spool->phase = SPOOL_ENDS;
     pthread_cond_broadcast(&spool->writer_wake);

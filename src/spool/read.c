@@ -12,10 +12,14 @@
 struct read_job {
     struct lane_job job;
     struct spool *spool;
-    struct spool_entry entry; /* a copy; its segment is referenced */
-    char *record;             /* payload of the ENTRY record */
-    char *body;               /* small body */
-    int fd;                   /* of a large one */
+    struct spool_entry entry;   /* a copy */
+    struct spool_segment *home; /* of it; referenced */
+    uint64_t bulk;              /* of its body, or 0 */
+    uint64_t body_size;
+    struct spool_entry_record fixed; /* what its record says */
+    char *record;                    /* payload of the ENTRY record */
+    char *body;                      /* small body */
+    int fd;                          /* of a large one */
     enum result result;
     struct error err; /* ERROR_PERMANENT: damaged; else it cannot be read just now */
 };
@@ -49,20 +53,20 @@ static char *read_record(const struct spool_segment *segment, uint64_t offset,
 static enum result read_body(struct read_job *job)
 {
     const struct spool_entry *entry = &job->entry;
-    if (entry->bulk) {
-        job->fd = spool_bulk_open(job->spool, entry->bulk);
+    if (job->bulk) {
+        job->fd = spool_bulk_open(job->spool, job->bulk);
         if (job->fd >= 0)
-            return spool_bulk_check(job->fd, entry->bulk, entry->body_size, &job->err);
+            return spool_bulk_check(job->fd, job->bulk, job->body_size, &job->err);
         return errno == ENOENT ? fail(&job->err, ERROR_PERMANENT, "file of the body is missing")
                                : fail_errno(&job->err, errno, "open the file of the body");
     }
-    if (!entry->body_offset)
+    uint64_t offset = spool_entry_body_offset(entry);
+    if (!offset)
         return OK;
-    job->body = read_record(entry->home, entry->body_offset, SPOOL_RECORD_BODY, entry->body_size,
-                            &job->err);
+    job->body = read_record(job->home, offset, SPOOL_RECORD_BODY, job->body_size, &job->err);
     if (!job->body)
         return FAILED;
-    if (entry->body_size > SPOOL_READ_WHOLE)
+    if (job->body_size > SPOOL_READ_WHOLE)
         free(take(job->body)); /* verified; it is read again piece by piece */
     return OK;
 }
@@ -71,8 +75,13 @@ static void work(struct lane_job *lane_job)
 {
     struct read_job *job = CONTAINER(lane_job, struct read_job, job);
     const struct spool_entry *entry = &job->entry;
-    job->record = read_record(entry->home, entry->offset, SPOOL_RECORD_ENTRY,
-                              spool_entry_record_length(entry), &job->err);
+    job->record = read_record(job->home, spool_entry_offset(entry), SPOOL_RECORD_ENTRY,
+                              entry->length, &job->err);
+    if (job->record &&
+        !spool_entry_decode(str_of(job->record, entry->length), entry->length, &job->fixed)) {
+        (void)fail(&job->err, ERROR_PERMANENT, "entry does not verify");
+        free(take(job->record));
+    }
     job->result = job->record ? read_body(job) : FAILED;
 }
 
@@ -81,9 +90,9 @@ static void let_go(struct read_job *job)
     struct spool *spool = job->spool;
     if (job->fd >= 0)
         close(job->fd);
-    if (job->entry.bulk) {
+    if (job->bulk) {
         pthread_mutex_lock(&spool->index_lock);
-        struct spool_bulk *bulk = spool_index_bulk(&spool->index, job->entry.bulk);
+        struct spool_bulk *bulk = spool_index_bulk(&spool->index, job->bulk);
         if (bulk)
             spool_index_let_go_bulk(&spool->index, bulk);
         bool dead = !list_is_empty(&spool->index.dead_bulks);
@@ -91,7 +100,7 @@ static void let_go(struct read_job *job)
         if (dead)
             spool_wake_upkeep(spool);
     }
-    spool_segment_unref(job->entry.home);
+    spool_segment_unref(job->home);
     free(job->record);
     free(job->body);
     free(job);
@@ -107,16 +116,18 @@ static struct read_job *start(struct spool *spool, struct mail_id id)
     struct read_job *job = NULL;
     pthread_mutex_lock(&spool->index_lock);
     struct spool_entry *entry = spool_index_find(&spool->index, id);
-    if (entry && !entry->damaged) {
+    if (entry && spool_entry_lives(entry) && !entry->damaged) {
         job = NEW(struct read_job);
         job->job.work = work;
         job->job.release = release;
         job->spool = spool;
         job->entry = *entry;
         job->fd = -1;
-        spool_segment_ref(entry->home);
-        if (entry->bulk)
-            spool_index_hold_bulk(&spool->index, spool_index_bulk(&spool->index, entry->bulk));
+        job->home = spool_segment_ref(spool_entry_home(&spool->index, entry));
+        job->bulk = spool_entry_bulk(entry);
+        job->body_size = spool_entry_body_size(&spool->index, entry);
+        if (job->bulk)
+            spool_index_hold_bulk(&spool->index, spool_index_bulk(&spool->index, job->bulk));
     }
     pthread_mutex_unlock(&spool->index_lock);
     return job;
@@ -133,10 +144,11 @@ static enum result damaged(struct read_job *job, struct error *err)
         in_index->damaged = true;
     pthread_mutex_unlock(&spool->index_lock);
     if (first) {
+        uint64_t body_offset = spool_entry_body_offset(entry);
         struct spool_damage damage = {
-            .segment = entry->home->id,
-            .begin = entry->body_offset ? entry->body_offset : entry->offset,
-            .end = entry->offset + spool_record_size(spool_entry_record_length(entry)),
+            .segment = job->home->id,
+            .begin = body_offset ? body_offset : spool_entry_offset(entry),
+            .end = spool_entry_offset(entry) + spool_record_size(entry->length),
             .named = true,
             .sure = true,
             .entry = entry->id,
@@ -145,11 +157,11 @@ static enum result damaged(struct read_job *job, struct error *err)
         struct error ignored;
         uint64_t size = damage.end - damage.begin;
         char *bytes = memory_alloc(size);
-        bool got = spool_files_read(entry->home->fd, bytes, size, damage.begin, &ignored) == OK;
+        bool got = spool_files_read(job->home->fd, bytes, size, damage.begin, &ignored) == OK;
         spool_set_aside(spool, &damage, got ? str_of(bytes, size) : STR_EMPTY);
         free(bytes);
-        if (entry->bulk)
-            spool_set_body_aside(spool, entry->bulk);
+        if (job->bulk)
+            spool_set_body_aside(spool, job->bulk);
     }
     return fail(err, ERROR_PERMANENT, "%s", job->err.text);
 }
@@ -157,20 +169,20 @@ static enum result damaged(struct read_job *job, struct error *err)
 static struct body *make_body(struct read_job *job)
 {
     struct spool *spool = job->spool;
-    const struct spool_entry *entry = &job->entry;
-    if (entry->bulk) {
+    if (job->bulk) {
         pthread_mutex_lock(&spool->index_lock);
-        struct spool_bulk *bulk = spool_index_bulk(&spool->index, entry->bulk);
+        struct spool_bulk *bulk = spool_index_bulk(&spool->index, job->bulk);
         spool_index_hold_bulk(&spool->index, bulk);
         pthread_mutex_unlock(&spool->index_lock);
         int fd = job->fd;
         job->fd = -1;
-        return spool_body_stored_bulk(spool, bulk, fd, entry->body_size);
+        return spool_body_stored_bulk(spool, bulk, fd, job->body_size);
     }
-    if (job->body || !entry->body_size)
-        return spool_body_stored_memory(take(job->body), entry->body_size);
-    return spool_body_stored(spool, entry->home, entry->body_offset + SPOOL_RECORD_HEADER,
-                             entry->body_size);
+    if (job->body || !job->body_size)
+        return spool_body_stored_memory(take(job->body), job->body_size);
+    return spool_body_stored(spool, job->home,
+                             spool_entry_body_offset(&job->entry) + SPOOL_RECORD_HEADER,
+                             job->body_size);
 }
 
 enum result spool_read(struct spool *spool, struct mail_id entry, struct arena *arena,
@@ -189,11 +201,11 @@ enum result spool_read(struct spool *spool, struct mail_id entry, struct arena *
         return result;
     }
     const char *head = job->record + SPOOL_ENTRY_FIXED;
-    *out_meta = arena_str(arena, str_of(head + job->entry.head_len, job->entry.meta_len));
+    *out_meta = arena_str(arena, str_of(head + job->fixed.head_len, job->fixed.meta_len));
     *out_content =
-        (struct mail_content){.head = arena_str(arena, str_of(head, job->entry.head_len)),
+        (struct mail_content){.head = arena_str(arena, str_of(head, job->fixed.head_len)),
                               .body = make_body(job),
-                              .body_start = job->entry.body_start};
+                              .body_start = job->fixed.body_start};
     let_go(job);
     return OK;
 }
@@ -202,10 +214,11 @@ bool spool_find(struct spool *spool, struct mail_id entry, struct mail_id *out_m
 {
     pthread_mutex_lock(&spool->index_lock);
     const struct spool_entry *found = spool_index_find(&spool->index, entry);
-    if (found)
+    bool lives = found && spool_entry_lives(found);
+    if (lives)
         *out_message = found->message;
     pthread_mutex_unlock(&spool->index_lock);
-    return found != NULL;
+    return lives;
 }
 
 bool spool_has(struct spool *spool, struct mail_id entry)

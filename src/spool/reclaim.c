@@ -103,7 +103,7 @@ struct copied {
     uint64_t to;   /* offset in the cold one */
     uint64_t body; /* of the body's record there, or 0 */
     uint64_t state_sequence;
-    uint32_t state_len;
+    uint32_t length; /* of the payload, of an ENTRY record */
 };
 
 struct copying {
@@ -165,11 +165,12 @@ static bool is_live_entry(struct copying *copying, const struct spool_found_reco
     struct mail_id id = spool_id_decode((const unsigned char *)payload.ptr);
     pthread_mutex_lock(&spool->index_lock);
     struct spool_entry *entry = spool_index_find(&spool->index, id);
-    bool live = entry && entry->home == copying->old && entry->offset == found->offset;
+    bool live =
+        entry && entry->home == copying->old->slot && spool_entry_offset(entry) == found->offset;
     if (live)
         *out = *entry;
     /* a third record of one entry would outrun the account of tombstones */
-    if (live && entry->other && spool_index_segment(&spool->index, entry->other))
+    if (live && spool_entry_other(&spool->index, entry))
         copying->stuck = true;
     pthread_mutex_unlock(&spool->index_lock);
     return live;
@@ -181,12 +182,12 @@ static struct str state_for_copy(struct copying *copying, const struct spool_ent
                                  uint64_t *out_sequence)
 {
     *out_sequence = own_sequence;
-    if (entry->state_home != copying->old)
+    if (entry->state_home != copying->old->slot)
         return own_state;
     *out_sequence = entry->state_sequence;
-    if (entry->state_offset == entry->offset)
+    if (entry->state_place == entry->place)
         return own_state;
-    uint64_t begin = entry->state_offset + SPOOL_RECORD_HEADER + SPOOL_STATE_FIXED;
+    uint64_t begin = spool_entry_state_offset(entry) + SPOOL_RECORD_HEADER + SPOOL_STATE_FIXED;
     return str_slice(copying->bytes, begin, begin + entry->state_len);
 }
 
@@ -218,7 +219,7 @@ static void put_entry(struct copying *copying, const struct spool_found_record *
                                   .to = to,
                                   .body = body_offset,
                                   .state_sequence = sequence,
-                                  .state_len = fixed.state_len});
+                                  .length = (uint32_t)(sizeof bytes + texts + state.len)});
 }
 
 /* Which records of a unit are needed: live entries, and the bodies that they use. */
@@ -231,8 +232,8 @@ static size_t mark_needed(struct copying *copying, const struct spool_found_reco
             continue;
         needed[i] = true;
         copying->stuck |= !records[i].intact;
-        for (size_t k = 0; k < count && live[i].body_offset; k++) {
-            if (records[k].offset != live[i].body_offset)
+        for (size_t k = 0; k < count && spool_entry_body_offset(&live[i]); k++) {
+            if (records[k].offset != spool_entry_body_offset(&live[i]))
                 continue;
             needed[k] = true;
             copying->stuck |= !records[k].intact;
@@ -264,8 +265,8 @@ static void copy_unit(struct copying *copying, const struct spool_found_record *
         } else {
             uint16_t body_record = SPOOL_NO_BODY;
             uint64_t body_offset = 0;
-            for (size_t k = 0; k < i && live[i].body_offset; k++) {
-                if (records[k].offset == live[i].body_offset) {
+            for (size_t k = 0; k < i && spool_entry_body_offset(&live[i]); k++) {
+                if (records[k].offset == spool_entry_body_offset(&live[i])) {
                     body_record = indexes[k];
                     body_offset = places[k];
                 }
@@ -291,8 +292,9 @@ static void copy_state(struct copying *copying, const struct spool_found_record 
         return;
     pthread_mutex_lock(&spool->index_lock);
     struct spool_entry *entry = spool_index_find(&spool->index, id);
-    bool live = entry && entry->home != copying->old && entry->state_home == copying->old &&
-                entry->state_offset == found->offset;
+    bool live = entry && entry->home != copying->old->slot &&
+                entry->state_home == copying->old->slot &&
+                spool_entry_state_offset(entry) == found->offset;
     sequence = live ? entry->state_sequence : 0;
     pthread_mutex_unlock(&spool->index_lock);
     if (!live)
@@ -308,8 +310,7 @@ static void copy_state(struct copying *copying, const struct spool_found_record 
                                   .entry = id,
                                   .from = found->offset,
                                   .to = to,
-                                  .state_sequence = sequence,
-                                  .state_len = (uint32_t)state.len});
+                                  .state_sequence = sequence});
 }
 
 /* The tombstones here that records elsewhere need: each such grave knows its entry. */
@@ -441,7 +442,7 @@ static void apply_copies(struct copying *copying, bool durable)
                                   .to_offset = copied->to,
                                   .body_offset = copied->body,
                                   .state_sequence = copied->state_sequence,
-                                  .state_len = copied->state_len};
+                                  .length = copied->length};
         if (copied->type == SPOOL_RECORD_ENTRY && durable)
             spool_index_move_entry(&spool->index, &copy);
         else if (copied->type == SPOOL_RECORD_ENTRY)
@@ -505,6 +506,8 @@ static void copy_forward(struct spool *spool, struct spool_segment *old)
 
 bool spool_reclaim_step(struct spool *spool)
 {
+    if (atomic_load(&spool->is_loading)) /* nobody knows yet what is needed */
+        return false;
     if (remove_dead(spool))
         return true;
     if (spool_real_ns() < spool->reclaim_after_ns)

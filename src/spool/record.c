@@ -140,7 +140,8 @@ bool spool_entry_decode(struct str payload, uint64_t length, struct spool_entry_
     };
     uint64_t expected =
         (uint64_t)SPOOL_ENTRY_FIXED + entry.head_len + entry.meta_len + entry.state_len;
-    if (expected != length || entry.body_start > entry.body_size)
+    if (expected != length || entry.body_start > entry.body_size ||
+        entry.state_len > SPOOL_STATE_CEILING || (!entry.bulk && entry.body_size > UINT32_MAX))
         return false;
     *out = entry;
     return true;
@@ -149,7 +150,7 @@ bool spool_entry_decode(struct str payload, uint64_t length, struct spool_entry_
 bool spool_state_decode(struct str payload, struct mail_id *out_entry, uint64_t *out_sequence,
                         struct str *out_state)
 {
-    if (payload.len < SPOOL_STATE_FIXED)
+    if (payload.len < SPOOL_STATE_FIXED || payload.len - SPOOL_STATE_FIXED > SPOOL_STATE_CEILING)
         return false;
     *out_entry = spool_id_decode(bytes_of(payload));
     *out_sequence = spool_get64(bytes_of(payload) + 16);

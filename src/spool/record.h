@@ -36,6 +36,7 @@ enum {
     SPOOL_COUNT_SIZE = 16,
     SPOOL_FOOTER_SIZE = 16, /* where it lies, units of the segment */
     SPOOL_NO_BODY = 0xffff,
+    SPOOL_STATE_CEILING = 0xffff, /* of what is read back; 4K are written at most */
 };
 
 struct spool_record {

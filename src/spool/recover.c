@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Newest segment first: only newer segments can say how far an older one is valid and durable, and
- * applying is order-free (spool/index.h). Each segment is walked once.
+ * Main segments newest first: only newer ones can say how far an older one is valid and durable,
+ * and applying is order-free (spool/index.h). Cold ones speak for themselves. Each is walked once.
  */
 #include "spool/recover.h"
 
@@ -10,31 +10,15 @@
 
 #include <stdlib.h>
 
-struct total_step {
+struct spool_total_step {
     uint64_t unit;
     unsigned total;
     int64_t delta;
 };
 
-struct recovery {
-    struct spool_recover_segment *segments;
-    size_t count;
-    spool_recover_load *load;
-    void *load_context;
-    struct spool_index *index;
-    struct spool_recovered *out;
-    /* the newest record with all totals, and the steps after it */
-    bool has_totals;
-    bool totals_were_newer; /* found in a newer segment: steps from here on are older */
-    uint64_t totals_unit;
-    struct total_step *steps;
-    size_t step_count;
-    size_t step_cap;
-};
-
 /* One segment being walked. */
 struct walk {
-    struct recovery *recovery;
+    struct spool_recovery *recovery;
     struct spool_recover_segment *source;
     struct spool_scan scan;
 };
@@ -49,7 +33,7 @@ struct unit_run {
     bool durable;
 };
 
-static struct spool_recover_segment *segment_by_id(struct recovery *recovery, uint64_t id)
+static struct spool_recover_segment *segment_by_id(struct spool_recovery *recovery, uint64_t id)
 {
     size_t low = 0;
     size_t high = recovery->count;
@@ -65,7 +49,7 @@ static struct spool_recover_segment *segment_by_id(struct recovery *recovery, ui
     return NULL;
 }
 
-static void raise_must_end(struct recovery *recovery, uint64_t id, uint64_t offset)
+static void raise_must_end(struct spool_recovery *recovery, uint64_t id, uint64_t offset)
 {
     struct spool_recover_segment *segment = segment_by_id(recovery, id);
     if (segment && offset > segment->must_end)
@@ -75,6 +59,13 @@ static void raise_must_end(struct recovery *recovery, uint64_t id, uint64_t offs
 static struct str payload_of(const struct walk *walk, const struct spool_found_record *found)
 {
     return spool_found_record_payload(walk->source->bytes, found);
+}
+
+static void guard(const struct walk *walk, bool enter)
+{
+    const struct spool_recovery *recovery = walk->recovery;
+    if (recovery->guard)
+        recovery->guard(recovery->guard_context, enter);
 }
 
 /* ---- damage ---- */
@@ -110,7 +101,7 @@ static void guess_name(const struct walk *walk, uint64_t offset, struct spool_da
 
 static void read_limits(struct walk *walk)
 {
-    struct recovery *recovery = walk->recovery;
+    struct spool_recovery *recovery = walk->recovery;
     struct spool_recover_segment *source = walk->source;
     for (size_t i = 0; i < walk->scan.record_count; i++) {
         const struct spool_found_record *found = &walk->scan.records[i];
@@ -150,7 +141,7 @@ static void read_limits(struct walk *walk)
 
 static void read_totals(struct walk *walk, const struct spool_found_record *found)
 {
-    struct recovery *recovery = walk->recovery;
+    struct spool_recovery *recovery = walk->recovery;
     struct str payload = payload_of(walk, found);
     const unsigned char *at = (const unsigned char *)payload.ptr;
     if (recovery->totals_were_newer)
@@ -167,8 +158,8 @@ static void read_totals(struct walk *walk, const struct spool_found_record *foun
         return;
     }
     for (size_t i = 0; i + SPOOL_COUNT_SIZE <= payload.len; i += SPOOL_COUNT_SIZE) {
-        struct total_step step = {found->record.unit, spool_get32(at + i),
-                                  (int64_t)spool_get64(at + i + 8)};
+        struct spool_total_step step = {found->record.unit, spool_get32(at + i),
+                                        (int64_t)spool_get64(at + i + 8)};
         if (step.total >= SPOOL_TOTALS)
             continue;
         if (recovery->step_count == recovery->step_cap) {
@@ -180,16 +171,18 @@ static void read_totals(struct walk *walk, const struct spool_found_record *foun
     }
 }
 
-static void finish_totals(struct recovery *recovery)
+static void finish_totals(struct spool_recovery *recovery)
 {
     for (size_t i = 0; i < recovery->step_count; i++) {
-        const struct total_step *step = &recovery->steps[i];
+        const struct spool_total_step *step = &recovery->steps[i];
         if (recovery->has_totals && step->unit <= recovery->totals_unit)
             continue;
         int64_t *total = &recovery->out->totals[step->total];
         *total = (int64_t)((uint64_t)*total + (uint64_t)step->delta);
     }
     free(recovery->steps);
+    recovery->steps = NULL;
+    recovery->step_count = recovery->step_cap = 0;
 }
 
 /* ---- units ---- */
@@ -202,6 +195,16 @@ static const struct spool_found_record *body_of(const struct unit_run *run, unsi
             return found;
     }
     return NULL;
+}
+
+static void note_applied(struct spool_recovery *recovery, struct mail_id entry)
+{
+    if (recovery->applied_count == recovery->applied_cap) {
+        recovery->applied_cap = recovery->applied_cap ? recovery->applied_cap * 2 : 1024;
+        recovery->applied = memory_resize_array(recovery->applied, recovery->applied_cap,
+                                                sizeof *recovery->applied);
+    }
+    recovery->applied[recovery->applied_count++] = entry;
 }
 
 /* Returns why this entry cannot be used, or NULL after it was applied. */
@@ -227,6 +230,7 @@ static const char *apply_entry(struct walk *walk, const struct unit_run *run,
     }
     struct spool_place place = {walk->source->segment, found->offset, found->record.unit};
     spool_index_apply_entry(walk->recovery->index, place, &entry, body_offset);
+    note_applied(walk->recovery, entry.entry);
     return NULL;
 }
 
@@ -330,7 +334,13 @@ static void apply_units(struct walk *walk)
     struct spool_recover_segment *source = walk->source;
     uint64_t last_end = SPOOL_SEGMENT_HEADER;
     source->whole_end = SPOOL_SEGMENT_HEADER;
-    for (size_t i = 0; i < walk->scan.record_count;) {
+    enum { AT_ONCE = 256 }; /* records: nobody waits long for the index */
+    for (size_t i = 0, breath = AT_ONCE; i < walk->scan.record_count;) {
+        if (i >= breath) {
+            guard(walk, false);
+            guard(walk, true);
+            breath = i + AT_ONCE;
+        }
         struct unit_run run = next_run(walk, i);
         i += run.count;
         if (run.end > source->valid_end)
@@ -413,7 +423,7 @@ static bool is_zero(struct str bytes)
     return true;
 }
 
-static void recover_segment(struct recovery *recovery, struct spool_recover_segment *source)
+static void recover_segment(struct spool_recovery *recovery, struct spool_recover_segment *source)
 {
     struct walk walk = {.recovery = recovery, .source = source};
     size_t damages_before = recovery->out->damage_count;
@@ -424,28 +434,33 @@ static void recover_segment(struct recovery *recovery, struct spool_recover_segm
     size_t header = source->header_is_bad ? 0 : (size_t)SPOOL_SEGMENT_HEADER;
     source->is_empty = walk.scan.record_count == 0 && is_zero(str_from(source->bytes, header));
     source->is_foreign = walk.scan.record_count == 0 && source->header_is_bad && !source->is_empty;
+    guard(&walk, true);
     read_limits(&walk);
     apply_units(&walk);
-    tell_gaps(&walk, damages_before);
-    tell_cut(&walk);
     source->segment->end = source->valid_end;
     source->segment->sealed = true;
+    guard(&walk, false);
+    tell_gaps(&walk, damages_before);
+    tell_cut(&walk);
     recovery->totals_were_newer = recovery->has_totals;
     spool_scan_done(&walk.scan);
     if (recovery->load)
         recovery->load(recovery->load_context, source, /* load= */ false);
 }
 
-void spool_recover(struct spool_recover_segment *segments, size_t count, spool_recover_load *load,
-                   void *load_context, struct spool_index *index, struct spool_recovered *out)
+void spool_recover_begin(struct spool_recovery *recovery, struct spool_recover_segment *segments,
+                         size_t count, spool_recover_load *load, void *load_context,
+                         struct spool_index *index, struct spool_recovered *out)
 {
     *out = (struct spool_recovered){.next_unit = 1, .next_sequence = 1};
-    struct recovery recovery = {.segments = segments,
-                                .count = count,
-                                .load = load,
-                                .load_context = load_context,
-                                .index = index,
-                                .out = out};
+    *recovery = (struct spool_recovery){.segments = segments,
+                                        .count = count,
+                                        .load = load,
+                                        .load_context = load_context,
+                                        .index = index,
+                                        .out = out,
+                                        .cold_left = count,
+                                        .main_left = count};
     index->recovering = true;
     for (size_t i = 0; i < count; i++) {
         segments[i].segment =
@@ -453,9 +468,60 @@ void spool_recover(struct spool_recover_segment *segments, size_t count, spool_r
         segments[i].valid_end = UINT64_MAX;
         segments[i].must_end = 0;
     }
-    for (size_t i = count; i > 0; i--)
-        recover_segment(&recovery, &segments[i - 1]);
-    finish_totals(&recovery);
+}
+
+/* The newest of a kind that was not walked; NULL: none. */
+static struct spool_recover_segment *next_of(struct spool_recovery *recovery, size_t *left,
+                                             bool cold)
+{
+    while (*left > 0) {
+        struct spool_recover_segment *source = &recovery->segments[--*left];
+        if ((source->kind == SPOOL_SEGMENT_COLD) == cold)
+            return source;
+    }
+    return NULL;
+}
+
+void spool_recover_head(struct spool_recovery *recovery)
+{
+    struct spool_recover_segment *source;
+    while (!recovery->has_totals &&
+           (source = next_of(recovery, &recovery->main_left, false)) != NULL)
+        recover_segment(recovery, source);
+    finish_totals(recovery);
+}
+
+bool spool_recover_in_head(const struct spool_recovery *recovery, size_t segment)
+{
+    return segment >= recovery->main_left && recovery->segments[segment].kind != SPOOL_SEGMENT_COLD;
+}
+
+struct spool_recover_segment *spool_recover_next(struct spool_recovery *recovery)
+{
+    struct spool_recover_segment *source = next_of(recovery, &recovery->cold_left, true);
+    if (source == NULL)
+        source = next_of(recovery, &recovery->main_left, false);
+    if (source != NULL)
+        recover_segment(recovery, source);
+    return source;
+}
+
+void spool_recover_end(struct spool_recovery *recovery)
+{
+    free(recovery->applied);
+    free(recovery->steps);
+    *recovery = (struct spool_recovery){0};
+}
+
+void spool_recover(struct spool_recover_segment *segments, size_t count, spool_recover_load *load,
+                   void *load_context, struct spool_index *index, struct spool_recovered *out)
+{
+    struct spool_recovery recovery;
+    spool_recover_begin(&recovery, segments, count, load, load_context, index, out);
+    spool_recover_head(&recovery);
+    while (spool_recover_next(&recovery))
+        recovery.applied_count = 0;
+    spool_recover_end(&recovery);
     spool_index_finish(index);
 }
 

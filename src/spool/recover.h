@@ -53,7 +53,51 @@ struct spool_recovered {
  * NULL: `bytes` are there. Unreadable bytes are given as zeros. */
 typedef void spool_recover_load(void *context, struct spool_recover_segment *segment, bool load);
 
-/* `segments` ascend by id. Fills `index` (initialised, empty). */
+/* ---- in steps, so that mail can flow before all is read ---- */
+
+struct spool_total_step;
+struct spool_recovery {
+    struct spool_recover_segment *segments;
+    size_t count;
+    spool_recover_load *load;
+    void *load_context;
+    /* Others use the index meanwhile: called around each use of it. NULL: nobody does. */
+    void (*guard)(void *context, bool enter);
+    void *guard_context;
+    struct spool_index *index;
+    struct spool_recovered *out;
+    struct mail_id *applied; /* entries whose ENTRY record was applied; the caller takes them out */
+    size_t applied_count;
+    size_t applied_cap;
+    /* the newest record with all totals, and the steps after it */
+    bool has_totals;
+    bool totals_were_newer; /* found in a newer segment: steps from here on are older */
+    uint64_t totals_unit;
+    struct spool_total_step *steps;
+    size_t step_count;
+    size_t step_cap;
+    size_t cold_left; /* segments[0 .. cold_left - 1] may have cold ones that were not walked */
+    size_t main_left;
+};
+/* `segments` ascend by id, and come into `index` (initialised, empty). Set the guard afterwards. */
+void spool_recover_begin(struct spool_recovery *recovery, struct spool_recover_segment *segments,
+                         size_t count, spool_recover_load *load, void *load_context,
+                         struct spool_index *index, struct spool_recovered *out);
+/* The newest main segments: afterwards `out` has totals and numbers, the segments that were open at
+ * the end have their limits. */
+void spool_recover_head(struct spool_recovery *recovery);
+/* Was it walked by spool_recover_head? */
+bool spool_recover_in_head(const struct spool_recovery *recovery, size_t segment);
+/*
+ * One more: all cold ones, then the main ones from the newest to the oldest. Returns it, or NULL:
+ * all were walked. Once all cold ones were, what is known of an entry whose home is a main segment
+ * that was walked is final (FORMAT.md says why); of others at the end.
+ */
+struct spool_recover_segment *spool_recover_next(struct spool_recovery *recovery);
+/* Takes the lists down; the index is to be finished by the caller. */
+void spool_recover_end(struct spool_recovery *recovery);
+
+/* All at once. `segments` ascend by id. Fills `index` (initialised, empty). */
 void spool_recover(struct spool_recover_segment *segments, size_t count, spool_recover_load *load,
                    void *load_context, struct spool_index *index, struct spool_recovered *out);
 void spool_recovered_done(struct spool_recovered *recovered);

@@ -128,14 +128,17 @@ static void check_entry(const struct spool_entry *entry, struct str bytes)
     uint64_t number = entry->id.low / 2 * 2;
     snprintf(meta, sizeof meta, "m%u", (unsigned)number);
     struct str all = str_of("H: h\r\n", 6);
-    struct str found = str_slice(bytes, entry->offset + SPOOL_RECORD_HEADER + SPOOL_ENTRY_FIXED,
-                                 entry->offset + SPOOL_RECORD_HEADER + SPOOL_ENTRY_FIXED +
-                                     entry->head_len + entry->meta_len);
+    size_t begin = spool_entry_offset(entry) + SPOOL_RECORD_HEADER;
+    struct spool_entry_record record;
+    assert_true(
+        spool_entry_decode(str_slice(bytes, begin, begin + entry->length), entry->length, &record));
+    struct str found = str_slice(bytes, begin + SPOOL_ENTRY_FIXED,
+                                 begin + SPOOL_ENTRY_FIXED + record.head_len + record.meta_len);
     assert_true(str_starts(found, all));
     assert_true(str_equal(str_from(found, all.len), str_c(meta)));
     assert_int_equal(entry->body_size, number * 30);
     for (uint64_t i = 0; i < entry->body_size; i++)
-        assert_true(bytes.ptr[entry->body_offset + SPOOL_RECORD_HEADER + i] ==
+        assert_true(bytes.ptr[spool_entry_body_offset(entry) + SPOOL_RECORD_HEADER + i] ==
                     test_body_byte(i, (unsigned)number));
 }
 
@@ -482,8 +485,8 @@ static void test_newest_state_wins(void **state)
     struct spool_entry *entry = spool_index_find(&made.index, test_id(1));
     assert_non_null(entry);
     assert_int_equal(entry->state_len, strlen("the newest"));
-    assert_int_equal(entry->state_home->id, 2);
-    assert_int_equal(entry->state_home->live_states, 1);
+    assert_int_equal(spool_entry_state_home(&made.index, entry)->id, 2);
+    assert_int_equal(spool_entry_state_home(&made.index, entry)->live_states, 1);
     hand_done(&made);
 }
 

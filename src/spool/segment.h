@@ -13,6 +13,8 @@ enum spool_segment_kind {
 };
 
 enum { SPOOL_SEGMENT_HEADER = 64 };
+/* The index names places in 32 bits, in units of 8 bytes. */
+#define SPOOL_SEGMENT_MAX (UINT64_C(16) << 30)
 
 struct spool_segment_header {
     enum spool_segment_kind kind;

@@ -20,9 +20,11 @@ struct spool_settings {
     uint64_t segment_size;     /* 64M */
     uint64_t free_bytes_floor; /* 452 under it; default 256M or 5 % of a small file system */
     uint64_t free_inodes_floor;
-    int64_t state_delay_ns; /* lazily written state is synced within this; 50 ms */
-    int64_t reclaim_age_ns; /* a sparse log file this old is copied forward; 60 s */
-    bool no_sync;           /* red controls of tests only; says so in an event */
+    int64_t state_delay_ns;   /* lazily written state is synced within this; 50 ms */
+    int64_t reclaim_age_ns;   /* a sparse log file this old is copied forward; 60 s */
+    uint64_t load_later_over; /* so many bytes of log left: spool_open returns when mail can be
+                                 taken, see spool_load; 0: never */
+    bool no_sync;             /* red controls of tests only; says so in an event */
 };
 
 /* What was found at start, one call per live entry, on the caller's thread. */
@@ -36,6 +38,7 @@ struct spool_found {
     uint64_t body_size;
 };
 typedef void spool_found_fn(void *context, const struct spool_found *found);
+/* If it loads later: on a thread of the spool, which it may hold up; NULL at last: that was all. */
 
 /* Totals kept as records in the log, restored at start: the balance of accepted mail. Keys are the
  * queue's; the spool adds `delta` to a counter in the same commit unit. */
@@ -50,6 +53,10 @@ enum { SPOOL_COUNTERS = 32 };
  */
 enum result spool_open(const struct spool_settings *settings, spool_found_fn *found,
                        void *found_context, struct spool **out_spool, struct error *err);
+/* Begin to tell of what was found, if it is loading after spool_open; once. Nothing is removed or
+ * copied forward before all is known, and spool_has and spool_ids tell only of what is. */
+void spool_load(struct spool *spool);
+bool spool_is_loading(const struct spool *spool);
 /* Write and sync what waits, seal, stop the threads. Nobody may be inside a call. */
 void spool_close(struct spool *spool);
 

@@ -15,6 +15,8 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <sched.h>
+#include <stdatomic.h>
 
 /* ---- cases ---- */
 
@@ -458,6 +460,81 @@ static void test_unknown_entry(void **state)
 
 #define CASE(test) cmocka_unit_test_setup_teardown(test, test_set_up, test_tear_down)
 
+/* ---- loading while mail flows ---- */
+
+struct later {
+    atomic_uint told, twice, ends;
+    bool seen[1000];
+};
+
+static void note_later(void *context, const struct spool_found *found)
+{
+    struct later *later = context;
+    if (found == NULL) {
+        atomic_fetch_add(&later->ends, 1);
+        return;
+    }
+    uint64_t number = found->entry.low;
+    if (number >= 1000 || later->seen[number])
+        atomic_fetch_add(&later->twice, 1);
+    else
+        later->seen[number] = true;
+    atomic_fetch_add(&later->told, 1);
+}
+
+static void add_hundreds(void *arg)
+{
+    struct test_fixture *fixture = arg;
+    struct error err;
+    for (uint64_t i = 0; i < 200; i++)
+        assert_int_equal(test_add(fixture->spool, i, 3000, &err), OK);
+    for (uint64_t i = 0; i < 200; i += 4) { /* tombstones in later segments than their entries */
+        struct spool_change change = {.kind = SPOOL_REMOVE, .entry = test_id(i)};
+        assert_int_equal(spool_commit(fixture->spool, &change, 1, &err), OK);
+    }
+}
+
+static void add_more(void *arg)
+{
+    struct test_fixture *fixture = arg;
+    struct error err;
+    for (uint64_t i = 500; i < 520; i++)
+        assert_int_equal(test_add(fixture->spool, i, 3000, &err), OK);
+    test_expect_entry(fixture->spool, 510, 3000);
+}
+
+/* All that lives is told once, nothing that is removed, nothing that came since; and what came is
+ * there at the next start. */
+static void test_loads_later(void **state)
+{
+    struct test_fixture *fixture = *state;
+    struct spool_settings settings = {
+        .path = str_c(fixture->path), .segment_size = 64 * 1024, .load_later_over = 1};
+    struct later later = {0};
+    struct error err;
+    spool_close(fixture->spool);
+    fixture->spool =
+        test_open_with(&(struct spool_settings){.path = settings.path, .segment_size = 64 * 1024},
+                       &fixture->found);
+    test_on_fiber(add_hundreds, fixture);
+    spool_close(fixture->spool);
+    assert_int_equal(spool_open(&settings, note_later, &later, &fixture->spool, &err), OK);
+    assert_true(spool_is_loading(fixture->spool));
+    assert_int_equal(atomic_load(&later.told), 0);
+    assert_int_equal(spool_counter(fixture->spool, 3), 200); /* totals are known at once */
+    test_on_fiber(add_more, fixture); /* mail is taken before anything is loaded */
+    spool_load(fixture->spool);
+    while (atomic_load(&later.ends) == 0)
+        sched_yield();
+    assert_false(spool_is_loading(fixture->spool));
+    assert_int_equal(atomic_load(&later.told), 150);
+    assert_int_equal(atomic_load(&later.twice), 0);
+    for (unsigned i = 0; i < 200; i++)
+        assert_int_equal(later.seen[i], i % 4 != 0);
+    test_reopen(fixture);
+    assert_int_equal(fixture->found.count, 170);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -467,7 +544,7 @@ int main(void)
         CASE(test_tombstone_outlives), CASE(test_copy_forward),
         CASE(test_group_commit),       CASE(test_lock),
         CASE(test_commit_is_shielded), CASE(test_ids),
-        CASE(test_unknown_entry),
+        CASE(test_unknown_entry),      CASE(test_loads_later),
     };
     return cmocka_run_group_tests_name("spool", tests, NULL, NULL);
 }

@@ -79,13 +79,27 @@ static enum result check_large_body(const struct verify *verify, const struct sp
                                     struct error *err)
 {
     char name[SPOOL_NAME_SIZE];
-    spool_segment_name(entry->bulk, SPOOL_SEGMENT_BULK, name);
+    spool_segment_name(entry->body, SPOOL_SEGMENT_BULK, name);
     int fd = openat(verify->bulk_fd, name, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return fail_errno(err, errno, "file of the body");
-    enum result result = spool_bulk_check(fd, entry->bulk, entry->body_size, err);
+    enum result result =
+        spool_bulk_check(fd, entry->body, spool_entry_body_size(&verify->index, entry), err);
     close(fd);
     return result;
+}
+
+/* Of the message as it is delivered; the record says where it begins. */
+static uint64_t content_size(struct verify *verify, const struct spool_entry *entry)
+{
+    uint64_t begin = spool_entry_offset(entry) + SPOOL_RECORD_HEADER;
+    struct str bytes =
+        spool_loader_part(&verify->loader, spool_entry_home(&verify->index, entry)->id, begin,
+                          begin + SPOOL_ENTRY_FIXED);
+    struct spool_entry_record record;
+    bool sound = spool_entry_decode(bytes, entry->length, &record);
+    free((char *)(uintptr_t)bytes.ptr);
+    return sound ? record.head_len + record.body_size - record.body_start : 0;
 }
 
 static void walk_entries(struct verify *verify)
@@ -97,14 +111,15 @@ static void walk_entries(struct verify *verify)
         struct mail_id_text message = mail_id_text(entry->message);
         struct error err;
         const char *why =
-            entry->bulk && check_large_body(verify, entry, &err) != OK ? err.text : NULL;
-        bytes += entry->head_len + entry->body_size - entry->body_start;
+            entry->in_bulk && check_large_body(verify, entry, &err) != OK ? err.text : NULL;
+        uint64_t size = content_size(verify, entry);
+        bytes += size;
         if (verify->verbose)
             buf_printf(verify->out,
                        "entry %s of message %s: segment %016" PRIx64 " offset %" PRIu64 ", %" PRIu64
                        " bytes\n",
-                       id.chars, message.chars, entry->home->id, entry->offset,
-                       entry->head_len + entry->body_size - entry->body_start);
+                       id.chars, message.chars, spool_entry_home(&verify->index, entry)->id,
+                       spool_entry_offset(entry), size);
         if (!why)
             continue;
         verify->problems++;

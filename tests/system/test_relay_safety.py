@@ -141,6 +141,10 @@ OTHERS = [
     ("narrow-public", {"top": "trusted_networks: [ 203.0.113.0/24 ]"}, True, ""),
     ("wide-public-6", {"top": 'trusted_networks: [ "2001:db8::/32" ]'}, None, ""),
     ("private", {"top": "trusted_networks: [ 10.0.0.0/8, 192.168.0.0/16 ]"}, True, ""),
+    ("rewrite-by-pattern", {"domains": "  b.test: { recipients: [ rewrite: { recipient: { '~^(.+)%(.+)@b.test$': '$1@$2' } }, lookup-smtp: { server: mail } ], transport: to-mail }"}, False, "a domain that is not listed"),
+    ("rewrite-to-listed", {"domains": "  b.test: { recipients: [ rewrite: { recipient: { '@b.test': '@example.org' } }, lookup-smtp: { server: mail } ], transport: to-mail }"}, True, ""),
+    ("forward", {"domains": "  b.test: { recipients: [ rewrite: { recipient: { x@b.test: x@c.test } }, lookup-smtp: { server: mail } ], transport: to-mail }"}, True, ""),
+    ("route", {"domains": "  b.test: { recipients: [ route: internet, accept ], transport: to-mail }"}, False, "a transport that looks up MX"),
     ("smarthost", {"any_domain": "{ recipients: [ accept ], transport: { server: mail } }"}, False, "open-relay"),
 ]
 

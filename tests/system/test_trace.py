@@ -96,7 +96,7 @@ def test_find(scene):
     assert ids("from:@far.test") == [refused["id"], message]  # newest first
     assert ids("from:@far.test", "--limit", "1") == [refused["id"]]
     assert ids("to:anna@example.org", "until:1h") == [] and ids("user:nobody") == []
-    assert "no such selector" in subprocess.run([BUILD / "postern", "--socket", scene.folder / "control.sock", "find", "colour:red"],
+    assert "no such term" in subprocess.run([BUILD / "postern", "--socket", scene.folder / "control.sock", "find", "colour:red"],
                                                 stderr=subprocess.PIPE, text=True).stderr
     scene.ctl("find", "verdict:maybe", ok=(2,))
 
@@ -152,3 +152,31 @@ def test_a_damaged_history_is_set_aside_and_mail_goes_on(scene):
     wait_until(lambda: len(scene.find("message.done")) > before, "it is delivered")
     message = scene.find("message.accepted")[-1]["message"]
     assert scene.ctl_json("trace", message)[0]["message"] == message
+
+
+def test_subjects_are_told_decoded_and_bounded(scene):
+    def accepted(subject):
+        before = len(scene.find("message.accepted"))
+        with smtplib.SMTP("127.0.0.1", scene.mx, timeout=30) as smtp:
+            smtp.sendmail("a@far.test", ["anna@example.org"], b"From: a@far.test\r\nSubject: " + subject + b"\r\n\r\nx\r\n")
+        return scene.wait("message.accepted", count=before + 1)
+
+    told = accepted(b"=?utf-8?q?gr=C3=BC=C3=9Fe?= =?iso-8859-1?b?/A==?= here")
+    assert told["subject"] == "gr\u00fc\u00dfe\u00fc here"
+    assert len(accepted(b"x" * 900)["subject"]) == 256
+    for piece in ESCAPES:
+        evil = accepted(b"=?utf-8?q?" + b"".join(b"=%02X" % byte for byte in piece) + b"?= " + piece)
+        for words in (["trace", evil["message"]], ["trace", "--raw", evil["message"]], ["find", evil["message"]]):
+            assert is_clean(scene.ctl(*words)) and is_clean(scene.ctl("--json", *words))
+    found = scene.ctl_json("find", "subject:GR\u00dc\u00dfe".replace("\u00dc", "\u00fc"))
+    assert [item["message"] for item in found] == [told["message"]] and found[0]["subject"] == told["subject"]
+    assert scene.ctl_json("trace", told["message"])[0]["subject"] == told["subject"]
+
+
+def test_subjects_can_be_kept_out(gateway, sink):
+    mx = free_port()
+    one = gateway(reception(sink(replies={"RCPT": known("anna")}), mx, top="events: { subjects: false }"), ports=[mx])
+    one.mx = mx
+    message = send(one)
+    assert one.find("message.accepted")[0]["subject"] == ""
+    assert "subject" not in one.ctl_json("trace", message)[0]

@@ -11,6 +11,8 @@
 #include "content/spam.h"
 #include "mail/header.h"
 
+#include <stdlib.h>
+
 enum { CLEAN, TAGGED, HELD, QUARANTINED, DEFERRED, REFUSED, TOO_BIG, ERROR };
 enum { HEAD_MAX = 4 * 1024 * 1024 };
 
@@ -234,6 +236,33 @@ static enum result act(struct flow_running *running, const struct flow_step *ste
     return write_fields(running, parameters, answer, outcome != CLEAN, err);
 }
 
+static const char *const judges_by[] = {"tag_at",    "hold_at",    "quarantine_at",
+                                        "reject_at", "quarantine", NULL};
+
+/* The score stands in the trace, what rspamd would do does not. */
+static bool judge_again(const struct flow_step *step, struct str outcome, struct str detail,
+                        unsigned *out_outcome)
+{
+    const struct parameters *parameters = step->parameters;
+    struct spam_answer answer = {0};
+    char text[32];
+    char *end;
+    *out_outcome = str_equal(outcome, STR("too-big")) ? TOO_BIG : ERROR;
+    if (*out_outcome == TOO_BIG || str_equal(outcome, STR("error")))
+        return true;
+    bool any = parameters->tag_at != 0 || parameters->hold_at != 0 ||
+               parameters->quarantine_at != 0 || parameters->reject_at != 0;
+    if (!any || !str_starts(detail, STR("score ")))
+        return false;
+    struct str number = str_from(detail, 6);
+    ptrdiff_t colon = str_find(number, ':');
+    if (!str_to_c(colon < 0 ? number : str_slice(number, 0, (size_t)colon), text, sizeof text))
+        return false;
+    answer.score = strtod(text, &end);
+    *out_outcome = judge(parameters, &answer);
+    return end != text && *end == '\0';
+}
+
 static MAY_YIELD enum result run(struct flow_running *running, const struct flow_step *step,
                                  unsigned *out_outcome, struct error *err)
 {
@@ -267,4 +296,6 @@ const struct flow_block flow_block_antispam = {
     .outcomes = outcomes,
     .prepare = prepare,
     .run = run,
+    .judge_again = judge_again,
+    .judges_by = judges_by,
 };

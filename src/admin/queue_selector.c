@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* admin/select.c - reading selectors. */
-#include "admin/select.h"
+/* admin/queue_selector.c - reading selectors. */
+#include "admin/queue_selector.h"
 
 #include "base/clock.h"
 
@@ -38,8 +38,7 @@ json_t *admin_time_json(int64_t wall_ns)
     return wall_ns > 0 ? admin_json(clock_format_rfc3339(wall_ns, text)) : json_null();
 }
 
-/* "90", "15m", "2h" as nanoseconds; false for anything else. */
-static bool parse_age(struct str text, int64_t *out_ns)
+bool admin_parse_age(struct str text, int64_t *out_ns)
 {
     static const struct {
         char unit;
@@ -61,7 +60,7 @@ static bool parse_age(struct str text, int64_t *out_ns)
     return true;
 }
 
-static struct str selector_value(const struct admin_selector_source *source, const char *name)
+static struct str selector_value(const struct admin_queue_selector_source *source, const char *name)
 {
     if (!source->object)
         return admin_query(source->request, name);
@@ -70,8 +69,8 @@ static struct str selector_value(const struct admin_selector_source *source, con
                   json_string_length(value));
 }
 
-bool admin_read_selector(const struct admin_selector_source *source, struct queue_selector *out,
-                         struct admin_answer *answer)
+bool admin_read_queue_selector(const struct admin_queue_selector_source *source,
+                               struct queue_selector *out, struct admin_answer *answer)
 {
     *out = (struct queue_selector){
         .id = selector_value(source, "id"),
@@ -92,7 +91,7 @@ bool admin_read_selector(const struct admin_selector_source *source, struct queu
                       STR_ARG(state));
         return false;
     }
-    if (older.len && !parse_age(older, &out->older_ns)) {
+    if (older.len && !admin_parse_age(older, &out->older_ns)) {
         admin_problem(answer, 400, "Bad selector", "older: like 90s, 15m, 2h or 3d, not \"%.*s\"",
                       STR_ARG(older));
         return false;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "admin/selector.h"
+#include "admin/event_filter.h"
 
 #include "base/clock.h"
 
@@ -66,11 +66,11 @@ static int64_t midnight_ms(int64_t now_ms)
     return (int64_t)mktime(&day) * 1000;
 }
 
-static bool take_range(struct selector *selector, struct str name, struct str value,
+static bool take_range(struct event_filter *filter, struct str name, struct str value,
                        struct error *err, enum result *out_result)
 {
     int64_t now_ms = clock_wall_ns() / NS_PER_MS;
-    struct store_range *range = &selector->range;
+    struct store_range *range = &filter->range;
     bool good = true;
     if (str_equal(name, STR("since")) || str_equal(name, STR("younger")))
         good = parse_time(value, now_ms, &range->since_ms);
@@ -78,7 +78,7 @@ static bool take_range(struct selector *selector, struct str name, struct str va
         good = parse_time(value, now_ms, &range->until_ms);
     else
         return false;
-    selector->has_range = true;
+    filter->has_range = true;
     *out_result = good ? OK
                        : fail(err, ERROR_PERMANENT,
                               "%.*s: not a time: write 1h, 7d, 2026-11-24 or 2026-11-24T10:21",
@@ -86,18 +86,18 @@ static bool take_range(struct selector *selector, struct str name, struct str va
     return true;
 }
 
-static bool take_day(struct selector *selector, struct str word)
+static bool take_day(struct event_filter *filter, struct str word)
 {
     int64_t today_ms = midnight_ms(clock_wall_ns() / NS_PER_MS);
     if (str_equal(word, STR("today"))) {
-        selector->range.since_ms = today_ms;
+        filter->range.since_ms = today_ms;
     } else if (str_equal(word, STR("yesterday"))) {
-        selector->range.since_ms = midnight_ms(today_ms - 3600000);
-        selector->range.until_ms = today_ms - 1;
+        filter->range.since_ms = midnight_ms(today_ms - 3600000);
+        filter->range.until_ms = today_ms - 1;
     } else {
         return false;
     }
-    selector->has_range = true;
+    filter->has_range = true;
     return true;
 }
 
@@ -166,26 +166,26 @@ static bool is_letters(struct str text, size_t length)
 }
 
 /* A word without a key: what it looks like. */
-static struct selector_term guess(struct str word)
+static struct event_term guess(struct str word)
 {
-    struct selector_term term = {.kind = SELECTOR_WORD, .text = word};
+    struct event_term term = {.kind = EVENT_TERM_WORD, .text = word};
     bool digits = false;
     for (size_t i = 0; i < word.len; i++)
         digits = digits || ascii_is_digit(word.ptr[i]);
     if (is_letters(word, MAIL_ID_LEN))
-        term = (struct selector_term){SELECTOR_FIELD, KEY_MESSAGE, 0, word};
+        term = (struct event_term){EVENT_TERM_FIELD, KEY_MESSAGE, 0, word};
     else if (is_letters(word, MAIL_REF_LEN) && digits)
-        term = (struct selector_term){SELECTOR_FIELD, KEY_REF, 0, word};
+        term = (struct event_term){EVENT_TERM_FIELD, KEY_REF, 0, word};
     return term;
 }
 
-static enum result take_term(struct selector *selector, struct str name, struct str value,
+static enum result take_term(struct event_filter *filter, struct str name, struct str value,
                              struct error *err)
 {
-    struct selector_term *term = &selector->terms[selector->count++];
-    *term = (struct selector_term){.text = value};
+    struct event_term *term = &filter->terms[filter->count++];
+    *term = (struct event_term){.text = value};
     if (str_equal(name, STR("verdict"))) {
-        term->kind = SELECTOR_VERDICT;
+        term->kind = EVENT_TERM_VERDICT;
         return is_verdict(value)
                    ? OK
                    : fail(err, ERROR_PERMANENT,
@@ -193,11 +193,11 @@ static enum result take_term(struct selector *selector, struct str name, struct 
                           "or discarded");
     }
     if (str_equal(name, STR("event"))) {
-        term->kind = SELECTOR_EVENT;
+        term->kind = EVENT_TERM_EVENT;
         return OK;
     }
     if (str_equal(name, STR("severity"))) {
-        term->kind = SELECTOR_SEVERITY;
+        term->kind = EVENT_TERM_SEVERITY;
         for (int i = EVENT_DEBUG; i <= EVENT_ERROR; i++) {
             term->severity = i;
             if (str_equal(value, str_c(event_severity_name((enum event_severity)i))))
@@ -208,29 +208,29 @@ static enum result take_term(struct selector *selector, struct str name, struct 
     if (!key_of(name, &term->key))
         return fail(
             err, ERROR_PERMANENT,
-            "%.*s: there is no such selector; there are to, from, client, user, ref, "
+            "%.*s: there is no such term; there are to, from, client, user, ref, "
             "reason, verdict, event, severity, since, until, today and each field of events",
             STR_ARG(name));
     return OK;
 }
 
-static enum result take_word(struct selector *selector, struct str word, struct error *err)
+static enum result take_word(struct event_filter *filter, struct str word, struct error *err)
 {
     enum result result = OK;
     ptrdiff_t colon = str_find(word, ':');
-    if (take_day(selector, word))
+    if (take_day(filter, word))
         return OK;
-    if (selector->count == SELECTOR_TERMS_MAX)
-        return fail(err, ERROR_LIMIT, "at most %d terms", SELECTOR_TERMS_MAX);
+    if (filter->count == EVENT_FILTER_TERMS_MAX)
+        return fail(err, ERROR_LIMIT, "at most %d terms", EVENT_FILTER_TERMS_MAX);
     if (colon <= 0) {
-        selector->terms[selector->count++] = guess(word);
+        filter->terms[filter->count++] = guess(word);
         return OK;
     }
     struct str name = str_slice(word, 0, (size_t)colon);
     struct str value = str_from(word, (size_t)colon + 1);
-    if (take_range(selector, name, value, err, &result))
+    if (take_range(filter, name, value, err, &result))
         return result;
-    return take_term(selector, name, value, err);
+    return take_term(filter, name, value, err);
 }
 
 /* The next word off the front, quotes taken away; empty at the end. */
@@ -251,11 +251,11 @@ static struct str next_word(struct str *rest, struct arena *arena)
     return str_of(word, length);
 }
 
-enum result selector_parse(struct str text, struct arena *arena, struct selector *out,
-                           struct error *err)
+enum result event_filter_parse(struct str text, struct arena *arena, struct event_filter *out,
+                               struct error *err)
 {
     enum { TEXT_MAX = 4096 };
-    *out = (struct selector){.range = {.since_ms = 0, .until_ms = INT64_C(1) << 47}};
+    *out = (struct event_filter){.range = {.since_ms = 0, .until_ms = INT64_C(1) << 47}};
     if (text.len > TEXT_MAX)
         return fail(err, ERROR_LIMIT, "at most %d characters", TEXT_MAX);
     for (;;) {
@@ -278,7 +278,7 @@ static bool contains_nocase(struct str text, struct str part)
     return false;
 }
 
-static bool text_fits(const struct selector_term *term, struct str text)
+static bool text_fits(const struct event_term *term, struct str text)
 {
     if (term->text.len && term->text.ptr[0] == '@')
         return str_ends_nocase(text, term->text);
@@ -293,31 +293,31 @@ static bool same_key(enum event_key wanted, enum event_key key)
     return wanted == key || (wanted == KEY_TO && key == KEY_RCPT);
 }
 
-static bool field_fits(const struct selector_term *term, const struct event_field *field)
+static bool field_fits(const struct event_term *term, const struct event_field *field)
 {
     uint64_t number;
     if (field->kind == EVENT_VALUE_STR)
-        return term->kind == SELECTOR_WORD
+        return term->kind == EVENT_TERM_WORD
                    ? contains_nocase(field->text, term->text)
                    : same_key(term->key, field->key) && text_fits(term, field->text);
-    if (term->kind == SELECTOR_WORD || term->key != field->key)
+    if (term->kind == EVENT_TERM_WORD || term->key != field->key)
         return false;
     if (field->kind == EVENT_VALUE_BOOL)
         return str_equal(term->text, field->number ? STR("true") : STR("false"));
     return str_to_uint(term->text, INT64_MAX, &number) && (int64_t)number == field->number;
 }
 
-bool selector_term_fits(const struct selector_term *term, const struct event *event)
+bool event_term_fits(const struct event_term *term, const struct event *event)
 {
     switch (term->kind) {
-    case SELECTOR_VERDICT:
+    case EVENT_TERM_VERDICT:
         return verdict_fits(term->text, event->type);
-    case SELECTOR_EVENT:
+    case EVENT_TERM_EVENT:
         return str_starts(str_c(event_name(event->type)), term->text);
-    case SELECTOR_SEVERITY:
+    case EVENT_TERM_SEVERITY:
         return (int)event_severity(event->type) >= term->severity;
-    case SELECTOR_FIELD:
-    case SELECTOR_WORD:
+    case EVENT_TERM_FIELD:
+    case EVENT_TERM_WORD:
         break;
     }
     for (unsigned i = 0; i < event->count; i++) {
@@ -327,24 +327,24 @@ bool selector_term_fits(const struct selector_term *term, const struct event *ev
     return false;
 }
 
-bool selector_fits(const struct selector *selector, const struct event *event)
+bool event_filter_fits(const struct event_filter *filter, const struct event *event)
 {
-    for (size_t i = 0; i < selector->count; i++) {
-        if (!selector_term_fits(&selector->terms[i], event))
+    for (size_t i = 0; i < filter->count; i++) {
+        if (!event_term_fits(&filter->terms[i], event))
             return false;
     }
     return true;
 }
 
-uint64_t selector_word(const struct selector *selector)
+uint64_t event_filter_word(const struct event_filter *filter)
 {
     static const enum event_key order[] = {KEY_REF,  KEY_MESSAGE_ID, KEY_SESSION, KEY_TO,
                                            KEY_RCPT, KEY_FROM,       KEY_USER,    KEY_CLIENT};
     uint64_t domain = 0;
     for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
-        for (size_t k = 0; k < selector->count; k++) {
-            const struct selector_term *term = &selector->terms[k];
-            if (term->kind != SELECTOR_FIELD || term->key != order[i] || term->text.len == 0)
+        for (size_t k = 0; k < filter->count; k++) {
+            const struct event_term *term = &filter->terms[k];
+            if (term->kind != EVENT_TERM_FIELD || term->key != order[i] || term->text.len == 0)
                 continue;
             if (term->text.ptr[0] != '@')
                 return store_word(term->key, term->text);
@@ -354,7 +354,7 @@ uint64_t selector_word(const struct selector *selector)
     return domain;
 }
 
-const char *selector_verdict(enum event_type type)
+const char *event_filter_verdict(enum event_type type)
 {
     for (size_t i = 0; i < VERDICTS; i++) {
         if (verdict_fits(str_c(verdicts[i].verdict), type))

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * admin/select.h - the selectors of the queue as the API writes them, and names of its words.
+ * admin/queue_selector.h - the selectors of the queue as the API writes them, and names of its
+ * words.
  */
 #pragma once
 
@@ -8,14 +9,14 @@
 #include "queue/queue.h"
 
 /* Where selectors come from: the query of a GET, or the object "select" of a POST. */
-struct admin_selector_source {
+struct admin_queue_selector_source {
     const struct admin_request *request;
     json_t *object; /* NULL: the query */
 };
 
 /* False: the answer is a problem. */
-bool admin_read_selector(const struct admin_selector_source *source, struct queue_selector *out,
-                         struct admin_answer *answer);
+bool admin_read_queue_selector(const struct admin_queue_selector_source *source,
+                               struct queue_selector *out, struct admin_answer *answer);
 /* "ready" … */
 const char *admin_state_name(enum queue_state state);
 /* {"ready": 3, …}, with all states. */
@@ -24,3 +25,5 @@ json_t *admin_states_json(const uint64_t *states);
 json_t *admin_time_json(int64_t wall_ns);
 /* Index of `word`, or -1. */
 int admin_find_name(const char *const *names, size_t count, struct str word);
+/* "90", "15m", "2h", "3d" as nanoseconds; false for anything else. */
+bool admin_parse_age(struct str text, int64_t *out_ns);

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * admin/event_filter.h - "to:@example.org reason:relay_denied today": what find and tail choose by.
+ *
+ * Terms stand between blanks and must all hold; a value with blanks stands in double quotes. A
+ * story fits when each term fits one of its events; a live event when all fit it alone.
+ */
+#pragma once
+
+#include "admin/store.h"
+#include "base/arena.h"
+
+enum { EVENT_FILTER_TERMS_MAX = 16 };
+
+enum event_term_kind {
+    EVENT_TERM_FIELD,    /* `key` has the text; "@x" is the domain of an address */
+    EVENT_TERM_VERDICT,  /* by the event's type */
+    EVENT_TERM_EVENT,    /* the event's name, or its beginning */
+    EVENT_TERM_SEVERITY, /* at least */
+    EVENT_TERM_WORD,     /* anywhere in a text */
+};
+
+struct event_term {
+    enum event_term_kind kind;
+    enum event_key key;
+    int severity;
+    struct str text;
+};
+struct event_filter {
+    struct event_term terms[EVENT_FILTER_TERMS_MAX];
+    size_t count;
+    struct store_range range; /* since, until, today, yesterday, older, younger */
+    bool has_range;
+};
+
+/* Texts in `arena`. FAILED says in `err` which word is wrong and what there is. */
+enum result event_filter_parse(struct str text, struct arena *arena, struct event_filter *out,
+                               struct error *err);
+bool event_term_fits(const struct event_term *term, const struct event *event);
+bool event_filter_fits(const struct event_filter *filter, const struct event *event);
+/* The most selective word of the index among the terms; 0 without. */
+uint64_t event_filter_word(const struct event_filter *filter);
+/* "delivered", as in `verdict:`; NULL for an event that decides nothing. */
+const char *event_filter_verdict(enum event_type type);

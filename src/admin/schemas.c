@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * admin/schemas.c - what requests and answers of the API are made of. tests/system/test_api.py
+ * holds every answer against its row.
+ */
+#include "admin/http.h"
+
+#define STATES "ready:integer waiting:integer inflight:integer held:integer"
+
+/* clang-format off */
+const struct admin_schema admin_schemas[] = {
+    {"Problem", "What went wrong (RFC 9457).",
+     "type:string title:string status:integer detail:string"},
+    {"Description", "An OpenAPI 3.1 document.",
+     "openapi:string info:object paths:object components:object security:[object]"},
+    {"Status", "Is mail flowing?",
+     "health:string version:string hostname:string revision:string config:string started:time workers:integer "
+     "sessions:integer sessions_total:integer messages_accepted:integer listeners:[Listener] queue:QueueNumbers "
+     "totals:Totals balanced:boolean protected_mailboxes:integer events_dropped:integer log_lost:integer "
+     "certificate_days_left?:integer config_file?:string config_pending?:Pending?"},
+    {"Listener", "Where mail comes in.", "name:string addresses:[string] sessions:integer"},
+    {"QueueNumbers", "Recipients by state, and what they amount to.",
+     "loading:boolean unloaded:integer " STATES " entries:integer bytes:integer oldest_seconds:number"},
+    {"Totals", "Recipients since the spool was made.",
+     "accepted:integer generated:integer delivered:integer failed_dsn:integer failed_silent:integer "
+     "quarantined:integer discarded:integer dropped:integer damaged:integer"},
+    {"States", "Entries by state.", STATES " content:integer paused:integer"},
+    {"Entry", "A message on its way to one destination.",
+     "entry:string message:string state:string from:string to:[EntryRecipient] transport:string destination:string "
+     "reason:string error:string size:integer attempt:integer accepted:time? last_try:time? next_try:time? "
+     "give_up:time?"},
+    {"EntryRecipient", "A recipient, and what was last said of it.", "to:string done:boolean reply:string"},
+    {"Entries", "Entries of the queue; total counts also those that the limit left out.",
+     "items:[Entry] total:integer"},
+    {"QueueSelect", "What to act on; {} is everything.",
+     "id?:string to?:string from?:string transport?:string destination?:string cause?:string state?:string "
+     "older?:string limit?:string"},
+    {"QueueAction", "verb: retry, hold, release, fail or drop. expect: refuse unless so many are selected.",
+     "verb:string select:QueueSelect reason?:string dry_run?:boolean expect?:integer"},
+    {"QueueActed", "How many were selected, and how many it was done to.",
+     "verb:string dry_run:boolean matched:integer count:integer sample?:[Entry]"},
+    {"Cause", "What remote servers said, and how much mail waits for it.",
+     "cause:string count:integer recipients:integer size:integer states:States oldest:time? last_try:time? "
+     "next_try:time? pattern:string sample:string destinations:[string] items?:[Entry]"},
+    {"Causes", "Causes, the largest first.", "items:[Cause] total:integer count:integer"},
+    {"ShapeRow", "A destination or a sender; ages: entries by age.",
+     "destination?:string sender?:string transport?:string count:integer recipients:integer size:integer "
+     "states:States oldest:time? last_try:time? next_try:time? ages:[integer]"},
+    {"Shape", "The queue as a table; age_minutes: where its columns end.",
+     "items:[ShapeRow] total:integer count:integer age_minutes:[integer]"},
+    {"Order", "What an operator ordered.",
+     "verb:string destination:string messages:string? since:time? actor:string reason:string"},
+    {"Place", "A destination of a transport.",
+     "transport:string destination:string paused:boolean slow:string? count:integer size:integer states:States "
+     "oldest:time? connections:integer connections_allowed:integer connections_max:integer per_minute:integer "
+     "failures:integer probing:boolean next_probe:time? last_failure:time? error:string"},
+    {"Transport", "How mail leaves, with its numbers.",
+     "transport:string method:string server:string direction:string limits:Limits count:integer states:States connections:integer "
+     "per_minute:integer destinations_known:integer backed_off:integer paused:boolean slow:string? orders:[Order] "
+     "destinations?:[Place]"},
+    {"Limits", "Of the configuration, for each destination.", "connections:integer messages:string?"},
+    {"Transports", "All of them.", "items:[Transport] total:integer"},
+    {"TransportAction", "verb: pause, resume or slow (to messages, like 100/1m). No destination: all of them.",
+     "verb:string destination?:string messages?:string reason?:string"},
+    {"TransportActed", "How many destinations it was done to.",
+     "verb:string transport:string destination:string count:integer"},
+    {"TransportTest", "A domain whose hosts to speak to; a transport with a server needs none.", "destination?:string"},
+    {"TransportTested", "ready: at least one host takes mail.",
+     "ready:boolean error:string dns_us:integer items:[Target]"},
+    {"Target", "What one address answered.",
+     "host:string address:string ready:boolean error:string tls:string cipher:string connect_us:integer "
+     "greeting_us:integer tls_us:integer"},
+    {"Report", "What was counted for one domain on one day.", "day:string domain:string rows:integer messages:integer"},
+    {"Reports", "Those that wait.", "items:[Report]"},
+    {"ReportWish", "today: also the day that is not over.", "today?:boolean"},
+    {"ReportsSent", "How many.", "sent:integer"},
+    {"Mail", "A message to put in: its text as data, or any bytes as data_base64.",
+     "from:string to:[string] data?:string data_base64?:string"},
+    {"MailTaken", "What a client would have been told.", "accepted:boolean reply:string message:string"},
+    {"Events", "Events in their order; their fields: the reference of events.", "items:[object]"},
+    {"Story", "All that happened to a message, a session or a refusal.",
+     "id:string begin:time end:time rev?:string node?:string message?:string ref?:string session?:object from?:string "
+     "size?:integer message_id?:string subject?:string authentication?:object recipients?:[object] content?:object "
+     "outcomes?:[object]"},
+    {"FoundStory", "A story in short; verdict: what became of it.",
+     "id:string time?:time to:[string] verdict?:string message?:string session?:string from?:string client?:string "
+     "user?:string ref?:string reason?:string reply?:string listener?:string message_id?:string subject?:string"},
+    {"Found", "Stories, newest first; complete: there are no more.", "items:[FoundStory] complete:boolean"},
+    {"Token", "Who may use the API over TCP; last_used: since the daemon's start.",
+     "name:string scope:string created:time? expires:time? by:string last_used:time?"},
+    {"Tokens", "All of them.", "items:[Token] total:integer"},
+    {"TokenWish", "scope: read (default), operate or admin. expires: after 90d, 12h …; without it, never.",
+     "name:string scope?:string expires?:string"},
+    {"TokenMade", "token: to be kept safe, it is not shown again.",
+     "name:string scope:string expires:time? token:string"},
+    {"TokenRevoked", "It is worthless from now on.", "name:string revoked:boolean"},
+    {"Config", "What is in force; file_state: how the file on disk stands to it.",
+     "revision:string applied:time? file:string file_state:string pending:Pending?"},
+    {"Pending", "A revision that waits for its confirmation; share: percent of the clients, 0: all.",
+     "revision:string former:string confirm_by:time? share:integer"},
+    {"Revision", "A configuration that was put into force; state: what it is now, or what became of it.",
+     "revision:string time:time actor:string reason:string state:string files?:[ConfigFile]"},
+    {"Revisions", "Those that are kept.", "items:[Revision]"},
+    {"ConfigFile", "A file of a configuration, postern.yaml first.", "name:string text:string"},
+    {"Decisions", "Stories with the events of their decisions.", "items:[Decision]"},
+    {"Decision", "One message or refused session.", "id:string events:[object]"},
+    {"ConfigApplication", "What to put into force: for all, or for a share of the clients; taken back unless confirmed in time.",
+     "files:[ConfigFile] reason?:string confirm_seconds?:integer share?:integer"},
+    {"ConfigConfirmation", "Which revision is meant; without it, the one that waits.", "revision?:string"},
+    {"ConfigRollback", "Where to go back to; without it, to the one before.",
+     "revision?:string reason?:string confirm_seconds?:integer"},
+    {"ConfigDone", "What is in force now; after_restart: sections that count only then.",
+     "revision:string? former:string? unchanged:boolean pending:Pending? after_restart:[string] problems:[object] "
+     "file_state:string"},
+    {0},
+};
+/* clang-format on */

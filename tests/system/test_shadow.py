@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`postern shadow`: exactly the decisions that another configuration would have made differently."""
+import subprocess
+
+import pytest
+
+from rig.gateway import BUILD, wait_until
+from rig.ports import free_port
+from rig.scanners import Rspamd
+from rig.setups import known, reception
+
+
+@pytest.fixture
+def scene(gateway, sink, tls_files):
+    mail = sink(replies={"RCPT": known("anna", "bert")}, users={"anna": "secret"})
+    mx, submission = free_port(), free_port()
+    one = gateway(reception(mail, mx, certificate=tls_files, submission=submission), ports=[mx, submission])
+    one.mail, one.mx, one.submission, one.first = mail, mx, submission, one.path.read_text()
+    return one
+
+
+def postern(one, *words):
+    return subprocess.run([BUILD / "postern", "--socket", one.folder / "control.sock", *words], text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
+
+
+def shadow(one, text, *words):
+    (one.folder / "new.yaml").write_text(text)
+    return one.ctl_json("shadow", one.folder / "new.yaml", *words, ok=(0, 1))[0]
+
+
+def some_mail(one):
+    """Two messages, three refusals: of five RCPT, two come from bad.example."""
+    for sender, to in [("x@good.example", "anna"), ("y@bad.example", "bert"), ("x@good.example", "nobody"),
+                       ("y@bad.example", "nobody")]:
+        with one.client(one.mx) as client:
+            try:
+                client.sendmail(sender, [f"{to}@example.org"], "Subject: x\r\n\r\nhello\r\n")
+            except OSError:
+                pass
+            except Exception as error:  # a refusal
+                assert "Refused" in type(error).__name__
+    with one.client(one.mx) as client:
+        client.docmd("MAIL FROM:<x@good.example>")
+        assert client.docmd("RCPT TO:<a@foreign.example>")[0] == 550
+    one.wait_empty()
+    wait_until(lambda: len(one.ctl_json("find", "verdict:rejected")) >= 3, "the history has them")
+
+
+BEFORE = "      - accept: { when: authenticated or client in trusted }\n"
+
+
+def test_the_changed_decisions_and_no_others(scene):
+    some_mail(scene)
+    asked = scene.mail.connections
+    same = shadow(scene, scene.first)
+    assert same["changed"] == 0 and same["open"] == 0 and same["decisions"] == 7, same
+    result = shadow(scene, scene.first.replace(BEFORE, BEFORE + '      - reject: { when: sender.domain == "bad.example" }\n'))
+    assert result["changed"] == 1 and result["open"] == 0 and result["same"] == 6, result
+    (group,) = result["groups"]
+    assert (group["kind"], group["before"], group["after"], group["by"], group["count"]) == \
+        ("recipient", "accept", "reject", "local-users/2-reject", 1)
+    (example,) = group["examples"]
+    assert "127.0.0.1" in example and "<y@bad.example> bert@example.org" in example
+    assert scene.ctl("trace", example.split()[0]), "the example leads to its story"
+    assert scene.mail.connections == asked, "nobody is asked again"
+
+
+def test_the_answers_are_those_of_then(scene):
+    """Another action for the same answer; a removed lookup; a lookup that was never made."""
+    some_mail(scene)
+    result = shadow(scene, scene.first.replace("lookup-smtp: { server: mail", "lookup-smtp: { missing: defer, server: mail"))
+    assert [(group["before"], group["after"], group["count"]) for group in result["groups"]] == [("reject", "defer", 2)], result
+    other = scene.first.replace("servers:\n", 'servers:\n  other: { smtp: "127.0.0.1:1", tls: none }\n').replace(
+        "lookup-smtp: { server: mail", "lookup-smtp: { server: other")
+    result = shadow(scene, other)
+    assert result["changed"] == 0 and result["open"] == 4, result
+    assert all(group["by"] == "local-users/2-lookup-smtp" for group in result["groups"])
+    assert "4 are open" in postern(scene, "shadow", scene.folder / "new.yaml").stdout
+
+
+def test_what_listeners_allow(scene):
+    some_mail(scene)
+    result = shadow(scene, scene.first.replace("tls: offered", "tls: required"))
+    assert {(group["before"], group["after"]) for group in result["groups"] if group["kind"] == "recipient"} == \
+        {("accept", "refused"), ("reject", "refused")}, result
+
+
+def test_logins(scene):
+    with scene.client(scene.submission, tls=True, login=("anna", "secret")) as client:
+        client.sendmail("anna@example.org", ["bert@example.org"], "Subject: x\r\n\r\nhello\r\n")
+    scene.wait_empty()
+    result = shadow(scene, scene.first, "--since", "1h")
+    assert (result["decisions"], result["same"]) == (3, 3), result
+    result = shadow(scene, scene.first.replace("authentication: { flow: staff, required: true }", "authentication: none"))
+    assert [(group["kind"], group["after"]) for group in result["groups"]] == [("login", "refused")], result
+
+
+@pytest.fixture(scope="module")
+def rspamd(tmp_path_factory):
+    one = Rspamd(tmp_path_factory.mktemp("scanner"))
+    yield one
+    one.stop()
+
+
+def test_one_threshold(gateway, sink, rspamd):
+    """J4: flipping one threshold shows the exact list, before it is applied; a condition on the text is open."""
+    mail = sink()
+    mx = free_port()
+    one = gateway(reception(mail, mx, flows="  content:\n    scan:\n      - antispam: { server: spam, reject_at: 10 }\n      - deliver").replace(
+        "servers:\n", f'servers:\n  spam: {{ rspamd: "http://127.0.0.1:{rspamd.port}" }}\n').replace(
+        "recipients: local-users,", "recipients: local-users, content: scan,"), ports=[mx])
+    text = one.path.read_text()
+    for score in 4, 8, 9, 12:
+        with one.client(mx) as client:
+            client.docmd("MAIL FROM:<x@example.net>")
+            client.docmd("RCPT TO:<anna@example.org>")
+            assert client.data(f"X-Test-Score: {score}\r\n\r\nscore {score}\r\n")[0] == (554 if score > 10 else 250)
+    one.wait_empty()
+    wait_until(lambda: len(one.ctl_json("find", "verdict:rejected")) == 1, "the history has them")
+    assert shadow(one, text)["changed"] == 0
+    result = shadow(one, text.replace("reject_at: 10", "reject_at: 6"))
+    assert [(group["kind"], group["before"], group["after"], group["count"]) for group in result["groups"]] == \
+        [("message", "deliver", "reject", 2)] and result["same"] == 6, result
+    result = shadow(one, text.replace("reject_at: 10", "reject_at: 14"))
+    assert [(group["before"], group["after"], group["count"]) for group in result["groups"]] == [("reject", "deliver", 1)], result
+    result = shadow(one, text.replace("      - deliver", '      - reject: { when: header("Subject") == "x" }\n      - deliver'))
+    assert result["changed"] == 0 and result["open"] == 3, "the refused one ends before that step"
+    done = postern(one, "shadow", one.folder / "new.yaml", "--last", "2")
+    assert "4 decisions (2 messages): 0 would change, 3 not, 1 are open" in done.stdout and "scan/2-reject" in done.stdout, done.stdout + done.stderr
