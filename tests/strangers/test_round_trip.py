@@ -131,10 +131,9 @@ def test_round_trip(scene, way, chunking, domain):
     one.wait_empty()
 
 
-def has_author(text):
-    """From names somebody; else dkim-sign passes it over."""
-    field = re.search(rb"(?im)^from[ \t]*:((?:[^\r]|\r\n[ \t])*)", text)
-    return field and b"@" in field.group(1)
+def no_author(text):
+    """From may not be clear: it has no @, or several (two domains, one in quotes), and dkim-sign passes it over."""
+    return re.search(rb"(?im)^from[ \t]*:((?:[^\r]|\r\n[ \t])*)", text).group(1).count(b"@") != 1
 
 
 def verify(one, texts, arrived):
@@ -149,11 +148,13 @@ def verify(one, texts, arrived):
     done = subprocess.run([BUILD / "dkim-tool", "verify", one.place / "zone", *files], check=True, stdout=subprocess.PIPE, text=True)
     lines = done.stdout.splitlines()
     assert len(lines) == len(files) > len(texts) * 0.9
-    by_number = dict(enumerate(texts))
+    passed_over = []
     for line in lines:
-        name, text = by_number[int(line.split("\t")[0].rpartition("/")[2])]
-        ours = r"\tpass gateway\.test " if has_author(text) else ""
-        assert re.search(ours + r"\tpass sender\.test $", line), (name, line)
+        assert line.endswith("\tpass sender.test "), line
+        if "\tpass gateway.test \t" not in line:
+            name, text = texts[int(line.split("\t")[0].rpartition("/")[2])]
+            passed_over += [] if no_author(text) else [name]
+    assert not passed_over
     done = subprocess.run([HERE / "dkimpy_tool", "verify", one.place / "zone", *files[::5]], check=True, stdout=subprocess.PIPE,
                           text=True)
     assert {line.split("\t")[1] for line in done.stdout.splitlines()} == {"pass"}
