@@ -105,6 +105,9 @@ struct flow_block {
     /* Index of the outcome. FAILED: an internal error, which ends the flow. NULL: outcome 0. */
     enum result (*run)(struct flow_running *running, const struct flow_step *step,
                        unsigned *out_outcome, struct error *err);
+    /* The question alone, of blocks that ask about a login or a recipient; a MAY_YIELD function. */
+    void (*ask)(struct flow_running *running, const struct flow_step *step,
+                struct directory_answer *out);
     /* For the proof: can this outcome happen, by what is known? NULL: always. */
     bool (*is_reachable)(const struct flow_step *step, unsigned outcome,
                          const struct expression_knowledge *known);
