@@ -140,6 +140,7 @@ struct flow_step {
     const struct flow_block *block;
     struct config_place place;
     const struct expression *when; /* NULL: always */
+    struct config_place when_place;
     bool observe;
     struct str note;
     const struct config_node *written; /* parameters as in the file; NULL: none */
@@ -185,6 +186,8 @@ void flow_set_add_builtin(struct flow_set *set, enum flow_type type, struct str 
                           const struct flow_compile_context *context);
 /* ends.c */
 void flow_check_ends(const struct flow *flow, const struct flow_compile_context *context);
+/* never.c: warn about conditions that can never hold. */
+void flow_check_never(const struct flow *flow, const struct flow_compile_context *context);
 /* Can control pass this step (or these steps) without a verdict? */
 bool flow_step_may_pass(const struct flow_step *step);
 bool flow_steps_may_pass(const struct flow_steps *steps);

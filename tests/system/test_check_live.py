@@ -27,22 +27,27 @@ def codes(problems):
 
 
 def configuration(folder, servers, recipients="[ lookup-smtp: mail ]", authentication="", hostname="mx.example.org",
-                  domains=("example.org",), more=""):
-    users = "{ flow: staff }" if authentication else "none"
+                  domains=("example.org",), tls=None):
+    """Who gives flows of `authentication` gives a certificate with `tls`, too."""
+    users = "tls: offered, certificate: main, authentication: { flow: staff }" if authentication else "tls: none, authentication: none"
+    certificates = f"certificates:\n  main: {{ cert: {tls[0]}, key: {tls[1]} }}" if tls else ""
     path = folder / "postern.yaml"
     path.write_text(f"""version: 1
 hostname: {hostname}
 servers:
 {servers}
 listeners:
-  inbound: {{ listen: [ "127.0.0.1:{free_port()}" ], tls: none, authentication: {users} }}
+  inbound: {{ listen: [ "127.0.0.1:{free_port()}" ], {users} }}
+{certificates}
 flows:
   recipient:
     local-users: {recipients}
 {authentication}
+transports:
+  to-mail: {{ method: server, server: mail }}
 domains:
-""" + "".join(f"  {domain}: {{ recipients: local-users, transport: \"server:mail\" }}\n" for domain in domains)
-        + f"spool: {{ path: spool }}\n{more}\n")
+""" + "".join(f"  {domain}: {{ recipients: local-users, transport: to-mail }}\n" for domain in domains)
+        + f"spool: {{ path: spool }}\n")
     return path
 
 
@@ -143,9 +148,9 @@ STAFF = "  authentication:\n    staff: [ smtp: { server: mail } ]"
     ("535 5.7.8 wrong", 0, []),
     ("454 4.7.0 not now", 0, ["no-answer"]),
 ])
-def test_a_login_by_the_mail_server(tmp_path, sink, auth, code, expected):
+def test_a_login_by_the_mail_server(tmp_path, sink, tls_files, auth, code, expected):
     mail = sink(replies={"RCPT": known("anna"), "AUTH": auth}, users={"anna": "correct"}, extensions=("AUTH PLAIN", "ENHANCEDSTATUSCODES"))
-    _, problems = check(configuration(tmp_path, smtp(mail), authentication=STAFF), code=code)
+    _, problems = check(configuration(tmp_path, smtp(mail), authentication=STAFF, tls=tls_files), code=code)
     assert [one for one in codes(problems) if one != "auth-clear"] == expected
     if code:
         assert [one["severity"] for one in problems if one["code"] == "accepts-any-login"] == ["error"]
@@ -157,25 +162,25 @@ def ldap_server(directory):
             f'bind_password_file: {directory.folder}/password }}')
 
 
-def test_ldap_knows_its_people_only(tmp_path, sink, ldap):
+def test_ldap_knows_its_people_only(tmp_path, sink, ldap, tls_files):
     directory = ldap()
     servers = smtp(sink()) + "\n" + ldap_server(directory)
     flows = "  authentication:\n    staff: [ ldap: { server: dir } ]"
-    probes, problems = check(configuration(tmp_path, servers, "[ lookup-ldap: dir ]", flows))
+    probes, problems = check(configuration(tmp_path, servers, "[ lookup-ldap: dir ]", flows, tls=tls_files))
     results = {probe["probe"].split(",")[1].strip(): probe["result"] for probe in probes if probe["probe"].startswith("dir,")}
     assert results == {"lookup-ldap": "missing", "ldap": "unknown"} and not {"no-answer", "accepts-everything"} & set(codes(problems))
     # a filter that finds somebody for every address
-    path = configuration(tmp_path, servers, '[ lookup-ldap: { server: dir, filter: "(|(mail={address})(objectClass=person))" } ]', flows)
+    path = configuration(tmp_path, servers, '[ lookup-ldap: { server: dir, filter: "(|(mail={address})(objectClass=person))" } ]', flows, tls=tls_files)
     assert "accepts-everything" in codes(check(path)[1])
     directory.stop()
     assert codes(check(path)[1]).count("no-answer") == 1
 
 
-def test_files(tmp_path, sink):
+def test_files(tmp_path, sink, tls_files):
     (tmp_path / "recipients").write_text("anna@example.org\n@example.net\n")
     (tmp_path / "users").write_text("")
     path = configuration(tmp_path, smtp(sink()), "[ lookup-file: recipients ]",
-                         "  authentication:\n    staff: [ file: users ]", domains=("example.org", "example.net"))
+                         "  authentication:\n    staff: [ file: users ]", domains=("example.org", "example.net"), tls=tls_files)
     probes, problems = check(path)
     found = [problem for problem in problems if problem["code"] == "accepts-everything"]
     assert len(found) == 1 and "example.net" in found[0]["text"]
