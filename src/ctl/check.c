@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ctl/check.c - `postern check` and `postern schema`: the configuration, without the daemon. */
 #include "base/buf.h"
+#include "ctl/check.h"
 #include "ctl/ctl.h"
 #include "gateway/settings.h"
 
@@ -9,15 +10,16 @@
 enum { REPORT_MAX = 16 * 1024 * 1024 };
 static const char default_path[] = "/etc/postern/postern.yaml";
 
-static void print_summary(const struct config_report *report)
+static void print_summary(const struct config_report *report, bool refused)
 {
     printf("%zu %s, %zu %s.%s\n", report->errors, report->errors == 1 ? "error" : "errors",
            report->warnings, report->warnings == 1 ? "warning" : "warnings",
-           report->errors ? " posternd would refuse this file." : "");
+           refused ? " posternd would refuse this file." : "");
 }
 
 int ctl_check(struct ctl *ctl)
 {
+    bool live = ctl_flag(ctl, "--live");
     ctl_arguments(ctl, 0, 1);
     const char *path = ctl->argc ? ctl->argv[0] : default_path;
     struct config_report report;
@@ -25,7 +27,9 @@ int ctl_check(struct ctl *ctl)
     config_report_init(&report, ctl->arena);
     struct settings *settings = NULL;
     enum result result = settings_load(path, &report, &settings, &err);
-    settings_unref(settings);
+    bool refused = result != OK;
+    if (live && result == OK)
+        result = check_live(ctl, settings, &report, &err);
     struct buf text BUF_CLEANUP;
     buf_init(&text, REPORT_MAX);
     if (ctl->json)
@@ -36,8 +40,9 @@ int ctl_check(struct ctl *ctl)
     if (!ctl->json && result != OK && report.errors == 0)
         fprintf(stderr, "postern: %s\n", err.text);
     if (!ctl->json)
-        print_summary(&report);
-    return result == OK ? CTL_YES : CTL_NO;
+        print_summary(&report, refused);
+    settings_unref(settings); /* places point into it */
+    return result == OK && report.errors == 0 ? CTL_YES : CTL_NO;
 }
 
 int ctl_schema(struct ctl *ctl)

@@ -11,7 +11,7 @@
 /* clang-format off */
 const struct ctl_command ctl_commands[] = {
     {"status",  NULL,     ctl_status,        "",                                  "is mail flowing? listeners, queue, totals"},
-    {"check",   NULL,     ctl_check,         "[FILE]",                            "everything that is wrong with a configuration"},
+    {"check",   NULL,     ctl_check,         "[FILE] [--live]",                   "everything that is wrong with a configuration; --live: ask its backends, too"},
     {"explain", NULL,     ctl_explain,       "ADDRESS [FILE] [--from A] [--client IP] [--user U] [--tls] [--listener L] [--dns]", "what would become of a message, step by step; none is sent"},
     {"session", NULL,     ctl_session,       "[FILE] [--client IP] [--tls] [--listener L] [--given TEST]", "an SMTP session typed by you, answered by the configuration; none is kept"},
     {"test",    NULL,     ctl_test,          "[--config FILE] [TEST…]",           "run the flow tests beside a configuration; no mail, no network"},

@@ -213,8 +213,10 @@ static void compile_common(struct flow_compiling *compiling, const struct step_n
         if (!node)
             continue;
         if (str_equal(str_c(common_keys[i]), STR("when"))) {
-            if (!step->block->own_when)
-                step->when = expression_parse(node, compiling->flow->type, compiling->context);
+            if (step->block->own_when)
+                continue;
+            step->when_place = node->place;
+            step->when = expression_parse(node, compiling->flow->type, compiling->context);
             continue;
         }
         pairs[map.count++] = (struct config_pair){
@@ -355,8 +357,10 @@ static struct flow *compile_flow(struct flow_set *set, enum flow_type type, stru
     flow_compile_steps(&compiling, steps, STR(""), &flow->steps);
     map_done(&compiling.ids);
     flow->broken = context->option.report->errors != errors;
-    if (!flow->broken)
+    if (!flow->broken) {
         flow_check_ends(flow, context);
+        flow_check_never(flow, context);
+    }
     return flow;
 }
 

@@ -143,6 +143,16 @@ static const struct fault_case faults[] = {
     {RCPT("lookup-smtp: { server: mail }\n      - reject"), "dead-step", 5, 9, CONFIG_WARNING},
     {RCPT("accept: { when: true }\n      - reject"), "dead-step", 5, 9, CONFIG_WARNING},
     {RCPT("match: { when: authenticated }"), "dead-step", 4, 9, CONFIG_WARNING},
+    {RCPT("accept: { when: 'helo == \"x\" and helo == \"y\"' }"), "never", 4, 25, CONFIG_WARNING},
+    {RCPT("accept: { when: authenticated and not authenticated }"), "never", 4, 25, CONFIG_WARNING},
+    {RCPT("lookup-file: /etc/hostname\n        when: 'user == \"a\" and user == \"b\"'"), "never",
+     5, 15, CONFIG_WARNING},
+    {RCPT("match: { when: 'client in [10.0.0.0/8] and client in [11.0.0.0/8]', matched: reject }"),
+     "never", 4, 24, CONFIG_WARNING},
+    {RCPT("match: { when: authenticated, matched: [ reject: { when: not authenticated } ] }"),
+     "never", 4, 66, CONFIG_WARNING},
+    {RCPT("reject: { when: not authenticated }\n      - defer: { when: not authenticated }"),
+     "never", 5, 24, CONFIG_WARNING},
     {RCPT("match: { matched: accept }"), "missing-key", 4, 0, CONFIG_ERROR},
     {RCPT("limit: { by: client, messages: 5/1h }"), "bad-limit", 4, 0, CONFIG_ERROR},
     {RCPT("limit: { by: client, failures: 5/1h }"), "bad-limit", 4, 0, CONFIG_ERROR},
@@ -220,6 +230,34 @@ static void test_faults(void **unused)
         flow_fixture_close(&fixture);
     }
     assert_int_equal(failures, 0);
+}
+
+/* What may hold: for some client, some time, after a change on the way. */
+static void test_not_never(void **unused)
+{
+    (void)unused;
+    static const char *const texts[] = {
+        RCPT("accept: { when: 'helo == \"x\" or helo == \"y\"' }"),
+        RCPT("accept: { when: 'client in office and client not in trusted' }"),
+        RCPT("accept: { when: 'sender.domain == \"a.example\" and recipient.domain == "
+             "\"b.example\"' }"),
+        RCPT("reject: { when: not authenticated, observe: true }\n"
+             "      - defer: { when: not authenticated }"),
+        RCPT("lookup-smtp: { server: mail, when: not authenticated, missing: next }\n"
+             "      - defer: { when: not authenticated }"),
+        RCPT("reject: { when: 'client in office' }\n      - defer: { when: 'client in office' }"),
+        RCPT("reject: { when: 'recipient == \"a@b.example\"' }\n"
+             "      - rewrite: { recipient: { add_domain: b.example } }\n"
+             "      - defer: { when: 'recipient == \"a@b.example\"' }"),
+    };
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        struct flow_fixture fixture;
+        flow_fixture_open(&fixture, texts[i]);
+        for (size_t k = 0; k < fixture.report.count; k++)
+            if (str_equal(fixture.report.problems[k].code, STR("never")))
+                fail_msg("a false alarm in\n%s", texts[i]);
+        flow_fixture_close(&fixture);
+    }
 }
 
 static void test_all_errors_in_one_run(void **unused)
@@ -352,15 +390,11 @@ static void test_describe(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_good),
-        cmocka_unit_test(test_faults),
-        cmocka_unit_test(test_all_errors_in_one_run),
-        cmocka_unit_test(test_did_you_mean),
-        cmocka_unit_test(test_depth_is_bounded),
-        cmocka_unit_test(test_inline),
-        cmocka_unit_test(test_file_hides_template),
-        cmocka_unit_test(test_unused),
-        cmocka_unit_test(test_describe),
+        cmocka_unit_test(test_good),         cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_not_never),    cmocka_unit_test(test_all_errors_in_one_run),
+        cmocka_unit_test(test_did_you_mean), cmocka_unit_test(test_depth_is_bounded),
+        cmocka_unit_test(test_inline),       cmocka_unit_test(test_file_hides_template),
+        cmocka_unit_test(test_unused),       cmocka_unit_test(test_describe),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,7 +16,9 @@
 #include "net/server.h"
 
 struct directory;
+struct directory_answer;
 struct flow;
+struct flow_step;
 struct flow_set;
 struct signing_keys;
 struct resolver;
@@ -160,6 +162,27 @@ struct flow_explanation {
 void flow_explain(const struct flow *flow, const struct flow_facts *facts, unsigned given,
                   struct arena *arena, struct flow_explanation *out);
 const char *flow_verdict_name(enum flow_verdict_kind kind);
+
+/* ---- whom a flow asks, for a trial (flow/backend.c) ---- */
+
+struct flow_backend { /* a step that asks about a login or a recipient */
+    struct str flow;
+    const char *block;
+    struct config_place place;
+    struct str source; /* the name of a server, or the path of a file */
+    bool is_file;      /* it is a path */
+    bool is_login;     /* about logins; else about recipients */
+    bool found_is_no;  /* a recipient that exists is refused */
+    const struct flow_step *step;
+};
+/* Those of the flow with its branches, in the order of the file; in `arena`. */
+void flow_backends(const struct flow *flow, struct arena *arena, struct flow_backend **out,
+                   size_t *out_count);
+/* Ask past caches, conditions and limits; nothing comes of the answer. `who` is a login, or an
+ * address as in facts; the password is for logins. */
+void flow_backend_ask(const struct flow_backend *backend, struct directory *directory,
+                      struct str who, struct str password, struct arena *arena,
+                      struct directory_answer *out) MAY_YIELD;
 
 /* ---- again, by what was recorded (flow/replay.c) ---- */
 

@@ -105,6 +105,9 @@ struct flow_block {
     /* Index of the outcome. FAILED: an internal error, which ends the flow. NULL: outcome 0. */
     enum result (*run)(struct flow_running *running, const struct flow_step *step,
                        unsigned *out_outcome, struct error *err);
+    /* The question alone, of blocks that ask about a login or a recipient; a MAY_YIELD function. */
+    void (*ask)(struct flow_running *running, const struct flow_step *step,
+                struct directory_answer *out);
     /* For the proof: can this outcome happen, by what is known? NULL: always. */
     bool (*is_reachable)(const struct flow_step *step, unsigned outcome,
                          const struct expression_knowledge *known);
@@ -137,6 +140,7 @@ struct flow_step {
     const struct flow_block *block;
     struct config_place place;
     const struct expression *when; /* NULL: always */
+    struct config_place when_place;
     bool observe;
     struct str note;
     const struct config_node *written; /* parameters as in the file; NULL: none */
@@ -182,6 +186,8 @@ void flow_set_add_builtin(struct flow_set *set, enum flow_type type, struct str 
                           const struct flow_compile_context *context);
 /* ends.c */
 void flow_check_ends(const struct flow *flow, const struct flow_compile_context *context);
+/* never.c: warn about conditions that can never hold. */
+void flow_check_never(const struct flow *flow, const struct flow_compile_context *context);
 /* Can control pass this step (or these steps) without a verdict? */
 bool flow_step_may_pass(const struct flow_step *step);
 bool flow_steps_may_pass(const struct flow_steps *steps);

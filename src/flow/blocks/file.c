@@ -60,4 +60,5 @@ const struct flow_block flow_block_file = {
     .outcomes = flow_login_outcomes,
     .prepare = prepare,
     .run = run,
+    .ask = ask,
 };

@@ -95,4 +95,5 @@ const struct flow_block flow_block_ldap = {
     .outcomes = flow_login_outcomes,
     .prepare = prepare,
     .run = run,
+    .ask = ask,
 };

@@ -57,4 +57,5 @@ const struct flow_block flow_block_lookup_file = {
     .outcomes = flow_lookup_outcomes,
     .prepare = prepare,
     .run = run,
+    .ask = ask,
 };

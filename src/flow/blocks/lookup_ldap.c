@@ -88,4 +88,5 @@ const struct flow_block flow_block_lookup_ldap = {
     .outcomes = flow_lookup_outcomes,
     .prepare = prepare,
     .run = run,
+    .ask = ask,
 };

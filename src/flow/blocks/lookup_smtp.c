@@ -81,4 +81,5 @@ const struct flow_block flow_block_lookup_smtp = {
     .outcomes = flow_lookup_outcomes,
     .prepare = prepare,
     .run = run,
+    .ask = ask,
 };

@@ -85,4 +85,5 @@ const struct flow_block flow_block_smtp = {
     .outcomes = flow_login_outcomes,
     .prepare = prepare,
     .run = run,
+    .ask = ask,
 };
