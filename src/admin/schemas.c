@@ -20,7 +20,7 @@ const struct admin_schema admin_schemas[] = {
      "certificate_days_left?:integer config_file?:string config_pending?:Pending?"},
     {"Listener", "Where mail comes in.", "name:string addresses:[string] sessions:integer"},
     {"QueueNumbers", "Recipients by state, and what they amount to.",
-     STATES " entries:integer bytes:integer oldest_seconds:number"},
+     "loading:boolean unloaded:integer " STATES " entries:integer bytes:integer oldest_seconds:number"},
     {"Totals", "Recipients since the spool was made.",
      "accepted:integer generated:integer delivered:integer failed_dsn:integer failed_silent:integer "
      "quarantined:integer discarded:integer dropped:integer damaged:integer"},

@@ -87,7 +87,7 @@ int ctl_status(struct ctl *ctl)
     if (code)
         return code;
     json_t *status = answer.json;
-    bool good = strcmp(ctl_text(status, "health"), "ok") == 0;
+    bool good = str_starts(str_c(ctl_text(status, "health")), STR("ok")); /* loading is well, too */
     if (ctl->json) {
         ctl_print_json(status);
     } else if (!ready) {

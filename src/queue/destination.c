@@ -241,6 +241,15 @@ enum queue_lease queue_destination_acquire(struct queue_destination *destination
     return lease;
 }
 
+bool queue_destination_is_down(struct queue_destination *destination, int64_t *out_probe_ns)
+{
+    pthread_mutex_lock(&destination->mutex);
+    bool down = destination->failures >= QUEUE_BACKOFF_AFTER;
+    *out_probe_ns = destination->backoff_until_ns;
+    pthread_mutex_unlock(&destination->mutex);
+    return down;
+}
+
 unsigned queue_destination_take_granted(struct queue_destination *destination, size_t worker)
 {
     pthread_mutex_lock(&destination->mutex);

@@ -60,6 +60,9 @@ void queue_destination_parts(struct str key, struct str *out_transport, struct s
  */
 enum queue_lease queue_destination_acquire(struct queue_destination *destination, size_t worker,
                                            int64_t max, int64_t now_ns, struct error *error);
+/* Is it backed off, or being probed? `out_probe_ns`: when the next probe is due (0: now, or it
+ * runs). */
+bool queue_destination_is_down(struct queue_destination *destination, int64_t *out_probe_ns);
 /* Take leases that others handed over to this worker. */
 unsigned queue_destination_take_granted(struct queue_destination *destination, size_t worker);
 /* Give one back; another worker that waits gets it. */

@@ -295,6 +295,7 @@ static void place_ready(struct queue_entry *entry, const struct queue_meta *meta
     const struct queue_handler *handler = &queue->handler;
     const struct queue_snapshot *snapshot = handler->take_snapshot(handler->context);
     const struct transport *transport = handler->transport(snapshot, meta->transport);
+    entry->record.due_wall_ns = 0; /* now */
     entry->ready_since_ns = clock_monotonic_ns();
     if (transport != NULL)
         queue_site_add(entry, transport, meta);
@@ -352,6 +353,7 @@ void queue_entry_place(struct queue_entry *entry)
     unplace(entry);
     bool sound = queue_entry_decode(entry, arena, &meta, &record);
     check(sound); /* our own bytes; found ones were looked at by queue_recover */
+    entry->backed_off = false;
     if (record.held) {
         place_held(entry, &record);
     } else if (record.due_wall_ns > clock_steady_wall_ns()) {

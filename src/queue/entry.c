@@ -505,6 +505,11 @@ static bool read_tail(struct reader *reader, const struct queue_record_fixed *fi
     return true;
 }
 
+bool queue_record_delay_told(const struct queue_record_fixed *fixed)
+{
+    return (fixed->flags & RECORD_DELAY_TOLD) != 0;
+}
+
 bool queue_record_read(const struct queue_record_fixed *fixed, struct str tail,
                        size_t recipient_count, struct arena *arena, struct queue_record *out)
 {

@@ -109,6 +109,8 @@ void queue_record_split(const struct queue_record *record, struct queue_record_f
                         struct buf *tail);
 void queue_record_join(const struct queue_record_fixed *fixed, struct str tail,
                        size_t recipient_count, struct buf *out);
+/* Was the sender told of the delay? */
+bool queue_record_delay_told(const struct queue_record_fixed *fixed);
 bool queue_record_read(const struct queue_record_fixed *fixed, struct str tail,
                        size_t recipient_count, struct arena *arena, struct queue_record *out);
 bool queue_record_decode(struct str bytes, size_t recipient_count, struct arena *arena,

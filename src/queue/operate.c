@@ -44,7 +44,7 @@ static void list_times(const struct queue_attempt *view, struct queue_item *item
         item->hold_reason = str_c(mail_reason_name(record->reason));
         return;
     }
-    item->next_try_wall_ns = record->due_wall_ns;
+    item->next_try_wall_ns = queue_view_next_try_wall_ns(view);
     if (view->transport == NULL)
         return;
     if (item->state == QUEUE_PAUSED)

@@ -274,7 +274,10 @@ static void timer_fires(struct loop_timer *timer)
          i++) {
         struct queue_entry *entry = CONTAINER(due, struct queue_entry, due);
         queue_schedule_remove(&worker->schedule, due);
-        queue_entry_due(entry);
+        if (entry->backed_off)
+            queue_site_due(entry);
+        else
+            queue_entry_due(entry);
     }
     queue_worker_arm(worker);
 }

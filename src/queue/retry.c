@@ -31,6 +31,17 @@ int64_t queue_retry_content_due(unsigned attempts, int64_t start_ns, int64_t end
     return later(start_ns + minutes[k] * 60 * NS_PER_S, end_ns);
 }
 
+void queue_retry_pass(const struct transport *transport, uint32_t *attempts, int64_t *due_ns,
+                      int64_t until_ns)
+{
+    int64_t delay_ns;
+    while ((delay_ns = transport_retry_delay(transport, *attempts + 1)) >= 0 &&
+           *due_ns + delay_ns <= until_ns) {
+        *due_ns += delay_ns;
+        ++*attempts;
+    }
+}
+
 int64_t queue_retry_give_up(const struct transport *transport, unsigned attempts,
                             int64_t next_due_ns, int64_t expiry_ns)
 {

@@ -14,6 +14,10 @@
  */
 int64_t queue_retry_due(const struct transport *transport, unsigned attempts, int64_t start_ns,
                         int64_t end_ns, uint32_t random);
+/* Nothing could be tried from `*due_ns` on, when the next was due, till `until_ns`: those that fell
+ * due are counted, all but the last, which is what is due now. */
+void queue_retry_pass(const struct transport *transport, uint32_t *attempts, int64_t *due_ns,
+                      int64_t until_ns);
 /* When the last attempt is due, if all fail: `attempts` were made and the next is due at
  * `next_due_ns`; nothing is tried after `expiry_ns`. */
 int64_t queue_retry_give_up(const struct transport *transport, unsigned attempts,

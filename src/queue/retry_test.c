@@ -75,6 +75,25 @@ static void test_jitter(void **state)
     }
 }
 
+/* Due at 15 minutes after one attempt: 30 and 60 pass too, and 120 is the last whatever happens. */
+static void test_pass(void **state)
+{
+    int64_t delays[] = {MINUTES(15), MINUTES(15), MINUTES(30), MINUTES(60)};
+    struct transport transport = {.retry = {.delays = {delays, 4}, .count = 4}};
+    static const struct {
+        int64_t until, due;
+        uint32_t attempts;
+    } cases[] = {{15, 15, 1}, {29, 15, 1}, {30, 30, 2}, {61, 60, 3}, {120, 120, 4}, {900, 120, 4}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        uint32_t attempts = 1;
+        int64_t due_ns = MINUTES(15);
+        queue_retry_pass(&transport, &attempts, &due_ns, MINUTES(cases[i].until));
+        assert_int_equal(attempts, cases[i].attempts);
+        assert_int_equal(due_ns, MINUTES(cases[i].due));
+    }
+}
+
 static void test_content(void **state)
 {
     (void)state;
@@ -93,6 +112,7 @@ int main(void)
         cmocka_unit_test(test_count_repeats_the_last),
         cmocka_unit_test(test_long_attempt),
         cmocka_unit_test(test_jitter),
+        cmocka_unit_test(test_pass),
         cmocka_unit_test(test_content),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -34,6 +34,14 @@ struct str queue_view_destination(const struct queue_attempt *view)
                                    : STR_EMPTY;
 }
 
+int64_t queue_view_next_try_wall_ns(const struct queue_attempt *view)
+{
+    struct str error;
+    int64_t probe_wall_ns;
+    return queue_site_waits(view->entry, &error, &probe_wall_ns) ? probe_wall_ns
+                                                                 : view->record.due_wall_ns;
+}
+
 static bool matches_address(struct arena *arena, struct str pattern, struct str address)
 {
     if (pattern.len == 0)

@@ -19,13 +19,32 @@ enum { SETTLE_S = 60, AGAIN_S = 60 };
 
 /* ---- attempts ---- */
 
+/* Nothing was tried for it while it waits for a probe: the last that is known is what the
+ * destination did to others. */
+static void note_refusal(struct queue_attempt *attempt)
+{
+    struct str text;
+    int64_t probe_wall_ns;
+    if (!queue_site_waits(attempt->entry, &text, &probe_wall_ns))
+        return;
+    struct queue_said *said = ARENA_NEW(attempt->arena, struct queue_said);
+    *said = (struct queue_said){
+        .reply = {.enhanced = {4, 4, 1}, .text = arena_str(attempt->arena, text)},
+        .mta = STR_EMPTY};
+    for (size_t i = 0; i < attempt->meta.recipient_count; i++)
+        if (attempt->record.status[i] == QUEUE_STATUS_PENDING)
+            attempt->record.said[i] = said;
+}
+
 void queue_attempt_init(struct queue_attempt *attempt, struct queue_entry *entry,
                         struct arena *arena)
 {
     const struct queue_handler *handler = &entry->worker->queue->handler;
     *attempt = (struct queue_attempt){.worker = entry->worker, .entry = entry, .arena = arena};
+    queue_site_count(entry);
     bool sound = queue_entry_decode(entry, arena, &attempt->meta, &attempt->record);
     check(sound);
+    note_refusal(attempt);
     attempt->start_ns = clock_monotonic_ns();
     attempt->start_wall_ns = clock_steady_wall_ns();
     attempt->snapshot = handler->take_snapshot(handler->context);

@@ -4,12 +4,17 @@
  *
  * A runner with nothing to do keeps its connection for some seconds, so that the next message needs
  * no new one and no lease; when another worker wants the lease it lets go.
+ *
+ * While a destination is backed off its entries wait here for the probe. Nothing is done about each
+ * retry that falls due meanwhile: they are counted when the entry is looked at, at latest when the
+ * last of them is due, or its life ends, or its sender must hear of the delay.
  */
 #include "queue/site.h"
 
 #include "base/check.h"
 #include "base/memory.h"
 #include "event/event.h"
+#include "queue/retry.h"
 #include "state/state.h"
 
 #include <stdlib.h>
@@ -87,6 +92,7 @@ static struct queue_site *find_site(struct queue_worker *worker, const struct tr
         queue_fair_init(&site->ready);
         list_init(&site->idle);
         list_init(&site->in_moving);
+        list_init(&site->over);
         map_put(&worker->sites, buf_str(&key), site);
     }
     site->max = transport->limit_connections > 0 ? transport->limit_connections : 20;
@@ -153,7 +159,8 @@ static void site_free(struct queue_site *site)
 
 static void free_if_unused(struct queue_site *site)
 {
-    if (site->runners == 0 && site->ready.count == 0 && !site->refusing)
+    if (site->runners == 0 && site->ready.count == 0 && !site->refusing &&
+        list_is_empty(&site->over))
         site_free(site);
 }
 
@@ -163,6 +170,105 @@ static void park(struct queue_fair_item *item)
     struct queue_entry *entry = CONTAINER(item, struct queue_entry, ready);
     queue_entry_not_fresh(entry);
     queue_parcel_unref(take(entry->parcel));
+}
+
+/* ---- backed off ---- */
+
+static const struct transport *transport_of(const struct queue_site *site,
+                                            const struct queue_snapshot *snapshot)
+{
+    struct str transport, name;
+    const struct queue_handler *handler = &site->worker->queue->handler;
+    queue_destination_parts(queue_destination_key(site->destination), &transport, &name);
+    return handler->transport(snapshot, transport);
+}
+
+void queue_site_count(struct queue_entry *entry)
+{
+    struct queue_site *site = entry->site;
+    if (!entry->backed_off || site == NULL || entry->record.due_wall_ns == 0)
+        return;
+    const struct queue_handler *handler = &site->worker->queue->handler;
+    const struct queue_snapshot *snapshot = handler->take_snapshot(handler->context);
+    const struct transport *transport = transport_of(site, snapshot);
+    if (transport != NULL)
+        queue_retry_pass(transport, &entry->record.attempts, &entry->record.due_wall_ns,
+                         site->waiting ? clock_steady_wall_ns() : site->flows_since_wall_ns);
+    handler->release_snapshot(handler->context, snapshot);
+}
+
+/* Until when it may wait without a look at it. */
+static int64_t look_wall_ns(const struct queue_entry *entry, const struct transport *transport,
+                            int64_t life_start_wall_ns, bool tells_delay)
+{
+    int64_t end_ns =
+        queue_retry_give_up(transport, entry->record.attempts, entry->record.due_wall_ns,
+                            life_start_wall_ns + transport->expire_ns);
+    int64_t delay_ns = life_start_wall_ns + transport->delay_after_ns;
+    return tells_delay && delay_ns < end_ns ? delay_ns : end_ns;
+}
+
+static void look_at(struct queue_entry *entry, int64_t wall_ns)
+{
+    int64_t in_ns = wall_ns - clock_steady_wall_ns();
+    queue_schedule_set(&entry->worker->schedule, &entry->due,
+                       clock_monotonic_ns() + (in_ns < 0 ? 0 : in_ns));
+    queue_worker_arm(entry->worker);
+}
+
+/* Cheap, for there may be many: where its clock stood still, the look at it comes too early. */
+static void wait_for_probe(struct queue_fair_item *item)
+{
+    struct queue_entry *entry = CONTAINER(item, struct queue_entry, ready);
+    const struct queue_site *site = entry->site;
+    const struct queue_handler *handler = &site->worker->queue->handler;
+    if (entry->due.index != 0)
+        return;
+    park(item);
+    const struct queue_snapshot *snapshot = handler->take_snapshot(handler->context);
+    const struct transport *transport = transport_of(site, snapshot);
+    if (transport != NULL) { /* else the probe finds that it is missing */
+        if (!entry->backed_off)
+            entry->record.due_wall_ns = clock_steady_wall_ns();
+        entry->backed_off = true;
+        queue_entry_set_state(entry, QUEUE_WAITING);
+        look_at(entry, look_wall_ns(entry, transport, entry->accepted_wall_ns,
+                                    !queue_record_delay_told(&entry->record)));
+    }
+    handler->release_snapshot(handler->context, snapshot);
+}
+
+/* Its retry is what comes next, not the clock. */
+static void stop_waiting(struct queue_entry *entry)
+{
+    if (!entry->backed_off)
+        return;
+    queue_site_count(entry);
+    queue_schedule_remove(&entry->worker->schedule, &entry->due);
+    entry->backed_off = false;
+    entry->ready_since_ns = clock_monotonic_ns();
+}
+
+static void pause_entry(struct queue_fair_item *item)
+{
+    struct queue_entry *entry = CONTAINER(item, struct queue_entry, ready);
+    if (entry->backed_off)
+        queue_entry_set_state(entry, QUEUE_READY);
+    stop_waiting(entry);
+    park(item);
+}
+
+bool queue_site_waits(const struct queue_entry *entry, struct str *out_error,
+                      int64_t *out_probe_wall_ns)
+{
+    int64_t probe_ns;
+    if (!entry->backed_off || entry->site == NULL ||
+        !queue_destination_is_down(entry->site->destination, &probe_ns))
+        return false;
+    int64_t in_ns = probe_ns - clock_monotonic_ns();
+    *out_error = str_c(entry->site->refusal.text);
+    *out_probe_wall_ns = clock_steady_wall_ns() + (in_ns < 0 ? 0 : in_ns);
+    return true;
 }
 
 /* What operators said since we looked last. */
@@ -180,8 +286,10 @@ static void steer(struct queue_site *site)
     site->steered = generation;
     site->slow = view.slow;
     site->paused = view.paused;
-    if (site->paused)
-        queue_fair_each(&site->ready, park);
+    if (site->paused) {
+        queue_fair_each(&site->ready, pause_entry);
+        site->waiting = false;
+    }
 }
 
 void queue_site_add(struct queue_entry *entry, const struct transport *transport,
@@ -196,6 +304,8 @@ void queue_site_add(struct queue_entry *entry, const struct transport *transport
         count_fresh(site, 1);
     if (site->paused)
         park(&entry->ready);
+    else if (site->waiting)
+        wait_for_probe(&entry->ready);
     queue_site_kick(site);
 }
 
@@ -204,6 +314,7 @@ void queue_site_remove(struct queue_entry *entry)
     if (entry->site == NULL || entry->ready.sender == NULL)
         return;
     queue_site_not_fresh(entry);
+    stop_waiting(entry);
     struct queue_site *site = take(entry->site);
     queue_fair_remove(&site->ready, &entry->ready);
     free_if_unused(site);
@@ -216,6 +327,7 @@ static struct queue_entry *next_entry(struct queue_site *site)
         return NULL;
     struct queue_entry *entry = CONTAINER(item, struct queue_entry, ready);
     queue_site_not_fresh(entry);
+    stop_waiting(entry);
     entry->site = NULL;
     queue_entry_set_state(entry, QUEUE_INFLIGHT);
     return entry;
@@ -378,6 +490,9 @@ void queue_site_refuse(struct queue_entry *entry, const struct error *error)
         queue_entry_hold(entry, MAIL_REASON_TRANSPORT_MISSING, arena);
     } else {
         struct mail_reply reply = {.enhanced = {4, 4, 1}, .text = str_c(error->text)};
+        int64_t late_ns = attempt.start_wall_ns - attempt.record.due_wall_ns;
+        attempt.start_wall_ns -= late_ns;
+        attempt.start_ns -= late_ns;
         for (size_t i = 0; i < attempt.meta.recipient_count; i++)
             attempt.results[i].said.reply = reply;
         queue_settle(&attempt);
@@ -490,7 +605,7 @@ static bool start_runner(struct queue_site *site)
     return false;
 }
 
-/* ---- backed off ---- */
+/* ---- time runs out ---- */
 
 static MAY_YIELD void run_refuser(void *arg)
 {
@@ -499,11 +614,10 @@ static MAY_YIELD void run_refuser(void *arg)
     struct error error = site->refusal;
     struct error err;
     size_t count = 0;
-    while (!worker->stopping && fiber_check(&err) == OK) {
-        steer(site);
-        struct queue_entry *entry = site->paused ? NULL : next_entry(site);
-        if (entry == NULL)
-            break;
+    while (!worker->stopping && fiber_check(&err) == OK && !list_is_empty(&site->over)) {
+        struct queue_entry *entry = CONTAINER(site->over.next, struct queue_entry, ready.link);
+        list_remove(&entry->ready.link);
+        queue_entry_set_state(entry, QUEUE_INFLIGHT);
         queue_site_refuse(entry, &error);
         if (++count % REFUSE_AT_ONCE == 0)
             fiber_yield();
@@ -512,10 +626,10 @@ static MAY_YIELD void run_refuser(void *arg)
     free_if_unused(site);
 }
 
-static void refuse_ready(struct queue_site *site)
+static void refuse_those_over(struct queue_site *site)
 {
     struct error err;
-    if (site->refusing)
+    if (site->refusing || list_is_empty(&site->over) || site->worker->stopping)
         return;
     site->refusing = true;
     if (fiber_spawn(&site->worker->scope, "delivery back-off", run_refuser, site, &err) == OK)
@@ -524,14 +638,81 @@ static void refuse_ready(struct queue_site *site)
     loop_timer_set(&site->again, clock_monotonic_ns() + AGAIN_S * NS_PER_S);
 }
 
+/* Exactly, with what is in its record and meta. */
+static bool is_over(struct queue_entry *entry, int64_t *out_look_wall_ns)
+{
+    struct queue *queue = entry->worker->queue;
+    const struct queue_handler *handler = &queue->handler;
+    struct arena *arena = arena_new(0);
+    struct queue_meta meta;
+    struct queue_record record;
+    bool sound = queue_entry_decode(entry, arena, &meta, &record);
+    check(sound); /* our own bytes */
+    const struct queue_snapshot *snapshot = handler->take_snapshot(handler->context);
+    const struct transport *transport = transport_of(entry->site, snapshot);
+    *out_look_wall_ns = 0; /* without a transport it is held */
+    if (transport != NULL)
+        *out_look_wall_ns = look_wall_ns(entry, transport,
+                                         queue_life_start_wall_ns(queue, transport, &meta, &record),
+                                         !record.delay_told && (meta.flags & QUEUE_META_DSN) == 0);
+    handler->release_snapshot(handler->context, snapshot);
+    arena_free(arena);
+    return *out_look_wall_ns <= clock_steady_wall_ns() + NS_PER_MS;
+}
+
+void queue_site_due(struct queue_entry *entry)
+{
+    struct queue_site *site = entry->site;
+    int64_t probe_ns, look_ns;
+    steer(site);
+    if (!entry->backed_off) /* paused: its clock stands still */
+        return;
+    if (!queue_destination_is_down(site->destination, &probe_ns))
+        return; /* it stands in line */
+    if (!is_over(entry, &look_ns)) {
+        look_at(entry, look_ns);
+        return;
+    }
+    queue_site_count(entry);
+    queue_fair_remove(&site->ready, &entry->ready);
+    entry->site = NULL;
+    entry->backed_off = false;
+    queue_entry_set_state(entry, QUEUE_READY);
+    list_append(&site->over, &entry->ready.link);
+    refuse_those_over(site);
+}
+
 /* ---- who runs ---- */
+
+static void await_probe(struct queue_site *site)
+{
+    int64_t probe_ns;
+    int64_t again_ns = clock_monotonic_ns() + AGAIN_S * NS_PER_S;
+    if (!site->waiting) {
+        site->waiting = true;
+        queue_fair_each(&site->ready, wait_for_probe);
+    }
+    bool known = queue_destination_is_down(site->destination, &probe_ns) && probe_ns != 0;
+    loop_timer_set(&site->again, known ? probe_ns : again_ns);
+}
+
+/* Is this a lease to send, or to probe with? */
+static void note_lease(struct queue_site *site)
+{
+    int64_t probe_ns;
+    if (!site->waiting || queue_destination_is_down(site->destination, &probe_ns))
+        return;
+    site->waiting = false;
+    site->flows_since_wall_ns = clock_steady_wall_ns();
+}
 
 void queue_site_kick(struct queue_site *site)
 {
     struct queue_worker *worker = site->worker;
+    refuse_those_over(site);
     if (site->ready.count == 0 || stands(site))
         return;
-    while (!worker->stopping && !site->refusing && site->ready.count > site->claimed) {
+    while (!worker->stopping && site->ready.count > site->claimed) {
         if (!list_is_empty(&site->idle)) {
             call_out(CONTAINER(site->idle.next, struct runner, link), true);
             continue;
@@ -539,13 +720,14 @@ void queue_site_kick(struct queue_site *site)
         switch (queue_destination_acquire(site->destination, worker->index, site->max,
                                           clock_monotonic_ns(), &site->refusal)) {
         case QUEUE_LEASE_GRANTED:
+            note_lease(site);
             if (!start_runner(site))
                 return;
             break;
         case QUEUE_LEASE_FULL:
             return;
         case QUEUE_LEASE_BACKED_OFF:
-            refuse_ready(site);
+            await_probe(site);
             return;
         }
     }
@@ -561,6 +743,8 @@ void queue_site_look(void *context, struct queue_member *member)
     for (unsigned i = 0; i < granted; i++) {
         bool useful =
             site != NULL && !worker->stopping && site->ready.count > site->claimed && !stands(site);
+        if (useful)
+            note_lease(site);
         if (!useful || !start_runner(site))
             if (!useful)
                 queue_destination_release(destination, worker->index);
@@ -608,6 +792,8 @@ void queue_site_drop_all(struct queue_worker *worker)
         struct queue_fair_item *item;
         while ((item = queue_fair_next(&site->ready)) != NULL)
             CONTAINER(item, struct queue_entry, ready)->site = NULL;
+        while (!list_is_empty(&site->over))
+            list_remove(site->over.next);
         site_free(site);
     }
 }

@@ -90,7 +90,7 @@ static void count_entry(struct queue_survey_group *group, const struct queue_att
     if (record->last_try_wall_ns > group->last_wall_ns)
         group->last_wall_ns = record->last_try_wall_ns;
     if (!record->held)
-        group->next_wall_ns = earliest(group->next_wall_ns, record->due_wall_ns);
+        group->next_wall_ns = earliest(group->next_wall_ns, queue_view_next_try_wall_ns(view));
 }
 
 static void by_destination(struct survey_part *part, const struct queue_attempt *view)

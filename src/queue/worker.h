@@ -57,7 +57,7 @@ struct queue_entry {
         struct list in_content;       /* waits for a content run */
         struct queue_fair_item ready; /* in `site`; its size is that of the message, always */
     };
-    struct queue_site *site; /* while READY or INFLIGHT */
+    struct queue_site *site; /* while READY or INFLIGHT, or `backed_off` */
     union {
         struct queue_due due;   /* while WAITING */
         int64_t ready_since_ns; /* while READY, and until the attempt begins */
@@ -82,6 +82,8 @@ struct queue_entry {
     bool found : 1;       /* in the spool at the start, and not tried since */
     bool suspect : 1;     /* found, and was in work at two crashes */
     bool missing : 1;     /* from the spool; told already */
+    bool backed_off : 1;  /* WAITING in `site` for a probe; `due` is when it must be looked at, and
+                             record.due_wall_ns when its retry, which waits, was due */
     char own[];
 };
 
@@ -94,14 +96,17 @@ struct queue_site {
     int64_t finished_ns;   /* the last */
     struct list idle;      /* runners that keep a connection */
     unsigned runners;
-    int64_t max;              /* leases, by the transport */
-    unsigned claimed;         /* runners on their way to an entry */
-    bool refusing;            /* a fiber takes the ready ones: the destination is backed off */
-    bool paused;              /* by an operator */
-    unsigned steered;         /* generation of the steering that `paused` and `slow` are of */
-    struct option_rate rate;  /* of the transport */
-    struct option_rate slow;  /* an operator's */
-    int64_t limited_since_ns; /* it waits for its rate; 0: no */
+    int64_t max;                 /* leases, by the transport */
+    unsigned claimed;            /* runners on their way to an entry */
+    bool waiting;                /* the destination is backed off, and all that are ready know */
+    bool refusing;               /* a fiber takes those of `over` */
+    struct list over;            /* entries whose time ran out while they waited */
+    int64_t flows_since_wall_ns; /* unless `waiting` */
+    bool paused;                 /* by an operator */
+    unsigned steered;            /* generation of the steering that `paused` and `slow` are of */
+    struct option_rate rate;     /* of the transport */
+    struct option_rate slow;     /* an operator's */
+    int64_t limited_since_ns;    /* it waits for its rate; 0: no */
     int64_t limited_until_ns;
     struct error refusal;
     struct loop_timer again;
@@ -283,6 +288,14 @@ void queue_audit_begin(struct queue_worker *worker);
 /* The entry may go now: to the site of its destination. */
 void queue_site_add(struct queue_entry *entry, const struct transport *transport,
                     const struct queue_meta *meta);
+/* It waits for a probe, and its time may have run out. */
+void queue_site_due(struct queue_entry *entry);
+/* The same: put what fell due meanwhile into its record. No harm when it does not. */
+void queue_site_count(struct queue_entry *entry);
+/* What keeps it waiting, for people: the error of the destination and when it is tried next. False:
+ * nothing. */
+bool queue_site_waits(const struct queue_entry *entry, struct str *out_error,
+                      int64_t *out_probe_wall_ns);
 /* Take it out of the site where it waits. */
 void queue_site_remove(struct queue_entry *entry);
 /* An operator wants a try now, back-off or not. */

@@ -140,8 +140,8 @@ def good_seconds(one, tools, listen, sink, count):
 
 
 def attempts(one):
-    """Of connecting to a destination in vain. (What is put off because it is known to be dead takes no time to connect.)"""
-    return len([event for event in one.find("delivery.deferred") if event["connect_us"] > 0])
+    """In vain, whether anything was tried or not."""
+    return len(one.find("delivery.deferred"))
 
 
 def test_dead_destinations_cost_the_others_nothing(gateway, counting_sink, tools):
@@ -161,15 +161,17 @@ def test_dead_destinations_cost_the_others_nothing(gateway, counting_sink, tools
     time.sleep(3)
     busy, waited = cpu_seconds(child) - busy, time.monotonic() - began
     more = attempts(one) - tried
-    beside = min(good_seconds(one, tools, listen, sink, count) for _ in range(2))
+    # the least of some runs beside it: the machine is not ours alone
+    beside = min(good_seconds(one, tools, listen, sink, count) for _ in range(4))
+    told = attempts(one)
     print(f"{count} good ones: {alone:.2f} s alone, {beside:.2f} s beside {backlog} dead ones; these cost {cost} KiB, "
-          f"{tried} attempts, then {more} in {waited:.0f} s with {busy:.2f} s of CPU")
-    assert beside <= alone * 1.5 + 1  # (the machine is not ours alone: 1.1 is for a quiet one)
-    assert tried + more < backlog // 10, "the dead destination is tried for each message"
+          f"{tried} attempts, then {more} in {waited:.0f} s, {told} in all, with {busy:.2f} s of CPU")
+    assert beside <= alone * 1.1 + 1
+    assert told < 100, "something is done about each message of a destination that is known to be dead"
     assert busy < 0.5 * waited
     if not SANITIZED:
         assert cost < backlog * 1 + 16 * 1024, f"{cost} KiB for {backlog} messages"
-    assert one.status()["totals"]["accepted"] == backlog + 4 * count and one.status()["balanced"]
+    assert one.status()["totals"]["accepted"] == backlog + 6 * count and one.status()["balanced"]
     one.kill()
 
 

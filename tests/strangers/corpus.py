@@ -50,5 +50,6 @@ def judge(found, looked_at, kind):
     new = sorted(line for line in found if not any(fnmatch.fnmatchcase(line, one) for one in known))
     possible = [line for line in known if fnmatch.filter(looked_at, line)]
     gone = sorted(line for line in possible if not fnmatch.filter(found, line))
-    assert not new, "not explained in differences.txt:\n" + "\n".join(f"{line}\t({found[line]})" for line in new)
+    assert not new, (f"{len(new)} not explained in differences.txt, the first are:\n"
+                     + "\n".join(f"{line}\t({found[line]})" for line in new[:40]))
     assert not gone, "no longer there, take them out of differences.txt:\n" + "\n".join(gone)

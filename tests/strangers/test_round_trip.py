@@ -72,16 +72,27 @@ def signed_texts(folder):
 
 
 def send(talk, to, text, bdat):
+    """The reply to the data."""
     talk.mail("a@sender.test", f"you@{to}", parameters=" BODY=8BITMIME")
     if not bdat:
-        code, said = talk.data(re.sub(rb"(?m)^\.", b"..", text), end=b".\r\n")
-    else:
-        half = len(text) // 2
-        talk.send(b"BDAT %d\r\n" % half + text[:half])
-        assert talk.reply()[0] == 250
-        talk.send(b"BDAT %d LAST\r\n" % (len(text) - half) + text[half:])
-        code, said = talk.reply()
-    assert code == 250, (text[:300], said)
+        return talk.data(re.sub(rb"(?m)^\.", b"..", text), end=b".\r\n")
+    half = len(text) // 2
+    talk.send(b"BDAT %d\r\n" % half + text[:half])
+    code, said = talk.reply()
+    if code != 250:
+        return code, said
+    talk.send(b"BDAT %d LAST\r\n" % (len(text) - half) + text[half:])
+    return talk.reply()
+
+
+def connect(one, way):
+    talk = Talk(one.port, ehlo="client.test")
+    return talk.starttls() if way == "TLS" else talk
+
+
+def may_not_pass(text):
+    """No line of SMTP may have these (RFC 5321 2.3.8): whoever sends them is told."""
+    return re.search(rb"\r(?!\n)|\0", text)
 
 
 def ours_alone(top):
@@ -95,11 +106,15 @@ def ours_alone(top):
 def test_round_trip(scene, way, chunking, domain):
     one = scene(chunking)
     texts = signed_texts(one.place)
-    with Talk(one.port, ehlo="client.test") as talk:
-        if way == "TLS":
-            talk.starttls()
-        for name, text in texts:
-            send(talk, domain, b"X-Name: " + name.encode() + b"\r\n" + text, way == "BDAT")
+    talk = connect(one, way)
+    for name, text in texts:
+        code, said = send(talk, domain, b"X-Name: " + name.encode() + b"\r\n" + text, way == "BDAT")
+        assert code == (550 if may_not_pass(text) else 250), (name, said)
+        if code == 550:  # what a smuggler might have sent behind it is not listened to
+            assert talk.is_closed()
+            talk = connect(one, way)
+    talk.close()
+    texts = [(name, text) for name, text in texts if not may_not_pass(text)]
     wait_until(lambda: len(one.mail.messages) >= len(texts), "all have arrived", 120)
     arrived = {}
     for taken in one.mail.messages:
@@ -116,6 +131,11 @@ def test_round_trip(scene, way, chunking, domain):
     one.wait_empty()
 
 
+def no_author(text):
+    """From may not be clear: it has no @, or several (two domains, one in quotes), and dkim-sign passes it over."""
+    return re.search(rb"(?im)^from[ \t]*:((?:[^\r]|\r\n[ \t])*)", text).group(1).count(b"@") != 1
+
+
 def verify(one, texts, arrived):
     """Both signatures of each message: the sender's and ours, by us and by dkimpy."""
     whole = one.place / "arrived"
@@ -128,8 +148,13 @@ def verify(one, texts, arrived):
     done = subprocess.run([BUILD / "dkim-tool", "verify", one.place / "zone", *files], check=True, stdout=subprocess.PIPE, text=True)
     lines = done.stdout.splitlines()
     assert len(lines) == len(files) > len(texts) * 0.9
+    passed_over = []
     for line in lines:
-        assert re.search(r"\tpass gateway\.test \tpass sender\.test $", line), line
+        assert line.endswith("\tpass sender.test "), line
+        if "\tpass gateway.test \t" not in line:
+            name, text = texts[int(line.split("\t")[0].rpartition("/")[2])]
+            passed_over += [] if no_author(text) else [name]
+    assert not passed_over
     done = subprocess.run([HERE / "dkimpy_tool", "verify", one.place / "zone", *files[::5]], check=True, stdout=subprocess.PIPE,
                           text=True)
     assert {line.split("\t")[1] for line in done.stdout.splitlines()} == {"pass"}

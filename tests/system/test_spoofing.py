@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from rig.gateway import wait_until
 from rig.ports import free_port
+from rig.setups import reception
 from rig.talk import Talk
 
 ATTACKER = "127.0.0.6"  # in the SPF record of attack.test alone
@@ -230,4 +231,49 @@ def test_replays(scene, keys):
         if good and code == 250:
             good = got[2]["dkim"].split()[0] == verdict and got[2]["dmarc"].split()[0] == dmarc
         problems += [] if good else [f"{name}: {got}"]
+    assert not problems
+
+
+# ---- users ----
+
+OWN = b"From: Anna <anna@example.org>\r\n"
+
+# name: (MAIL FROM, fields of the author, reply)
+USERS = {
+    "own": ("anna@example.org", OWN, 250),
+    "another in the envelope": ("bob@example.org", OWN, 550),
+    "another in From": ("anna@example.org", b"From: <bob@example.org>\r\n", 550),
+    "two From": ("anna@example.org", OWN + b"From: <bob@example.org>\r\n", 550),
+    "two From, the other order": ("anna@example.org", b"From: <bob@example.org>\r\n" + OWN, 550),
+    "blank before the colon": ("anna@example.org", b"From : <bob@example.org>\r\n" + OWN, 550),
+    "the name is folded": ("anna@example.org", OWN + b"From\r\n : <bob@example.org>\r\n", 550),
+    "a list": ("anna@example.org", b"From: <anna@example.org>, <bob@example.org>\r\n", 550),
+    "a group": ("anna@example.org", b"From: us: anna@example.org, bob@example.org;\r\n", 550),
+    "two angles": ("anna@example.org", b"From: <anna@example.org><bob@example.org>\r\n", 550),
+    "a route": ("anna@example.org", b"From: <@bob.test:anna@example.org>\r\n", 550),
+    "encoded": ("anna@example.org", b"From: =?utf-8?Q?bob=40example=2Eorg?=, <anna@example.org>\r\n", 550),
+    "upper case": ("ANNA@Example.ORG", b"From: <Anna@EXAMPLE.org>\r\n", 250),
+    "another domain": ("anna@example.net", b"From: <anna@example.net>\r\n", 550),
+}
+
+
+def test_users(gateway, sink, dns, tls_files):
+    """Who logged in writes in nobody else's name, where sender-match is a step."""
+    mail, world = sink(users={"anna": "secret"}, tls_files=tls_files), sink(host="127.0.0.2")
+    mx, submission = free_port(), free_port()
+    names = dns(["far.test. MX 1 mx.far.test.", "mx.far.test. A 127.0.0.2"])
+    one = gateway(reception(mail, mx, certificate=tls_files, submission=submission, world=world, names=names,
+                            mail_extra=f", tls: verified, ca_file: {tls_files[0]}",
+                            flows="  content: { own: [ sender-match, deliver ] }",
+                            any_domain="{ recipients: relay-authenticated, content: own, transport: internet }"),
+                  ports=[mx, submission])
+    problems = []
+    for name, (sender, fields, wanted) in USERS.items():
+        with Talk(submission, ehlo="client.test") as talk:
+            talk.starttls()
+            assert talk.login("anna", "secret")[0] == 235
+            talk.mail(sender, "b@far.test")
+            code, said = talk.data(fields + b"Subject: x\r\n\r\nHello")
+            if code != wanted or (wanted == 550 and not said.startswith("5.7.1 You may not send")):
+                problems.append((name, code, said))
     assert not problems

@@ -170,6 +170,8 @@ static int verify(int count, char **arguments)
                dkim_getresultstr(status), why);
         free(message.bytes);
     }
+    free(zone.bytes);
+    dkim_close(library);
     return 0;
 }
 
@@ -203,6 +205,8 @@ static int sign(int count, char **arguments)
             printf("%s\t%s\n", arguments[i], dkim_getresultstr(status));
         free(message.bytes);
     }
+    free(key.bytes);
+    dkim_close(library);
     return 0;
 }
 
@@ -252,6 +256,8 @@ static int bench(const char *folder)
     bench_kind(library, folder, "rsa", "rsa");
     if (dkim_libfeature(library, DKIM_FEATURE_ED25519))
         bench_kind(library, folder, "ed25519", "ed25519");
+    free(zone.bytes);
+    dkim_close(library);
     return 0;
 }
 
