@@ -94,15 +94,16 @@ static void on_connected(void *context, struct smtp_session *smtp, struct mail_r
                F_C(LIMIT, listener_full ? "sessions" : "sessions_per_client"));
 }
 
-static void tell_authentication(const struct smtp_auth *auth, const struct flow_verdict *verdict,
-                                struct str flow, const struct mail_ref *ref)
+static void tell_authentication(const struct session *session, const struct smtp_auth *auth,
+                                const struct flow_verdict *verdict, struct str flow,
+                                const struct mail_ref *ref)
 {
     enum event_type type = verdict->kind == FLOW_ACCEPT   ? EVENT_AUTH_OK
                            : verdict->kind == FLOW_REJECT ? EVENT_AUTH_FAIL
                                                           : EVENT_AUTH_ERROR;
     event_emit(type, F_STR(USER, auth->login), F_STR(MECHANISM, auth->mechanism), F_STR(FLOW, flow),
                F_STR(STEP, verdict->step), F_C(REF, ref ? ref->chars : ""),
-               F_STR(DETAIL, verdict->detail));
+               F_STR(DETAIL, verdict->detail), F_STR(HELO, smtp_session_peer(session->smtp)->helo));
 }
 
 static void keep_own_addresses(struct session *session, const struct flow_verdict *verdict)
@@ -134,12 +135,12 @@ NO_YIELD_CHECK static enum smtp_auth_verdict on_authenticate(void *context,
     enum smtp_auth_verdict answer = SMTP_AUTH_YES;
     if (verdict.kind == FLOW_ACCEPT) {
         keep_own_addresses(session, &verdict);
-        tell_authentication(auth, &verdict, flow_name(flow), NULL);
+        tell_authentication(session, auth, &verdict, flow_name(flow), NULL);
     } else {
         struct mail_ref ref;
         *out_reply = session_with_ref(session, verdict.reply, &ref);
         answer = verdict.kind == FLOW_REJECT ? SMTP_AUTH_NO : SMTP_AUTH_LATER;
-        tell_authentication(auth, &verdict, flow_name(flow), &ref);
+        tell_authentication(session, auth, &verdict, flow_name(flow), &ref);
     }
     (void)smtp;
     arena_free(arena);
@@ -193,7 +194,8 @@ NO_YIELD_CHECK static void on_mail(void *context, struct smtp_session *smtp,
         *out_reply = session_with_ref(
             session, mail_reply_of(452, 4, 3, 1, STR("Insufficient system storage")), &ref);
         event_emit(EVENT_MESSAGE_DEFERRED, F_C(REF, ref.chars), F_C(REASON, "overload"),
-                   F_C(DETAIL, "the spool has no room"));
+                   F_C(DETAIL, "the spool has no room"),
+                   F_STR(HELO, smtp_session_peer(session->smtp)->helo));
         return;
     }
     ask_client_name(session);
@@ -263,7 +265,8 @@ NO_YIELD_CHECK static void on_message(void *context, struct smtp_session *smtp,
         struct mail_ref ref;
         *out_reply = session_with_ref(
             session, mail_reply_of(452, 4, 3, 1, STR("Insufficient system storage")), &ref);
-        event_emit(EVENT_MESSAGE_DEFERRED, F_C(REF, ref.chars), F_C(DETAIL, err.text));
+        event_emit(EVENT_MESSAGE_DEFERRED, F_C(REF, ref.chars), F_C(DETAIL, err.text),
+                   F_STR(HELO, peer->helo));
         return;
     }
     struct flow_facts facts;
@@ -311,12 +314,11 @@ static void on_refused(void *context, struct smtp_session *smtp, struct str comm
                        enum mail_reason reason, struct mail_reply *reply)
 {
     struct session *session = context;
-    (void)smtp;
     struct mail_ref ref;
     *reply = session_with_ref(session, *reply, &ref);
     event_emit(EVENT_SESSION_PROTOCOL, F_C(REF, ref.chars), F_STR(COMMAND, command),
                F_C(REASON, mail_reason_name(reason)), F_INT(CODE, reply->code),
-               F_STR(REPLY, reply->text));
+               F_STR(REPLY, reply->text), F_STR(HELO, smtp_session_peer(smtp)->helo));
 }
 
 static const struct smtp_handler handler = {

@@ -184,7 +184,8 @@ static void refuse(struct submission *in, const struct flow_verdict *verdict,
                F_STR(FROM, in->sender->address), F_INT(RECIPIENTS, in->recipient_count),
                F_INT(SIZE, in->body->size), F_STR(STEP, verdict->step),
                F_C(REASON, mail_reason_name(verdict->reason)), F_INT(CODE, out_reply->code),
-               F_STR(REPLY, out_reply->text), F_STR(DETAIL, verdict->detail));
+               F_STR(REPLY, out_reply->text), F_STR(DETAIL, verdict->detail),
+               F_STR(HELO, in->facts->helo));
 }
 
 static void refuse_later(struct submission *in, bool no_space, const char *detail,
@@ -321,7 +322,7 @@ static void tell_accepted(const struct work *work, const struct hand_over *hande
     event_emit(EVENT_MESSAGE_ACCEPTED, F_C(MESSAGE, mail_id_text(in->message).chars),
                F_STR(FROM, in->sender->address), F_INT(RECIPIENTS, in->recipient_count),
                F_INT(SIZE, in->body->size), F_STR(MESSAGE_ID, id), F_STR(USER, in->facts->user),
-               F_STR(SUBJECT, subject));
+               F_STR(SUBJECT, subject), F_STR(HELO, in->facts->helo));
     if (handed->discarded)
         event_emit(EVENT_MESSAGE_DISCARDED, F_C(MESSAGE, mail_id_text(in->message).chars),
                    F_INT(RECIPIENTS, handed->discarded));

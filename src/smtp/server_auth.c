@@ -79,7 +79,8 @@ static MAY_YIELD void decide(struct smtp_session *session, const struct smtp_sas
     const char *flaw = find_flaw(sasl);
     if (flaw) {
         event_emit(EVENT_AUTH_FAIL, F_STR(USER, str_slice(sasl->login, 0, LOGIN_MAX)),
-                   F_STR(MECHANISM, smtp_sasl_name(sasl->mechanism)), F_C(DETAIL, flaw));
+                   F_STR(MECHANISM, smtp_sasl_name(sasl->mechanism)), F_C(DETAIL, flaw),
+                   F_STR(HELO, session->peer.helo));
         smtp_session_refuse(session, MAIL_REASON_AUTH_FAILED, no);
         count_failure(session);
         return;

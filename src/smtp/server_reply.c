@@ -137,8 +137,9 @@ void smtp_session_refuse_with(struct smtp_session *session, enum mail_reason rea
 
 void smtp_session_tell_limit(struct smtp_session *session, const char *limit, int64_t value)
 {
-    (void)session; /* who it is rides on the fiber */
-    event_emit(EVENT_SESSION_LIMIT, F_C(LIMIT, limit), F_INT(VALUE, value));
+    /* who it is rides on the fiber */
+    event_emit(EVENT_SESSION_LIMIT, F_C(LIMIT, limit), F_INT(VALUE, value),
+               F_STR(HELO, session->peer.helo));
 }
 
 void smtp_session_tell_protocol(struct smtp_session *session, const char *what)
@@ -146,5 +147,6 @@ void smtp_session_tell_protocol(struct smtp_session *session, const char *what)
     session->cut_off = true; /* all who call this end the session */
     /* a reply goes with it, and who adds the ref to that tells the event with the ref */
     if (!session->handler->refused)
-        event_emit(EVENT_SESSION_PROTOCOL, F_STR(COMMAND, session->command), F_C(DETAIL, what));
+        event_emit(EVENT_SESSION_PROTOCOL, F_STR(COMMAND, session->command), F_C(DETAIL, what),
+                   F_STR(HELO, session->peer.helo));
 }

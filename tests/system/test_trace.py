@@ -48,12 +48,23 @@ def is_clean(text):
     return not any((ord(c) < 32 and c not in "\n\t") or 127 <= ord(c) < 160 or c == "\u202e" for c in text)
 
 
+def test_the_name_that_a_client_gave_is_told_with_what_became_of_it(scene):
+    send(scene)
+    with Talk(scene.mx, ehlo="c.test") as talk:
+        talk.mail("a@far.test")
+        talk.say("RCPT TO:<nobody@example.org>")
+    for name, helo in (("message.accepted", "client.test"), ("recipient.accept", "client.test"), ("recipient.reject", "c.test")):
+        event = scene.wait(name)
+        assert event["helo"] == helo, event
+
+
 def test_the_whole_story_after_a_restart(scene):
     message, ref = send(scene), refuse(scene)
     restart(scene)
     story = scene.ctl_json("trace", message)[0]
     assert story["message"] == message and story["from"] == "a@far.test"
     assert story["session"]["client"] == "127.0.0.1" and story["session"]["listener"] == "inbound"
+    assert story["session"]["helo"] == "client.test"
     recipient, = story["recipients"]
     assert recipient["to"] == "anna@example.org" and recipient["verdict"] == "accepted"
     assert [step["block"] for step in recipient["steps"]] == ["accept", "lookup-smtp"]
