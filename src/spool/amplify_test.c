@@ -51,7 +51,7 @@ static NO_YIELD_CHECK void run_mix(void *arg)
 /* What is left: the segments of the last lives, and cold ones. */
 static void wait_for_reclaim(struct spool *spool)
 {
-    for (int i = 0; i < 1000 && spool_stats(spool).segments > 12; i++)
+    for (int i = 0; i < 300 && spool_stats(spool).segments > 6; i++)
         usleep(10 * 1000);
 }
 
