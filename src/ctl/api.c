@@ -9,7 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+enum { RETRY_US = 200000 };
 enum { ANSWER_MAX = 600 * 1024 * 1024 };
 
 static size_t collect(char *data, size_t size, size_t count, void *out)
@@ -99,6 +101,12 @@ int ctl_request(struct ctl *ctl, const char *method, const char *path, json_t *b
     long os_errno = 0;
     char *sent = body ? json_dumps(body, JSON_COMPACT) : NULL;
     CURLcode code = perform(ctl, method, path, sent, &text, &status, &os_errno);
+    if (code == CURLE_RECV_ERROR && strcmp(method, "GET") == 0) {
+        /* a daemon short of threads closes without a word: a question may be asked again */
+        buf_clear(&text);
+        usleep(RETRY_US);
+        code = perform(ctl, method, path, sent, &text, &status, &os_errno);
+    }
     free(sent);
     if (code != CURLE_OK) {
         fprintf(stderr, "postern: no daemon at %s: %s\n", ctl->socket_path,
