@@ -163,8 +163,8 @@ static NO_YIELD_CHECK void verify(struct bench *bench)
     message_close(&message);
 }
 
-static enum result look_up_asking(void *context, struct str name, struct arena *arena,
-                                  struct dns_text_answer *out, struct error *err)
+static MAY_YIELD enum result look_up_asking(void *context, struct str name, struct arena *arena,
+                                            struct dns_text_answer *out, struct error *err)
 {
     struct resolver_answer answer;
     check(resolver_ask(context, RESOLVER_TXT, name, arena, &answer, err) == OK);

@@ -40,8 +40,8 @@ struct letter {
 };
 
 /* As bench_open, with sections that steps may name, and a message. */
-static void open_letter(struct bench *bench, enum flow_type type, const char *steps,
-                        const struct letter *letter)
+NO_YIELD_CHECK static void open_letter(struct bench *bench, enum flow_type type, const char *steps,
+                                       const struct letter *letter)
 {
     char text[4096];
     struct error err;
@@ -513,7 +513,7 @@ static void test_copy_is_a_snapshot(void **unused)
     close_letter(&bench);
 }
 
-static struct str read_all(struct bench *bench, const struct mail_content *content)
+NO_YIELD_CHECK static struct str read_all(struct bench *bench, const struct mail_content *content)
 {
     struct buf text BUF_CLEANUP;
     struct str part;

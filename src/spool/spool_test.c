@@ -482,7 +482,7 @@ static void note_later(void *context, const struct spool_found *found)
     atomic_fetch_add(&later->told, 1);
 }
 
-static void add_hundreds(void *arg)
+static MAY_YIELD void add_hundreds(void *arg)
 {
     struct test_fixture *fixture = arg;
     struct error err;
@@ -494,7 +494,7 @@ static void add_hundreds(void *arg)
     }
 }
 
-static void add_more(void *arg)
+static MAY_YIELD void add_more(void *arg)
 {
     struct test_fixture *fixture = arg;
     struct error err;
