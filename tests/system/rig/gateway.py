@@ -173,6 +173,8 @@ class Gateway:
         return self.ctl_json("queue", "list", *selectors)
 
     def wait_empty(self, seconds=30):
+        # a long queue is loaded while mail flows: what is not known yet is in no list
+        wait_until(lambda: not self.status()["queue"]["loading"], "the queue is loaded", seconds)
         wait_until(lambda: not self.queue(), "the queue is empty", seconds)
         wait_until(lambda: self.status()["balanced"], f"the books are balanced: {self.status()}")
 
