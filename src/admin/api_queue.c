@@ -53,6 +53,8 @@ static void answer_list(struct admin_request *request, const struct queue_select
     for (size_t i = 0; i < list.count; i++)
         json_array_append_new(items, item_json(&list.items[i]));
     answer->json = json_pack("{s:o, s:I}", "items", items, "total", (json_int_t)list.total);
+    if (queue_totals(gateway_queue(request->gateway)).loading) /* what is shown is incomplete */
+        json_object_set_new(answer->json, "loading", json_true());
 }
 
 void admin_api_queue_list(struct admin_request *request, struct admin_answer *answer)

@@ -31,7 +31,7 @@ const struct admin_schema admin_schemas[] = {
      "give_up:time?"},
     {"EntryRecipient", "A recipient, and what was last said of it.", "to:string done:boolean reply:string"},
     {"Entries", "Entries of the queue; total counts also those that the limit left out.",
-     "items:[Entry] total:integer"},
+     "items:[Entry] total:integer loading?:boolean"},
     {"QueueSelect", "What to act on; {} is everything.",
      "id?:string to?:string from?:string transport?:string destination?:string cause?:string state?:string "
      "older?:string limit?:string"},

@@ -95,6 +95,8 @@ static int show_list(struct ctl *ctl, const char *path)
             print_item(item);
     }
     long long total = ctl_number(answer.json, "total");
+    if (json_is_true(json_object_get(answer.json, "loading")))
+        fprintf(stderr, "postern: the queue is still being loaded: this is not all of it\n");
     if (!ctl->json && total == 0)
         printf("nothing waits\n");
     else if (!ctl->json)
