@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { RETRY_US = 200000 };
+enum { RETRIES = 5, RETRY_US = 200000 };
 enum { ANSWER_MAX = 600 * 1024 * 1024 };
 
 static size_t collect(char *data, size_t size, size_t count, void *out)
@@ -92,6 +92,11 @@ static int exit_of_status(long status)
     }
 }
 
+static bool is_cut_off(CURLcode code)
+{
+    return code == CURLE_RECV_ERROR || code == CURLE_SEND_ERROR || code == CURLE_GOT_NOTHING;
+}
+
 int ctl_request(struct ctl *ctl, const char *method, const char *path, json_t *body,
                 struct ctl_answer *out)
 {
@@ -101,8 +106,8 @@ int ctl_request(struct ctl *ctl, const char *method, const char *path, json_t *b
     long os_errno = 0;
     char *sent = body ? json_dumps(body, JSON_COMPACT) : NULL;
     CURLcode code = perform(ctl, method, path, sent, &text, &status, &os_errno);
-    if (code == CURLE_RECV_ERROR && strcmp(method, "GET") == 0) {
-        /* a daemon short of threads closes without a word: a question may be asked again */
+    /* a daemon short of threads closes without a word: a question may be asked again */
+    for (int i = 0; i < RETRIES && is_cut_off(code) && strcmp(method, "GET") == 0; i++) {
         buf_clear(&text);
         usleep(RETRY_US);
         code = perform(ctl, method, path, sent, &text, &status, &os_errno);
