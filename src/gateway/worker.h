@@ -24,6 +24,7 @@ struct queue;
 struct settings;
 struct settings_listener;
 struct spool;
+struct spool_vault;
 struct state;
 
 struct closing;
@@ -73,6 +74,7 @@ struct gateway {
     struct spool *spool;
     struct state *state;
     struct queue *queue;
+    struct spool_vault *vault;
     struct directory_shared *directories;
     struct occupancy *occupancy;
     struct mailboxes *mailboxes;
