@@ -7,6 +7,7 @@
 #include "admin/log.h"
 #include "admin/store.h"
 #include "admin/metrics.h"
+#include "admin/quarantine.h"
 #include "admin/reports.h"
 #include "admin/tail.h"
 #include "base/buf.h"
@@ -240,6 +241,7 @@ static enum result start_admin(struct child *child, struct error *err)
         .revisions = child->revisions,
         .config_path = str_c(child->options->config_path),
         .reports = child->reports,
+        .quarantines = child->quarantines,
         .node = settings->hostname,
     };
     if (admin_http_start(&http, &child->http, err) != OK)
@@ -271,6 +273,8 @@ static enum result start(struct child *child, struct error *err)
     gateway_apply(child->gateway, child->settings, sockets.fds, sockets.count);
     close_sockets(&sockets);
     if ((child->reports && reports_start(child->reports, child->gateway, err) != OK) ||
+        quarantine_keeper_start(child->settings->spool.path, child->gateway, &child->quarantines,
+                                err) != OK ||
         start_admin(child, err) != OK)
         return FAILED;
     tell(child, LINK_READY);
@@ -290,6 +294,7 @@ static void stop(struct child *child)
     change_desk_close(child->desk);
     admin_http_stop(child->http); /* first: its threads ask the gateway */
     reports_stop(child->reports); /* likewise */
+    quarantine_keeper_stop(child->quarantines);
     gateway_drain(child->gateway, clock_deadline(DRAIN_S * NS_PER_S));
     gateway_free(child->gateway);
     admin_log_stop(child->log);

@@ -215,6 +215,17 @@ static void tell_quarantine(const struct action_request *request, struct mail_id
                F_C(DETAIL, request->from_start && released ? "from the start of its flow" : ""));
 }
 
+/* What was written lazily before this is on the disk after it: what somebody was told is deleted
+ * does not come back. */
+static void wait_until_durable(struct queue_worker *worker) MAY_YIELD
+{
+    struct spool_change nothing = {.kind = SPOOL_COUNT, .counter = QUEUE_COUNT_DROPPED};
+    struct error err;
+    if (spool_commit(worker->queue->spool, &nothing, 1, &err) == FAILED)
+        event_emit(EVENT_DAEMON_WARNING, F_C(ERROR, err.text),
+                   F_C(DETAIL, "what was done in a quarantine may be undone by a crash"));
+}
+
 static void run_act(struct queue_share *share) MAY_YIELD
 {
     static const char *const verbs[] = {"retry", "hold", "release", "fail", "drop"};
@@ -235,6 +246,8 @@ static void run_act(struct queue_share *share) MAY_YIELD
         if (i % QUEUE_ASK_SLICE == QUEUE_ASK_SLICE - 1)
             fiber_yield();
     }
+    if (share->total > 0 && request->selector.quarantine.len > 0)
+        wait_until_durable(share->worker);
 }
 
 /* ---- the public side ---- */
