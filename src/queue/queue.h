@@ -187,7 +187,7 @@ struct queue_selector { /* empty members select everything */
     struct str from;
     struct str transport;
     struct str destination;
-    struct str cause; /* as queue_survey names it */
+    struct str cause;      /* as queue_survey names it */
     struct str quarantine; /* held in it; "*": in any */
     struct str subject;    /* stands in the subject; of what lies in quarantine */
     bool undigested;       /* the recipients were not told */
@@ -234,14 +234,14 @@ struct queue_action {
     /* of what lies in quarantine: */
     bool only_to;    /* RELEASE and DROP: for the recipients that selector.to names, no others */
     bool from_start; /* RELEASE: through the whole flow again, not on behind the step */
-    bool expects;             /* do nothing unless so many are selected: */
+    bool expects;    /* do nothing unless so many are selected: */
     size_t expected;
 };
 struct queue_action_result {
     size_t matched;
-    size_t done;  /* what left meanwhile, or is in no state for the verb, is not */
+    size_t done;       /* what left meanwhile, or is in no state for the verb, is not */
     size_t unreadable; /* of those not done: encrypted with a key that is missing */
-    bool refused; /* another number than expected was selected, so nothing was done */
+    bool refused;      /* another number than expected was selected, so nothing was done */
 };
 enum result queue_act(struct queue *queue, const struct queue_selector *selector,
                       const struct queue_action *action, struct queue_action_result *out,
@@ -355,8 +355,8 @@ struct queue_quarantine_numbers {
     uint64_t entries, bytes;
 };
 /* Of each that has or had something; in `arena`. Any thread. */
-struct queue_quarantine_numbers *queue_quarantine_numbers(struct queue *queue,
-                                                          struct arena *arena, size_t *out_count);
+struct queue_quarantine_numbers *queue_quarantine_numbers(struct queue *queue, struct arena *arena,
+                                                          size_t *out_count);
 /* Bytes that lie in it now. Any thread. */
 uint64_t queue_quarantine_bytes(struct queue *queue, struct str name);
 struct queue_quarantine_limits {
@@ -367,8 +367,8 @@ struct queue_quarantine_limits {
 /* Remove what is older than that, and the oldest of the rest while it is more than that; an event
  * names each. */
 enum result queue_quarantine_expire(struct queue *queue,
-                                    const struct queue_quarantine_limits *limits,
-                                    size_t *out_count, struct error *err);
+                                    const struct queue_quarantine_limits *limits, size_t *out_count,
+                                    struct error *err);
 /* The recipients of these entries were told of them. */
 enum result queue_quarantine_digested(struct queue *queue, const struct mail_id *entries,
                                       size_t count, struct error *err);
