@@ -41,6 +41,7 @@ struct quarantine_keeper {
     struct gateway *gateway;
     char *path, *draft; /* when digests were sent */
     struct map watched; /* the thread's */
+    bool has_looked_at_keys;
     pthread_mutex_t sending;
     pthread_mutex_t lock; /* for `stopping` */
     pthread_cond_t wake;
@@ -335,6 +336,22 @@ enum result quarantine_keeper_digest(struct quarantine_keeper *keeper, struct st
 
 /* ---- the thread ---- */
 
+/* Once all is loaded. */
+static void look_at_keys(struct quarantine_keeper *keeper)
+{
+    struct queue *queue = gateway_queue(keeper->gateway);
+    struct error err;
+    size_t count;
+    if (keeper->has_looked_at_keys || queue_totals(queue).loading ||
+        queue_quarantine_unreadable(queue, &count, &err) != OK)
+        return;
+    keeper->has_looked_at_keys = true;
+    if (count)
+        event_emit(EVENT_QUARANTINE_PROBLEM, F_INT(COUNT, count),
+                   F_C(DETAIL, "so many messages in quarantine cannot be read, since the keys that "
+                               "they are encrypted with are missing; they stay"));
+}
+
 static void look(struct quarantine_keeper *keeper)
 {
     struct arena *arena = arena_new(0);
@@ -347,6 +364,7 @@ static void look(struct quarantine_keeper *keeper)
             digest(keeper, &all[i], watched);
     }
     arena_free(arena);
+    look_at_keys(keeper);
 }
 
 static void *run(void *arg)

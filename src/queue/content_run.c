@@ -135,6 +135,13 @@ static void defer(struct queue_attempt *attempt, const struct mail_reply *reply)
     queue_entry_place(entry);
 }
 
+static void tell_put_back(const struct queue_attempt *attempt, const struct error *err)
+{
+    event_emit(EVENT_QUARANTINE_PROBLEM, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
+               F_C(ENTRY, mail_id_text(attempt->entry->id).chars), F_C(ERROR, err->text),
+               F_C(DETAIL, "its content flow runs again in a minute"));
+}
+
 /* What was in quarantine leaves it, and what goes into one is sealed. */
 static enum result make_storable(struct queue_attempt *attempt, struct queue_content_run *run,
                                  struct error *err) MAY_YIELD
@@ -208,6 +215,7 @@ static void act(struct queue_attempt *attempt, enum queue_content_verdict verdic
         keep_as_it_is(attempt, run, verdict == QUEUE_CONTENT_HOLD);
     if ((verdict != QUEUE_CONTENT_DEFER || attempt->entry->wish >= 0) &&
         make_storable(attempt, run, &err) == FAILED) {
+        tell_put_back(attempt, &err);
         put_back(attempt);
         scope_close(&scope);
         return;

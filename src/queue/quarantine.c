@@ -233,6 +233,30 @@ enum result queue_quarantine_expire(struct queue *queue,
     return result;
 }
 
+/* ---- missing keys ---- */
+
+static void count_unreadable(struct queue_share *share, const struct queue_attempt *view)
+{
+    share->total += !queue_can_unseal(view->worker->queue, &view->meta);
+}
+
+static void run_unreadable(struct queue_share *share) MAY_YIELD
+{
+    struct queue_selector all = {.quarantine = STR("*"), .state = -1};
+    queue_select_each(share, &all, count_unreadable);
+}
+
+enum result queue_quarantine_unreadable(struct queue *queue, size_t *out_count, struct error *err)
+{
+    struct queue_ask *ask = queue_ask_new(queue, sizeof *ask);
+    enum result result = queue_ask_all(ask, run_unreadable, err);
+    *out_count = 0;
+    for (size_t i = 0; result == OK && i < ask->share_count; i++)
+        *out_count += ask->shares[i].total;
+    queue_ask_unref(ask);
+    return result;
+}
+
 /* ---- digests ---- */
 
 struct digested_request {

@@ -369,6 +369,8 @@ struct queue_quarantine_limits {
 enum result queue_quarantine_expire(struct queue *queue,
                                     const struct queue_quarantine_limits *limits, size_t *out_count,
                                     struct error *err);
+/* How many lie in a quarantine whose key is missing. Looks at each. */
+enum result queue_quarantine_unreadable(struct queue *queue, size_t *out_count, struct error *err);
 /* The recipients of these entries were told of them. */
 enum result queue_quarantine_digested(struct queue *queue, const struct mail_id *entries,
                                       size_t count, struct error *err);

@@ -361,7 +361,9 @@ def test_keys(scene):
     lost, fine = kept(scene, 2)
     assert lost["entry"] == old["entry"] and first_key in lost["problem"] and not lost["subject"]
     assert fine["subject"] == "Cheap pills 2" and not fine["problem"]
-    assert "cannot be read" in json.dumps(scene.gateway.ctl_json("quarantine", "release", "--all")) or True
+    assert scene.gateway.wait("quarantine.problem")["count"] == 1
+    answer, = scene.gateway.ctl_json("quarantine", "release", "--all")
+    assert (answer["matched"], answer["count"], answer["unreadable"]) == (2, 1, 1)
     got(scene, "kept")
     assert scene.gateway.wait("quarantine.unreadable")["entry"] == old["entry"]
     scene.gateway.ctl("quarantine", "raw", old["entry"], ok=(7,))
@@ -533,6 +535,32 @@ def test_digest_and_links(gateway, sink):
     assert "b@kept.test" in recipients([message])[0] and len(message.recipients) == 1
     assert visit(scene, path, "POST")[0] == visit(scene, path)[0] == 410
     assert sorted(one["to"] for one in kept(scene, 2, "--quarantine", "spam")) == [["a@kept.test"], ["a@kept.test"]]
+
+
+def test_the_daily_digest(gateway, sink):
+    """Once a day, at its time; one that was missed is made up for; none for what was told already."""
+    scene = with_digests(gateway, sink, ", digest_at: 0s")
+    send(scene)
+    kept(scene)
+    path = scene.gateway.folder / "spool" / "quarantine.digests"
+    wait_until(path.exists, "it is known when the last one was")
+    first = path.read_text()
+    assert first.endswith(" spam\n") and not scene.gateway.find("quarantine.digest")
+    scene.gateway.stop()
+    path.write_text("1000000 spam\n")  # long ago
+    scene.gateway.start()
+    scene.gateway.wait("quarantine.digest", to="x@kept.test")
+    digests(scene, 1)
+    wait_until(lambda: path.read_text() >= first, "it is noted")
+    crash(scene)
+    send(scene, number=2)
+    kept(scene, 2)
+    scene.gateway.stop()
+    assert len(scene.gateway.find("quarantine.digest")) == 1
+    path.write_text("1000000 spam\n")
+    scene.gateway.start()
+    scene.gateway.wait("quarantine.digest", count=2)
+    assert [event["count"] for event in scene.gateway.find("quarantine.digest")] == [1, 1]
 
 
 def test_links_that_are_not_valid(gateway, sink):
