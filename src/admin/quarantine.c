@@ -109,13 +109,14 @@ static void expire(struct quarantine_keeper *keeper, const struct gateway_quaran
 {
     struct queue *queue = gateway_queue(keeper->gateway);
     int64_t now_ns = clock_monotonic_ns();
-    bool is_over = queue_quarantine_bytes(queue, quarantine->name) > quarantine->size;
+    /* one that defers removes nothing, whatever came in at the same time */
+    uint64_t size = quarantine->defers ? 0 : quarantine->size;
+    bool is_over = size && queue_quarantine_bytes(queue, quarantine->name) > size;
     size_t count;
     struct error err;
     if (now_ns < watched->expire_ns && !is_over)
         return;
-    struct queue_quarantine_limits limits = {quarantine->name, quarantine->keep_ns,
-                                             quarantine->size};
+    struct queue_quarantine_limits limits = {quarantine->name, quarantine->keep_ns, size};
     int64_t next_ns = quarantine->keep_ns / 60;
     if (next_ns < EXPIRE_LEAST_S * NS_PER_S)
         next_ns = EXPIRE_LEAST_S * NS_PER_S;

@@ -104,7 +104,8 @@ bool gateway_is_own_recipient(struct gateway *gateway, struct str address)
 
 struct notify {
     struct gateway *gateway;
-    struct arena *arena; /* the asking thread waits, so its memory may be used */
+    struct settings *settings; /* referenced while it runs */
+    struct arena *arena;       /* the asking thread waits, so its memory may be used */
     struct str to, data;
     struct mail_id message;
     enum result result;
@@ -124,8 +125,7 @@ static enum result submit(struct notify *notify, const struct mail_recipient *to
                           struct str transport, struct body *body) MAY_YIELD
 {
     struct queue_handler handler;
-    const struct queue_snapshot *snapshot =
-        (const struct queue_snapshot *)worker_current()->settings;
+    const struct queue_snapshot *snapshot = (const struct queue_snapshot *)notify->settings;
     size_t header_len = mail_header_length(notify->data);
     struct mail_content content = {
         .head = str_slice(notify->data, 0, header_len), .body = body, .body_start = header_len};
@@ -162,8 +162,7 @@ static enum result send_notice(struct notify *notify) MAY_YIELD
         body_unref(body);
         return fail(notify->err, ERROR_PERMANENT, "not an address");
     }
-    const struct settings_domain *domain =
-        settings_route(worker_current()->settings, address.domain);
+    const struct settings_domain *domain = settings_route(notify->settings, address.domain);
     struct mail_recipient to = {.address = mail_address_text(notify->arena, &address),
                                 .domain = address.domain,
                                 .orcpt = STR_EMPTY};
@@ -180,7 +179,9 @@ static enum result send_notice(struct notify *notify) MAY_YIELD
 NO_YIELD_CHECK static void run_notify(void *arg)
 {
     struct notify *notify = arg;
+    notify->settings = settings_ref(worker_current()->settings);
     notify->result = send_notice(notify);
+    settings_unref(notify->settings);
 }
 
 enum result gateway_notify(struct gateway *gateway, struct str to, struct str data,

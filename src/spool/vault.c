@@ -31,8 +31,9 @@ struct key {
 };
 
 struct spool_vault {
-    pthread_mutex_t lock; /* for the keys; held for memory work and for writing the file */
-    struct key *keys;     /* room for KEYS_MAX; never moved */
+    pthread_mutex_t writing; /* one at a time adds a key; taken first */
+    pthread_mutex_t lock;    /* for what others read; held for memory work only */
+    struct key *keys;        /* room for KEYS_MAX; never moved */
     size_t count;
     size_t own;     /* the first so many stand in the file; the others in `extra` */
     uint64_t fresh; /* id of the one for what is new; 0: none */
@@ -127,6 +128,7 @@ enum result spool_vault_open(struct str path, struct str extra, struct spool_vau
     struct spool_vault *vault = NEW(struct spool_vault);
     struct arena *arena = arena_new(0);
     pthread_mutex_init(&vault->lock, NULL);
+    pthread_mutex_init(&vault->writing, NULL);
     vault->keys = memory_alloc_array(KEYS_MAX, sizeof *vault->keys);
     vault->path = memory_alloc(path.len + 1);
     (void)str_to_c(path, vault->path, path.len + 1);
@@ -150,6 +152,7 @@ void spool_vault_close(struct spool_vault *vault)
     free(vault->keys);
     free(vault->path);
     pthread_mutex_destroy(&vault->lock);
+    pthread_mutex_destroy(&vault->writing);
     free(vault);
 }
 
@@ -207,7 +210,7 @@ static void print_keys(const struct spool_vault *vault, struct buf *out)
     }
 }
 
-/* Under the lock. */
+/* Under `writing`; others see the key when it is on disk. */
 static enum result add_key(struct spool_vault *vault, struct error *err)
 {
     struct buf text BUF_CLEANUP;
@@ -226,27 +229,28 @@ static enum result add_key(struct spool_vault *vault, struct error *err)
     print_keys(vault, &text);
     enum result result = write_file(vault->path, buf_str(&text), err);
     memory_wipe(text.ptr, text.cap);
+    vault->own = result == OK ? vault->count + 1 : vault->count;
+    pthread_mutex_lock(&vault->lock);
     if (result == OK)
         vault->fresh = vault->keys[vault->count++].id;
-    else
-        vault->own = vault->count;
+    pthread_mutex_unlock(&vault->lock);
     return result;
 }
 
 enum result spool_vault_prepare(struct spool_vault *vault, struct error *err)
 {
-    pthread_mutex_lock(&vault->lock);
+    pthread_mutex_lock(&vault->writing);
     enum result result = vault->count ? OK : add_key(vault, err);
-    pthread_mutex_unlock(&vault->lock);
+    pthread_mutex_unlock(&vault->writing);
     return result;
 }
 
 enum result spool_vault_add_key(struct spool_vault *vault, uint64_t *out_id, struct error *err)
 {
-    pthread_mutex_lock(&vault->lock);
+    pthread_mutex_lock(&vault->writing);
     enum result result = add_key(vault, err);
     *out_id = vault->fresh;
-    pthread_mutex_unlock(&vault->lock);
+    pthread_mutex_unlock(&vault->writing);
     return result;
 }
 
