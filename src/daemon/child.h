@@ -14,7 +14,8 @@ struct child_options {
     int link; /* to the supervisor */
     const struct poison *poison;
     bool delivery_paused;
-    bool again; /* a child ran before: what was in force goes on, whatever the file says */
+    bool unconfined; /* for debugging: all paths and system calls stay open to it */
+    bool again;      /* a child ran before: what was in force goes on, whatever the file says */
     struct str spool_path; /* where the revisions are, at a start again */
     struct privileges privileges;
 };

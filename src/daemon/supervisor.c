@@ -33,6 +33,7 @@ enum {
 
 struct supervisor {
     const char *config_path;
+    bool unconfined;
     struct privileges privileges;
     struct sockets sockets;
     struct poison *poison;
@@ -125,6 +126,7 @@ static void become_child(struct supervisor *self, int link)
         .link = link,
         .poison = self->poison,
         .delivery_paused = crashes_too_often(self),
+        .unconfined = self->unconfined,
         .again = self->was_ready,
         .spool_path = str_c(self->spool_path),
         .privileges = self->privileges,
@@ -285,11 +287,12 @@ static int supervise(struct supervisor *self)
     }
 }
 
-int supervisor_run(const char *config_path)
+int supervisor_run(const char *config_path, bool unconfined)
 {
     struct supervisor *self = NEW(struct supervisor);
     struct error err = {0};
     self->config_path = config_path;
+    self->unconfined = unconfined;
     self->link = -1;
     self->poison = poison_new();
     systemd_begin();

@@ -6,6 +6,7 @@ EVENT(DAEMON_READY,        "daemon.ready",        INFO,   "The gateway accepts m
 EVENT(DAEMON_STOP,         "daemon.stop",         INFO,   "The gateway was asked to stop and drains.")
 EVENT(DAEMON_CHILD_DIED,   "daemon.child_died",   ERROR,  "The working process ended unexpectedly and is started again.")
 EVENT(DAEMON_ERROR,        "daemon.error",        ERROR,  "Something the gateway needs does not work.")
+EVENT(DAEMON_CONFINED,      "daemon.confined",      INFO,   "What the working process may still do: paths and system calls.")
 EVENT(DAEMON_WARNING,      "daemon.warning",      WARN,   "Something an administrator should know.")
 EVENT(LISTENER_OPEN,       "listener.open",       INFO,   "A listening socket is open.")
 EVENT(CONFIG_PROBLEM,      "config.problem",      ERROR,  "The configuration has an error or a warning at this place.")
