@@ -12,7 +12,7 @@
 #include "base/buf.h"
 #include "base/map.h"
 #include "daemon/child_internal.h"
-#include "daemon/confine.h"
+#include "daemon/sandbox.h"
 #include "daemon/link.h"
 #include "daemon/poison.h"
 #include "daemon/problems.h"
@@ -162,7 +162,7 @@ static struct str folder_of(struct str path)
 }
 
 /* What the configuration in force, the one to return to and the one on trial name. */
-static struct confinement confinement_of(const struct child *child, struct arena *arena)
+static struct sandbox sandbox_of(const struct child *child, struct arena *arena)
 {
     const struct settings *sets[NAMED_SETS] = {child->settings, child->former, child->trial};
     const struct settings *settings = child->settings;
@@ -180,7 +180,7 @@ static struct confinement confinement_of(const struct child *child, struct arena
     writable[1] = settings->events.path;
     writable[2] = folder_of(settings->log.path);
     writable[3] = folder_of(settings->control.socket);
-    return (struct confinement){readable, count, writable, WRITABLE_MAX};
+    return (struct sandbox){readable, count, writable, WRITABLE_MAX};
 }
 
 /* Before the first thread, as neither kind of rule reaches threads that run already. */
@@ -193,8 +193,8 @@ static enum result confine_child(struct child *child, struct error *err)
     /* a history larger than memory is sorted there: the usual places are closed */
     if (str_to_c(child->settings->spool.path, spool, sizeof spool))
         setenv("SQLITE_TMPDIR", spool, 1);
-    struct confinement wanted = confinement_of(child, arena);
-    enum result result = confine(&wanted, &child->confined, err);
+    struct sandbox wanted = sandbox_of(child, arena);
+    enum result result = sandbox_enter(&wanted, &child->confined, err);
     arena_free(arena);
     return result;
 }
@@ -204,7 +204,7 @@ static void tell_confined(const struct child *child)
     if (child->options->unconfined)
         event_emit(EVENT_DAEMON_WARNING,
                    F_C(DETAIL, "the working process is not confined, as --unconfined asks"));
-    else if (child->confined == CONFINE_NO_LANDLOCK)
+    else if (child->confined == SANDBOX_NO_LANDLOCK)
         event_emit(EVENT_DAEMON_CONFINED, F_C(VALUE, "system calls"),
                    F_C(DETAIL, "this kernel cannot confine to paths (Landlock, Linux 5.19)"));
     else

@@ -8,7 +8,7 @@
 #include "admin/revisions.h"
 #include "config/report.h"
 #include "daemon/child.h"
-#include "daemon/confine.h"
+#include "daemon/sandbox.h"
 #include "daemon/link.h"
 
 struct settings;
@@ -24,7 +24,7 @@ struct child {
     struct metrics *metrics;
     struct reports *reports;
     struct admin_access *access; /* NULL: the file of tokens cannot be read; mail goes on */
-    enum confine_paths confined;
+    enum sandbox_paths confined;
     uint64_t files_state; /* of the files read besides the configuration */
 
     /* ---- revise.c ---- */

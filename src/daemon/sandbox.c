@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "daemon/confine.h"
+#include "daemon/sandbox.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -229,7 +229,7 @@ static enum result allow_named(const struct paths *paths, struct str name)
     return allow_around(paths, path);
 }
 
-static enum result allow_all(const struct paths *paths, const struct confinement *wanted)
+static enum result allow_all(const struct paths *paths, const struct sandbox *wanted)
 {
     char path[PATH_MAX];
     for (size_t i = 0; i < sizeof system_folders / sizeof *system_folders; i++)
@@ -248,11 +248,11 @@ static enum result allow_all(const struct paths *paths, const struct confinement
     return OK;
 }
 
-static enum result confine_paths(const struct confinement *wanted, enum confine_paths *out_paths,
+static enum result confine_paths(const struct sandbox *wanted, enum sandbox_paths *out_paths,
                                  struct error *err)
 {
     long version = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
-    *out_paths = version < LANDLOCK_LEAST ? CONFINE_NO_LANDLOCK : CONFINE_PATHS;
+    *out_paths = version < LANDLOCK_LEAST ? SANDBOX_NO_LANDLOCK : SANDBOX_PATHS;
     if (version < LANDLOCK_LEAST) /* version 1 cannot move a file to another folder */
         return OK;
     struct ruleset rules = {.handled_access_fs = reading | writing | never};
@@ -272,8 +272,8 @@ static enum result confine_paths(const struct confinement *wanted, enum confine_
     return result;
 }
 
-enum result confine(const struct confinement *wanted, enum confine_paths *out_paths,
-                    struct error *err)
+enum result sandbox_enter(const struct sandbox *wanted, enum sandbox_paths *out_paths,
+                          struct error *err)
 {
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
         return fail_errno(err, errno, "cannot give up privileges");

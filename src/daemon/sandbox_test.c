@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* daemon/confine_test.c - what a confined process can do no more, and what it still can. */
-#include "daemon/confine.h"
+/* daemon/sandbox_test.c - what a confined process can do no more, and what it still can. */
+#include "daemon/sandbox.h"
 
 #include "base/test.h"
 
@@ -249,16 +249,16 @@ static int try_confined(const char *folder, size_t at)
 {
     char named[512], link[512], spool[512];
     struct error err;
-    enum confine_paths paths;
+    enum sandbox_paths paths;
     snprintf(named, sizeof named, "%s/named/file", folder);
     snprintf(link, sizeof link, "%s/named/link", folder);
     snprintf(spool, sizeof spool, "%s/spool", folder);
     struct str readable[] = {str_c(named), str_c(link), STR("/no/such/file")};
     struct str writable[] = {str_c(spool), STR_EMPTY};
-    struct confinement wanted = {readable, 3, writable, 2};
-    if (confine(&wanted, &paths, &err) != OK)
+    struct sandbox wanted = {readable, 3, writable, 2};
+    if (sandbox_enter(&wanted, &paths, &err) != OK)
         return NOT_CONFINED;
-    if (cases[at].of_paths && paths == CONFINE_NO_LANDLOCK)
+    if (cases[at].of_paths && paths == SANDBOX_NO_LANDLOCK)
         return NO_LANDLOCK;
     return cases[at].try(folder) ? COULD : COULD_NOT;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * daemon/confine.h - what the process that reads mail may still do, whoever comes to run code in
+ * daemon/sandbox.h - what the process that reads mail may still do, whoever comes to run code in
  * it.
  *
  * System calls (seccomp): no program is started, no process made or looked into, no memory both
@@ -16,7 +16,7 @@
 
 #include <stddef.h>
 
-struct confinement {
+struct sandbox {
     const struct str *readable; /* files or folders; a file stands for the folder it lies in, as it
                                    may be replaced there. What does not exist is left out. */
     size_t readable_count;
@@ -24,11 +24,11 @@ struct confinement {
     size_t writable_count;
 };
 
-enum confine_paths {
-    CONFINE_PATHS,       /* done */
-    CONFINE_NO_LANDLOCK, /* this kernel has none that serves (version 2, Linux 5.19): left out */
+enum sandbox_paths {
+    SANDBOX_PATHS,       /* done */
+    SANDBOX_NO_LANDLOCK, /* this kernel has none that serves (version 2, Linux 5.19): left out */
 };
 
 /* Confine this process for ever, before it has a second thread. FAILED: it must not go on. */
-enum result confine(const struct confinement *wanted, enum confine_paths *out_paths,
-                    struct error *err);
+enum result sandbox_enter(const struct sandbox *wanted, enum sandbox_paths *out_paths,
+                          struct error *err);
