@@ -80,6 +80,8 @@ struct option_paths {
     size_t count;
     size_t cap;
 };
+/* `paths` NULL: nobody asks. */
+void option_paths_add(struct option_paths *paths, struct arena *arena, struct str path);
 
 /* What binding needs besides the node: where texts go, where problems go, which names exist. */
 struct option_context {

@@ -84,14 +84,13 @@ static bool credential_path(const struct config_node *node, const struct option_
     return true;
 }
 
-static void note_path(const struct option_context *context, struct str path)
+void option_paths_add(struct option_paths *paths, struct arena *arena, struct str path)
 {
-    struct option_paths *paths = context->paths;
     if (!paths)
         return;
     if (paths->count == paths->cap) {
         size_t cap = paths->cap ? 2 * paths->cap : 16;
-        struct str *items = arena_alloc_array(context->arena, cap, sizeof *items);
+        struct str *items = arena_alloc_array(arena, cap, sizeof *items);
         for (size_t i = 0; i < paths->count; i++)
             items[i] = paths->items[i];
         paths->items = items;
@@ -125,7 +124,7 @@ bool option_read_path(const struct config_node *node, const struct option_contex
 {
     if (!find_path(node, context, out))
         return false;
-    note_path(context, *out);
+    option_paths_add(context->paths, context->arena, *out);
     return true;
 }
 

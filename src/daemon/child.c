@@ -117,10 +117,10 @@ static void tell_listeners(const struct settings *settings)
 static uint64_t files_state(const struct settings *settings)
 {
     uint64_t state = 0;
-    for (size_t i = 0; i < settings->file_count; i++) {
+    for (size_t i = 0; i < settings->files.count; i++) {
         char path[4096];
         struct stat seen = {0};
-        if (str_to_c(settings->files[i], path, sizeof path))
+        if (str_to_c(settings->files.items[i], path, sizeof path))
             stat(path, &seen); /* a file that is gone has the state of zeroes */
         struct {
             uint64_t before;

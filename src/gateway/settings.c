@@ -65,16 +65,6 @@ const struct config_node *settings_section(struct settings_loading *loading, con
     return NULL;
 }
 
-void settings_add_file(struct settings_loading *loading, struct str path)
-{
-    struct settings *settings = loading->settings;
-    struct str *files = arena_alloc_array(loading->arena, settings->file_count + 1, sizeof *files);
-    for (size_t i = 0; i < settings->file_count; i++)
-        files[i] = settings->files[i];
-    files[settings->file_count++] = path;
-    settings->files = files;
-}
-
 static void read_interfaces(struct settings_private *hidden)
 {
     struct ifaddrs *list = NULL;
@@ -109,7 +99,7 @@ static void bind_keys(struct settings_loading *loading)
                       &settings->dkim_keys);
     for (size_t i = 0; i < settings->dkim_keys.count; i++)
         if (settings->dkim_keys.items[i].path.len)
-            settings_add_file(loading, settings->dkim_keys.items[i].path);
+            option_paths_add(&settings->files, loading->arena, settings->dkim_keys.items[i].path);
 }
 
 static void bind_flows(struct settings_loading *loading)
@@ -122,6 +112,7 @@ static void bind_flows(struct settings_loading *loading)
         .lists = settings->lists,
         .list_count = settings->list_count,
         .keys = &settings->dkim_keys,
+        .files = &settings->files,
         .root = loading->context.root,
     };
     (void)!flow_compile_all(config_get(loading->context.root, STR("flows")), &loading->flow_context,

@@ -401,7 +401,7 @@ static void test_files(void **state)
     assert_int_equal(settings->lists[0].network_count, 1);
     assert_int_equal(settings->lists[0].text_count, 2);
     assert_true(str_equal(settings->lists[0].texts[0], STR("bob@example.org")));
-    assert_int_equal(settings->file_count, 2);
+    assert_int_equal(settings->files.count, 2);
     assert_true(str_equal(settings->servers[0].password, STR("hunter2")));
     struct buf out BUF_CLEANUP;
     buf_init(&out, 1 << 20);
