@@ -140,7 +140,7 @@ struct process {
     int64_t kill_at_ns;
 };
 
-struct unpacker {
+struct forking {
     int door;
     int signals;
     struct process processes[PROCESSES];
@@ -199,7 +199,7 @@ static int receive_end(int door)
     return fd;
 }
 
-static void process_ended(struct unpacker *self, pid_t pid, int status)
+static void process_ended(struct forking *self, pid_t pid, int status)
 {
     for (int i = 0; i < PROCESSES; i++) {
         struct process *process = &self->processes[i];
@@ -216,7 +216,7 @@ static void process_ended(struct unpacker *self, pid_t pid, int status)
     }
 }
 
-static void collect(struct unpacker *self)
+static void collect(struct forking *self)
 {
     struct signalfd_siginfo info;
     int status;
@@ -227,7 +227,7 @@ static void collect(struct unpacker *self)
         process_ended(self, pid, status);
 }
 
-static struct process *free_process(struct unpacker *self)
+static struct process *free_process(struct forking *self)
 {
     for (int i = 0; i < PROCESSES; i++)
         if (!self->processes[i].pid)
@@ -235,7 +235,7 @@ static struct process *free_process(struct unpacker *self)
     return NULL;
 }
 
-static void turn(struct unpacker *self)
+static void turn(struct forking *self)
 {
     struct pollfd polled[PROCESSES + 2];
     struct process *room = free_process(self);
@@ -262,7 +262,7 @@ static void turn(struct unpacker *self)
 
 void unpacker_run(int end)
 {
-    struct unpacker self = {.door = end};
+    struct forking self = {.door = end};
     sigset_t children;
     prctl(PR_SET_NAME, "postern-unpack", 0, 0, 0);
     signal(SIGPIPE, SIG_IGN);

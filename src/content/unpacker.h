@@ -30,10 +30,14 @@ void unpacker_serve(int fd);
 
 /* ---- who asks: on a fiber; one file at a time ---- */
 
+struct unpacker { /* shared by all threads */
+    int door;
+};
 struct unpacking;
 
-/* ERROR_LIMIT: too many wait. */
-enum result unpacking_open(int door, struct unpacking **out, struct error *err);
+/* ERROR_LIMIT: too many wait. `unpacker` may be NULL: there is none. */
+enum result unpacking_open(const struct unpacker *unpacker, struct unpacking **out,
+                           struct error *err);
 /* NULL is allowed. Ends the process. */
 void unpacking_close(struct unpacking *unpacking);
 /* A file: its limits (depth is cut to what is possible), its bytes in any pieces, and what is in

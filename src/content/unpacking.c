@@ -38,15 +38,16 @@ static enum result send_end(int door, int fd, struct error *err)
                : fail_errno(err, errno, "cannot ask for a process that unpacks");
 }
 
-enum result unpacking_open(int door, struct unpacking **out, struct error *err)
+enum result unpacking_open(const struct unpacker *unpacker, struct unpacking **out,
+                           struct error *err)
 {
     int ends[2];
     struct stream *stream;
-    if (door < 0)
+    if (!unpacker)
         return fail(err, ERROR_TEMPORARY, "there is no process that unpacks");
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
         return fail_errno(err, errno, "cannot make a socket pair");
-    enum result result = send_end(door, ends[1], err);
+    enum result result = send_end(unpacker->door, ends[1], err);
     close(ends[1]);
     if (result == OK && fcntl(ends[0], F_SETFL, O_NONBLOCK) != 0)
         result = fail_errno(err, errno, "cannot use a socket pair");
