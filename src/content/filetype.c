@@ -40,6 +40,9 @@ static const struct row rows[FILETYPE_COUNT] = {
     [FILETYPE_ACE] = {"application/x-ace-compressed", FILETYPE_ARCHIVE, true},
     [FILETYPE_ARJ] = {"application/x-arj", FILETYPE_ARCHIVE, true},
     [FILETYPE_TNEF] = {"application/ms-tnef", FILETYPE_ARCHIVE, true},
+    [FILETYPE_SZDD] = {"application/x-ms-compress-szdd", FILETYPE_ARCHIVE, true},
+    [FILETYPE_BINHEX] = {"application/mac-binhex40", FILETYPE_ARCHIVE, true},
+    [FILETYPE_UUENCODED] = {"text/x-uuencode", FILETYPE_ARCHIVE, true},
     [FILETYPE_ISO] = {"application/x-iso9660-image", FILETYPE_DISK, true},
     [FILETYPE_VHD] = {"application/x-vhd", FILETYPE_DISK, true},
     [FILETYPE_VHDX] = {"application/x-vhdx", FILETYPE_DISK, true},
@@ -121,7 +124,11 @@ static const struct magic magics[] = {
     M(0, "070701", FILETYPE_CPIO),
     M(0, "070702", FILETYPE_CPIO),
     M(0, "070707", FILETYPE_CPIO),
+    M(0, "\x71\xc7", FILETYPE_CPIO),
+    M(0, "\xc7\x71", FILETYPE_CPIO),
     M(7, "**ACE**", FILETYPE_ACE),
+    M(0, "SZDD\x88\xf0\x27\x33", FILETYPE_SZDD),
+    M(0, "(This file must be converted with BinHex", FILETYPE_BINHEX),
     M(0, "\x78\x9f\x3e\x22", FILETYPE_TNEF),
     M(0, "conectix", FILETYPE_VHD),
     M(0, "vhdxfile", FILETYPE_VHDX),
@@ -194,7 +201,12 @@ static enum filetype of_text(struct str head)
     for (size_t i = 0; i < sizeof html / sizeof *html; i++)
         if (str_starts_nocase(begin, str_c(html[i])))
             return FILETYPE_HTML;
-    return str_starts_nocase(begin, STR("<?xml")) ? FILETYPE_XML : FILETYPE_UNKNOWN;
+    if (str_starts_nocase(begin, STR("<?xml")))
+        return FILETYPE_XML;
+    return has_at(begin, 0, STR("begin ")) && begin.len > 9 && ascii_is_digit(begin.ptr[6]) &&
+                   ascii_is_digit(begin.ptr[7]) && ascii_is_digit(begin.ptr[8])
+               ? FILETYPE_UUENCODED
+               : FILETYPE_UNKNOWN;
 }
 
 enum filetype filetype_of(struct str head)

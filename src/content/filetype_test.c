@@ -45,6 +45,8 @@ static const struct case_of_head heads[] = {
     {"xml", H("<?xml version"), FILETYPE_XML},
     {"rtf", H("{\\rtf1"), FILETYPE_RTF},
     {"ole", H("\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"), FILETYPE_OLE},
+    {"uuencoded", H("begin 644 a.exe\n"), FILETYPE_UUENCODED},
+    {"a text", H("begin of it"), FILETYPE_UNKNOWN},
     {"a script", H("#!/bin/sh\n"), FILETYPE_SHEBANG},
 };
 

@@ -42,7 +42,9 @@ static void test_frames(void **unused)
     bool whole;
     assert_int_equal(unpack_frame_take(&rest, &frame, &whole, &err), OK);
     assert_int_equal(unpack_begin_read(frame.payload, &limits, &err), OK);
-    assert_memory_equal(&limits, &usual, sizeof limits);
+    assert_int_equal(limits.depth, usual.depth);
+    assert_int_equal(limits.members, usual.members);
+    assert_int_equal(limits.bytes, usual.bytes);
     assert_int_equal(unpack_frame_take(&rest, &frame, &whole, &err), OK);
     assert_str(frame.payload, "bytes");
     assert_int_equal(unpack_frame_take(&rest, &frame, &whole, &err), OK);
@@ -240,6 +242,112 @@ static void test_nobody(void **unused)
     buf_done(&asking.told);
 }
 
+/* ---- its processes, seen from outside ---- */
+
+/* The one process that works; 0: none. */
+static pid_t worker_of(const struct house *house)
+{
+    char path[64], text[64] = "";
+    snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)house->pid, (int)house->pid);
+    FILE *file = fopen(path, "re");
+    size_t len = file ? fread(text, 1, sizeof text - 1, file) : 0;
+    if (file)
+        fclose(file);
+    uint64_t pid = 0;
+    ptrdiff_t blank = str_find(str_of(text, len), ' ');
+    return blank > 0 && str_to_uint(str_slice(str_c(text), 0, (size_t)blank), INT32_MAX, &pid)
+               ? (pid_t)pid
+               : 0;
+}
+
+static bool says(pid_t pid, const char *line)
+{
+    char path[64], text[4096];
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    FILE *file = fopen(path, "re");
+    size_t len = file ? fread(text, 1, sizeof text, file) : 0;
+    if (file)
+        fclose(file);
+    return str_find_str(str_of(text, len), str_c(line)) >= 0;
+}
+
+struct watching {
+    const struct house *house;
+    bool confined;
+    bool ended; /* after nobody listened any more */
+    enum result result;
+    struct error err;
+};
+
+static enum result ignore(void *context, const struct unpack_member *member, struct error *err)
+{
+    (void)context, (void)member, (void)err;
+    return OK;
+}
+
+static MAY_YIELD pid_t wait_for_worker(const struct house *house, bool confined)
+{
+    struct error err;
+    pid_t pid = 0;
+    for (int i = 0; i < 5000 && (!pid || (confined && !says(pid, "Seccomp:\t2\n"))); i++) {
+        check(fiber_sleep(2 * NS_PER_MS, &err) == OK);
+        pid = worker_of(house);
+    }
+    return pid;
+}
+
+static MAY_YIELD void crash_it(void *arg)
+{
+    struct watching *watching = arg;
+    struct unpacking *unpacking;
+    struct unpack_spent spent;
+    check(unpacking_open(&watching->house->unpacker, &unpacking, &watching->err) == OK);
+    check(unpacking_begin(unpacking, &usual, &watching->err) == OK);
+    pid_t pid = wait_for_worker(watching->house, /* confined= */ true);
+    watching->confined = pid && says(pid, "Seccomp:\t2\n") && says(pid, "NoNewPrivs:\t1\n");
+    check(pid && kill(pid, SIGKILL) == 0);
+    watching->result = unpacking_finish(unpacking, ignore, NULL, &spent, &watching->err);
+    unpacking_close(unpacking);
+}
+
+static MAY_YIELD void leave_it(void *arg)
+{
+    struct watching *watching = arg;
+    struct unpacking *unpacking;
+    check(unpacking_open(&watching->house->unpacker, &unpacking, &watching->err) == OK);
+    check(unpacking_begin(unpacking, &usual, &watching->err) == OK);
+    check(wait_for_worker(watching->house, /* confined= */ true) != 0);
+    unpacking_close(unpacking);
+    for (int i = 0; i < 5000 && !watching->ended; i++) {
+        check(fiber_sleep(2 * NS_PER_MS, &watching->err) == OK);
+        watching->ended = worker_of(watching->house) == 0;
+    }
+}
+
+static void test_crash(void **unused)
+{
+    (void)unused;
+    struct house house;
+    struct watching watching = {.house = &house};
+    open_house(&house);
+    test_in_fiber(crash_it, &watching);
+    assert_true(watching.confined);
+    assert_int_equal(watching.result, FAILED);
+    assert_string_equal(watching.err.text, "the process that unpacks was ended by signal 9");
+    close_house(&house);
+}
+
+static void test_left(void **unused)
+{
+    (void)unused;
+    struct house house;
+    struct watching watching = {.house = &house};
+    open_house(&house);
+    test_in_fiber(leave_it, &watching);
+    assert_true(watching.ended);
+    close_house(&house);
+}
+
 /* ---- a process that says what the test wants ---- */
 
 struct play {
@@ -353,6 +461,7 @@ int main(void)
         cmocka_unit_test(test_frames), cmocka_unit_test(test_broken_frames),
         cmocka_unit_test(test_asked),  cmocka_unit_test(test_many),
         cmocka_unit_test(test_large),  cmocka_unit_test(test_nobody),
+        cmocka_unit_test(test_crash),  cmocka_unit_test(test_left),
         cmocka_unit_test(test_plays),  cmocka_unit_test(test_served),
     };
     signal(SIGPIPE, SIG_IGN);
