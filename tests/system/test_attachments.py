@@ -199,9 +199,17 @@ BOMBS = {
     "nested 200 deep": lambda: ("a.zip", nested(200)),
     "like 42.zip": lambda: ("a.zip", fan(3, 16)),
     "overlapping": lambda: ("a.zip", overlapping(200)),
-    "a hundred thousand entries": lambda: ("a.zip", zipped([(f"{i}", b"") for i in range(100_000)], zipfile.ZIP_STORED)),
+    "a hundred thousand entries": lambda: ("a.zip", empty_files(100_000)),
     "a sparse tape": lambda: ("a.tar", sparse()),
 }
+
+
+def empty_files(count):
+    """zipfile takes its time for as many."""
+    common = struct.pack("<HHHHHLLLHH", 20, 0, 0, 0, 33, 0, 0, 0, 6, 0)
+    local = b"".join(b"PK\x03\x04" + common + b"%06d" % i for i in range(count))
+    directory = b"".join(b"PK\x01\x02\x14\x00" + common + struct.pack("<HHHLL", 0, 0, 0, 0, i * 36) + b"%06d" % i for i in range(count))
+    return local + directory + b"PK\x05\x06" + struct.pack("<HHHHLLH", 0, 0, count & 0xffff, count & 0xffff, len(directory), len(local), 0)
 
 
 def sparse():
