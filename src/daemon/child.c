@@ -322,6 +322,7 @@ static enum result start(struct child *child, struct error *err)
         .suspects = child->options->poison->twice,
         .suspect_count = child->options->poison->twice_count,
         .delivery_paused = child->options->delivery_paused,
+        .unpacker = child->options->unpacker,
     };
     struct child_sockets sockets;
     if (start_log(child, err) != OK)

@@ -8,11 +8,13 @@
 #include "daemon/privileges.h"
 
 struct poison;
+struct unpacker;
 
 struct child_options {
     const char *config_path;
     int link; /* to the supervisor */
     const struct poison *poison;
+    const struct unpacker *unpacker; /* the door to the process that looks into archives */
     bool delivery_paused;
     bool unconfined; /* for debugging: all paths and system calls stay open to it */
     bool again;      /* a child ran before: what was in force goes on, whatever the file says */

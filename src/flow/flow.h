@@ -23,6 +23,7 @@ struct flow_set;
 struct signing_keys;
 struct resolver;
 struct state;
+struct unpacker;
 
 enum flow_type { FLOW_AUTHENTICATION, FLOW_RECIPIENT, FLOW_CONTENT };
 
@@ -119,6 +120,7 @@ struct flow_run { /* what a run is lent; valid during the call */
     const struct resolver *resolver;
     struct str hostname;              /* ours: authserv-id, receiver */
     const struct flow_limits *limits; /* content flows; NULL: flow_limits_default */
+    const struct unpacker *unpacker;  /* content flows; NULL: none can be asked */
     const struct flow_ways *ways;     /* NULL: every domain is taken, none is listed */
     /* Content flows: a released message goes on behind the step with this id, and is delivered
      * where the flow ends without a word. A step that is gone: from the beginning. Empty: all of

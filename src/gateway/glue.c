@@ -229,6 +229,7 @@ NO_YIELD_CHECK static enum queue_content_verdict run_content(void *context,
                                 .state = gateway->state,
                                 .facts = &facts,
                                 .limits = &settings_of(snapshot)->content.limits,
+                                .unpacker = gateway->options.unpacker,
                                 .ways = &ways,
                                 .after_step = run->after_step,
                                 .content = run->content};

@@ -136,6 +136,7 @@ static void run_group(struct work *work, struct group *group) MAY_YIELD
                            .state = in->worker->gateway->state,
                            .facts = &facts,
                            .limits = &in->settings->content.limits,
+                           .unpacker = in->worker->gateway->options.unpacker,
                            .ways = &ways,
                            .content = &group->content};
     flow_run_content(group->flow, &run, &group->verdict);

@@ -127,7 +127,7 @@ class Gateway:
         return len(self.find("config.applied")) > before[0]
 
     def child_pid(self):
-        out = subprocess.run(["pgrep", "-P", str(self.process.pid)], stdout=subprocess.PIPE, text=True)
+        out = subprocess.run(["pgrep", "-x", "-P", str(self.process.pid), "posternd"], stdout=subprocess.PIPE, text=True)
         return int(out.stdout.split()[0]) if out.stdout.split() else None
 
     def finish(self):
