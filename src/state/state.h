@@ -47,6 +47,10 @@ enum result state_limit(struct state *state, struct str key, uint64_t amount, ui
                         int64_t period_ns, bool peek, struct state_limit_answer *out,
                         struct error *err) MAY_YIELD;
 
+/* Begin anew with every count whose key starts and ends so. From any thread; looks at all of them,
+ * so for what people do. Counts that come at the same moment may stay. */
+void state_limit_forget(struct state *state, struct str prefix, struct str suffix);
+
 /* ---- caches with single flight ---- */
 
 enum state_cache_status {
