@@ -102,6 +102,13 @@ static void put_incident(struct buf *out, const struct incident *incident)
     buf_append_byte(out, '\n');
 }
 
+void incident_table_print(const struct incident_table *table, struct buf *out)
+{
+    buf_printf(out, "%s\n", first_line);
+    for (size_t i = 0; i < table->count; i++)
+        put_incident(out, &table->items[i]);
+}
+
 static bool write_whole(int fd, struct str text)
 {
     while (text.len > 0) {
@@ -130,9 +137,7 @@ enum result incident_table_save(const struct incident_table *table, const char *
 {
     BUF_CLEANUP struct buf text;
     buf_init(&text, FILE_MAX);
-    buf_printf(&text, "%s\n", first_line);
-    for (size_t i = 0; i < table->count; i++)
-        put_incident(&text, &table->items[i]);
+    incident_table_print(table, &text);
     if (text.overflow)
         return fail(err, ERROR_LIMIT, "there are too many incidents");
     const char *draft = arena_printf(table->arena, "%s.new", path).ptr;
@@ -237,7 +242,7 @@ static bool read_incident(struct str line, struct arena *arena, struct incident 
            out->user.len <= INCIDENT_USER_MAX;
 }
 
-static enum result read_lines(struct str text, struct incident_table *out, struct error *err)
+enum result incident_table_parse(struct str text, struct incident_table *out, struct error *err)
 {
     struct str line;
     int64_t last = 0;
@@ -279,7 +284,7 @@ enum result incident_table_read(const char *path, struct incident_table *out, st
         return fail(err, ERROR_LIMIT, "%s is too large", path);
     if (count < 0)
         return fail_errno(err, number, "cannot read %s", path);
-    if (read_lines(buf_str(&text), out, err) != OK)
+    if (incident_table_parse(buf_str(&text), out, err) != OK)
         return fail_context(err, "%s", path);
     return OK;
 }

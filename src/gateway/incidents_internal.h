@@ -19,6 +19,7 @@ struct incident_table {
     struct map contained; /* user -> its open incident */
 };
 
+struct buf;
 struct incident_recents;
 
 struct incidents {
@@ -39,6 +40,9 @@ void incident_copy(struct arena *arena, const struct incident *from, struct inci
 /* incidents_file.c */
 enum result incident_table_save(const struct incident_table *table, const char *path,
                                 struct error *err);
+/* Trusts nothing. */
+enum result incident_table_parse(struct str text, struct incident_table *out, struct error *err);
+void incident_table_print(const struct incident_table *table, struct buf *out);
 /* A file that is not there is an empty table. */
 enum result incident_table_read(const char *path, struct incident_table *out, struct error *err);
 
