@@ -249,7 +249,7 @@ NO_YIELD_CHECK static enum queue_content_verdict run_content(void *context,
 static void delivered_inbound(void *context, struct str address)
 {
     struct gateway *gateway = context;
-    mailboxes_note(gateway->mailboxes, address);
+    mailboxes_note(gateway->mailboxes, gateway->state, address);
 }
 
 static bool is_contained(void *context, struct str user)

@@ -122,7 +122,7 @@ def test_a_stolen_account(scene):
     assert code == 525 and text.startswith("5.7.13 This account is on hold"), text
     # what waited for the busy server is held now; what was taken at once is with its recipients
     wait_until(lambda: len(one.held()) + len(one.world.messages) == 101, "all that is not delivered is held")
-    assert len(one.held()) >= 50 and not [i for i in one.gateway.queue() if i["state"] != "held"]
+    assert len(one.held()) >= 45 and not [i for i in one.gateway.queue() if i["state"] != "held"]
 
     incident = one.gateway.ctl_json("incident", "list")
     assert [(i["incident"], i["user"], i["state"]) for i in incident] == [("1", "anna", "open")]
@@ -147,7 +147,7 @@ def test_a_stolen_account(scene):
     assert one.refused()[0] == 525 and one.gateway.ctl_json("incident", "list") == incident
     wait_until(lambda: not one.gateway.status()["queue"]["loading"], "the queue is loaded")
     held = len(one.held())
-    assert held >= 50
+    assert held >= 45
 
     one.busy = False
     assert f"{held} released" in one.gateway.ctl("incident", "close", "1", "--release", "--reason", "it was a newsletter")
