@@ -81,4 +81,5 @@ EVENT_KEY(CLIENT_NAME,  "client_name")
 EVENT_KEY(QUARANTINE,   "quarantine")
 EVENT_KEY(INCIDENT,     "incident")
 EVENT_KEY(PERIOD,       "period")
+EVENT_KEY(HELD,         "held")
 /* clang-format on */

@@ -35,7 +35,7 @@ static void tell_opened(const struct incident *incident, int64_t number, size_t 
         F_STR(USER, incident->user),
         F_STR(ACTOR, incident->opened_by),
         F_STR(WHY, incident->reason),
-        F_INT(RECIPIENTS, held),
+        F_INT(HELD, held),
     };
     size_t count = 5;
     if (incident->what.len) {

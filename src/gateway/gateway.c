@@ -72,7 +72,8 @@ static void keep_state(struct gateway *gateway)
     enum result result = state_keeper_open_sqlite(path.ptr, &keeper, &aside, &err);
     if (aside)
         event_emit(EVENT_DAEMON_WARNING, F_STR(FILE, path),
-                   F_C(DETAIL, "was damaged and set aside: limits, greylisting and the count of mailboxes begin anew"));
+                   F_C(DETAIL, "was damaged and set aside: limits, greylisting and the count of "
+                               "mailboxes begin anew"));
     if (result == OK)
         result = state_keep(gateway->state, keeper, mailboxes_take, gateway->mailboxes, &err);
     if (result != OK)

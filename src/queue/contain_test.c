@@ -54,8 +54,8 @@ static struct queue_action_result end_it(struct world *world, enum queue_verb ve
 static bool all_held(struct world *world, uint64_t recipients)
 {
     struct queue_totals now = totals(world);
-    return now.held + now.quarantined == recipients && now.ready == 0 && now.waiting == 0 && now.inflight == 0 &&
-           queue_balance(&now) == 0;
+    return now.held + now.quarantined == recipients && now.ready == 0 && now.waiting == 0 &&
+           now.inflight == 0 && queue_balance(&now) == 0;
 }
 
 static bool is_empty(struct world *world)

@@ -134,7 +134,7 @@ def test_a_stolen_account(scene):
     assert shown["queued_entries"] == len(one.held())
     text = one.gateway.ctl("incident", "show", "1")
     assert "100 of 100 messages by user in 1h" in text and "example.com" in text and "127.0.0.1" in text
-    assert "1 accounts are contained" in one.gateway.ctl("status")
+    assert "incidents  1 open" in one.gateway.ctl("status")
     opened = one.gateway.find("incident.opened")
     assert len(opened) == 1 and opened[0]["user"] == "anna" and opened[0]["limit"] == "messages"
 
