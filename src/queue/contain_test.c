@@ -174,6 +174,49 @@ static void test_content(void **state)
     }
 }
 
+/* Whatever is done to it, in whatever order, with stops in between: nothing leaves and nobody is
+ * told while the account is contained; released, all of it has an end. */
+static void test_nobody_is_told(void **state)
+{
+    static const char *const kinds[] = {"ok@example.net", "never@example.net", "later@example.net",
+                                        "data@example.net"};
+    static const enum queue_verb verbs[] = {QUEUE_RETRY, QUEUE_FAIL, QUEUE_RELEASE, QUEUE_HOLD};
+    struct world world;
+    unsigned dice = 7;
+    (void)state;
+    world_init(&world, 2);
+    world.content_verdict = QUEUE_CONTENT_REJECT;
+    atomic_store(&world.contained, true);
+    world_start(&world);
+    for (int i = 0; i < 120; i++) {
+        dice = dice * 1103515245u + 12345u;
+        unsigned roll = dice >> 16;
+        send_one(&world, &(struct letter){.to = {kinds[roll % 4], kinds[(roll / 4) % 4]},
+                                          .from = "ok-me@example.org",
+                                          .content_flow = roll % 5 == 0 ? "flow" : NULL,
+                                          .notify = roll % 3 == 0 ? MAIL_NOTIFY_SUCCESS |
+                                                                        MAIL_NOTIFY_FAILURE |
+                                                                        MAIL_NOTIFY_DELAY
+                                                                  : 0,
+                                          .worker = roll % 2});
+        act(&world, verbs[(roll / 8) % 4], (struct queue_selector){.state = -1, .limit = 5});
+        if (i % 40 == 39) {
+            world_stop(&world);
+            world_start(&world);
+        }
+    }
+    WAIT_FOR(all_held(&world, 240));
+    assert_int_equal(sink_connections(world.sink), 0);
+    assert_int_equal(totals(&world).failed_dsn + totals(&world).failed_silent, 0);
+    assert_int_equal(totals(&world).generated, 0);
+    assert_int_equal(end_it(&world, QUEUE_RELEASE).done, 120);
+    WAIT_FOR(is_empty(&world));
+    struct queue_totals now = totals(&world);
+    assert_int_equal(now.accepted, 240);
+    assert_int_equal(now.delivered + now.failed_dsn + now.failed_silent, 240 + now.generated);
+    end(&world);
+}
+
 /* Mail of strangers, and what we wrote ourselves, is nobody's account. */
 static void test_others(void **state)
 {
@@ -207,9 +250,10 @@ static void test_held_before(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_waiting),   cmocka_unit_test(test_found),
-        cmocka_unit_test(test_in_flight), cmocka_unit_test(test_content),
-        cmocka_unit_test(test_others),    cmocka_unit_test(test_held_before),
+        cmocka_unit_test(test_waiting),        cmocka_unit_test(test_found),
+        cmocka_unit_test(test_in_flight),      cmocka_unit_test(test_content),
+        cmocka_unit_test(test_nobody_is_told), cmocka_unit_test(test_others),
+        cmocka_unit_test(test_held_before),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -272,7 +272,9 @@ def test_in_flight(scene):
     one.gateway.wait_empty()
 
 
-def test_killed_at_each_step(scene):
+@pytest.mark.parametrize("state", ["releasing", "released"])
+def test_killed_at_each_step(scene, state):
+    """When the incident was opened, and when it was closed or its end was on disk."""
     one = scene()
     client = fill(one)
     assert one.send(client, "x@example.net").startswith("token")  # the incident is on disk before this reply
@@ -284,10 +286,11 @@ def test_killed_at_each_step(scene):
     held = {item["message"] for item in one.held()}
     assert len(held) >= 6
     one.busy = False
-    # killed while it is closed, at whatever point
     closing = threading.Thread(target=lambda: one.gateway.ctl("incident", "close", "1", "--release", ok=range(10)))
     closing.start()
-    wait_until(lambda: "state=open" not in (one.gateway.folder / "spool/incidents").read_text(), "it is closed on disk")
+    reached = ["releasing", "released"][["releasing", "released"].index(state):]
+    wait_until(lambda: any(f"state={one_of}" in (one.gateway.folder / "spool/incidents").read_text() for one_of in reached),
+               "it is closed on disk")
     one.gateway.kill()
     closing.join()
     one.gateway.start()
@@ -298,7 +301,8 @@ def test_killed_at_each_step(scene):
     one.nobody_was_told()
 
 
-def test_killed_while_dropping(scene):
+@pytest.mark.parametrize("state", ["dropping", "dropped"])
+def test_killed_while_dropping(scene, state):
     """What was to be dropped is never sent, whenever the power goes."""
     one = scene()
     client = fill(one)
@@ -308,7 +312,9 @@ def test_killed_while_dropping(scene):
     wait_until(lambda: len(one.held()) == 6, "all is held")
     closing = threading.Thread(target=lambda: one.gateway.ctl("incident", "close", "1", "--drop", ok=range(10)))
     closing.start()
-    wait_until(lambda: "state=open" not in (one.gateway.folder / "spool/incidents").read_text(), "it is closed on disk")
+    reached = ["dropping", "dropped"][["dropping", "dropped"].index(state):]
+    wait_until(lambda: any(f"state={one_of}" in (one.gateway.folder / "spool/incidents").read_text() for one_of in reached),
+               "it is closed on disk")
     one.gateway.kill()
     closing.join()
     one.gateway.start()
