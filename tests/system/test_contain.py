@@ -228,6 +228,22 @@ def test_processed_from_the_queue(scene):
     one.nobody_was_told()
 
 
+def test_released_is_not_counted(scene):
+    """More than the limit allows came in while the account was held, and its flow is still to run: a person said yes to it."""
+    one = scene(listener=", processing: queued")
+    clients = [one.client() for _ in range(15)]
+    for client in clients:
+        client.mail("anna@example.org")
+        client.rcpt("x@example.net")
+    one.gateway.ctl("contain", "anna")
+    for i, client in enumerate(clients):
+        assert client.data(f"Subject: token-{i}\r\n\r\nx\r\n")[0] == 250
+    assert len(one.held()) == 15
+    assert "15 released" in one.gateway.ctl("incident", "close", "1", "--release")
+    wait_until(lambda: len(one.world.messages) == 15, "all of it arrives")
+    assert len(one.gateway.ctl_json("incident", "list", "--all")) == 1
+
+
 def test_recipients_that_do_not_exist(scene):
     """Guessed addresses, which no message ever counts."""
     one = scene(steps="match: { when: size > 0, matched: next }",
