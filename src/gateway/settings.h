@@ -102,6 +102,9 @@ struct settings {
         struct flow_limits limits;
     } content;
     struct {
+        struct option_texts exempt; /* users, in any case */
+    } contain;
+    struct {
         struct option_texts listen;
         struct net_address *addresses;
         size_t address_count;
