@@ -81,6 +81,7 @@ bool admin_read_queue_selector(const struct admin_queue_selector_source *source,
         .cause = selector_value(source, "cause"),
         .quarantine = selector_value(source, "quarantine"),
         .subject = selector_value(source, "subject"),
+        .user = selector_value(source, "user"),
         .state = -1,
     };
     struct str state = selector_value(source, "state");

@@ -17,6 +17,7 @@ struct action_request {
     struct queue_ask ask;
     struct queue_selector selector;
     enum queue_verb verb;
+    enum mail_reason hold_reason;
     struct str actor, reason;
     bool only_to, from_start;
 };
@@ -62,8 +63,9 @@ static bool is_readable(const struct queue_attempt *attempt, struct queue_share 
 static bool release(struct queue_attempt *attempt)
 {
     struct queue_record *record = &attempt->record;
-    if (!record->held)
-        return false;
+    if (!record->held || (record->reason == MAIL_REASON_CONTAINED &&
+                          queue_is_contained(attempt->worker->queue, &attempt->meta)))
+        return false; /* the account first: `postern incident close` */
     int64_t now_ns = clock_steady_wall_ns();
     int64_t stood_ns = now_ns - record->held_since_wall_ns;
     if (attempt->transport != NULL) /* which is counted by itself */
@@ -79,11 +81,11 @@ static bool release(struct queue_attempt *attempt)
     return true;
 }
 
-static bool hold(struct queue_attempt *attempt)
+static bool hold(struct queue_attempt *attempt, enum mail_reason reason)
 {
     if (attempt->record.held)
         return false;
-    queue_entry_hold(attempt->entry, MAIL_REASON_ADMIN, attempt->arena);
+    queue_entry_hold(attempt->entry, reason, attempt->arena);
     return true;
 }
 
@@ -100,9 +102,12 @@ static bool retry(struct queue_attempt *attempt)
     return true;
 }
 
-/* Out of where it waits, so that nobody else takes it. */
+/* Out of where it waits, so that nobody else takes it. Nobody is told of mail of an account that is
+ * contained: that can be dropped. */
 static bool refuse(struct queue_attempt *attempt) MAY_YIELD
 {
+    if (queue_is_contained(attempt->worker->queue, &attempt->meta))
+        return false;
     struct mail_reply reply =
         mail_reply_of(554, 5, 7, 0, STR("the message was refused by an administrator"));
     struct error err;
@@ -141,6 +146,8 @@ static bool act_on(struct queue_entry *entry, struct queue_share *share) MAY_YIE
     const struct action_request *request = CONTAINER(share->ask, struct action_request, ask);
     enum queue_verb verb = request->verb;
     if (entry->state == QUEUE_INFLIGHT) {
+        if (request->hold_reason == MAIL_REASON_CONTAINED) /* seen to when the attempt ends */
+            return false;
         if (verb != QUEUE_HOLD && verb != QUEUE_FAIL && verb != QUEUE_DROP)
             return false;
         entry->wish = (int8_t)verb;
@@ -155,7 +162,7 @@ static bool act_on(struct queue_entry *entry, struct queue_share *share) MAY_YIE
         done = retry(&attempt);
         break;
     case QUEUE_HOLD:
-        done = hold(&attempt);
+        done = hold(&attempt, request->hold_reason);
         break;
     case QUEUE_RELEASE:
         done = is_readable(&attempt, share) &&
@@ -286,6 +293,7 @@ enum result queue_act(struct queue *queue, const struct queue_selector *selector
     request->verb = action->verb;
     request->only_to = action->only_to && selector->to.len > 0;
     request->from_start = action->from_start;
+    request->hold_reason = action->hold_reason ? action->hold_reason : MAIL_REASON_ADMIN;
     request->actor = arena_str(ask->arena, str_slice(action->actor, 0, REASON_MAX));
     request->reason = arena_str(ask->arena, str_slice(action->reason, 0, REASON_MAX));
     *out = (struct queue_action_result){0};
@@ -300,6 +308,25 @@ enum result queue_act(struct queue *queue, const struct queue_selector *selector
         out->done += ask->shares[i].total;
     for (size_t i = 0; result == OK && i < ask->share_count; i++)
         out->unreadable += ask->shares[i].missed;
+    queue_ask_unref(ask);
+    return result;
+}
+
+/* A change of nothing in each worker's row: what stood there before it is written with it. */
+static void run_flush(struct queue_share *share) MAY_YIELD
+{
+    struct spool_change nothing = {.kind = SPOOL_COUNT, .counter = QUEUE_COUNT_ACCEPTED};
+    struct error err;
+    share->total = spool_commit(share->worker->queue->spool, &nothing, 1, &err) == OK;
+}
+
+enum result queue_flush(struct queue *queue, struct error *err)
+{
+    struct queue_ask *ask = queue_ask_new(queue, sizeof *ask);
+    enum result result = queue_ask_all(ask, run_flush, err);
+    for (size_t i = 0; result == OK && i < ask->share_count; i++)
+        if (ask->shares[i].worker == NULL || ask->shares[i].total == 0)
+            result = fail(err, ERROR_TEMPORARY, "the spool could not be written");
     queue_ask_unref(ask);
     return result;
 }
