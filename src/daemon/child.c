@@ -167,13 +167,16 @@ static struct sandbox sandbox_of(const struct child *child, struct arena *arena)
 {
     const struct settings *sets[NAMED_SETS] = {child->settings, child->former, child->trial};
     const struct settings *settings = child->settings;
-    size_t count = 1;
+    const char *credentials = getenv("CREDENTIALS_DIRECTORY"); /* keys of quarantines, perhaps */
+    size_t count = 2;
     for (size_t i = 0; i < NAMED_SETS; i++)
         count += sets[i] ? sets[i]->paths.count : 0;
     struct str *readable = arena_alloc_array(arena, count, sizeof *readable);
     struct str *writable = arena_alloc_array(arena, WRITABLE_MAX, sizeof *writable);
     count = 0;
     readable[count++] = str_c(child->options->config_path);
+    if (credentials)
+        readable[count++] = str_c(credentials);
     for (size_t i = 0; i < NAMED_SETS; i++)
         for (size_t k = 0; sets[i] && k < sets[i]->paths.count; k++)
             readable[count++] = sets[i]->paths.items[k];

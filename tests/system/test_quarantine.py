@@ -579,7 +579,7 @@ def test_links_that_are_not_valid(gateway, sink):
     assert visit(scene, path, "DELETE")[0] == 405
     assert visit(scene, path, "POST", b"x" * 100000)[0] == 413
     assert visit(scene, "/api/v1/status")[0] == 401  # the rest of the listener still asks who one is
-    assert scene.gateway.find("quarantine.link_refused")
+    scene.gateway.wait("quarantine.link_refused")
     # by another one's key
     key = scene.gateway.folder / "spool" / "quarantine.keys"
     scene.gateway.stop()
