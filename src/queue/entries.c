@@ -124,6 +124,7 @@ struct queue_entry *queue_entry_new(struct queue_worker *worker, struct mail_id 
     list_init(&entry->ready.link);
     entry->accepted_wall_ns = meta->accepted_wall_ns;
     entry->content = meta->content_flow.len > 0;
+    entry->shelf = queue_shelf_of(worker->queue, meta->kept.quarantine);
     entry->recipients = (uint32_t)meta->recipient_count;
     entry->ready.size = size;
     entry->wish = -1;
@@ -171,8 +172,10 @@ static void gauge_leave(struct queue_entry *entry)
 {
     struct queue_worker *worker = entry->worker;
     atomic_fetch_sub_explicit(&worker->gauge[entry->state], entry->counted, memory_order_relaxed);
-    if (entry->quarantined)
+    if (entry->quarantined) {
         atomic_fetch_sub_explicit(&worker->quarantined, entry->counted, memory_order_relaxed);
+        queue_shelf_count(entry, -1);
+    }
     entry->quarantined = false;
     entry->counted = 0;
 }
@@ -271,9 +274,10 @@ static void place_held(struct queue_entry *entry, const struct queue_record *rec
     queue_entry_not_fresh(entry);
     queue_parcel_unref(take(entry->parcel)); /* nobody knows for how long */
     queue_entry_set_state(entry, QUEUE_HELD);
-    if (!queue_reason_is_quarantine(record->reason))
+    if (entry->shelf == 0 && !queue_reason_is_quarantine(record->reason))
         return;
     entry->quarantined = true;
+    queue_shelf_count(entry, 1);
     atomic_fetch_add_explicit(&entry->worker->quarantined, entry->counted, memory_order_relaxed);
 }
 
