@@ -19,6 +19,8 @@ struct scanner {
     const struct server *server;
     struct state *state;
     const struct resolver *resolver; /* for the names of endpoints; copied. NULL: addresses only */
+    /* The server's time is for connecting alone: the conversation looks after its own. */
+    bool talk_has_own_time;
 };
 
 /* The conversation; called again, on a new connection, when it failed and another endpoint is

@@ -36,3 +36,4 @@ extern const struct flow_block flow_block_spf;
 extern const struct flow_block flow_block_verify;
 extern const struct flow_block flow_block_antivirus;
 extern const struct flow_block flow_block_antispam;
+extern const struct flow_block flow_block_milter;

@@ -21,6 +21,8 @@ struct flow_facts {
     struct str client_name;
     struct str helo;
     struct str tls; /* version, or empty */
+    struct str cipher;    /* of TLS, or empty */
+    struct str mechanism; /* of the login, or empty */
     struct str listener;
     /* transaction */
     struct str sender; /* "" for <> */
