@@ -346,22 +346,38 @@ static MAY_YIELD enum result tell_end_of_fields(struct talk *talk, struct error 
     return tell(talk, 'N', STR_EMPTY, MILTER_MUTE_END_OF_HEADERS, err);
 }
 
+/* As much as a packet holds: what lies in memory comes in pieces of its own. */
+static MAY_YIELD enum result read_chunk(const struct mail_content *content, uint64_t at,
+                                        char *space, size_t *out_len, struct error *err)
+{
+    size_t len = 0;
+    while (len < MILTER_CHUNK) {
+        struct str piece;
+        if (mail_content_read(content, at + len, MILTER_CHUNK - len, space + len, &piece, err) !=
+            OK)
+            return FAILED;
+        if (piece.len == 0)
+            break;
+        if (piece.ptr != space + len)
+            memcpy(space + len, piece.ptr, piece.len);
+        len += piece.len;
+    }
+    *out_len = len;
+    return OK;
+}
+
 static MAY_YIELD enum result tell_body(struct talk *talk, struct error *err)
 {
     const struct milter_question *question = talk->question;
-    uint64_t size = mail_content_size(question->content);
     char *space = memory_alloc(MILTER_CHUNK);
     enum result result = OK;
-    for (uint64_t at = question->body_begin; at < size && result == OK && !talk->skip;) {
-        struct str piece;
-        if (!is_told(talk, MILTER_NO_BODY))
-            break;
-        result = mail_content_read(question->content, at, MILTER_CHUNK, space, &piece, err);
-        if (result == OK && piece.len == 0)
-            result = fail(err, ERROR_PERMANENT, "the message is shorter than it was");
-        if (result == OK)
-            result = tell(talk, 'B', piece, MILTER_MUTE_BODY, err);
-        at += piece.len;
+    uint64_t at = question->body_begin;
+    size_t len = 1;
+    while (result == OK && len && !talk->skip && is_told(talk, MILTER_NO_BODY)) {
+        result = read_chunk(question->content, at, space, &len, err);
+        if (result == OK && len)
+            result = tell(talk, 'B', str_of(space, len), MILTER_MUTE_BODY, err);
+        at += len;
     }
     free(space);
     return result;

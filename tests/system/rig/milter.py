@@ -104,7 +104,7 @@ class Milter:
     def __init__(self, answers=None, actions=EVERYTHING, steps=0, version=VERSION, symlists=b"", hello=None):
         milter = self
         self.answers, self.heard, self.ended = answers or {}, [], threading.Event()
-        self.connections = 0
+        self.connections, self.hello = 0, hello
 
         class Handler(socketserver.BaseRequestHandler):
             def read(self, size):
@@ -133,7 +133,7 @@ class Milter:
                 if letter == "O":
                     heard.offer = struct.unpack(">III", data)
                     terms = struct.pack(">III", version, actions & heard.offer[1], steps) + symlists
-                    self.request.sendall(packet("O", terms) if hello is None else hello)
+                    self.request.sendall(packet("O", terms) if milter.hello is None else milter.hello)
                 elif letter == "D":
                     parts = data[1:].decode().split("\0")
                     heard.macros.setdefault(chr(data[0]), []).append(dict(zip(parts[::2], parts[1::2])))
