@@ -502,8 +502,10 @@ static void clean(struct talk *talk)
     buf_done(&talk->packet);
 }
 
-static enum result ask(struct stream *stream, void *arg, struct error *err) MAY_YIELD
+static enum result ask(struct stream *stream, const struct server_endpoint *endpoint, void *arg,
+                       struct error *err) MAY_YIELD
 {
+    (void)endpoint;
     struct talk talk = *(const struct talk *)arg;
     *talk.out = (struct milter_opinion){.reply = STR_EMPTY, .recipient = STR_EMPTY};
     prepare(&talk, stream);
@@ -530,8 +532,10 @@ enum result milter_ask(const struct scanner *scanner, const struct milter_questi
     return scanner_ask(&timed, ask, &talk, err);
 }
 
-enum result milter_greet(struct stream *stream, void *arg, struct error *err)
+enum result milter_greet(struct stream *stream, const struct server_endpoint *endpoint, void *arg,
+                         struct error *err)
 {
+    (void)endpoint;
     unsigned *version = arg;
     struct arena *arena = arena_new(0);
     struct talk talk = {.arena = arena, .timeout_ns = TIME_NEVER};

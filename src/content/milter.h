@@ -68,4 +68,5 @@ enum result milter_ask(const struct scanner *scanner, const struct milter_questi
 
 /* Greets and parts, for a check whether it is there: the version it speaks. A scanner_talk; `arg`
  * is an unsigned *. */
-enum result milter_greet(struct stream *stream, void *arg, struct error *err) MAY_YIELD;
+enum result milter_greet(struct stream *stream, const struct server_endpoint *endpoint, void *arg,
+                         struct error *err) MAY_YIELD;

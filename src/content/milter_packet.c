@@ -154,7 +154,8 @@ enum result milter_read_answer(char command, struct str data, unsigned actions,
 /* One line without its code and enhanced code where it repeats those of the first. */
 static struct str words_of(struct str line, struct str code, struct str enhanced)
 {
-    if (str_starts(line, code) && line.len > 3 && (line.ptr[3] == '-' || line.ptr[3] == ' '))
+    line = str_trim(line);
+    if (str_starts(line, code) && (line.len == 3 || line.ptr[3] == '-' || line.ptr[3] == ' '))
         line = str_from(line, 4);
     if (enhanced.len && str_starts(line, enhanced))
         line = str_from(line, enhanced.len);

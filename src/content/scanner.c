@@ -86,10 +86,10 @@ static enum result ask_endpoint(const struct scanner *scanner,
     scope_open(&scope, deadline_ns);
     enum result result = connect_to(scanner, endpoint, &stream, err);
     if (result == OK && !scanner->talk_has_own_time)
-        result = talk(stream, arg, err);
+        result = talk(stream, endpoint, arg, err);
     scope_close(&scope);
     if (result == OK && scanner->talk_has_own_time)
-        result = talk(stream, arg, err);
+        result = talk(stream, endpoint, arg, err);
     stream_close(stream);
     if (result == OK)
         return OK;
@@ -148,12 +148,18 @@ enum result scanner_ask(const struct scanner *scanner, scanner_talk *talk, void 
 enum result scanner_write_content(struct stream *stream, const struct mail_content *content,
                                   scanner_frame *frame, struct error *err)
 {
-    uint64_t size = mail_content_size(content);
+    return scanner_write_part(stream, content, mail_content_size(content), frame, err);
+}
+
+enum result scanner_write_part(struct stream *stream, const struct mail_content *content,
+                               uint64_t size, scanner_frame *frame, struct error *err)
+{
     char *space = memory_alloc(PIECE);
     enum result result = OK;
     for (uint64_t at = 0; at < size && result == OK;) {
         struct str piece;
-        result = mail_content_read(content, at, PIECE, space, &piece, err);
+        size_t want = size - at < PIECE ? (size_t)(size - at) : PIECE;
+        result = mail_content_read(content, at, want, space, &piece, err);
         if (result == OK && piece.len == 0)
             result = fail(err, ERROR_PERMANENT, "the message is shorter than it was");
         if (result == OK && frame)

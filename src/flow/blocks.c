@@ -11,7 +11,6 @@
 
 enum { BOTH = FLOW_IN_RECIPIENT | FLOW_IN_CONTENT };
 
-NOT_BUILT(http, "http", FLOW_IN_AUTHENTICATION | BOTH, "asks a web service");
 NOT_BUILT(attachment, "attachment", FLOW_IN_CONTENT, "judges attachments by name and type");
 NOT_BUILT(script, "script", FLOW_IN_AUTHENTICATION | BOTH, "runs a Lua function");
 
@@ -53,8 +52,8 @@ const struct flow_block *const flow_blocks[] = {
     &flow_block_antivirus,
     &flow_block_antispam,
     &flow_block_milter,
+    &flow_block_http,
     /* not built */
-    &http,
     &attachment,
     &script,
     NULL,

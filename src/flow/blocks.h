@@ -37,3 +37,4 @@ extern const struct flow_block flow_block_verify;
 extern const struct flow_block flow_block_antivirus;
 extern const struct flow_block flow_block_antispam;
 extern const struct flow_block flow_block_milter;
+extern const struct flow_block flow_block_http;
