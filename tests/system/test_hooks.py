@@ -80,6 +80,15 @@ def test_the_facts_of_a_message(asking, hook):
     assert facts["message"].encode() in delivered(one)
 
 
+def test_the_facts_are_json_whatever_the_client_is_called(asking, hook):
+    server = hook({"outcome": "reject"})
+    one = asking(server, recipient="http: hook")
+    with Talk(one.mx, ehlo="c.test") as talk:
+        assert talk.code(b'MAIL FROM:<"a\\"b"@example.net>\r\n') == 250
+        assert talk.code("RCPT TO:<anna@example.org>") == 550
+    assert server.asked[0].facts["sender"] == '"a\\"b"@example.net'
+
+
 @pytest.mark.parametrize("sends", ["header", "whole"])
 def test_the_message_in_a_form(asking, hook, sends):
     server = hook()
@@ -130,8 +139,8 @@ def test_verdicts(asking, hook):
         assert got == code and said.startswith(text if code != 250 else ""), (server.answer, said)
     one.wait("message.discarded")
     one.wait("message.held", count=2)
-    assert [item["state"] for item in one.queue()] == ["held", "held"]
     delivered(one, 2)
+    wait_until(lambda: [item["state"] for item in one.queue()] == ["held", "held"], "two are held, and no more")
     assert len(one.mail.messages) == 2
 
 

@@ -121,11 +121,11 @@ static void prepare(struct flow_compiling *compiling, struct flow_step *step,
 static void add_value(struct buf *out, struct str text)
 {
     struct buf mended BUF_CLEANUP;
+    buf_init(&mended, text.len + 1);
     if (flow_text_is_clean(text, /* lines_allowed= */ true)) {
         option_print_json(text, out);
         return;
     }
-    buf_init(&mended, text.len + 1);
     for (size_t i = 0; i < text.len; i++)
         buf_append_byte(&mended, (unsigned char)text.ptr[i] > 126 ? '?' : text.ptr[i]);
     option_print_json(buf_str(&mended), out);
