@@ -191,148 +191,150 @@ static void test_long_lines(void **unused)
 
 /* ---- what a milter wants ---- */
 
+static const struct change_case {
+    const char *name;
+    struct milter_answer changes[3];
+    size_t count;
+    enum milter_recipients allowed;
+    enum result result;
+    const char *recipients, *sender, *words;
+} change_cases[] = {
+    {"added",
+     {{MILTER_ADD_RECIPIENT, 0, {"<c@example.org>", 15}, {"NOTIFY=NEVER", 12}}},
+     1,
+     MILTER_RECIPIENTS_LISTED,
+     OK,
+     "Ann@example.org bob@example.com c@example.org",
+     NULL,
+     "1 recipient added"},
+    {"added twice",
+     {{MILTER_ADD_RECIPIENT, 0, {"ANN@EXAMPLE.ORG", 15}, {"", 0}}},
+     1,
+     MILTER_RECIPIENTS_LISTED,
+     OK,
+     "Ann@example.org bob@example.com",
+     NULL,
+     ""},
+    {"not listed",
+     {{MILTER_ADD_RECIPIENT, 0, {"c@example.com", 13}, {"", 0}}},
+     1,
+     MILTER_RECIPIENTS_LISTED,
+     FAILED,
+     NULL,
+     NULL,
+     NULL},
+    {"any",
+     {{MILTER_ADD_RECIPIENT, 0, {"c@example.com", 13}, {"", 0}}},
+     1,
+     MILTER_RECIPIENTS_ANY,
+     OK,
+     "Ann@example.org bob@example.com c@example.com",
+     NULL,
+     "1 recipient added"},
+    {"to nowhere",
+     {{MILTER_ADD_RECIPIENT, 0, {"c@nowhere.example", 17}, {"", 0}}},
+     1,
+     MILTER_RECIPIENTS_ANY,
+     FAILED,
+     NULL,
+     NULL,
+     NULL},
+    {"no address",
+     {{MILTER_ADD_RECIPIENT, 0, {"c", 1}, {"", 0}}},
+     1,
+     MILTER_RECIPIENTS_ANY,
+     FAILED,
+     NULL,
+     NULL,
+     NULL},
+    {"odd parameters",
+     {{MILTER_ADD_RECIPIENT, 0, {"c@example.org", 13}, {"X=Y", 3}}},
+     1,
+     MILTER_RECIPIENTS_ANY,
+     FAILED,
+     NULL,
+     NULL,
+     NULL},
+    {"taken off",
+     {{MILTER_DELETE_RECIPIENT, 0, {"<ann@example.org>", 17}, {"", 0}}},
+     1,
+     MILTER_RECIPIENTS_LISTED,
+     OK,
+     "bob@example.com",
+     NULL,
+     "1 taken off"},
+    {"who is not there",
+     {{MILTER_DELETE_RECIPIENT, 0, {"z@example.org", 13}, {"", 0}}},
+     1,
+     MILTER_RECIPIENTS_LISTED,
+     OK,
+     "Ann@example.org bob@example.com",
+     NULL,
+     ""},
+    {"a sender",
+     {{MILTER_CHANGE_SENDER, 0, {"<s@example.net>", 15}, {"", 0}}},
+     1,
+     MILTER_RECIPIENTS_LISTED,
+     OK,
+     NULL,
+     "s@example.net",
+     "sender <s@example.net>"},
+    {"no sender",
+     {{MILTER_CHANGE_SENDER, 0, {"<>", 2}, {"", 0}}},
+     1,
+     MILTER_RECIPIENTS_LISTED,
+     OK,
+     NULL,
+     "",
+     "sender <>"},
+    {"a bad sender",
+     {{MILTER_CHANGE_SENDER, 0, {"<s@>", 4}, {"", 0}}},
+     1,
+     MILTER_RECIPIENTS_LISTED,
+     FAILED,
+     NULL,
+     NULL,
+     NULL},
+    {"parameters that nobody reads",
+     {{MILTER_CHANGE_SENDER, 0, {"<>", 2}, {"RET=FULL", 8}}},
+     1,
+     MILTER_RECIPIENTS_LISTED,
+     FAILED,
+     NULL,
+     NULL,
+     NULL},
+};
+
 static void test_changes(void **unused)
 {
-    static const struct {
-        const char *name;
-        struct milter_answer changes[3];
-        size_t count;
-        enum milter_recipients allowed;
-        enum result result;
-        const char *recipients, *sender, *words;
-    } cases[] = {
-        {"added",
-         {{MILTER_ADD_RECIPIENT, 0, {"<c@example.org>", 15}, {"NOTIFY=NEVER", 12}}},
-         1,
-         MILTER_RECIPIENTS_LISTED,
-         OK,
-         "Ann@example.org bob@example.com c@example.org",
-         NULL,
-         "1 recipient added"},
-        {"added twice",
-         {{MILTER_ADD_RECIPIENT, 0, {"ANN@EXAMPLE.ORG", 15}, {"", 0}}},
-         1,
-         MILTER_RECIPIENTS_LISTED,
-         OK,
-         "Ann@example.org bob@example.com",
-         NULL,
-         ""},
-        {"not listed",
-         {{MILTER_ADD_RECIPIENT, 0, {"c@example.com", 13}, {"", 0}}},
-         1,
-         MILTER_RECIPIENTS_LISTED,
-         FAILED,
-         NULL,
-         NULL,
-         NULL},
-        {"any",
-         {{MILTER_ADD_RECIPIENT, 0, {"c@example.com", 13}, {"", 0}}},
-         1,
-         MILTER_RECIPIENTS_ANY,
-         OK,
-         "Ann@example.org bob@example.com c@example.com",
-         NULL,
-         "1 recipient added"},
-        {"to nowhere",
-         {{MILTER_ADD_RECIPIENT, 0, {"c@nowhere.example", 17}, {"", 0}}},
-         1,
-         MILTER_RECIPIENTS_ANY,
-         FAILED,
-         NULL,
-         NULL,
-         NULL},
-        {"no address",
-         {{MILTER_ADD_RECIPIENT, 0, {"c", 1}, {"", 0}}},
-         1,
-         MILTER_RECIPIENTS_ANY,
-         FAILED,
-         NULL,
-         NULL,
-         NULL},
-        {"odd parameters",
-         {{MILTER_ADD_RECIPIENT, 0, {"c@example.org", 13}, {"X=Y", 3}}},
-         1,
-         MILTER_RECIPIENTS_ANY,
-         FAILED,
-         NULL,
-         NULL,
-         NULL},
-        {"taken off",
-         {{MILTER_DELETE_RECIPIENT, 0, {"<ann@example.org>", 17}, {"", 0}}},
-         1,
-         MILTER_RECIPIENTS_LISTED,
-         OK,
-         "bob@example.com",
-         NULL,
-         "1 taken off"},
-        {"who is not there",
-         {{MILTER_DELETE_RECIPIENT, 0, {"z@example.org", 13}, {"", 0}}},
-         1,
-         MILTER_RECIPIENTS_LISTED,
-         OK,
-         "Ann@example.org bob@example.com",
-         NULL,
-         ""},
-        {"a sender",
-         {{MILTER_CHANGE_SENDER, 0, {"<s@example.net>", 15}, {"", 0}}},
-         1,
-         MILTER_RECIPIENTS_LISTED,
-         OK,
-         NULL,
-         "s@example.net",
-         "sender <s@example.net>"},
-        {"no sender",
-         {{MILTER_CHANGE_SENDER, 0, {"<>", 2}, {"", 0}}},
-         1,
-         MILTER_RECIPIENTS_LISTED,
-         OK,
-         NULL,
-         "",
-         "sender <>"},
-        {"a bad sender",
-         {{MILTER_CHANGE_SENDER, 0, {"<s@>", 4}, {"", 0}}},
-         1,
-         MILTER_RECIPIENTS_LISTED,
-         FAILED,
-         NULL,
-         NULL,
-         NULL},
-        {"parameters that nobody reads",
-         {{MILTER_CHANGE_SENDER, 0, {"<>", 2}, {"RET=FULL", 8}}},
-         1,
-         MILTER_RECIPIENTS_LISTED,
-         FAILED,
-         NULL,
-         NULL,
-         NULL},
-    };
     (void)unused;
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    for (size_t i = 0; i < sizeof change_cases / sizeof *change_cases; i++) {
+        const struct change_case *one = &change_cases[i];
         struct scene scene;
         struct milter_changes changes = {.sender = STR_EMPTY};
         struct error err;
         struct milter_answer list[3];
-        memcpy(list, cases[i].changes, sizeof list);
-        struct milter_opinion opinion = {.changes = list, .change_count = cases[i].count};
+        memcpy(list, one->changes, sizeof list);
+        struct milter_opinion opinion = {.changes = list, .change_count = one->count};
         open_scene(&scene, TRACE, OWN);
         header_edit_begin(&changes.edit, &scene.running);
-        if (milter_changes_read(&changes, &scene.running, &opinion, cases[i].allowed, &err) !=
-            cases[i].result)
-            fail_msg("%s", cases[i].name);
+        if (milter_changes_read(&changes, &scene.running, &opinion, one->allowed, &err) !=
+            one->result)
+            fail_msg("%s", one->name);
         const struct flow_effects *effects = &scene.verdict.effects;
         assert_false(effects->sender_changed || effects->came_as);
-        if (cases[i].result == OK) {
-            assert_str(milter_changes_words(&changes, &opinion, scene.bench.arena), cases[i].words);
+        if (one->result == OK) {
+            assert_str(milter_changes_words(&changes, &opinion, scene.bench.arena), one->words);
             assert_int_equal(milter_changes_apply(&changes, &scene.running, &opinion, &err), OK);
         }
         struct buf all BUF_CLEANUP;
         buf_init(&all, 1000);
         for (size_t k = 0; k < effects->recipient_count; k++)
             buf_printf(&all, "%s%.*s", k ? " " : "", STR_ARG(effects->recipients[k].address));
-        assert_str(buf_str(&all), cases[i].recipients ? cases[i].recipients : "");
-        assert_int_equal(effects->sender_changed, cases[i].sender != NULL);
-        if (cases[i].sender)
-            assert_str(effects->sender, cases[i].sender);
+        assert_str(buf_str(&all), one->recipients ? one->recipients : "");
+        assert_int_equal(effects->sender_changed, one->sender != NULL);
+        if (one->sender)
+            assert_str(effects->sender, one->sender);
         close_scene(&scene);
     }
 }

@@ -117,8 +117,8 @@ bool origin_decode(struct arena *arena, struct str bytes, struct flow_facts *out
     if (head[0] >= 2 && !take_own_addresses(&bytes, arena, &facts))
         return false;
     /* version 3: more of the session */
-    if (head[0] >= 3 && (!take_text(&bytes, arena, &facts.cipher) ||
-                         !take_text(&bytes, arena, &facts.mechanism)))
+    if (head[0] >= 3 &&
+        (!take_text(&bytes, arena, &facts.cipher) || !take_text(&bytes, arena, &facts.mechanism)))
         return false;
     *out_facts = facts;
     return bytes.len == 0;
