@@ -11,7 +11,6 @@
 
 enum { BOTH = FLOW_IN_RECIPIENT | FLOW_IN_CONTENT };
 
-NOT_BUILT(attachment, "attachment", FLOW_IN_CONTENT, "judges attachments by name and type");
 NOT_BUILT(script, "script", FLOW_IN_AUTHENTICATION | BOTH, "runs a Lua function");
 
 const struct flow_block *const flow_blocks[] = {
@@ -29,6 +28,7 @@ const struct flow_block *const flow_blocks[] = {
     &flow_block_reject,
     &flow_block_defer,
     &flow_block_limit,
+    &flow_block_contain,
     &flow_block_match,
     &flow_block_spf,
     &flow_block_dnsbl,
@@ -53,8 +53,8 @@ const struct flow_block *const flow_blocks[] = {
     &flow_block_antispam,
     &flow_block_milter,
     &flow_block_http,
+    &flow_block_attachment,
     /* not built */
-    &attachment,
     &script,
     NULL,
 };
