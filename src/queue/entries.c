@@ -222,6 +222,15 @@ void queue_entry_free(struct queue_entry *entry)
     free(entry);
 }
 
+void queue_fresh_count(struct queue_fresh *fresh, const struct queue_entry *entry, int sign)
+{
+    uint64_t size = entry->ready.size;
+    if (size <= QUEUE_SMALL_MAX)
+        fresh->small += (uint64_t)sign;
+    else
+        fresh->large_bytes += sign > 0 ? size : 0 - size;
+}
+
 void queue_entry_not_fresh(struct queue_entry *entry)
 {
     struct queue_worker *worker = entry->worker;
@@ -229,8 +238,8 @@ void queue_entry_not_fresh(struct queue_entry *entry)
         return;
     queue_site_not_fresh(entry);
     entry->fresh = false;
-    worker->fresh--;
-    cond_signal(&worker->drained);
+    queue_fresh_count(&worker->fresh, entry, -1);
+    cond_signal(entry->ready.size > QUEUE_SMALL_MAX ? &worker->drained_large : &worker->drained);
 }
 
 void queue_entry_start(struct queue_entry *entry)

@@ -48,6 +48,8 @@ struct spool {
     int bulk_fd;
     int corrupt_fd;
     struct lane *lane;
+    struct lane *bulk_lane; /* one thread: writes of large bodies, one at a time */
+    size_t bulk_window;     /* its own: bytes that go to the disk at once */
     pthread_t threads[3];
     unsigned thread_count;
 
