@@ -222,13 +222,18 @@ void queue_entry_free(struct queue_entry *entry)
     free(entry);
 }
 
+void queue_fresh_add(struct queue_fresh *fresh, const struct queue_fresh *more, int sign)
+{
+    fresh->small += sign > 0 ? more->small : 0 - more->small;
+    fresh->large_bytes += sign > 0 ? more->large_bytes : 0 - more->large_bytes;
+}
+
 void queue_fresh_count(struct queue_fresh *fresh, const struct queue_entry *entry, int sign)
 {
     uint64_t size = entry->ready.size;
-    if (size <= QUEUE_SMALL_MAX)
-        fresh->small += (uint64_t)sign;
-    else
-        fresh->large_bytes += sign > 0 ? size : 0 - size;
+    struct queue_fresh one = {.small = size <= QUEUE_SMALL_MAX,
+                              .large_bytes = size <= QUEUE_SMALL_MAX ? 0 : size};
+    queue_fresh_add(fresh, &one, sign);
 }
 
 void queue_entry_not_fresh(struct queue_entry *entry)

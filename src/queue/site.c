@@ -120,16 +120,14 @@ static void stop_moving(struct queue_site *site)
     if (list_is_empty(&site->in_moving))
         return;
     list_remove(&site->in_moving);
-    site->worker->moving_fresh.small -= site->fresh.small;
-    site->worker->moving_fresh.large_bytes -= site->fresh.large_bytes;
+    queue_fresh_add(&site->worker->moving_fresh, &site->fresh, -1);
 }
 
 static void note_progress(struct queue_site *site)
 {
     stop_moving(site);
     list_append(&site->worker->moving, &site->in_moving);
-    site->worker->moving_fresh.small += site->fresh.small;
-    site->worker->moving_fresh.large_bytes += site->fresh.large_bytes;
+    queue_fresh_add(&site->worker->moving_fresh, &site->fresh, 1);
     site->finished_ns = clock_monotonic_ns();
 }
 

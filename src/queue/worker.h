@@ -260,6 +260,7 @@ struct queue_entry *queue_worker_find(struct queue_worker *worker, struct mail_i
 /* It is no longer untried; wakes submitters that wait. */
 void queue_entry_not_fresh(struct queue_entry *entry);
 /* `sign` 1 or -1: the entry counts, or not any more. */
+void queue_fresh_add(struct queue_fresh *fresh, const struct queue_fresh *more, int sign);
 void queue_fresh_count(struct queue_fresh *fresh, const struct queue_entry *entry, int sign);
 bool queue_reason_is_quarantine(enum mail_reason reason);
 
