@@ -27,8 +27,11 @@ enum {
     WINDOW_MIN = 128 * 1024,
     WINDOW_MAX = 4 * 1024 * 1024,
 };
-/* a window is sized so that the disk takes about this long for it */
-#define WINDOW_NS (2 * NS_PER_MS)
+/* A window is sized so that the disk takes about this long for it: beside small mail, and without
+ * any for a while, when longer ones let more through. */
+#define WINDOW_NS       (NS_PER_MS / 2)
+#define WINDOW_ALONE_NS (2 * NS_PER_MS)
+#define ALONE_AFTER_NS  (200 * NS_PER_MS)
 
 struct spool_body {
     struct body body;
@@ -108,11 +111,15 @@ static enum result write_chunk(struct body_job *job, size_t done)
 
 /* The next window is larger or smaller by what this one took. Only the bulk lane's thread is here.
  */
-static void adapt_window(struct spool *spool, uint64_t bytes, int64_t took_ns)
+static void adapt_window(struct spool *spool, uint64_t bytes, int64_t begin_ns)
 {
-    if (took_ns > WINDOW_NS && spool->bulk_window > WINDOW_MIN)
+    int64_t now_ns = spool_real_ns();
+    int64_t took_ns = now_ns - begin_ns;
+    bool alone = now_ns - atomic_load(&spool->small_ns) > ALONE_AFTER_NS;
+    int64_t wanted_ns = alone ? WINDOW_ALONE_NS : WINDOW_NS;
+    if (took_ns > wanted_ns && spool->bulk_window > WINDOW_MIN)
         spool->bulk_window /= 2;
-    else if (took_ns < WINDOW_NS / 2 && bytes >= spool->bulk_window &&
+    else if (took_ns < wanted_ns / 2 && bytes >= spool->bulk_window &&
              spool->bulk_window < WINDOW_MAX)
         spool->bulk_window *= 2;
 }
@@ -133,7 +140,7 @@ static enum result settle_window(struct body_job *job, uint64_t end)
         number = errno;
     if (number && number != ENOSYS && number != ESPIPE && number != EINVAL) /* may lack it */
         return fail_errno(&job->err, number, "write out a large body");
-    adapt_window(spool, bytes, spool_real_ns() - begin_ns);
+    adapt_window(spool, bytes, begin_ns);
     job->settled = end;
     return OK;
 }
