@@ -31,6 +31,7 @@ static void worker_init(struct queue *queue, size_t index)
     list_init(&worker->moving);
     queue_schedule_init(&worker->schedule);
     cond_init(&worker->drained);
+    cond_init(&worker->drained_large);
 }
 
 struct queue *queue_new(struct spool *spool, struct state *state,
@@ -339,6 +340,7 @@ void queue_leave(struct queue *queue, size_t index, int64_t deadline_ns)
     loop_timer_clear(&worker->timer);
     loop_timer_clear(&worker->audit_timer);
     cond_broadcast(&worker->drained);
+    cond_broadcast(&worker->drained_large);
     scope_open_shielded(&shield, TIME_NEVER - 1);
     queue_site_let_go(worker);
     wait_for_end(worker, deadline_ns);
