@@ -14,7 +14,6 @@ enum { BOTH = FLOW_IN_RECIPIENT | FLOW_IN_CONTENT };
 NOT_BUILT(milter, "milter", BOTH, "asks a milter");
 NOT_BUILT(http, "http", FLOW_IN_AUTHENTICATION | BOTH, "asks a web service");
 NOT_BUILT(attachment, "attachment", FLOW_IN_CONTENT, "judges attachments by name and type");
-NOT_BUILT(script, "script", FLOW_IN_AUTHENTICATION | BOTH, "runs a Lua function");
 
 const struct flow_block *const flow_blocks[] = {
     /* authentication */
@@ -37,6 +36,7 @@ const struct flow_block *const flow_blocks[] = {
     &flow_block_rewrite,
     &flow_block_srs,
     &flow_block_route,
+    &flow_block_script,
     /* content */
     &flow_block_deliver,
     &flow_block_discard,
@@ -57,7 +57,6 @@ const struct flow_block *const flow_blocks[] = {
     &milter,
     &http,
     &attachment,
-    &script,
     NULL,
 };
 

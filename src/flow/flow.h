@@ -20,6 +20,7 @@ struct directory_answer;
 struct flow;
 struct flow_step;
 struct flow_set;
+struct lane;
 struct signing_keys;
 struct resolver;
 struct state;
@@ -44,6 +45,9 @@ struct flow_compile_context {
     size_t list_count;
     const struct signing_keys *keys; /* NULL: none */
     const struct config_node *root;
+    /* Told of each file that is read while compiling, to be watched; NULL: nobody wants to know. */
+    void (*saw_file)(void *context, struct str path);
+    void *saw_file_context;
 };
 /* Compile the section `flows` and presets; problems go to the report. */
 enum result flow_compile_all(const struct config_node *section,
@@ -123,6 +127,7 @@ struct flow_run { /* what a run is lent; valid during the call */
      * where the flow ends without a word. A step that is gone: from the beginning. Empty: all of
      * it. */
     struct str after_step;
+    struct lane *http; /* for scripts' questions to web services; NULL: none is answered */
 };
 
 /* The verdict of an authentication flow is ACCEPT, REJECT (535) or DEFER (454). */

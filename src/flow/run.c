@@ -132,7 +132,7 @@ static void decide(struct flow_running *running, const struct flow_step *step, u
     verdict->kind = flow_verdict_of(action->kind);
     verdict->step = step->id;
     verdict->detail = running->detail;
-    verdict->quarantine = action->quarantine;
+    verdict->quarantine = running->quarantine.len ? running->quarantine : action->quarantine;
     verdict->why = action->why.len ? action->why : running->detail;
     if (verdict->kind == FLOW_REJECT || verdict->kind == FLOW_DEFER)
         set_refusal(running, outcome, action);
@@ -192,6 +192,7 @@ static MAY_YIELD enum result run_block(struct flow_running *running, const struc
     *out_index = 0;
     running->reply = (struct mail_reply){0};
     running->detail = STR_EMPTY;
+    running->quarantine = STR_EMPTY;
     if (flow_is_over(err))
         return FAILED;
     if (!step->block->run)

@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "directory/directory.h"
 #include "event/event.h"
+#include "fiber/lane.h"
 #include "gateway/ask.h"
 #include "gateway/glue.h"
 #include "gateway/mailboxes.h"
@@ -19,7 +20,13 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { STATE_ENTRIES = 500000, WORKERS_MAX = 64, ALIVE_S = 5 };
+enum {
+    STATE_ENTRIES = 500000,
+    WORKERS_MAX = 64,
+    ALIVE_S = 5,
+    HTTP_THREADS = 4, /* of scripts: each waits for its web service */
+    HTTP_WAITING = 200,
+};
 
 /* ---- start ---- */
 
@@ -167,6 +174,7 @@ enum result gateway_new(struct settings *settings, const struct gateway_options 
         intake_budget_init(&gateway->workers[i].intake,
                            gateway->settings->memory.messages / gateway->worker_count);
     gateway->directories = directory_shared_new();
+    gateway->http = lane_new("http", HTTP_THREADS, HTTP_WAITING);
     gateway->occupancy = occupancy_new();
     gateway->mailboxes = mailboxes_new();
     gateway->started_wall_ns = clock_wall_ns();
@@ -277,6 +285,7 @@ void gateway_free(struct gateway *gateway)
     check(gateway->spool == NULL);
     queue_free(gateway->queue);
     state_free(gateway->state);
+    lane_free(gateway->http);
     directory_shared_free(gateway->directories);
     occupancy_free(gateway->occupancy);
     mailboxes_free(gateway->mailboxes);

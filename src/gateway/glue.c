@@ -231,6 +231,7 @@ NO_YIELD_CHECK static enum queue_content_verdict run_content(void *context,
                                 .limits = &settings_of(snapshot)->content.limits,
                                 .ways = &ways,
                                 .after_step = run->after_step,
+                                .http = gateway->http,
                                 .content = run->content};
     struct flow_verdict verdict = {0};
     flow_run_content(flow, &flow_run, &verdict);

@@ -109,6 +109,11 @@ static void bind_keys(struct settings_loading *loading)
             settings_add_file(loading, settings->dkim_keys.items[i].path);
 }
 
+static void saw_file(void *context, struct str path)
+{
+    settings_add_file(context, path);
+}
+
 static void bind_flows(struct settings_loading *loading)
 {
     struct settings *settings = loading->settings;
@@ -120,6 +125,8 @@ static void bind_flows(struct settings_loading *loading)
         .list_count = settings->list_count,
         .keys = &settings->dkim_keys,
         .root = loading->context.root,
+        .saw_file = saw_file,
+        .saw_file_context = loading,
     };
     (void)!flow_compile_all(config_get(loading->context.root, STR("flows")), &loading->flow_context,
                             &settings->flows);

@@ -137,6 +137,7 @@ static void run_group(struct work *work, struct group *group) MAY_YIELD
                            .facts = &facts,
                            .limits = &in->settings->content.limits,
                            .ways = &ways,
+                           .http = in->worker->gateway->http,
                            .content = &group->content};
     flow_run_content(group->flow, &run, &group->verdict);
 }

@@ -19,6 +19,7 @@
 struct directory;
 struct directory_shared;
 struct dns;
+struct lane;
 struct mailboxes;
 struct queue;
 struct settings;
@@ -74,6 +75,7 @@ struct gateway {
     struct state *state;
     struct queue *queue;
     struct directory_shared *directories;
+    struct lane *http; /* questions of scripts to web services */
     struct occupancy *occupancy;
     struct mailboxes *mailboxes;
 

@@ -188,19 +188,29 @@ static void spend_moves(lua_State *L, lua_Integer from, lua_Integer to)
         script_spend(L, ((uint64_t)to - (uint64_t)from) / MOVES_A_STEP);
 }
 
+/* As the function itself will read it, where it is given: floats and digits, too. */
+static bool integer_at(lua_State *L, int index, lua_Integer *out)
+{
+    int is_integer = 0;
+    *out = lua_tointegerx(L, index, &is_integer);
+    return is_integer;
+}
+
 /* insert and remove: everything behind the place moves. */
 static int table_shift(lua_State *L)
 {
     lua_Integer count = plain_table(L);
-    if (lua_isinteger(L, 2))
-        spend_moves(L, lua_tointeger(L, 2), count);
+    lua_Integer place;
+    if (integer_at(L, 2, &place))
+        spend_moves(L, place, count);
     return lua_tocfunction(L, lua_upvalueindex(1))(L);
 }
 
 static int table_move(lua_State *L)
 {
-    if (lua_isinteger(L, 2) && lua_isinteger(L, 3))
-        spend_moves(L, lua_tointeger(L, 2), lua_tointeger(L, 3));
+    lua_Integer from, to;
+    if (integer_at(L, 2, &from) && integer_at(L, 3, &to))
+        spend_moves(L, from, to);
     return lua_tocfunction(L, lua_upvalueindex(1))(L);
 }
 
@@ -212,9 +222,13 @@ static int table_concat(lua_State *L)
 
 static int table_unpack(lua_State *L)
 {
-    lua_Integer last = lua_isinteger(L, 3) ? lua_tointeger(L, 3) : plain_table(L);
+    lua_Integer first, last;
     lua_settop(L, 3);
-    lua_Integer first = lua_isinteger(L, 2) ? lua_tointeger(L, 2) : 1;
+    if (!integer_at(L, 2, &first))
+        first = 1;
+    if (!integer_at(L, 3, &last))
+        last = plain_table(L);
+    lua_settop(L, 3);
     spend_moves(L, first, last);
     return lua_tocfunction(L, lua_upvalueindex(1))(L);
 }

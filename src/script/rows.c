@@ -307,6 +307,7 @@ static int use_row(lua_State *L, const struct script_row *row)
         return luaL_error(L, "%s: nothing is known while the file is loaded; use it in a function",
                           row->name);
     sandbox->row = row;
+    sandbox->call.row = row;
     if (!row->waits) {
         sandbox->call_result = row->answer(&sandbox->call, &sandbox->call_error);
         return push_answer(L);

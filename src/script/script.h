@@ -52,8 +52,11 @@ const struct script_value *script_value_get(const struct script_value *map, cons
 
 /* ---- what the host lends ---- */
 
+struct script_row;
+
 /* One use of a row. Arguments and `arena` are there until it returns. */
 struct script_call {
+    const struct script_row *row;
     void *context; /* of the run */
     struct arena *arena;
     struct script_value arguments[SCRIPT_ARGUMENTS_MAX]; /* those not given are NIL */
@@ -85,6 +88,7 @@ struct script_row {
     const char *text;      /* one line for the manual */
     unsigned where;        /* set of the places that have it, as the host numbers them */
     bool waits;            /* `answer` is MAY_YIELD; else it runs on the loop's stack */
+    int tag;               /* for an answer that several rows share */
     /* FAILED: an error in Lua, which the script may catch. */
     enum result (*answer)(struct script_call *call, struct error *err);
 };
