@@ -36,6 +36,8 @@ EVENT(MESSAGE_HELD,        "message.held",        NOTICE, "A message waits in th
 EVENT(MESSAGE_DONE,        "message.done",        INFO,   "Nothing of the message is left in the queue.")
 EVENT(FLOW_STEP,           "flow.step",           DEBUG,  "A step of a flow ran.")
 EVENT(SCRIPT_LOG,           "script.log",          INFO,   "A script says something.")
+EVENT(SCRIPT_ATTEMPT,       "script.attempt",      DEBUG,  "A script was asked before or after an attempt of delivery.")
+EVENT(SCRIPT_FAULT,         "script.fault",        ERROR,  "A script around an attempt of delivery failed.")
 EVENT(LOOKUP_ANSWER,       "lookup.answer",       DEBUG,  "A directory answered.")
 EVENT(BACKEND_DOWN,        "backend.down",        ERROR,  "A backend does not answer.")
 EVENT(BACKEND_UP,          "backend.up",          NOTICE, "A backend answers again.")

@@ -8,6 +8,7 @@
 #include "flow/script.h"
 
 #include "base/buf.h"
+#include "flow/attempt.h"
 #include "flow/expression_internal.h"
 #include "flow/text.h"
 #include "mail/header.h"
@@ -586,6 +587,57 @@ static MAY_YIELD enum result login(struct script_call *call, struct error *err)
     return OK;
 }
 
+/* ---- an attempt ---- */
+
+enum { TEXT_TRANSPORT, TEXT_DESTINATION, TEXT_HOST };
+
+static enum result give_attempt_text(struct script_call *call, struct error *err)
+{
+    const struct flow_attempt *attempt = of(call)->attempt;
+    (void)err;
+    script_return_text(call, call->row->tag == TEXT_TRANSPORT     ? attempt->transport
+                             : call->row->tag == TEXT_DESTINATION ? attempt->destination
+                                                                  : attempt->host);
+    return OK;
+}
+
+enum { NUMBER_ATTEMPT, NUMBER_AGE };
+
+static enum result give_attempt_number(struct script_call *call, struct error *err)
+{
+    const struct flow_attempt *attempt = of(call)->attempt;
+    (void)err;
+    script_return_integer(call, call->row->tag == NUMBER_ATTEMPT ? attempt->number
+                                                                 : attempt->age_ns / NS_PER_S);
+    return OK;
+}
+
+static enum result give_replies(struct script_call *call, struct error *err)
+{
+    static const char *const names[] = {"recipient", "outcome", "code", "text", "host"};
+    enum { KEYS = 5 };
+    const struct flow_attempt *attempt = of(call)->attempt;
+    struct script_value *items = script_return_list(call, attempt->recipient_count);
+    (void)err;
+    for (size_t i = 0; i < attempt->recipient_count; i++) {
+        const struct flow_attempt_recipient *recipient = &attempt->recipients[i];
+        struct script_value *map = &items[i];
+        map->kind = SCRIPT_MAP;
+        map->count = KEYS;
+        map->keys = arena_alloc_array(call->arena, KEYS, sizeof *map->keys);
+        map->items = arena_alloc_array(call->arena, KEYS, sizeof *map->items);
+        for (size_t k = 0; k < KEYS; k++)
+            map->keys[k] = str_c(names[k]);
+        map->items[0] = script_text(recipient->address);
+        map->items[1] = script_text(str_c(recipient->outcome));
+        map->items[2] =
+            (struct script_value){.kind = SCRIPT_INTEGER, .integer = recipient->reply.code};
+        map->items[3] = script_text(mail_reply_text(call->arena, &recipient->reply));
+        map->items[4] = script_text(recipient->host);
+    }
+    return OK;
+}
+
 /* ---- the table ---- */
 
 enum {
@@ -626,6 +678,12 @@ const struct script_row flow_mail_rows[] = {
     {"body", "[offset [, length]]", "bytes of the body as it came, at most 65536 at a time", FLOW_IN_CONTENT, true, 0, body},
     {"text", "[length]", "what a reader sees as text, as UTF-8, without the tags of HTML; at most 262144 bytes", FLOW_IN_CONTENT, true, 0, text},
     {"parts", "", "list: the MIME parts { type =, name =, size =, attachment = }, at most 1000", FLOW_IN_CONTENT, true, 0, parts},
+    {"transport", NULL, "the transport's name", FLOW_AT_ATTEMPT, false, TEXT_TRANSPORT, give_attempt_text},
+    {"destination", NULL, "the domain, or the server's name, that it goes to", FLOW_AT_ATTEMPT, false, TEXT_DESTINATION, give_attempt_text},
+    {"host", NULL, "the host that was spoken to last, or \"\"", FLOW_AFTER_ATTEMPT, false, TEXT_HOST, give_attempt_text},
+    {"attempt", NULL, "which attempt it is, from 1", FLOW_AT_ATTEMPT, false, NUMBER_ATTEMPT, give_attempt_number},
+    {"age", NULL, "seconds since the message was accepted", FLOW_AT_ATTEMPT, false, NUMBER_AGE, give_attempt_number},
+    {"replies", NULL, "list: { recipient =, outcome = \"delivered\", \"deferred\" or \"failed\", code =, text =, host = } of each open recipient; before an attempt what was said the last time, outcome \"open\"", FLOW_AT_ATTEMPT, false, 0, give_replies},
     {"login_by", "server", "asks a server with smtp: whether login and password are right: \"yes\", \"no\", \"unknown\" or \"error\", and words; only behind a \"yes\" may the function return \"accept\"", FLOW_IN_AUTHENTICATION, true, 0, login},
     {"add_header", "name, value", "puts a field on top", FLOW_IN_CONTENT, false, 0, add_header},
     {"set_header", "name, value", "one field in place of all of that name", FLOW_IN_CONTENT, false, 0, set_header},

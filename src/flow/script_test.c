@@ -322,7 +322,7 @@ static const struct run_case {
      "reject|535 5.7.8 ann|535 5.7.8 ann|"},
     {"no password", A, "", "return mail.password", "*mail has no \"password\"*"},
     {"a login by ldap", A, "", "mail:login_by('directory')", "*with smtp:*"},
-    {"a fault at a login", A, ", error: next", "error('x', 0)",
+    {"a fault at a login", A, "", "error('x', 0)",
      "defer|454 4.7.0 Temporary authentication failure|*|"},
 };
 
