@@ -34,8 +34,8 @@ const struct config_file *config_file_new(struct arena *arena, struct str name, 
 {
     enum { BEHIND_ALL = 1000 * 1000 };
     struct config_file *file = ARENA_NEW(arena, struct config_file);
-    *file = (struct config_file){
-        .name = name, .folder = STR_EMPTY, .text = text, .order = BEHIND_ALL};
+    *file =
+        (struct config_file){.name = name, .folder = STR_EMPTY, .text = text, .order = BEHIND_ALL};
     return file;
 }
 

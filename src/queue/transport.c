@@ -362,6 +362,23 @@ static void check_span(const struct transport *transport, const struct option_co
     }
 }
 
+/* Without any of its keys, as in a file that shows all defaults, there is no script. */
+static void check_script(const struct transport *transport, const struct config_node *node,
+                         const struct option_context *context)
+{
+    const struct transport_script *script = &transport->script;
+    const struct config_pair *pair = config_get_pair(node, STR("script"));
+    bool calls = script->before.len || script->after.len;
+    if (pair && !script->file.len && (calls || script->servers.count))
+        config_problem(context->report, CONFIG_ERROR, "missing-key", pair->place,
+                       "the script has no file")
+            ->fix = STR("add \"file: scripts/NAME.lua\"");
+    else if (pair && script->file.len && !calls)
+        config_problem(context->report, CONFIG_ERROR, "missing-key", pair->place,
+                       "no function of the script is called")
+            ->fix = STR("add \"before: FUNCTION\" or \"after: FUNCTION\"");
+}
+
 static void check_values(const struct transport *transport, const struct config_node *node,
                          const struct option_context *context)
 {
@@ -376,15 +393,7 @@ static void check_values(const struct transport *transport, const struct config_
         config_problem(context->report, CONFIG_ERROR, "empty-value", delays->place,
                        "there are no delays")
             ->fix = STR("write delays, or \"count: 0\" for no retries");
-    const struct config_pair *script = config_get_pair(node, STR("script"));
-    if (script && !script->value.is_null && !transport->script.file.len)
-        config_problem(context->report, CONFIG_ERROR, "missing-key", script->place,
-                       "the script has no file")
-            ->fix = STR("add \"file: scripts/NAME.lua\"");
-    else if (script && !transport->script.before.len && !transport->script.after.len)
-        config_problem(context->report, CONFIG_ERROR, "missing-key", script->place,
-                       "no function of the script is called")
-            ->fix = STR("add \"before: FUNCTION\" or \"after: FUNCTION\"");
+    check_script(transport, node, context);
     if (context->report->errors == 0)
         check_span(transport, context);
 }
