@@ -216,6 +216,7 @@ static MAY_YIELD enum result resolve(struct request *request, struct flow_script
     struct resolver_answer v4 = {0}, v6 = {0};
     size_t count = 0;
     struct buf line BUF_CLEANUP;
+    buf_init(&line, 2048);
     if (str_starts(host, STR("[")))
         return OK; /* an address */
     if (net_ip_parse(host, &ip))
@@ -227,7 +228,6 @@ static MAY_YIELD enum result resolve(struct request *request, struct flow_script
     struct error other;
     if (resolver_ask(&scripting->resolver, RESOLVER_AAAA, host, arena, &v6, &other) != OK)
         v6.count = 0;
-    buf_init(&line, 2048);
     buf_printf(&line, "%s:%s:", request->host, request->port);
     add_addresses(&line, &v4, &count);
     add_addresses(&line, &v6, &count);

@@ -54,9 +54,9 @@ static struct str reverse_name(struct script_call *call, struct str name)
     static const char digits[] = "0123456789abcdef";
     struct net_ip ip;
     struct buf text BUF_CLEANUP;
+    buf_init(&text, 100);
     if (!net_ip_parse(name, &ip))
         return name;
-    buf_init(&text, 100);
     for (int i = ip.family == 4 ? 3 : 15; i >= 0; i--) {
         if (ip.family == 4)
             buf_printf(&text, "%u.", ip.bytes[i]);

@@ -4,7 +4,13 @@
 #include "flow/run_bench.h"
 
 #include "content/resolver.h"
+#include "fiber/lane.h"
 #include "mail/header.h"
+
+#include <arpa/inet.h>
+#include <pthread.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <unistd.h>
 
@@ -465,6 +471,106 @@ static void scripts_wait_on_fibers(void **state)
     close_script(&bench);
 }
 
+/* ---- a web service ---- */
+
+struct web {
+    int listener;
+    uint16_t port;
+    pthread_t thread;
+    const char *answer; /* NULL: say nothing */
+    size_t more;        /* so many bytes behind it */
+    char heard[4096];
+};
+
+/* One connection. */
+static void *serve(void *arg)
+{
+    static char filler[65536];
+    struct web *web = arg;
+    int fd = accept(web->listener, NULL, NULL);
+    ssize_t got = read(fd, web->heard, sizeof web->heard - 1);
+    check(got >= 0);
+    if (web->answer)
+        check(write(fd, web->answer, strlen(web->answer)) > 0);
+    else
+        check(read(fd, filler, sizeof filler) >= 0); /* until the client gives up */
+    for (size_t sent = 0; sent < web->more; sent += sizeof filler)
+        if (send(fd, filler, sizeof filler, MSG_NOSIGNAL) < 0)
+            break;
+    close(fd);
+    return NULL;
+}
+
+static void open_web(struct web *web, const char *answer)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof address;
+    *web = (struct web){.listener = socket(AF_INET, SOCK_STREAM, 0), .answer = answer};
+    check(bind(web->listener, (struct sockaddr *)&address, len) == 0);
+    check(listen(web->listener, 5) == 0);
+    check(getsockname(web->listener, (struct sockaddr *)&address, &len) == 0);
+    web->port = ntohs(address.sin_port);
+    check(pthread_create(&web->thread, NULL, serve, web) == 0);
+}
+
+static void close_web(struct web *web)
+{
+    pthread_join(web->thread, NULL);
+    close(web->listener);
+}
+
+static const struct {
+    const char *name, *call; /* %s: the URL */
+    const char *answer;
+    size_t more;
+    const char *heard;
+    const char *expected;
+} requests[] = {
+    {"get", "postern.http('%s')", "HTTP/1.0 200 OK\r\nX-A: b\r\n\r\nhello", 0,
+     "GET /x HTTP/1.1\r\n", "200 hello b"},
+    {"post", "postern.http({url='%s', body='hi', headers={['X-H']='v'}})",
+     "HTTP/1.0 404 No\r\nX-A: b\r\n\r\n", 0, "POST /x HTTP/1.1\r\n", "404  b"},
+    {"a redirect", "postern.http('%s')",
+     "HTTP/1.0 302 Go\r\nX-A: c\r\nLocation: file:///etc/passwd\r\n\r\n", 0, "GET", "302  c"},
+    {"too much", "postern.http('%s')", "HTTP/1.0 200 OK\r\n\r\n", 4 << 20, "GET",
+     "nil the answer is larger than 1 MiB"},
+    {"no http", "postern.http('%s')", "what?\r\n\r\n", 0, "GET", "nil *"},
+    {"nothing", "postern.http({url='%s', timeout='50ms'})", NULL, 0, "GET", "nil *"},
+};
+
+static void web_services_are_asked(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof requests / sizeof *requests; i++) {
+        struct bench bench;
+        struct web web;
+        char script[2000], call[500], url[100];
+        open_web(&web, requests[i].answer);
+        web.more = requests[i].more;
+        snprintf(url, sizeof url, "http://127.0.0.1:%u/x", web.port);
+        struct str form = str_c(requests[i].call);
+        ptrdiff_t at = str_find_str(form, STR("%s"));
+        snprintf(call, sizeof call, "%.*s%s%.*s", (int)at, form.ptr, url,
+                 STR_ARG(str_from(form, (size_t)at + 2)));
+        snprintf(script, sizeof script,
+                 "function content(mail) local a, why = %s if not a then return 'hold', 'nil ' .. "
+                 "why end return 'hold', a.status .. ' ' .. a.body .. ' ' .. a.headers['x-a'] end",
+                 call);
+        open_script(&bench, FLOW_CONTENT, "", "", script);
+        clock_set_fake(-1, -1);
+        struct lane *lane = lane_new("web", 1, 10);
+        bench.run.http = lane;
+        test_in_fiber(run_it, &bench);
+        lane_free(lane);
+        close_web(&web);
+        if (!fits(bench.verdict.detail, str_c(requests[i].expected)) ||
+            !str_starts(str_c(web.heard), str_c(requests[i].heard)))
+            fail_msg("%s: \"%.*s\", heard \"%s\"", requests[i].name, STR_ARG(bench.verdict.detail),
+                     web.heard);
+        close_script(&bench);
+    }
+}
+
 /* ---- the configuration ---- */
 
 static const struct {
@@ -594,6 +700,7 @@ int main(void)
         cmocka_unit_test(an_observed_step_changes_nothing),
         cmocka_unit_test(steps_behind_see_it),
         cmocka_unit_test(scripts_wait_on_fibers),
+        cmocka_unit_test(web_services_are_asked),
         cmocka_unit_test(problems_are_told_at_their_place),
         cmocka_unit_test(the_proof_takes_a_script_for_both),
     };
