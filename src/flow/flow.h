@@ -265,6 +265,8 @@ bool flow_block_about(size_t index, struct flow_block_about *out);
 /* Markdown of all blocks / of one; false: there is none of that name. */
 void flow_describe_blocks(struct buf *out);
 bool flow_describe_block(struct str name, struct buf *out);
+/* Markdown of what scripts find. */
+void flow_describe_scripts(struct buf *out);
 /* JSON Schema: the section `flows`; the definitions that it refers to, as members of `$defs`; and
  * the forms of a flow that stands in place of its name, as items of `anyOf`. */
 void flow_schema(struct buf *out);

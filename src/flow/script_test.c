@@ -79,8 +79,8 @@ static void write_script(const char *name, const char *text)
 static const char letter[] = "Received: from x\r\nSubject: hello\r\nX-A: 1\r\nX-A: 2\r\n"
                              "Content-Type: text/html\r\n\r\n";
 
-static void open_script(struct bench *bench, enum flow_type type, const char *options,
-                        const char *more, const char *script)
+NO_YIELD_CHECK static void open_script(struct bench *bench, enum flow_type type,
+                                       const char *options, const char *more, const char *script)
 {
     char text[4096];
     struct error err;
