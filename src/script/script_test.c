@@ -237,6 +237,7 @@ static const struct {
      F("local c = coroutine.create(function() local d = coroutine.wrap(function()"
        " return host:slow('a')[2] end) return d() end) return coroutine.resume(c)"),
      "true b"},
+    {"a row that waits as a coroutine", F("return coroutine.wrap(host.slow)('a')"), "{a,b}"},
     {"waiting in an iterator",
      F("local all = '' for s in function(_, last) if not last then return host:slow('a')[1] end"
        " end do all = all .. s end return all"),

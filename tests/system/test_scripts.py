@@ -124,6 +124,31 @@ def test_a_strangers_mail_to_that_domain_is_refused(office):
     assert not any("RCPT" in line for _, line in office.mail.commands), "a lookup was made"
 
 
+FLOW_TESTS = """
+given:
+  servers: { mail: { recipients: [ bob@hosted.example ], logins: { anna: secret } } }
+tests:
+  - name: a user, local but not listed
+    session: { listener: submission, client: 192.0.2.7, tls: true, user: anna, password: secret }
+    mail: { from: anna@example.org, to: bob@hosted.example }
+    expect: { recipient: accept, step: 1-script }
+  - name: a user, the world
+    session: { listener: submission, client: 192.0.2.7, tls: true, user: anna, password: secret }
+    mail: { from: anna@example.org, to: carol@hosted.example }
+    expect: { recipient: accept, step: 2-accept }
+  - name: a robot
+    session: { listener: submission, client: 192.0.2.7, tls: true, user: bot-1, password: secret }
+    expect: { auth: reject, reply: "535 5.7.8 Robots" }
+"""
+
+
+def test_flow_tests_run_scripts(office):
+    (office.folder / "tests").mkdir()
+    (office.folder / "tests/scripts.test.yaml").write_text(FLOW_TESTS)
+    said = office.ctl("test", "--config", str(office.path), ok=(0, 1))
+    assert "3 passed" in said, said
+
+
 # ---- logins ----
 
 @pytest.mark.parametrize("login, password, code, words", [
