@@ -198,13 +198,56 @@ static void test_before_sends_elsewhere(void **state)
     sink_free(backup_sink);
 }
 
+static unsigned failures(struct world *world)
+{
+    struct queue_places places;
+    struct error err;
+    struct arena *arena = arena_new(0);
+    unsigned count = 0;
+    assert_int_equal(
+        queue_places(world->queue, &(struct queue_selector){.state = -1}, arena, &places, &err),
+        OK);
+    for (size_t i = 0; i < places.count; i++)
+        count += places.items[i].failures;
+    arena_free(arena);
+    return count;
+}
+
+static void say_route_the_second(struct world *world, struct queue_hook *hook)
+{
+    if (hook->after || world->hooks != 2)
+        return;
+    hook->verdict = QUEUE_HOOK_ROUTE;
+    hook->server = &backup;
+}
+
+/* That the other server takes mail does not say that the destination does again. */
+static void test_elsewhere_is_up(void **state)
+{
+    struct world world;
+    (void)state;
+    backup_sink = sink_new();
+    struct server_endpoint endpoint = {.host = STR("127.0.0.1"), .port = sink_port(backup_sink)};
+    backup = (struct server){.name = STR("backup"), .kind = SERVER_SMTP, .tls_given = true};
+    backup.endpoints = &endpoint;
+    backup.endpoint_count = 1;
+    open_world(&world, say_route_the_second, true, false);
+    sink_set_greeting(world.sink, "421 not now");
+    send_to(&world, "ok@example.net", NULL);
+    WAIT_FOR(totals(&world).waiting == 1);
+    assert_int_equal(failures(&world), 1);
+    send_to(&world, "ok@example.net", NULL);
+    WAIT_FOR(totals(&world).delivered == 1 && is_settled(&world, 1));
+    assert_int_equal(sink_taken(backup_sink), 1);
+    assert_int_equal(failures(&world), 1);
+    close_world(&world);
+    sink_free(backup_sink);
+}
+
 /* The other server is down: the destination has nothing to do with it. */
 static void test_elsewhere_is_down(void **state)
 {
     struct world world;
-    struct queue_places places;
-    struct error err;
-    struct arena *arena = arena_new(0);
     (void)state;
     backup_sink = sink_new();
     struct server_endpoint endpoint = {.host = STR("127.0.0.1"), .port = sink_port(backup_sink)};
@@ -215,11 +258,7 @@ static void test_elsewhere_is_down(void **state)
     open_world(&world, say_route, true, false);
     send_to(&world, "ok@example.net", NULL);
     WAIT_FOR(totals(&world).waiting == 1);
-    assert_int_equal(
-        queue_places(world.queue, &(struct queue_selector){.state = -1}, arena, &places, &err), OK);
-    for (size_t i = 0; i < places.count; i++)
-        assert_int_equal(places.items[i].failures, 0);
-    arena_free(arena);
+    assert_int_equal(failures(&world), 0);
     close_world(&world);
 }
 
@@ -301,6 +340,7 @@ int main(void)
         cmocka_unit_test(test_before_gives_up),
         cmocka_unit_test(test_before_holds),
         cmocka_unit_test(test_before_sends_elsewhere),
+        cmocka_unit_test(test_elsewhere_is_up),
         cmocka_unit_test(test_elsewhere_is_down),
         cmocka_unit_test(test_after_makes_a_refusal_one_for_now),
         cmocka_unit_test(test_after_makes_a_deferral_final),
