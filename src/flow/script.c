@@ -34,6 +34,13 @@ static void tell_problem(const struct flow_compile_context *context, struct conf
         problem->fix = arena_printf(arena, "it is read from %.*s", STR_ARG(path));
 }
 
+/* It is watched for changes. */
+static void saw_file(void *arg, struct str path)
+{
+    const struct flow_compile_context *context = arg;
+    option_paths_add(context->files, context->option.arena, path);
+}
+
 const struct script *flow_script_load(const struct flow_compile_context *context, struct str path,
                                       struct config_place place, unsigned where)
 {
@@ -43,8 +50,8 @@ const struct script *flow_script_load(const struct flow_compile_context *context
         .arena = context->option.arena,
         .objects = objects,
         .object_count = 1,
-        .saw_file = context->saw_file,
-        .context = context->saw_file_context,
+        .saw_file = saw_file,
+        .context = (void *)(uintptr_t)context,
     };
     struct script *script;
     struct script_problem problem;

@@ -66,6 +66,7 @@ struct world {
     void (*hook)(struct world *world, struct queue_hook *hook);
     atomic_uint hooks;
     atomic_uint delivered_inbound;
+    atomic_bool contained; /* the account that all letters are of */
     pthread_barrier_t barrier;
 };
 

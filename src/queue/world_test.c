@@ -111,6 +111,11 @@ static void run_hook(void *context, const struct queue_snapshot *snapshot, struc
         world->hook(world, hook);
 }
 
+static bool is_contained(void *context, struct str user)
+{
+    return str_equal(user, STR("sender")) && atomic_load(&((struct world *)context)->contained);
+}
+
 static const struct queue_handler handler = {
     .hook = run_hook,
     .take_snapshot = take_snapshot,
@@ -122,6 +127,7 @@ static const struct queue_handler handler = {
     .is_own_address = is_own_address,
     .run_content = run_content,
     .delivered_inbound = delivered_inbound,
+    .is_contained = is_contained,
 };
 
 /* ---- set-up ---- */
