@@ -142,7 +142,7 @@ struct flow_run { /* what a run is lent; valid during the call */
      * it. */
     struct str after_step;
     struct lane *http; /* for scripts' questions to web services; NULL: none is answered */
-    bool released; /* it was held, and somebody let it go: limits do not count it again */
+    bool released;     /* it was held, and somebody let it go: limits do not count it again */
 };
 
 /* The verdict of an authentication flow is ACCEPT, REJECT (535) or DEFER (454). */

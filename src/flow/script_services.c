@@ -351,18 +351,18 @@ static enum result date(struct script_call *call, struct error *err)
 
 /* clang-format off */
 const struct script_row flow_postern_rows[] = {
-    {"dns", "type, name", "asks DNS for \"a\", \"aaaa\", \"mx\", \"ptr\" (also of an address) or \"txt\": a list of texts, empty if there is none; nil and a reason when there is no answer", FLOW_EVERYWHERE, true, 0, dns},
-    {"lookup", "server, address [, options]", "asks a server with smtp: or ldap: whether the recipient exists: \"found\", \"missing\", \"denied\" or \"error\", and its words; options of ldap: { filter = \"(mail={address})\", base = \"…\" }", FLOW_EVERYWHERE, true, 0, lookup},
-    {"http", "url or options", "asks a web service: { status =, body =, headers = }, or nil and a reason; options: { url =, method =, body =, headers =, timeout = \"5s\" }", FLOW_EVERYWHERE, true, 0, flow_script_http},
-    {"listed", "list, text", "is the address, domain or client's address in that list of the configuration?", FLOW_EVERYWHERE, false, 0, listed},
-    {"is_own_domain", "domain", "is the domain one of those under domains, by name or alias?", FLOW_EVERYWHERE, false, 0, is_domain_listed},
-    {"count", "key, max, period [, amount]", "counts for the key, over all workers and restarts, if that stays within max in the period (\"1h\"): true or false, and the count; amount 0 only looks", FLOW_EVERYWHERE, true, 0, count},
-    {"cache_get", "key", "the text that was put under the key, or nil", FLOW_EVERYWHERE, true, 0, cache_get},
-    {"cache_put", "key, text, time [, kept]", "keeps a text of at most 600 bytes for the time, for all workers; kept: over a restart, too", FLOW_EVERYWHERE, false, 0, cache_put},
-    {"match", "text, pattern [, form]", "does the regular expression (PCRE2, with bounds) match? With a form its text with $1 … filled in, or false", FLOW_EVERYWHERE, false, 0, match},
-    {"log", "text", "says something in an event script.log", FLOW_EVERYWHERE, false, 0, log_line},
-    {"time", "", "seconds since 1970, UTC", FLOW_EVERYWHERE, false, 0, now},
-    {"date", "[seconds]", "{ year =, month =, day =, hour =, minute =, second =, weekday = } in UTC; Monday is 1", FLOW_EVERYWHERE, false, 0, date},
+    {"dns", "type, name", "asks DNS for \"a\", \"aaaa\", \"mx\", \"ptr\" (also of an address) or \"txt\": a list of texts, empty if there is none; nil and a reason when there is no answer", FLOW_EVERYWHERE, true, 0, dns, 500},
+    {"lookup", "server, address [, options]", "asks a server with smtp: or ldap: whether the recipient exists: \"found\", \"missing\", \"denied\" or \"error\", and its words; options of ldap: { filter = \"(mail={address})\", base = \"…\" }", FLOW_EVERYWHERE, true, 0, lookup, 1000},
+    {"http", "url or options", "asks a web service: { status =, body =, headers = }, or nil and a reason; options: { url =, method =, body =, headers =, timeout = \"5s\" }", FLOW_EVERYWHERE, true, 0, flow_script_http, 5000},
+    {"listed", "list, text", "is the address, domain or client's address in that list of the configuration?", FLOW_EVERYWHERE, false, 0, listed, 100},
+    {"is_own_domain", "domain", "is the domain one of those under domains, by name or alias?", FLOW_EVERYWHERE, false, 0, is_domain_listed, 0},
+    {"count", "key, max, period [, amount]", "counts for the key, over all workers and restarts, if that stays within max in the period (\"1h\"): true or false, and the count; amount 0 only looks", FLOW_EVERYWHERE, true, 0, count, 200},
+    {"cache_get", "key", "the text that was put under the key, or nil", FLOW_EVERYWHERE, true, 0, cache_get, 200},
+    {"cache_put", "key, text, time [, kept]", "keeps a text of at most 600 bytes for the time, for all workers; kept: over a restart, too", FLOW_EVERYWHERE, false, 0, cache_put, 200},
+    {"match", "text, pattern [, form]", "does the regular expression (PCRE2, with bounds) match? With a form its text with $1 … filled in, or false", FLOW_EVERYWHERE, true, 0, match, 1000},
+    {"log", "text", "says something in an event script.log", FLOW_EVERYWHERE, false, 0, log_line, 100},
+    {"time", "", "seconds since 1970, UTC", FLOW_EVERYWHERE, false, 0, now, 0},
+    {"date", "[seconds]", "{ year =, month =, day =, hour =, minute =, second =, weekday = } in UTC; Monday is 1", FLOW_EVERYWHERE, false, 0, date, 0},
     {.name = NULL},
 };
 /* clang-format on */

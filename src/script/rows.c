@@ -14,6 +14,8 @@
 #include <math.h>
 #include <string.h>
 
+enum { ROW_COST = 10 };
+
 /* ---- values from Lua ---- */
 
 static void read_table(lua_State *L, int index, struct arena *arena, unsigned depth, size_t *count,
@@ -273,6 +275,14 @@ enum result script_take_integer(const struct script_call *call, size_t index, in
 
 /* ---- rows at work ---- */
 
+static uint64_t work_of(const struct script_value *value)
+{
+    uint64_t work = 1 + value->text.len / 16;
+    for (size_t i = 0; i < value->count; i++)
+        work += work_of(&value->items[i]);
+    return work;
+}
+
 /* On whatever stack the answer was had: on the script's, and in its protection, now. */
 static int push_answer(lua_State *L)
 {
@@ -286,6 +296,8 @@ static int push_answer(lua_State *L)
         return lua_error(L);
     }
     luaL_checkstack(L, SCRIPT_RESULTS_MAX, "too many results");
+    for (size_t i = 0; i < call->result_count; i++)
+        script_spend(L, work_of(&call->results[i]));
     for (size_t i = 0; i < call->result_count; i++)
         script_push_value(L, &call->results[i]);
     int count = (int)call->result_count;
@@ -302,7 +314,7 @@ static int row_done(lua_State *L, int status, lua_KContext context)
 static int use_row(lua_State *L, const struct script_row *row)
 {
     struct script_sandbox *sandbox = script_sandbox_of(L);
-    script_spend(L, 10);
+    script_spend(L, ROW_COST + row->cost);
     if (!sandbox->run)
         return luaL_error(L, "%s: nothing is known while the file is loaded; use it in a function",
                           row->name);

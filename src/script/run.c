@@ -14,7 +14,8 @@
 #include <lauxlib.h>
 
 enum {
-    INTERVAL = 250,         /* instructions between two looks at the bounds */
+    INTERVAL = 250, /* instructions between two looks at the bounds */
+    SHARE_MS = 1,
     CPU_MAX_S = 1,          /* of a run, however little it works by its own count */
     FAULT_ROOM = 64 * 1024, /* memory to say what went wrong */
     TRACEBACK_MAX = 4 * 1024,
@@ -174,8 +175,19 @@ static MAY_YIELD bool is_over(struct script_sandbox *sandbox)
     return true;
 }
 
+/* Rows that could wait need not have: others get their turn all the same. */
+static MAY_YIELD void share(int64_t *since_ns)
+{
+    int64_t now_ns = clock_monotonic_ns();
+    if (!fiber_current() || (now_ns >= *since_ns && now_ns - *since_ns < SHARE_MS * NS_PER_MS))
+        return;
+    fiber_yield();
+    *since_ns = clock_monotonic_ns();
+}
+
 static MAY_YIELD enum result take_turns(struct script_sandbox *sandbox, struct arena *arena)
 {
+    int64_t since_ns = clock_monotonic_ns();
     for (;;) {
         fiber_on_loop_stack(take_turn, sandbox);
         if (sandbox->status == LUA_OK)
@@ -186,8 +198,7 @@ static MAY_YIELD enum result take_turns(struct script_sandbox *sandbox, struct a
         }
         if (sandbox->pending == SCRIPT_PENDING_ROW)
             answer_row(sandbox);
-        else if (sandbox->pending == SCRIPT_PENDING_SLICE)
-            fiber_yield();
+        share(&since_ns);
         if (is_over(sandbox)) {
             tell_fault(sandbox, arena);
             return FAILED;

@@ -91,6 +91,7 @@ struct script_row {
     int tag;               /* for an answer that several rows share */
     /* FAILED: an error in Lua, which the script may catch. */
     enum result (*answer)(struct script_call *call, struct error *err);
+    unsigned cost; /* work, beside that of what it returns */
 };
 /* A table of rows. Reading what is no row is an error in Lua, with the nearest name. */
 struct script_object {

@@ -55,6 +55,24 @@ static MAY_YIELD enum result slow(struct script_call *call, struct error *err)
     return OK;
 }
 
+/* It could wait, and does not. */
+static enum result busy(struct script_call *call, struct error *err)
+{
+    volatile unsigned turns = 0;
+    (void)err;
+    while (turns < 100000)
+        turns++;
+    script_return_text(call, STR("done"));
+    return OK;
+}
+
+static enum result big(struct script_call *call, struct error *err)
+{
+    (void)err;
+    script_return_text(call, str_of(arena_alloc(call->arena, 65536), 65536));
+    return OK;
+}
+
 static enum result add(struct script_call *call, struct error *err)
 {
     const struct script_value *list = &call->arguments[0];
@@ -88,6 +106,8 @@ static const struct script_row rows[] = {
      .answer = slow},
     {.name = "add", .arguments = "list, options", .text = "adds", .where = 1, .answer = add},
     {.name = "half", .arguments = "number", .text = "halves", .where = 1, .answer = numbers},
+    {.name = "busy", .arguments = "", .text = "works", .where = 1, .waits = true, .answer = busy},
+    {.name = "big", .arguments = "", .text = "a lot", .where = 1, .answer = big},
     {.name = "elsewhere", .arguments = "", .text = "not here", .where = 2, .answer = say},
     {.name = NULL},
 };
@@ -250,6 +270,8 @@ static const struct {
        " return c()"),
      "fault: test.lua:2: slow waits for an answer, and cannot be called in a function that "
      "string.gsub, table.sort or a metamethod calls"},
+    {"much from a row", F("for i = 1, 1000000 do local x = host.big() end"),
+     "fault: test.lua:2: the script works longer than it may"},
     {"a coroutine that ends", F("local c = coroutine.wrap(function() end) c() c()"),
      "fault: test.lua:2: cannot resume dead coroutine"},
     {"a coroutine that fails",
@@ -565,6 +587,47 @@ static void many_runs_at_once(void **state)
         arena_free(trials[i].arena);
 }
 
+/* A row that does not wait takes no more of the worker than the script itself. */
+
+struct others {
+    struct trial *trial;
+    bool done;
+    unsigned turns;
+};
+
+static void run_and_tell(void *arg) NO_YIELD_CHECK
+{
+    struct others *others = arg;
+    run_trial(others->trial);
+    others->done = true;
+}
+
+static void count_turns(void *arg) NO_YIELD_CHECK
+{
+    struct others *others = arg;
+    while (!others->done) {
+        others->turns++;
+        fiber_yield();
+    }
+}
+
+static void rows_share_the_worker(void **state)
+{
+    struct trial trial;
+    struct others others = {.trial = &trial};
+    struct test_loop loop;
+    (void)state;
+    open_trial(&trial, F("for i = 1, 300 do host:busy() end return 1"));
+    test_loop_open(&loop, NULL);
+    test_loop_spawn(&loop, run_and_tell, &others);
+    test_loop_spawn(&loop, count_turns, &others);
+    test_loop_run(&loop);
+    test_loop_close(&loop);
+    assert_str(said(&trial), "1");
+    assert_true(others.turns > 3);
+    arena_free(trial.arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -576,6 +639,7 @@ int main(void)
         cmocka_unit_test(a_run_works_off_a_fiber),
         cmocka_unit_test(faults_have_tracebacks),
         cmocka_unit_test(many_runs_at_once),
+        cmocka_unit_test(rows_share_the_worker),
     };
     return cmocka_run_group_tests_name("script", tests, NULL, NULL);
 }
