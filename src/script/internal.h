@@ -71,6 +71,7 @@ struct script {
     size_t chunk_count;
     struct str *functions;
     size_t function_count;
+    unsigned uses; /* of the library, by all chunks */
 };
 
 static inline struct script_sandbox *script_sandbox_of(lua_State *L)
@@ -96,7 +97,17 @@ void script_slice_end(struct script_sandbox *sandbox);
 
 /* ---- what scripts find (library.c, strings.c, matcher.c, rows.c) ---- */
 
-void script_open_library(lua_State *L);
+/* Parts of Lua's library that a run opens only if the text names them. */
+enum {
+    SCRIPT_USES_TABLE = 1 << 0,
+    SCRIPT_USES_MATH = 1 << 1,
+    SCRIPT_USES_UTF8 = 1 << 2,
+    SCRIPT_USES_COROUTINE = 1 << 3,
+    SCRIPT_USES_ALL = (1 << 4) - 1,
+};
+/* Those that this text may use. */
+unsigned script_library_uses(struct str text);
+void script_open_library(lua_State *L, unsigned uses);
 void script_open_strings(lua_State *L);
 void script_push_object(lua_State *L, const struct script_object *object);
 /* An upvalue that holds a C function: call it after counting the texts that it is given. */

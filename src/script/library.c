@@ -9,6 +9,8 @@
  */
 #include "script/internal.h"
 
+#include "base/random.h"
+
 #include <lauxlib.h>
 #include <lualib.h>
 
@@ -322,13 +324,48 @@ static void open_utf8(lua_State *L)
     lua_pop(L, 1);
 }
 
-void script_open_library(lua_State *L)
+/* A global is named where it is used, or found through _G and _ENV: what a text does not name it
+ * cannot have. Making a library costs more than most scripts do. */
+unsigned script_library_uses(struct str text)
+{
+    static const struct {
+        const char *word;
+        unsigned uses;
+    } words[] = {
+        {"table", SCRIPT_USES_TABLE}, {"math", SCRIPT_USES_MATH},
+        {"utf8", SCRIPT_USES_UTF8},   {"coroutine", SCRIPT_USES_COROUTINE},
+        {"_G", SCRIPT_USES_ALL},      {"_ENV", SCRIPT_USES_ALL},
+    };
+    unsigned uses = 0;
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (str_find_str(text, str_c(words[i].word)) >= 0)
+            uses |= words[i].uses;
+    return uses;
+}
+
+/* Lua's own seed is an address and the second: the same for many runs. */
+static void open_math(lua_State *L)
+{
+    lua_Integer seeds[2];
+    random_bytes(seeds, sizeof seeds);
+    luaL_requiref(L, "math", luaopen_math, true);
+    lua_getfield(L, -1, "randomseed");
+    lua_pushinteger(L, seeds[0]);
+    lua_pushinteger(L, seeds[1]);
+    lua_call(L, 2, 0);
+    lua_pop(L, 1);
+}
+
+void script_open_library(lua_State *L, unsigned uses)
 {
     open_base(L);
-    open_coroutines(L);
-    open_tables(L);
-    open_utf8(L);
     script_open_strings(L);
-    luaL_requiref(L, "math", luaopen_math, true);
-    lua_pop(L, 1);
+    if (uses & SCRIPT_USES_TABLE)
+        open_tables(L);
+    if (uses & SCRIPT_USES_COROUTINE)
+        open_coroutines(L);
+    if (uses & SCRIPT_USES_UTF8)
+        open_utf8(L);
+    if (uses & SCRIPT_USES_MATH)
+        open_math(L);
 }

@@ -166,6 +166,7 @@ static void compile(lua_State *L, struct script_loader *loader, struct source *s
     struct buf code;
     loader->consumed = 0;
     loader->compiling = source;
+    script->uses |= script_library_uses(source->text);
     lua_pushfstring(L, "@%s", lua_pushlstring(L, source->name.ptr, source->name.len));
     if (lua_load(L, next_byte, &reading, lua_tostring(L, -1), "t") != LUA_OK)
         lua_error(L);

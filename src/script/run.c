@@ -33,7 +33,7 @@ const struct script_limits script_limits_default = {
 static int open_state(lua_State *L)
 {
     struct script_sandbox *sandbox = script_sandbox_of(L);
-    script_open_library(L);
+    script_open_library(L, sandbox->script ? sandbox->script->uses : SCRIPT_USES_ALL);
     for (size_t i = 0; i < sandbox->global_count; i++) {
         script_push_object(L, &sandbox->globals[i]);
         lua_setglobal(L, sandbox->globals[i].name);

@@ -520,6 +520,41 @@ static void files_require_others_beside_them(void **state)
 
 /* ---- runs ---- */
 
+/* What is opened only when it is named is there in each form of naming. */
+static void libraries_are_there_when_named(void **state)
+{
+    static const char *const texts[] = {
+        F("return math.max(1, 2)"),
+        F("local m = _G['ma' .. 'th'] return m.max(1, 2)"),
+        F("return _ENV['ma' .. 'th'].max(1, 2)"),
+        F("for name, value in pairs(_G) do if name == ('m' .. 'ath') then return value.max(1, 2) "
+          "end end"),
+        F("return #table.pack(1, 2)"),
+        F("return utf8.len('ab')"),
+        F("return coroutine.wrap(function() return 2 end)()"),
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        check_script(texts[i], texts[i], "2");
+}
+
+/* Dice are not the same for each message. */
+static void random_numbers_differ(void **state)
+{
+    struct trial trial;
+    int64_t first = 0;
+    unsigned same = 0;
+    (void)state;
+    open_trial(&trial, F("return math.random(1, 1000000000)"));
+    for (int i = 0; i < 10; i++) {
+        test_in_fiber(run_trial, &trial);
+        same += i > 0 && trial.outcome.results[0].integer == first;
+        first = trial.outcome.results[0].integer;
+    }
+    assert_true(same < 9);
+    arena_free(trial.arena);
+}
+
 static void nothing_is_left_of_a_run(void **state)
 {
     struct trial trial;
@@ -635,6 +670,8 @@ int main(void)
         cmocka_unit_test(patterns_match_as_in_lua),
         cmocka_unit_test(errors_have_places),
         cmocka_unit_test(files_require_others_beside_them),
+        cmocka_unit_test(libraries_are_there_when_named),
+        cmocka_unit_test(random_numbers_differ),
         cmocka_unit_test(nothing_is_left_of_a_run),
         cmocka_unit_test(a_run_works_off_a_fiber),
         cmocka_unit_test(faults_have_tracebacks),

@@ -2,6 +2,7 @@
 """Lua scripts over the wire: the guide's custom script, decisions and changes, questions, and attempts of delivery."""
 import http.server
 import smtplib
+import ssl
 import threading
 import time
 
@@ -298,6 +299,19 @@ def test_a_script_asks_a_web_service(scene):
     wait_until(lambda: scene.out.messages, "it is there")
     assert b"X-Answer: 201 A@HOME.TEST more\r\n" in scene.out.messages[0].data
     assert scene.judge.asked == [("/judge", "a@home.test")]
+
+
+def test_a_web_service_must_be_who_it_says(scene, tls_files):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*map(str, tls_files))
+    plain = scene.judge.server.socket
+    scene.judge.server.socket = context.wrap_socket(plain, server_side=True)
+    path = scene.gateway.folder / "scripts/content.lua"
+    path.write_text(path.read_text().replace("http://127", "https://127"))
+    assert scene.gateway.reload()
+    code, text = send(scene, "ask")
+    assert code == 451 and "certificate" in text, text
+    assert not scene.judge.asked
 
 
 def test_others_go_on_while_a_script_waits(scene):
