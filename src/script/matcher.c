@@ -248,8 +248,10 @@ static const char *close_capture(struct script_matcher *matcher, const char *at,
 static const char *match_capture(struct script_matcher *matcher, const char *at, char digit)
 {
     int level = digit - '1';
-    if (level < 0 || level >= matcher->level || matcher->captures[level].len < 0)
-        luaL_error(matcher->L, "invalid capture index %%%d in pattern", level + 1);
+    if (level < 0 || level >= matcher->level || matcher->captures[level].len == SCRIPT_CAPTURE_OPEN)
+        luaL_error(matcher->L, "invalid capture index %%%d", level + 1);
+    if (matcher->captures[level].len == SCRIPT_CAPTURE_PLACE)
+        return NULL; /* a place is no text */
     size_t len = (size_t)matcher->captures[level].len;
     matcher->steps += len / 16;
     step(matcher);
