@@ -231,7 +231,8 @@ static void *run(void *arg)
         store->sync_done = sync;
         pthread_cond_broadcast(&store->synced);
         pthread_mutex_unlock(&store->mutex);
-        if (goes_on && clock_monotonic_ns() - tend_ns > TEND_S * NS_PER_S) {
+        if (goes_on && (clock_monotonic_ns() - tend_ns > TEND_S * NS_PER_S ||
+                        store_index_is_due(&store->file))) {
             tend(store);
             tend_ns = clock_monotonic_ns();
         }
