@@ -272,6 +272,8 @@ static enum result open_files(struct store *store, struct error *err)
         return fail(err, ERROR_PERMANENT, "events.path is too long");
     if (store_file_open(&store->file, path, &aside, err) != OK)
         return FAILED;
+    store->file.fresh_max = store->settings.fresh_max;
+    store->file.segments_max = store->settings.segments_max;
     if (aside)
         event_emit(EVENT_EVENTS_DAMAGED, F_C(FILE, path));
     return OK;

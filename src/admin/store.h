@@ -20,6 +20,9 @@ struct store_settings {
     int64_t keep_ns;    /* older stories are deleted */
     uint64_t size;      /* bytes in use at most; the oldest stories go first */
     uint64_t keep_free; /* bytes of the file system that belong to mail */
+    /* of the index, 0: the default; tests need little to see much */
+    uint64_t fresh_max;    /* entries that wait unsorted */
+    uint64_t segments_max; /* sorted runs before some are merged */
 };
 
 /* Open or make events.db and start the thread. Fails when the folder cannot be made or written. */

@@ -20,7 +20,8 @@ struct store_file {
     sqlite3_stmt *put_fresh;
     char path[4096];
     uint64_t dictionary;
-    uint64_t fresh; /* entries */
+    uint64_t fresh;                   /* entries */
+    uint64_t fresh_max, segments_max; /* as in the settings */
     int64_t last_part;
     bool damaged; /* SQLite said so */
 };

@@ -9,9 +9,10 @@
 #include <string.h>
 
 enum {
-    FRESH_MAX = 65536,  /* entries that wait unsorted */
-    MERGE_AT = 16,      /* segments of the lower level become one of the higher */
-    PAGE_ENTRIES = 160, /* in a row: half a page of the file */
+    FRESH_MAX = 131072, /* entries that wait unsorted */
+    SEGMENTS_MAX = 512, /* of the lower level; then the oldest are merged */
+    MERGE = 8,          /* into one of the higher: a third of a second of work */
+    PAGE_ENTRIES = 83,  /* in a row: four fill a page of the file; one more would spill each */
 };
 
 uint64_t store_entry_word(const char *entry)
@@ -148,9 +149,25 @@ static enum result convert(struct store_file *file, const char *sql, const char 
     return result;
 }
 
+/* To ask each segment takes microseconds, to merge them costs mail's CPU: only many are merged. */
+static enum result merge_oldest(struct store_file *file, struct error *err)
+{
+    char collect_sql[256];
+    char clear[512];
+    char chosen[128];
+    snprintf(chosen, sizeof chosen,
+             "(SELECT segment FROM segments WHERE level = 0 ORDER BY segment LIMIT %d)", MERGE);
+    snprintf(collect_sql, sizeof collect_sql,
+             "SELECT entries FROM words WHERE segment IN %s ORDER BY segment, first, page", chosen);
+    snprintf(clear, sizeof clear,
+             "DELETE FROM words WHERE segment IN %s; DELETE FROM segments WHERE segment IN %s",
+             chosen, chosen);
+    return convert(file, collect_sql, clear, 1, err);
+}
+
 bool store_index_is_due(const struct store_file *file)
 {
-    return file->fresh >= FRESH_MAX;
+    return file->fresh >= (file->fresh_max ? file->fresh_max : FRESH_MAX);
 }
 
 enum result store_index_tend(struct store_file *file, bool now, struct error *err)
@@ -161,14 +178,9 @@ enum result store_index_tend(struct store_file *file, bool now, struct error *er
             return FAILED;
         file->fresh = 0;
     }
-    if (store_sql_number(file->db, "SELECT count(*) FROM segments WHERE level = 0") < MERGE_AT)
+    uint64_t segments =
+        (uint64_t)store_sql_number(file->db, "SELECT count(*) FROM segments WHERE level = 0");
+    if (segments <= (file->segments_max ? file->segments_max : SEGMENTS_MAX))
         return OK;
-    /* the new segment has level 1, so the old ones are those of level 0 still */
-    return convert(file,
-                   "SELECT entries FROM words WHERE segment IN"
-                   " (SELECT segment FROM segments WHERE level = 0) ORDER BY segment, first, page",
-                   "DELETE FROM words WHERE segment IN"
-                   " (SELECT segment FROM segments WHERE level = 0);"
-                   "DELETE FROM segments WHERE level = 0",
-                   1, err);
+    return merge_oldest(file, err);
 }

@@ -213,7 +213,7 @@ static void look_in_segments(struct store_reader *reader, struct candidates *can
     sqlite3_stmt *pages = NULL;
     if (sqlite3_prepare_v2(reader->db,
                            "SELECT segment FROM segments WHERE newest_ms >= ?1"
-                           " ORDER BY segment DESC",
+                           " ORDER BY newest_ms DESC",
                            -1, &segments, NULL) == SQLITE_OK &&
         sqlite3_prepare_v2(reader->db,
                            "SELECT entries FROM words WHERE segment = ?1 AND first <= ?2"
