@@ -79,4 +79,8 @@ EVENT_KEY(EXPECTED,     "expected")
 EVENT_KEY(WHY,          "why")
 EVENT_KEY(CLIENT_NAME,  "client_name")
 EVENT_KEY(QUARANTINE,   "quarantine")
+EVENT_KEY(REPLIES_2XX,  "replies_2xx")
+EVENT_KEY(REPLIES_3XX,  "replies_3xx")
+EVENT_KEY(REPLIES_4XX,  "replies_4xx")
+EVENT_KEY(REPLIES_5XX,  "replies_5xx")
 /* clang-format on */

@@ -35,7 +35,7 @@ EVENT(MESSAGE_EXTRA_LOST,  "message.extra_lost",  ERROR,  "Copies or notices abo
 EVENT(MESSAGE_HELD,        "message.held",        NOTICE, "A message waits in the queue until somebody releases it.")
 EVENT(MESSAGE_DONE,        "message.done",        INFO,   "Nothing of the message is left in the queue.")
 EVENT(FLOW_STEP,           "flow.step",           DEBUG,  "A step of a flow ran.")
-EVENT(LOOKUP_ANSWER,       "lookup.answer",       DEBUG,  "A directory answered.")
+EVENT(BACKEND_ANSWER,      "backend.answer",      DEBUG,  "A backend was asked and answered, or failed to.")
 EVENT(BACKEND_DOWN,        "backend.down",        ERROR,  "A backend does not answer.")
 EVENT(BACKEND_UP,          "backend.up",          NOTICE, "A backend answers again.")
 EVENT(BACKEND_DENIED,      "backend.denied",      WARN,   "A backend refused the gateway itself, not the recipient.")
