@@ -34,6 +34,7 @@ EVENT(MESSAGE_DISCARDED,   "message.discarded",   NOTICE, "A message was accepte
 EVENT(MESSAGE_EXTRA_LOST,  "message.extra_lost",  ERROR,  "Copies or notices about a refused message could not be queued.")
 EVENT(MESSAGE_HELD,        "message.held",        NOTICE, "A message waits in the queue until somebody releases it.")
 EVENT(MESSAGE_DONE,        "message.done",        INFO,   "Nothing of the message is left in the queue.")
+EVENT(MESSAGE_HEADER,      "message.header",      DEBUG,  "A header field that conditions look at, as it came.")
 EVENT(FLOW_STEP,           "flow.step",           DEBUG,  "A step of a flow ran.")
 EVENT(BACKEND_ANSWER,      "backend.answer",      DEBUG,  "A backend was asked and answered, or failed to.")
 EVENT(BACKEND_DOWN,        "backend.down",        ERROR,  "A backend does not answer.")

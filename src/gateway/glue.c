@@ -230,6 +230,9 @@ NO_YIELD_CHECK static enum queue_content_verdict run_content(void *context,
                                 .facts = &facts,
                                 .limits = &settings_of(snapshot)->content.limits,
                                 .ways = &ways,
+                                .record_fields = settings_of(snapshot)->events.headers.items,
+                                .record_field_count = settings_of(snapshot)->events.headers.count,
+                                .hides_subject = !settings_of(snapshot)->events.subjects,
                                 .after_step = run->after_step,
                                 .content = run->content};
     struct flow_verdict verdict = {0};

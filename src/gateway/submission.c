@@ -137,6 +137,9 @@ static void run_group(struct work *work, struct group *group) MAY_YIELD
                            .facts = &facts,
                            .limits = &in->settings->content.limits,
                            .ways = &ways,
+                           .record_fields = in->settings->events.headers.items,
+                           .record_field_count = in->settings->events.headers.count,
+                           .hides_subject = !in->settings->events.subjects,
                            .content = &group->content};
     flow_run_content(group->flow, &run, &group->verdict);
 }
