@@ -54,20 +54,6 @@ void flow_collect_fields(struct flow *flow, struct arena *arena)
 
 /* ---- when it runs ---- */
 
-static bool is_utf8(struct str text)
-{
-    for (size_t i = 0; i < text.len;) {
-        unsigned char c = (unsigned char)text.ptr[i++];
-        unsigned more = c < 0x80 ? 0 : c >= 0xc2 && c < 0xe0 ? 1 : c < 0xf0 ? 2 : 3;
-        if ((c >= 0x80 && c < 0xc2) || c >= 0xf5)
-            return false;
-        for (; more; more--)
-            if (i == text.len || ((unsigned char)text.ptr[i++] & 0xc0) != 0x80)
-                return false;
-    }
-    return true;
-}
-
 /* A value that cannot be told as it is, is not told in part: a condition would be misjudged. */
 static void tell(const struct flow_running *running, struct str name)
 {
@@ -77,7 +63,7 @@ static void tell(const struct flow_running *running, struct str name)
     struct str value = STR_EMPTY;
     if (mail_header_find(running->facts.header, name, &field))
         value = mail_field_text(run->arena, &field);
-    bool whole = value.len <= VALUE_MAX && is_utf8(value) && !str_has_nul(value) &&
+    bool whole = value.len <= VALUE_MAX && str_is_utf8(value) && !str_has_nul(value) &&
                  !(run->hides_subject && str_equal_nocase(name, STR("Subject")));
     event_emit(EVENT_MESSAGE_HEADER, F_STR(FLOW, running->flow->name), F_STR(FIELD, name),
                F_STR(VALUE, whole ? value : STR_EMPTY), F_BOOL(COMPLETE, whole));
