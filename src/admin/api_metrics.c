@@ -51,6 +51,8 @@ static void print_gateway(const struct gateway_status *status, struct buf *out)
     for (size_t i = 0; i < status->listener_count; i++)
         metrics_print_sample(out, "postern_smtp_sessions", "listener", status->listeners[i].name,
                              (double)status->listeners[i].sessions);
+    one(out, "postern_incidents_open", METRIC_GAUGE, "Accounts that are contained now.",
+        (double)status->incidents_open);
     one(out, "postern_protected_mailboxes", METRIC_GAUGE, "Distinct mailboxes in 30 days.",
         (double)status->protected_mailboxes);
     if (status->certificate_days_left != INT_MAX)
@@ -133,6 +135,20 @@ static void print_queue(const struct queue_totals *totals, struct buf *out)
     one(out, "postern_balance", METRIC_GAUGE,
         "What came in, less what left, less what is here: 0, but for what is just moving.",
         (double)queue_balance(totals));
+}
+
+static void print_quarantines(const struct queue_quarantine_numbers *quarantines, size_t count,
+                              struct buf *out)
+{
+    metrics_print_head(out, "postern_quarantine_messages", METRIC_GAUGE,
+                       "Messages in quarantine now.");
+    for (size_t i = 0; i < count; i++)
+        metrics_print_sample(out, "postern_quarantine_messages", "quarantine", quarantines[i].name,
+                             (double)quarantines[i].entries);
+    metrics_print_head(out, "postern_quarantine_bytes", METRIC_GAUGE, "Their size.");
+    for (size_t i = 0; i < count; i++)
+        metrics_print_sample(out, "postern_quarantine_bytes", "quarantine", quarantines[i].name,
+                             (double)quarantines[i].bytes);
 }
 
 static void print_spool(const struct gateway_spool_numbers *spool, struct buf *out)
@@ -369,6 +385,8 @@ struct gauges {
     struct gateway_spool_numbers spool;
     const struct gateway_worker_numbers *workers;
     size_t worker_count;
+    const struct queue_quarantine_numbers *quarantines;
+    size_t quarantine_count;
     uint64_t log_lost;
     struct dns_numbers dns;
     bool unconfirmed;
@@ -384,6 +402,7 @@ static void print_gauges(const struct gauges *gauges, struct buf *out)
     print_queue(&gauges->totals, out);
     print_transports(&gauges->transports, gauges->surveyed, out);
     print_dns(&gauges->dns, out);
+    print_quarantines(gauges->quarantines, gauges->quarantine_count, out);
     print_spool(&gauges->spool, out);
     print_workers(gauges->workers, gauges->worker_count, out);
     one(out, "postern_log_lost_total", METRIC_COUNTER,
@@ -400,6 +419,8 @@ void admin_api_metrics(struct admin_request *request, struct admin_answer *answe
     gateway_spool_numbers(request->gateway, &gauges.spool);
     gauges.totals = queue_totals(gateway_queue(request->gateway));
     gauges.workers = gateway_worker_numbers(request->gateway, request->arena, &gauges.worker_count);
+    gauges.quarantines = queue_quarantine_numbers(gateway_queue(request->gateway), request->arena,
+                                                  &gauges.quarantine_count);
     gauges.log_lost = admin_log_lost(request->log);
     gateway_dns_numbers(request->gateway, &gauges.dns);
     gauges.unconfirmed = admin_config_is_unconfirmed(request, &gauges.confirm_by_ns);
@@ -443,10 +464,13 @@ void admin_describe_gauges(struct buf *out)
     struct gateway_listener_status listener = {.name = STR("mx")};
     struct gateway_worker_numbers worker = {0};
     struct transport_numbers transport = {.name = STR("internet")};
+    struct queue_quarantine_numbers quarantine = {.name = STR("spam")};
     struct gauges gauges = {.workers = &worker,
                             .worker_count = 1,
                             .transports = {.items = &transport, .count = 1},
-                            .surveyed = true};
+                            .surveyed = true,
+                            .quarantines = &quarantine,
+                            .quarantine_count = 1};
     struct buf text BUF_CLEANUP;
     struct str rest, line, help = STR_EMPTY, type = STR_EMPTY;
     gauges.status.listeners = &listener;

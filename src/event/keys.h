@@ -85,4 +85,7 @@ EVENT_KEY(REPLIES_2XX,  "replies_2xx")
 EVENT_KEY(REPLIES_3XX,  "replies_3xx")
 EVENT_KEY(REPLIES_4XX,  "replies_4xx")
 EVENT_KEY(REPLIES_5XX,  "replies_5xx")
+EVENT_KEY(INCIDENT,     "incident")
+EVENT_KEY(PERIOD,       "period")
+EVENT_KEY(HELD,         "held")
 /* clang-format on */

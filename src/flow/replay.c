@@ -264,7 +264,7 @@ static enum progress take_step(struct replaying *replaying, const struct flow_st
         return PROGRESS_BRANCHED;
     if (!flow_actions[action->kind].decides)
         return PROGRESS_PASSED;
-    end(replaying, false, flow_verdict_of(action->kind), step->id);
+    end(replaying, false, flow_verdict_of(replaying->in->flow->type, action->kind), step->id);
     return PROGRESS_ENDED;
 }
 

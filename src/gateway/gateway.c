@@ -5,21 +5,25 @@
 #include "base/memory.h"
 #include "directory/directory.h"
 #include "event/event.h"
+#include "fiber/lane.h"
 #include "gateway/ask.h"
+#include "gateway/contain.h"
 #include "gateway/glue.h"
 #include "gateway/mailboxes.h"
+#include "gateway/quarantine.h"
 #include "gateway/settings.h"
 #include "gateway/worker.h"
 #include "net/dns.h"
 #include "net/tls.h"
 #include "spool/spool.h"
+#include "spool/vault.h"
 #include "state/keeper.h"
 #include "state/state.h"
 
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { STATE_ENTRIES = 500000, WORKERS_MAX = 64, ALIVE_S = 5 };
+enum { STATE_ENTRIES = 500000, WORKERS_MAX = 64, ALIVE_S = 5, INCIDENTS_WAITING = 200 };
 
 /* ---- start ---- */
 
@@ -47,6 +51,16 @@ static enum result open_steering(struct gateway *gateway, struct error *err)
     return result;
 }
 
+/* Before the queue is read: what it holds may be mail of an account that is contained. */
+static enum result load_incidents(struct gateway *gateway, struct error *err)
+{
+    struct arena *arena = arena_new(0);
+    struct str path = arena_printf(arena, "%.*s/incidents", STR_ARG(gateway->settings->spool.path));
+    enum result result = incidents_load(gateway->incidents, path, err);
+    arena_free(arena);
+    return result;
+}
+
 /* Counts and answers that outlive a restart lie beside the history. Mail works without them. */
 static void keep_state(struct gateway *gateway)
 {
@@ -60,9 +74,10 @@ static void keep_state(struct gateway *gateway)
     enum result result = state_keeper_open_sqlite(path.ptr, &keeper, &aside, &err);
     if (aside)
         event_emit(EVENT_DAEMON_WARNING, F_STR(FILE, path),
-                   F_C(DETAIL, "was damaged and set aside: limits and greylisting begin anew"));
+                   F_C(DETAIL, "was damaged and set aside: limits, greylisting and the count of "
+                               "mailboxes begin anew"));
     if (result == OK)
-        result = state_keep(gateway->state, keeper, &err);
+        result = state_keep(gateway->state, keeper, mailboxes_take, gateway->mailboxes, &err);
     if (result != OK)
         event_emit(EVENT_DAEMON_WARNING, F_STR(FILE, path), F_C(ERROR, err.text),
                    F_C(DETAIL, "counts and answers will not outlive a restart"));
@@ -73,6 +88,8 @@ static void keep_state(struct gateway *gateway)
 static enum result open_spool(struct gateway *gateway, struct loop *const *loops, struct error *err)
 {
     struct queue_handler handler;
+    if (load_incidents(gateway, err) != OK)
+        return FAILED;
     glue_fill_handler(gateway, &handler);
     gateway->state = state_new(loops, gateway->worker_count, STATE_ENTRIES);
     keep_state(gateway);
@@ -88,7 +105,8 @@ static enum result open_spool(struct gateway *gateway, struct loop *const *loops
     /* what is read faster than anybody could notice is known before mail is taken; the rest is
      * loaded from when the last worker joined the queue */
     spool.load_later_over = UINT64_C(64) << 20;
-    if (spool_open(&spool, recover_entry, gateway, &gateway->spool, err) != OK)
+    if (spool_open(&spool, recover_entry, gateway, &gateway->spool, err) != OK ||
+        quarantine_open(gateway, err) != OK)
         return FAILED;
     queue_set_spool(gateway->queue, gateway->spool);
     return open_steering(gateway, err);
@@ -170,6 +188,9 @@ enum result gateway_new(struct settings *settings, const struct gateway_options 
     gateway->directories = directory_shared_new();
     gateway->occupancy = occupancy_new();
     gateway->mailboxes = mailboxes_new();
+    gateway->incidents = incidents_new();
+    gateway->incident_lane = lane_new("incidents", 1, INCIDENTS_WAITING);
+    pthread_mutex_init(&gateway->settling, NULL);
     gateway->started_wall_ns = clock_wall_ns();
     pthread_mutex_init(&gateway->mutex, NULL);
     pthread_cond_init(&gateway->answered, NULL);
@@ -220,6 +241,7 @@ void gateway_apply(struct gateway *gateway, struct settings *settings, const int
     pthread_mutex_unlock(&gateway->mutex);
     if (before != settings)
         tell_unapplied(gateway, before, settings);
+    quarantine_prepare(gateway, settings);
     mailboxes_entitle(gateway->mailboxes, settings->entitlements.protected_mailboxes);
     for (size_t i = 0; i < gateway->worker_count; i++)
         worker_apply(&gateway->workers[i], settings, fds, count);
@@ -252,6 +274,7 @@ void gateway_drain(struct gateway *gateway, int64_t deadline_ns)
         worker_drain(&gateway->workers[i], deadline_ns);
     for (size_t i = 0; i < gateway->worker_count; i++)
         pthread_join(gateway->workers[i].thread, NULL);
+    lane_free(take(gateway->incident_lane));
     spool_close(gateway->spool);
     gateway->spool = NULL;
 }
@@ -260,15 +283,18 @@ void gateway_free(struct gateway *gateway)
 {
     check(gateway->spool == NULL);
     queue_free(gateway->queue);
+    spool_vault_close(gateway->vault);
     state_free(gateway->state);
     directory_shared_free(gateway->directories);
     occupancy_free(gateway->occupancy);
     mailboxes_free(gateway->mailboxes);
+    incidents_free(gateway->incidents);
     settings_unref(gateway->settings);
     pthread_barrier_destroy(&gateway->loops_made);
     pthread_barrier_destroy(&gateway->parts_made);
     pthread_barrier_destroy(&gateway->ended);
     pthread_mutex_destroy(&gateway->mutex);
+    pthread_mutex_destroy(&gateway->settling);
     pthread_cond_destroy(&gateway->answered);
     free(gateway->workers);
     free(gateway);
@@ -294,6 +320,7 @@ bool gateway_is_alive(struct gateway *gateway)
 
 void gateway_refresh(struct gateway *gateway)
 {
+    gateway_settle_incidents(gateway);
     pthread_mutex_lock(&gateway->mutex);
     struct settings *settings = settings_ref(gateway->settings);
     pthread_mutex_unlock(&gateway->mutex);

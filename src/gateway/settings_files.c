@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * gateway/settings_files.c - sections that stand for files: certificates, lists, domains_file;
- * and the small section `quarantines`.
+ * gateway/settings_files.c - sections that stand for files: certificates, lists, domains_file.
  */
 #include "gateway/settings_internal.h"
 
-#include "base/buf.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "mail/address.h"
 #include "net/tls.h"
 
@@ -20,38 +19,18 @@ enum { FILE_MAX = 32 * 1024 * 1024, LINES_MAX = 1000 * 1000 };
 
 /* ---- lines of a file ---- */
 
-static bool read_file(struct settings_loading *loading, struct str path, struct config_place place,
-                      struct buf *out)
-{
-    int fd = open(arena_c(loading->arena, path), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    ssize_t got = fd < 0 ? -1 : 1;
-    while (got > 0) {
-        char *room = buf_reserve(out, 65536);
-        if (!room)
-            break;
-        got = read(fd, room, 65536);
-        if (got > 0)
-            out->len += (size_t)got;
-    }
-    int error = errno;
-    if (fd >= 0)
-        close(fd);
-    if (got == 0)
-        return true;
-    SETTINGS_ERROR(loading, "unreadable", place, "%.*s: %s", STR_ARG(path),
-                   got > 0 ? "is too large" : strerror(error));
-    return false;
-}
-
 bool settings_read_lines(struct settings_loading *loading, struct str path,
                          struct config_place place, struct option_texts *out)
 {
     struct buf bytes BUF_CLEANUP;
+    struct error err;
     buf_init(&bytes, FILE_MAX);
     *out = (struct option_texts){0};
-    settings_add_file(loading, path);
-    if (!read_file(loading, path, place, &bytes))
+    option_paths_add(&loading->settings->files, loading->arena, path);
+    if (file_read_path(arena_c(loading->arena, path), &bytes, &err) != OK) {
+        SETTINGS_ERROR(loading, "unreadable", place, "%.*s: %s", STR_ARG(path), err.text);
         return false;
+    }
     struct str text = arena_str(loading->arena, buf_str(&bytes)), line, rest = text;
     size_t count = 1;
     for (size_t i = 0; i < text.len; i++)
@@ -126,44 +105,6 @@ void settings_bind_lists(struct settings_loading *loading)
     settings->list_count = section->count;
     for (size_t i = 0; i < section->count; i++)
         bind_list(loading, &section->pairs[i], &settings->lists[i]);
-}
-
-/* ---- quarantines ---- */
-
-static const struct option quarantine_rows[] = {
-    {.name = "keep",
-     .type = OPTION_DURATION,
-     .offset = offsetof(struct settings_quarantine, keep_ns),
-     .text = "how long mail stays in it",
-     .fallback = "30d",
-     .min = 3600 * NS_PER_S,
-     .max = INT64_C(3660) * 86400 * NS_PER_S},
-    {0},
-};
-const struct option_table settings_quarantine_options = {
-    .name = "quarantines.*",
-    .text = "A place for mail that waits for a decision.",
-    .options = quarantine_rows,
-    .size = sizeof(struct settings_quarantine),
-};
-
-void settings_bind_quarantines(struct settings_loading *loading)
-{
-    const struct config_node *section = settings_section(loading, "quarantines");
-    struct settings *settings = loading->settings;
-    if (!section)
-        return;
-    settings->quarantines =
-        arena_alloc_array(loading->arena, section->count + 1, sizeof *settings->quarantines);
-    settings->quarantine_count = section->count;
-    for (size_t i = 0; i < section->count; i++) {
-        struct settings_quarantine *quarantine = &settings->quarantines[i];
-        quarantine->name = section->pairs[i].key;
-        quarantine->place = section->pairs[i].place;
-        quarantine->node = &section->pairs[i].value;
-        (void)!option_bind(&settings_quarantine_options, quarantine->node, NULL, &loading->context,
-                           quarantine);
-    }
 }
 
 /* ---- certificates ---- */

@@ -19,11 +19,14 @@
 struct directory;
 struct directory_shared;
 struct dns;
+struct incidents;
+struct lane;
 struct mailboxes;
 struct queue;
 struct settings;
 struct settings_listener;
 struct spool;
+struct spool_vault;
 struct state;
 
 struct closing;
@@ -74,9 +77,13 @@ struct gateway {
     struct spool *spool;
     struct state *state;
     struct queue *queue;
+    struct spool_vault *vault;
     struct directory_shared *directories;
     struct occupancy *occupancy;
     struct mailboxes *mailboxes;
+    struct incidents *incidents;
+    struct lane *incident_lane; /* opens them for flows */
+    pthread_mutex_t settling;   /* one thread at a time goes through mail of closed incidents */
 
     atomic_bool draining;
     atomic_uint_least64_t sessions_total;

@@ -124,6 +124,7 @@ struct queue_entry *queue_entry_new(struct queue_worker *worker, struct mail_id 
     list_init(&entry->ready.link);
     entry->accepted_wall_ns = meta->accepted_wall_ns;
     entry->content = meta->content_flow.len > 0;
+    entry->shelf = queue_shelf_of(worker->queue, meta->kept.quarantine);
     entry->recipients = (uint32_t)meta->recipient_count;
     entry->ready.size = size;
     entry->wish = -1;
@@ -171,8 +172,10 @@ static void gauge_leave(struct queue_entry *entry)
 {
     struct queue_worker *worker = entry->worker;
     atomic_fetch_sub_explicit(&worker->gauge[entry->state], entry->counted, memory_order_relaxed);
-    if (entry->quarantined)
+    if (entry->quarantined) {
         atomic_fetch_sub_explicit(&worker->quarantined, entry->counted, memory_order_relaxed);
+        queue_shelf_count(entry, -1);
+    }
     entry->quarantined = false;
     entry->counted = 0;
 }
@@ -262,7 +265,8 @@ bool queue_reason_is_quarantine(enum mail_reason reason)
 {
     return reason != MAIL_REASON_NONE && reason != MAIL_REASON_ADMIN &&
            reason != MAIL_REASON_POLICY && reason != MAIL_REASON_CRASH &&
-           reason != MAIL_REASON_TRANSPORT_MISSING && reason != MAIL_REASON_BACKEND_DOWN;
+           reason != MAIL_REASON_CONTAINED && reason != MAIL_REASON_TRANSPORT_MISSING &&
+           reason != MAIL_REASON_BACKEND_DOWN;
 }
 
 static void place_held(struct queue_entry *entry, const struct queue_record *record)
@@ -270,9 +274,10 @@ static void place_held(struct queue_entry *entry, const struct queue_record *rec
     queue_entry_not_fresh(entry);
     queue_parcel_unref(take(entry->parcel)); /* nobody knows for how long */
     queue_entry_set_state(entry, QUEUE_HELD);
-    if (!queue_reason_is_quarantine(record->reason))
+    if (entry->shelf == 0 && !queue_reason_is_quarantine(record->reason))
         return;
     entry->quarantined = true;
+    queue_shelf_count(entry, 1);
     atomic_fetch_add_explicit(&entry->worker->quarantined, entry->counted, memory_order_relaxed);
 }
 
@@ -311,6 +316,14 @@ int64_t queue_life_start_wall_ns(const struct queue *queue, const struct transpo
            queue_steering_paused_ns(queue->steering, transport->name,
                                     queue_destination_name(transport, meta), meta->accepted_wall_ns,
                                     clock_steady_wall_ns());
+}
+
+bool queue_is_contained(const struct queue *queue, const struct queue_meta *meta)
+{
+    const struct queue_handler *handler = &queue->handler;
+    return handler->is_contained != NULL && meta->fairness_key.len > 0 &&
+           (meta->flags & (QUEUE_META_OWN_USER | QUEUE_META_DSN)) == QUEUE_META_OWN_USER &&
+           handler->is_contained(handler->context, meta->fairness_key);
 }
 
 bool queue_is_paused(const struct queue *queue, const struct transport *transport,
@@ -356,6 +369,8 @@ void queue_entry_place(struct queue_entry *entry)
     entry->backed_off = false;
     if (record.held) {
         place_held(entry, &record);
+    } else if (queue_is_contained(worker->queue, &meta)) {
+        queue_entry_hold(entry, MAIL_REASON_CONTAINED, arena);
     } else if (record.due_wall_ns > clock_steady_wall_ns()) {
         queue_entry_set_state(entry, entry->content ? QUEUE_CONTENT : QUEUE_WAITING);
         queue_schedule_set(&worker->schedule, &entry->due,

@@ -47,6 +47,8 @@ struct queue *queue_new(struct spool *spool, struct state *state,
     memcpy(queue->loops, loops, worker_count * sizeof(struct loop *));
     queue->memory_budget = MEMORY_DEFAULT;
     queue->steering = queue_steering_new();
+    pthread_mutex_init(&queue->shelving, NULL);
+    queue->shelves = memory_alloc_array(QUEUE_SHELVES_MAX, sizeof *queue->shelves);
     pthread_mutex_init(&queue->posting, NULL);
     queue->workers = memory_alloc_array(worker_count, sizeof *queue->workers);
     for (size_t i = 0; i < worker_count; i++)
@@ -70,6 +72,11 @@ void queue_set_spool(struct queue *queue, struct spool *spool)
         return;
     }
     queue_square_books(queue, here);
+}
+
+void queue_set_vault(struct queue *queue, struct spool_vault *vault)
+{
+    queue->vault = vault;
 }
 
 enum result queue_open_steering(struct queue *queue, struct str path, struct error *err)
@@ -117,6 +124,7 @@ void queue_free(struct queue *queue)
     }
     queue_destinations_free(queue->destinations);
     queue_steering_free(queue->steering);
+    queue_shelves_free(queue);
     pthread_mutex_destroy(&queue->posting);
     free(queue->suspects);
     free(queue->workers);

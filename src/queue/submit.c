@@ -127,6 +127,8 @@ static void make_own(struct queue_meta *meta, const struct queue_group *group)
         meta->flags |= QUEUE_META_HAS_8BIT;
     if (group->message.high != 0 || group->message.low != 0)
         meta->message = group->message;
+    if (group->sealed)
+        meta->flags |= QUEUE_META_SEALED;
     if (group->generated) {
         meta->flags |= QUEUE_META_DSN | QUEUE_META_OWN_USER;
         meta->flags &= ~(unsigned)QUEUE_META_SENDER_VERIFIED;
@@ -256,7 +258,7 @@ static bool fits(const struct queue_submission *submission)
         const struct queue_group *group = &submission->groups[i];
         size_t size = fixed + group->transport.len + group->content_flow.len +
                       group->kept.step.len + group->kept.quarantine.len + group->kept.why.len +
-                      group->kept.findings.len;
+                      group->kept.findings.len + group->kept.label.len;
         if (group->sender != NULL)
             size += group->sender->address.len;
         for (size_t j = 0; j < group->recipient_count; j++)
@@ -266,6 +268,20 @@ static bool fits(const struct queue_submission *submission)
             return false;
     }
     return fixed < QUEUE_META_MAX / 2; /* entries of refused ones have one recipient each */
+}
+
+/* The submission with what goes into a quarantine sealed. */
+static enum result seal(struct queue *queue, const struct queue_submission *submission,
+                        struct arena *arena, struct queue_submission *out,
+                        struct error *err) MAY_YIELD
+{
+    size_t count = submission->group_count;
+    struct queue_group *groups = arena_alloc_array(arena, count + 1, sizeof *groups);
+    if (count > 0)
+        memcpy(groups, submission->groups, count * sizeof *groups);
+    *out = *submission;
+    out->groups = groups;
+    return queue_seal_groups(queue, submission->message, groups, count, arena, err);
 }
 
 static enum result submit(struct queue_worker *worker, const struct queue_submission *submission,
@@ -298,7 +314,10 @@ enum result queue_submit(struct queue *queue, const struct queue_submission *sub
         return FAILED;
     struct arena *arena = arena_new(0);
     const struct queue_snapshot *snapshot = handler->take_snapshot(handler->context);
-    enum result result = submit(worker, submission, snapshot, arena, err);
+    struct queue_submission sealed;
+    enum result result = seal(queue, submission, arena, &sealed, err);
+    if (result == OK)
+        result = submit(worker, &sealed, snapshot, arena, err);
     handler->release_snapshot(handler->context, snapshot);
     arena_free(arena);
     return result;

@@ -73,11 +73,12 @@ struct queue_entry {
     uint32_t pending;     /* of them */
     uint32_t counted;     /* of them, in the gauge of `state` */
     uint32_t own_len;     /* of the part of the meta that stands behind the struct */
+    uint16_t shelf;       /* its quarantine: place in queue.shelves, from 1; 0: none */
     uint8_t state;        /* enum queue_state */
     int8_t wish;          /* enum queue_verb for when the attempt ends, or -1 */
     bool started : 1;     /* is in the worker's tables */
     bool fresh : 1;       /* counts for back-pressure */
-    bool quarantined : 1; /* held for a reason that is no operator's */
+    bool quarantined : 1; /* held in a quarantine, or for a reason that is no operator's */
     bool content : 1;     /* a content run comes first */
     bool found : 1;       /* in the spool at the start, and not tried since */
     bool suspect : 1;     /* found, and was in work at two crashes */
@@ -176,8 +177,19 @@ struct queue_worker {
     atomic_bool reachable;               /* takes operators' requests */
 };
 
+/* What lies in one quarantine, on all workers. */
+struct queue_shelf {
+    struct str name;
+    atomic_uint_least64_t entries, bytes;
+};
+enum { QUEUE_SHELVES_MAX = 256 }; /* the last one is for all others */
+
 struct queue {
     struct spool *spool;
+    struct spool_vault *vault;   /* NULL: what lies in quarantine is not encrypted */
+    pthread_mutex_t shelving;    /* for new shelves */
+    struct queue_shelf *shelves; /* QUEUE_SHELVES_MAX; they stay where they are */
+    atomic_size_t shelf_count;
     struct state *shared;
     struct queue_handler handler;
     struct loop **loops;
@@ -245,6 +257,8 @@ void queue_entry_hold(struct queue_entry *entry, enum mail_reason reason, struct
 /* When its life would have begun had its clock never stood still (held, paused). */
 int64_t queue_life_start_wall_ns(const struct queue *queue, const struct transport *transport,
                                  const struct queue_meta *meta, const struct queue_record *record);
+/* Is it mail of a user whose account is contained? */
+bool queue_is_contained(const struct queue *queue, const struct queue_meta *meta);
 /* Does an operator's pause keep it? */
 bool queue_is_paused(const struct queue *queue, const struct transport *transport,
                      const struct queue_meta *meta);
@@ -324,6 +338,29 @@ void queue_audit_totals(struct queue *queue) MAY_YIELD;
 _Atomic uint64_t *queue_poison_note(struct queue_worker *worker, struct mail_id id);
 /* NULL is allowed. */
 void queue_poison_clear(_Atomic uint64_t *slot);
+
+/* ---- quarantines (quarantine.c, sealing.c) ---- */
+
+/* Place of the shelf of that name, from 1; it is made if need be. */
+uint16_t queue_shelf_of(struct queue *queue, struct str name);
+/* Its entry came, or goes. */
+void queue_shelf_count(struct queue_entry *entry, int step);
+void queue_shelves_free(struct queue *queue);
+/*
+ * What goes into a quarantine is sealed: content and label of such groups are replaced, and what
+ * was made lives as long as the arena. FAILED: nothing may be stored.
+ */
+enum result queue_seal_groups(struct queue *queue, struct mail_id message,
+                              struct queue_group *groups, size_t count, struct arena *arena,
+                              struct error *err) MAY_YIELD;
+/* Can the key be had of an entry with this meta? True for one that is not sealed. */
+bool queue_can_unseal(const struct queue *queue, const struct queue_meta *meta);
+/* The label as it was; empty texts where there is none. FAILED: its key is missing. */
+struct queue_label {
+    struct str subject, author;
+};
+enum result queue_label_read(const struct queue *queue, const struct queue_meta *meta,
+                             struct arena *arena, struct queue_label *out, struct error *err);
 
 /* ---- content runs (content_run.c) ---- */
 void queue_content_kick(struct queue_worker *worker);

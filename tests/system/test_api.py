@@ -18,6 +18,10 @@ MESSAGE = b"From: anna@example.org\r\nSubject: =?utf-8?q?gr=C3=BC=C3=9Fe?= from 
 
 # answered only where reports are configured: test_dmarc_reports.py
 REPORTS = {("get", "/api/v1/reports/dmarc"), ("post", "/api/v1/reports/dmarc/send")}
+# where there are quarantines: test_quarantine.py
+QUARANTINE = {("get", "/api/v1/quarantines"), ("get", "/api/v1/quarantine/messages"), ("get", "/api/v1/quarantine/messages/{id}"),
+              ("get", "/api/v1/quarantine/messages/{id}/raw"), ("post", "/api/v1/quarantine/actions"),
+              ("post", "/api/v1/quarantine/digests"), ("post", "/api/v1/quarantine/keys")}
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -124,6 +128,11 @@ def test_every_route_answers_as_described(served):
         ("post", "/api/v1/transports/{id}/tests", "to-mail", {}),
         ("post", "/api/v1/queue/actions", "", {"verb": "hold", "select": {}, "dry_run": True}),
         ("post", "/api/v1/queue/actions", "", {"verb": "hold", "select": {"id": waiting}, "expect": 1}),
+        ("post", "/api/v1/incidents", "", {"user": "mallory", "reason": "asked for"}),
+        ("post", "/api/v1/incidents", "", {"user": "Mallory"}), ("get", "/api/v1/incidents", "", None),
+        ("get", "/api/v1/incidents/{id}", "1", None),
+        ("post", "/api/v1/incidents/{id}/closings", "1", {"held": "release", "reason": "answered for"}),
+        ("get", "/api/v1/incidents", "?state=all", None), ("get", "/api/v1/incidents/{id}", "1", None),
         ("post", "/api/v1/messages", "", {"from": "anna@example.org", "to": ["anna@example.org"], "data": "Subject: y\r\n\r\ny\r\n"}),
         ("get", "/api/v1/messages/{id}/raw", waiting, None),
         ("get", "/api/v1/messages/{id}/events", message, None), ("get", "/api/v1/messages/{id}/trace", message, None),
@@ -139,7 +148,7 @@ def test_every_route_answers_as_described(served):
         ("get", "/api/v1/tokens", "", None), ("delete", "/api/v1/tokens/{id}", "one", None)]
     document = ask(served, "GET", "/api/v1/openapi.json")[2]
     left = {(method, path) for path, operations in document["paths"].items() for method in operations}
-    left -= {("get", "/api/v1/events/stream"), *REPORTS}  # they have tests of their own
+    left -= {("get", "/api/v1/events/stream"), *REPORTS, *QUARANTINE}  # they have tests of their own
     for method, path, rest, body in asked:
         where = path.replace("{id}", rest) if "{id}" in path else path + rest
         operation = document["paths"][path][method]
@@ -169,6 +178,11 @@ def test_errors_are_problems(served):
             ("POST", "/api/v1/queue/actions", {"verb": "hold", "select": {}, "expect": 99}, 409),
             ("POST", "/api/v1/messages", {"from": "a@b"}, 400), ("POST", "/api/v1/tokens", {"name": "a b"}, 400),
             ("POST", "/api/v1/tokens", {"name": "x", "scope": "god"}, 400),
+            ("GET", "/api/v1/incidents?state=odd", None, 400), ("GET", "/api/v1/incidents/7", None, 404),
+            ("GET", "/api/v1/incidents/x", None, 404), ("POST", "/api/v1/incidents", {}, 400),
+            ("POST", "/api/v1/incidents", {"user": "x" * 513}, 400), ("POST", "/api/v1/incidents", {"user": 5}, 400),
+            ("POST", "/api/v1/incidents/7/closings", {"held": "drop"}, 404),
+            ("POST", "/api/v1/incidents/7/closings", {"held": "burn"}, 400),
             ("POST", "/api/v1/tokens", {"name": "x", "expires": "soon"}, 400),
             ("POST", "/api/v1/tokens", {"name": "x", "expires": "99999d"}, 400),
             ("DELETE", "/api/v1/tokens/none", None, 404)]:
