@@ -415,6 +415,7 @@ void flow_run_content(const struct flow *flow, const struct flow_run *run, struc
     if (timed)
         scope_open(&scope, clock_deadline(flow_limits_of(&running)->time_ns));
     bool released = run->after_step.len > 0;
+    flow_record_fields(&running);
     if (!(released ? run_behind(&running) : run_steps(&running, &flow->steps, 0)))
         end(&running, released ? FLOW_DELIVER : FLOW_DEFER,
             released ? MAIL_REASON_NONE : MAIL_REASON_POLICY);
