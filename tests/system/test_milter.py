@@ -378,6 +378,7 @@ BAD = {
     "hang at connect": {"C": "hang"}, "hang at end": {"E": "hang"}, "close at body": {"B": "close"},
     "close amid changes": {"E": [m.add_header("X-A", "1"), m.body(b"half"), b"\0\0\0\x10h"]},
     "half a packet": {"H": [b"\0\0\0\x05c", 20]},
+    "dribbles": {"H": [b"\0", 0.7, b"\0", 0.7, b"\0", 0.7, b"\x01", 0.7, b"c"]}, "two answers": {"R": m.CONTINUE + m.CONTINUE},
     "garbage": {"M": b"\x00\xff\n\r\nrubbish" * 50}, "text": {"C": b"220 hello\r\n"}, "length 0": {"C": b"\0\0\0\0"},
     "endless": {"C": b"\xff\xff\xff\xffc"}, "unknown": {"C": m.packet("z")}, "early change": {"H": m.add_header("A", "b")},
     "bad field": {"E": m.add_header("Bad Name", "x") + m.ACCEPT}, "no name": {"E": m.add_header("", "x") + m.ACCEPT},
@@ -412,6 +413,13 @@ def test_no_terms(filtering, milter):
         assert send(one)[0] == 451, server.hello
         server.hello = None
         assert send(one)[0] == 554
+
+
+def test_one_that_is_not_as_mute_as_it_said(filtering, milter):
+    """It answers HELO, of which it had said that it would not: each answer would be taken for the next one's."""
+    server = milter({"E": m.reply("550 5.7.1 no")}, steps=m.NR_HELO)
+    server.mute = 0
+    assert send(filtering(server))[0] == 451
 
 
 def test_error_may_be_passed_over_and_nothing_is_half_done(filtering, milter):
