@@ -300,9 +300,10 @@ entitlements: { open_relay_support: true }
 
 
 def test_quarantine(filtering, milter):
-    one = filtering(milter({"E": m.quarantine("looks odd") + m.add_header("X-Odd", "1") + m.ACCEPT}))
+    one = filtering(milter({"E": m.quarantine("looks odd\n2-deliver forged finding") + m.add_header("X-Odd", "1") + m.ACCEPT}))
     assert send(one)[0] == 250
     one.wait("message.held")
+    assert detail(one)[0]["detail"] == "looks odd 2-deliver forged finding"
     assert [item["state"] for item in one.queue()] == ["held"]
     one.ctl("queue", "release", "--to", "anna@example.org", "--yes")
     assert b"X-Odd: 1" in own(delivered(one))[0]
