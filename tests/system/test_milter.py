@@ -8,6 +8,7 @@ from rig import milter as m
 from rig.gateway import wait_until
 from rig.milter import Milter, OpenDkim
 from rig.ports import free_port
+from rig.scanners import Rspamd
 from rig.talk import Talk
 
 CONFIG = """
@@ -485,3 +486,22 @@ def test_opendkim_signs_and_we_verify(filtering, opendkim, dns):
     assert b"\r\nDKIM-Signature:" in data and b"d=example.org; s=real" in data
     results = data[data.index(b"Authentication-Results: mx.example.org"):].partition(b"\r\nReceived:")[0]
     assert b"dkim=pass" in results, results
+
+
+# ---- the real rspamd, as a milter ----
+
+@pytest.fixture(scope="module")
+def rspamd(tmp_path_factory):
+    one = Rspamd(tmp_path_factory.mktemp("scanner"))
+    yield one
+    one.stop()
+
+
+def test_rspamd_as_a_milter(filtering, rspamd):
+    """Beyond 15 it refuses; 14.9 is enough when it knows sender, recipient, client, HELO and queue id, which count a little."""
+    one = filtering(f'"127.0.0.1:{rspamd.milter_port}"')
+    for score, code in ((1, 250), (7, 250), (14.9, 554), (16, 554)):
+        got, text = send(one, b"X-Test-Score: %.1f\r\n" % score + MESSAGE)
+        assert got == code, (score, text)
+    delivered(one, 2)
+    assert sorted(b"X-Spam: Yes" in own(message)[0] for message in one.mail.messages) == [False, True]
