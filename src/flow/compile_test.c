@@ -179,7 +179,7 @@ static const struct fault_case faults[] = {
      "no-verdict", 4, 50, CONFIG_ERROR},
     {CONT("match: { when: authenticated, matched: deliver, unmatched: note }"), "no-verdict", 4, 9,
      CONFIG_ERROR},
-    {CONT("match: { when: authenticated, matched: deliver, unmatched: hold }\n      - deliver"),
+    {CONT("match: { when: authenticated, matched: deliver, unmatched: discard }\n      - deliver"),
      "dead-step", 5, 9, CONFIG_WARNING},
     {CONT("accept"), "illegal-step", 4, 9, CONFIG_ERROR},
     {CONT("quarantine: spam"), "unknown-name", 4, 21, CONFIG_ERROR},

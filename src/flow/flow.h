@@ -57,6 +57,8 @@ enum result flow_compile_inline(struct flow_set *set, enum flow_type type, struc
                                 const struct flow_compile_context *context,
                                 const struct flow **out_flow);
 const struct flow *flow_find(const struct flow_set *set, enum flow_type type, struct str name);
+/* Is there a step of that id, in a branch perhaps? */
+bool flow_has_step(const struct flow *flow, struct str id);
 /* Mark as used; unused flows are warned about by flow_report_unused. */
 void flow_mark_used(const struct flow *flow);
 void flow_report_unused(const struct flow_set *set, struct config_report *report);

@@ -3,6 +3,7 @@
 
 #include "base/buf.h"
 #include "event/event.h"
+#include "gateway/label.h"
 #include "gateway/settings.h"
 #include "smtp/parameter.h"
 
@@ -103,6 +104,8 @@ static void keep(const struct plan_source *source, struct arena *arena, struct q
         .scored = effects->scored,
         .score = (int64_t)(effects->score * 1000),
     };
+    if (group->kept.quarantine.len)
+        group->kept.label = label_text(arena, source->header);
 }
 
 /* What all groups of the run have in common. */
@@ -196,6 +199,31 @@ void plan_add(struct plan *plan, const struct plan_source *source)
         plan->added += to.count - source->recipient_count;
     else
         plan->discarded += source->recipient_count - to.count;
+}
+
+/* One that is full takes nothing, or what is oldest in it goes soon (admin/quarantine.c); what
+ * could never fit would be removed at once, and that is no way to treat a message. */
+bool plan_fits_quarantines(const struct plan *plan, const struct settings *settings,
+                           struct queue *queue, struct error *err)
+{
+    for (size_t i = 0; i < plan->group_count; i++) {
+        const struct queue_group *group = &plan->groups[i];
+        const struct settings_quarantine *quarantine =
+            group->held && group->kept.quarantine.len
+                ? settings_find_quarantine(settings, group->kept.quarantine)
+                : NULL;
+        if (!quarantine)
+            continue;
+        uint64_t size = mail_content_size(&group->content);
+        uint64_t full = quarantine->when_full == SETTINGS_FULL_DEFER
+                            ? queue_quarantine_bytes(queue, quarantine->name)
+                            : 0;
+        if (full + size + size / 512 + 1024 <= quarantine->size) /* encrypted it is a bit larger */
+            continue;
+        (void)!fail(err, ERROR_LIMIT, "the quarantine %.*s is full", STR_ARG(quarantine->name));
+        return false;
+    }
+    return true;
 }
 
 void plan_add_unjudged(struct plan *plan, const struct plan_source *source)
