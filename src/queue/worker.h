@@ -162,6 +162,7 @@ struct queue_worker {
     struct loop_timer timer;
     struct list content_flows;
     unsigned content_running;
+    uint64_t content_bytes; /* of the messages in work */
     unsigned idle_runners;
     size_t poison_next;
     struct loop_timer audit_timer;
@@ -383,15 +384,21 @@ struct queue_content_flow {
     struct list link;
     struct list ready; /* entries, by in_content */
     unsigned running;
+    uint64_t bytes; /* of their messages */
     size_t name_len;
     char name[];
+};
+struct queue_content_turn {
+    struct queue_entry *entry;
+    struct queue_content_flow *flow;
+    uint64_t size;
 };
 /* The entry waits for a run of the flow `name`; taking it out of its list takes it back. */
 void queue_content_wait(struct queue_worker *worker, struct queue_entry *entry, struct str name);
 /* Is there an entry whose run may begin? */
 bool queue_content_is_ready(const struct queue_worker *worker);
-/* Take it; NULL: there is none. Later queue_content_ended() with the flow. */
-struct queue_entry *queue_content_next(struct queue_worker *worker,
-                                       struct queue_content_flow **out_flow);
-void queue_content_ended(struct queue_content_flow *flow);
+/* Take it; false: there is none. Later queue_content_ended() with the turn, when the entry may be
+ * gone. */
+bool queue_content_next(struct queue_worker *worker, struct queue_content_turn *out);
+void queue_content_ended(struct queue_worker *worker, const struct queue_content_turn *turn);
 void queue_content_flows_free(struct queue_worker *worker);
