@@ -193,6 +193,7 @@ static const struct run_case {
      "quarantine||r|in spam;"},
     {"no such quarantine", C, "", "return 'quarantine', { name = 'x' }",
      "defer|451 4.3.5 Try again later|/F/s.lua: there is no quarantine \"x\"|"},
+    {"a class that is none", C, "", "return 'hold', { class = 'odd' }", "*class: no such reason*"},
     {"discard", C, "", "return 'discard'", "discard|||"},
     {"accept in a content flow", C, "", "return 'accept'",
      "defer|451 4.3.5 Try again later|/F/s.lua: the function returned \"accept\", and not one of "
@@ -426,6 +427,28 @@ static void headers_change(void **state)
                          STR_ARG(head));
             close_script(&bench);
         }
+    }
+}
+
+static void a_verdict_has_a_class(void **state)
+{
+    static const struct {
+        const char *body;
+        enum mail_reason reason;
+    } classes[] = {
+        {"return 'hold', { reason = 'x', class = 'virus' }", MAIL_REASON_VIRUS},
+        {"return 'reject', { class = 'spam' }", MAIL_REASON_SPAM},
+        {"return 'reject'", MAIL_REASON_POLICY},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++) {
+        struct bench bench;
+        char script[200];
+        snprintf(script, sizeof script, "function content(mail) %s end", classes[i].body);
+        open_script(&bench, FLOW_CONTENT, "", "", script);
+        run_it(&bench);
+        assert_int_equal(bench.verdict.reason, classes[i].reason);
+        close_script(&bench);
     }
 }
 
@@ -697,6 +720,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_case_ends_as_it_should),
         cmocka_unit_test(headers_change),
+        cmocka_unit_test(a_verdict_has_a_class),
         cmocka_unit_test(an_observed_step_changes_nothing),
         cmocka_unit_test(steps_behind_see_it),
         cmocka_unit_test(scripts_wait_on_fibers),
