@@ -594,6 +594,29 @@ static void web_services_are_asked(void **state)
     }
 }
 
+/* The script's time ends the question, and the question's thread with it. */
+static void the_time_of_a_script_ends_its_question(void **state)
+{
+    struct bench bench;
+    struct web web;
+    char script[500];
+    (void)state;
+    open_web(&web, NULL);
+    snprintf(script, sizeof script,
+             "function content(mail) postern.http({url='http://127.0.0.1:%u/', timeout='30s'}) end",
+             web.port);
+    open_script(&bench, FLOW_CONTENT, ", time: 50ms", "", script);
+    clock_set_fake(-1, -1);
+    struct lane *lane = lane_new("web", 1, 10);
+    bench.run.http = lane;
+    test_in_fiber(run_it, &bench);
+    assert_int_equal(bench.verdict.kind, FLOW_DEFER);
+    assert_true(fits(bench.verdict.detail, STR("*the script took longer than it may*")));
+    lane_free(lane);
+    close_web(&web);
+    close_script(&bench);
+}
+
 /* ---- the configuration ---- */
 
 static const struct {
@@ -725,6 +748,7 @@ int main(void)
         cmocka_unit_test(steps_behind_see_it),
         cmocka_unit_test(scripts_wait_on_fibers),
         cmocka_unit_test(web_services_are_asked),
+        cmocka_unit_test(the_time_of_a_script_ends_its_question),
         cmocka_unit_test(problems_are_told_at_their_place),
         cmocka_unit_test(the_proof_takes_a_script_for_both),
     };
