@@ -8,6 +8,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -15,8 +16,8 @@
 
 enum { BACKGROUND_NICE = 10 };
 
-/* Of one job inside the lane. `progress` and `abandoned` are under the lane's lock; `waiter` and
- * `done` belong to the thread that waits. */
+/* Of one job inside the lane. `progress` and the writing of `abandoned` are under the lane's lock;
+ * `waiter` and `done` belong to the thread that waits. */
 struct lane_job_state {
     struct list link; /* in lane->waiting */
     struct post post; /* the way back */
@@ -25,7 +26,7 @@ struct lane_job_state {
     struct fiber *waiter; /* NULL once it gave up */
     bool done;
     enum { WAITING, RUNNING, FINISHED } progress;
-    bool abandoned;
+    atomic_bool abandoned;
 };
 
 struct lane {
@@ -211,6 +212,11 @@ enum result lane_run(struct lane *lane, struct lane_job *job, struct error *err)
     free(state);
     job->state = NULL;
     return OK;
+}
+
+bool lane_job_is_abandoned(const struct lane_job *job)
+{
+    return atomic_load(&job->state->abandoned);
 }
 
 size_t lane_load(const struct lane *lane)
