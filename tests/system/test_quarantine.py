@@ -302,6 +302,15 @@ def test_a_step_behind_refuses_it(scene):
     scene.gateway.wait_empty()
 
 
+def test_given_up_by_an_operator(scene):
+    """`queue fail` tells the sender; what he is sent back is his own message, readable."""
+    send(scene)
+    scene.gateway.ctl("queue", "fail", kept(scene)[0]["entry"])
+    report, = scene.dsn()
+    assert "Cheap pills 1" in report.as_string() and "5.7.0" in report.as_string()
+    settled(scene, accepted=1, failed_dsn=1)
+
+
 # ---- the configuration has changed ----
 
 def test_released_when_its_step_is_gone(scene):
