@@ -92,7 +92,7 @@ static void print_usage(FILE *out)
 {
     fprintf(out, "usage: postern [--socket PATH] [--json] NOUN [VERB] …\n\n");
     for (const struct ctl_command *c = ctl_commands; c->noun; c++)
-        fprintf(out, "  %-10s%-8s %s\n", c->noun, c->verb ? c->verb : "", c->text);
+        fprintf(out, "  %-11s%-8s %s\n", c->noun, c->verb ? c->verb : "", c->text);
     fprintf(out,
             "\nexpressions: to: from: client: user: ref: reason: verdict: event: since: until: "
             "today\n"
