@@ -27,7 +27,6 @@ enum {
     AGAIN_S = 60,         /* after something that did not work */
     LIST_AT_ONCE = 10000, /* entries of a digest run in memory */
     ROUNDS_MAX = 100,     /* of these; the rest the next day */
-    MESSAGE_MAX = 3 * 1024 * 1024,
     FILE_MAX = 256 * 1024,
 };
 
@@ -214,10 +213,12 @@ static void send_letter(struct round *round, struct str to, struct letter *lette
                             .count = letter->count,
                             .left_out = letter->left_out,
                             .keep_ns = quarantine->keep_ns};
-    buf_init(&text, MESSAGE_MAX);
+    buf_init(&text, DIGEST_MESSAGE_MAX);
     enum result result =
         make_links(round, to, letter) ? OK : fail(err, ERROR_PERMANENT, "no link can be made");
     quarantine_digest_write(&digest, &text);
+    if (result == OK && text.overflow)
+        result = fail(err, ERROR_LIMIT, "the digest is too large");
     if (result == OK)
         result = gateway_notify(round->keeper->gateway, to, buf_str(&text), arena, &message, err);
     if (result == OK) {
