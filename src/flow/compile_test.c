@@ -187,7 +187,6 @@ static const struct fault_case faults[] = {
     {CONT("match: { when: authenticated, matched: quarantine }\n      - deliver"), "missing-key", 4,
      48, CONFIG_ERROR},
     {CONT("hold: { reason: odd, class: strange }"), "unknown-word", 4, 37, CONFIG_ERROR},
-    {CONT("milter: { server: x }\n      - deliver"), "not-built", 4, 9, CONFIG_ERROR},
     {CONT("antivirus: { server: nothing }\n      - deliver"), "unknown-name", 4, 30, CONFIG_ERROR},
     {CONT("header: {}\n      - deliver"), "missing-key", 4, 9, CONFIG_ERROR},
     {CONT("header: \"no colon\"\n      - deliver"), "bad-header", 4, 17, CONFIG_ERROR},

@@ -124,6 +124,11 @@ struct flow_ways {
     bool (*is_listed)(const void *context, struct str domain);
     struct str postmaster; /* may be empty */
     const void *context;
+    /* Parameters of MAIL and RCPT, read into what they are of; false: they are none. NULL: there is
+     * nobody to read them. */
+    bool (*read_sender_parameters)(struct str text, struct arena *arena, struct mail_sender *out);
+    bool (*read_recipient_parameters)(struct str text, struct arena *arena,
+                                      struct mail_recipient *out);
 };
 
 struct flow_run { /* what a run is lent; valid during the call */
