@@ -83,8 +83,8 @@ struct letter {
     const char *transport; /* NULL: "out" */
     const char *content_flow;
     const char *quarantine; /* of a held one, with a content flow */
-    const char *text;    /* NULL: a small one */
-    const char *refused; /* one more recipient that the content flow refused */
+    const char *text;       /* NULL: a small one */
+    const char *refused;    /* one more recipient that the content flow refused */
     unsigned notify;
     bool stranger;
     bool held;
