@@ -124,7 +124,7 @@ struct queue_entry *queue_entry_new(struct queue_worker *worker, struct mail_id 
     list_init(&entry->ready.link);
     entry->accepted_wall_ns = meta->accepted_wall_ns;
     entry->content = meta->content_flow.len > 0;
-    entry->shelf = queue_shelf_of(worker->queue, meta->kept.quarantine);
+    entry->shelved = meta->kept.quarantine.len > 0;
     entry->recipients = (uint32_t)meta->recipient_count;
     entry->ready.size = size;
     entry->wish = -1;
@@ -288,7 +288,7 @@ static void place_held(struct queue_entry *entry, const struct queue_record *rec
     queue_entry_not_fresh(entry);
     queue_parcel_unref(take(entry->parcel)); /* nobody knows for how long */
     queue_entry_set_state(entry, QUEUE_HELD);
-    if (entry->shelf == 0 && !queue_reason_is_quarantine(record->reason))
+    if (!entry->shelved && !queue_reason_is_quarantine(record->reason))
         return;
     entry->quarantined = true;
     queue_shelf_count(entry, 1);

@@ -55,6 +55,7 @@ struct world {
     int64_t delays[4];
     struct spool *spool;
     struct queue *queue;
+    struct spool_vault *vault; /* NULL: nothing is encrypted */
     size_t workers;
     struct world_worker *threads;
     uint16_t own_port; /* one of our listeners, on every address; 0: none */
@@ -84,8 +85,9 @@ struct letter {
     size_t domains;        /* > 0: of these, N of "ok-N@dN.test" counts down and begins again */
     const char *transport; /* NULL: "out" */
     const char *content_flow;
-    const char *text;    /* NULL: a small one */
-    const char *refused; /* one more recipient that the content flow refused */
+    const char *quarantine; /* of a held one, with a content flow */
+    const char *text;       /* NULL: a small one */
+    const char *refused;    /* one more recipient that the content flow refused */
     unsigned notify;
     bool stranger;
     bool held;

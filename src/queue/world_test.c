@@ -312,6 +312,7 @@ void world_start(struct world *world)
     if (spool_open(&settings, found, world, &world->spool, &err) == FAILED)
         fail_msg("spool: %s", err.text);
     queue_set_spool(world->queue, world->spool);
+    queue_set_vault(world->queue, world->vault);
     each_worker(world, join);
 }
 
@@ -385,6 +386,12 @@ static MAY_YIELD void submit(struct task *task)
         .held = letter->held,
         .held_reason = letter->held ? MAIL_REASON_SPAM : MAIL_REASON_NONE,
     };
+    if (letter->quarantine != NULL)
+        group.kept = (struct queue_kept){.step = STR("stop"),
+                                         .quarantine = str_c(letter->quarantine),
+                                         .why = STR_EMPTY,
+                                         .findings = STR_EMPTY,
+                                         .label = STR("A subject\nmallory@example.com")};
     struct mail_sender sender = {
         .address = str_c(letter->from != NULL ? letter->from : "sender@example.org")};
     struct queue_submission submission = {
