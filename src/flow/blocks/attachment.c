@@ -30,7 +30,8 @@ static const struct option options[] = {
      .type = OPTION_TEXTS,
      .offset = offsetof(struct parameters, names),
      .text = "file names that are forbidden, as patterns with * and ?: \"*.scr\"; dangerous stands "
-             "for the list of extensions that run something when they are opened",
+             "for the extensions of what runs something when it is opened:" FILENAME_DANGEROUS
+             "and classes of the Windows shell",
      .fallback = "dangerous"},
     {.name = "except",
      .type = OPTION_TEXTS,
