@@ -33,9 +33,17 @@ static enum result send_end(int door, int fd, struct error *err)
     memcpy(CMSG_DATA(header), &fd, sizeof fd);
     if (sendmsg(door, &message, MSG_DONTWAIT | MSG_NOSIGNAL) == 1)
         return OK;
-    return errno == EAGAIN
-               ? fail(err, ERROR_LIMIT, "too many messages wait to have their archives looked into")
-               : fail_errno(err, errno, "cannot ask for a process that unpacks");
+    return errno == EAGAIN ? fail(err, ERROR_TEMPORARY,
+                                  "too many messages wait to have their archives looked into")
+                           : fail_errno(err, errno, "cannot ask for a process that unpacks");
+}
+
+/* What goes wrong with a connection is never the message's fault: it is no limit of the message. */
+static enum result trouble(struct error *err)
+{
+    if (err->kind == ERROR_LIMIT)
+        err->kind = ERROR_TEMPORARY;
+    return FAILED;
 }
 
 enum result unpacking_open(const struct unpacker *unpacker, struct unpacking **out,
@@ -45,8 +53,10 @@ enum result unpacking_open(const struct unpacker *unpacker, struct unpacking **o
     struct stream *stream;
     if (!unpacker)
         return fail(err, ERROR_TEMPORARY, "there is no process that unpacks");
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
-        return fail_errno(err, errno, "cannot make a socket pair");
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
+        (void)!fail_errno(err, errno, "cannot make a socket pair");
+        return trouble(err);
+    }
     enum result result = send_end(unpacker->door, ends[1], err);
     close(ends[1]);
     if (result == OK && fcntl(ends[0], F_SETFL, O_NONBLOCK) != 0)
@@ -55,7 +65,7 @@ enum result unpacking_open(const struct unpacker *unpacker, struct unpacking **o
         result = stream_open_fd(ends[0], &stream, err);
     if (result != OK) {
         close(ends[0]);
-        return FAILED;
+        return trouble(err);
     }
     struct unpacking *unpacking = NEW(struct unpacking);
     unpacking->stream = stream;
@@ -77,7 +87,7 @@ static MAY_YIELD enum result write_out(struct unpacking *unpacking, struct error
 {
     enum result result = stream_write(unpacking->stream, buf_str(&unpacking->out), err);
     buf_clear(&unpacking->out);
-    return result;
+    return result == OK ? OK : trouble(err);
 }
 
 enum result unpacking_begin(struct unpacking *unpacking, const struct unpack_limits *limits,
@@ -140,7 +150,7 @@ enum result unpacking_finish(struct unpacking *unpacking, unpack_sink sink, void
     struct unpack_frame frame = {0};
     unpack_frame_append(&unpacking->out, UNPACK_FRAME_END, STR_EMPTY);
     if (write_out(unpacking, err) != OK || stream_flush(stream, err) != OK)
-        return FAILED;
+        return trouble(err);
     for (;;) {
         bool whole, end = false;
         struct str rest = stream_buffered(stream);
@@ -156,7 +166,7 @@ enum result unpacking_finish(struct unpacking *unpacking, unpack_sink sink, void
             continue;
         }
         if (stream_fill(stream, (size_t)UNPACK_FRAME_MAX + UNPACK_FRAME_HEAD, &end, err) != OK)
-            return FAILED;
+            return trouble(err);
         if (end)
             return fail(err, ERROR_TEMPORARY, "the process that unpacks ended without an answer");
     }
