@@ -53,6 +53,12 @@ typedef enum result (*unpack_sink)(void *context, const struct unpack_member *me
 enum result unpack_look(struct str data, const struct unpack_limits *limits, unpack_sink sink,
                         void *context, struct unpack_spent *out_spent, struct error *err);
 
+/* ---- the directory of a zip: content/zip_directory.c ---- */
+
+/* libarchive names files by what stands in front of each; Windows, by the directory at the end.
+ * The next entry of one in *rest, wherever it lies; false: there are no more. */
+bool zip_directory_next(struct str *rest, struct str *out_name, bool *out_encrypted);
+
 /* ---- compound documents (OLE): content/compound.c ---- */
 
 /* Looks at every place where an entry of a directory can stand, whatever the chains of sectors

@@ -282,7 +282,7 @@ static void test_names(void **unused)
         /* libarchive reads Windows' separators as its own */
         buf_printf(&told, "1 %s -|", hostile[i][2] == '\\' ? "../../x.exe" : hostile[i]);
     }
-    buf_append(&told, STR("0  zip|"));
+    buf_append(&told, STR("1 ..\\..\\x.exe -|0  zip|")); /* as the directory has it */
     buf_append_byte(&told, '\0');
     struct str file = test_archive_close(&made);
     expect("hostile names", file, told.ptr);
@@ -297,6 +297,28 @@ static void test_names(void **unused)
     assert_true(str_find_str(buf_str(&looked.out), STR(".exe -|")) > 0);
     buf_done(&looked.out);
     free((char *)file.ptr);
+}
+
+/* In front of the file stands another name than in the directory, by which Windows opens it. */
+static void test_directory(void **unused)
+{
+    (void)unused;
+    struct str made = test_archive_of(TEST_ZIP, "x.js", STR("hello"));
+    char *local = memmem(made.ptr, made.len, "x.js", 4);
+    memcpy(local, "xtxt", 4);
+    expect("another name in the directory", made, "1 xtxt -|1 x.js -|0  zip|");
+    memcpy((char *)made.ptr, "PK\x03\x09", 4); /* and nobody finds the file itself */
+    struct looked looked;
+    look(&looked, made, &usual);
+    assert_true(str_find_str(buf_str(&looked.out), STR("1 x.js -|")) >= 0);
+    buf_done(&looked.out);
+    memcpy((char *)made.ptr, "PK\x03\x04", 4);
+    char *entry = memmem(made.ptr, made.len, "PK\x01\x02", 4);
+    entry[8] |= 1;
+    look(&looked, made, &usual);
+    assert_true(str_find_str(buf_str(&looked.out), STR("1 x.js - E|")) >= 0);
+    buf_done(&looked.out);
+    free((char *)made.ptr);
 }
 
 /* Cut at every place it is told as damaged, or what is left is told; never more than that. */
@@ -346,7 +368,7 @@ int main(void)
         cmocka_unit_test(test_compound), cmocka_unit_test(test_office),
         cmocka_unit_test(test_bomb),     cmocka_unit_test(test_members),
         cmocka_unit_test(test_names),    cmocka_unit_test(test_cut),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_refused),  cmocka_unit_test(test_directory),
     };
     (void)setlocale(LC_CTYPE, "C.UTF-8");
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -36,7 +36,6 @@ flows:
       - attachment: {{ macro: {{ reject: "554 5.7.1 no macros" }}, encrypted: {{ quarantine: odd }}, unreadable: hold }}
       - deliver
     usual: [ attachment, match: {{ body: [ "(?i)never to be found" ], matched: reject }}, deliver ]
-    queued: [ attachment, deliver ]
 content: {{ limits: {{ memory: 64M, decoded: 100M, parts: 2000 }} }}
 transports: {{ to-mail: {{ server: mail }} }}
 domains:
@@ -155,6 +154,21 @@ def test_samples(scene):
         # under a name that says nothing, so that the content alone counts
         got[name] = look(one, "sample", (SAMPLES / name).read_bytes())[1]
     assert got == expected
+
+
+def test_queued(scene):
+    """With processing: queued the same is found, from the queue."""
+    one = scene(", processing: queued")
+    for name, content in [("a.zip", zipped([("x.exe", b"x")])), ("a.zip", zipped([("x.txt", b"x")])), ("a.gz", gzip.compress(bytes(20 << 20)))]:
+        code, text = send(one, attached(name, content))
+        assert code == 250
+        wanted = {"x.exe": "forbidden", "x.txt": "clean"}.get(zipped_name(content), "limit")
+        assert told(one, text)[0] == wanted
+    wait_until(lambda: len(one.mail.messages) == 1, "what is clean arrives")
+
+
+def zipped_name(content):
+    return zipfile.ZipFile(io.BytesIO(content)).namelist()[0] if content.startswith(b"PK") else ""
 
 
 # ---- bombs ----

@@ -130,7 +130,8 @@ static const struct flow_outcome outcomes[] = {
          .reply = "554 5.7.1 An attachment cannot be read",
          .reason = MAIL_REASON_ATTACHMENT,
          .text = "an archive that is damaged or of a kind that cannot be opened here, a piece of a "
-                 "message, or an unknown transfer encoding"},
+                 "message, a message in base64, an unknown transfer encoding, or a part that says "
+                 "twice what it is"},
     [ATTACHMENT_MISMATCH + OUTCOME_OF_FAULT] =
         {.name = "mismatch",
          .key = "mismatch",
@@ -471,7 +472,12 @@ static MAY_YIELD enum result look_at_content(struct looking *looking, char *head
 static void look_at_oddities(struct looking *looking)
 {
     const struct mime_part *part = looking->part;
+    static const char *const once[] = {"Content-Type", "Content-Transfer-Encoding",
+                                       "Content-Disposition"};
     const char *why = NULL;
+    for (size_t i = 0; i < sizeof once / sizeof *once; i++)
+        if (mail_header_count(part->header, str_c(once[i])) > 1)
+            why = "it says twice what it is";
     if (looking->names.cut)
         found_in_file(looking, ATTACHMENT_DISGUISED, STR_EMPTY,
                       "names that cannot be read to their end");
