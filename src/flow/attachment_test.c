@@ -178,6 +178,8 @@ static const struct file_case files[] = {
     {"a piece of a message", "", "Content-Type: message/partial; number=1\r\n", S("x"),
      "unreadable", ""},
     {"a message in base64", "", "Content-Type: message/rfc822\r\n", S("x"), "unreadable", ""},
+    {"two types", "", "Content-Type: text/plain\r\nContent-Type: text/html\r\n", S("x"),
+     "unreadable", "a part without a name (text/plain): it says twice what it is"},
     {"not an archive", "", NAMED("a.zip"), S("hello"), "unreadable", ""},
     {"an archive of a kind we cannot open", "", NAMED("a.ace"), S("1234567**ACE**"), "unreadable",
      "a.ace: of a kind that cannot be read here"},
