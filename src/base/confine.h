@@ -2,8 +2,8 @@
 /*
  * base/confine.h - a process that reads what anybody wrote gives up all that it does not need.
  *
- * The one door to libseccomp. For a process of one thread that has its descriptors open already:
- * afterwards it can read, write and compute, and nothing else.
+ * For a process of one thread that has its descriptors open already: afterwards it can read, write
+ * and compute, and nothing else. What serves mail needs more: daemon/sandbox.h.
  */
 #pragma once
 

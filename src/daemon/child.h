@@ -16,7 +16,8 @@ struct child_options {
     const struct poison *poison;
     const struct unpacker *unpacker; /* the door to the process that looks into archives */
     bool delivery_paused;
-    bool again; /* a child ran before: what was in force goes on, whatever the file says */
+    bool unconfined; /* for debugging: all paths and system calls stay open to it */
+    bool again;      /* a child ran before: what was in force goes on, whatever the file says */
     struct str spool_path; /* where the revisions are, at a start again */
     struct privileges privileges;
 };

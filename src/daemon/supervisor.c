@@ -36,6 +36,7 @@ enum {
 
 struct supervisor {
     const char *config_path;
+    bool unconfined;
     struct privileges privileges;
     struct sockets sockets;
     struct poison *poison;
@@ -135,6 +136,7 @@ static void become_child(struct supervisor *self, int link)
         .poison = self->poison,
         .unpacker = &self->unpacker,
         .delivery_paused = crashes_too_often(self),
+        .unconfined = self->unconfined,
         .again = self->was_ready,
         .spool_path = str_c(self->spool_path),
         .privileges = self->privileges,
@@ -356,11 +358,12 @@ static enum result open_unpacker(struct supervisor *self, struct error *err)
     return OK;
 }
 
-int supervisor_run(const char *config_path)
+int supervisor_run(const char *config_path, bool unconfined)
 {
     struct supervisor *self = NEW(struct supervisor);
     struct error err = {0};
     self->config_path = config_path;
+    self->unconfined = unconfined;
     self->link = -1;
     self->poison = poison_new();
     systemd_begin();

@@ -30,6 +30,7 @@ const struct flow_block *const flow_blocks[] = {
     &flow_block_reject,
     &flow_block_defer,
     &flow_block_limit,
+    &flow_block_contain,
     &flow_block_match,
     &flow_block_spf,
     &flow_block_dnsbl,

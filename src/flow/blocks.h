@@ -22,6 +22,7 @@ extern const struct flow_block flow_block_rewrite;
 extern const struct flow_block flow_block_route;
 extern const struct flow_block flow_block_sender_match;
 extern const struct flow_block flow_block_subject_tag;
+extern const struct flow_block flow_block_contain;
 extern const struct flow_block flow_block_hold;
 extern const struct flow_block flow_block_quarantine;
 extern const struct flow_block flow_block_lookup_smtp;

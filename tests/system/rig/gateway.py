@@ -54,6 +54,7 @@ class Gateway:
         self.crash_expected = False
         self.env = None  # more of the environment
         self.wrap = ()   # a command before posternd's
+        self.options = ()  # more of posternd's
         self.write_config(config)
 
     # ---- configuration ----
@@ -77,7 +78,7 @@ class Gateway:
     # ---- life ----
 
     def start(self, wait=True):
-        self.process = subprocess.Popen([*self.wrap, BUILD / "posternd", "--config", self.path],
+        self.process = subprocess.Popen([*self.wrap, BUILD / "posternd", "--config", self.path, *self.options],
                                         stdout=subprocess.PIPE, env={**os.environ, **(self.env or {})},
                                         stderr=(self.folder / "stderr").open("ab"), start_new_session=True)
         ready = len(self.find("daemon.ready"))
