@@ -18,6 +18,7 @@ struct level { /* an archive whose members are being read */
     struct buf data; /* its bytes, where it came out of another */
     struct str bytes;
     bool opened;
+    struct str rest;  /* of winmail.dat: what was not looked at yet */
     struct map names; /* of a zip: those that were told */
     char name[UNPACK_NAME_MAX];
     size_t name_len;
@@ -196,6 +197,8 @@ static void open_level(struct level *level)
             say(level, flags, flags & UNPACK_MACRO ? "macros" : "an encrypted document");
         return;
     }
+    if (level->type == FILETYPE_TNEF && tnef_begin(level->bytes, &level->rest))
+        return;
     level->archive = archive_read_new();
     if (!level->archive)
         return say(level, UNPACK_OVER, "not enough memory");
@@ -402,11 +405,44 @@ static enum result look_at_member(struct looking *looking, struct archive_entry 
     return tell(looking, depth, name, type, flag, flag ? level->why : "");
 }
 
+/* An attachment in winmail.dat, under both of its names. */
+static enum result step_tnef(struct looking *looking)
+{
+    struct level *level = top(looking);
+    struct tnef_file file;
+    bool damaged;
+    unsigned depth = looking->depth;
+    bool found = tnef_next(&level->rest, &file, &damaged);
+    if (damaged)
+        say(level, UNPACK_UNREADABLE, "damaged");
+    if (!found)
+        return close_level(looking);
+    enum filetype type = filetype_of(str_slice(file.data, 0, FILETYPE_HEAD_ISO));
+    struct str name = end_of_name(file.name.len ? file.name : file.title);
+    if (!count_member(looking) || !count_bytes(looking, file.data.len))
+        return OK;
+    if (file.name.len && file.title.len &&
+        tell(looking, depth, end_of_name(file.title), type, 0, "") != OK)
+        return FAILED;
+    if (!filetype_is_container(type))
+        return tell(looking, depth, name, type, 0, "");
+    if (file.data.len > UNPACK_HELD_MAX - looking->held) {
+        stop(looking, "an archive in it is too large");
+        return OK;
+    }
+    buf_clear(&looking->member);
+    buf_append(&looking->member, file.data);
+    push(looking, name, type);
+    return OK;
+}
+
 /* One step on the level at work. */
 static enum result step(struct looking *looking)
 {
     struct level *level = top(looking);
     struct archive_entry *entry;
+    if (!looking->over && level->type == FILETYPE_TNEF)
+        return step_tnef(looking);
     if (looking->over || !level->archive)
         return close_level(looking);
     int got = archive_read_next_header(level->archive, &entry);

@@ -209,6 +209,54 @@ static void test_office(void **unused)
     free((char *)file.ptr);
 }
 
+/* ---- winmail.dat ---- */
+
+static void attribute(struct buf *out, int level, unsigned id, struct str value)
+{
+    char head[9] = {(char)level, (char)(id & 0xff), (char)(id >> 8)};
+    for (int i = 0; i < 4; i++)
+        head[5 + i] = (char)(value.len >> (8 * i) & 0xff);
+    buf_append(out, str_of(head, sizeof head));
+    buf_append(out, value);
+    buf_append(out, STR("\0\0"));
+}
+
+static void test_tnef(void **unused)
+{
+    (void)unused;
+    struct buf out BUF_CLEANUP;
+    struct str zip = test_archive_of(TEST_ZIP, "x.js", STR("x"));
+    buf_init(&out, 1 << 20);
+    buf_append(&out, STR("\x78\x9f\x3e\x22\1\0"));
+    expect("winmail.dat with nothing in it", buf_str(&out), "0  ms-tnef|");
+    attribute(&out, 1, 0x8004, STR("a subject"));
+    attribute(&out, 2, 0x9002, STR("0123456789abcd"));
+    attribute(&out, 2, 0x8010, STR("REPORT~1.EXE\0"));
+    attribute(&out, 2, 0x800f, PROGRAM);
+    attribute(&out, 2, 0x9005, STR("xx\x1e\0\x07\x37\1\0\0\0\x0c\0\0\0report 1.exe"));
+    attribute(&out, 2, 0x9002, STR("0123456789abcd"));
+    attribute(&out, 2, 0x8010, STR("a.zip\0"));
+    attribute(&out, 2, 0x800f, zip);
+    attribute(&out, 2, 0x9005, STR("\x1f\0\x07\x37\1\0\0\0\x0e\0\0\0\xe4\0b\0\x20\x20.\0z\0\0\0"));
+    expect("two attachments", buf_str(&out),
+           "1 REPORT~1.EXE vnd.microsoft.portable-executable|1 report 1.exe "
+           "vnd.microsoft.portable-executable|1 a.zip zip|2 x.js -|1 \xe4"
+           "b?.z zip|0  ms-tnef|");
+    out.len -= 5;
+    expect("cut off", buf_str(&out),
+           "1 REPORT~1.EXE vnd.microsoft.portable-executable|1 report 1.exe "
+           "vnd.microsoft.portable-executable|2 x.js -|1 a.zip zip|0  ms-tnef U|");
+    for (size_t len = out.len; len > 0; len--) {
+        struct looked looked;
+        char *copy = memory_alloc(len);
+        memcpy(copy, out.ptr, len);
+        look(&looked, str_of(copy, len), &usual);
+        buf_done(&looked.out);
+        free(copy);
+    }
+    free((char *)zip.ptr);
+}
+
 /* ---- hostile ---- */
 
 /* Zeros, packed: how much of it is unpacked is the limit's business, not the sender's. */
@@ -369,6 +417,7 @@ int main(void)
         cmocka_unit_test(test_bomb),     cmocka_unit_test(test_members),
         cmocka_unit_test(test_names),    cmocka_unit_test(test_cut),
         cmocka_unit_test(test_refused),  cmocka_unit_test(test_directory),
+        cmocka_unit_test(test_tnef),
     };
     (void)setlocale(LC_CTYPE, "C.UTF-8");
     return cmocka_run_group_tests(tests, NULL, NULL);

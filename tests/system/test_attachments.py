@@ -147,7 +147,7 @@ def test_samples(scene):
     expected = {"clam.exe": "forbidden", "clam.zip": "forbidden", "clam.7z": "forbidden", "clam.cab": "forbidden", "clam.tar.gz": "forbidden",
                 "clam.exe.bz2": "forbidden", "clam.bz2.zip": "forbidden", "clam.d64.zip": "forbidden", "clam.impl.zip": "forbidden",
                 "clam.newc.cpio": "forbidden", "clam.odc.cpio": "forbidden", "clam.bin-be.cpio": "forbidden", "clam.bin-le.cpio": "forbidden",
-                "clam.chm": "forbidden", "clam-upx.exe": "forbidden", "clam.arj": "unreadable", "clam.tnef": "unreadable",
+                "clam.chm": "forbidden", "clam-upx.exe": "forbidden", "clam.arj": "unreadable", "clam.tnef": "forbidden",
                 "clam.exe.szdd": "unreadable", "clam.exe.binhex": "unreadable"}
     got = {}
     for name in expected:
