@@ -123,21 +123,32 @@ static enum result died(struct str payload, struct error *err)
                 signal_number);
 }
 
-static enum result hear(const struct unpack_frame *frame, unpack_sink sink, void *context,
-                        struct unpack_spent *spent, struct error *err)
+struct hearing {
+    unpack_sink sink;
+    void *context;
+    struct unpack_spent *spent;
+    bool told; /* the file itself, which comes last: who asked counts only what is in it */
+};
+
+static enum result hear(struct hearing *hearing, const struct unpack_frame *frame,
+                        struct error *err)
 {
     struct unpack_member member;
+    if (frame->kind == UNPACK_FRAME_MEMBER && !hearing->told) {
+        if (unpack_member_read(frame->payload, &member, err) != OK)
+            return FAILED;
+        hearing->told = member.depth == 0;
+        return hearing->sink(hearing->context, &member, err);
+    }
     switch (frame->kind) {
-    case UNPACK_FRAME_MEMBER:
-        return unpack_member_read(frame->payload, &member, err) == OK ? sink(context, &member, err)
-                                                                      : FAILED;
     case UNPACK_FRAME_DONE:
-        return unpack_done_read(frame->payload, spent, err);
+        return unpack_done_read(frame->payload, hearing->spent, err);
     case UNPACK_FRAME_DIED:
         return died(frame->payload, err);
     case UNPACK_FRAME_BEGIN:
     case UNPACK_FRAME_DATA:
     case UNPACK_FRAME_END:
+    case UNPACK_FRAME_MEMBER:
         break;
     }
     return fail(err, ERROR_PROTOCOL, "the process that unpacks speaks nonsense");
@@ -148,6 +159,7 @@ enum result unpacking_finish(struct unpacking *unpacking, unpack_sink sink, void
 {
     struct stream *stream = unpacking->stream;
     struct unpack_frame frame = {0};
+    struct hearing hearing = {.sink = sink, .context = context, .spent = out_spent};
     unpack_frame_append(&unpacking->out, UNPACK_FRAME_END, STR_EMPTY);
     if (write_out(unpacking, err) != OK || stream_flush(stream, err) != OK)
         return trouble(err);
@@ -158,7 +170,7 @@ enum result unpacking_finish(struct unpacking *unpacking, unpack_sink sink, void
         if (unpack_frame_take(&rest, &frame, &whole, err) != OK)
             return FAILED;
         if (whole) {
-            if (hear(&frame, sink, context, out_spent, err) != OK)
+            if (hear(&hearing, &frame, err) != OK)
                 return FAILED;
             stream_consume(stream, before - rest.len);
             if (frame.kind == UNPACK_FRAME_DONE)

@@ -292,6 +292,21 @@ static void test_findings(void **state)
     free((char *)archive.ptr);
 }
 
+static void test_preset(void **state)
+{
+    struct house *house = *state;
+    struct buf text BUF_CLEANUP;
+    struct bench bench;
+    struct looked looked;
+    buf_init(&text, 1 << 20);
+    put_attachment(&text, NAMED("a.foo"), STR("x"));
+    look(&bench, &house->unpacker, "{ preset: outgoing, attachment: { names: \"*.foo\" } }",
+         buf_str(&text), &looked);
+    expect(&bench, FLOW_REJECT, "554 5.7.1 An attachment is of a kind that is not accepted here",
+           "1-attachment");
+    unlook(&bench);
+}
+
 /* ---- what must not happen to the gateway ---- */
 
 /* A door behind which somebody takes what comes and ends. */
@@ -430,13 +445,10 @@ static void test_refused_options(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_files),
-        cmocka_unit_test(test_archives),
-        cmocka_unit_test(test_findings),
-        cmocka_unit_test(test_process_ends),
-        cmocka_unit_test(test_name_without_process),
-        cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_parts),
+        cmocka_unit_test(test_files),           cmocka_unit_test(test_archives),
+        cmocka_unit_test(test_findings),        cmocka_unit_test(test_preset),
+        cmocka_unit_test(test_process_ends),    cmocka_unit_test(test_name_without_process),
+        cmocka_unit_test(test_limits),          cmocka_unit_test(test_parts),
         cmocka_unit_test(test_refused_options),
     };
     signal(SIGPIPE, SIG_IGN);
