@@ -160,6 +160,25 @@ static void test_compound(void **unused)
         compound(file, cases[i].type, cases[i].name, cases[i].class);
         expect(cases[i].name, str_of(file, sizeof file), cases[i].told);
     }
+    static const struct {
+        const char *name;
+        struct str record;
+        bool macros;
+    } records[] = {
+        {"a sheet of macros", {"\x85\0\x0e\0\x34\x12\0\0\2\1\6\0Macro1", 18}, true},
+        {"in UTF-16", {"\x85\0\x0a\0\x34\x12\0\0\0\1\1\1M\0", 14}, true},
+        {"a sheet of numbers", {"\x85\0\x0e\0\x34\x12\0\0\0\0\6\0Sheet1", 18}, false},
+        {"no such record", {"\x85\0\x0f\0\x34\x12\0\0\0\1\6\0Sheet1", 18}, false},
+        {"slides with macros", {"\2\0\0\4\x0c\0\0\0\7\0\0\0\1\0\0\0\2\0\0\0", 20}, true},
+        {"without", {"\2\0\0\4\x0c\0\0\0\7\0\0\0\0\0\0\0\2\0\0\0", 20}, false},
+    };
+    for (size_t i = 0; i < sizeof records / sizeof *records; i++) {
+        char book[1024];
+        compound(book, 2, "Workbook", none);
+        memcpy(book + 700, records[i].record.ptr, records[i].record.len);
+        expect(records[i].name, str_of(book, sizeof book),
+               records[i].macros ? "0  x-ole-storage M|" : "0  x-ole-storage|");
+    }
     char file[1024];
     compound(file, 1, "VBA", none);
     struct looked cut; /* at every length: no byte beyond the end is looked at */
