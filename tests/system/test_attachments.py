@@ -310,7 +310,10 @@ COSTLY = {
     "100,000 boundaries of nothing": (b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--b\r\n" * 100_000, (554, "limit")),
     "a header of a part without an end": (b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: text/plain;" +
                                           b"\r\n x=y;" * 300_000 + b"\r\n\r\n--b--\r\n", None),
-    "a boundary of 100 KB": (b"Content-Type: multipart/mixed; boundary=" + b"b" * 900 + b"\r\n\r\n" + (b"--" + b"b" * 900 + b"\r\n") * 1000, None),
+    "a boundary of 900 bytes": (b"Content-Type: multipart/mixed; boundary=" + b"b" * 900 + b"\r\n\r\n" + (b"--" + b"b" * 900 + b"\r\n") * 1000, None),
+    "100,000 fields": (b"X-A: b\r\n" * 100_000 + b"\r\nx", (554, None)),
+    "a field of 2 MB": (b"Subject: a" + b"\r\n b" * 500_000 + b"\r\n\r\nx", (552, None)),
+    "a hundred thousand recipients": (b"To: " + b",\r\n ".join(b"a%d@b.test" % i for i in range(100_000)) + b"\r\n\r\nx", (552, None)),
     "encoded words": (b"".join(b"Subject: " + b"=?x?q?y " * 110 + b"\r\n" for _ in range(90)) + b"\r\nx", None),
     "names in pieces": (b"Content-Disposition: attachment;" + b"".join(b"\r\n filename*%d*=a;" % i for i in range(9999)) + b"\r\n\r\nx", (554, "disguised")),
     "comments in comments": (b"Content-Type: " + b"(" * 900 + b"\r\n\r\nx", None),
@@ -333,7 +336,8 @@ def test_costly_messages(scene):
         print(f"{name:36} {len(message):8} bytes: {code} {text}")
         assert code in (250, 554, 552, 550, 451), (name, code)
         if wanted:
-            assert code == wanted[0] and told(one, text)[0] == wanted[1], (name, code, text)
+            assert code == wanted[0], (name, code, text)
+            assert not wanted[1] or told(one, text)[0] == wanted[1], (name, text)
     if "sanitize" not in BUILD.name:
         assert peak(one.child_pid()) - before < 128 << 20
     assert send(one, attached("a.txt", b"x"))[0] == 250

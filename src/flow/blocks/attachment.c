@@ -353,8 +353,9 @@ static struct unpack_limits limits_left(const struct looking *looking)
     const struct flow_limits *limits = flow_limits_of(looking->running);
     const struct flow_spent *spent = &looking->running->spent;
     int64_t members = limits->parts - spent->parts;
+    int64_t depth = parameters->depth < limits->depth ? parameters->depth : limits->depth;
     return (struct unpack_limits){
-        .depth = (unsigned)parameters->depth,
+        .depth = (unsigned)depth,
         .ratio = (uint64_t)parameters->ratio,
         .members = members > 0 ? (uint64_t)members : 0,
         .bytes = limits->decoded > spent->decoded ? limits->decoded - spent->decoded : 0,
@@ -531,11 +532,10 @@ static MAY_YIELD void look_at_part(struct looking *looking, char *head)
                          : arena_printf(arena, "a part without a name (%.*s)",
                                         STR_ARG(filename_printable(part->type, arena)));
     look_at_oddities(looking);
-    if (part->is_multipart || part->is_message) {
-        if (looking->names.count) /* a program may save it under that name */
-            judge_part(looking, FILETYPE_UNKNOWN);
+    /* a message is opened as one whatever its name, which is a subject that ends in .com at times
+     */
+    if (part->is_multipart || part->is_message)
         return;
-    }
     if (mime_is_text(part) && !looking->names.count)
         return;
     if (is_exhausted(looking))
