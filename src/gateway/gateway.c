@@ -10,18 +10,27 @@
 #include "gateway/contain.h"
 #include "gateway/glue.h"
 #include "gateway/mailboxes.h"
+#include "gateway/quarantine.h"
 #include "gateway/settings.h"
 #include "gateway/worker.h"
 #include "net/dns.h"
 #include "net/tls.h"
 #include "spool/spool.h"
+#include "spool/vault.h"
 #include "state/keeper.h"
 #include "state/state.h"
 
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { STATE_ENTRIES = 500000, WORKERS_MAX = 64, ALIVE_S = 5, INCIDENTS_WAITING = 200 };
+enum {
+    STATE_ENTRIES = 500000,
+    WORKERS_MAX = 64,
+    ALIVE_S = 5,
+    HTTP_THREADS = 4, /* of scripts: each waits for its web service */
+    HTTP_WAITING = 200,
+    INCIDENTS_WAITING = 200,
+};
 
 /* ---- start ---- */
 
@@ -103,7 +112,8 @@ static enum result open_spool(struct gateway *gateway, struct loop *const *loops
     /* what is read faster than anybody could notice is known before mail is taken; the rest is
      * loaded from when the last worker joined the queue */
     spool.load_later_over = UINT64_C(64) << 20;
-    if (spool_open(&spool, recover_entry, gateway, &gateway->spool, err) != OK)
+    if (spool_open(&spool, recover_entry, gateway, &gateway->spool, err) != OK ||
+        quarantine_open(gateway, err) != OK)
         return FAILED;
     queue_set_spool(gateway->queue, gateway->spool);
     return open_steering(gateway, err);
@@ -182,6 +192,7 @@ enum result gateway_new(struct settings *settings, const struct gateway_options 
         intake_budget_init(&gateway->workers[i].intake,
                            gateway->settings->memory.messages / gateway->worker_count);
     gateway->directories = directory_shared_new();
+    gateway->http = lane_new("http", HTTP_THREADS, HTTP_WAITING);
     gateway->occupancy = occupancy_new();
     gateway->mailboxes = mailboxes_new();
     gateway->incidents = incidents_new();
@@ -254,6 +265,7 @@ void gateway_apply(struct gateway *gateway, struct settings *settings, const int
     pthread_mutex_unlock(&gateway->mutex);
     if (before != settings)
         tell_unapplied(before, settings);
+    quarantine_prepare(gateway, settings);
     mailboxes_entitle(gateway->mailboxes, settings->entitlements.protected_mailboxes);
     for (size_t i = 0; i < gateway->worker_count; i++)
         worker_apply(&gateway->workers[i], settings, fds, count);
@@ -295,7 +307,9 @@ void gateway_free(struct gateway *gateway)
 {
     check(gateway->spool == NULL);
     queue_free(gateway->queue);
+    spool_vault_close(gateway->vault);
     state_free(gateway->state);
+    lane_free(gateway->http);
     directory_shared_free(gateway->directories);
     occupancy_free(gateway->occupancy);
     mailboxes_free(gateway->mailboxes);
