@@ -57,6 +57,12 @@ enum queue_content_verdict {
     QUEUE_CONTENT_HOLD
 };
 
+enum queue_account {
+    QUEUE_ACCOUNT_FREE, /* what is still held for it goes on by itself */
+    QUEUE_ACCOUNT_CONTAINED,
+    QUEUE_ACCOUNT_SETTLING, /* free; somebody sees to what is held */
+};
+
 struct queue_handler {
     /* A reference to the configuration in force; release with release_snapshot. Any worker. */
     const struct queue_snapshot *(*take_snapshot)(void *context);
@@ -81,8 +87,8 @@ struct queue_handler {
     struct str (*sign)(const struct queue_snapshot *snapshot, const struct mail_content *content,
                        struct arena *arena);
     /* Is the account of this user contained? Its mail is held then, whatever state it is in, and
-     * nobody gets a notification about it. Any worker, and cheap; NULL: none ever is. */
-    bool (*is_contained)(void *context, struct str user);
+     * nobody gets a notification about it. Any worker, and cheap; NULL: all are free. */
+    enum queue_account (*account)(void *context, struct str user);
     /* An inbound transport delivered to this recipient (protected mailboxes). */
     void (*delivered_inbound)(void *context, struct str address);
     void *context;

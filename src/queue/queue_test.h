@@ -63,7 +63,7 @@ struct world {
     atomic_bool content_waits; /* a content run takes as long as this is true */
     atomic_uint content_runs;
     atomic_uint delivered_inbound;
-    atomic_bool contained; /* the account that all letters are of */
+    atomic_int account; /* enum queue_account: that all letters are of */
     pthread_barrier_t barrier;
 };
 
@@ -86,6 +86,7 @@ struct letter {
     unsigned notify;
     bool stranger;
     bool held;
+    enum mail_reason held_reason; /* NONE: spam */
     size_t worker;
     int64_t within_ns; /* the client's patience; 0: no end */
 };

@@ -102,9 +102,10 @@ static void delivered_inbound(void *context, struct str address)
     atomic_fetch_add(&world->delivered_inbound, 1);
 }
 
-static bool is_contained(void *context, struct str user)
+static enum queue_account account(void *context, struct str user)
 {
-    return str_equal(user, STR("sender")) && atomic_load(&((struct world *)context)->contained);
+    check(str_equal(user, STR("sender")));
+    return (enum queue_account)atomic_load(&((struct world *)context)->account);
 }
 
 static const struct queue_handler handler = {
@@ -117,7 +118,7 @@ static const struct queue_handler handler = {
     .is_own_address = is_own_address,
     .run_content = run_content,
     .delivered_inbound = delivered_inbound,
-    .is_contained = is_contained,
+    .account = account,
 };
 
 /* ---- set-up ---- */
@@ -373,7 +374,9 @@ static MAY_YIELD void submit(struct task *task)
         .recipients = recipients,
         .recipient_count = count,
         .held = letter->held,
-        .held_reason = letter->held ? MAIL_REASON_SPAM : MAIL_REASON_NONE,
+        .held_reason = !letter->held         ? MAIL_REASON_NONE
+                       : letter->held_reason ? letter->held_reason
+                                             : MAIL_REASON_SPAM,
     };
     struct mail_sender sender = {
         .address = str_c(letter->from != NULL ? letter->from : "sender@example.org")};
