@@ -134,6 +134,20 @@ static void print_queue(const struct queue_totals *totals, struct buf *out)
         (double)queue_balance(totals));
 }
 
+static void print_quarantines(const struct queue_quarantine_numbers *quarantines, size_t count,
+                              struct buf *out)
+{
+    metrics_print_head(out, "postern_quarantine_messages", METRIC_GAUGE,
+                       "Messages in quarantine now.");
+    for (size_t i = 0; i < count; i++)
+        metrics_print_sample(out, "postern_quarantine_messages", "quarantine", quarantines[i].name,
+                             (double)quarantines[i].entries);
+    metrics_print_head(out, "postern_quarantine_bytes", METRIC_GAUGE, "Their size.");
+    for (size_t i = 0; i < count; i++)
+        metrics_print_sample(out, "postern_quarantine_bytes", "quarantine", quarantines[i].name,
+                             (double)quarantines[i].bytes);
+}
+
 static void print_spool(const struct gateway_spool_numbers *spool, struct buf *out)
 {
     one(out, "postern_spool_has_room", METRIC_GAUGE, "0: mail is refused for lack of space.",
@@ -196,6 +210,8 @@ struct gauges {
     struct gateway_spool_numbers spool;
     const struct gateway_worker_numbers *workers;
     size_t worker_count;
+    const struct queue_quarantine_numbers *quarantines;
+    size_t quarantine_count;
     uint64_t log_lost;
 };
 
@@ -203,6 +219,7 @@ static void print_gauges(const struct gauges *gauges, struct buf *out)
 {
     print_gateway(&gauges->status, out);
     print_queue(&gauges->totals, out);
+    print_quarantines(gauges->quarantines, gauges->quarantine_count, out);
     print_spool(&gauges->spool, out);
     print_workers(gauges->workers, gauges->worker_count, out);
     one(out, "postern_log_lost_total", METRIC_COUNTER,
@@ -219,6 +236,8 @@ void admin_api_metrics(struct admin_request *request, struct admin_answer *answe
     gateway_spool_numbers(request->gateway, &gauges.spool);
     gauges.totals = queue_totals(gateway_queue(request->gateway));
     gauges.workers = gateway_worker_numbers(request->gateway, request->arena, &gauges.worker_count);
+    gauges.quarantines = queue_quarantine_numbers(gateway_queue(request->gateway), request->arena,
+                                                  &gauges.quarantine_count);
     gauges.log_lost = admin_log_lost(request->log);
     print_gauges(&gauges, &out);
     metrics_print(request->metrics, &out);
@@ -245,7 +264,9 @@ void admin_describe_gauges(struct buf *out)
 {
     struct gateway_listener_status listener = {.name = STR("mx")};
     struct gateway_worker_numbers worker = {0};
-    struct gauges gauges = {.workers = &worker, .worker_count = 1};
+    struct queue_quarantine_numbers quarantine = {.name = STR("spam")};
+    struct gauges gauges = {
+        .workers = &worker, .worker_count = 1, .quarantines = &quarantine, .quarantine_count = 1};
     struct buf text BUF_CLEANUP;
     struct str rest, line, help = STR_EMPTY, type = STR_EMPTY;
     gauges.status.listeners = &listener;

@@ -4,6 +4,8 @@
  */
 #pragma once
 
+#include "base/str.h"
+
 #include <jansson.h>
 
 struct admin_request;
@@ -43,6 +45,16 @@ void admin_api_config_apply(struct admin_request *request, struct admin_answer *
 void admin_api_config_confirm(struct admin_request *request, struct admin_answer *answer);
 void admin_api_config_rollback(struct admin_request *request, struct admin_answer *answer);
 void admin_api_message_send(struct admin_request *request, struct admin_answer *answer);
+void admin_api_quarantine_names(struct admin_request *request, struct admin_answer *answer);
+void admin_api_quarantine_list(struct admin_request *request, struct admin_answer *answer);
+void admin_api_quarantine_show(struct admin_request *request, struct admin_answer *answer);
+void admin_api_quarantine_raw(struct admin_request *request, struct admin_answer *answer);
+void admin_api_quarantine_act(struct admin_request *request, struct admin_answer *answer);
+void admin_api_quarantine_digest(struct admin_request *request, struct admin_answer *answer);
+void admin_api_quarantine_key(struct admin_request *request, struct admin_answer *answer);
+/* Behind /quarantine/TOKEN, for whoever has the link: a page, no JSON. */
+void admin_quarantine_page(struct admin_request *request, struct str method, struct str token,
+                           struct admin_answer *answer);
 void admin_api_openapi(struct admin_request *request, struct admin_answer *answer);
 void admin_api_token_list(struct admin_request *request, struct admin_answer *answer);
 void admin_api_token_create(struct admin_request *request, struct admin_answer *answer);

@@ -11,8 +11,6 @@
 
 enum { BOTH = FLOW_IN_RECIPIENT | FLOW_IN_CONTENT };
 
-NOT_BUILT(milter, "milter", BOTH, "asks a milter");
-NOT_BUILT(http, "http", FLOW_IN_AUTHENTICATION | BOTH, "asks a web service");
 NOT_BUILT(script, "script", FLOW_IN_AUTHENTICATION | BOTH, "runs a Lua function");
 
 const struct flow_block *const flow_blocks[] = {
@@ -53,10 +51,10 @@ const struct flow_block *const flow_blocks[] = {
     &flow_block_verify,
     &flow_block_antivirus,
     &flow_block_antispam,
+    &flow_block_milter,
+    &flow_block_http,
     &flow_block_attachment,
     /* not built */
-    &milter,
-    &http,
     &script,
     NULL,
 };

@@ -37,4 +37,6 @@ extern const struct flow_block flow_block_spf;
 extern const struct flow_block flow_block_verify;
 extern const struct flow_block flow_block_antivirus;
 extern const struct flow_block flow_block_antispam;
+extern const struct flow_block flow_block_milter;
+extern const struct flow_block flow_block_http;
 extern const struct flow_block flow_block_attachment;

@@ -57,6 +57,8 @@ enum result flow_compile_inline(struct flow_set *set, enum flow_type type, struc
                                 const struct flow_compile_context *context,
                                 const struct flow **out_flow);
 const struct flow *flow_find(const struct flow_set *set, enum flow_type type, struct str name);
+/* Is there a step of that id, in a branch perhaps? */
+bool flow_has_step(const struct flow *flow, struct str id);
 /* Mark as used; unused flows are warned about by flow_report_unused. */
 void flow_mark_used(const struct flow *flow);
 void flow_report_unused(const struct flow_set *set, struct config_report *report);
@@ -122,6 +124,11 @@ struct flow_ways {
     bool (*is_listed)(const void *context, struct str domain);
     struct str postmaster; /* may be empty */
     const void *context;
+    /* Parameters of MAIL and RCPT, read into what they are of; false: they are none. NULL: there is
+     * nobody to read them. */
+    bool (*read_sender_parameters)(struct str text, struct arena *arena, struct mail_sender *out);
+    bool (*read_recipient_parameters)(struct str text, struct arena *arena,
+                                      struct mail_recipient *out);
 };
 
 struct flow_run { /* what a run is lent; valid during the call */

@@ -308,6 +308,12 @@ static bool find_step(const struct flow_steps *steps, struct str id, struct way 
     return false;
 }
 
+bool flow_has_step(const struct flow *flow, struct str id)
+{
+    struct way way = {.depth = 0};
+    return find_step(&flow->steps, id, &way);
+}
+
 /* Behind the step that kept it; behind the end of a branch, behind the step that branched: what
  * stands there (a signature, say) is for the released message, too. */
 static MAY_YIELD bool run_behind(struct flow_running *running)

@@ -10,11 +10,13 @@
 #include "gateway/contain.h"
 #include "gateway/glue.h"
 #include "gateway/mailboxes.h"
+#include "gateway/quarantine.h"
 #include "gateway/settings.h"
 #include "gateway/worker.h"
 #include "net/dns.h"
 #include "net/tls.h"
 #include "spool/spool.h"
+#include "spool/vault.h"
 #include "state/keeper.h"
 #include "state/state.h"
 
@@ -103,7 +105,8 @@ static enum result open_spool(struct gateway *gateway, struct loop *const *loops
     /* what is read faster than anybody could notice is known before mail is taken; the rest is
      * loaded from when the last worker joined the queue */
     spool.load_later_over = UINT64_C(64) << 20;
-    if (spool_open(&spool, recover_entry, gateway, &gateway->spool, err) != OK)
+    if (spool_open(&spool, recover_entry, gateway, &gateway->spool, err) != OK ||
+        quarantine_open(gateway, err) != OK)
         return FAILED;
     queue_set_spool(gateway->queue, gateway->spool);
     return open_steering(gateway, err);
@@ -254,6 +257,7 @@ void gateway_apply(struct gateway *gateway, struct settings *settings, const int
     pthread_mutex_unlock(&gateway->mutex);
     if (before != settings)
         tell_unapplied(before, settings);
+    quarantine_prepare(gateway, settings);
     mailboxes_entitle(gateway->mailboxes, settings->entitlements.protected_mailboxes);
     for (size_t i = 0; i < gateway->worker_count; i++)
         worker_apply(&gateway->workers[i], settings, fds, count);
@@ -295,6 +299,7 @@ void gateway_free(struct gateway *gateway)
 {
     check(gateway->spool == NULL);
     queue_free(gateway->queue);
+    spool_vault_close(gateway->vault);
     state_free(gateway->state);
     directory_shared_free(gateway->directories);
     occupancy_free(gateway->occupancy);

@@ -171,8 +171,10 @@ static enum queue_content_verdict refused_later(const struct settings *settings,
 }
 
 /* The run's verdict and effects as groups, in place of the entry. */
-static void make_groups(const struct settings *settings, const struct flow *flow,
-                        const struct flow_verdict *verdict, enum queue_content_verdict said,
+/* False: a quarantine has no room. */
+static bool make_groups(struct queue *queue, const struct settings *settings,
+                        const struct flow *flow, const struct flow_verdict *verdict,
+                        enum queue_content_verdict said, struct str header,
                         struct queue_content_run *run)
 {
     struct str *transports =
@@ -184,12 +186,14 @@ static void make_groups(const struct settings *settings, const struct flow *flow
         .flow = flow,
         .verdict = verdict,
         .content = run->content,
+        .header = header,
         .sender = run->sender,
         .recipients = run->recipients,
         .transports = transports,
         .recipient_count = run->recipient_count,
     };
     struct plan plan;
+    struct error err;
     plan_init(&plan, run->arena);
     if (said == QUEUE_CONTENT_DELIVER || said == QUEUE_CONTENT_HOLD)
         plan_add(&plan, &source);
@@ -198,6 +202,33 @@ static void make_groups(const struct settings *settings, const struct flow *flow
     run->group_count = plan.group_count;
     run->added = plan.added;
     run->discarded = plan.discarded;
+    return plan_fits_quarantines(&plan, settings, queue, &err);
+}
+
+static void tell_restarted(const struct queue_content_run *run, struct str flow)
+{
+    event_emit(EVENT_FLOW_RESTARTED, F_C(MESSAGE, mail_id_text(run->message).chars),
+               F_STR(FLOW, flow), F_STR(STEP, run->after_step));
+}
+
+/* It was released, and the flow that kept it is gone: it begins with those that its recipients'
+ * domains have now. */
+static bool begin_anew(const struct settings *settings, struct queue_content_run *run)
+{
+    run->groups = arena_alloc_array(run->arena, run->recipient_count + 1, sizeof *run->groups);
+    for (size_t i = 0; i < run->recipient_count; i++) {
+        const struct settings_domain *domain = settings_route(settings, run->recipients[i].domain);
+        if (!domain)
+            return false;
+        run->groups[run->group_count++] =
+            (struct queue_group){.content = *run->content,
+                                 .transport = domain->transport->name,
+                                 .content_flow = flow_name(domain->content),
+                                 .recipients = &run->recipients[i],
+                                 .recipient_count = 1};
+        tell_restarted(run, flow_name(domain->content));
+    }
+    return true;
 }
 
 NO_YIELD_CHECK static enum queue_content_verdict run_content(void *context,
@@ -208,6 +239,8 @@ NO_YIELD_CHECK static enum queue_content_verdict run_content(void *context,
     struct gateway *gateway = context;
     struct flow_facts facts;
     const struct flow *flow = flow_find(settings_of(snapshot)->flows, FLOW_CONTENT, run->flow);
+    if (!flow && run->after_step.len && begin_anew(settings_of(snapshot), run))
+        return QUEUE_CONTENT_DELIVER;
     if (!flow) {
         *out_reply = mail_reply_of(451, 4, 3, 5, STR("The content flow is no longer configured"));
         return QUEUE_CONTENT_DEFER;
@@ -236,15 +269,19 @@ NO_YIELD_CHECK static enum queue_content_verdict run_content(void *context,
                                 .released = run->released,
                                 .content = run->content};
     struct flow_verdict verdict = {0};
+    if (run->after_step.len && !flow_has_step(flow, run->after_step))
+        tell_restarted(run, flow_name(flow));
     flow_run_content(flow, &flow_run, &verdict);
     contain_by_verdict(gateway, settings_of(snapshot), &facts, flow_name(flow), &verdict);
     *out_reply = verdict.reply;
     enum queue_content_verdict said = verdict.kind == FLOW_REJECT
                                           ? refused_later(settings_of(snapshot), &facts)
                                           : verdict_of(verdict.kind);
-    if (said != QUEUE_CONTENT_DEFER)
-        make_groups(settings_of(snapshot), flow, &verdict, said, run);
-    return said;
+    if (said == QUEUE_CONTENT_DEFER ||
+        make_groups(gateway->queue, settings_of(snapshot), flow, &verdict, said, facts.header, run))
+        return said;
+    *out_reply = mail_reply_of(452, 4, 3, 1, STR("The quarantine is full"));
+    return QUEUE_CONTENT_DEFER;
 }
 
 static void delivered_inbound(void *context, struct str address)

@@ -40,6 +40,8 @@ void session_facts(struct session *session, struct flow_facts *out)
         .client_name = peer->client_name,
         .helo = peer->helo,
         .tls = peer->tls && peer->tls->active ? peer->tls->version : STR_EMPTY,
+        .cipher = peer->tls && peer->tls->active ? peer->tls->cipher : STR_EMPTY,
+        .mechanism = peer->authenticated ? peer->mechanism : STR_EMPTY,
         .listener = session->listener->name,
         .own_addresses = session->own_addresses,
         .own_address_count = session->own_address_count,

@@ -57,9 +57,20 @@ struct settings_certificate {
     const struct config_node *node;
 };
 
+enum settings_full { SETTINGS_FULL_OLDEST, SETTINGS_FULL_DEFER };
+enum settings_release { SETTINGS_RELEASE_ADMIN, SETTINGS_RELEASE_RECIPIENT };
+enum settings_digest { SETTINGS_DIGEST_NONE, SETTINGS_DIGEST_DAILY };
+
 struct settings_quarantine {
     struct str name;
     int64_t keep_ns;
+    uint64_t size;
+    int when_full;  /* enum settings_full */
+    int release_by; /* enum settings_release */
+    int digest;     /* enum settings_digest */
+    int64_t digest_at_ns;
+    struct str digest_from; /* or empty */
+    struct str link;        /* without a slash at its end; or empty */
     struct config_place place;
     const struct config_node *node;
 };
@@ -200,6 +211,8 @@ bool settings_is_listed(const struct settings *settings, struct str domain);
 /* The recipient flow for a domain on a listener. */
 const struct flow *settings_recipient_flow(const struct settings_listener *listener,
                                            const struct settings_domain *domain);
+const struct settings_quarantine *settings_find_quarantine(const struct settings *settings,
+                                                           struct str name);
 const struct settings_listener *settings_find_listener(const struct settings *settings,
                                                        struct str name);
 const struct transport *settings_find_transport(const struct settings *settings, struct str name);

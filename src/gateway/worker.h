@@ -26,6 +26,7 @@ struct queue;
 struct settings;
 struct settings_listener;
 struct spool;
+struct spool_vault;
 struct state;
 
 struct closing;
@@ -75,6 +76,7 @@ struct gateway {
     struct spool *spool;
     struct state *state;
     struct queue *queue;
+    struct spool_vault *vault;
     struct directory_shared *directories;
     struct occupancy *occupancy;
     struct mailboxes *mailboxes;

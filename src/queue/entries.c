@@ -124,6 +124,7 @@ struct queue_entry *queue_entry_new(struct queue_worker *worker, struct mail_id 
     list_init(&entry->ready.link);
     entry->accepted_wall_ns = meta->accepted_wall_ns;
     entry->content = meta->content_flow.len > 0;
+    entry->shelf = queue_shelf_of(worker->queue, meta->kept.quarantine);
     entry->recipients = (uint32_t)meta->recipient_count;
     entry->ready.size = size;
     entry->wish = -1;
@@ -171,8 +172,10 @@ static void gauge_leave(struct queue_entry *entry)
 {
     struct queue_worker *worker = entry->worker;
     atomic_fetch_sub_explicit(&worker->gauge[entry->state], entry->counted, memory_order_relaxed);
-    if (entry->quarantined)
+    if (entry->quarantined) {
         atomic_fetch_sub_explicit(&worker->quarantined, entry->counted, memory_order_relaxed);
+        queue_shelf_count(entry, -1);
+    }
     entry->quarantined = false;
     entry->counted = 0;
 }
@@ -222,6 +225,20 @@ void queue_entry_free(struct queue_entry *entry)
     free(entry);
 }
 
+void queue_fresh_add(struct queue_fresh *fresh, const struct queue_fresh *more, int sign)
+{
+    fresh->small += sign > 0 ? more->small : 0 - more->small;
+    fresh->large_bytes += sign > 0 ? more->large_bytes : 0 - more->large_bytes;
+}
+
+void queue_fresh_count(struct queue_fresh *fresh, const struct queue_entry *entry, int sign)
+{
+    uint64_t size = entry->ready.size;
+    struct queue_fresh one = {.small = size <= QUEUE_SMALL_MAX,
+                              .large_bytes = size <= QUEUE_SMALL_MAX ? 0 : size};
+    queue_fresh_add(fresh, &one, sign);
+}
+
 void queue_entry_not_fresh(struct queue_entry *entry)
 {
     struct queue_worker *worker = entry->worker;
@@ -229,8 +246,8 @@ void queue_entry_not_fresh(struct queue_entry *entry)
         return;
     queue_site_not_fresh(entry);
     entry->fresh = false;
-    worker->fresh--;
-    cond_signal(&worker->drained);
+    queue_fresh_count(&worker->fresh, entry, -1);
+    cond_signal(entry->ready.size > QUEUE_SMALL_MAX ? &worker->drained_large : &worker->drained);
 }
 
 void queue_entry_start(struct queue_entry *entry)
@@ -271,9 +288,10 @@ static void place_held(struct queue_entry *entry, const struct queue_record *rec
     queue_entry_not_fresh(entry);
     queue_parcel_unref(take(entry->parcel)); /* nobody knows for how long */
     queue_entry_set_state(entry, QUEUE_HELD);
-    if (!queue_reason_is_quarantine(record->reason))
+    if (entry->shelf == 0 && !queue_reason_is_quarantine(record->reason))
         return;
     entry->quarantined = true;
+    queue_shelf_count(entry, 1);
     atomic_fetch_add_explicit(&entry->worker->quarantined, entry->counted, memory_order_relaxed);
 }
 
@@ -408,7 +426,7 @@ void queue_entry_place(struct queue_entry *entry)
         queue_worker_arm(worker);
     } else if (entry->content) {
         queue_entry_set_state(entry, QUEUE_CONTENT);
-        list_append(&worker->content_ready, &entry->in_content);
+        queue_content_wait(worker, entry, meta.content_flow);
         queue_content_kick(worker);
     } else {
         place_ready(entry, &meta, arena);

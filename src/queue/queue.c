@@ -27,10 +27,11 @@ static void worker_init(struct queue *queue, size_t index)
     worker->loop = queue->loops[index];
     map_init(&worker->sites);
     list_init(&worker->by_age);
-    list_init(&worker->content_ready);
+    list_init(&worker->content_flows);
     list_init(&worker->moving);
     queue_schedule_init(&worker->schedule);
     cond_init(&worker->drained);
+    cond_init(&worker->drained_large);
 }
 
 struct queue *queue_new(struct spool *spool, struct state *state,
@@ -47,6 +48,8 @@ struct queue *queue_new(struct spool *spool, struct state *state,
     memcpy(queue->loops, loops, worker_count * sizeof(struct loop *));
     queue->memory_budget = MEMORY_DEFAULT;
     queue->steering = queue_steering_new();
+    pthread_mutex_init(&queue->shelving, NULL);
+    queue->shelves = memory_alloc_array(QUEUE_SHELVES_MAX, sizeof *queue->shelves);
     pthread_mutex_init(&queue->posting, NULL);
     queue->workers = memory_alloc_array(worker_count, sizeof *queue->workers);
     for (size_t i = 0; i < worker_count; i++)
@@ -70,6 +73,11 @@ void queue_set_spool(struct queue *queue, struct spool *spool)
         return;
     }
     queue_square_books(queue, here);
+}
+
+void queue_set_vault(struct queue *queue, struct spool_vault *vault)
+{
+    queue->vault = vault;
 }
 
 enum result queue_open_steering(struct queue *queue, struct str path, struct error *err)
@@ -113,10 +121,12 @@ void queue_free(struct queue *queue)
         queue_table_done(&worker->entries);
         queue_texts_done(&worker->texts);
         map_done(&worker->sites);
+        queue_content_flows_free(worker);
         queue_schedule_done(&worker->schedule);
     }
     queue_destinations_free(queue->destinations);
     queue_steering_free(queue->steering);
+    queue_shelves_free(queue);
     pthread_mutex_destroy(&queue->posting);
     free(queue->suspects);
     free(queue->workers);
@@ -330,6 +340,7 @@ void queue_leave(struct queue *queue, size_t index, int64_t deadline_ns)
     loop_timer_clear(&worker->timer);
     loop_timer_clear(&worker->audit_timer);
     cond_broadcast(&worker->drained);
+    cond_broadcast(&worker->drained_large);
     scope_open_shielded(&shield, TIME_NEVER - 1);
     queue_site_let_go(worker);
     wait_for_end(worker, deadline_ns);

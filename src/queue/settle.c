@@ -77,6 +77,11 @@ bool queue_attempt_bar(struct queue_attempt *attempt)
 
 enum result queue_attempt_load(struct queue_attempt *attempt, struct error *err)
 {
+    return queue_attempt_load_stored(attempt, err) == OK ? queue_unseal(attempt, err) : FAILED;
+}
+
+enum result queue_attempt_load_stored(struct queue_attempt *attempt, struct error *err)
+{
     struct queue_entry *entry = attempt->entry;
     if (attempt->content.body != NULL)
         return OK;
