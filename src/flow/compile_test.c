@@ -171,7 +171,7 @@ static const struct fault_case faults[] = {
     {AUTH("smtp: { server: directory }"), "wrong-server", 4, 25, CONFIG_ERROR},
     {AUTH("ldap: { server: directory, filter: \"(uid=admin)\" }"), "bad-filter", 4, 0,
      CONFIG_ERROR},
-    {AUTH("script: x.lua"), "not-built", 4, 9, CONFIG_ERROR},
+    {AUTH("script: x.lua"), "script", 4, 17, CONFIG_ERROR},
     {CONT("header: \"X-A: b\""), "no-verdict", 4, 9, CONFIG_ERROR},
     {CONT("deliver: { when: authenticated }"), "no-verdict", 4, 9, CONFIG_ERROR},
     {CONT("deliver: { observe: true }"), "no-verdict", 4, 9, CONFIG_ERROR},

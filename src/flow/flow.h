@@ -20,6 +20,7 @@ struct directory_answer;
 struct flow;
 struct flow_step;
 struct flow_set;
+struct lane;
 struct signing_keys;
 struct resolver;
 struct state;
@@ -147,7 +148,8 @@ struct flow_run { /* what a run is lent; valid during the call */
      * where the flow ends without a word. A step that is gone: from the beginning. Empty: all of
      * it. */
     struct str after_step;
-    bool released; /* it was held, and somebody let it go: limits do not count it again */
+    struct lane *http; /* for scripts' questions to web services; NULL: none is answered */
+    bool released;     /* it was held, and somebody let it go: limits do not count it again */
 };
 
 /* The verdict of an authentication flow is ACCEPT, REJECT (535) or DEFER (454). */
@@ -285,6 +287,8 @@ bool flow_block_about(size_t index, struct flow_block_about *out);
 /* Markdown of all blocks / of one; false: there is none of that name. */
 void flow_describe_blocks(struct buf *out);
 bool flow_describe_block(struct str name, struct buf *out);
+/* Markdown of what scripts find. */
+void flow_describe_scripts(struct buf *out);
 /* JSON Schema: the section `flows`; the definitions that it refers to, as members of `$defs`; and
  * the forms of a flow that stands in place of its name, as items of `anyOf`. */
 void flow_schema(struct buf *out);

@@ -102,6 +102,15 @@ static void delivered_inbound(void *context, struct str address)
     atomic_fetch_add(&world->delivered_inbound, 1);
 }
 
+static void run_hook(void *context, const struct queue_snapshot *snapshot, struct queue_hook *hook)
+{
+    struct world *world = context;
+    (void)snapshot;
+    world->hooks++;
+    if (world->hook != NULL)
+        world->hook(world, hook);
+}
+
 static enum queue_account account(void *context, struct str user)
 {
     check(str_equal(user, STR("sender")));
@@ -109,6 +118,7 @@ static enum queue_account account(void *context, struct str user)
 }
 
 static const struct queue_handler handler = {
+    .hook = run_hook,
     .take_snapshot = take_snapshot,
     .release_snapshot = release_snapshot,
     .transport = find_transport,
