@@ -163,7 +163,7 @@ static void test_content(void **state)
         struct letter letter = {
             .to = {"ok@example.net"}, .from = "ok-me@example.org", .content_flow = "flow"};
         send_one(&world, &letter);
-        WAIT_FOR(totals(&world).inflight == 1);
+        WAIT_FOR(atomic_load(&world.content_runs) == 1);
         assert_int_equal(contain(&world), 0);
         send_one(&world, &letter);
         atomic_store(&world.content_waits, false);
