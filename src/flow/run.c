@@ -401,8 +401,9 @@ void flow_run_recipient(const struct flow *flow, const struct flow_run *run,
     struct flow_running running = running_of(flow, run, out);
     if (!run_steps(&running, &flow->steps, 0))
         end(&running, FLOW_REJECT, MAIL_REASON_POLICY);
-    if (running.said_missing && out->kind != FLOW_ACCEPT)
-        count_pending(&running); /* recipients that do not exist */
+    /* recipients that do not exist; where one that was asked gave no answer, nobody knows */
+    if (running.said_missing && !running.had_error && out->kind != FLOW_ACCEPT)
+        count_pending(&running);
 }
 
 void flow_run_content(const struct flow *flow, const struct flow_run *run, struct flow_verdict *out)

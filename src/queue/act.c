@@ -85,6 +85,9 @@ static bool hold(struct queue_attempt *attempt, enum mail_reason reason)
 {
     if (attempt->record.held)
         return false;
+    if (reason == MAIL_REASON_CONTAINED &&
+        !queue_is_contained(attempt->worker->queue, &attempt->meta))
+        return false; /* the account became free meanwhile: nobody would let it go */
     queue_entry_hold(attempt->entry, reason, attempt->arena);
     return true;
 }

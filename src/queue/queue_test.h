@@ -67,7 +67,7 @@ struct world {
     void (*hook)(struct world *world, struct queue_hook *hook);
     atomic_uint hooks;
     atomic_uint delivered_inbound;
-    atomic_bool contained; /* the account that all letters are of */
+    atomic_int account; /* enum queue_account: that all letters are of */
     pthread_barrier_t barrier;
 };
 
@@ -91,6 +91,7 @@ struct letter {
     unsigned notify;
     bool stranger;
     bool held;
+    enum mail_reason held_reason; /* NONE: spam */
     size_t worker;
     int64_t within_ns; /* the client's patience; 0: no end */
 };
