@@ -371,6 +371,7 @@ static void look(struct quarantine_keeper *keeper)
 static void *run(void *arg)
 {
     struct quarantine_keeper *keeper = arg;
+    pthread_setname_np(pthread_self(), "quarantine");
     pthread_mutex_lock(&keeper->lock);
     while (!keeper->stopping) {
         pthread_mutex_unlock(&keeper->lock);
@@ -437,7 +438,6 @@ enum result quarantine_keeper_start(struct str folder, struct gateway *gateway,
         destroy(keeper);
         return fail_errno(err, code, "cannot start the thread of the quarantines");
     }
-    pthread_setname_np(keeper->thread, "quarantine");
     *out_keeper = keeper;
     return OK;
 }

@@ -76,6 +76,10 @@ static void run_job(struct lane *lane, struct lane_job_state *state)
 static void *run_thread(void *arg)
 {
     struct lane *lane = arg;
+    char short_name[16] = ""; /* what the kernel keeps */
+    memcpy(short_name, lane->name, strnlen(lane->name, sizeof short_name - 1));
+    /* each thread itself: to name another one is to write below /proc, which the sandbox forbids */
+    pthread_setname_np(pthread_self(), short_name);
     if (lane->background) /* Linux: of this thread alone */
         (void)setpriority(PRIO_PROCESS, (id_t)gettid(), BACKGROUND_NICE);
     pthread_mutex_lock(&lane->lock);
@@ -115,9 +119,6 @@ static struct lane *new_lane(const char *name, unsigned threads, size_t max_wait
     pthread_sigmask(SIG_SETMASK, &all, &before);
     for (unsigned i = 0; i < threads; i++) {
         check(pthread_create(&lane->threads[i], NULL, run_thread, lane) == 0);
-        char short_name[16] = ""; /* what the kernel keeps */
-        memcpy(short_name, name, strnlen(name, sizeof short_name - 1));
-        pthread_setname_np(lane->threads[i], short_name);
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return lane;

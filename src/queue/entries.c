@@ -392,7 +392,7 @@ void queue_entry_place(struct queue_entry *entry)
         queue_worker_arm(worker);
     } else if (entry->content) {
         queue_entry_set_state(entry, QUEUE_CONTENT);
-        list_append(&worker->content_ready, &entry->in_content);
+        queue_content_wait(worker, entry, meta.content_flow);
         queue_content_kick(worker);
     } else {
         place_ready(entry, &meta, arena);

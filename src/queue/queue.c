@@ -27,7 +27,7 @@ static void worker_init(struct queue *queue, size_t index)
     worker->loop = queue->loops[index];
     map_init(&worker->sites);
     list_init(&worker->by_age);
-    list_init(&worker->content_ready);
+    list_init(&worker->content_flows);
     list_init(&worker->moving);
     queue_schedule_init(&worker->schedule);
     cond_init(&worker->drained);
@@ -121,6 +121,7 @@ void queue_free(struct queue *queue)
         queue_table_done(&worker->entries);
         queue_texts_done(&worker->texts);
         map_done(&worker->sites);
+        queue_content_flows_free(worker);
         queue_schedule_done(&worker->schedule);
     }
     queue_destinations_free(queue->destinations);

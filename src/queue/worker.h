@@ -160,7 +160,7 @@ struct queue_worker {
     size_t found_count, found_cap;
     struct queue_schedule schedule;
     struct loop_timer timer;
-    struct list content_ready;
+    struct list content_flows;
     unsigned content_running;
     unsigned idle_runners;
     size_t poison_next;
@@ -375,3 +375,23 @@ enum result queue_label_read(const struct queue *queue, const struct queue_meta 
 
 /* ---- content runs (content_run.c) ---- */
 void queue_content_kick(struct queue_worker *worker);
+
+/* ---- whose turn it is (content_fair.c) ---- */
+
+enum { QUEUE_CONTENT_RUNS = 256 }; /* at once, of a worker: most of them wait for scanners */
+struct queue_content_flow {
+    struct list link;
+    struct list ready; /* entries, by in_content */
+    unsigned running;
+    size_t name_len;
+    char name[];
+};
+/* The entry waits for a run of the flow `name`; taking it out of its list takes it back. */
+void queue_content_wait(struct queue_worker *worker, struct queue_entry *entry, struct str name);
+/* Is there an entry whose run may begin? */
+bool queue_content_is_ready(const struct queue_worker *worker);
+/* Take it; NULL: there is none. Later queue_content_ended() with the flow. */
+struct queue_entry *queue_content_next(struct queue_worker *worker,
+                                       struct queue_content_flow **out_flow);
+void queue_content_ended(struct queue_content_flow *flow);
+void queue_content_flows_free(struct queue_worker *worker);
