@@ -282,11 +282,6 @@ static const struct option rows[] = {
      .text = "i",
      .group = &inner_table},
     {.name = "node", .type = OPTION_NODE, .offset = AT(node), .text = "n"},
-    {.name = "later",
-     .type = OPTION_BOOL,
-     .offset = AT(flag),
-     .text = "l",
-     .not_built = "the later thing"},
     {.name = "token_file", .type = OPTION_PATH, .offset = AT(path), .text = "p"},
     {0},
 };
@@ -388,7 +383,6 @@ static const struct {
     {"all: x\n", "unknown-name 1:6", "flows.content"},
     {"inner: {}\n", "missing-key 1:8", "name"},
     {"inner: { name: x, depht: 1 }\n", "unknown-key 1:19", "\"depth\""},
-    {"later: true\n", "not-built 1:1", "remove"},
     {"token: abc\n", "secret-inline 1:1", "token_file"},
     {"nmuber: 3\nwiat: 1m\n", "unknown-key 1:1 unknown-key 2:1", "\"number\""},
     {"zzzzzz: 3\n", "unknown-key 1:1", "known here: flag"},
@@ -428,7 +422,6 @@ static void test_paths_of_rows(void **state)
     assert_true(str_find_str(buf_str(&out), STR("  wait: 15m  # default\n")) >= 0);
     assert_true(str_find_str(buf_str(&out), STR("  size: 64K  # default\n")) >= 0);
     assert_true(str_find_str(buf_str(&out), STR("    name: x  # ")) >= 0);
-    assert_true(str_find_str(buf_str(&out), STR("later")) < 0);
     buf_clear(&out);
     option_schema(&table, &out);
     assert_true(str_starts(buf_str(&out), STR("{\"type\":\"object\"")));

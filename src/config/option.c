@@ -325,10 +325,6 @@ static void bind_pair(const struct option_table *table, const struct config_pair
             report_unknown(table, pair, also_allowed, context);
         return;
     }
-    if (option->not_built)
-        config_problem(context->report, CONFIG_ERROR, "not-built", pair->place,
-                       "\"%s\" (%s) is not built yet", option->name, option->not_built)
-            ->fix = STR("remove it");
     struct binding binding = {context, option, (char *)target + option->offset, false};
     if (option->type != OPTION_NODE && pair->value.kind == CONFIG_SCALAR && pair->value.is_null) {
         config_problem(context->report, CONFIG_ERROR, "empty-value", pair->place,

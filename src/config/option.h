@@ -63,7 +63,6 @@ struct option {
     const char *refers_to;            /* REFERENCE(S): "servers", "flows.content", … */
     const struct option_table *group; /* GROUP */
     enum option_reload reload;
-    const char *not_built; /* set: the key is known, but using it is the error `not-built` */
 };
 
 struct option_table {

@@ -259,8 +259,6 @@ static void manual_row(const struct option *option, struct buf *out)
         buf_printf(out, ", default `%s`", option->fallback);
     if (option->reload == RELOAD_RESTART)
         buf_append(out, STR(", needs a restart"));
-    if (option->not_built)
-        buf_append(out, STR(", not built yet"));
     buf_append(out, STR(".\n  "));
     option_print_prose(str_c(option->text), out);
     buf_append_byte(out, '\n');
@@ -518,7 +516,7 @@ void option_effective(const struct option_table *table, const void *target,
     for (const struct option *option = table->options; option->name; option++) {
         const struct config_node *given = config_get(node, str_c(option->name));
         const void *at = (const char *)target + option->offset;
-        if (option->not_built || (!given && is_absent(option, at)))
+        if (!given && is_absent(option, at))
             continue;
         if (option->type == OPTION_GROUP) {
             print_group(option, at, given, indent, out);

@@ -16,8 +16,8 @@ static void print_block_json(const struct flow_block_about *block)
     for (int type = FLOW_AUTHENTICATION; type <= FLOW_CONTENT; type++)
         if (block->flows & (1u << type))
             json_array_append_new(flows, json_string(flow_type_name((enum flow_type)type)));
-    json_t *one = json_pack("{s:s, s:o, s:b, s:s}", "block", block->name, "flows", flows, "built",
-                            block->built, "text", block->text);
+    json_t *one =
+        json_pack("{s:s, s:o, s:s}", "block", block->name, "flows", flows, "text", block->text);
     ctl_print_json(one);
     json_decref(one);
 }
@@ -31,11 +31,10 @@ int ctl_block_list(struct ctl *ctl)
             print_block_json(&block);
             continue;
         }
-        printf("%-14s %c%c%c  %s%s\n", block.name,
+        printf("%-14s %c%c%c  %s\n", block.name,
                block.flows & (1u << FLOW_AUTHENTICATION) ? 'a' : '-',
                block.flows & (1u << FLOW_RECIPIENT) ? 'r' : '-',
-               block.flows & (1u << FLOW_CONTENT) ? 'c' : '-', block.text,
-               block.built ? "" : " (not built yet)");
+               block.flows & (1u << FLOW_CONTENT) ? 'c' : '-', block.text);
     }
     if (!ctl->json)
         printf("\na, r, c: in authentication, recipient, content flows. More: postern block doc "

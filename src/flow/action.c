@@ -9,19 +9,17 @@ enum {
 };
 
 const struct flow_action_row flow_actions[ACTION_COUNT] = {
-    [ACTION_NEXT] = {"next", ANYWHERE, .built = true},
-    [ACTION_NOTE] = {"note", ANYWHERE, .built = true},
-    [ACTION_ACCEPT] = {"accept", FLOW_IN_AUTHENTICATION | FLOW_IN_RECIPIENT, .built = true,
-                       .decides = true},
-    [ACTION_REJECT] = {"reject", ANYWHERE, .built = true, .decides = true},
-    [ACTION_DEFER] = {"defer", ANYWHERE, .built = true, .decides = true},
-    [ACTION_DELIVER] = {"deliver", FLOW_IN_CONTENT, .built = true, .decides = true},
-    [ACTION_HOLD] = {"hold", FLOW_IN_CONTENT, .built = true, .decides = true},
-    [ACTION_QUARANTINE] = {"quarantine", FLOW_IN_CONTENT, .built = true, .decides = true},
-    [ACTION_DISCARD] = {"discard", FLOW_IN_CONTENT, .built = true, .decides = true},
-    [ACTION_CONTAIN] = {"contain", FLOW_IN_RECIPIENT | FLOW_IN_CONTENT, .built = true,
-                        .decides = true},
-    [ACTION_BRANCH] = {NULL, ANYWHERE, .built = true},
+    [ACTION_NEXT] = {"next", ANYWHERE},
+    [ACTION_NOTE] = {"note", ANYWHERE},
+    [ACTION_ACCEPT] = {"accept", FLOW_IN_AUTHENTICATION | FLOW_IN_RECIPIENT, .decides = true},
+    [ACTION_REJECT] = {"reject", ANYWHERE, .decides = true},
+    [ACTION_DEFER] = {"defer", ANYWHERE, .decides = true},
+    [ACTION_DELIVER] = {"deliver", FLOW_IN_CONTENT, .decides = true},
+    [ACTION_HOLD] = {"hold", FLOW_IN_CONTENT, .decides = true},
+    [ACTION_QUARANTINE] = {"quarantine", FLOW_IN_CONTENT, .decides = true},
+    [ACTION_DISCARD] = {"discard", FLOW_IN_CONTENT, .decides = true},
+    [ACTION_CONTAIN] = {"contain", FLOW_IN_RECIPIENT | FLOW_IN_CONTENT, .decides = true},
+    [ACTION_BRANCH] = {NULL, ANYWHERE},
 };
 
 struct words {
@@ -146,10 +144,6 @@ static bool check_legal(struct flow_compiling *compiling, const struct flow_outc
                                "or discard");
         else if (kind == ACTION_DELIVER)
             problem->fix = STR("say accept");
-        return false;
-    }
-    if (!row->built) {
-        flow_problem(compiling, CONFIG_ERROR, "not-built", place, "%s is not built yet", row->word);
         return false;
     }
     if (type == FLOW_AUTHENTICATION && kind == ACTION_ACCEPT && !outcome->authenticates) {

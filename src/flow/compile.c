@@ -107,12 +107,6 @@ static const struct flow_block *block_of(struct flow_compiling *compiling, struc
             problem->fix = STR("say deliver");
         return NULL;
     }
-    if (!block->built) {
-        problem = flow_problem(compiling, CONFIG_ERROR, "not-built", place,
-                               "block %s is not built yet: %s", block->name, block->text);
-        problem->fix = STR("take the step out for now");
-        return NULL;
-    }
     return block;
 }
 

@@ -15,7 +15,7 @@ bool flow_block_about(size_t index, struct flow_block_about *out)
     const struct flow_block *block = flow_blocks[index];
     if (!block)
         return false;
-    *out = (struct flow_block_about){block->name, block->text, block->flows, block->built};
+    *out = (struct flow_block_about){block->name, block->text, block->flows};
     return true;
 }
 
@@ -57,10 +57,6 @@ static void describe(const struct flow_block *block, struct buf *out)
     for (int type = FLOW_AUTHENTICATION; type < TYPES; type++)
         if (block->flows & (1u << type))
             buf_printf(out, " %s", flow_type_name((enum flow_type)type));
-    if (!block->built) {
-        buf_append(out, STR(". Not built yet.\n\n"));
-        return;
-    }
     if (block->options->shorthand)
         buf_printf(out, ". A value alone stands for `%s`", block->options->shorthand);
     buf_append(out, STR(".\n\n"));
@@ -79,11 +75,7 @@ bool flow_describe_block(struct str name, struct buf *out)
 void flow_describe_blocks(struct buf *out)
 {
     for (size_t i = 0; flow_blocks[i]; i++)
-        if (flow_blocks[i]->built)
-            describe(flow_blocks[i], out);
-    for (size_t i = 0; flow_blocks[i]; i++)
-        if (!flow_blocks[i]->built)
-            describe(flow_blocks[i], out);
+        describe(flow_blocks[i], out);
     buf_append(out, STR("## Names in expressions\n\n"));
     expression_describe(out);
 }
@@ -141,13 +133,11 @@ static void schema_parameters(const struct flow_block *block, enum flow_type typ
 static void schema_block(const struct flow_block *block, enum flow_type type, struct buf *out)
 {
     buf_printf(out, ",\"%s\":{\"description\":\"%s\"", block->name, block->text);
-    if (block->built) {
-        buf_append(out, STR(",\"anyOf\":[{\"type\":\"null\"},"));
-        if (option_schema_shorthand(block->options, out))
-            buf_append_byte(out, ',');
-        schema_parameters(block, type, out);
-        buf_append_byte(out, ']');
-    }
+    buf_append(out, STR(",\"anyOf\":[{\"type\":\"null\"},"));
+    if (option_schema_shorthand(block->options, out))
+        buf_append_byte(out, ',');
+    schema_parameters(block, type, out);
+    buf_append_byte(out, ']');
     buf_append_byte(out, '}');
 }
 

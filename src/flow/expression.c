@@ -19,28 +19,28 @@ enum {
 
 /* clang-format off */
 const struct expression_name_row expression_names[NAME_COUNT] = {
-    [NAME_AUTHENTICATED]    = {"authenticated",    EXPRESSION_BOOL,   IN_ALL,         true, "a login succeeded in this session"},
-    [NAME_TRUSTED]          = {"trusted",          EXPRESSION_BOOL,   IN_ALL,         true, "the client is in trusted_networks; the same as client in trusted"},
-    [NAME_USER]             = {"user",             EXPRESSION_STRING, IN_ALL,         true, "the login, or \"\""},
-    [NAME_CLIENT]           = {"client",           EXPRESSION_CLIENT, IN_ALL,         true, "the client's address"},
-    [NAME_CLIENT_NAME]      = {"client.name",      EXPRESSION_STRING, IN_ALL,         true, "the client's confirmed DNS name, or \"\""},
-    [NAME_HELO]             = {"helo",             EXPRESSION_STRING, IN_ALL,         true, "what the client called itself"},
-    [NAME_TLS]              = {"tls",              EXPRESSION_STRING, IN_ALL,         true, "the version of TLS, or \"\""},
-    [NAME_LISTENER]         = {"listener",         EXPRESSION_STRING, IN_ALL,         true, "the listener's name"},
-    [NAME_SENDER]           = {"sender",           EXPRESSION_STRING, IN_TRANSACTION, true, "the envelope sender; \"\" for <>"},
-    [NAME_SENDER_DOMAIN]    = {"sender.domain",    EXPRESSION_STRING, IN_TRANSACTION, true, "its domain"},
-    [NAME_RECIPIENT]        = {"recipient",        EXPRESSION_STRING, IN_RECIPIENT,   true, "the recipient, lower case"},
-    [NAME_RECIPIENT_DOMAIN] = {"recipient.domain", EXPRESSION_STRING, IN_RECIPIENT,   true, "its domain"},
-    [NAME_RECIPIENTS]       = {"recipients",       EXPRESSION_NUMBER, IN_CONTENT,     true, "how many recipients there are"},
-    [NAME_SIZE]             = {"size",             EXPRESSION_NUMBER, IN_CONTENT,     true, "bytes of the message"},
-    [NAME_HEADER]           = {"header",           EXPRESSION_STRING, IN_CONTENT,     true, "header(\"X\"): the first such field, unfolded, or \"\""},
-    [NAME_SPF]              = {"spf",              EXPRESSION_STRING, IN_TRANSACTION, true, "result of SPF, behind a step that checks it: \"pass\", \"fail\", …; else \"\""},
-    [NAME_DKIM]             = {"dkim",             EXPRESSION_STRING, IN_CONTENT,     true, "result of DKIM, behind verify: of the best signature; else \"\""},
-    [NAME_DKIM_DOMAIN]      = {"dkim.domain",      EXPRESSION_STRING, IN_CONTENT,     true, "domain of the first signature that passed, or \"\""},
-    [NAME_DMARC]            = {"dmarc",            EXPRESSION_STRING, IN_CONTENT,     true, "result of DMARC, behind verify; else \"\""},
-    [NAME_DMARC_POLICY]     = {"dmarc.policy",     EXPRESSION_STRING, IN_CONTENT,     true, "what the author's domain asks for a message that fails: \"none\", \"quarantine\", \"reject\"; else \"\""},
-    [NAME_SCORE]            = {"score",            EXPRESSION_NUMBER, IN_CONTENT,     true,  "what the last spam scanner said, 0 if none did"},
-    [NAME_FINDINGS]         = {"findings",         EXPRESSION_STRING, IN_CONTENT,     true,  "names of what the steps before found (viruses, rules), a blank between two; else \"\""},
+    [NAME_AUTHENTICATED]    = {"authenticated",    EXPRESSION_BOOL,   IN_ALL, "a login succeeded in this session"},
+    [NAME_TRUSTED]          = {"trusted",          EXPRESSION_BOOL,   IN_ALL, "the client is in trusted_networks; the same as client in trusted"},
+    [NAME_USER]             = {"user",             EXPRESSION_STRING, IN_ALL, "the login, or \"\""},
+    [NAME_CLIENT]           = {"client",           EXPRESSION_CLIENT, IN_ALL, "the client's address"},
+    [NAME_CLIENT_NAME]      = {"client.name",      EXPRESSION_STRING, IN_ALL, "the client's confirmed DNS name, or \"\""},
+    [NAME_HELO]             = {"helo",             EXPRESSION_STRING, IN_ALL, "what the client called itself"},
+    [NAME_TLS]              = {"tls",              EXPRESSION_STRING, IN_ALL, "the version of TLS, or \"\""},
+    [NAME_LISTENER]         = {"listener",         EXPRESSION_STRING, IN_ALL, "the listener's name"},
+    [NAME_SENDER]           = {"sender",           EXPRESSION_STRING, IN_TRANSACTION, "the envelope sender; \"\" for <>"},
+    [NAME_SENDER_DOMAIN]    = {"sender.domain",    EXPRESSION_STRING, IN_TRANSACTION, "its domain"},
+    [NAME_RECIPIENT]        = {"recipient",        EXPRESSION_STRING, IN_RECIPIENT, "the recipient, lower case"},
+    [NAME_RECIPIENT_DOMAIN] = {"recipient.domain", EXPRESSION_STRING, IN_RECIPIENT, "its domain"},
+    [NAME_RECIPIENTS]       = {"recipients",       EXPRESSION_NUMBER, IN_CONTENT, "how many recipients there are"},
+    [NAME_SIZE]             = {"size",             EXPRESSION_NUMBER, IN_CONTENT, "bytes of the message"},
+    [NAME_HEADER]           = {"header",           EXPRESSION_STRING, IN_CONTENT, "header(\"X\"): the first such field, unfolded, or \"\""},
+    [NAME_SPF]              = {"spf",              EXPRESSION_STRING, IN_TRANSACTION, "result of SPF, behind a step that checks it: \"pass\", \"fail\", …; else \"\""},
+    [NAME_DKIM]             = {"dkim",             EXPRESSION_STRING, IN_CONTENT, "result of DKIM, behind verify: of the best signature; else \"\""},
+    [NAME_DKIM_DOMAIN]      = {"dkim.domain",      EXPRESSION_STRING, IN_CONTENT, "domain of the first signature that passed, or \"\""},
+    [NAME_DMARC]            = {"dmarc",            EXPRESSION_STRING, IN_CONTENT, "result of DMARC, behind verify; else \"\""},
+    [NAME_DMARC_POLICY]     = {"dmarc.policy",     EXPRESSION_STRING, IN_CONTENT, "what the author's domain asks for a message that fails: \"none\", \"quarantine\", \"reject\"; else \"\""},
+    [NAME_SCORE]            = {"score",            EXPRESSION_NUMBER, IN_CONTENT, "what the last spam scanner said, 0 if none did"},
+    [NAME_FINDINGS]         = {"findings",         EXPRESSION_STRING, IN_CONTENT, "names of what the steps before found (viruses, rules), a blank between two; else \"\""},
 };
 /* clang-format on */
 
@@ -170,11 +170,6 @@ static bool name_is_usable(struct parser *parser, enum expression_name name)
     const struct expression_name_row *row = &expression_names[name];
     const struct token *token = &parser->token;
     bool is_recipient = name == NAME_RECIPIENT || name == NAME_RECIPIENT_DOMAIN;
-    if (!row->built) {
-        complain(parser, "not-built", token->offset, token->length, "\"%s\" (%s) is not built yet",
-                 row->name, row->text);
-        return false;
-    }
     if ((row->flows & (1u << parser->type)) || (is_recipient && parser->in_quantifier))
         return true;
     static const char *const types[] = {"an authentication", "a recipient", "a content"};
@@ -617,6 +612,6 @@ void expression_describe(struct buf *out)
         const struct expression_name_row *row = &expression_names[i];
         buf_printf(out, "- `%s` (%s): ", row->name, types[row->type]);
         option_print_prose(str_c(row->text), out);
-        buf_append(out, row->built ? STR("\n") : STR("; not built yet\n"));
+        buf_append_byte(out, '\n');
     }
 }

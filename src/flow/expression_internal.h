@@ -42,7 +42,6 @@ struct expression_name_row {
     const char *name;
     enum expression_type type;
     unsigned flows; /* 1 << flow_type */
-    bool built;
     const char *text;
 };
 extern const struct expression_name_row expression_names[NAME_COUNT];

@@ -288,7 +288,6 @@ struct flow_block_about {
     const char *name;
     const char *text; /* one line */
     unsigned flows;   /* set of 1 << enum flow_type */
-    bool built;
 };
 /* The block at `index`, from 0; false: there are no more. */
 bool flow_block_about(size_t index, struct flow_block_about *out);

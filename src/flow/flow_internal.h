@@ -68,7 +68,6 @@ struct flow_action {
 struct flow_action_row {
     const char *word; /* NULL: no word, a list of steps */
     unsigned flows;
-    bool built;
     bool decides; /* the flow ends here */
 };
 extern const struct flow_action_row flow_actions[ACTION_COUNT];
@@ -93,8 +92,7 @@ struct flow_block {
     const char *name;
     const char *text;
     unsigned flows;
-    bool built;
-    const struct option_table *options;  /* parameters; NULL if not built */
+    const struct option_table *options;  /* parameters */
     const struct flow_outcome *outcomes; /* ends with a NULL name */
     bool own_when;                       /* `when` is the block's test, not the step's condition */
     bool may_route;         /* it can choose a transport: the proof of relay safety looks at it */

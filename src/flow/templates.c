@@ -150,7 +150,7 @@ static struct config_node merge_parameters(const struct config_node *own,
                                            struct arena *arena)
 {
     const struct flow_block *block = flow_block_find(block_name);
-    const char *shorthand = block->built ? block->options->shorthand : NULL;
+    const char *shorthand = block->options->shorthand;
     struct config_node merged = *given;
     if (own->kind != CONFIG_MAP || !own->count)
         return merged;

@@ -17,7 +17,6 @@ const struct flow_block flow_block_accept = {
     .name = "accept",
     .text = "takes the recipient",
     .flows = FLOW_IN_RECIPIENT,
-    .built = true,
     .options = &table,
     .outcomes = outcomes,
 };

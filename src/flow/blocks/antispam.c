@@ -142,11 +142,6 @@ static void prepare(struct flow_compiling *compiling, struct flow_step *step,
         flow_compile_server(compiling, parameters->server, 1u << SERVER_RSPAMD | 1u << SERVER_SPAMD,
                             flow_place_of(node, "server", step->place));
     check_order(compiling, step, node);
-    if (parameters->quarantine_at != 0 && !flow_actions[ACTION_QUARANTINE].built)
-        flow_problem(compiling, CONFIG_ERROR, "not-built",
-                     flow_place_of(node, "quarantine_at", step->place),
-                     "quarantine is not built yet")
-            ->fix = STR("say hold_at");
 }
 
 /* ---- running ---- */
@@ -315,7 +310,6 @@ const struct flow_block flow_block_antispam = {
     .name = "antispam",
     .text = "asks rspamd or SpamAssassin for a score, and acts on it",
     .flows = FLOW_IN_CONTENT,
-    .built = true,
     .options = &table,
     .outcomes = outcomes,
     .prepare = prepare,

@@ -115,7 +115,6 @@ const struct flow_block flow_block_antivirus = {
     .name = "antivirus",
     .text = "asks ClamAV whether there is malware in the message",
     .flows = FLOW_IN_CONTENT,
-    .built = true,
     .options = &table,
     .outcomes = outcomes,
     .prepare = prepare,

@@ -137,7 +137,6 @@ const struct flow_block flow_block_arc_seal = {
     .name = "arc-seal",
     .text = "seals with ARC",
     .flows = FLOW_IN_CONTENT,
-    .built = true,
     .signs = true,
     .options = &table,
     .outcomes = outcomes,

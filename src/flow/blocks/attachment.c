@@ -588,7 +588,6 @@ const struct flow_block flow_block_attachment = {
     .name = "attachment",
     .text = "judges attachments by name, by type and by what is in them",
     .flows = FLOW_IN_CONTENT,
-    .built = true,
     .options = &table,
     .outcomes = outcomes,
     .prepare = prepare,

@@ -33,7 +33,6 @@ const struct flow_block flow_block_contain = {
     .text = "holds the account of the user: all its mail waits, logins are refused, an incident is "
             "opened",
     .flows = FLOW_IN_RECIPIENT | FLOW_IN_CONTENT,
-    .built = true,
     .options = &table,
     .outcomes = outcomes,
 };

@@ -134,7 +134,6 @@ const struct flow_block flow_block_copy = {
     .name = "copy",
     .text = "sends a copy to somebody",
     .flows = FLOW_IN_CONTENT,
-    .built = true,
     .options = &table,
     .outcomes = outcomes,
     .prepare = prepare,

@@ -17,7 +17,6 @@ const struct flow_block flow_block_deliver = {
     .name = "deliver",
     .text = "sends the message on",
     .flows = FLOW_IN_CONTENT,
-    .built = true,
     .options = &table,
     .outcomes = outcomes,
 };

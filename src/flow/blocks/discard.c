@@ -17,7 +17,6 @@ const struct flow_block flow_block_discard = {
     .name = "discard",
     .text = "takes the message and throws it away, without a word to anybody",
     .flows = FLOW_IN_CONTENT,
-    .built = true,
     .options = &table,
     .outcomes = outcomes,
 };

@@ -372,7 +372,6 @@ const struct flow_block flow_block_disclaimer = {
     .name = "disclaimer",
     .text = "adds a text to the body",
     .flows = FLOW_IN_CONTENT,
-    .built = true,
     .breaks_signatures = true,
     .options = &table,
     .outcomes = outcomes,

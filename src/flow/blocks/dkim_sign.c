@@ -230,7 +230,6 @@ const struct flow_block flow_block_dkim_sign = {
     .name = "dkim-sign",
     .text = "signs with DKIM",
     .flows = FLOW_IN_CONTENT,
-    .built = true,
     .signs = true,
     .options = &table,
     .outcomes = outcomes,

@@ -344,7 +344,6 @@ const struct flow_block flow_block_dnsbl = {
     .name = "dnsbl",
     .text = "asks DNS block lists",
     .flows = FLOW_IN_RECIPIENT | FLOW_IN_CONTENT,
-    .built = true,
     .options = &table,
     .outcomes = outcomes,
     .prepare = prepare,

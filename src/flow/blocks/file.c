@@ -55,7 +55,6 @@ const struct flow_block flow_block_file = {
     .name = "file",
     .text = "verifies login and password against a file",
     .flows = FLOW_IN_AUTHENTICATION,
-    .built = true,
     .options = &table,
     .outcomes = flow_login_outcomes,
     .prepare = prepare,

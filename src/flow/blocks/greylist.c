@@ -184,7 +184,6 @@ const struct flow_block flow_block_greylist = {
     .name = "greylist",
     .text = "asks unknown senders to come again",
     .flows = FLOW_IN_RECIPIENT,
-    .built = true,
     .options = &table,
     .outcomes = outcomes,
     .prepare = prepare,

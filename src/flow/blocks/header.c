@@ -141,7 +141,6 @@ const struct flow_block flow_block_header = {
     .name = "header",
     .text = "adds and removes header fields",
     .flows = FLOW_IN_CONTENT,
-    .built = true,
     .options = &table,
     .outcomes = outcomes,
     .prepare = prepare,

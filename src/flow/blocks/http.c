@@ -323,7 +323,6 @@ const struct flow_block flow_block_http = {
     .name = "http",
     .text = "asks a web service what is to become of a recipient or a message",
     .flows = FLOW_IN_RECIPIENT | FLOW_IN_CONTENT,
-    .built = true,
     .options = &table,
     .outcomes = outcomes,
     .prepare = prepare,

@@ -90,7 +90,6 @@ const struct flow_block flow_block_ldap = {
     .name = "ldap",
     .text = "verifies login and password against LDAP",
     .flows = FLOW_IN_AUTHENTICATION,
-    .built = true,
     .options = &table,
     .outcomes = flow_login_outcomes,
     .prepare = prepare,

@@ -408,7 +408,6 @@ const struct flow_block flow_block_limit = {
     .name = "limit",
     .text = "counts failures, messages, recipients or bytes, and acts when there are too many",
     .flows = FLOW_IN_AUTHENTICATION | FLOW_IN_RECIPIENT | FLOW_IN_CONTENT,
-    .built = true,
     .options = &table,
     .outcomes = outcomes,
     .prepare = prepare,

@@ -52,7 +52,6 @@ const struct flow_block flow_block_lookup_file = {
     .name = "lookup-file",
     .text = "looks for the recipient in a file",
     .flows = FLOW_IN_RECIPIENT,
-    .built = true,
     .options = &table,
     .outcomes = flow_lookup_outcomes,
     .prepare = prepare,

@@ -83,7 +83,6 @@ const struct flow_block flow_block_lookup_ldap = {
     .name = "lookup-ldap",
     .text = "asks LDAP whether the recipient exists",
     .flows = FLOW_IN_RECIPIENT,
-    .built = true,
     .options = &table,
     .outcomes = flow_lookup_outcomes,
     .prepare = prepare,

@@ -76,7 +76,6 @@ const struct flow_block flow_block_lookup_smtp = {
     .name = "lookup-smtp",
     .text = "asks a mail server whether the recipient exists",
     .flows = FLOW_IN_RECIPIENT,
-    .built = true,
     .options = &table,
     .outcomes = flow_lookup_outcomes,
     .prepare = prepare,

@@ -298,7 +298,6 @@ const struct flow_block flow_block_match = {
     .name = "match",
     .text = "goes on in one of two ways",
     .flows = FLOW_IN_RECIPIENT | FLOW_IN_CONTENT,
-    .built = true,
     .options = &table,
     .outcomes = outcomes,
     .own_when = true,

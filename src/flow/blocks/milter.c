@@ -307,7 +307,6 @@ const struct flow_block flow_block_milter = {
     .name = "milter",
     .text = "shows the message to a milter, and does what it wants",
     .flows = FLOW_IN_CONTENT,
-    .built = true,
     .may_rewrite = true,
     .may_leave = may_leave,
     .breaks_signatures = true,

@@ -391,7 +391,6 @@ const struct flow_block flow_block_notify = {
     .name = "notify",
     .text = "tells somebody about the message",
     .flows = FLOW_IN_CONTENT,
-    .built = true,
     .options = &table,
     .outcomes = outcomes,
     .prepare = prepare,

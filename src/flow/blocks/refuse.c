@@ -40,7 +40,7 @@ static void prepare(struct flow_compiling *compiling, struct flow_step *step,
 #define REFUSING_BLOCK(name_, action_, text_)                                                      \
     {                                                                                              \
         .name = (name_), .text = (text_),                                                          \
-        .flows = FLOW_IN_AUTHENTICATION | FLOW_IN_RECIPIENT | FLOW_IN_CONTENT, .built = true,      \
+        .flows = FLOW_IN_AUTHENTICATION | FLOW_IN_RECIPIENT | FLOW_IN_CONTENT,                     \
         .options = &(const struct option_table){.name = (name_),                                   \
                                                 .text = (text_),                                   \
                                                 .options = options,                                \

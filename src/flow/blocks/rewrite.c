@@ -406,7 +406,6 @@ const struct flow_block flow_block_rewrite = {
     .name = "rewrite",
     .text = "changes addresses of the envelope",
     .flows = FLOW_IN_RECIPIENT | FLOW_IN_CONTENT,
-    .built = true,
     .may_rewrite = true,
     .may_leave = may_leave,
     .options = &table,

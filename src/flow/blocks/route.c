@@ -54,7 +54,6 @@ const struct flow_block flow_block_route = {
     .name = "route",
     .text = "chooses another transport than that of the domain",
     .flows = FLOW_IN_RECIPIENT | FLOW_IN_CONTENT,
-    .built = true,
     .may_route = true,
     .may_look_up = may_look_up,
     .options = &table,

@@ -382,7 +382,6 @@ const struct flow_block flow_block_script = {
     .name = "script",
     .text = "runs a Lua function, which decides and changes",
     .flows = FLOW_IN_AUTHENTICATION | FLOW_IN_RECIPIENT | FLOW_IN_CONTENT,
-    .built = true,
     .options = &table,
     .outcomes = outcomes,
     .may_route = true,

@@ -161,7 +161,6 @@ const struct flow_block flow_block_sender_match = {
     .name = "sender-match",
     .text = "compares the sender with the user who logged in",
     .flows = FLOW_IN_CONTENT,
-    .built = true,
     .options = &table,
     .outcomes = outcomes,
     .run = run,

@@ -80,7 +80,6 @@ const struct flow_block flow_block_smtp = {
     .name = "smtp",
     .text = "verifies login and password against a mail server",
     .flows = FLOW_IN_AUTHENTICATION,
-    .built = true,
     .options = &table,
     .outcomes = flow_login_outcomes,
     .prepare = prepare,

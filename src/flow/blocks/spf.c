@@ -148,7 +148,6 @@ const struct flow_block flow_block_spf = {
     .name = "spf",
     .text = "checks the sender's SPF record",
     .flows = FLOW_IN_RECIPIENT | FLOW_IN_CONTENT,
-    .built = true,
     .options = &table,
     .outcomes = outcomes,
     .run = run,

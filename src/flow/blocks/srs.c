@@ -204,7 +204,6 @@ const struct flow_block flow_block_srs = {
     .name = "srs",
     .text = "rewrites the sender for forwarding, and takes bounces back",
     .flows = FLOW_IN_RECIPIENT | FLOW_IN_CONTENT,
-    .built = true,
     .may_rewrite = true,
     .may_leave = may_leave,
     .options = &table,

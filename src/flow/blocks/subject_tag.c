@@ -111,7 +111,6 @@ const struct flow_block flow_block_subject_tag = {
     .name = "subject-tag",
     .text = "puts a word before the subject",
     .flows = FLOW_IN_CONTENT,
-    .built = true,
     .breaks_signatures = true,
     .options = &table,
     .outcomes = outcomes,

@@ -492,7 +492,6 @@ const struct flow_block flow_block_verify = {
     .name = "verify",
     .text = "checks SPF, DKIM, DMARC and ARC, and writes Authentication-Results",
     .flows = FLOW_IN_CONTENT,
-    .built = true,
     .options = &table,
     .outcomes = outcomes,
     .run = run,
