@@ -170,8 +170,8 @@ static bool grant_wish(struct queue_attempt *attempt) MAY_YIELD
 {
     struct mail_reply reply =
         mail_reply_of(554, 5, 7, 0, STR("the message was refused by an administrator"));
-    int wish = attempt->entry->wish;
-    attempt->entry->wish = -1;
+    int wish = (int)attempt->entry->wish - 1;
+    attempt->entry->wish = 0;
     switch (wish) {
     case QUEUE_HOLD:
         queue_entry_hold(attempt->entry, MAIL_REASON_ADMIN, attempt->arena);

@@ -86,6 +86,10 @@ static void test_parts(void **state)
         {"no local part", STR("@example.net"), STR("example.net"), STR(""), STR(""), 1, false},
         {"no domain", STR("postmaster"), STR(""), STR(""), STR(""), 1, false},
         {"orcpt", STR("r@example.net"), STR("example.net"), STR("rfc822;q"), STR(""), 1, false},
+        {"orcpt of its own", STR("r@example.net"), STR("example.net"), STR("rfc822;r@example.net"),
+         STR(""), 1, true},
+        {"orcpt, utf-8", STR("r@example.net"), STR("example.net"), STR("utf-8;r@example.net"),
+         STR(""), 1, false},
         {"two", STR("r@example.net"), STR("example.net"), STR(""), STR(""), 2, false},
         {"none", STR(""), STR(""), STR(""), STR(""), 0, false},
     };
@@ -100,11 +104,16 @@ static void test_parts(void **state)
         buf_init(&common, QUEUE_META_MAX);
         buf_init(&own, QUEUE_META_MAX);
         meta.sender.envid = cases[i].envid;
+        meta.sender.address = i % 3 == 0   ? STR_EMPTY
+                              : i % 3 == 1 ? STR("no-at")
+                                           : STR("\"s@t\"@u.example");
+        meta.sender.size = (uint64_t)1 << (5 * i); /* of every length */
         for (size_t k = 0; k < cases[i].recipients; k++)
-            meta.recipients[k] = (struct mail_recipient){.address = cases[i].address,
-                                                         .domain = cases[i].domain,
-                                                         .orcpt = cases[i].orcpt,
-                                                         .notify = MAIL_NOTIFY_FAILURE};
+            meta.recipients[k] =
+                (struct mail_recipient){.address = cases[i].address,
+                                        .domain = cases[i].domain,
+                                        .orcpt = cases[i].orcpt,
+                                        .notify = i % 2 == 0 ? 0 : MAIL_NOTIFY_FAILURE};
         queue_meta_split(&meta, &common, &domain, &own);
         assert_int_equal(domain.len > 0, cases[i].is_short);
         if (!queue_meta_read(buf_str(&common), domain, buf_str(&own), arena, &back))

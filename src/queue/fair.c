@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 struct queue_fair_sender {
+    struct queue_fair *fair;
     struct list link; /* in turns */
     struct list items;
     int64_t deficit; /* bytes it may still send in this turn; negative: owed */
@@ -40,6 +41,7 @@ static struct queue_fair_sender *find_sender(struct queue_fair *fair, struct str
     for (size_t i = 0; i < key.len; i++)
         copy[i] = key.ptr[i];
     sender->key = str_of(copy, key.len);
+    sender->fair = fair;
     sender->deficit = QUEUE_FAIR_BYTES;
     list_init(&sender->items);
     list_append(&fair->turns, &sender->link);
@@ -55,6 +57,11 @@ void queue_fair_add(struct queue_fair *fair, struct queue_fair_item *item, struc
     item->size = size;
     list_append(&item->sender->items, &item->link);
     fair->count++;
+}
+
+struct queue_fair *queue_fair_of(const struct queue_fair_item *item)
+{
+    return item->sender == NULL ? NULL : item->sender->fair;
 }
 
 void queue_fair_remove(struct queue_fair *fair, struct queue_fair_item *item)

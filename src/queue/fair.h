@@ -32,5 +32,7 @@ void queue_fair_add(struct queue_fair *fair, struct queue_fair_item *item, struc
 struct queue_fair_item *queue_fair_next(struct queue_fair *fair);
 /* Call `look` for every item; none may come or go meanwhile. */
 void queue_fair_each(const struct queue_fair *fair, void (*look)(struct queue_fair_item *item));
+/* The queue that it is in, or NULL. */
+struct queue_fair *queue_fair_of(const struct queue_fair_item *item);
 /* No harm when it is in no queue. */
 void queue_fair_remove(struct queue_fair *fair, struct queue_fair_item *item);

@@ -4,6 +4,7 @@
  */
 #include "queue/schedule.h"
 
+#include "base/check.h"
 #include "base/memory.h"
 
 #include <stdlib.h>
@@ -22,7 +23,7 @@ void queue_schedule_done(struct queue_schedule *schedule)
 static void place(struct queue_schedule *schedule, size_t index, struct queue_due *due)
 {
     schedule->heap[index] = due;
-    due->index = index;
+    due->index = (uint32_t)index;
 }
 
 static void sift_up(struct queue_schedule *schedule, struct queue_due *due)
@@ -57,6 +58,7 @@ void queue_schedule_set(struct queue_schedule *schedule, struct queue_due *due, 
 {
     due->due_ns = due_ns;
     if (due->index == 0) {
+        check(schedule->count < UINT32_MAX - 1);
         if (schedule->count + 2 > schedule->cap) {
             schedule->cap = schedule->cap == 0 ? 64 : schedule->cap * 2;
             schedule->heap = memory_resize_array(schedule->heap, schedule->cap, sizeof(void *));

@@ -8,10 +8,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* There are many: no space is left between `index` and what follows it. */
 struct queue_due {
     int64_t due_ns;
-    size_t index; /* from 1; 0: not in a schedule */
-};
+    uint32_t index; /* from 1; 0: not in a schedule */
+} __attribute__((packed, aligned(4)));
 struct queue_schedule {
     struct queue_due **heap; /* [0] is not used */
     size_t count;

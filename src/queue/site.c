@@ -100,6 +100,13 @@ static struct queue_site *find_site(struct queue_worker *worker, const struct tr
     return site;
 }
 
+/* Where the entry stands, or NULL. */
+static struct queue_site *site_of(const struct queue_entry *entry)
+{
+    struct queue_fair *ready = queue_fair_of(&entry->ready);
+    return ready == NULL ? NULL : CONTAINER(ready, struct queue_site, ready);
+}
+
 /* ---- who makes progress ---- */
 
 static void count_fresh(struct queue_site *site, uint64_t step)
@@ -111,8 +118,9 @@ static void count_fresh(struct queue_site *site, uint64_t step)
 
 void queue_site_not_fresh(struct queue_entry *entry)
 {
-    if (entry->site != NULL && entry->fresh)
-        count_fresh(entry->site, (uint64_t)-1);
+    struct queue_site *site = site_of(entry);
+    if (site != NULL && entry->fresh)
+        count_fresh(site, (uint64_t)-1);
 }
 
 static void stop_moving(struct queue_site *site)
@@ -183,10 +191,10 @@ static const struct transport *transport_of(const struct queue_site *site,
     return handler->transport(snapshot, transport);
 }
 
-void queue_site_count(struct queue_entry *entry)
+/* See queue_site_count; of one that stands here, or stood until just now. */
+static void count_retries(struct queue_site *site, struct queue_entry *entry)
 {
-    struct queue_site *site = entry->site;
-    if (!entry->backed_off || site == NULL || entry->record.due_wall_ns == 0)
+    if (!entry->backed_off || entry->record.due_wall_ns == 0)
         return;
     const struct queue_handler *handler = &site->worker->queue->handler;
     const struct queue_snapshot *snapshot = handler->take_snapshot(handler->context);
@@ -195,6 +203,13 @@ void queue_site_count(struct queue_entry *entry)
         queue_retry_pass(transport, &entry->record.attempts, &entry->record.due_wall_ns,
                          site->waiting ? clock_steady_wall_ns() : site->flows_since_wall_ns);
     handler->release_snapshot(handler->context, snapshot);
+}
+
+void queue_site_count(struct queue_entry *entry)
+{
+    struct queue_site *site = site_of(entry);
+    if (site != NULL)
+        count_retries(site, entry);
 }
 
 /* Until when it may wait without a look at it. */
@@ -211,16 +226,16 @@ static int64_t look_wall_ns(const struct queue_entry *entry, const struct transp
 static void look_at(struct queue_entry *entry, int64_t wall_ns)
 {
     int64_t in_ns = wall_ns - clock_steady_wall_ns();
-    queue_schedule_set(&entry->worker->schedule, &entry->due,
+    queue_schedule_set(&queue_worker_of(entry)->schedule, &entry->due,
                        clock_monotonic_ns() + (in_ns < 0 ? 0 : in_ns));
-    queue_worker_arm(entry->worker);
+    queue_worker_arm(queue_worker_of(entry));
 }
 
 /* Cheap, for there may be many: where its clock stood still, the look at it comes too early. */
 static void wait_for_probe(struct queue_fair_item *item)
 {
     struct queue_entry *entry = CONTAINER(item, struct queue_entry, ready);
-    const struct queue_site *site = entry->site;
+    const struct queue_site *site = site_of(entry);
     const struct queue_handler *handler = &site->worker->queue->handler;
     if (entry->due.index != 0)
         return;
@@ -239,12 +254,12 @@ static void wait_for_probe(struct queue_fair_item *item)
 }
 
 /* Its retry is what comes next, not the clock. */
-static void stop_waiting(struct queue_entry *entry)
+static void stop_waiting(struct queue_site *site, struct queue_entry *entry)
 {
     if (!entry->backed_off)
         return;
-    queue_site_count(entry);
-    queue_schedule_remove(&entry->worker->schedule, &entry->due);
+    count_retries(site, entry);
+    queue_schedule_remove(&queue_worker_of(entry)->schedule, &entry->due);
     entry->backed_off = false;
     entry->ready_since_ns = clock_monotonic_ns();
 }
@@ -254,7 +269,7 @@ static void pause_entry(struct queue_fair_item *item)
     struct queue_entry *entry = CONTAINER(item, struct queue_entry, ready);
     if (entry->backed_off)
         queue_entry_set_state(entry, QUEUE_READY);
-    stop_waiting(entry);
+    stop_waiting(site_of(entry), entry);
     park(item);
 }
 
@@ -262,11 +277,12 @@ bool queue_site_waits(const struct queue_entry *entry, struct str *out_error,
                       int64_t *out_probe_wall_ns)
 {
     int64_t probe_ns;
-    if (!entry->backed_off || entry->site == NULL ||
-        !queue_destination_is_down(entry->site->destination, &probe_ns))
+    const struct queue_site *site = site_of(entry);
+    if (!entry->backed_off || site == NULL ||
+        !queue_destination_is_down(site->destination, &probe_ns))
         return false;
     int64_t in_ns = probe_ns - clock_monotonic_ns();
-    *out_error = str_c(entry->site->refusal.text);
+    *out_error = str_c(site->refusal.text);
     *out_probe_wall_ns = clock_steady_wall_ns() + (in_ns < 0 ? 0 : in_ns);
     return true;
 }
@@ -295,10 +311,9 @@ static void steer(struct queue_site *site)
 void queue_site_add(struct queue_entry *entry, const struct transport *transport,
                     const struct queue_meta *meta)
 {
-    struct queue_site *site = find_site(entry->worker, transport, meta);
+    struct queue_site *site = find_site(queue_worker_of(entry), transport, meta);
     steer(site);
     queue_entry_set_state(entry, QUEUE_READY);
-    entry->site = site;
     queue_fair_add(&site->ready, &entry->ready, meta->fairness_key, entry->ready.size);
     if (entry->fresh)
         count_fresh(site, 1);
@@ -311,11 +326,11 @@ void queue_site_add(struct queue_entry *entry, const struct transport *transport
 
 void queue_site_remove(struct queue_entry *entry)
 {
-    if (entry->site == NULL || entry->ready.sender == NULL)
+    struct queue_site *site = site_of(entry);
+    if (site == NULL)
         return;
     queue_site_not_fresh(entry);
-    stop_waiting(entry);
-    struct queue_site *site = take(entry->site);
+    stop_waiting(site, entry);
     queue_fair_remove(&site->ready, &entry->ready);
     free_if_unused(site);
 }
@@ -326,9 +341,9 @@ static struct queue_entry *next_entry(struct queue_site *site)
     if (item == NULL)
         return NULL;
     struct queue_entry *entry = CONTAINER(item, struct queue_entry, ready);
-    queue_site_not_fresh(entry);
-    stop_waiting(entry);
-    entry->site = NULL;
+    if (entry->fresh)
+        count_fresh(site, (uint64_t)-1);
+    stop_waiting(site, entry);
     queue_entry_set_state(entry, QUEUE_INFLIGHT);
     return entry;
 }
@@ -641,7 +656,7 @@ static void refuse_those_over(struct queue_site *site)
 /* Exactly, with what is in its record and meta. */
 static bool is_over(struct queue_entry *entry, int64_t *out_look_wall_ns)
 {
-    struct queue *queue = entry->worker->queue;
+    struct queue *queue = queue_worker_of(entry)->queue;
     const struct queue_handler *handler = &queue->handler;
     struct arena *arena = arena_new(0);
     struct queue_meta meta;
@@ -649,7 +664,7 @@ static bool is_over(struct queue_entry *entry, int64_t *out_look_wall_ns)
     bool sound = queue_entry_decode(entry, arena, &meta, &record);
     check(sound); /* our own bytes */
     const struct queue_snapshot *snapshot = handler->take_snapshot(handler->context);
-    const struct transport *transport = transport_of(entry->site, snapshot);
+    const struct transport *transport = transport_of(site_of(entry), snapshot);
     *out_look_wall_ns = 0; /* without a transport it is held */
     if (transport != NULL)
         *out_look_wall_ns = look_wall_ns(entry, transport,
@@ -662,7 +677,7 @@ static bool is_over(struct queue_entry *entry, int64_t *out_look_wall_ns)
 
 void queue_site_due(struct queue_entry *entry)
 {
-    struct queue_site *site = entry->site;
+    struct queue_site *site = site_of(entry);
     int64_t probe_ns, look_ns;
     steer(site);
     if (!entry->backed_off) /* paused: its clock stands still */
@@ -675,7 +690,6 @@ void queue_site_due(struct queue_entry *entry)
     }
     queue_site_count(entry);
     queue_fair_remove(&site->ready, &entry->ready);
-    entry->site = NULL;
     entry->backed_off = false;
     queue_entry_set_state(entry, QUEUE_READY);
     list_append(&site->over, &entry->ready.link);
@@ -791,7 +805,7 @@ void queue_site_drop_all(struct queue_worker *worker)
         check(site->runners == 0);
         struct queue_fair_item *item;
         while ((item = queue_fair_next(&site->ready)) != NULL)
-            CONTAINER(item, struct queue_entry, ready)->site = NULL;
+            ;
         while (!list_is_empty(&site->over))
             list_remove(site->over.next);
         site_free(site);
