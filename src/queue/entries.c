@@ -58,6 +58,9 @@ static bool is_too_much(const struct queue *queue, const struct queue_parcel *pa
 
 /* ---- making ---- */
 
+/* The schedule names it by a number of the slab. */
+_Static_assert(offsetof(struct queue_entry, due) % 8 == 0, "as queue_slab_number wants it");
+
 void queue_entry_store(struct queue_entry *entry, const struct queue_record *record)
 {
     struct queue_worker *worker = queue_worker_of(entry);
@@ -84,11 +87,10 @@ struct str queue_entry_record(const struct queue_entry *entry, struct arena *are
 static bool read_meta(const struct queue_entry *entry, struct arena *arena, struct queue_meta *out)
 {
     const struct queue_worker *worker = queue_worker_of(entry);
-    if (!queue_meta_read(queue_text_str(worker, entry->common),
+    if (!queue_meta_read(entry->message, queue_text_str(worker, entry->common),
                          queue_text_str(worker, entry->domain), str_of(entry->own, entry->own_len),
                          arena, out))
         return false;
-    out->message = entry->message;
     out->accepted_wall_ns = entry->accepted_wall_ns;
     return true;
 }

@@ -35,6 +35,8 @@ enum {
     OWN_KEPT = 4,
     OWN_ORCPT = 8, /* with OWN_SHORT: given as ORCPT_PREFIX and its address */
     OWN_NOTIFY = 16,
+    OWN_SESSION = 32, /* in full: it is not from the minute before the message */
+    SESSION_MS = 1 << 16,
     SAID_MAX = 12,
     WORDS_MAX = 180,
     MTA_MAX = 80,
@@ -301,13 +303,36 @@ static void put_common(struct buf *common, const struct queue_meta *meta, struct
     buf_append(common, meta->content_flow);
 }
 
+/* A session begins not long before its message: but for the difference of the two times. */
+static void put_session(struct buf *own, const struct queue_meta *meta, bool whole)
+{
+    if (whole) {
+        put_id(own, meta->session);
+        return;
+    }
+    put_number(own, (uint64_t)(mail_id_time_ms(meta->message) - mail_id_time_ms(meta->session)), 2);
+    put_number(own, meta->session.high, 2);
+    put_number(own, meta->session.low, 8);
+}
+
+static struct mail_id get_session(struct reader *reader, struct mail_id message, bool whole)
+{
+    if (whole)
+        return get_id(reader);
+    uint64_t time_ms = (uint64_t)mail_id_time_ms(message) - get_number(reader, 2);
+    uint64_t high = time_ms << 16 | get_number(reader, 2);
+    return (struct mail_id){.high = high, .low = get_number(reader, 8)};
+}
+
 static unsigned form_of(const struct queue_meta *meta)
 {
     bool is_one = is_short(meta);
+    int64_t before_ms = mail_id_time_ms(meta->message) - mail_id_time_ms(meta->session);
     return (is_one ? OWN_SHORT : 0u) |
            (is_one && meta->recipients[0].orcpt.len > 0 ? OWN_ORCPT : 0u) |
            (is_one && meta->recipients[0].notify != 0 ? OWN_NOTIFY : 0u) |
-           (meta->sender.envid.len > 0 ? OWN_ENVID : 0u) | (is_kept(&meta->kept) ? OWN_KEPT : 0u);
+           (meta->sender.envid.len > 0 ? OWN_ENVID : 0u) | (is_kept(&meta->kept) ? OWN_KEPT : 0u) |
+           (before_ms < 0 || before_ms >= SESSION_MS ? OWN_SESSION : 0u);
 }
 
 void queue_meta_split(const struct queue_meta *meta, struct buf *common, struct str *out_domain,
@@ -320,7 +345,7 @@ void queue_meta_split(const struct queue_meta *meta, struct buf *common, struct 
     size_t sender_local = (size_t)(str_find_last(sender, '@') + 1);
     put_common(common, meta, str_from(sender, sender_local));
     put_small(own, form);
-    put_id(own, meta->session);
+    put_session(own, meta, (form & OWN_SESSION) != 0);
     put_small(own, meta->sender.size);
     put_short_text(own, str_slice(sender, 0, sender_local));
     if ((form & OWN_ENVID) != 0)
@@ -372,15 +397,16 @@ static void get_common(struct reader *reader, struct queue_meta *meta)
     meta->content_flow = arena_str(reader->arena, reader->rest);
 }
 
-bool queue_meta_read(struct str common, struct str domain, struct str own, struct arena *arena,
-                     struct queue_meta *out)
+bool queue_meta_read(struct mail_id message, struct str common, struct str domain, struct str own,
+                     struct arena *arena, struct queue_meta *out)
 {
     struct reader shared = {.rest = common, .arena = arena};
     struct reader reader = {.rest = own, .arena = arena};
     struct queue_meta meta = {0};
     get_common(&shared, &meta);
     unsigned form = (unsigned)get_small(&reader);
-    meta.session = get_id(&reader);
+    meta.message = message;
+    meta.session = get_session(&reader, message, (form & OWN_SESSION) != 0);
     meta.sender.size = get_small(&reader);
     meta.sender.address = joined(arena, get_short_text(&reader), meta.sender.address);
     meta.sender.envid = (form & OWN_ENVID) != 0 ? get_text(&reader) : STR_EMPTY;

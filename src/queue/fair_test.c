@@ -97,16 +97,20 @@ static void test_schedule(void **state)
 {
     enum { COUNT = 1000 };
     struct queue_schedule schedule;
-    struct queue_due *dues = memory_alloc_array(COUNT, sizeof *dues);
+    struct queue_slab slab;
+    struct queue_due *dues[COUNT];
     (void)state;
-    queue_schedule_init(&schedule);
+    queue_slab_init(&slab, NULL);
+    queue_schedule_init(&schedule, &slab);
+    for (int i = 0; i < COUNT; i++)
+        dues[i] = queue_slab_take(&slab, sizeof *dues[i]);
     srand(7);
     for (int i = 0; i < COUNT; i++)
-        queue_schedule_set(&schedule, &dues[i], rand() % 500);
+        queue_schedule_set(&schedule, dues[i], rand() % 500);
     for (int i = 0; i < COUNT; i += 3) /* moved */
-        queue_schedule_set(&schedule, &dues[i], rand() % 500);
+        queue_schedule_set(&schedule, dues[i], rand() % 500);
     for (int i = 1; i < COUNT; i += 3) /* gone */
-        queue_schedule_remove(&schedule, &dues[i]);
+        queue_schedule_remove(&schedule, dues[i]);
     int64_t last_ns = 0;
     size_t count = 0;
     struct queue_due *first;
@@ -119,7 +123,9 @@ static void test_schedule(void **state)
     }
     assert_int_equal(count, COUNT - COUNT / 3);
     queue_schedule_done(&schedule);
-    free(dues);
+    for (int i = 0; i < COUNT; i++)
+        queue_slab_give(dues[i]);
+    queue_slab_done(&slab);
 }
 
 int main(void)

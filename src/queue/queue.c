@@ -29,7 +29,7 @@ static void worker_init(struct queue *queue, size_t index)
     queue_slab_init(&worker->slab, worker);
     list_init(&worker->content_ready);
     list_init(&worker->moving);
-    queue_schedule_init(&worker->schedule);
+    queue_schedule_init(&worker->schedule, &worker->slab);
     cond_init(&worker->drained);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * queue/slab.c - blocks of 64K, aligned to their size, so that an item leads to its block.
+ * queue/slab.c - blocks of 256K, aligned to their size, so that an item leads to its block.
  *
  * An item that is larger than those of the classes has a block to itself.
  */
@@ -26,7 +26,7 @@
 #endif
 
 enum {
-    BLOCK = 64 * 1024,
+    BLOCK = 256 * 1024,
     UNIT = 8,
     UNITS = BLOCK / UNIT,
     FIRST = 8, /* units of the head of a block */

@@ -32,7 +32,8 @@ void queue_slab_done(struct queue_slab *slab);
 /* Zeroed, aligned to 8. */
 [[nodiscard]] void *queue_slab_take(struct queue_slab *slab, size_t size);
 void queue_slab_give(void *item);
-/* Never 0; the item's until it is given back. */
+/* Never 0; the item's until it is given back. So it is for what stands in an item at a multiple of
+ * 8 bytes. */
 uint32_t queue_slab_number(const void *item);
 /* 0: NULL. */
 void *queue_slab_at(const struct queue_slab *slab, uint32_t number);

@@ -82,7 +82,7 @@ static void test_come_and_go(void **state)
 
 static void test_large_ones(void **state)
 {
-    static const size_t sizes[] = {1024, 1025, 65536 - 64, 65536, 1 << 20};
+    static const size_t sizes[] = {1024, 1025, 262144 - 64, 262144, 1 << 20};
     struct queue_slab slab;
     struct item items[sizeof sizes / sizeof *sizes];
     (void)state;
@@ -107,7 +107,7 @@ static void test_does_not_grow(void **state)
     for (size_t i = 0; i < ITEMS; i++)
         fill(&slab, &items[i], 200, 1);
     size_t before = blocks(&slab);
-    assert_true(before <= (size_t)ITEMS * 200 / (64 * 1024 - 300) + 1);
+    assert_true(before <= (size_t)ITEMS * 200 / (256 * 1024 - 300) + 1);
     for (size_t round = 0; round < 10; round++)
         for (size_t i = round; i < ITEMS; i += 7) {
             queue_slab_give(items[i].bytes);

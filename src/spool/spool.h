@@ -110,7 +110,7 @@ enum result spool_read(struct spool *spool, struct mail_id entry, struct arena *
 
 /* Does the log know this entry as one that lives? For the queue's audit. */
 bool spool_has(struct spool *spool, struct mail_id entry);
-/* The same; tells what message it is of. */
+/* The same; tells what message it is of (0: its record cannot be read), which reads the disk. */
 bool spool_find(struct spool *spool, struct mail_id entry, struct mail_id *out_message);
 /*
  * Ids of entries that live, some at a time, for the same: `*cursor` is 0 at first. Returns how many
