@@ -33,7 +33,7 @@ struct spool_segment {
     bool sealed;           /* nothing will be written any more */
     bool was_cut;          /* has no footer: a PREVIOUS record elsewhere says how far it counts */
     uint64_t cuts_from;    /* its PREVIOUS records do so for segments from this on, or 0 */
-    int64_t sealed_ns;     /* real monotonic time; 0: before this start */
+    int64_t sealed_ns;     /* monotonic time; 0: before this start */
     bool keep;             /* cannot be copied forward */
     uint64_t live_entries; /* whose ENTRY is here */
     uint64_t live_states;  /* of entries whose ENTRY is elsewhere */

@@ -254,7 +254,7 @@ static void mark_sealed(struct spool *spool, uint64_t end)
     pthread_mutex_lock(&spool->index_lock);
     spool->current->end = end;
     spool->current->sealed = true;
-    spool->current->sealed_ns = spool_real_ns();
+    spool->current->sealed_ns = clock_monotonic_ns();
     pthread_mutex_unlock(&spool->index_lock);
 }
 
