@@ -162,7 +162,10 @@ static struct outcome recovered(struct str bytes)
     }
     for (size_t i = 0; i < result.damage_count; i++) {
         const struct spool_damage *damage = &result.damages[i];
-        for (unsigned k = 0; damage->named && k < ENTRIES; k++) {
+        /* a bit more or less makes the numbers here each other's: then it is not told */
+        bool is_anothers =
+            !damage->sure && damage->entry.low < ENTRIES && outcome.live[damage->entry.low];
+        for (unsigned k = 0; (damage->named || is_anothers) && k < ENTRIES; k++) {
             /* the bit may have been in the name itself, which is then not called sure */
             int bits = __builtin_popcountll(damage->entry.low ^ k) +
                        __builtin_popcountll(damage->entry.high ^ test_id(k).high);
