@@ -89,7 +89,7 @@ static struct queue_site *find_site(struct queue_worker *worker, const struct tr
         site->worker = worker;
         site->destination = queue_destination_get(worker->queue->destinations, buf_str(&key));
         site->again.fire = timer_again;
-        queue_fair_init(&site->ready);
+        queue_fair_init(&site->ready, queue_destination_shares(site->destination));
         list_init(&site->idle);
         list_init(&site->in_moving);
         list_init(&site->over);
@@ -578,7 +578,8 @@ static void serve_all(struct runner *runner) MAY_YIELD
         if (!queue_site_serve(site, entry, &runner->connection))
             return;
         if (++served % TURN == 0) {
-            if (queue_destination_should_yield(site->destination, worker->index))
+            if (queue_destination_should_yield(site->destination, worker->index,
+                                               queue_fair_is_owed(&site->ready)))
                 return;
             fiber_yield();
         }
@@ -731,7 +732,8 @@ void queue_site_kick(struct queue_site *site)
             call_out(CONTAINER(site->idle.next, struct runner, link), true);
             continue;
         }
-        switch (queue_destination_acquire(site->destination, worker->index, site->max,
+        switch (queue_destination_acquire(site->destination, worker->index,
+                                          queue_fair_is_owed(&site->ready), site->max,
                                           clock_monotonic_ns(), &site->refusal)) {
         case QUEUE_LEASE_GRANTED:
             note_lease(site);
