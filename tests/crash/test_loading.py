@@ -16,8 +16,8 @@ from rig.gateway import wait_until
 from test_power import KINDS, Cut, disk, entries_in  # noqa: F401  pylint: disable=unused-import
 
 FULL = os.environ.get("TEST_TIER") == "full"
-KILLS = int(os.environ.get("CRASH_KILLS", "200" if FULL else "12"))
-CUTS = int(os.environ.get("CRASH_CUTS", "100" if FULL else "5"))
+KILLS = int(os.environ.get("CRASH_KILLS", "200" if FULL else "10"))
+CUTS = int(os.environ.get("CRASH_CUTS", "100" if FULL else "4"))
 BACKLOG, SIZE = 560, 150_000  # 80 MiB of log
 TO = ["u@fast.test"]
 SEGMENTS = "segment_size: 4M"
@@ -26,6 +26,12 @@ SEGMENTS = "segment_size: 4M"
 @pytest.fixture
 def kind():
     return KINDS["ext4"]
+
+
+@pytest.fixture
+def slow_loading(preload):
+    """So that a second of it can be hit on any machine."""
+    return {"LD_PRELOAD": str(preload), "FAULTY": "slowload"}
 
 
 class Backlog:
@@ -89,8 +95,8 @@ def end_well(gateway, sinks, books):
     assert not gateway.find("balance.difference"), gateway.find("balance.difference")
 
 
-def test_kills_while_loading(gateway, sinks, books):
-    one = gateway(sinks, retry="1h", more=f"spool: {{ path: spool, {SEGMENTS} }}")
+def test_kills_while_loading(gateway, sinks, books, slow_loading):
+    one = gateway(sinks, env=slow_loading, retry="1h", more=f"spool: {{ path: spool, {SEGMENTS} }}")
     backlog = Backlog(one, sinks, books)
     span = time_to_load(one)
     hit = came = 0
@@ -112,8 +118,27 @@ def test_kills_while_loading(gateway, sinks, books):
     end_well(one, sinks, books)
     print(f"{KILLS} kills, {hit} of them while it loaded ({span:.2f} s undisturbed), {came} messages taken meanwhile, "
           f"{books.duplicates()} duplicates")
-    assert hit >= KILLS // 3 and came > KILLS
+    assert hit >= KILLS * 2 // 3 and came > KILLS
     assert not books.unexcused()
+
+
+def test_what_is_shown_meanwhile_says_so(gateway, sinks, books, slow_loading):
+    """Lists, groups and orders know only what was loaded: their answers say that there is more."""
+    one = gateway(sinks, env=slow_loading, retry="1h", more=f"spool: {{ path: spool, {SEGMENTS} }}")
+    Backlog(one, sinks, books)
+    asked = [("queue", "list"), ("queue", "causes"), ("queue", "shape"), ("queue", "shape", "--senders"),
+             ("queue", "retry", "--all", "--dry-run")]
+    one.kill()
+    loaded = starts_loading(one)
+    partly = {words: one.run_ctl(*words) for words in asked}
+    assert is_loading(one, loaded), "the machine is too fast for this test"
+    wait_until(lambda: not one.status()["queue"]["loading"], "it has loaded")
+    for words in asked:
+        assert "still being loaded" in partly[words].stderr, words
+        done = one.run_ctl(*words)
+        assert done.returncode == 0 and "loaded" not in done.stderr, words
+        assert str(BACKLOG) in done.stdout, (words, done.stdout[-300:])
+    sinks[0].answer = None
 
 
 def look(mounts, folder, one_cut):
@@ -126,8 +151,8 @@ def look(mounts, folder, one_cut):
     return status, problems, lost, len(owed)
 
 
-def test_power_cuts_while_loading(gateway, sinks, books, disk, mounts, tmp_path):  # noqa: F811
-    one = gateway(sinks, retry="1h", more=f"spool: {{ path: {tmp_path}/inner/spool, {SEGMENTS} }}")
+def test_power_cuts_while_loading(gateway, sinks, books, slow_loading, disk, mounts, tmp_path):  # noqa: F811
+    one = gateway(sinks, env=slow_loading, retry="1h", more=f"spool: {{ path: {tmp_path}/inner/spool, {SEGMENTS} }}")
     backlog = Backlog(one, sinks, books)
     span = time_to_load(one)
     hit = checked = 0
@@ -136,7 +161,7 @@ def test_power_cuts_while_loading(gateway, sinks, books, disk, mounts, tmp_path)
         loaded = starts_loading(one)
         load = Load(books, one.port, clients=4, sizes=(1000, 20_000), recipients=TO, pause=0.005)
         backlog.let_go(3)
-        time.sleep(random.uniform(0, span * 0.4))
+        time.sleep(random.uniform(0, span * 0.6))
         one_cut = Cut(disk, number, books)
         hit += is_loading(one, loaded)
         load.stop()
@@ -147,4 +172,4 @@ def test_power_cuts_while_loading(gateway, sinks, books, disk, mounts, tmp_path)
     one.kill()
     end_well(one, sinks, books)
     print(f"{CUTS} cuts, {hit} of them while it loaded ({span:.2f} s undisturbed), {checked} messages owed over all")
-    assert hit >= 1 and checked > CUTS * BACKLOG // 2
+    assert hit >= CUTS * 2 // 3 and checked > CUTS * BACKLOG // 2
