@@ -85,7 +85,7 @@ void queue_table_add(struct queue_entry *entry)
     struct queue_worker *worker = queue_worker_of(entry);
     struct queue_table *table = &worker->entries;
     uint32_t number = queue_slab_number(entry);
-    if (table->count >= table->bucket_count)
+    if (table->count >= 2 * table->bucket_count) /* a step more costs less than four bytes each */
         grow_table(worker);
     uint32_t *bucket = &table->buckets[entry_bucket(table, entry->id)];
     entry->next = *bucket;

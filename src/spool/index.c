@@ -216,7 +216,7 @@ static struct spool_entry *find_or_add(struct spool_index *index, struct mail_id
     struct spool_entry *entry = spool_index_find(index, id);
     if (entry)
         return entry;
-    if (index->count >= index->bucket_count)
+    if (index->count >= 2 * index->bucket_count) /* a step more costs less than four bytes each */
         grow_table(index);
     if (!index->unused)
         add_block(index);
