@@ -74,7 +74,7 @@ def entries_of(build, folder):
 
 
 def child_of(pid):
-    out = subprocess.run(["pgrep", "-P", str(pid)], stdout=subprocess.PIPE, text=True).stdout.split()
+    out = subprocess.run(["pgrep", "-x", "-P", str(pid), "posternd"], stdout=subprocess.PIPE, text=True).stdout.split()
     return int(out[0]) if out else pid
 
 

@@ -48,6 +48,8 @@ static void print_gateway(const struct gateway_status *status, struct buf *out)
     for (size_t i = 0; i < status->listener_count; i++)
         metrics_print_sample(out, "postern_smtp_sessions", "listener", status->listeners[i].name,
                              (double)status->listeners[i].sessions);
+    one(out, "postern_incidents_open", METRIC_GAUGE, "Accounts that are contained now.",
+        (double)status->incidents_open);
     one(out, "postern_protected_mailboxes", METRIC_GAUGE, "Distinct mailboxes in 30 days.",
         (double)status->protected_mailboxes);
     if (status->certificate_days_left != INT_MAX)

@@ -160,7 +160,7 @@ static json_t *places_json(const struct queue_survey_group *group)
     return list;
 }
 
-static json_t *group_json(const struct queue_survey_group *group, enum queue_survey_by by)
+json_t *admin_survey_json(const struct queue_survey_group *group, enum queue_survey_by by)
 {
     json_t *object = json_pack("{s:o, s:I, s:I, s:I, s:o, s:o, s:o, s:o}",
                                by == QUEUE_BY_CAUSE    ? "cause"
@@ -201,7 +201,7 @@ static void answer_survey(struct admin_request *request, struct queue_selector *
     }
     json_t *items = json_array();
     for (size_t i = 0; i < survey.count && i < limit; i++)
-        json_array_append_new(items, group_json(&survey.groups[i], by));
+        json_array_append_new(items, admin_survey_json(&survey.groups[i], by));
     answer->json = json_pack("{s:o, s:I, s:I}", "items", items, "total", (json_int_t)survey.count,
                              "count", (json_int_t)survey.entries);
     say_loading(answer, loading);

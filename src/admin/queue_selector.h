@@ -21,6 +21,8 @@ bool admin_read_queue_selector(const struct admin_queue_selector_source *source,
 const char *admin_state_name(enum queue_state state);
 /* {"ready": 3, …}, with all states. */
 json_t *admin_states_json(const uint64_t *states);
+/* A row of the queue in groups. */
+json_t *admin_survey_json(const struct queue_survey_group *group, enum queue_survey_by by);
 /* RFC 3339, or null for 0. */
 json_t *admin_time_json(int64_t wall_ns);
 /* Index of `word`, or -1. */

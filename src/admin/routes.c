@@ -12,12 +12,14 @@
     {"transport",   "string",  "a transport by name"}, \
     {"destination", "string",  "a destination by name"}, \
     {"cause",       "string",  "a cause by its id"}, \
+    {"user",        "string",  "who was logged in when it came"}, \
     {"state",       "string",  "ready, waiting, inflight, held, content or paused"}, \
     {"older",       "string",  "at least so old: 90s, 15m, 2h, 3d"}, \
     {"limit",       "integer", "so many at most"}
 
 static const struct admin_parameter queue_query[] = {QUEUE_SELECTORS, {0}};
 static const struct admin_parameter shape_query[] = {QUEUE_SELECTORS, {"by", "string", "destination (default) or sender"}, {0}};
+static const struct admin_parameter incident_query[] = {{"state", "string", "open (default) or all"}, {0}};
 static const struct admin_parameter place_query[] = {{"destination", "string", "only this one"}, {0}};
 static const struct admin_parameter find_query[] = {
     {"q", "string", "an expression, as of postern find: to:@example.org reason:relay_denied today"},
@@ -61,6 +63,14 @@ const struct admin_route admin_routes[] = {
      OPERATE, "transport", NULL, "TransportAction", "TransportActed"},
     {"POST", "/api/v1/transports/{id}/tests", admin_api_transport_test, "Speak to the hosts of a destination, without mail.",
      OPERATE, "transport test", NULL, "TransportTest", "TransportTested"},
+    {"GET",  "/api/v1/incidents",            admin_api_incident_list,  "Accounts that are contained, newest first; state=all: closed ones, too.",
+     READ, NULL, incident_query, NULL, "Incidents"},
+    {"POST", "/api/v1/incidents",            admin_api_incident_open,  "Contain an account: hold its mail, refuse its logins.",
+     OPERATE, "contain", NULL, "IncidentWish", "IncidentOpened"},
+    {"GET",  "/api/v1/incidents/{id}",       admin_api_incident_show,  "An incident with the numbers behind it, and the account's mail in the queue.",
+     READ, NULL, NULL, NULL, "Incident"},
+    {"POST", "/api/v1/incidents/{id}/closings", admin_api_incident_close, "Free the account; release or drop its held mail.",
+     OPERATE, "incident close", NULL, "IncidentClosing", "IncidentClosed"},
     {"GET",  "/api/v1/reports/dmarc",        admin_api_reports_list,   "Aggregate reports of DMARC that will be sent.",
      READ, NULL, NULL, NULL, "Reports"},
     {"POST", "/api/v1/reports/dmarc/send",   admin_api_reports_send,   "Send those that are due; with today, all.",

@@ -13,6 +13,10 @@ void admin_api_metrics(struct admin_request *request, struct admin_answer *answe
 void admin_api_reports_list(struct admin_request *request, struct admin_answer *answer);
 void admin_api_reports_send(struct admin_request *request, struct admin_answer *answer);
 void admin_api_status(struct admin_request *request, struct admin_answer *answer);
+void admin_api_incident_list(struct admin_request *request, struct admin_answer *answer);
+void admin_api_incident_show(struct admin_request *request, struct admin_answer *answer);
+void admin_api_incident_open(struct admin_request *request, struct admin_answer *answer);
+void admin_api_incident_close(struct admin_request *request, struct admin_answer *answer);
 void admin_api_queue_list(struct admin_request *request, struct admin_answer *answer);
 void admin_api_queue_show(struct admin_request *request, struct admin_answer *answer);
 void admin_api_queue_act(struct admin_request *request, struct admin_answer *answer);

@@ -17,7 +17,7 @@ const struct admin_schema admin_schemas[] = {
      "health:string version:string hostname:string revision:string config:string started:time workers:integer "
      "sessions:integer sessions_total:integer messages_accepted:integer listeners:[Listener] queue:QueueNumbers "
      "totals:Totals balanced:boolean protected_mailboxes:integer events_dropped:integer log_lost:integer "
-     "certificate_days_left?:integer config_file?:string config_pending?:Pending?"},
+     "incidents_open:integer certificate_days_left?:integer config_file?:string config_pending?:Pending?"},
     {"Listener", "Where mail comes in.", "name:string addresses:[string] sessions:integer"},
     {"QueueNumbers", "Recipients by state, and what they amount to.",
      "loading:boolean unloaded:integer " STATES " entries:integer bytes:integer oldest_seconds:number"},
@@ -34,7 +34,7 @@ const struct admin_schema admin_schemas[] = {
      "items:[Entry] total:integer loading?:boolean"},
     {"QueueSelect", "What to act on; {} is everything.",
      "id?:string to?:string from?:string transport?:string destination?:string cause?:string state?:string "
-     "older?:string limit?:string"},
+     "older?:string limit?:string user?:string"},
     {"QueueAction", "verb: retry, hold, release, fail or drop. expect: refuse unless so many are selected.",
      "verb:string select:QueueSelect reason?:string dry_run?:boolean expect?:integer"},
     {"QueueActed", "How many were selected, and how many it was done to.",
@@ -70,6 +70,20 @@ const struct admin_schema admin_schemas[] = {
     {"Target", "What one address answered.",
      "host:string address:string ready:boolean error:string tls:string cipher:string connect_us:integer "
      "greeting_us:integer tls_us:integer"},
+    {"Incident", "An account that is or was contained; limit: that was reached; count, max: in period_seconds; held: "
+     "entries of it in the queue.",
+     "incident:string user:string state:string opened:time? opened_by:string reason:string flow?:string step?:string limit?:string by?:string "
+     "subject?:string count?:integer max?:integer period_seconds?:integer since?:time? messages:integer recipients:integer "
+     "unknown_recipients:integer domains:[Tally] clients:[Tally] closed?:time? closed_by?:string closing_reason?:string "
+     "queued?:[ShapeRow] queued_entries?:integer"},
+    {"Tally", "How often a name came up.", "name:string count:integer"},
+    {"Incidents", "The newest first.", "items:[Incident] total:integer"},
+    {"IncidentWish", "Whom to contain, and why.", "user:string reason?:string"},
+    {"IncidentOpened", "new: false, it was contained already. held: entries in the queue.",
+     "incident:string user:string new:boolean held:integer"},
+    {"IncidentClosing", "held: release or drop, what becomes of the held mail.", "held:string reason?:string"},
+    {"IncidentClosed", "count: entries released or dropped; done: all of them, else the rest follows.",
+     "incident:string held:string count:integer done:boolean"},
     {"Report", "What was counted for one domain on one day.", "day:string domain:string rows:integer messages:integer"},
     {"Reports", "Those that wait.", "items:[Report]"},
     {"ReportWish", "today: also the day that is not over.", "today?:boolean"},

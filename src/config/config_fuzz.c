@@ -55,7 +55,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     config_report_init(&report, arena);
     (void)!config_load_text(STR("fuzz.yaml"), str_of((const char *)data, size), arena, &report,
                             &root);
-    struct option_context context = {arena, &report, &root};
+    struct option_context context = {.arena = arena, .report = &report, .root = &root};
     if (option_bind(&table, &root, NULL, &context, &values) == OK)
         option_effective(&table, &values, &root, 0, &out);
     config_report_print(&report, true, &out);

@@ -296,7 +296,8 @@ static const struct option_table table = {
 static void bind(struct reading *reading, struct values *values)
 {
     *values = (struct values){0};
-    struct option_context context = {reading->arena, &reading->report, &reading->root};
+    struct option_context context = {
+        .arena = reading->arena, .report = &reading->report, .root = &reading->root};
     static const char *const also[] = {"servers", "flows", NULL};
     reading->result = option_bind(&table, &reading->root, also, &context, values);
 }
@@ -678,7 +679,8 @@ static void test_conf_d(void **state)
     struct str place = config_place_text(reading.arena, config_get_pair(servers, STR("b"))->place);
     assert_true(str_ends(place, STR("conf.d/10-more.yaml:2:12")));
     struct str resolved;
-    struct option_context context = {reading.arena, &reading.report, NULL};
+    struct option_context context = {
+        .arena = reading.arena, .report = &reading.report, .root = NULL};
     assert_true(option_read_path(config_get(&reading.root, STR("path")), &context, &resolved));
     assert_true(str_starts(resolved, str_c(folder)) && str_ends(resolved, STR("/rel")));
     done(&reading);

@@ -2,7 +2,7 @@
 /* config/load.c - reading the files of a configuration and merging them into one tree. */
 #include "config/load.h"
 
-#include "base/buf.h"
+#include "base/file.h"
 #include "base/memory.h"
 #include "config/internal.h"
 
@@ -42,39 +42,14 @@ static void unreadable(struct loading *loading, const struct config_file *file, 
                    "cannot be read: %s", why);
 }
 
-static bool read_all(int fd, struct buf *out)
-{
-    for (;;) {
-        char *room = buf_reserve(out, 65536);
-        if (!room) { /* over the ceiling, which leaves out the last piece */
-            errno = EFBIG;
-            return false;
-        }
-        ssize_t got = read(fd, room, 65536);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0)
-            return got == 0;
-        out->len += (size_t)got;
-    }
-}
-
 /* Text of the file into `file->text`; false: reported. */
 static bool read_file(struct loading *loading, struct config_file *file)
 {
     struct buf text BUF_CLEANUP;
-    buf_init(&text, CONFIG_TEXT_MAX + 65536);
-    int fd =
-        open(arena_c(loading->arena, file->name), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-    if (fd < 0) {
-        unreadable(loading, file, strerror(errno));
-        return false;
-    }
-    bool read = read_all(fd, &text);
-    int error = errno;
-    close(fd);
-    if (!read) {
-        unreadable(loading, file, strerror(error));
+    struct error err;
+    buf_init(&text, CONFIG_TEXT_MAX);
+    if (file_read_path(arena_c(loading->arena, file->name), &text, &err) != OK) {
+        unreadable(loading, file, err.text);
         return false;
     }
     struct str bytes = buf_str(&text);

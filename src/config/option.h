@@ -74,11 +74,21 @@ struct option_table {
     size_t size;                  /* of the struct */
 };
 
+/* The files and folders that a configuration names. */
+struct option_paths {
+    struct str *items; /* in the context's arena */
+    size_t count;
+    size_t cap;
+};
+/* `paths` NULL: nobody asks. */
+void option_paths_add(struct option_paths *paths, struct arena *arena, struct str path);
+
 /* What binding needs besides the node: where texts go, where problems go, which names exist. */
 struct option_context {
     struct arena *arena;
     struct config_report *report;
     const struct config_node *root; /* whole file, for references; NULL: references unchecked */
+    struct option_paths *paths;     /* gets each path that is read; NULL: nobody asks */
 };
 
 /*

@@ -84,7 +84,22 @@ static bool credential_path(const struct config_node *node, const struct option_
     return true;
 }
 
-bool option_read_path(const struct config_node *node, const struct option_context *context,
+void option_paths_add(struct option_paths *paths, struct arena *arena, struct str path)
+{
+    if (!paths)
+        return;
+    if (paths->count == paths->cap) {
+        size_t cap = paths->cap ? 2 * paths->cap : 16;
+        struct str *items = arena_alloc_array(arena, cap, sizeof *items);
+        for (size_t i = 0; i < paths->count; i++)
+            items[i] = paths->items[i];
+        paths->items = items;
+        paths->cap = cap;
+    }
+    paths->items[paths->count++] = path;
+}
+
+static bool find_path(const struct config_node *node, const struct option_context *context,
                       struct str *out)
 {
     struct str path;
@@ -101,6 +116,15 @@ bool option_read_path(const struct config_node *node, const struct option_contex
         *out = path;
     else
         *out = arena_printf(context->arena, "%.*s/%.*s", STR_ARG(file->folder), STR_ARG(path));
+    return true;
+}
+
+bool option_read_path(const struct config_node *node, const struct option_context *context,
+                      struct str *out)
+{
+    if (!find_path(node, context, out))
+        return false;
+    option_paths_add(context->paths, context->arena, *out);
     return true;
 }
 

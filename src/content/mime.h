@@ -69,6 +69,10 @@ enum result mime_decode_text(const struct mime_message *message, const struct mi
 
 /* A parameter of a structured field ("boundary"), by RFC 2231 too; UTF-8; "" if there is none. */
 struct str mime_parameter(struct str value, const char *name, struct arena *arena);
+/* All that are there under this name: each plain one, then that of RFC 2231; programs differ in
+ * which they take. At most `max`. *out_cut: the value goes on behind what is read of it. */
+size_t mime_parameters(struct str value, const char *name, struct arena *arena, struct str *out,
+                       size_t max, bool *out_cut);
 /* Encoded words (RFC 2047) as UTF-8; what is none stays. */
 struct str mime_decode_words(struct str text, struct arena *arena);
 /* Bytes of a charset as UTF-8, appended; false: not known, or something was lost. */

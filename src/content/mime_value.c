@@ -13,7 +13,7 @@
 #include <iconv.h>
 #include <string.h>
 
-enum { VALUE_MAX = 4096, WORD_MAX = 1024, SECTIONS_MAX = 20 };
+enum { VALUE_MAX = 4096, WORD_MAX = 1024, SECTIONS_MAX = 512 };
 
 /* ---- charsets ---- */
 
@@ -295,6 +295,26 @@ struct str mime_parameter(struct str value, const char *name, struct arena *aren
     return is_extended ? extended(value, name, arena) : STR_EMPTY;
 }
 
+size_t mime_parameters(struct str value, const char *name, struct arena *arena, struct str *out,
+                       size_t max, bool *out_cut)
+{
+    struct parameter one;
+    size_t count = 0;
+    bool is_extended = false;
+    *out_cut = value.len > VALUE_MAX;
+    value = str_slice(value, 0, VALUE_MAX);
+    struct str rest = value;
+    while (count < max && next_parameter(&rest, arena, &one)) {
+        if (str_equal_nocase(one.name, str_c(name)))
+            out[count++] = arena_str(arena, one.value);
+        else
+            is_extended |= str_starts_nocase(one.name, str_c(name));
+    }
+    if (is_extended && count < max)
+        out[count++] = extended(value, name, arena);
+    return count;
+}
+
 /* ---- encoded words ---- */
 
 static bool decode_q(struct str text, struct buf *out)
@@ -325,7 +345,7 @@ static bool take_word(struct str *rest, struct buf *out)
     struct str text = str_from(*rest, 2);
     if (!str_split(&text, '?', &charset) || !str_split(&text, '?', &encoding) || !text.ptr)
         return false;
-    ptrdiff_t end = str_find_str(text, STR("?="));
+    ptrdiff_t end = str_find_str(str_slice(text, 0, WORD_MAX + 2), STR("?="));
     if (end < 0 || end > WORD_MAX || encoding.len != 1 || !charset.len)
         return false;
     part = str_slice(text, 0, (size_t)end);

@@ -15,7 +15,7 @@
 enum { SCRIPT_MAX = 1024 * 1024, WORDS_MAX = 1024 };
 
 static const char selectors[] =
-    "--id --to --from --transport --destination --cause --state --older --limit";
+    "--id --to --from --transport --destination --cause --state --older --limit --user";
 static const char global_options[] = "--socket --json --yes --no-color --help";
 
 struct words {

@@ -114,6 +114,8 @@ static void print_daemon(struct buf *out)
             "## Options\n\n"
             "- `--config FILE`: the configuration, usually `/etc/postern/postern.yaml`\n"
             "- `--check`: only say what is wrong with it: exit 0 nothing, 1 errors\n"
+            "- `--unconfined`: for debugging: the working process keeps all paths and system "
+            "calls\n"
             "- `--version`: print the version\n"
             "- `--help`: print these options\n\n"
             "## Signals\n\n"

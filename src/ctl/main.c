@@ -46,6 +46,10 @@ const struct ctl_command ctl_commands[] = {
     {"transport","resume",ctl_transport_resume,"NAME [DEST] [--reason T]",        "take pause and slow back"},
     {"transport","slow",  ctl_transport_slow,"NAME [DEST] --messages 100/1m [--reason T]", "at most so many messages to each destination"},
     {"transport","test",  ctl_transport_test,"NAME [DEST]",                       "speak to its hosts, without mail"},
+    {"contain", NULL,     ctl_contain,       "USER [--reason T]",                 "a stolen account: hold its mail, refuse its logins, open an incident"},
+    {"incident","list",   ctl_incident_list, "[--all]",                           "accounts that are contained; --all: closed incidents, too"},
+    {"incident","show",   ctl_incident_show, "N",                                 "an incident, the numbers behind it, and what of its mail waits"},
+    {"incident","close",  ctl_incident_close,"N --release|--drop [--reason T]",   "free the account, and let its held mail go on or drop it"},
     {"message", "raw",    ctl_message_raw,   "ID",                                "a queued message as it would be sent"},
     {"message", "events", ctl_message_events,"ID|REF",                            "the events of a message, a session or a refusal"},
     {"trace",   NULL,     ctl_trace,         "ID|REF [--raw]",                    "the whole story of a message or a refusal; --raw: its events"},
@@ -85,7 +89,7 @@ static void print_usage(FILE *out)
             "\nexpressions: to: from: client: user: ref: reason: verdict: event: since: until: "
             "today\n"
             "selectors: --id --to --from --transport --destination --cause --state --older "
-            "--limit\n"
+            "--limit --user\n"
             "exit codes: 0 yes, 1 no, 2 usage, 3 no daemon, 4 not allowed, 7 try again\n"
             "more: postern NOUN VERB --help\n");
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ctl/message.c - `postern message …` and `postern send`. */
-#include "base/buf.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "ctl/ctl.h"
 #include "mail/id.h"
 
@@ -95,20 +95,14 @@ int ctl_message_events(struct ctl *ctl)
 
 /* ---- send ---- */
 
-static bool read_file(const char *path, struct buf *out)
+static bool read_message(const char *path, struct buf *out)
 {
-    FILE *file = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
-    if (!file) {
-        fprintf(stderr, "postern: %s: %s\n", path, strerror(errno));
-        return false;
-    }
-    char piece[65536];
-    size_t got;
-    while ((got = fread(piece, 1, sizeof piece, file)) > 0)
-        buf_append(out, str_of(piece, got));
-    if (file != stdin)
-        fclose(file);
-    return !out->overflow;
+    struct error err;
+    bool good = strcmp(path, "-") == 0 ? file_read(STDIN_FILENO, out, &err) == OK
+                                       : file_read_path(path, out, &err) == OK;
+    if (!good)
+        fprintf(stderr, "postern: %s: %s\n", path, err.text);
+    return good;
 }
 
 static void write_test_message(const char *from, const char *to, const char *subject,
@@ -178,7 +172,7 @@ int ctl_send(struct ctl *ctl)
         from = to;
     struct buf text BUF_CLEANUP;
     buf_init(&text, MESSAGE_MAX);
-    if (path && !read_file(path, &text))
+    if (path && !read_message(path, &text))
         return CTL_USAGE;
     if (!path)
         write_test_message(from, to, subject ? subject : "Test", &text);

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 static const char *const selectors[] = {"id",    "to",    "from",  "transport", "destination",
-                                        "state", "older", "limit", "cause"};
+                                        "state", "older", "limit", "cause",     "user"};
 enum { SELECTORS = sizeof selectors / sizeof *selectors };
 
 /* Take the selector options out of the arguments into an object. */

@@ -2,11 +2,12 @@
 /*
  * ctl/report.c - `postern report …`: aggregate reports of DMARC, those that others sent and ours.
  *
- * What came by mail is unpacked and parsed by a child without files, network or much memory (see
- * confine): reports come from anybody.
+ * What came by mail is unpacked and parsed by a child without files, network or much memory
+ * (base/confine.h): reports come from anybody.
  */
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/confine.h"
 #include "content/dmarc_report.h"
 #include "ctl/ctl.h"
 #include "ctl/report_unpack.h"
@@ -15,11 +16,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include <seccomp.h>
 
 enum { INPUT_MAX = 64 * 1024 * 1024, CHILD_MEMORY = 1024 * 1024 * 1024, CHILD_SECONDS = 60 };
 
@@ -116,40 +114,14 @@ static bool take_xml(struct str xml, void *context)
 
 /* ---- the child ---- */
 
-/* From here on: no file, no socket, no other program; a bounded amount of memory and time. */
-static bool confine(void)
-{
-    static const int calls[] = {
-        SCMP_SYS(read),        SCMP_SYS(write),      SCMP_SYS(writev), SCMP_SYS(brk),
-        SCMP_SYS(mmap),        SCMP_SYS(munmap),     SCMP_SYS(mremap), SCMP_SYS(mprotect),
-        SCMP_SYS(madvise),     SCMP_SYS(exit_group), SCMP_SYS(exit),   SCMP_SYS(rt_sigreturn),
-        SCMP_SYS(futex),       SCMP_SYS(fstat),      SCMP_SYS(lseek),  SCMP_SYS(clock_gettime),
-        SCMP_SYS(newfstatat),  SCMP_SYS(getrandom),  SCMP_SYS(getpid), SCMP_SYS(rt_sigprocmask),
-        SCMP_SYS(sigaltstack), SCMP_SYS(gettid),     SCMP_SYS(close),  SCMP_SYS(getuid),
-    };
-    struct rlimit time_limit = {CHILD_SECONDS, CHILD_SECONDS};
-    struct rlimit none = {0, 0};
-#ifndef __SANITIZE_ADDRESS__ /* which takes terabytes of address space */
-    struct rlimit memory = {CHILD_MEMORY, CHILD_MEMORY};
-    if (setrlimit(RLIMIT_AS, &memory) != 0)
-        return false;
-#endif
-    if (setrlimit(RLIMIT_CPU, &time_limit) != 0 || setrlimit(RLIMIT_CORE, &none) != 0)
-        return false;
-    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
-    bool good = filter != NULL;
-    for (size_t i = 0; good && i < sizeof calls / sizeof *calls; i++)
-        good = seccomp_rule_add(filter, SCMP_ACT_ALLOW, calls[i], 0) == 0;
-    good = good && seccomp_load(filter) == 0;
-    seccomp_release(filter);
-    return good;
-}
-
 static void read_input(struct ctl *ctl, struct str input)
 {
+    /* no files, no network; from here on it is not trusted */
+    const struct confine_limits limits = {
+        .memory = CHILD_MEMORY, .seconds = CHILD_SECONDS, .keep_descriptor = -1};
     struct error err;
-    if (!confine()) {
-        fprintf(stderr, "postern: cannot confine the reader of reports\n");
+    if (confine(&limits, &err) != OK) {
+        fprintf(stderr, "postern: cannot confine the reader of reports: %s\n", err.text);
         exit(CTL_NO);
     }
     bool good = report_unpack(input, take_xml, ctl, &err) == OK;

@@ -102,6 +102,9 @@ int ctl_status(struct ctl *ctl)
         print_queue(json_object_get(status, "queue"), json_object_get(status, "totals"));
         print_totals(json_object_get(status, "totals"),
                      json_is_true(json_object_get(status, "balanced")));
+        if (ctl_number(status, "incidents_open"))
+            printf("incidents  %lld open: postern incident list\n",
+                   ctl_number(status, "incidents_open"));
         printf("mailboxes  %lld protected\n", ctl_number(status, "protected_mailboxes"));
         if (ctl_number(status, "events_dropped") || ctl_number(status, "log_lost"))
             printf("log        %lld events dropped, %lld lines lost\n",

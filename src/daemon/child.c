@@ -12,6 +12,7 @@
 #include "base/buf.h"
 #include "base/map.h"
 #include "daemon/child_internal.h"
+#include "daemon/sandbox.h"
 #include "daemon/link.h"
 #include "daemon/poison.h"
 #include "daemon/problems.h"
@@ -116,10 +117,10 @@ static void tell_listeners(const struct settings *settings)
 static uint64_t files_state(const struct settings *settings)
 {
     uint64_t state = 0;
-    for (size_t i = 0; i < settings->file_count; i++) {
+    for (size_t i = 0; i < settings->files.count; i++) {
         char path[4096];
         struct stat seen = {0};
-        if (str_to_c(settings->files[i], path, sizeof path))
+        if (str_to_c(settings->files.items[i], path, sizeof path))
             stat(path, &seen); /* a file that is gone has the state of zeroes */
         struct {
             uint64_t before;
@@ -148,6 +149,66 @@ void child_use(struct child *child, struct settings *settings, struct child_sock
     child->files_state = files_state(settings);
     show_revision(child);
     tell_listeners(settings);
+}
+
+/* ---- what it may still do ---- */
+
+enum { NAMED_SETS = 3, WRITABLE_MAX = 4 };
+
+static struct str folder_of(struct str path)
+{
+    ptrdiff_t slash = str_find_last(path, '/');
+    return slash > 0 ? str_slice(path, 0, (size_t)slash) : STR_EMPTY;
+}
+
+/* What the configuration in force, the one to return to and the one on trial name. */
+static struct sandbox sandbox_of(const struct child *child, struct arena *arena)
+{
+    const struct settings *sets[NAMED_SETS] = {child->settings, child->former, child->trial};
+    const struct settings *settings = child->settings;
+    size_t count = 1;
+    for (size_t i = 0; i < NAMED_SETS; i++)
+        count += sets[i] ? sets[i]->paths.count : 0;
+    struct str *readable = arena_alloc_array(arena, count, sizeof *readable);
+    struct str *writable = arena_alloc_array(arena, WRITABLE_MAX, sizeof *writable);
+    count = 0;
+    readable[count++] = str_c(child->options->config_path);
+    for (size_t i = 0; i < NAMED_SETS; i++)
+        for (size_t k = 0; sets[i] && k < sets[i]->paths.count; k++)
+            readable[count++] = sets[i]->paths.items[k];
+    writable[0] = settings->spool.path;
+    writable[1] = settings->events.path;
+    writable[2] = folder_of(settings->log.path);
+    writable[3] = folder_of(settings->control.socket);
+    return (struct sandbox){readable, count, writable, WRITABLE_MAX};
+}
+
+/* Before the first thread, as neither kind of rule reaches threads that run already. */
+static enum result confine_child(struct child *child, struct error *err)
+{
+    if (child->options->unconfined)
+        return OK;
+    struct arena *arena = arena_new(0);
+    char spool[4096];
+    /* a history larger than memory is sorted there: the usual places are closed */
+    if (str_to_c(child->settings->spool.path, spool, sizeof spool))
+        setenv("SQLITE_TMPDIR", spool, 1);
+    struct sandbox wanted = sandbox_of(child, arena);
+    enum result result = sandbox_enter(&wanted, &child->confined, err);
+    arena_free(arena);
+    return result;
+}
+
+static void tell_confined(const struct child *child)
+{
+    if (child->options->unconfined)
+        event_emit(EVENT_DAEMON_WARNING,
+                   F_C(DETAIL, "the working process is not confined, as --unconfined asks"));
+    else if (child->confined == SANDBOX_NO_LANDLOCK)
+        event_emit(EVENT_DAEMON_CONFINED, F_C(VALUE, "system calls"),
+                   F_C(DETAIL, "this kernel cannot confine to paths (Landlock, Linux 5.19)"));
+    else
+        event_emit(EVENT_DAEMON_CONFINED, F_C(VALUE, "system calls and paths"));
 }
 
 /* ---- start ---- */
@@ -261,10 +322,13 @@ static enum result start(struct child *child, struct error *err)
         .suspects = child->options->poison->twice,
         .suspect_count = child->options->poison->twice_count,
         .delivery_paused = child->options->delivery_paused,
+        .unpacker = child->options->unpacker,
     };
     struct child_sockets sockets;
-    if (start_log(child, err) != OK ||
-        child_ask_for_sockets(child, child->settings, &sockets, err) != OK)
+    if (start_log(child, err) != OK)
+        return FAILED;
+    tell_confined(child);
+    if (child_ask_for_sockets(child, child->settings, &sockets, err) != OK)
         return FAILED;
     if (gateway_new(child->settings, &options, &child->gateway, err) != OK)
         return fail_context(err, "cannot start");
@@ -350,7 +414,8 @@ int child_run(const struct child_options *options)
     prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
     if (getppid() == 1)
         return CHILD_DONE;
-    if (revise_start(&child, &err) != OK || start(&child, &err) != OK) {
+    if (revise_start(&child, &err) != OK || confine_child(&child, &err) != OK ||
+        start(&child, &err) != OK) {
         int code = problems_fatal(&err, CHILD_CANNOT_START);
         if (child.log)
             admin_log_stop(child.log);

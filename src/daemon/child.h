@@ -8,13 +8,16 @@
 #include "daemon/privileges.h"
 
 struct poison;
+struct unpacker;
 
 struct child_options {
     const char *config_path;
     int link; /* to the supervisor */
     const struct poison *poison;
+    const struct unpacker *unpacker; /* the door to the process that looks into archives */
     bool delivery_paused;
-    bool again; /* a child ran before: what was in force goes on, whatever the file says */
+    bool unconfined; /* for debugging: all paths and system calls stay open to it */
+    bool again;      /* a child ran before: what was in force goes on, whatever the file says */
     struct str spool_path; /* where the revisions are, at a start again */
     struct privileges privileges;
 };

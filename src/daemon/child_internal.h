@@ -8,6 +8,7 @@
 #include "admin/revisions.h"
 #include "config/report.h"
 #include "daemon/child.h"
+#include "daemon/sandbox.h"
 #include "daemon/link.h"
 
 struct settings;
@@ -23,7 +24,8 @@ struct child {
     struct metrics *metrics;
     struct reports *reports;
     struct admin_access *access; /* NULL: the file of tokens cannot be read; mail goes on */
-    uint64_t files_state;        /* of the files read besides the configuration */
+    enum sandbox_paths confined;
+    uint64_t files_state; /* of the files read besides the configuration */
 
     /* ---- revise.c ---- */
     struct revisions *revisions; /* NULL: their folder cannot be used; mail goes on */

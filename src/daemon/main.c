@@ -9,9 +9,10 @@
 
 static void print_usage(FILE *out)
 {
-    fprintf(out, "usage: posternd --config FILE [--check]\n"
+    fprintf(out, "usage: posternd --config FILE [--check] [--unconfined]\n"
                  "  --config FILE  the configuration; runs in the foreground until SIGTERM\n"
                  "  --check        only say what is wrong with it: exit 0 nothing, 1 errors\n"
+                 "  --unconfined   for debugging: all paths and system calls stay open to it\n"
                  "  --version\n"
                  "SIGHUP reads the file again, SIGUSR1 opens the log file again.\n");
 }
@@ -19,14 +20,12 @@ static void print_usage(FILE *out)
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"config", required_argument, NULL, 'c'},
-        {"check", no_argument, NULL, 'k'},
-        {"version", no_argument, NULL, 'V'},
-        {"help", no_argument, NULL, 'h'},
-        {0},
+        {"config", required_argument, NULL, 'c'}, {"check", no_argument, NULL, 'k'},
+        {"unconfined", no_argument, NULL, 'u'},   {"version", no_argument, NULL, 'V'},
+        {"help", no_argument, NULL, 'h'},         {0},
     };
     const char *path = NULL;
-    bool check = false;
+    bool check = false, unconfined = false;
     for (int found; (found = getopt_long(argc, argv, "c:h", options, NULL)) != -1;) {
         switch (found) {
         case 'c':
@@ -34,6 +33,9 @@ int main(int argc, char **argv)
             break;
         case 'k':
             check = true;
+            break;
+        case 'u':
+            unconfined = true;
             break;
         case 'V':
             printf("posternd %s\n", POSTERN_VERSION);
@@ -50,5 +52,5 @@ int main(int argc, char **argv)
         print_usage(stderr);
         return 2;
     }
-    return check ? check_configuration(path) : supervisor_run(path);
+    return check ? check_configuration(path) : supervisor_run(path, unconfined);
 }

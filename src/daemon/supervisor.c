@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/memory.h"
+#include "content/unpacker.h"
 #include "daemon/child.h"
 #include "daemon/link.h"
 #include "daemon/poison.h"
@@ -20,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
@@ -27,12 +29,14 @@
 
 enum {
     CRASHES_A_MINUTE = 5,
-    RESTART_MS = 200,  /* between a death and the next start */
-    STOP_EXTRA_S = 45, /* a child that drains longer than this is killed */
+    RESTART_MS = 200,   /* between a death and the next start */
+    UNPACKER_MS = 2000, /* the same of the process that unpacks */
+    STOP_EXTRA_S = 45,  /* a child that drains longer than this is killed */
 };
 
 struct supervisor {
     const char *config_path;
+    bool unconfined;
     struct privileges privileges;
     struct sockets sockets;
     struct poison *poison;
@@ -42,6 +46,12 @@ struct supervisor {
 
     pid_t child;
     int link; /* to the child; -1: none */
+    /* A process beside it looks into archives; it outlives the child, and so do both ends. */
+    struct unpacker unpacker;
+    int unpacker_end;
+    pid_t unpacker_process; /* 0: none */
+    int64_t unpacker_at_ns; /* not started before */
+
     bool stopping;
     bool was_ready;
     int64_t kill_at_ns;
@@ -124,12 +134,15 @@ static void become_child(struct supervisor *self, int link)
         .config_path = self->config_path,
         .link = link,
         .poison = self->poison,
+        .unpacker = &self->unpacker,
         .delivery_paused = crashes_too_often(self),
+        .unconfined = self->unconfined,
         .again = self->was_ready,
         .spool_path = str_c(self->spool_path),
         .privileges = self->privileges,
     };
     close(self->signals);
+    close(self->unpacker_end);
     sockets_close_all(&self->sockets); /* it gets those it wants over the link */
     sigprocmask(SIG_SETMASK, &self->before, NULL);
     int code = child_run(&options);
@@ -157,6 +170,54 @@ static enum result start_child(struct supervisor *self, struct error *err)
     self->child = pid;
     self->link = ends[0];
     return OK;
+}
+
+/* ---- the process that looks into archives (content/unpacker.h) ---- */
+
+static _Noreturn void become_unpacker(struct supervisor *self)
+{
+    struct error err;
+    close(self->signals);
+    close(self->link);
+    close(self->unpacker.door);
+    poison_free(self->poison); /* memory that it would share with the child */
+    sockets_close_all(&self->sockets);
+    sigprocmask(SIG_SETMASK, &self->before, NULL);
+    if (privileges_drop(&self->privileges, &err) != OK)
+        _exit(1);
+    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    unpacker_run(self->unpacker_end);
+}
+
+/* What waits in its door meanwhile is served by the next one. */
+static void keep_unpacker(struct supervisor *self)
+{
+    int status;
+    if (self->unpacker_process > 0) {
+        if (waitpid(self->unpacker_process, &status, WNOHANG) != self->unpacker_process)
+            return;
+        self->unpacker_process = 0;
+        self->unpacker_at_ns = clock_deadline(UNPACKER_MS * NS_PER_MS);
+        event_emit(EVENT_DAEMON_WARNING,
+                   F_C(DETAIL, "the process that looks into archives ended; another is started"));
+    }
+    if (self->stopping || clock_monotonic_ns() < self->unpacker_at_ns)
+        return;
+    problems_flush();
+    pid_t pid = fork();
+    if (pid == 0)
+        become_unpacker(self);
+    self->unpacker_process = pid > 0 ? pid : 0;
+}
+
+static void end_unpacker(struct supervisor *self)
+{
+    if (self->unpacker_process > 0) {
+        kill(self->unpacker_process, SIGKILL);
+        waitpid(self->unpacker_process, NULL, 0);
+    }
+    close(self->unpacker.door);
+    close(self->unpacker_end);
 }
 
 static void answer_wish(struct supervisor *self, const struct link_packet *wish)
@@ -258,6 +319,7 @@ static void serve_child(struct supervisor *self, int *out_status)
                                    {.fd = self->link, .events = POLLIN}};
         poll(polled, 2, 500);
         problems_flush();
+        keep_unpacker(self);
         if (polled[1].revents)
             hear_child(self);
         bool died = false;
@@ -277,6 +339,7 @@ static int supervise(struct supervisor *self)
         int code = 1;
         if (start_child(self, &err) != OK)
             return problems_fatal(&err, 1);
+        keep_unpacker(self);
         serve_child(self, &status);
         if (!child_ended(self, status, &code))
             return code;
@@ -285,11 +348,22 @@ static int supervise(struct supervisor *self)
     }
 }
 
-int supervisor_run(const char *config_path)
+static enum result open_unpacker(struct supervisor *self, struct error *err)
+{
+    int ends[2];
+    if (unpacker_open(ends, err) != OK)
+        return FAILED;
+    self->unpacker.door = ends[0];
+    self->unpacker_end = ends[1];
+    return OK;
+}
+
+int supervisor_run(const char *config_path, bool unconfined)
 {
     struct supervisor *self = NEW(struct supervisor);
     struct error err = {0};
     self->config_path = config_path;
+    self->unconfined = unconfined;
     self->link = -1;
     self->poison = poison_new();
     systemd_begin();
@@ -298,8 +372,11 @@ int supervisor_run(const char *config_path)
                F_C(FILE, config_path));
     raise_descriptors();
     int code = 1;
-    if (prepare(self, &err) == OK && catch_signals(self, &err) == OK)
+    if (prepare(self, &err) == OK && catch_signals(self, &err) == OK &&
+        open_unpacker(self, &err) == OK) {
         code = supervise(self);
+        end_unpacker(self);
+    }
     if (err.kind != ERROR_NONE)
         problems_fatal(&err, 1);
     sockets_close_all(&self->sockets);

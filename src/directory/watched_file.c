@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "directory/watched_file.h"
 
-#include "base/buf.h"
 #include "base/check.h"
+#include "base/file.h"
 #include "base/memory.h"
 #include "event/event.h"
 
@@ -94,30 +94,13 @@ static bool still_moving(const struct stat *now)
     return age >= 0 && age < SETTLE_NS;
 }
 
-static enum result read_all(int fd, struct buf *content, struct error *err)
-{
-    for (;;) {
-        char *space = buf_reserve(content, 65536);
-        if (!space)
-            return fail(err, ERROR_LIMIT, "the file is too large");
-        ssize_t got = read(fd, space, 65536);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            return fail_errno(err, errno, "read");
-        if (got == 0)
-            return OK;
-        content->len += (size_t)got;
-    }
-}
-
 static enum result read_table(struct look_job *look, struct watched_source *source, int fd,
                               const struct stat *before, struct error *err)
 {
     struct buf content BUF_CLEANUP;
     struct stat after;
-    buf_init(&content, WATCHED_MAX_BYTES + 65536);
-    if (read_all(fd, &content, err) != OK)
+    buf_init(&content, WATCHED_MAX_BYTES);
+    if (file_read(fd, &content, err) != OK)
         return FAILED;
     if (fstat(fd, &after) != 0)
         return fail_errno(err, errno, "stat");

@@ -79,4 +79,7 @@ EVENT_KEY(EXPECTED,     "expected")
 EVENT_KEY(WHY,          "why")
 EVENT_KEY(CLIENT_NAME,  "client_name")
 EVENT_KEY(QUARANTINE,   "quarantine")
+EVENT_KEY(INCIDENT,     "incident")
+EVENT_KEY(PERIOD,       "period")
+EVENT_KEY(HELD,         "held")
 /* clang-format on */

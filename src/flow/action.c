@@ -19,6 +19,8 @@ const struct flow_action_row flow_actions[ACTION_COUNT] = {
     [ACTION_HOLD] = {"hold", FLOW_IN_CONTENT, .built = true, .decides = true},
     [ACTION_QUARANTINE] = {"quarantine", FLOW_IN_CONTENT, .built = true, .decides = true},
     [ACTION_DISCARD] = {"discard", FLOW_IN_CONTENT, .built = true, .decides = true},
+    [ACTION_CONTAIN] = {"contain", FLOW_IN_RECIPIENT | FLOW_IN_CONTENT, .built = true,
+                        .decides = true},
     [ACTION_BRANCH] = {NULL, ANYWHERE, .built = true},
 };
 

@@ -13,7 +13,6 @@ enum { BOTH = FLOW_IN_RECIPIENT | FLOW_IN_CONTENT };
 
 NOT_BUILT(milter, "milter", BOTH, "asks a milter");
 NOT_BUILT(http, "http", FLOW_IN_AUTHENTICATION | BOTH, "asks a web service");
-NOT_BUILT(attachment, "attachment", FLOW_IN_CONTENT, "judges attachments by name and type");
 NOT_BUILT(script, "script", FLOW_IN_AUTHENTICATION | BOTH, "runs a Lua function");
 
 const struct flow_block *const flow_blocks[] = {
@@ -31,6 +30,7 @@ const struct flow_block *const flow_blocks[] = {
     &flow_block_reject,
     &flow_block_defer,
     &flow_block_limit,
+    &flow_block_contain,
     &flow_block_match,
     &flow_block_spf,
     &flow_block_dnsbl,
@@ -53,10 +53,10 @@ const struct flow_block *const flow_blocks[] = {
     &flow_block_verify,
     &flow_block_antivirus,
     &flow_block_antispam,
+    &flow_block_attachment,
     /* not built */
     &milter,
     &http,
-    &attachment,
     &script,
     NULL,
 };

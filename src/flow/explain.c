@@ -56,7 +56,7 @@ static struct flow_explained *add_row(struct explaining *explaining)
 static struct str refusal(const struct explaining *explaining, const struct flow_outcome *outcome,
                           const struct flow_action *action)
 {
-    enum flow_verdict_kind kind = flow_verdict_of(action->kind);
+    enum flow_verdict_kind kind = flow_verdict_of(explaining->flow->type, action->kind);
     if (kind != FLOW_REJECT && kind != FLOW_DEFER)
         return STR_EMPTY;
     struct mail_reply reply =
@@ -86,7 +86,8 @@ static bool explain_outcome(struct explaining *explaining, const struct flow_ste
     if (flow_actions[action->kind].decides) {
         row->reply = refusal(explaining, outcome, action);
         if (!step->observe)
-            explaining->out->verdicts |= 1u << flow_verdict_of(action->kind);
+            explaining->out->verdicts |= 1u
+                                         << flow_verdict_of(explaining->flow->type, action->kind);
     }
     if (step->observe)
         return true;

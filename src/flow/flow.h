@@ -23,6 +23,7 @@ struct flow_set;
 struct signing_keys;
 struct resolver;
 struct state;
+struct unpacker;
 
 enum flow_type { FLOW_AUTHENTICATION, FLOW_RECIPIENT, FLOW_CONTENT };
 
@@ -44,6 +45,7 @@ struct flow_compile_context {
     size_t list_count;
     const struct signing_keys *keys; /* NULL: none */
     const struct config_node *root;
+    struct option_paths *files; /* gets what a step reads when it is compiled; may be NULL */
 };
 /* Compile the section `flows` and presets; problems go to the report. */
 enum result flow_compile_all(const struct config_node *section,
@@ -72,9 +74,23 @@ enum flow_verdict_kind {
     FLOW_DISCARD
 };
 
+/* The numbers of a limit that was reached. */
+struct flow_overrun {
+    struct str flow, step; /* ids; empty: no limit was reached */
+    const char *what;      /* messages, recipients, unknown or bytes */
+    const char *by;        /* user, client, … */
+    struct str subject;    /* which of them */
+    uint64_t count, max;   /* in the window, and allowed */
+    int64_t period_ns;
+};
+
 struct flow_verdict {
     enum flow_verdict_kind kind;
-    struct mail_reply reply; /* reject and defer; in the run's arena */
+    /* The account is to be contained. The verdict is FLOW_HOLD in content flows and FLOW_DEFER in
+     * recipient flows; the reply is for the case that nobody can be contained. */
+    bool contain;
+    struct flow_overrun overrun; /* the limit that was reached last in this run */
+    struct mail_reply reply;     /* reject and defer; in the run's arena */
     enum mail_reason reason;
     struct str step; /* id of the step that decided; empty: the end of the flow */
     struct str detail;
@@ -118,11 +134,13 @@ struct flow_run { /* what a run is lent; valid during the call */
     const struct resolver *resolver;
     struct str hostname;              /* ours: authserv-id, receiver */
     const struct flow_limits *limits; /* content flows; NULL: flow_limits_default */
+    const struct unpacker *unpacker;  /* content flows; NULL: none can be asked */
     const struct flow_ways *ways;     /* NULL: every domain is taken, none is listed */
     /* Content flows: a released message goes on behind the step with this id, and is delivered
      * where the flow ends without a word. A step that is gone: from the beginning. Empty: all of
      * it. */
     struct str after_step;
+    bool released; /* it was held, and somebody let it go: limits do not count it again */
 };
 
 /* The verdict of an authentication flow is ACCEPT, REJECT (535) or DEFER (454). */

@@ -43,6 +43,7 @@ enum flow_action_kind {
     ACTION_HOLD,
     ACTION_QUARANTINE,
     ACTION_DISCARD,
+    ACTION_CONTAIN,
     ACTION_BRANCH,
     ACTION_COUNT
 };
@@ -263,6 +264,8 @@ struct flow_running {
     struct str refusal; /* why it is no yes: the first error, else the last no */
     struct flow_pending pending[FLOW_PENDING_MAX];
     unsigned pending_count;
+    bool said_missing;           /* some lookup does not know the recipient */
+    struct flow_overrun overrun; /* of the last limit that was reached */
     struct str *own_addresses;
     size_t own_address_count;
     /* content: once a step has made a new head, how much of it is trace fields of ours */
@@ -283,7 +286,7 @@ struct mail_reply flow_refusal_reply(enum flow_type type, enum flow_verdict_kind
                                      const struct flow_action *action,
                                      const struct mail_reply *said);
 /* Of an action that decides. */
-enum flow_verdict_kind flow_verdict_of(enum flow_action_kind action);
+enum flow_verdict_kind flow_verdict_of(enum flow_type type, enum flow_action_kind action);
 const char *flow_action_name(const struct flow_action *action);
 
 /* Has the session (or the flow's time) ended? What a block then gets is no answer to share. */

@@ -186,6 +186,8 @@ enum result flow_lookup_run(struct flow_running *running, const struct flow_step
         ask(running, step, lookup, &answer);
     else if (ask_cached(running, step, lookup, &answer, err) != OK)
         return FAILED;
+    if (answer.lookup == DIRECTORY_MISSING)
+        running->said_missing = true;
     /* the server's own words, where it speaks about the recipient */
     if (answer.lookup == DIRECTORY_MISSING && answer.reply.code) {
         running->reply = answer.reply;

@@ -9,7 +9,6 @@
 
 enum {
     PATTERN_MAX = 4096,
-    SUBJECT_MAX = 16384,
     MATCH_LIMIT = 20000, /* at most about 3 ms: nothing else runs on the worker meanwhile */
     DEPTH_LIMIT = 2000,
     HEAP_LIMIT_KIB = 2048,
@@ -73,7 +72,8 @@ enum result pattern_match(const struct pattern *pattern, struct str subject, boo
 {
     pcre2_match_data *data = pcre2_match_data_create(1, NULL);
     check(data);
-    enum result result = match(pattern, str_slice(subject, 0, SUBJECT_MAX), data, out_matches, err);
+    enum result result =
+        match(pattern, str_slice(subject, 0, PATTERN_SUBJECT_MAX), data, out_matches, err);
     pcre2_match_data_free(data);
     return result;
 }
@@ -107,7 +107,7 @@ enum result pattern_expand(const struct pattern *pattern, struct str subject, st
     struct buf text BUF_CLEANUP;
     check(data);
     buf_init(&text, EXPANDED_MAX);
-    subject = str_slice(subject, 0, SUBJECT_MAX);
+    subject = str_slice(subject, 0, PATTERN_SUBJECT_MAX);
     enum result result = match(pattern, subject, data, out_matches, err);
     if (result == OK && *out_matches)
         fill_in(form, subject, data, &text);

@@ -9,12 +9,14 @@
 #include "base/arena.h"
 #include "base/error.h"
 
+enum { PATTERN_SUBJECT_MAX = 16384 };
+
 struct pattern;
 
 /* In `arena`, which frees it. `out_offset`: where in the text the fault is, when FAILED. */
 enum result pattern_new(struct arena *arena, struct str text, const struct pattern **out_pattern,
                         size_t *out_offset, struct error *err);
-/* Looks at the first 16 KiB of `subject`. Safe from several threads at once. */
+/* Looks at the first PATTERN_SUBJECT_MAX bytes of `subject`. Safe from several threads at once. */
 enum result pattern_match(const struct pattern *pattern, struct str subject, bool *out_matches,
                           struct error *err);
 /* As pattern_match; when it matches, *out_text is `form` with $0 … $9 filled in with what matched

@@ -179,7 +179,8 @@ static bool walk(struct replaying *replaying, const struct flow_steps *steps)
         if (action->kind == ACTION_BRANCH)
             return walk(replaying, &action->branch);
         if (flow_actions[action->kind].decides) {
-            end(replaying, false, flow_verdict_of(action->kind), step->id);
+            end(replaying, false, flow_verdict_of(replaying->in->flow->type, action->kind),
+                step->id);
             return true;
         }
     }

@@ -113,15 +113,26 @@ static void set_refusal(struct flow_running *running, const struct flow_outcome 
         verdict->reason = MAIL_REASON_RELAY_DENIED;
 }
 
-enum flow_verdict_kind flow_verdict_of(enum flow_action_kind action)
+enum flow_verdict_kind flow_verdict_of(enum flow_type type, enum flow_action_kind action)
 {
     static const enum flow_verdict_kind kinds[ACTION_COUNT] = {
         [ACTION_ACCEPT] = FLOW_ACCEPT,   [ACTION_REJECT] = FLOW_REJECT,
         [ACTION_DEFER] = FLOW_DEFER,     [ACTION_DELIVER] = FLOW_DELIVER,
         [ACTION_HOLD] = FLOW_HOLD,       [ACTION_QUARANTINE] = FLOW_QUARANTINE,
-        [ACTION_DISCARD] = FLOW_DISCARD,
+        [ACTION_DISCARD] = FLOW_DISCARD, [ACTION_CONTAIN] = FLOW_HOLD,
     };
+    if (action == ACTION_CONTAIN && type == FLOW_RECIPIENT)
+        return FLOW_DEFER; /* there is no message yet that could be held */
     return kinds[action];
+}
+
+static void set_containment(struct flow_running *running)
+{
+    struct flow_verdict *verdict = running->verdict;
+    verdict->contain = true;
+    verdict->reason = MAIL_REASON_CONTAINED;
+    verdict->reply =
+        mail_reply_of(450, 4, 7, 1, STR("Too much in too short a time, try again later"));
 }
 
 static void decide(struct flow_running *running, const struct flow_step *step, unsigned index)
@@ -129,12 +140,15 @@ static void decide(struct flow_running *running, const struct flow_step *step, u
     const struct flow_outcome *outcome = &step->block->outcomes[index];
     const struct flow_action *action = &step->actions[index];
     struct flow_verdict *verdict = running->verdict;
-    verdict->kind = flow_verdict_of(action->kind);
+    verdict->kind = flow_verdict_of(running->flow->type, action->kind);
     verdict->step = step->id;
     verdict->detail = running->detail;
     verdict->quarantine = action->quarantine;
     verdict->why = action->why.len ? action->why : running->detail;
-    if (verdict->kind == FLOW_REJECT || verdict->kind == FLOW_DEFER)
+    verdict->overrun = running->overrun;
+    if (action->kind == ACTION_CONTAIN)
+        set_containment(running);
+    else if (verdict->kind == FLOW_REJECT || verdict->kind == FLOW_DEFER)
         set_refusal(running, outcome, action);
     else
         verdict->reason = action->reason ? action->reason : outcome->reason;
@@ -331,7 +345,7 @@ static void end(struct flow_running *running, enum flow_verdict_kind kind, enum 
     verdict->detail = STR("end of the flow");
 }
 
-static MAY_YIELD void count_failures(struct flow_running *running)
+static MAY_YIELD void count_pending(struct flow_running *running)
 {
     struct state_limit_answer answer;
     struct error err;
@@ -366,7 +380,7 @@ void flow_run_authentication(const struct flow *flow, const struct flow_run *run
     }
     /* no answer is no failure of the user; a backend's no is, whatever the others said */
     if (running.said_no || (running.said_unknown && !running.had_error))
-        count_failures(&running);
+        count_pending(&running);
 }
 
 void flow_run_recipient(const struct flow *flow, const struct flow_run *run,
@@ -376,6 +390,8 @@ void flow_run_recipient(const struct flow *flow, const struct flow_run *run,
     struct flow_running running = running_of(flow, run, out);
     if (!run_steps(&running, &flow->steps, 0))
         end(&running, FLOW_REJECT, MAIL_REASON_POLICY);
+    if (running.said_missing && out->kind != FLOW_ACCEPT)
+        count_pending(&running); /* recipients that do not exist */
 }
 
 void flow_run_content(const struct flow *flow, const struct flow_run *run, struct flow_verdict *out)

@@ -5,7 +5,9 @@
 #include "base/memory.h"
 #include "directory/directory.h"
 #include "event/event.h"
+#include "fiber/lane.h"
 #include "gateway/ask.h"
+#include "gateway/contain.h"
 #include "gateway/glue.h"
 #include "gateway/mailboxes.h"
 #include "gateway/settings.h"
@@ -19,7 +21,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { STATE_ENTRIES = 500000, WORKERS_MAX = 64, ALIVE_S = 5 };
+enum { STATE_ENTRIES = 500000, WORKERS_MAX = 64, ALIVE_S = 5, INCIDENTS_WAITING = 200 };
 
 /* ---- start ---- */
 
@@ -47,6 +49,16 @@ static enum result open_steering(struct gateway *gateway, struct error *err)
     return result;
 }
 
+/* Before the queue is read: what it holds may be mail of an account that is contained. */
+static enum result load_incidents(struct gateway *gateway, struct error *err)
+{
+    struct arena *arena = arena_new(0);
+    struct str path = arena_printf(arena, "%.*s/incidents", STR_ARG(gateway->settings->spool.path));
+    enum result result = incidents_load(gateway->incidents, path, err);
+    arena_free(arena);
+    return result;
+}
+
 /* Counts and answers that outlive a restart lie beside the history. Mail works without them. */
 static void keep_state(struct gateway *gateway)
 {
@@ -60,9 +72,10 @@ static void keep_state(struct gateway *gateway)
     enum result result = state_keeper_open_sqlite(path.ptr, &keeper, &aside, &err);
     if (aside)
         event_emit(EVENT_DAEMON_WARNING, F_STR(FILE, path),
-                   F_C(DETAIL, "was damaged and set aside: limits and greylisting begin anew"));
+                   F_C(DETAIL, "was damaged and set aside: limits, greylisting and the count of "
+                               "mailboxes begin anew"));
     if (result == OK)
-        result = state_keep(gateway->state, keeper, &err);
+        result = state_keep(gateway->state, keeper, mailboxes_take, gateway->mailboxes, &err);
     if (result != OK)
         event_emit(EVENT_DAEMON_WARNING, F_STR(FILE, path), F_C(ERROR, err.text),
                    F_C(DETAIL, "counts and answers will not outlive a restart"));
@@ -73,6 +86,8 @@ static void keep_state(struct gateway *gateway)
 static enum result open_spool(struct gateway *gateway, struct loop *const *loops, struct error *err)
 {
     struct queue_handler handler;
+    if (load_incidents(gateway, err) != OK)
+        return FAILED;
     glue_fill_handler(gateway, &handler);
     gateway->state = state_new(loops, gateway->worker_count, STATE_ENTRIES);
     keep_state(gateway);
@@ -169,6 +184,9 @@ enum result gateway_new(struct settings *settings, const struct gateway_options 
     gateway->directories = directory_shared_new();
     gateway->occupancy = occupancy_new();
     gateway->mailboxes = mailboxes_new();
+    gateway->incidents = incidents_new();
+    gateway->incident_lane = lane_new("incidents", 1, INCIDENTS_WAITING);
+    pthread_mutex_init(&gateway->settling, NULL);
     gateway->started_wall_ns = clock_wall_ns();
     pthread_mutex_init(&gateway->mutex, NULL);
     pthread_cond_init(&gateway->answered, NULL);
@@ -268,6 +286,7 @@ void gateway_drain(struct gateway *gateway, int64_t deadline_ns)
         worker_drain(&gateway->workers[i], deadline_ns);
     for (size_t i = 0; i < gateway->worker_count; i++)
         pthread_join(gateway->workers[i].thread, NULL);
+    lane_free(take(gateway->incident_lane));
     spool_close(gateway->spool);
     gateway->spool = NULL;
 }
@@ -280,11 +299,13 @@ void gateway_free(struct gateway *gateway)
     directory_shared_free(gateway->directories);
     occupancy_free(gateway->occupancy);
     mailboxes_free(gateway->mailboxes);
+    incidents_free(gateway->incidents);
     settings_unref(gateway->settings);
     pthread_barrier_destroy(&gateway->loops_made);
     pthread_barrier_destroy(&gateway->parts_made);
     pthread_barrier_destroy(&gateway->ended);
     pthread_mutex_destroy(&gateway->mutex);
+    pthread_mutex_destroy(&gateway->settling);
     pthread_cond_destroy(&gateway->answered);
     free(gateway->workers);
     free(gateway);
@@ -310,6 +331,7 @@ bool gateway_is_alive(struct gateway *gateway)
 
 void gateway_refresh(struct gateway *gateway)
 {
+    gateway_settle_incidents(gateway);
     pthread_mutex_lock(&gateway->mutex);
     struct settings *settings = settings_ref(gateway->settings);
     pthread_mutex_unlock(&gateway->mutex);

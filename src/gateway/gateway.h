@@ -12,13 +12,15 @@
 struct gateway;
 struct queue_poison_page;
 struct settings;
+struct unpacker;
 
 struct gateway_options {
     struct str config_path;                /* shown in the status; outlives the gateway */
     struct queue_poison_page *poison_page; /* shared with the supervisor; NULL: none */
     const struct mail_id *suspects;        /* entries worked on at two crashes: held */
     size_t suspect_count;
-    bool delivery_paused; /* after repeated crashes */
+    bool delivery_paused;            /* after repeated crashes */
+    const struct unpacker *unpacker; /* NULL: archives cannot be looked into */
 };
 
 /* Open the spool, recover the queue, start the workers; listening begins with gateway_apply(). A

@@ -6,6 +6,7 @@
 #include "content/resolver.h"
 #include "content/signing_key.h"
 #include "event/event.h"
+#include "gateway/contain.h"
 #include "gateway/mailboxes.h"
 #include "gateway/origin.h"
 #include "gateway/plan.h"
@@ -229,11 +230,14 @@ NO_YIELD_CHECK static enum queue_content_verdict run_content(void *context,
                                 .state = gateway->state,
                                 .facts = &facts,
                                 .limits = &settings_of(snapshot)->content.limits,
+                                .unpacker = gateway->options.unpacker,
                                 .ways = &ways,
                                 .after_step = run->after_step,
+                                .released = run->released,
                                 .content = run->content};
     struct flow_verdict verdict = {0};
     flow_run_content(flow, &flow_run, &verdict);
+    contain_by_verdict(gateway, settings_of(snapshot), &facts, flow_name(flow), &verdict);
     *out_reply = verdict.reply;
     enum queue_content_verdict said = verdict.kind == FLOW_REJECT
                                           ? refused_later(settings_of(snapshot), &facts)
@@ -246,7 +250,12 @@ NO_YIELD_CHECK static enum queue_content_verdict run_content(void *context,
 static void delivered_inbound(void *context, struct str address)
 {
     struct gateway *gateway = context;
-    mailboxes_note(gateway->mailboxes, address);
+    mailboxes_note(gateway->mailboxes, gateway->state, address);
+}
+
+static bool is_contained(void *context, struct str user)
+{
+    return incidents_contains(((struct gateway *)context)->incidents, user, NULL);
 }
 
 void glue_fill_handler(struct gateway *gateway, struct queue_handler *out)
@@ -262,6 +271,7 @@ void glue_fill_handler(struct gateway *gateway, struct queue_handler *out)
         .is_own_address = is_own_address,
         .is_own_port = is_own_port,
         .run_content = run_content,
+        .is_contained = is_contained,
         .delivered_inbound = delivered_inbound,
         .context = gateway,
     };

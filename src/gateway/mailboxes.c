@@ -5,11 +5,14 @@
 #include "base/map.h"
 #include "base/memory.h"
 #include "event/event.h"
+#include "state/state.h"
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { WINDOW_DAYS = 30, KEY_MAX = 320, MAILBOXES_MAX = 5 * 1000 * 1000 };
+#define DAY_MS (INT64_C(86400) * 1000)
 
 struct mailboxes {
     pthread_mutex_t mutex;
@@ -78,20 +81,47 @@ static void forget_old(struct mailboxes *mailboxes, int64_t day)
     }
 }
 
-void mailboxes_note(struct mailboxes *mailboxes, struct str address)
+static const struct str prefix = {"mailbox:", 8};
+
+void mailboxes_take(struct str key, int64_t until_ms, void *arg)
+{
+    struct mailboxes *mailboxes = arg;
+    int64_t day = until_ms / DAY_MS - WINDOW_DAYS;
+    if (!str_starts(key, prefix) || day <= 0 || day > today())
+        return;
+    pthread_mutex_lock(&mailboxes->mutex);
+    if (mailboxes->seen.count < MAILBOXES_MAX)
+        map_put(&mailboxes->seen, str_from(key, prefix.len), (void *)(intptr_t)day);
+    pthread_mutex_unlock(&mailboxes->mutex);
+}
+
+/* Once a day and mailbox. */
+static void keep(struct state *state, struct str key, int64_t day)
+{
+    char space[KEY_MAX + 8];
+    memcpy(space, prefix.ptr, prefix.len);
+    memcpy(space + prefix.len, key.ptr, key.len);
+    state_keep_fact(state, str_of(space, prefix.len + key.len), (day + WINDOW_DAYS) * DAY_MS);
+}
+
+void mailboxes_note(struct mailboxes *mailboxes, struct state *state, struct str address)
 {
     char space[KEY_MAX];
     struct str key = make_key(address, space);
     int64_t day = today();
     pthread_mutex_lock(&mailboxes->mutex);
     forget_old(mailboxes, day);
-    if (mailboxes->seen.count < MAILBOXES_MAX)
+    bool is_new = map_get(&mailboxes->seen, key) != (void *)(intptr_t)day &&
+                  mailboxes->seen.count < MAILBOXES_MAX;
+    if (is_new)
         map_put(&mailboxes->seen, key, (void *)(intptr_t)day);
     uint64_t count = mailboxes->seen.count;
     bool over = mailboxes->entitled && count > mailboxes->entitled && !mailboxes->told;
     mailboxes->told = mailboxes->told || over;
     uint64_t entitled = mailboxes->entitled;
     pthread_mutex_unlock(&mailboxes->mutex);
+    if (is_new && state)
+        keep(state, key, day);
     if (over)
         event_emit(EVENT_MAILBOX_COUNT, F_INT(COUNT, count), F_INT(LIMIT, entitled));
 }

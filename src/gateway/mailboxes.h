@@ -4,17 +4,21 @@
  * an inbound transport delivered to, lower case and without +detail, over a sliding 30 days.
  *
  * A meter, never a brake: over the entitled number there is an event, and mail goes on. Kept in
- * memory, from any thread.
+ * memory, and as facts of the state, which outlive a restart. From any thread.
  */
 #pragma once
 
 #include "base/str.h"
 
 struct mailboxes;
+struct state;
 
 struct mailboxes *mailboxes_new(void);
 void mailboxes_free(struct mailboxes *mailboxes); /* NULL is allowed */
 /* 0: no number was given. */
 void mailboxes_entitle(struct mailboxes *mailboxes, int64_t count);
-void mailboxes_note(struct mailboxes *mailboxes, struct str address);
+/* `state` keeps it; NULL: nobody does. */
+void mailboxes_note(struct mailboxes *mailboxes, struct state *state, struct str address);
+/* A fact from before the start, whosever it is (state_take_fact). */
+void mailboxes_take(struct str key, int64_t until_ms, void *mailboxes);
 uint64_t mailboxes_count(struct mailboxes *mailboxes);

@@ -2,6 +2,7 @@
 #include "gateway/operations.h"
 
 #include "event/event.h"
+#include "gateway/incidents.h"
 #include "gateway/mailboxes.h"
 #include "gateway/settings.h"
 #include "gateway/worker.h"
@@ -66,6 +67,7 @@ void gateway_status(struct gateway *gateway, struct arena *arena, struct gateway
         .messages_accepted = atomic_load(&gateway->messages_accepted),
         .protected_mailboxes = mailboxes_count(gateway->mailboxes),
         .protected_mailboxes_entitled = settings->entitlements.protected_mailboxes,
+        .incidents_open = incidents_open_count(gateway->incidents),
         .events_dropped = event_dropped(),
         .certificate_days_left = certificate_days(settings),
     };

@@ -208,3 +208,15 @@ void plan_add_extras(struct plan *plan, const struct plan_source *source)
                                  .message = extra->message};
     }
 }
+
+void plan_hold(struct plan *plan, enum mail_reason reason)
+{
+    for (size_t i = 0; i < plan->group_count; i++) {
+        struct queue_group *group = &plan->groups[i];
+        if (group->held || group->generated)
+            continue;
+        group->held = true;
+        group->held_reason = reason;
+        plan->keeps = true;
+    }
+}

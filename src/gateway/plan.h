@@ -39,6 +39,8 @@ void plan_init(struct plan *plan, struct arena *arena);
 void plan_add(struct plan *plan, const struct plan_source *source);
 /* Copies and notices of the run, whatever its verdict; not for one that defers. */
 void plan_add_extras(struct plan *plan, const struct plan_source *source);
+/* All mail of the plan that is not of our own making is held. */
+void plan_hold(struct plan *plan, enum mail_reason reason);
 /* As plan_add for a flow that is still to run (processing: queued). */
 void plan_add_unjudged(struct plan *plan, const struct plan_source *source);
 /* The ways of these settings, for runs. */

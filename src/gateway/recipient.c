@@ -9,6 +9,7 @@
 #include "gateway/session.h"
 
 #include "content/resolver.h"
+#include "gateway/contain.h"
 #include "gateway/plan.h"
 
 #include <string.h>
@@ -168,6 +169,12 @@ void session_recipient(struct session *session, const struct mail_address *addre
                                    .facts = &facts};
     const struct flow *flow = settings_recipient_flow(session->listener, domain);
     flow_run_recipient(flow, &run_of_flow, &verdict);
+    if (facts.authenticated)
+        incidents_note_recipient(session->worker->gateway->incidents, facts.user,
+                                 str_c(session->client_text), facts.recipient_domain,
+                                 verdict.reason == MAIL_REASON_RECIPIENT_UNKNOWN);
+    contain_by_verdict(session->worker->gateway, session->settings, &facts, flow_name(flow),
+                       &verdict);
     if (verdict.kind != FLOW_ACCEPT) {
         refuse(session, recipient->address, domain->name, flow, &verdict, out_reply);
         return;

@@ -6,6 +6,7 @@
 
 #include "base/memory.h"
 #include "flow/checks.h"
+#include "gateway/contain.h"
 #include "gateway/submission.h"
 #include "net/dns.h"
 #include "spool/spool.h"
@@ -116,6 +117,23 @@ static void keep_own_addresses(struct session *session, const struct flow_verdic
         session->own_addresses[i] = arena_str(arena, verdict->own_addresses[i]);
 }
 
+/* Said only to who knows the password: RFC 5248 has 525 and 5.7.13 for an account that was
+ * disabled, so that a program asks the user for help and not for another password. */
+static bool is_on_hold(struct session *session, const struct smtp_auth *auth,
+                       struct flow_verdict *verdict)
+{
+    int64_t number;
+    if (!incidents_contains(session->worker->gateway->incidents, auth->login, &number))
+        return false;
+    verdict->kind = FLOW_REJECT;
+    verdict->reason = MAIL_REASON_CONTAINED;
+    verdict->reply =
+        mail_reply_of(525, 5, 7, 13, STR("This account is on hold, please ask your administrator"));
+    verdict->detail = arena_printf(smtp_session_arena(session->smtp), "contained by incident %lld",
+                                   (long long)number);
+    return true;
+}
+
 NO_YIELD_CHECK static enum smtp_auth_verdict on_authenticate(void *context,
                                                              struct smtp_session *smtp,
                                                              const struct smtp_auth *auth,
@@ -133,7 +151,7 @@ NO_YIELD_CHECK static enum smtp_auth_verdict on_authenticate(void *context,
     const struct flow *flow = session->listener->authentication;
     flow_run_authentication(flow, &run, auth->login, auth->password, &verdict);
     enum smtp_auth_verdict answer = SMTP_AUTH_YES;
-    if (verdict.kind == FLOW_ACCEPT) {
+    if (verdict.kind == FLOW_ACCEPT && !is_on_hold(session, auth, &verdict)) {
         keep_own_addresses(session, &verdict);
         tell_authentication(session, auth, &verdict, flow_name(flow), NULL);
     } else {
@@ -181,6 +199,25 @@ static void name_message(struct session *session)
     fiber_set_context(events);
 }
 
+/* Sessions that were open when the account was contained: what they sent is held, and no more is
+ * taken; the mail of a false alarm comes again. */
+static bool is_contained(struct session *session, struct mail_reply *out_reply)
+{
+    const struct smtp_peer *peer = smtp_session_peer(session->smtp);
+    struct mail_ref ref;
+    if (!peer->authenticated ||
+        !incidents_contains(session->worker->gateway->incidents, peer->user, NULL))
+        return false;
+    *out_reply = session_with_ref(
+        session,
+        mail_reply_of(450, 4, 7, 1, STR("This account is on hold, please ask your administrator")),
+        &ref);
+    event_emit(EVENT_MESSAGE_DEFERRED, F_C(REF, ref.chars), F_C(REASON, "contained"),
+               F_C(DETAIL, "the account is contained"), F_STR(USER, peer->user),
+               F_STR(HELO, peer->helo));
+    return true;
+}
+
 NO_YIELD_CHECK static void on_mail(void *context, struct smtp_session *smtp,
                                    const struct mail_sender *sender,
                                    const struct mail_address *address, struct mail_reply *out_reply)
@@ -198,6 +235,8 @@ NO_YIELD_CHECK static void on_mail(void *context, struct smtp_session *smtp,
                    F_STR(HELO, smtp_session_peer(session->smtp)->helo));
         return;
     }
+    if (is_contained(session, out_reply))
+        return;
     ask_client_name(session);
     name_message(session);
     *out_reply = mail_reply_of(250, 2, 1, 0, STR("Ok"));

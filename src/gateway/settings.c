@@ -4,10 +4,13 @@
 
 #include "gateway/settings_internal.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 /* ---- life ---- */
 
@@ -62,16 +65,6 @@ const struct config_node *settings_section(struct settings_loading *loading, con
     return NULL;
 }
 
-void settings_add_file(struct settings_loading *loading, struct str path)
-{
-    struct settings *settings = loading->settings;
-    struct str *files = arena_alloc_array(loading->arena, settings->file_count + 1, sizeof *files);
-    for (size_t i = 0; i < settings->file_count; i++)
-        files[i] = settings->files[i];
-    files[settings->file_count++] = path;
-    settings->files = files;
-}
-
 static void read_interfaces(struct settings_private *hidden)
 {
     struct ifaddrs *list = NULL;
@@ -106,7 +99,7 @@ static void bind_keys(struct settings_loading *loading)
                       &settings->dkim_keys);
     for (size_t i = 0; i < settings->dkim_keys.count; i++)
         if (settings->dkim_keys.items[i].path.len)
-            settings_add_file(loading, settings->dkim_keys.items[i].path);
+            option_paths_add(&settings->files, loading->arena, settings->dkim_keys.items[i].path);
 }
 
 static void bind_flows(struct settings_loading *loading)
@@ -119,6 +112,7 @@ static void bind_flows(struct settings_loading *loading)
         .lists = settings->lists,
         .list_count = settings->list_count,
         .keys = &settings->dkim_keys,
+        .files = &settings->files,
         .root = loading->context.root,
     };
     (void)!flow_compile_all(config_get(loading->context.root, STR("flows")), &loading->flow_context,
@@ -149,6 +143,25 @@ static void bind_all(struct settings_loading *loading)
     settings_check_unused(loading);
 }
 
+/* A process that confined itself cannot read a folder that was named later, whoever owns it. */
+static void explain_confined(struct settings_loading *loading)
+{
+    const struct option_paths *paths = &loading->settings->paths;
+    for (size_t i = 0; i < paths->count; i++) {
+        const char *path = arena_c(loading->arena, paths->items[i]);
+        if (access(path, R_OK) != 0)
+            continue; /* for an everyday reason, which has been told */
+        int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+        if (fd >= 0)
+            close(fd);
+        else if (errno == EACCES)
+            SETTINGS_ERROR(loading, "confined", loading->context.root->place,
+                           "%s lies outside the folders that the running gateway may reach", path)
+                ->fix = STR("restart posternd: it is confined at its start to what its "
+                            "configuration names");
+    }
+}
+
 /* Bind what was read into hidden->root, and hand it out if no error was found. */
 static enum result finish(struct settings *settings, struct config_report *report, bool was_read,
                           struct settings **out_settings, struct error *err)
@@ -158,12 +171,17 @@ static enum result finish(struct settings *settings, struct config_report *repor
         .settings = settings,
         .arena = hidden->arena,
         .report = report,
-        .context = {.arena = hidden->arena, .report = report, .root = &hidden->root},
+        .context = {.arena = hidden->arena,
+                    .report = report,
+                    .root = &hidden->root,
+                    .paths = &settings->paths},
     };
     /* places in the report point into the tree: it stays as long as the report */
     arena_hook(report->arena, release_settings, settings);
     if (was_read)
         bind_all(&loading);
+    if (report->errors)
+        explain_confined(&loading);
     if (report->errors)
         return fail(err, ERROR_PERMANENT, "the configuration has %zu error%s", report->errors,
                     report->errors == 1 ? "" : "s");

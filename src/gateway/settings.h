@@ -102,6 +102,9 @@ struct settings {
         struct flow_limits limits;
     } content;
     struct {
+        struct option_texts exempt; /* users, in any case */
+    } contain;
+    struct {
         struct option_texts listen;
         struct net_address *addresses;
         size_t address_count;
@@ -160,8 +163,8 @@ struct settings {
     size_t listener_count;
     struct settings_domain *domains;
     size_t domain_count;
-    struct str *files; /* that were read besides the configuration, to be watched for changes */
-    size_t file_count;
+    struct option_paths files; /* read besides the configuration, to be watched for changes */
+    struct option_paths paths; /* all that it names, read or not */
 
     struct settings_private *hidden;
 };

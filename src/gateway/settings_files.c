@@ -5,8 +5,8 @@
  */
 #include "gateway/settings_internal.h"
 
-#include "base/buf.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "mail/address.h"
 #include "net/tls.h"
 
@@ -20,38 +20,18 @@ enum { FILE_MAX = 32 * 1024 * 1024, LINES_MAX = 1000 * 1000 };
 
 /* ---- lines of a file ---- */
 
-static bool read_file(struct settings_loading *loading, struct str path, struct config_place place,
-                      struct buf *out)
-{
-    int fd = open(arena_c(loading->arena, path), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    ssize_t got = fd < 0 ? -1 : 1;
-    while (got > 0) {
-        char *room = buf_reserve(out, 65536);
-        if (!room)
-            break;
-        got = read(fd, room, 65536);
-        if (got > 0)
-            out->len += (size_t)got;
-    }
-    int error = errno;
-    if (fd >= 0)
-        close(fd);
-    if (got == 0)
-        return true;
-    SETTINGS_ERROR(loading, "unreadable", place, "%.*s: %s", STR_ARG(path),
-                   got > 0 ? "is too large" : strerror(error));
-    return false;
-}
-
 bool settings_read_lines(struct settings_loading *loading, struct str path,
                          struct config_place place, struct option_texts *out)
 {
     struct buf bytes BUF_CLEANUP;
+    struct error err;
     buf_init(&bytes, FILE_MAX);
     *out = (struct option_texts){0};
-    settings_add_file(loading, path);
-    if (!read_file(loading, path, place, &bytes))
+    option_paths_add(&loading->settings->files, loading->arena, path);
+    if (file_read_path(arena_c(loading->arena, path), &bytes, &err) != OK) {
+        SETTINGS_ERROR(loading, "unreadable", place, "%.*s: %s", STR_ARG(path), err.text);
         return false;
+    }
     struct str text = arena_str(loading->arena, buf_str(&bytes)), line, rest = text;
     size_t count = 1;
     for (size_t i = 0; i < text.len; i++)

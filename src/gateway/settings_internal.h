@@ -69,7 +69,6 @@ extern const struct option_table settings_network_options;
 
 /* The section as a map, or NULL (absent, or reported as no map). */
 const struct config_node *settings_section(struct settings_loading *loading, const char *name);
-void settings_add_file(struct settings_loading *loading, struct str path);
 
 /* Each step of loading, in this order; problems go to the report. */
 void settings_expand(struct settings_loading *loading, struct config_node *root);

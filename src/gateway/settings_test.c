@@ -283,7 +283,7 @@ static void test_server_faults(void **state)
         struct config_node root;
         config_report_init(&report, arena);
         assert_int_equal(config_load_text(STR("t"), str_c(text), arena, &report, &root), OK);
-        struct option_context context = {arena, &report, &root};
+        struct option_context context = {.arena = arena, .report = &report, .root = &root};
         struct server *servers;
         size_t count;
         (void)!server_bind_all(config_get(&root, STR("servers")), &context, &servers, &count);
@@ -401,7 +401,7 @@ static void test_files(void **state)
     assert_int_equal(settings->lists[0].network_count, 1);
     assert_int_equal(settings->lists[0].text_count, 2);
     assert_true(str_equal(settings->lists[0].texts[0], STR("bob@example.org")));
-    assert_int_equal(settings->file_count, 2);
+    assert_int_equal(settings->files.count, 2);
     assert_true(str_equal(settings->servers[0].password, STR("hunter2")));
     struct buf out BUF_CLEANUP;
     buf_init(&out, 1 << 20);
@@ -566,7 +566,7 @@ static void test_retry_delays(void **state)
         struct str text = arena_printf(arena, "transports: { t: { method: discard, retry: %s } }\n",
                                        cases[i].retry);
         assert_int_equal(config_load_text(STR("t"), text, arena, &report, &root), OK);
-        struct option_context context = {arena, &report, &root};
+        struct option_context context = {.arena = arena, .report = &report, .root = &root};
         struct transport *transports;
         size_t count;
         assert_int_equal(transport_bind_all(config_get(&root, STR("transports")), &context, NULL, 0,

@@ -228,6 +228,18 @@ static const struct option content_rows[] = {
 };
 GROUP_TABLE(content_options, "content", "Content flows.", content_rows);
 
+static const struct option contain_rows[] = {
+    {.name = "exempt",
+     .type = OPTION_TEXTS,
+     .offset = AT(contain.exempt),
+     .text =
+         "users, as they log in, that no flow contains; where one would, their mail is deferred "
+         "and an event tells of it"},
+    {0},
+};
+GROUP_TABLE(contain_options, "contain", "Accounts that are contained by flows (`then: contain`).",
+            contain_rows);
+
 static const struct option event_rows[] = {
     {.name = "path",
      .type = OPTION_PATH,
@@ -337,6 +349,11 @@ static const struct option rows[] = {
      .offset = 0,
      .text = "bounds of content flows",
      .group = &content_options},
+    {.name = "contain",
+     .type = OPTION_GROUP,
+     .offset = 0,
+     .text = "accounts that flows contain",
+     .group = &contain_options},
     {.name = "memory",
      .type = OPTION_GROUP,
      .offset = 0,

@@ -5,6 +5,7 @@
 #include "content/resolver.h"
 #include "event/event.h"
 #include "flow/checks.h"
+#include "gateway/contain.h"
 #include "gateway/origin.h"
 #include "gateway/plan.h"
 #include "gateway/settings.h"
@@ -136,9 +137,12 @@ static void run_group(struct work *work, struct group *group) MAY_YIELD
                            .state = in->worker->gateway->state,
                            .facts = &facts,
                            .limits = &in->settings->content.limits,
+                           .unpacker = in->worker->gateway->options.unpacker,
                            .ways = &ways,
                            .content = &group->content};
     flow_run_content(group->flow, &run, &group->verdict);
+    contain_by_verdict(in->worker->gateway, in->settings, &facts, flow_name(group->flow),
+                       &group->verdict);
 }
 
 static void run_flows(struct work *work) MAY_YIELD
@@ -223,6 +227,7 @@ struct hand_over {
     const struct mail_content *refused_content; /* what is quoted to the sender */
     size_t refused_count;
     uint64_t discarded; /* by a verdict */
+    bool contained;     /* its account is: all of it is held, and nobody is told of anything */
 };
 
 static struct plan_source source_of(const struct work *work, const struct group *group)
@@ -256,7 +261,7 @@ static void add_refused(const struct work *work, const struct group *group, stru
 static void sort_groups(struct work *work, struct hand_over *out)
 {
     struct submission *in = work->in;
-    *out = (struct hand_over){.refused_count = 0};
+    *out = (struct hand_over){.contained = contain_holds(in->worker->gateway, in->facts)};
     plan_init(&out->plan, in->arena);
     for (size_t g = 0; g < work->group_count; g++) {
         const struct group *group = &work->groups[g];
@@ -267,12 +272,14 @@ static void sort_groups(struct work *work, struct hand_over *out)
         }
         if (group->verdict.kind == FLOW_DISCARD)
             out->discarded += group->count;
-        else if (group->verdict.kind == FLOW_REJECT && may_get_dsn(in))
+        else if (group->verdict.kind == FLOW_REJECT && !out->contained && may_get_dsn(in))
             add_refused(work, group, out);
         else
             plan_add(&out->plan, &source);
         plan_add_extras(&out->plan, &source);
     }
+    if (out->contained)
+        plan_hold(&out->plan, MAIL_REASON_CONTAINED);
 }
 
 static bool has_utf8(struct str text)
@@ -402,6 +409,8 @@ static void hand_over(struct work *work, struct mail_reply *out_reply) MAY_YIELD
         return;
     }
     atomic_fetch_add_explicit(&in->worker->gateway->messages_accepted, 1, memory_order_relaxed);
+    if (in->facts->authenticated)
+        incidents_note_message(in->worker->gateway->incidents, in->facts->user);
     tell_accepted(work, &handed);
     *out_reply = mail_reply_of(
         250, 2, 0, 0, arena_printf(in->arena, "Ok, queued as %s", mail_id_text(in->message).chars));

@@ -19,6 +19,8 @@
 struct directory;
 struct directory_shared;
 struct dns;
+struct incidents;
+struct lane;
 struct mailboxes;
 struct queue;
 struct settings;
@@ -76,6 +78,9 @@ struct gateway {
     struct directory_shared *directories;
     struct occupancy *occupancy;
     struct mailboxes *mailboxes;
+    struct incidents *incidents;
+    struct lane *incident_lane; /* opens them for flows */
+    pthread_mutex_t settling;   /* one thread at a time goes through mail of closed incidents */
 
     atomic_bool draining;
     atomic_uint_least64_t sessions_total;

@@ -29,4 +29,5 @@ MAIL_REASON(EXPIRED,              "expired")
 MAIL_REASON(CRASH,                "crash")
 MAIL_REASON(TRANSPORT_MISSING,    "transport_missing")
 MAIL_REASON(UNDELIVERABLE,        "undeliverable")
+MAIL_REASON(CONTAINED,            "contained")
 /* clang-format on */

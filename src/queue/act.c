@@ -17,6 +17,7 @@ struct action_request {
     struct queue_ask ask;
     struct queue_selector selector;
     enum queue_verb verb;
+    enum mail_reason hold_reason;
     struct str actor, reason;
 };
 
@@ -48,8 +49,9 @@ static void drop(struct queue_attempt *attempt)
 static bool release(struct queue_attempt *attempt)
 {
     struct queue_record *record = &attempt->record;
-    if (!record->held)
-        return false;
+    if (!record->held || (record->reason == MAIL_REASON_CONTAINED &&
+                          queue_is_contained(attempt->worker->queue, &attempt->meta)))
+        return false; /* the account first: `postern incident close` */
     int64_t now_ns = clock_steady_wall_ns();
     int64_t stood_ns = now_ns - record->held_since_wall_ns;
     if (attempt->transport != NULL) /* which is counted by itself */
@@ -65,11 +67,11 @@ static bool release(struct queue_attempt *attempt)
     return true;
 }
 
-static bool hold(struct queue_attempt *attempt)
+static bool hold(struct queue_attempt *attempt, enum mail_reason reason)
 {
     if (attempt->record.held)
         return false;
-    queue_entry_hold(attempt->entry, MAIL_REASON_ADMIN, attempt->arena);
+    queue_entry_hold(attempt->entry, reason, attempt->arena);
     return true;
 }
 
@@ -86,18 +88,25 @@ static bool retry(struct queue_attempt *attempt)
     return true;
 }
 
-/* Out of where it waits, so that nobody else takes it. */
-static void refuse(struct queue_attempt *attempt) MAY_YIELD
+/* Out of where it waits, so that nobody else takes it. Nobody is told of mail of an account that is
+ * contained: that can be dropped. */
+static bool refuse(struct queue_attempt *attempt) MAY_YIELD
 {
+    if (queue_is_contained(attempt->worker->queue, &attempt->meta))
+        return false;
     struct mail_reply reply =
         mail_reply_of(554, 5, 7, 0, STR("the message was refused by an administrator"));
     queue_entry_seize(attempt->entry);
     queue_settle_refused(attempt, &reply);
+    return true;
 }
 
-static bool act_on(struct queue_entry *entry, enum queue_verb verb) MAY_YIELD
+static bool act_on(struct queue_entry *entry, enum queue_verb verb,
+                   enum mail_reason reason) MAY_YIELD
 {
     if (entry->state == QUEUE_INFLIGHT) {
+        if (reason == MAIL_REASON_CONTAINED) /* seen to when the attempt ends */
+            return false;
         if (verb != QUEUE_HOLD && verb != QUEUE_FAIL && verb != QUEUE_DROP)
             return false;
         entry->wish = ((uint32_t)verb + 1) & 15;
@@ -112,13 +121,13 @@ static bool act_on(struct queue_entry *entry, enum queue_verb verb) MAY_YIELD
         done = retry(&attempt);
         break;
     case QUEUE_HOLD:
-        done = hold(&attempt);
+        done = hold(&attempt, reason);
         break;
     case QUEUE_RELEASE:
         done = release(&attempt);
         break;
     case QUEUE_FAIL:
-        refuse(&attempt);
+        done = refuse(&attempt);
         break;
     case QUEUE_DROP:
         drop(&attempt);
@@ -154,7 +163,7 @@ static void run_act(struct queue_share *share) MAY_YIELD
     for (size_t i = 0; i < share->count; i++) {
         struct queue_entry *entry = queue_worker_find(share->worker, ids[i]);
         struct mail_id message = entry != NULL ? entry->message : ids[i];
-        if (entry != NULL && act_on(entry, request->verb)) {
+        if (entry != NULL && act_on(entry, request->verb, request->hold_reason)) {
             share->total++;
             event_emit(EVENT_QUEUE_ACTION, F_C(MESSAGE, mail_id_text(message).chars),
                        F_C(ENTRY, mail_id_text(ids[i]).chars), F_C(VERB, verbs[request->verb]),
@@ -199,6 +208,7 @@ enum result queue_act(struct queue *queue, const struct queue_selector *selector
     struct queue_ask *ask = &request->ask;
     queue_selector_copy(ask->arena, selector, &request->selector);
     request->verb = action->verb;
+    request->hold_reason = action->hold_reason ? action->hold_reason : MAIL_REASON_ADMIN;
     request->actor = arena_str(ask->arena, str_slice(action->actor, 0, REASON_MAX));
     request->reason = arena_str(ask->arena, str_slice(action->reason, 0, REASON_MAX));
     *out = (struct queue_action_result){0};
@@ -211,6 +221,25 @@ enum result queue_act(struct queue *queue, const struct queue_selector *selector
         result = queue_ask_all(ask, run_act, err);
     for (size_t i = 0; result == OK && i < ask->share_count; i++)
         out->done += ask->shares[i].total;
+    queue_ask_unref(ask);
+    return result;
+}
+
+/* A change of nothing in each worker's row: what stood there before it is written with it. */
+static void run_flush(struct queue_share *share) MAY_YIELD
+{
+    struct spool_change nothing = {.kind = SPOOL_COUNT, .counter = QUEUE_COUNT_ACCEPTED};
+    struct error err;
+    share->total = spool_commit(share->worker->queue->spool, &nothing, 1, &err) == OK;
+}
+
+enum result queue_flush(struct queue *queue, struct error *err)
+{
+    struct queue_ask *ask = queue_ask_new(queue, sizeof *ask);
+    enum result result = queue_ask_all(ask, run_flush, err);
+    for (size_t i = 0; result == OK && i < ask->share_count; i++)
+        if (ask->shares[i].worker == NULL || ask->shares[i].total == 0)
+            result = fail(err, ERROR_TEMPORARY, "the spool could not be written");
     queue_ask_unref(ask);
     return result;
 }

@@ -220,6 +220,10 @@ static void run_entry(struct queue_attempt *attempt) MAY_YIELD
 {
     struct error err;
     struct mail_reply reply = {0};
+    if (queue_is_contained(attempt->worker->queue, &attempt->meta)) {
+        queue_entry_hold(attempt->entry, MAIL_REASON_CONTAINED, attempt->arena);
+        return;
+    }
     if (queue_attempt_load(attempt, &err) == FAILED) {
         if (err.kind == ERROR_PERMANENT) {
             queue_settle_damaged(attempt);
@@ -235,6 +239,7 @@ static void run_entry(struct queue_attempt *attempt) MAY_YIELD
         .flags = attempt->meta.flags,
         .transport = attempt->meta.transport,
         .after_step = attempt->meta.kept.step,
+        .released = attempt->record.held_total_ns > 0,
         .sender = &attempt->meta.sender,
         .recipients = attempt->meta.recipients,
         .recipient_count = attempt->meta.recipient_count,

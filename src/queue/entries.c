@@ -261,7 +261,8 @@ bool queue_reason_is_quarantine(enum mail_reason reason)
 {
     return reason != MAIL_REASON_NONE && reason != MAIL_REASON_ADMIN &&
            reason != MAIL_REASON_POLICY && reason != MAIL_REASON_CRASH &&
-           reason != MAIL_REASON_TRANSPORT_MISSING && reason != MAIL_REASON_BACKEND_DOWN;
+           reason != MAIL_REASON_CONTAINED && reason != MAIL_REASON_TRANSPORT_MISSING &&
+           reason != MAIL_REASON_BACKEND_DOWN;
 }
 
 static void place_held(struct queue_entry *entry, const struct queue_record *record)
@@ -313,6 +314,14 @@ int64_t queue_life_start_wall_ns(const struct queue *queue, const struct transpo
                                     clock_steady_wall_ns());
 }
 
+bool queue_is_contained(const struct queue *queue, const struct queue_meta *meta)
+{
+    const struct queue_handler *handler = &queue->handler;
+    return handler->is_contained != NULL && meta->fairness_key.len > 0 &&
+           (meta->flags & (QUEUE_META_OWN_USER | QUEUE_META_DSN)) == QUEUE_META_OWN_USER &&
+           handler->is_contained(handler->context, meta->fairness_key);
+}
+
 bool queue_is_paused(const struct queue *queue, const struct transport *transport,
                      const struct queue_meta *meta)
 {
@@ -357,6 +366,8 @@ void queue_entry_place(struct queue_entry *entry)
     entry->backed_off = false;
     if (record.held) {
         place_held(entry, &record);
+    } else if (queue_is_contained(worker->queue, &meta)) {
+        queue_entry_hold(entry, MAIL_REASON_CONTAINED, arena);
     } else if (record.due_wall_ns > clock_steady_wall_ns()) {
         queue_entry_set_state(entry, entry->content ? QUEUE_CONTENT : QUEUE_WAITING);
         queue_schedule_set(&worker->schedule, &entry->due,

@@ -50,6 +50,8 @@ enum queue_fate queue_notice_fate(const struct queue_notice *notice,
 {
     if (!queue_notice_wants(notice, recipient, QUEUE_DSN_FAILED))
         return QUEUE_FATE_SILENT;
+    if (queue_is_contained(notice->worker->queue, notice->meta))
+        return QUEUE_FATE_KEEP;
     return may_tell(notice) ? QUEUE_FATE_DSN : QUEUE_FATE_KEEP;
 }
 

@@ -37,6 +37,7 @@ struct queue_content_run { /* processing: queued */
     struct str transport;         /* chosen at reception */
     struct str origin;            /* what queue_submit was given */
     struct str after_step;        /* it was kept there and released: begin behind it; else empty */
+    bool released;                /* it was held once, and somebody let it go */
     struct mail_content *content; /* in, out: what a refusal is about */
     struct arena *arena;
     enum mail_reason held_reason; /* out: why, for QUEUE_CONTENT_HOLD without groups */
@@ -79,6 +80,9 @@ struct queue_handler {
      * its author. A MAY_YIELD function; NULL: nothing is signed. */
     struct str (*sign)(const struct queue_snapshot *snapshot, const struct mail_content *content,
                        struct arena *arena);
+    /* Is the account of this user contained? Its mail is held then, whatever state it is in, and
+     * nobody gets a notification about it. Any worker, and cheap; NULL: none ever is. */
+    bool (*is_contained)(void *context, struct str user);
     /* An inbound transport delivered to this recipient (protected mailboxes). */
     void (*delivered_inbound)(void *context, struct str address);
     void *context;
@@ -184,6 +188,8 @@ struct queue_selector { /* empty members select everything */
     struct str transport;
     struct str destination;
     struct str cause; /* as queue_survey names it */
+    struct str user;  /* who was logged in when it came; without notices and copies of ours */
+    enum mail_reason held_reason; /* NONE: any */
     int64_t older_ns;
     int state;    /* enum queue_state, -1: any */
     size_t limit; /* the oldest; 0: 1000 for lists, no limit for actions */
@@ -212,9 +218,10 @@ enum result queue_list(struct queue *queue, const struct queue_selector *selecto
                        struct arena *arena, struct queue_list *out, struct error *err);
 struct queue_action {
     enum queue_verb verb;
-    struct str actor, reason; /* for the audit event */
-    bool dry_run;             /* only count */
-    bool expects;             /* do nothing unless so many are selected: */
+    struct str actor, reason;     /* for the audit event */
+    enum mail_reason hold_reason; /* QUEUE_HOLD; NONE: admin */
+    bool dry_run;                 /* only count */
+    bool expects;                 /* do nothing unless so many are selected: */
     size_t expected;
 };
 struct queue_action_result {
@@ -225,6 +232,8 @@ struct queue_action_result {
 enum result queue_act(struct queue *queue, const struct queue_selector *selector,
                       const struct queue_action *action, struct queue_action_result *out,
                       struct error *err);
+/* What was written before this call, lazily or not, is on stable storage when OK. */
+enum result queue_flush(struct queue *queue, struct error *err);
 /* The message as it would be sent; *out_found false if there is none. */
 enum result queue_raw(struct queue *queue, struct mail_id id, struct buf *out, bool *out_found,
                       struct error *err);

@@ -63,6 +63,7 @@ struct world {
     atomic_bool content_waits; /* a content run takes as long as this is true */
     atomic_uint content_runs;
     atomic_uint delivered_inbound;
+    atomic_bool contained; /* the account that all letters are of */
     pthread_barrier_t barrier;
 };
 

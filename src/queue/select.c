@@ -17,6 +17,7 @@ void queue_selector_copy(struct arena *arena, const struct queue_selector *from,
     out->transport = arena_str(arena, from->transport);
     out->destination = arena_lower(arena, from->destination);
     out->cause = arena_str(arena, from->cause);
+    out->user = arena_str(arena, from->user);
 }
 
 enum queue_state queue_state_of(const struct queue_attempt *view)
@@ -100,9 +101,19 @@ static bool may_match(const struct queue_entry *entry, const struct queue_select
     return matches_id(entry, selector->id);
 }
 
+static bool matches_user(const struct queue_attempt *view, struct str user)
+{
+    return user.len == 0 ||
+           ((view->meta.flags & (QUEUE_META_OWN_USER | QUEUE_META_DSN)) == QUEUE_META_OWN_USER &&
+            str_equal_nocase(view->meta.fairness_key, user));
+}
+
 static bool matches(const struct queue_attempt *view, const struct queue_selector *selector)
 {
     return (selector->state < 0 || selector->state == (int)queue_state_of(view)) &&
+           matches_user(view, selector->user) &&
+           (selector->held_reason == MAIL_REASON_NONE ||
+            (view->record.held && view->record.reason == selector->held_reason)) &&
            matches_recipient(view, selector->to) &&
            matches_address(view->arena, selector->from, view->meta.sender.address) &&
            (selector->transport.len == 0 || str_equal(selector->transport, view->meta.transport)) &&

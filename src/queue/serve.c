@@ -46,10 +46,8 @@ static void note_finished(struct queue_site *site)
 static bool prepare(struct queue_attempt *attempt) MAY_YIELD
 {
     struct error err;
-    if (attempt->transport == NULL) {
-        queue_entry_hold(attempt->entry, MAIL_REASON_TRANSPORT_MISSING, attempt->arena);
+    if (queue_attempt_bar(attempt))
         return false;
-    }
     if (queue_is_expired(attempt)) {
         queue_settle_time(attempt);
         return false;

@@ -65,6 +65,17 @@ void queue_attempt_done(struct queue_attempt *attempt)
     handler->release_snapshot(handler->context, attempt->snapshot);
 }
 
+bool queue_attempt_bar(struct queue_attempt *attempt)
+{
+    enum mail_reason reason = queue_is_contained(attempt->worker->queue, &attempt->meta)
+                                  ? MAIL_REASON_CONTAINED
+                              : attempt->transport == NULL ? MAIL_REASON_TRANSPORT_MISSING
+                                                           : MAIL_REASON_NONE;
+    if (reason != MAIL_REASON_NONE)
+        queue_entry_hold(attempt->entry, reason, attempt->arena);
+    return reason != MAIL_REASON_NONE;
+}
+
 enum result queue_attempt_load(struct queue_attempt *attempt, struct error *err)
 {
     struct queue_entry *entry = attempt->entry;

@@ -7,8 +7,8 @@
  */
 #include "queue/steering.h"
 
-#include "base/buf.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/memory.h"
 
 #include <errno.h>
@@ -227,18 +227,6 @@ static enum result read_table(struct str text, struct table *out, struct error *
     return fail(err, ERROR_PERMANENT, "line %zu is not an order", number);
 }
 
-static enum result read_file(int fd, struct buf *out, struct error *err)
-{
-    char *space;
-    ssize_t count;
-    while ((space = buf_reserve(out, 4096)) != NULL && (count = read(fd, space, 4096)) != 0) {
-        if (count < 0)
-            return fail_errno(err, errno, "cannot read it");
-        out->len += (size_t)count;
-    }
-    return space != NULL ? OK : fail(err, ERROR_LIMIT, "it is too large");
-}
-
 enum result queue_steering_open(struct queue_steering *steering, struct str path, struct error *err)
 {
     BUF_CLEANUP struct buf text;
@@ -250,7 +238,7 @@ enum result queue_steering_open(struct queue_steering *steering, struct str path
     int fd = open(steering->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
         return errno == ENOENT ? OK : fail_errno(err, errno, "cannot open %s", steering->path);
-    enum result result = read_file(fd, &text, err);
+    enum result result = file_read(fd, &text, err);
     close(fd);
     if (result == OK)
         result = read_table(buf_str(&text), &table, err);

@@ -256,6 +256,8 @@ void queue_entry_hold(struct queue_entry *entry, enum mail_reason reason, struct
 /* When its life would have begun had its clock never stood still (held, paused). */
 int64_t queue_life_start_wall_ns(const struct queue *queue, const struct transport *transport,
                                  const struct queue_meta *meta, const struct queue_record *record);
+/* Is it mail of a user whose account is contained? */
+bool queue_is_contained(const struct queue *queue, const struct queue_meta *meta);
 /* Does an operator's pause keep it? */
 bool queue_is_paused(const struct queue *queue, const struct transport *transport,
                      const struct queue_meta *meta);

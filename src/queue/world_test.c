@@ -102,6 +102,11 @@ static void delivered_inbound(void *context, struct str address)
     atomic_fetch_add(&world->delivered_inbound, 1);
 }
 
+static bool is_contained(void *context, struct str user)
+{
+    return str_equal(user, STR("sender")) && atomic_load(&((struct world *)context)->contained);
+}
+
 static const struct queue_handler handler = {
     .take_snapshot = take_snapshot,
     .release_snapshot = release_snapshot,
@@ -112,6 +117,7 @@ static const struct queue_handler handler = {
     .is_own_address = is_own_address,
     .run_content = run_content,
     .delivered_inbound = delivered_inbound,
+    .is_contained = is_contained,
 };
 
 /* ---- set-up ---- */

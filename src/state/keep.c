@@ -17,7 +17,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SAVE_S = 10, SAVE_MORE_S = 1, BATCH_RECORDS = 5000, BATCHES_MAX = 8, TEND_BATCHES = 16 };
+enum {
+    SAVE_S = 10,
+    SAVE_MORE_S = 1,
+    BATCH_RECORDS = 5000,
+    BATCHES_MAX = 8,
+    TEND_BATCHES = 16,
+    FACTS_MAX = 200000, /* that wait to be written; more are left out */
+};
 #define SECRET_LIFE_MS (INT64_C(3650) * 86400 * 1000)
 
 struct batch {
@@ -102,10 +109,54 @@ static struct batch *batch_new(size_t cap)
     return batch;
 }
 
+static void fact_free(struct fact *fact)
+{
+    free((char *)fact->key.ptr);
+    free(fact);
+}
+
+static struct fact *next_fact(struct state_keeping *keeping)
+{
+    pthread_mutex_lock(&keeping->lock);
+    struct list *link = list_shift(&keeping->facts);
+    if (link)
+        atomic_fetch_sub(&keeping->fact_count, 1);
+    pthread_mutex_unlock(&keeping->lock);
+    return link ? CONTAINER(link, struct fact, link) : NULL;
+}
+
+static void pack_facts(struct state_keeping *keeping, struct batch *batch, size_t cap)
+{
+    struct fact *fact;
+    while (batch->count < cap && (fact = next_fact(keeping)) != NULL) {
+        batch->records[batch->count++] =
+            (struct state_record){.kind = STATE_RECORD_FACT,
+                                  .key = arena_str(batch->arena, fact->key),
+                                  .value = STR_EMPTY,
+                                  .until_ms = fact->until_ms};
+        fact_free(fact);
+    }
+}
+
+void state_keep_fact(struct state *state, struct str key, int64_t until_ms)
+{
+    struct state_keeping *keeping = state->keeping;
+    if (!keeping || atomic_load(&keeping->fact_count) >= FACTS_MAX)
+        return;
+    struct fact *fact = NEW(struct fact);
+    fact->key = state_key_copy(key);
+    fact->until_ms = until_ms;
+    pthread_mutex_lock(&keeping->lock);
+    list_append(&keeping->facts, &fact->link);
+    atomic_fetch_add(&keeping->fact_count, 1);
+    pthread_mutex_unlock(&keeping->lock);
+}
+
 static void pack(struct state_shard *shard, struct batch *batch, size_t cap)
 {
     struct list *link;
     int64_t wall_offset_ms = wall_ms() - clock_monotonic_ns() / NS_PER_MS;
+    pack_facts(shard->state->keeping, batch, cap);
     while (batch->count < cap && (link = list_shift(&shard->gone))) {
         struct gone_key *gone = CONTAINER(link, struct gone_key, link);
         batch->records[batch->count++] = (struct state_record){
@@ -124,7 +175,7 @@ static void pack(struct state_shard *shard, struct batch *batch, size_t cap)
 static bool has_more(const struct state_shard *shard)
 {
     return !list_is_empty(&shard->limits.changed) || !list_is_empty(&shard->cache.changed) ||
-           !list_is_empty(&shard->gone);
+           !list_is_empty(&shard->gone) || atomic_load(&shard->state->keeping->fact_count) > 0;
 }
 
 /* `last`: however many wait already. */
@@ -172,11 +223,23 @@ void state_keep_leave(struct state_shard *shard)
 
 /* ---- start and end ---- */
 
+struct taking {
+    struct state *state;
+    state_take_fact *fact;
+    void *arg;
+};
+
 static void take_record(const struct state_record *record, void *arg)
 {
-    struct state *state = arg;
+    const struct taking *taking = arg;
+    struct state *state = taking->state;
     if (record->key.len > STATE_KEY_MAX)
         return;
+    if (record->kind == STATE_RECORD_FACT) {
+        if (taking->fact)
+            taking->fact(record->key, record->until_ms, taking->arg);
+        return;
+    }
     struct state_shard *shard = state_owner(state, record->key);
     int64_t left_ns = (record->until_ms - wall_ms()) * NS_PER_MS;
     if (record->kind == STATE_RECORD_LIMIT)
@@ -198,10 +261,12 @@ static enum result keep_secret(struct state *state, struct state_keeper *keeper,
     return keeper->ops->store(keeper, &record, 1, err);
 }
 
-enum result state_keep(struct state *state, struct state_keeper *keeper, struct error *err)
+enum result state_keep(struct state *state, struct state_keeper *keeper, state_take_fact *take,
+                       void *arg, struct error *err)
 {
+    struct taking taking = {.state = state, .fact = take, .arg = arg};
     check(!state->keeping);
-    if (keeper->ops->load(keeper, wall_ms(), take_record, state, err) != OK ||
+    if (keeper->ops->load(keeper, wall_ms(), take_record, &taking, err) != OK ||
         keep_secret(state, keeper, err) != OK) {
         keeper->ops->close(keeper);
         return FAILED;
@@ -210,6 +275,7 @@ enum result state_keep(struct state *state, struct state_keeper *keeper, struct 
     keeping->keeper = keeper;
     keeping->most = 2 * state->max_entries;
     list_init(&keeping->batches);
+    list_init(&keeping->facts);
     pthread_mutex_init(&keeping->lock, NULL);
     pthread_cond_init(&keeping->work, NULL);
     state->keeping = keeping;
@@ -228,6 +294,8 @@ void state_keep_end(struct state *state)
     pthread_mutex_unlock(&keeping->lock);
     pthread_join(keeping->thread, NULL);
     keeping->keeper->ops->close(keeping->keeper);
+    for (struct fact *fact; (fact = next_fact(keeping)) != NULL;) /* that came too late */
+        fact_free(fact);
     pthread_cond_destroy(&keeping->work);
     pthread_mutex_destroy(&keeping->lock);
     free(keeping);

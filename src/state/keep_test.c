@@ -36,6 +36,18 @@ static int tear_down(void **unused)
     return system(command);
 }
 
+static size_t facts;
+static char fact_key[64];
+static int64_t fact_until_ms;
+
+static void take_fact(struct str key, int64_t until_ms, void *arg)
+{
+    facts++;
+    fact_until_ms = until_ms;
+    snprintf(fact_key, sizeof fact_key, "%.*s", STR_ARG(key));
+    assert_ptr_equal(arg, path);
+}
+
 struct process {
     struct test_loop test;
     struct state *state;
@@ -50,7 +62,7 @@ static void process_start(struct process *process, size_t max_entries)
     process->state = state_new(&process->test.loop, 1, max_entries);
     assert_int_equal(state_keeper_open_sqlite(path, &keeper, &aside, &err), OK);
     assert_false(aside);
-    assert_int_equal(state_keep(process->state, keeper, &err), OK);
+    assert_int_equal(state_keep(process->state, keeper, take_fact, path, &err), OK);
     state_join(process->state, 0);
 }
 
@@ -208,6 +220,37 @@ static void test_a_damaged_file_is_set_aside(void **unused)
     keeper->ops->close(keeper);
 }
 
+/* What somebody above wants kept, as many as he likes; what is over is not told. */
+static void test_facts(void **unused)
+{
+    struct process process;
+    int64_t day_ns = INT64_C(86400) * NS_PER_S, now_ns = 1000 * day_ns;
+    (void)unused;
+    clock_set_fake(now_ns, now_ns);
+    facts = 0;
+    process_start(&process, 10);
+    for (int i = 0; i < 12000; i++) { /* more than a batch, and than counts may be kept */
+        char key[32];
+        snprintf(key, sizeof key, "fact:%d", i);
+        state_keep_fact(process.state, str_c(key), now_ns / NS_PER_MS + 1000);
+    }
+    state_keep_fact(process.state, STR("fact:long"), now_ns / NS_PER_MS + 500000);
+    process_end(&process);
+    process_start(&process, 10);
+    assert_int_equal(facts, 12001);
+    assert_int_equal(fact_until_ms, now_ns / NS_PER_MS + 500000);
+    process_end(&process);
+    clock_set_fake(now_ns + 60 * NS_PER_S, now_ns + 60 * NS_PER_S);
+    facts = 0;
+    process_start(&process, 10);
+    assert_int_equal(facts, 1);
+    assert_string_equal(fact_key, "fact:long");
+    process_end(&process);
+    struct state *alone = state_new(NULL, 1, 10);
+    state_keep_fact(alone, STR("nobody keeps it"), INT64_MAX);
+    state_free(alone);
+}
+
 static void count_record(const struct state_record *record, void *arg)
 {
     (void)record;
@@ -235,6 +278,15 @@ static void test_the_file_is_bounded(void **unused)
     assert_int_equal(keeper->ops->tend(keeper, 20, 30, &err), OK); /* 20 are over, 50 too many */
     assert_int_equal(keeper->ops->load(keeper, 0, count_record, &loaded, &err), OK);
     assert_int_equal(loaded, 30);
+    for (int i = 0; i < 100; i++) { /* facts are bounded by whoever has them kept */
+        records[i].kind = STATE_RECORD_FACT;
+        records[i].until_ms = 50 + i;
+    }
+    assert_int_equal(keeper->ops->store(keeper, records, 100, &err), OK);
+    assert_int_equal(keeper->ops->tend(keeper, 20, 30, &err), OK);
+    loaded = 0;
+    assert_int_equal(keeper->ops->load(keeper, 0, count_record, &loaded, &err), OK);
+    assert_int_equal(loaded, 130);
     keeper->ops->close(keeper);
 }
 
@@ -247,6 +299,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_no_password_lies_on_the_disk, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_keys_hashed_before_are_found_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_damaged_file_is_set_aside, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_facts, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_the_file_is_bounded, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,7 +11,12 @@
 #include "base/error.h"
 #include "base/str.h"
 
-enum state_record_kind { STATE_RECORD_LIMIT, STATE_RECORD_VALUE, STATE_RECORD_SECRET };
+enum state_record_kind {
+    STATE_RECORD_LIMIT,
+    STATE_RECORD_VALUE,
+    STATE_RECORD_SECRET,
+    STATE_RECORD_FACT, /* of somebody above, who bounds them */
+};
 
 struct state_record {
     enum state_record_kind kind;
@@ -31,8 +36,8 @@ struct state_keeper_ops {
     /* Put, replace or remove these, all or none. On one thread, as all that follow. */
     enum result (*store)(struct state_keeper *keeper, const struct state_record *records,
                          size_t count, struct error *err);
-    /* One bounded piece of forgetting: what is over, and of the rest all but the `most` that live
-     * longest. */
+    /* One bounded piece of forgetting: what is over, and of counts and answers all but the `most`
+     * that live longest. */
     enum result (*tend)(struct state_keeper *keeper, int64_t now_ms, size_t most,
                         struct error *err);
     void (*close)(struct state_keeper *keeper);

@@ -115,7 +115,7 @@ static enum result load(struct state_keeper *keeper, int64_t now_ms, state_take_
     int code;
     while ((code = sqlite3_step(statement)) == SQLITE_ROW) {
         int kind = sqlite3_column_int(statement, 0);
-        if (kind < STATE_RECORD_LIMIT || kind > STATE_RECORD_SECRET)
+        if (kind < STATE_RECORD_LIMIT || kind > STATE_RECORD_FACT)
             continue;
         struct state_record record = {.kind = (enum state_record_kind)kind,
                                       .key = column(statement, 1),
@@ -167,9 +167,10 @@ static enum result tend(struct state_keeper *keeper, int64_t now_ms, size_t most
              "DELETE FROM records WHERE (kind, key) IN"
              " (SELECT kind, key FROM records WHERE until_ms <= %lld ORDER BY until_ms LIMIT %d);"
              "DELETE FROM records WHERE (kind, key) IN"
-             " (SELECT kind, key FROM records ORDER BY until_ms"
-             "  LIMIT min(%d, max(0, (SELECT count(*) FROM records) - %zu)));",
-             (long long)now_ms, FORGET_MAX, FORGET_MAX, most);
+             " (SELECT kind, key FROM records WHERE kind < %d ORDER BY until_ms"
+             "  LIMIT min(%d, max(0, (SELECT count(*) FROM records WHERE kind < %d) - %zu)));",
+             (long long)now_ms, FORGET_MAX, STATE_RECORD_SECRET, FORGET_MAX, STATE_RECORD_SECRET,
+             most);
     return run(self, sql, err);
 }
 

@@ -238,3 +238,44 @@ enum result state_limit(struct state *state, struct str key, uint64_t amount, ui
     limit_call_release(&call->call);
     return OK;
 }
+
+/* ---- forgetting ---- */
+
+struct limit_wish {
+    struct post post;
+    struct state_shard *shard;
+    struct str prefix, suffix; /* owned */
+};
+
+/* They become nothing in place, and the keeper hears of that as of any change. */
+static void forget(struct post *post)
+{
+    struct limit_wish *wish = CONTAINER(post, struct limit_wish, post);
+    struct state_table *table = &wish->shard->limits;
+    LIST_EACH (&table->order, link) {
+        struct limit_entry *entry = CONTAINER(link, struct limit_entry, link);
+        if (!str_starts(entry->key, wish->prefix) || !str_ends(entry->key, wish->suffix))
+            continue;
+        memset(entry->counts, 0, sizeof entry->counts);
+        if (wish->shard->state->keeping && list_is_empty(&entry->changed))
+            list_append(&table->changed, &entry->changed);
+    }
+    free((char *)wish->prefix.ptr);
+    free((char *)wish->suffix.ptr);
+    free(wish);
+}
+
+void state_limit_forget(struct state *state, struct str prefix, struct str suffix)
+{
+    for (size_t i = 0; i < state->count; i++) {
+        struct limit_wish *wish = NEW(struct limit_wish);
+        wish->shard = &state->shards[i];
+        wish->prefix = state_key_copy(prefix);
+        wish->suffix = state_key_copy(suffix);
+        wish->post.run = forget;
+        if (wish->shard == state_self(state))
+            forget(&wish->post);
+        else
+            loop_post(wish->shard->loop, &wish->post);
+    }
+}

@@ -29,10 +29,16 @@ const unsigned char *state_kept_secret(const struct state *state);
 /* ---- what outlives a restart ---- */
 
 struct state_keeper;
-/* Take what the keeper has, and from now on tell it lazily of every count, and of the values put
- * with state_cache_put_kept(). Before the workers join. The keeper becomes the state's; FAILED: it
- * is closed, and the state works without. A crash loses some seconds. */
-enum result state_keep(struct state *state, struct state_keeper *keeper, struct error *err);
+typedef void state_take_fact(struct str key, int64_t until_ms, void *arg);
+/* Take what the keeper has, and from now on tell it lazily of every count, of the values put with
+ * state_cache_put_kept(), and of facts; those that it has are given to `take` (NULL: to nobody).
+ * Before the workers join. The keeper becomes the state's; FAILED: it is closed, and the state
+ * works without. A crash loses some seconds. */
+enum result state_keep(struct state *state, struct state_keeper *keeper, state_take_fact *take,
+                       void *arg, struct error *err);
+/* Keep a key that means something to somebody above, until then (wall clock); who does so bounds
+ * how many there are. Any thread. Without a keeper, nothing. */
+void state_keep_fact(struct state *state, struct str key, int64_t until_ms);
 
 /* ---- limits: sliding windows ---- */
 
@@ -46,6 +52,10 @@ struct state_limit_answer {
 enum result state_limit(struct state *state, struct str key, uint64_t amount, uint64_t max,
                         int64_t period_ns, bool peek, struct state_limit_answer *out,
                         struct error *err) MAY_YIELD;
+
+/* Begin anew with every count whose key starts and ends so. From any thread; looks at all of them,
+ * so for what people do. Counts that come at the same moment may stay. */
+void state_limit_forget(struct state *state, struct str prefix, struct str suffix);
 
 /* ---- caches with single flight ---- */
 

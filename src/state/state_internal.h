@@ -17,6 +17,7 @@
 #include "state/state.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 enum {
     STATE_KEY_MAX = 2048,
@@ -53,12 +54,20 @@ struct gone_key {
     struct str key; /* owned */
 };
 
+struct fact {
+    struct list link;
+    struct str key; /* owned */
+    int64_t until_ms;
+};
+
 struct state_keeping {
     struct state_keeper *keeper;
     size_t most; /* records */
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t work;
+    struct list facts; /* struct fact: what the next batch takes first */
+    atomic_size_t fact_count;
     struct list batches;
     size_t count; /* batches, with those being packed or written */
     bool ending;

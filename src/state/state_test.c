@@ -382,6 +382,20 @@ static void test_window_is_never_short(void **unused)
     done(state);
 }
 
+static void test_forgotten_counts(void **unused)
+{
+    (void)unused;
+    struct state *state = alone(100);
+    static const char *const keys[] = {"limit:a:messages:ann", "limit:b:bytes:ann", "other:ann",
+                                       "limit:a:messages:joann", "limit:a:messages:ann:x"};
+    for (size_t i = 0; i < 5; i++)
+        assert_true(limit(state, keys[i], 3, 3, false).allowed);
+    state_limit_forget(state, STR("limit:"), STR(":ann"));
+    for (size_t i = 0; i < 5; i++)
+        assert_int_equal(limit(state, keys[i], 1, 3, true).allowed, i < 2);
+    done(state);
+}
+
 static void test_limit_edges(void **unused)
 {
     (void)unused;
@@ -534,6 +548,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_window_slides),
         cmocka_unit_test(test_window_is_never_short),
+        cmocka_unit_test(test_forgotten_counts),
         cmocka_unit_test(test_limit_edges),
         cmocka_unit_test(test_limits_are_bounded),
         cmocka_unit_test(test_cache_life),

@@ -258,3 +258,32 @@ def test_queued_outlives_a_crash(scene):
     wait_until(lambda: scene.sinks["later"].messages or scene.home.messages, "it went somewhere")
     assert scene.sinks["later"].messages, scene.home.messages[0].data
     scene.gateway.wait_empty()
+
+
+def test_many_patterns_in_files(gateway, sink, tmp_path):
+    """Thousands of lines are looked for at once; the detail names the one that fits, and a file that changes is read again."""
+    body, header = tmp_path / "body", tmp_path / "header"
+    body.write_text("# from the abuse desk\n\n" + "".join(f"(?i)\\bpill{number}s?\\b\n" for number in range(3000)))
+    header.write_text("(?i)^X-Mailer: .*bulk\n^Subject: =\\?\n")
+    flows = f"""
+  content:
+    plain:
+      - match: {{ body_file: {body}, matched: [ reject: {{ reply: "550 5.7.1 no pills" }} ] }}
+      - match: {{ header: "^Subject: never", header_file: {header}, matched: [ reject: {{ reply: "550 5.7.1 no bulk" }} ] }}
+      - deliver
+"""
+    scene = Outbound(gateway, sink, {"plain": Host(sink(), content="plain")}, flows=flows)
+    send = lambda **rest: try_to_send(scene, "b@plain.test", **rest)[1]
+    refused = send(body=b"buy PILL2999s now\r\n")
+    assert "no pills" in refused
+    assert "pill2999" in scene.gateway.ctl("trace", refused.rpartition("(ref ")[2].rstrip(")")), "the story names the pattern"
+    assert "no pills" not in send(body=b"buy pill3000 now\r\n")
+    assert "no bulk" in send(header=b"X-Mailer: Bulk 2\r\n")
+    assert "no bulk" in send(subject="never")
+    with body.open("a") as file:
+        file.write("pill3000\n")
+    wait_until(lambda: "no pills" in send(body=b"buy pill3000 now\r\n"), "the file is read again", 30)
+    header.write_text("^Good\n(bad\n")
+    problem = str(scene.gateway.wait("config.problem", reason="pattern", seconds=30))
+    assert f"{header}:2" in problem, problem
+    assert "no bulk" in send(header=b"X-Mailer: Bulk 2\r\n"), "what was in force stays"

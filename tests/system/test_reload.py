@@ -347,3 +347,36 @@ def test_privileges(gateway, sink, tmp_path_factory):
         one.process = None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_confined(gateway, sink, tmp_path_factory):
+    """
+    No program can be started and no path outside be read: a reload that names another folder is refused and says why; a
+    restart reaches it, and so does a process that was asked not to confine itself.
+    """
+    mail, mx = sink(replies={"RCPT": known("anna")}), free_port()
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "names").write_text("example.net\n")
+    one = gateway(reception(mail, mx), ports=[mx])
+    status = open(f"/proc/{one.child_pid()}/status").read()
+    assert re.search(r"^Seccomp:\s+2$", status, re.M), status
+    confined = one.wait("daemon.confined")
+    before = one.path.read_text()
+    one.path.write_text(before + f"lists:\n  names: {{ path: {elsewhere}/names }}\n")
+    assert one.check()[0] == 0
+    if confined["value"] == "system calls and paths":
+        assert not one.reload()
+        problem = str(one.find("config.problem", reason="confined"))
+        assert f"{elsewhere}/names lies outside" in problem and "restart" in problem, one.find("config.problem")
+    one.finish()
+    one.start()
+    assert len(one.find("daemon.ready")) == 2 and one.reload()
+    one.finish()
+    one.path.write_text(before)
+    one.options = ["--unconfined"]
+    one.start()
+    status = open(f"/proc/{one.child_pid()}/status").read()
+    assert re.search(r"^Seccomp:\s+0$", status, re.M), status
+    assert "not confined" in one.wait("daemon.warning")["detail"]
+    one.path.write_text(before + f"lists:\n  names: {{ path: {elsewhere}/names }}\n")
+    assert one.reload()

@@ -24,6 +24,10 @@ def codes(one, count):
         return [talk.code("RCPT TO:<anna@example.org>") for _ in range(count)]
 
 
+def protected(one):
+    return one.status()["protected_mailboxes"]
+
+
 def rcpts(one):
     return [line for _, line in one.mail.commands if line.startswith("RCPT")]
 
@@ -42,3 +46,18 @@ def test_what_is_known_is_not_asked_again(counting):
     counting.start()
     assert codes(counting, 1) == [250]
     assert rcpts(counting) == asked
+
+
+def test_the_count_of_mailboxes_goes_on(counting):
+    config = counting.path.read_text().replace("method: server, server: mail,", "method: server, server: mail, direction: inbound,")
+    counting.write_config(config)
+    counting.stop()
+    counting.start()
+    for recipient in ("anna@example.org", "ANNA@example.org"):
+        with Talk(counting.mx, ehlo="c.test") as talk:
+            assert talk.mail("a@example.net", recipient).data(b"Subject: x\r\n\r\nx")[0] == 250
+    counting.wait_empty()
+    assert protected(counting) == 1
+    counting.stop()
+    counting.start()
+    assert protected(counting) == 1

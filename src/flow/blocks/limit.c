@@ -4,8 +4,13 @@
  *
  * Authentication: failures of a client network with one login, and of the network with all logins
  * together; counted when the run has ended in no, so a directory that is down costs nobody
- * anything. Recipient and content flows: messages and recipients of a user, client network, sender,
- * domain (the recipient's in recipient flows, the sender's in content flows) or listener.
+ * anything. Recipient and content flows: messages, recipients, bytes of a user, client network,
+ * sender, domain (the recipient's in recipient flows, the sender's in content flows) or listener;
+ * in recipient flows also recipients that do not exist, counted as failures are: when the run has
+ * ended.
+ *
+ * All counts of a step are looked at before any of them goes up, so that what is refused costs
+ * nothing.
  */
 #include "flow/blocks.h"
 
@@ -13,6 +18,7 @@
 
 enum by { BY_CLIENT, BY_USER, BY_SENDER, BY_DOMAIN, BY_LISTENER };
 enum { UNDER, OVER };
+enum { RATES = 3, KIB = 1024 };
 enum { NETWORK_FACTOR = 5 }; /* one wrong password in a phone must not lock an office out */
 
 struct parameters {
@@ -21,6 +27,11 @@ struct parameters {
     struct option_rate client_failures;
     struct option_rate messages;
     struct option_rate recipients;
+    struct option_rate unknown;
+    struct str bytes_text;
+    struct option_rate bytes; /* in KiB, which fit the counters */
+    struct str warn_text;
+    uint64_t warn_percent; /* 0: no warning */
 };
 
 static const struct option_word by_words[] = {
@@ -50,11 +61,25 @@ static const struct option options[] = {
      .type = OPTION_RATE,
      .offset = offsetof(struct parameters, recipients),
      .text = "recipient and content: recipients"},
+    {.name = "unknown",
+     .type = OPTION_RATE,
+     .offset = offsetof(struct parameters, unknown),
+     .text = "recipient: recipients that a lookup does not know, and that were not accepted"},
+    {.name = "bytes",
+     .type = OPTION_TEXT,
+     .offset = offsetof(struct parameters, bytes_text),
+     .text = "content: size of the messages, as in 200M/1h"},
+    {.name = "warn_at",
+     .type = OPTION_TEXT,
+     .offset = offsetof(struct parameters, warn_text),
+     .text = "an event when so much of a limit is used, as in 80%"},
     {.name = NULL},
 };
 static const struct option_table table = {
     .name = "limit",
-    .text = "Counts, and acts when there is too much.",
+    .text = "Counts in sliding windows, over all workers and restarts, and acts when there is too "
+            "much. What is refused is not counted. Several numbers in one step: the first that is "
+            "reached counts.",
     .options = options,
     .size = sizeof(struct parameters),
 };
@@ -88,13 +113,61 @@ static void prepare_authentication(struct flow_compiling *compiling, struct flow
     if (!parameters->failures.count)
         complain(compiling, node, step, "failures", "this limit has no number",
                  STR("add failures: 10/15m"));
-    if (parameters->messages.count || parameters->recipients.count)
-        complain(compiling, node, step, parameters->messages.count ? "messages" : "recipients",
-                 "an authentication flow counts failures only", STR("say failures: 10/15m"));
+    const struct {
+        const char *key;
+        bool given;
+    } others[] = {
+        {"messages", parameters->messages.count > 0},
+        {"recipients", parameters->recipients.count > 0},
+        {"unknown", parameters->unknown.count > 0},
+        {"bytes", parameters->bytes_text.len > 0},
+        {"warn_at", parameters->warn_text.len > 0},
+    };
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (others[i].given)
+            complain(compiling, node, step, others[i].key,
+                     "an authentication flow counts failures only", STR("say failures: 10/15m"));
     if (!parameters->client_failures.count) {
         parameters->client_failures = parameters->failures;
         parameters->client_failures.count *= NETWORK_FACTOR;
     }
+}
+
+/* "200M/1h" as a rate of KiB. */
+static bool read_bytes(struct str text, struct option_rate *out)
+{
+    static const char units[] = "KMGT";
+    struct str number;
+    struct str rest = text;
+    uint64_t value, factor = 1;
+    if (!str_split(&rest, '/', &number) || number.len == 0)
+        return false;
+    for (size_t i = 0; units[i]; i++)
+        if (number.ptr[number.len - 1] == units[i])
+            factor = UINT64_C(1) << (10 * (i + 1));
+    if (factor > 1)
+        number.len--;
+    if (!str_to_uint(number, INT64_MAX / (INT64_C(1) << 40), &value) || value == 0)
+        return false;
+    uint64_t kib = (value * factor + KIB - 1) / KIB;
+    *out = (struct option_rate){.count = kib};
+    return kib <= UINT32_MAX && option_parse_duration(rest, &out->period_ns) && out->period_ns > 0;
+}
+
+static void prepare_numbers(struct flow_compiling *compiling, struct flow_step *step,
+                            const struct config_node *node)
+{
+    struct parameters *parameters = step->parameters;
+    struct str warn = parameters->warn_text;
+    if (parameters->bytes_text.len && !read_bytes(parameters->bytes_text, &parameters->bytes))
+        complain(compiling, node, step, "bytes", "this is no size in a time",
+                 STR("write bytes: 200M/1h, at most 3T"));
+    if (warn.len && warn.ptr[warn.len - 1] == '%')
+        warn.len--;
+    if (warn.len &&
+        (!str_to_uint(warn, 99, &parameters->warn_percent) || parameters->warn_percent == 0))
+        complain(compiling, node, step, "warn_at", "this is no share of a limit",
+                 STR("write warn_at: 80%, from 1% to 99%"));
 }
 
 static void prepare(struct flow_compiling *compiling, struct flow_step *step,
@@ -105,13 +178,21 @@ static void prepare(struct flow_compiling *compiling, struct flow_step *step,
         prepare_authentication(compiling, step, node);
         return;
     }
+    prepare_numbers(compiling, step, node);
     if (parameters->failures.count || parameters->client_failures.count)
         complain(compiling, node, step, "failures", "failures are counted in authentication flows",
                  STR("say messages: or recipients:"));
-    if (parameters->messages.count && compiling->flow->type == FLOW_RECIPIENT)
-        complain(compiling, node, step, "messages", "messages are counted in content flows",
+    bool of_recipient = compiling->flow->type == FLOW_RECIPIENT;
+    if (of_recipient && (parameters->messages.count || parameters->bytes.count))
+        complain(compiling, node, step, parameters->messages.count ? "messages" : "bytes",
+                 "messages are counted in content flows",
                  STR("say recipients: here, or put the limit into the content flow"));
-    if (!parameters->messages.count && !parameters->recipients.count)
+    if (!of_recipient && parameters->unknown.count)
+        complain(compiling, node, step, "unknown",
+                 "recipients are looked up in recipient flows, and counted there",
+                 STR("put this limit into the recipient flow, before the lookup"));
+    if (!parameters->messages.count && !parameters->recipients.count &&
+        !parameters->unknown.count && !parameters->bytes_text.len)
         complain(compiling, node, step, "recipients", "this limit has no number",
                  STR("add recipients: 500/1h"));
 }
@@ -121,18 +202,16 @@ static void prepare(struct flow_compiling *compiling, struct flow_step *step,
 /* Count, or look whether there is room; false: over. */
 static MAY_YIELD enum result ask(struct flow_running *running, struct str key,
                                  const struct option_rate *rate, uint64_t amount, bool peek,
-                                 bool *out_allowed, struct error *err)
+                                 struct state_limit_answer *out, struct error *err)
 {
-    struct state_limit_answer answer;
-    if (state_limit(running->run->state, key, amount, rate->count, rate->period_ns, peek, &answer,
+    if (state_limit(running->run->state, key, amount, rate->count, rate->period_ns, peek, out,
                     err) != OK)
         return FAILED;
-    *out_allowed = answer.allowed;
-    if (!answer.allowed)
+    if (!out->allowed)
         running->detail =
             arena_printf(running->run->arena, "%llu of %llu used, room in %lld s",
-                         (unsigned long long)answer.count, (unsigned long long)rate->count,
-                         (long long)(answer.retry_in_ns / NS_PER_S) + 1);
+                         (unsigned long long)out->count, (unsigned long long)rate->count,
+                         (long long)(out->retry_in_ns / NS_PER_S) + 1);
     return OK;
 }
 
@@ -158,14 +237,14 @@ static MAY_YIELD enum result run_authentication(struct flow_running *running,
                                        STR_ARG(network), STR_ARG(hash));
     struct str by_network =
         arena_printf(arena, "limit:%.*s:%.*s", STR_ARG(step->key), STR_ARG(network));
-    if (ask(running, by_login, &parameters->failures, 1, /* peek= */ true, out_allowed, err) != OK)
+    struct state_limit_answer answer;
+    if (ask(running, by_login, &parameters->failures, 1, /* peek= */ true, &answer, err) != OK)
         return FAILED;
-    if (!*out_allowed)
-        return OK;
-    if (ask(running, by_network, &parameters->client_failures, 1, /* peek= */ true, out_allowed,
-            err) != OK)
+    if (answer.allowed && ask(running, by_network, &parameters->client_failures, 1,
+                              /* peek= */ true, &answer, err) != OK)
         return FAILED;
-    if (*out_allowed) {
+    *out_allowed = answer.allowed;
+    if (answer.allowed) {
         pending_add(running, by_login, &parameters->failures);
         pending_add(running, by_network, &parameters->client_failures);
     }
@@ -192,36 +271,121 @@ static struct str subject_of(const struct flow_running *running, enum by by)
     return STR_EMPTY;
 }
 
+/* What a step counts of this message or recipient. */
+struct counted {
+    const char *what;
+    const struct option_rate *rate;
+    uint64_t amount;
+    bool later; /* counted by the run's end, or not at all */
+    struct str key;
+};
+
+static size_t list_counted(const struct flow_running *running, const struct parameters *parameters,
+                           struct counted out[RATES])
+{
+    const struct flow_facts *facts = &running->facts;
+    size_t count = 0;
+    bool of_recipient = running->flow->type == FLOW_RECIPIENT;
+    if (parameters->messages.count)
+        out[count++] =
+            (struct counted){.what = "messages", .rate = &parameters->messages, .amount = 1};
+    if (parameters->recipients.count)
+        out[count++] = (struct counted){.what = "recipients",
+                                        .rate = &parameters->recipients,
+                                        .amount = of_recipient ? 1 : facts->recipient_count};
+    if (parameters->bytes.count)
+        out[count++] = (struct counted){
+            .what = "bytes", .rate = &parameters->bytes, .amount = (facts->size + KIB - 1) / KIB};
+    if (parameters->unknown.count)
+        out[count++] = (struct counted){
+            .what = "unknown", .rate = &parameters->unknown, .amount = 1, .later = true};
+    return count;
+}
+
+static void note_overrun(struct flow_running *running, const struct flow_step *step,
+                         const struct counted *counted, uint64_t count, struct str subject)
+{
+    const struct parameters *parameters = step->parameters;
+    bool of_bytes = counted->rate == &parameters->bytes;
+    const char *by = by_words[0].word;
+    for (size_t i = 0; by_words[i].word; i++)
+        if (by_words[i].value == parameters->by)
+            by = by_words[i].word;
+    running->overrun = (struct flow_overrun){
+        .flow = running->flow->name,
+        .step = step->id,
+        .what = counted->what,
+        .by = by,
+        .subject = subject,
+        .count = of_bytes ? count * KIB : count,
+        .max = of_bytes ? counted->rate->count * KIB : counted->rate->count,
+        .period_ns = counted->rate->period_ns,
+    };
+    running->detail =
+        arena_printf(running->run->arena, "%s: %.*s", counted->what, STR_ARG(running->detail));
+}
+
+/* Once each time that the count passes the share. */
+static void warn(struct flow_running *running, const struct flow_step *step,
+                 const struct counted *counted, uint64_t count, struct str subject)
+{
+    const struct parameters *parameters = step->parameters;
+    uint64_t share = counted->rate->count * parameters->warn_percent / 100;
+    if (!parameters->warn_percent || count < share || count - counted->amount >= share)
+        return;
+    event_emit(EVENT_LIMIT_NEAR, F_STR(FLOW, running->flow->name), F_STR(STEP, step->id),
+               F_C(LIMIT, counted->what), F_STR(OBJECT, subject), F_INT(COUNT, count),
+               F_INT(EXPECTED, counted->rate->count), F_STR(LISTENER, running->facts.listener),
+               F_STR(USER, running->facts.user));
+}
+
+static MAY_YIELD enum result count_all(struct flow_running *running, const struct flow_step *step,
+                                       struct counted *list, size_t count, struct str subject,
+                                       bool *out_allowed, struct error *err)
+{
+    struct state_limit_answer answer;
+    for (size_t turn = count > 1 || list[0].later ? 0 : 1; turn < 2; turn++) {
+        for (size_t i = 0; i < count; i++) {
+            bool peek = turn == 0;
+            if (!peek && list[i].later) {
+                pending_add(running, list[i].key, list[i].rate);
+                continue;
+            }
+            if (ask(running, list[i].key, list[i].rate, list[i].amount, peek, &answer, err) != OK)
+                return FAILED;
+            *out_allowed = answer.allowed;
+            if (!answer.allowed) {
+                note_overrun(running, step, &list[i], answer.count, subject);
+                return OK;
+            }
+            if (!peek)
+                warn(running, step, &list[i], answer.count, subject);
+        }
+    }
+    return OK;
+}
+
 static MAY_YIELD enum result run_transaction(struct flow_running *running,
                                              const struct flow_step *step, bool *out_allowed,
                                              struct error *err)
 {
     const struct parameters *parameters = step->parameters;
-    struct arena *arena = running->run->arena;
     struct str subject = subject_of(running, (enum by)parameters->by);
-    uint64_t recipients =
-        running->flow->type == FLOW_RECIPIENT ? 1 : running->facts.recipient_count;
+    struct counted list[RATES];
     *out_allowed = true;
-    if (!subject.len) {
-        running->detail = STR("nobody to count for");
+    if (!subject.len || running->run->released) {
+        running->detail = subject.len ? STR("somebody released it: it is not counted")
+                                      : STR("nobody to count for");
         return OK;
     }
+    struct str name = subject;
     if (subject.len > 320) /* longer than any address */
-        subject =
-            flow_keyed_hash(running, state_kept_secret(running->run->state), subject, STR_EMPTY);
-    if (parameters->recipients.count) {
-        struct str key =
-            arena_printf(arena, "limit:%.*s:recipients:%.*s", STR_ARG(step->key), STR_ARG(subject));
-        if (ask(running, key, &parameters->recipients, recipients, /* peek= */ false, out_allowed,
-                err) != OK)
-            return FAILED;
-    }
-    if (*out_allowed && parameters->messages.count) {
-        struct str key =
-            arena_printf(arena, "limit:%.*s:messages:%.*s", STR_ARG(step->key), STR_ARG(subject));
-        return ask(running, key, &parameters->messages, 1, /* peek= */ false, out_allowed, err);
-    }
-    return OK;
+        name = flow_keyed_hash(running, state_kept_secret(running->run->state), subject, STR_EMPTY);
+    size_t count = list_counted(running, parameters, list);
+    for (size_t i = 0; i < count; i++)
+        list[i].key = arena_printf(running->run->arena, "limit:%.*s:%s:%.*s", STR_ARG(step->key),
+                                   list[i].what, STR_ARG(name));
+    return count_all(running, step, list, count, subject, out_allowed, err);
 }
 
 static MAY_YIELD enum result run(struct flow_running *running, const struct flow_step *step,
@@ -242,7 +406,7 @@ static MAY_YIELD enum result run(struct flow_running *running, const struct flow
 
 const struct flow_block flow_block_limit = {
     .name = "limit",
-    .text = "counts failures, messages or recipients, and acts when there are too many",
+    .text = "counts failures, messages, recipients or bytes, and acts when there are too many",
     .flows = FLOW_IN_AUTHENTICATION | FLOW_IN_RECIPIENT | FLOW_IN_CONTENT,
     .built = true,
     .options = &table,

@@ -6,25 +6,23 @@
  * kind that is given one must fit.
  */
 #include "flow/blocks.h"
-#include "flow/pattern.h"
+
+#include "base/file.h"
+#include "flow/pattern_set.h"
 #include "mail/header.h"
 
 struct parameters {
     const struct config_node *when;
     struct option_texts header;
     struct option_texts body;
-};
-struct patterns {
-    const struct pattern **items;
-    const struct str *texts;
-    size_t count;
+    struct str header_file, body_file;
 };
 struct prepared {
-    const struct expression *when; /* NULL: none */
-    struct patterns header, body;
+    const struct expression *when;           /* NULL: none */
+    const struct pattern_set *header, *body; /* NULL: none */
 };
 enum { MATCHED, UNMATCHED, ERROR };
-enum { PATTERNS_MAX = 200, FIELD_MAX = 8192 };
+enum { FIELD_MAX = 8192, FILE_MAX = 4 * 1024 * 1024 };
 
 static const struct option options[] = {
     {.name = "when",
@@ -43,6 +41,16 @@ static const struct option options[] = {
      .text = "content: patterns, one of which must fit what a reader sees of text/plain and "
              "text/html parts: decoded, as UTF-8, without tags. They look at pieces of 16 KiB that "
              "overlap by 1 KiB"},
+    {.name = "header_file",
+     .type = OPTION_PATH,
+     .offset = offsetof(struct parameters, header_file),
+     .text =
+         "more of the kind of `header`, a line each; empty lines and lines that begin with # are "
+         "left out. Read again when it changes"},
+    {.name = "body_file",
+     .type = OPTION_PATH,
+     .offset = offsetof(struct parameters, body_file),
+     .text = "more of the kind of `body`, in the same form"},
     {.name = NULL},
 };
 static const struct option_table table = {
@@ -70,26 +78,97 @@ static const struct flow_outcome outcomes[] = {
     {.name = NULL},
 };
 
-static void compile_patterns(struct flow_compiling *compiling, const struct option_texts *texts,
-                             struct patterns *out)
+/* One kind of patterns while it is put together. */
+struct kind {
+    struct flow_compiling *compiling;
+    const struct option_texts *given;
+    struct str path;
+    struct config_place file_place;
+    struct str *texts; /* those given, then the lines of the file */
+    unsigned *lines;   /* of the file; 0: given */
+    size_t count;
+};
+
+static void add_line(struct kind *kind, struct str line, unsigned number)
 {
-    struct arena *arena = compiling->context->option.arena;
-    out->items = arena_alloc_array(arena, texts->count + 1, sizeof *out->items);
-    out->texts = texts->items;
-    if (texts->count > PATTERNS_MAX)
-        flow_problem(compiling, CONFIG_ERROR, "too-long", texts->places[0], "at most %d patterns",
-                     PATTERNS_MAX);
-    for (size_t i = 0; i < texts->count; i++) {
-        struct error err = {0};
-        size_t fault = 0;
-        if (pattern_new(arena, texts->items[i], &out->items[i], &fault, &err) != OK)
-            flow_problem(compiling, CONFIG_ERROR, "pattern", texts->places[i],
-                         "the pattern is wrong at character %zu: %s", fault + 1, err.text);
+    if (line.len && !str_starts(line, STR("#"))) {
+        kind->lines[kind->count] = number;
+        kind->texts[kind->count++] = line;
     }
-    out->count = texts->count;
-    if (texts->count && compiling->flow->type != FLOW_CONTENT)
-        flow_problem(compiling, CONFIG_ERROR, "illegal-step", texts->places[0],
+}
+
+static void read_lines(struct kind *kind)
+{
+    const struct flow_compile_context *context = kind->compiling->context;
+    struct arena *arena = context->option.arena;
+    struct buf bytes BUF_CLEANUP;
+    struct error err;
+    struct str line, rest = STR_EMPTY;
+    buf_init(&bytes, FILE_MAX);
+    option_paths_add(context->files, arena, kind->path);
+    if (file_read_path(arena_c(arena, kind->path), &bytes, &err) == OK)
+        rest = arena_str(arena, buf_str(&bytes));
+    else
+        flow_problem(kind->compiling, CONFIG_ERROR, "unreadable", kind->file_place, "%.*s: %s",
+                     STR_ARG(kind->path), err.text);
+    for (unsigned number = 1; rest.len && str_split(&rest, '\n', &line); number++) {
+        if (kind->count == PATTERN_SET_MAX) {
+            flow_problem(kind->compiling, CONFIG_ERROR, "too-long", kind->file_place,
+                         "at most %d patterns", PATTERN_SET_MAX);
+            return;
+        }
+        add_line(kind, str_trim(line), number);
+    }
+}
+
+static void tell_fault(const struct kind *kind, size_t index, size_t offset,
+                       const struct error *err)
+{
+    if (kind->lines[index])
+        flow_problem(kind->compiling, CONFIG_ERROR, "pattern", kind->file_place,
+                     "%.*s:%u: the pattern is wrong at character %zu: %s", STR_ARG(kind->path),
+                     kind->lines[index], offset + 1, err->text);
+    else
+        flow_problem(kind->compiling, CONFIG_ERROR, "pattern", kind->given->places[index],
+                     "the pattern is wrong at character %zu: %s", offset + 1, err->text);
+}
+
+/* NULL: there are none, or a problem was told. */
+static const struct pattern_set *compile_kind(struct kind *kind)
+{
+    struct arena *arena = kind->compiling->context->option.arena;
+    const struct pattern_set *set = NULL;
+    struct error err;
+    size_t index = 0, offset = 0;
+    size_t given = kind->given->count < PATTERN_SET_MAX ? kind->given->count : PATTERN_SET_MAX;
+    kind->texts = arena_alloc_array(arena, PATTERN_SET_MAX, sizeof *kind->texts);
+    kind->lines = arena_alloc_array(arena, PATTERN_SET_MAX, sizeof *kind->lines);
+    for (size_t i = 0; i < given; i++)
+        kind->texts[kind->count++] = kind->given->items[i];
+    if (kind->path.len)
+        read_lines(kind);
+    if (kind->count &&
+        pattern_set_new(arena, kind->texts, kind->count, &set, &index, &offset, &err) != OK)
+        tell_fault(kind, index, offset, &err);
+    return set;
+}
+
+static const struct pattern_set *compile_patterns(struct flow_compiling *compiling,
+                                                  const struct flow_step *step,
+                                                  const struct config_node *node, const char *file,
+                                                  const struct option_texts *given, struct str path)
+{
+    struct kind kind = {.compiling = compiling,
+                        .given = given,
+                        .path = path,
+                        .file_place = flow_place_of(node, file, step->place)};
+    if (!given->count && !path.len)
+        return NULL;
+    if (compiling->flow->type != FLOW_CONTENT)
+        flow_problem(compiling, CONFIG_ERROR, "illegal-step",
+                     given->count ? given->places[0] : kind.file_place,
                      "only content flows see the message");
+    return compile_kind(&kind);
 }
 
 static void prepare(struct flow_compiling *compiling, struct flow_step *step,
@@ -97,14 +176,16 @@ static void prepare(struct flow_compiling *compiling, struct flow_step *step,
 {
     const struct parameters *parameters = step->parameters;
     struct prepared *prepared = ARENA_NEW(compiling->context->option.arena, struct prepared);
-    (void)node;
     step->prepared = prepared;
     if (parameters->when)
         prepared->when =
             expression_parse(parameters->when, compiling->flow->type, compiling->context);
-    compile_patterns(compiling, &parameters->header, &prepared->header);
-    compile_patterns(compiling, &parameters->body, &prepared->body);
-    if (!parameters->when && !parameters->header.count && !parameters->body.count)
+    prepared->header = compile_patterns(compiling, step, node, "header_file", &parameters->header,
+                                        parameters->header_file);
+    prepared->body = compile_patterns(compiling, step, node, "body_file", &parameters->body,
+                                      parameters->body_file);
+    if (!parameters->when && !parameters->header.count && !parameters->body.count &&
+        !parameters->header_file.len && !parameters->body_file.len)
         flow_problem(compiling, CONFIG_ERROR, "missing-key", step->place,
                      "this match has no test: add when, header or body");
     if (step->actions[MATCHED].kind == ACTION_NEXT && step->actions[UNMATCHED].kind == ACTION_NEXT)
@@ -116,21 +197,19 @@ static void prepare(struct flow_compiling *compiling, struct flow_step *step,
 
 struct looking {
     struct flow_running *running;
-    const struct patterns *patterns;
+    const struct pattern_set *patterns;
     bool found;
 };
 
 static enum result look(void *context, struct str text, bool *out_done, struct error *err)
 {
     struct looking *looking = context;
-    const struct patterns *patterns = looking->patterns;
-    for (size_t i = 0; i < patterns->count && !looking->found; i++) {
-        if (pattern_match(patterns->items[i], text, &looking->found, err) != OK)
-            return FAILED;
-        if (looking->found)
-            looking->running->detail = patterns->texts[i];
-    }
-    *out_done = looking->found;
+    struct str fits;
+    if (pattern_set_match(looking->patterns, text, &fits, err) != OK)
+        return FAILED;
+    if (fits.ptr)
+        looking->running->detail = fits;
+    *out_done = looking->found = fits.ptr != NULL;
     return OK;
 }
 
@@ -157,14 +236,14 @@ static MAY_YIELD enum result look_through(struct flow_running *running,
                                           const struct prepared *prepared, bool *out_matches,
                                           struct error *err)
 {
-    struct looking header = {.running = running, .patterns = &prepared->header};
-    struct looking body = {.running = running, .patterns = &prepared->body};
-    if (*out_matches && prepared->header.count) {
+    struct looking header = {.running = running, .patterns = prepared->header};
+    struct looking body = {.running = running, .patterns = prepared->body};
+    if (*out_matches && prepared->header) {
         if (look_at_fields(&header, err) != OK)
             return FAILED;
         *out_matches = header.found;
     }
-    if (*out_matches && prepared->body.count) {
+    if (*out_matches && prepared->body) {
         if (flow_body_windows(running, look, &body, err) != OK)
             return FAILED;
         *out_matches = body.found;
@@ -195,7 +274,7 @@ static bool is_reachable(const struct flow_step *step, unsigned outcome,
                          const struct expression_knowledge *known)
 {
     const struct prepared *prepared = step->prepared;
-    bool looks = prepared->header.count || prepared->body.count;
+    bool looks = prepared->header || prepared->body;
     enum expression_truth truth =
         prepared->when ? expression_judge(prepared->when, known) : EXPRESSION_TRUE;
     if (outcome == ERROR)
@@ -209,7 +288,7 @@ static const struct expression *condition(const struct flow_step *step, unsigned
                                           bool *out_truth)
 {
     const struct prepared *prepared = step->prepared;
-    bool looks = prepared->header.count || prepared->body.count;
+    bool looks = prepared->header || prepared->body;
     *out_truth = outcome == MATCHED;
     /* unmatched and error may come of what it looks at, too */
     return outcome == MATCHED || (outcome == UNMATCHED && !looks) ? prepared->when : NULL;

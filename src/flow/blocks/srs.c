@@ -10,8 +10,7 @@
 #include "flow/srs.h"
 
 #include "base/clock.h"
-
-#include <stdio.h>
+#include "base/file.h"
 
 enum { CHANGED, SKIPPED, BAD };
 enum { SECRETS_MAX = 8, SECRET_MIN = 16, FILE_MAX = 4096, DAY_S = 86400 };
@@ -77,36 +76,24 @@ static const struct flow_outcome outcomes[] = {
 
 /* ---- at load ---- */
 
-static bool read_file(struct arena *arena, struct str path, struct str *out)
-{
-    char name[4096];
-    if (!str_to_c(path, name, sizeof name))
-        return false;
-    FILE *file = fopen(name, "re");
-    if (!file)
-        return false;
-    char *text = arena_alloc(arena, FILE_MAX);
-    *out = str_of(text, fread(text, 1, FILE_MAX, file));
-    bool good = !ferror(file);
-    fclose(file);
-    return good;
-}
-
 static void read_secrets(struct flow_compiling *compiling, const struct parameters *parameters,
                          struct config_place place, struct prepared *prepared)
 {
     struct arena *arena = compiling->context->option.arena;
     struct str *items = arena_alloc_array(arena, SECRETS_MAX, sizeof *items);
-    struct str text = STR_EMPTY;
+    struct buf bytes BUF_CLEANUP;
+    struct error err;
     struct str line;
+    buf_init(&bytes, FILE_MAX);
     prepared->secrets.items = items;
     if (!parameters->secret_file.len)
         return;
-    if (!read_file(arena, parameters->secret_file, &text)) {
-        flow_problem(compiling, CONFIG_ERROR, "unreadable", place, "%.*s cannot be read",
-                     STR_ARG(parameters->secret_file));
+    if (file_read_path(arena_c(arena, parameters->secret_file), &bytes, &err) != OK) {
+        flow_problem(compiling, CONFIG_ERROR, "unreadable", place, "%.*s: %s",
+                     STR_ARG(parameters->secret_file), err.text);
         return;
     }
+    struct str text = arena_str(arena, buf_str(&bytes));
     while (text.len && prepared->secrets.count < SECRETS_MAX && str_split(&text, '\n', &line)) {
         line = str_trim(line);
         if (line.len >= SECRET_MIN)

@@ -54,6 +54,7 @@ class Gateway:
         self.crash_expected = False
         self.env = None  # more of the environment
         self.wrap = ()   # a command before posternd's
+        self.options = ()  # more of posternd's
         self.write_config(config)
 
     # ---- configuration ----
@@ -77,7 +78,7 @@ class Gateway:
     # ---- life ----
 
     def start(self, wait=True):
-        self.process = subprocess.Popen([*self.wrap, BUILD / "posternd", "--config", self.path],
+        self.process = subprocess.Popen([*self.wrap, BUILD / "posternd", "--config", self.path, *self.options],
                                         stdout=subprocess.PIPE, env={**os.environ, **(self.env or {})},
                                         stderr=(self.folder / "stderr").open("ab"), start_new_session=True)
         ready = len(self.find("daemon.ready"))
@@ -126,7 +127,7 @@ class Gateway:
         return len(self.find("config.applied")) > before[0]
 
     def child_pid(self):
-        out = subprocess.run(["pgrep", "-P", str(self.process.pid)], stdout=subprocess.PIPE, text=True)
+        out = subprocess.run(["pgrep", "-x", "-P", str(self.process.pid), "posternd"], stdout=subprocess.PIPE, text=True)
         return int(out.stdout.split()[0]) if out.stdout.split() else None
 
     def finish(self):

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * content/filename.h - the names of a file as its recipient's programs may read them.
+ *
+ * A part can name its file four times and in two ways each, and programs differ in which one
+ * counts: all of them do here. What a name becomes on a disk is what is judged, not what it looks
+ * like.
+ */
+#pragma once
+
+#include "base/arena.h"
+
+enum { FILENAME_MAX_NAMES = 8, FILENAME_MAX_LEN = 512 };
+
+struct filename_list {
+    struct str items[FILENAME_MAX_NAMES]; /* UTF-8 where the sender kept to the rules */
+    size_t count;
+    bool cut; /* there are more, or some value is too long to be read to its end */
+};
+/* All names that the header of a part gives its file, each once; in `arena`. */
+void filename_collect(struct str header, struct arena *arena, struct filename_list *out);
+
+struct filename {
+    struct str text;      /* last piece of a path; ASCII in lower case; without what does not show
+                             and without what Windows drops: blanks and dots at the end, ":stream" */
+    struct str extension; /* behind the last dot; "" */
+    const char *trick;    /* how it hides what it is; NULL: it does not */
+};
+void filename_read(struct str name, struct arena *arena, struct filename *out);
+
+/* Does a file with this extension run something when it is opened? Windows, macOS, Office. */
+bool filename_is_dangerous(struct str extension);
+/* All of these extensions, with a blank between them: for the manual. */
+const char *filename_dangerous(void);
+/* Does it fit the pattern (lower case; * any characters, ? one byte)? Linear in the product. */
+bool filename_matches(struct str name, struct str pattern);
+/* Fit for a line of a log or a terminal: what cannot be shown, or moves what can, becomes "?"; the
+ * middle of a long one is left out. */
+struct str filename_printable(struct str name, struct arena *arena);
