@@ -71,6 +71,10 @@ static void run_job(struct lane *lane, struct lane_job_state *state)
 static void *run_thread(void *arg)
 {
     struct lane *lane = arg;
+    char short_name[16] = ""; /* what the kernel keeps */
+    memcpy(short_name, lane->name, strnlen(lane->name, sizeof short_name - 1));
+    /* itself: a thread that is confined cannot name another */
+    pthread_setname_np(pthread_self(), short_name);
     pthread_mutex_lock(&lane->lock);
     for (;;) {
         while (list_is_empty(&lane->waiting) && !lane->ending)
@@ -106,9 +110,6 @@ struct lane *lane_new(const char *name, unsigned threads, size_t max_waiting)
     pthread_sigmask(SIG_SETMASK, &all, &before);
     for (unsigned i = 0; i < threads; i++) {
         check(pthread_create(&lane->threads[i], NULL, run_thread, lane) == 0);
-        char short_name[16] = ""; /* what the kernel keeps */
-        memcpy(short_name, name, strnlen(name, sizeof short_name - 1));
-        pthread_setname_np(lane->threads[i], short_name);
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return lane;

@@ -9,6 +9,7 @@ from books import DOMAINS, Client, Refused, send_one
 from rig.gateway import wait_until
 
 THREE = [f"u@{domain}" for domain in DOMAINS]
+POSTPONED = "the failure could not be written; it is tried again"
 WRITTEN = 0.12  # results are written within 50 ms
 
 
@@ -40,8 +41,10 @@ class Turn:
         self.token = books.new_token()
 
     def is_over(self, condition):
-        """Wait for it; false: the process is dead."""
-        wait_until(lambda: condition() or is_dead(self.gateway, self.pid), "it is done, or dead")
+        """Wait for it; false: the process is dead. An error may have put it off for a minute."""
+        postponed = len(self.gateway.find("delivery.deferred", detail=POSTPONED))
+        wait_until(lambda: condition() or is_dead(self.gateway, self.pid)
+                   or len(self.gateway.find("delivery.deferred", detail=POSTPONED)) > postponed, "it is done, or dead")
         time.sleep(WRITTEN)
         return not is_dead(self.gateway, self.pid)
 
