@@ -2,7 +2,7 @@
 /*
  * queue/slab.c - blocks of 256K, aligned to their size, so that an item leads to its block.
  *
- * An item that is larger than those of the classes has a block to itself.
+ * Sizes go in steps of 8 bytes up to 1K, of 512 up to 33K. What is larger has a block to itself.
  */
 #include "queue/slab.h"
 
@@ -29,7 +29,11 @@ enum {
     BLOCK = 256 * 1024,
     UNIT = 8,
     UNITS = BLOCK / UNIT,
-    FIRST = 8, /* units of the head of a block */
+    FIRST = 8,   /* units of the head of a block */
+    SMALL = 128, /* units of the largest item that is measured exactly; also their classes */
+    STEP = 64,   /* units, of those beyond */
+    LARGEST = SMALL + (QUEUE_SLAB_CLASSES - SMALL) * STEP,
+    SPARE_MAX = 8, /* blocks that stay without items, for the next to come */
 };
 
 struct queue_slab_block {
@@ -137,16 +141,25 @@ static void *take_from(struct queue_slab_block *block)
     return item;
 }
 
+static size_t class_of(uint32_t item_units)
+{
+    return item_units <= SMALL ? item_units - 1 : SMALL + (item_units - SMALL - 1) / STEP;
+}
+
 void *queue_slab_take(struct queue_slab *slab, size_t size)
 {
     check(size > 0 && size <= UINT32_MAX / 2);
     uint32_t item_units = (uint32_t)((size + UNIT - 1) / UNIT);
-    if (item_units > QUEUE_SLAB_CLASSES)
+    if (item_units > LARGEST)
         return take_from(new_block(slab, item_units, FIRST + item_units));
-    struct list *open = &slab->open[item_units - 1];
+    if (item_units > SMALL)
+        item_units = SMALL + (item_units - SMALL + STEP - 1) / STEP * STEP;
+    struct list *open = &slab->open[class_of(item_units)];
     if (list_is_empty(open))
         list_append(open, &new_block(slab, item_units, UNITS)->in_open);
     struct queue_slab_block *block = CONTAINER(open->next, struct queue_slab_block, in_open);
+    if (block->live == 0 && block->next > FIRST)
+        slab->spare--;
     void *item = take_from(block);
     if (is_full(block))
         list_remove(&block->in_open);
@@ -159,18 +172,22 @@ void queue_slab_give(void *item)
     struct queue_slab *slab = block->slab;
     slab->items--;
     block->live--;
-    if (block->item_units > QUEUE_SLAB_CLASSES) {
+    if (block->item_units > LARGEST) {
         drop_block(block);
         return;
     }
-    struct list *open = &slab->open[block->item_units - 1];
+    struct list *open = &slab->open[class_of(block->item_units)];
     memcpy(item, &block->free, sizeof block->free);
     block->free = (uint32_t)((size_t)((char *)item - (char *)block) / UNIT);
     ASAN_POISON_MEMORY_REGION(item, (size_t)block->item_units * UNIT);
     if (list_is_empty(&block->in_open))
         list_append(open, &block->in_open);
+    if (block->live > 0)
+        return;
     bool is_only = open->next == &block->in_open && open->prev == &block->in_open;
-    if (block->live == 0 && !is_only) /* one with room stays: the next item comes soon */
+    if (is_only && slab->spare < SPARE_MAX)
+        slab->spare++;
+    else
         drop_block(block);
 }
 

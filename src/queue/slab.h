@@ -12,7 +12,7 @@
 
 #include <stdint.h>
 
-enum { QUEUE_SLAB_CLASSES = 128 };
+enum { QUEUE_SLAB_CLASSES = 192 };
 
 struct queue_slab_block;
 struct queue_slab {
@@ -21,6 +21,7 @@ struct queue_slab {
     uint32_t block_count;
     uint32_t block_cap;
     uint32_t unused; /* no block with a lower number is gone */
+    uint32_t spare;  /* blocks without items */
     size_t items;
     struct list open[QUEUE_SLAB_CLASSES]; /* blocks with room, by size of their items */
 };
