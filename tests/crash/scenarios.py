@@ -39,12 +39,15 @@ class Turn:
         self.gateway, self.books, self.sinks = gateway, books, sinks
         self.pid = gateway.child_pid()
         self.token = books.new_token()
+        self.postponed = self.count_postponed()
+
+    def count_postponed(self):
+        return len(self.gateway.find("delivery.deferred", detail=POSTPONED))
 
     def is_over(self, condition):
         """Wait for it; false: the process is dead. An error may have put it off for a minute."""
-        postponed = len(self.gateway.find("delivery.deferred", detail=POSTPONED))
-        wait_until(lambda: condition() or is_dead(self.gateway, self.pid)
-                   or len(self.gateway.find("delivery.deferred", detail=POSTPONED)) > postponed, "it is done, or dead")
+        wait_until(lambda: condition() or is_dead(self.gateway, self.pid) or self.count_postponed() > self.postponed,
+                   "it is done, or dead")
         time.sleep(WRITTEN)
         return not is_dead(self.gateway, self.pid)
 

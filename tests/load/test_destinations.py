@@ -20,6 +20,7 @@ from test_load import SANITIZED
 from tools import cpu_seconds, resident_kb, source
 
 FULL = os.environ.get("TEST_TIER") == "full"
+BACKLOG = int(os.environ.get("LOAD_BACKLOG", "100000"))  # of the full tier
 
 
 def config(listen, servers, limits="", more=""):
@@ -146,7 +147,7 @@ def attempts(one):
 
 def test_dead_destinations_cost_the_others_nothing(gateway, counting_sink, tools):
     """T-L5: a backlog for a destination that refuses connections; then mail for a good one."""
-    backlog, count = (int(os.environ.get("LOAD_BACKLOG", "100000")), 10_000) if FULL else (8_000, 1_000)
+    backlog, count = (BACKLOG, 10_000) if FULL else (8_000, 1_000)
     sink = counting_sink()
     listen = free_port()
     one = gateway(config(listen, {"good.test": sink.port, "dead.test": free_port()}), [listen])
@@ -233,7 +234,7 @@ def test_nor_with_many_workers(gateway, counting_sink, tools, workers):
     one = gateway(config(listen, {"sink.test": sink.port}, LIMITS, f"workers: {workers}"), [listen])
     sink.ctl("delay", "dot", 60)
     _, alone = queue_and_let_go(one, tools, listen, sink, (0, 0), (100, 4096), 1)
-    backlog = 100_000 if FULL else 2_000
+    backlog = BACKLOG if FULL else 2_000
     order, beside = queue_and_let_go(one, tools, listen, sink, (backlog, 4096), (100, 4096), 1)
     print(f"100 of b: {alone:.2f} s alone, {beside:.2f} s behind {backlog} of a, the last as number {last_of_b(order) + 1}")
     assert beside <= 2 * alone + 1

@@ -14,7 +14,9 @@ from test_destinations import config
 from test_load import SANITIZED
 from tools import resident_kb
 
-SHORT, LONG = (100_000, 1_000_000) if os.environ.get("TEST_TIER") == "full" else (30_000, 150_000)
+FULL = os.environ.get("TEST_TIER") == "full"
+LONG = 10 * int(os.environ.get("LOAD_BACKLOG", "100000")) if FULL else 150_000
+SHORT = LONG // 5
 
 
 def memory_with(gateway, count):
