@@ -15,7 +15,7 @@ from test_load import SANITIZED
 from tools import resident_kb
 
 FULL = os.environ.get("TEST_TIER") == "full"
-LONG = 10 * int(os.environ.get("LOAD_BACKLOG", "100000")) if FULL else 150_000
+LONG = 10 * int(os.environ.get("LOAD_BACKLOG", "100000")) if FULL else 360_000
 SHORT = LONG // 5
 
 
