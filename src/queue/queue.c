@@ -11,7 +11,6 @@
 #include "queue/unit.h"
 #include "queue/worker.h"
 
-#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -248,7 +247,7 @@ static MAY_YIELD void run_start(void *arg)
     }
     free(take(worker->found));
     worker->found_count = worker->found_cap = 0;
-    (void)malloc_trim(0); /* recovery took much more than what stays */
+    memory_trim(); /* recovery took much more than what stays */
 }
 
 static void start_found(struct queue_worker *worker)
