@@ -296,16 +296,36 @@ static const char *apply_record(struct walk *walk, const struct unit_run *run,
     return NULL;
 }
 
+/* What the records may have that a unit lacks: a body, if an entry says so, and totals. */
+static uint64_t missing_bytes(const struct walk *walk, const struct unit_run *run)
+{
+    uint64_t bytes =
+        (run->records[0].record.count - run->count) * spool_record_size(SPOOL_COUNT_SIZE);
+    for (size_t i = 0; i < run->count; i++) {
+        const struct spool_found_record *found = &run->records[i];
+        struct spool_entry_record entry;
+        if (found->record.type == SPOOL_RECORD_ENTRY && found->intact &&
+            spool_entry_decode(payload_of(walk, found), found->record.length, &entry) &&
+            entry.body_record != SPOOL_NO_BODY && !body_of(run, entry.body_record))
+            return bytes + spool_record_size(entry.body_size);
+    }
+    return bytes;
+}
+
 /* The bytes of a broken unit reach over the gap that broke it. */
 static void widen_over_gaps(const struct walk *walk, struct unit_run *run)
 {
     for (size_t i = 0; i < walk->scan.gap_count; i++) {
         const struct spool_gap *gap = &walk->scan.gaps[i];
         uint64_t end = gap->end < walk->source->must_end ? gap->end : walk->source->must_end;
-        if (gap->begin == run->end && end > gap->begin)
+        bool behind = gap->begin == run->end && end > gap->begin;
+        bool before = !behind && gap->end == run->begin;
+        if (behind)
             run->end = end;
-        else if (gap->end == run->begin)
+        if (before)
             run->begin = gap->begin;
+        if (behind || before)
+            walk->scan.gaps[i].known += missing_bytes(walk, run);
     }
 }
 
@@ -391,6 +411,16 @@ static void apply_units(struct walk *walk)
         source->valid_end = last_end;
 }
 
+/* A gap beside a broken unit may hold others whole: then the name of that one does not tell of it.
+ */
+static bool tells_of_gap(const struct spool_damage *damage, const struct spool_gap *gap)
+{
+    if (gap->begin < damage->begin || gap->end > damage->end)
+        return false;
+    bool is_inside = damage->begin < gap->begin && gap->end < damage->end;
+    return is_inside || !damage->named || gap->end - gap->begin <= gap->known;
+}
+
 /* Durable bytes that are no record, unless a broken unit beside them has told of them. */
 static void tell_gaps(struct walk *walk, size_t damages_before)
 {
@@ -402,7 +432,7 @@ static void tell_gaps(struct walk *walk, size_t damages_before)
             gap.end = walk->source->must_end;
         bool told = gap.begin >= gap.end;
         for (size_t k = damages_before; k < damages_after && !told; k++)
-            told = out->damages[k].begin <= gap.begin && gap.end <= out->damages[k].end;
+            told = tells_of_gap(&out->damages[k], &gap);
         if (told)
             continue;
         struct spool_damage damage = {.segment = walk->source->id,

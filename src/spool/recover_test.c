@@ -514,6 +514,34 @@ static void test_durable_said_elsewhere(void **state)
     hand_done(&made);
 }
 
+/* A whole unit is gone between two that are broken: these tell of themselves, and the gap is told.
+ */
+static void test_gone_between_broken(void **state)
+{
+    (void)state;
+    struct hand_made made = {.count = 2};
+    uint64_t at[5];
+    image_init(&made.images[0], 1, SPOOL_SEGMENT_MAIN);
+    for (uint64_t i = 1; i <= 4; i++) {
+        at[i] = made.images[0].bytes.len;
+        image_entry(&made.images[0], i, i, 0);
+    }
+    uint64_t end = made.images[0].bytes.len;
+    made.images[0].bytes.ptr[at[3] - 8] ^= 1; /* in the meta of entry 2 */
+    memset(made.images[0].bytes.ptr + at[3], 0, 64);
+    image_init(&made.images[1], 2, SPOOL_SEGMENT_MAIN);
+    image_batch(&made.images[1], 5, 1, end);
+    hand_recover(&made);
+    bool told = false;
+    for (size_t i = 0; i < made.result.damage_count; i++) {
+        const struct spool_damage *damage = &made.result.damages[i];
+        told |= (!damage->named || damage->entry.low == 3) && damage->begin <= at[3] &&
+                at[3] < damage->end;
+    }
+    assert_true(told);
+    hand_done(&made);
+}
+
 /* What lies where the ids should: text, and the ids of another message that is whole. */
 static void test_wrong_names(void **state)
 {
@@ -591,6 +619,7 @@ int main(void)
         cmocka_unit_test(test_tombstone_before_copy),
         cmocka_unit_test(test_newest_state_wins),
         cmocka_unit_test(test_durable_said_elsewhere),
+        cmocka_unit_test(test_gone_between_broken),
         cmocka_unit_test(test_wrong_names),
         cmocka_unit_test(test_duplicated_segment),
     };
