@@ -24,12 +24,15 @@ enum {
     CONNECTIONS_MAX = 64,
     TIMEOUT_S = 60,
     BODY_MAX = 64 * 1024 * 1024,
+    PAGE_BODY_MAX = 4096, /* of what a form sends */
     LIVE_PIECE = 16384,
     METRICS_LISTENERS_MAX = 8,
     METRICS_CONNECTIONS_MAX = 8,
     METRICS_TIMEOUT_S = 10,
     API_LISTENERS_MAX = 8,
 };
+
+#define PAGES "/quarantine/"
 
 struct admin_http {
     struct admin_http_settings settings;
@@ -49,6 +52,7 @@ struct exchange {
     struct buf body;
     struct str actor;
     enum admin_scope scope;
+    bool is_page; /* for a person with a link, who is nobody we know */
 };
 
 /* ---- helpers for routes ---- */
@@ -209,6 +213,16 @@ static void end_live(void *context)
     tail_leave(context);
 }
 
+/* No script, nothing from elsewhere, in nobody's frame, and the link is told to nobody. */
+static void guard_page(struct MHD_Response *response)
+{
+    MHD_add_response_header(response, "Content-Security-Policy",
+                            "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; "
+                            "frame-ancestors 'none'; base-uri 'none'");
+    MHD_add_response_header(response, "Referrer-Policy", "no-referrer");
+    MHD_add_response_header(response, "X-Robots-Tag", "noindex");
+}
+
 static enum MHD_Result send_answer(struct MHD_Connection *connection, struct admin_answer *answer)
 {
     struct MHD_Response *response;
@@ -233,6 +247,8 @@ static enum MHD_Result send_answer(struct MHD_Connection *connection, struct adm
     MHD_add_response_header(response, "Content-Type", type ? type : "text/plain");
     MHD_add_response_header(response, "Cache-Control", "no-store");
     MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
+    if (type && str_starts(str_c(type), STR("text/html")))
+        guard_page(response);
     if (answer->status == 401)
         MHD_add_response_header(response, "WWW-Authenticate", "Bearer realm=\"postern\"");
     enum MHD_Result queued = MHD_queue_response(connection, answer->status, response);
@@ -253,6 +269,7 @@ static void fill_request(struct admin_http *http, const struct exchange *exchang
         .revisions = http->settings.revisions,
         .config_path = http->settings.config_path,
         .reports = http->settings.reports,
+        .quarantines = http->settings.quarantines,
         .node = http->settings.node,
         .arena = exchange->arena,
         .body = buf_str(&exchange->body),
@@ -284,6 +301,8 @@ static enum MHD_Result answer_request(struct admin_http *http, const struct exch
     fill_request(http, exchange, connection, &request);
     if (exchange->body.overflow)
         admin_problem(&answer, 413, "Too large", "a request has at most %d bytes", BODY_MAX);
+    else if (exchange->is_page)
+        admin_quarantine_page(&request, method, str_from(path, sizeof PAGES - 1), &answer);
     else if (!dispatch(&request, method, path, &answer) && answer.status == 403)
         tell_refused(http, exchange, method, path, "not within its scope");
     return send_answer(connection, &answer);
@@ -317,6 +336,12 @@ static enum MHD_Result handle_tcp(void *context, struct MHD_Connection *connecti
         return handle(context, connection, url, method, version, upload_data, upload_size,
                       request_state);
     struct exchange *exchange = begin(request_state);
+    if (str_starts(str_c(url), STR(PAGES))) { /* the link says who may what */
+        exchange->is_page = true;
+        exchange->actor = STR("a link");
+        buf_init(&exchange->body, PAGE_BODY_MAX);
+        return MHD_YES;
+    }
     know_token(http, connection, exchange);
     if (exchange->scope != ADMIN_SCOPE_NONE)
         return MHD_YES;

@@ -25,6 +25,7 @@ struct tail_reader;
 struct gateway;
 struct net_address;
 struct metrics;
+struct quarantine_keeper;
 struct reports;
 
 struct admin_http_settings {
@@ -39,6 +40,7 @@ struct admin_http_settings {
     struct tail *tail;
     struct metrics *metrics;
     struct reports *reports; /* NULL: none are made */
+    struct quarantine_keeper *quarantines;
     struct change_desk *desk;
     struct revisions *revisions; /* NULL: none are kept */
     struct str config_path;
@@ -65,6 +67,7 @@ struct admin_request {
     struct tail *tail;
     struct metrics *metrics;
     struct reports *reports; /* NULL: none are made */
+    struct quarantine_keeper *quarantines;
     struct change_desk *desk;
     struct revisions *revisions;
     struct str config_path;

@@ -79,6 +79,8 @@ bool admin_read_queue_selector(const struct admin_queue_selector_source *source,
         .transport = selector_value(source, "transport"),
         .destination = selector_value(source, "destination"),
         .cause = selector_value(source, "cause"),
+        .quarantine = selector_value(source, "quarantine"),
+        .subject = selector_value(source, "subject"),
         .user = selector_value(source, "user"),
         .state = -1,
     };

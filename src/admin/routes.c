@@ -32,6 +32,15 @@ static const struct admin_parameter decisions_query[] = {
     {"last", "integer", "the newest so many; 1000"},
     {"since", "integer", "from this time on, in milliseconds since 1970"}, {0}};
 
+static const struct admin_parameter quarantine_query[] = {
+    {"quarantine", "string", "one of them by name; default: all"},
+    {"id",         "string", "a message, or an entry of it"},
+    {"to",         "string", "a recipient, or @domain"},
+    {"from",       "string", "the sender, or @domain"},
+    {"subject",    "string", "a part of the subject"},
+    {"older",      "string", "at least so old: 90s, 15m, 2h, 3d"},
+    {"limit",      "integer", "so many at most"}, {0}};
+
 #define ADMIN   ADMIN_SCOPE_ADMIN
 #define OPERATE ADMIN_SCOPE_OPERATE
 #define READ    ADMIN_SCOPE_READ
@@ -87,6 +96,20 @@ const struct admin_route admin_routes[] = {
      READ, NULL, find_query, NULL, "Found"},
     {"GET",  "/api/v1/events/stream",        admin_api_events_stream,  "Events as they happen (server-sent events) that fit an expression (q).",
      READ, NULL, stream_query, NULL, "text/event-stream"},
+    {"GET",  "/api/v1/quarantines",          admin_api_quarantine_names, "The quarantines: limits, and what lies in them.",
+     READ, NULL, NULL, NULL, "Quarantines"},
+    {"GET",  "/api/v1/quarantine/messages",  admin_api_quarantine_list, "Mail in quarantine that fits the selectors.",
+     READ, NULL, quarantine_query, NULL, "Quarantined"},
+    {"GET",  "/api/v1/quarantine/messages/{id}", admin_api_quarantine_show, "One message in quarantine.",
+     READ, NULL, NULL, NULL, "Quarantined"},
+    {"GET",  "/api/v1/quarantine/messages/{id}/raw", admin_api_quarantine_raw, "The message, decrypted.",
+     ADMIN, "quarantine raw", NULL, NULL, "message/rfc822"},
+    {"POST", "/api/v1/quarantine/actions",   admin_api_quarantine_act, "Release or delete a selection; with a recipient, for him alone.",
+     OPERATE, "quarantine", NULL, "QuarantineAction", "QuarantineActed"},
+    {"POST", "/api/v1/quarantine/digests",   admin_api_quarantine_digest, "Send the digests of what is new now.",
+     OPERATE, "quarantine digest", NULL, "DigestWish", "DigestsSent"},
+    {"POST", "/api/v1/quarantine/keys",      admin_api_quarantine_key, "A new key for what comes from now on.",
+     ADMIN, "quarantine key", NULL, NULL, "QuarantineKey"},
     {"GET",  "/api/v1/tokens",               admin_api_token_list,     "Tokens for the API over TCP, without their secrets.",
      ADMIN, NULL, NULL, NULL, "Tokens"},
     {"POST", "/api/v1/tokens",               admin_api_token_create,   "Make a token; this answer is the only one that shows it.",

@@ -4,7 +4,10 @@
  */
 #pragma once
 
+#include "base/str.h"
+
 #include <jansson.h>
+#include <stdbool.h>
 
 struct admin_request;
 struct admin_answer;
@@ -35,6 +38,8 @@ void admin_api_events_stream(struct admin_request *request, struct admin_answer 
 /* Put what the status tells of it into the object. */
 
 void admin_config_add(struct admin_request *request, json_t *status);
+/* Does a revision wait for its confirmation, and until when (wall clock; 0: no end)? */
+bool admin_config_is_unconfirmed(struct admin_request *request, int64_t *out_confirm_by_ns);
 void admin_api_config_show(struct admin_request *request, struct admin_answer *answer);
 void admin_api_config_history(struct admin_request *request, struct admin_answer *answer);
 void admin_api_config_revision(struct admin_request *request, struct admin_answer *answer);
@@ -43,6 +48,16 @@ void admin_api_config_apply(struct admin_request *request, struct admin_answer *
 void admin_api_config_confirm(struct admin_request *request, struct admin_answer *answer);
 void admin_api_config_rollback(struct admin_request *request, struct admin_answer *answer);
 void admin_api_message_send(struct admin_request *request, struct admin_answer *answer);
+void admin_api_quarantine_names(struct admin_request *request, struct admin_answer *answer);
+void admin_api_quarantine_list(struct admin_request *request, struct admin_answer *answer);
+void admin_api_quarantine_show(struct admin_request *request, struct admin_answer *answer);
+void admin_api_quarantine_raw(struct admin_request *request, struct admin_answer *answer);
+void admin_api_quarantine_act(struct admin_request *request, struct admin_answer *answer);
+void admin_api_quarantine_digest(struct admin_request *request, struct admin_answer *answer);
+void admin_api_quarantine_key(struct admin_request *request, struct admin_answer *answer);
+/* Behind /quarantine/TOKEN, for whoever has the link: a page, no JSON. */
+void admin_quarantine_page(struct admin_request *request, struct str method, struct str token,
+                           struct admin_answer *answer);
 void admin_api_openapi(struct admin_request *request, struct admin_answer *answer);
 void admin_api_token_list(struct admin_request *request, struct admin_answer *answer);
 void admin_api_token_create(struct admin_request *request, struct admin_answer *answer);

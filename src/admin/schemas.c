@@ -39,6 +39,26 @@ const struct admin_schema admin_schemas[] = {
      "verb:string select:QueueSelect reason?:string dry_run?:boolean expect?:integer"},
     {"QueueActed", "How many were selected, and how many it was done to.",
      "verb:string dry_run:boolean matched:integer count:integer sample?:[Entry] loading?:boolean"},
+    {"Quarantine", "A quarantine. One that is no longer configured has no limits; its mail stays.",
+     "quarantine:string configured:boolean count:integer bytes:integer keep_seconds?:integer size?:integer "
+     "when_full?:string release_by?:string digest?:string"},
+    {"Quarantines", "All quarantines; key: the id of the key for what comes now, or empty.",
+     "items:[Quarantine] key:string"},
+    {"QuarantinedMessage", "A message in quarantine. problem: why it cannot be read.",
+     "entry:string message:string quarantine:string from:string to:[string] author:string subject:string reason:string "
+     "detail:string findings:string flow:string step:string problem:string score:number? size:integer accepted:time? "
+     "since:time? digested:boolean"},
+    {"Quarantined", "Mail in quarantine; total counts also what the limit left out.",
+     "items:[QuarantinedMessage] total:integer loading?:boolean"},
+    {"QuarantineSelect", "What to act on; {} is everything in quarantine.",
+     "id?:string to?:string from?:string subject?:string quarantine?:string older?:string limit?:string"},
+    {"QuarantineAction", "verb: release or delete. from: \"start\", to release into the whole flow. expect: refuse unless so many are selected.",
+     "verb:string select:QuarantineSelect from?:string reason?:string dry_run?:boolean expect?:integer"},
+    {"QuarantineActed", "How many were selected, and how many it was done to; unreadable: their key is missing.",
+     "verb:string dry_run:boolean matched:integer count:integer unreadable:integer sample?:[QuarantinedMessage]"},
+    {"DigestWish", "Of which quarantine; absent: of all.", "quarantine?:string"},
+    {"DigestsSent", "How many were sent.", "sent:integer"},
+    {"QuarantineKey", "The id of the new key.", "key:string"},
     {"Cause", "What remote servers said, and how much mail waits for it.",
      "cause:string count:integer recipients:integer size:integer states:States oldest:time? last_try:time? "
      "next_try:time? pattern:string sample:string destinations:[string] items?:[Entry] loading?:boolean"},

@@ -40,6 +40,14 @@ const struct ctl_command ctl_commands[] = {
     {"queue",   "release",ctl_queue_release, "ID|SELECTORS|--all [--dry-run] [--expect N] [--reason T]",   "let held mail go on"},
     {"queue",   "fail",   ctl_queue_fail,    "ID|SELECTORS|--all [--dry-run] [--expect N] [--reason T]",   "give up and tell the sender"},
     {"queue",   "drop",   ctl_queue_drop,    "ID|SELECTORS|--all [--dry-run] [--expect N] [--reason T]",   "give up and tell nobody"},
+    {"quarantine","list", ctl_quarantine_list,"[SELECTORS]",                      "mail in quarantine, and why"},
+    {"quarantine","show", ctl_quarantine_show,"ID",                               "one message in quarantine, with what was found"},
+    {"quarantine","raw",  ctl_quarantine_raw, "ID",                               "the message, decrypted"},
+    {"quarantine","release",ctl_quarantine_release,"ID|SELECTORS|--all [--from start] [--dry-run] [--expect N] [--reason T]", "let it go on behind the step that held it, or from the start of its flow; with --to: for these recipients only"},
+    {"quarantine","delete",ctl_quarantine_delete,"ID|SELECTORS|--all [--dry-run] [--expect N] [--reason T]", "remove it for good, and tell nobody; with --to: for these recipients only"},
+    {"quarantine","status",ctl_quarantine_status,"",                              "the quarantines: limits, and what lies in them"},
+    {"quarantine","digest",ctl_quarantine_digest,"[NAME]",                        "send the digests of what is new now"},
+    {"quarantine","key",  ctl_quarantine_key, "",                                 "a new key for what comes from now on"},
     {"transport","list",  ctl_transport_list,"",                                  "ways out: what waits, what flows, what stands"},
     {"transport","show",  ctl_transport_show,"NAME [DEST]",                       "a transport and its destinations"},
     {"transport","pause", ctl_transport_pause,"NAME [DEST] [--reason T]",         "no attempts, and the clock of its mail stands"},
@@ -84,12 +92,12 @@ static void print_usage(FILE *out)
 {
     fprintf(out, "usage: postern [--socket PATH] [--json] NOUN [VERB] …\n\n");
     for (const struct ctl_command *c = ctl_commands; c->noun; c++)
-        fprintf(out, "  %-10s%-8s %s\n", c->noun, c->verb ? c->verb : "", c->text);
+        fprintf(out, "  %-11s%-8s %s\n", c->noun, c->verb ? c->verb : "", c->text);
     fprintf(out,
             "\nexpressions: to: from: client: user: ref: reason: verdict: event: since: until: "
             "today\n"
             "selectors: --id --to --from --transport --destination --cause --state --older "
-            "--limit --user\n"
+            "--limit --user; of a quarantine: --quarantine --subject\n"
             "exit codes: 0 yes, 1 no, 2 usage, 3 no daemon, 4 not allowed, 7 try again\n"
             "more: postern NOUN VERB --help\n");
 }

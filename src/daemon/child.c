@@ -7,6 +7,7 @@
 #include "admin/log.h"
 #include "admin/store.h"
 #include "admin/metrics.h"
+#include "admin/quarantine.h"
 #include "admin/reports.h"
 #include "admin/tail.h"
 #include "base/buf.h"
@@ -166,13 +167,16 @@ static struct sandbox sandbox_of(const struct child *child, struct arena *arena)
 {
     const struct settings *sets[NAMED_SETS] = {child->settings, child->former, child->trial};
     const struct settings *settings = child->settings;
-    size_t count = 1;
+    const char *credentials = getenv("CREDENTIALS_DIRECTORY"); /* keys of quarantines, perhaps */
+    size_t count = 2;
     for (size_t i = 0; i < NAMED_SETS; i++)
         count += sets[i] ? sets[i]->paths.count : 0;
     struct str *readable = arena_alloc_array(arena, count, sizeof *readable);
     struct str *writable = arena_alloc_array(arena, WRITABLE_MAX, sizeof *writable);
     count = 0;
     readable[count++] = str_c(child->options->config_path);
+    if (credentials)
+        readable[count++] = str_c(credentials);
     for (size_t i = 0; i < NAMED_SETS; i++)
         for (size_t k = 0; sets[i] && k < sets[i]->paths.count; k++)
             readable[count++] = sets[i]->paths.items[k];
@@ -301,6 +305,7 @@ static enum result start_admin(struct child *child, struct error *err)
         .revisions = child->revisions,
         .config_path = str_c(child->options->config_path),
         .reports = child->reports,
+        .quarantines = child->quarantines,
         .node = settings->hostname,
     };
     if (admin_http_start(&http, &child->http, err) != OK)
@@ -335,6 +340,8 @@ static enum result start(struct child *child, struct error *err)
     gateway_apply(child->gateway, child->settings, sockets.fds, sockets.count);
     close_sockets(&sockets);
     if ((child->reports && reports_start(child->reports, child->gateway, err) != OK) ||
+        quarantine_keeper_start(child->settings->spool.path, child->gateway, &child->quarantines,
+                                err) != OK ||
         start_admin(child, err) != OK)
         return FAILED;
     tell(child, LINK_READY);
@@ -354,6 +361,7 @@ static void stop(struct child *child)
     change_desk_close(child->desk);
     admin_http_stop(child->http); /* first: its threads ask the gateway */
     reports_stop(child->reports); /* likewise */
+    quarantine_keeper_stop(child->quarantines);
     gateway_drain(child->gateway, clock_deadline(DRAIN_S * NS_PER_S));
     gateway_free(child->gateway);
     admin_log_stop(child->log);

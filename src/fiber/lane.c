@@ -8,11 +8,16 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
-/* Of one job inside the lane. `progress` and `abandoned` are under the lane's lock; `waiter` and
- * `done` belong to the thread that waits. */
+enum { BACKGROUND_NICE = 10 };
+
+/* Of one job inside the lane. `progress` and the writing of `abandoned` are under the lane's lock;
+ * `waiter` and `done` belong to the thread that waits. */
 struct lane_job_state {
     struct list link; /* in lane->waiting */
     struct post post; /* the way back */
@@ -21,7 +26,7 @@ struct lane_job_state {
     struct fiber *waiter; /* NULL once it gave up */
     bool done;
     enum { WAITING, RUNNING, FINISHED } progress;
-    bool abandoned;
+    atomic_bool abandoned;
 };
 
 struct lane {
@@ -32,6 +37,7 @@ struct lane {
     struct list waiting;
     size_t jobs; /* waiting and running */
     bool ending;
+    bool background;
     unsigned thread_count;
     pthread_t threads[];
 };
@@ -68,13 +74,20 @@ static void run_job(struct lane *lane, struct lane_job_state *state)
     loop_post(state->loop, &state->post);
 }
 
+/* A thread names itself: the process may be confined such that it cannot name others. */
+static void name_thread(const char *name)
+{
+    char short_name[16] = ""; /* what the kernel keeps */
+    memcpy(short_name, name, strnlen(name, sizeof short_name - 1));
+    pthread_setname_np(pthread_self(), short_name);
+}
+
 static void *run_thread(void *arg)
 {
     struct lane *lane = arg;
-    char short_name[16] = ""; /* what the kernel keeps */
-    memcpy(short_name, lane->name, strnlen(lane->name, sizeof short_name - 1));
-    /* itself: a thread that is confined cannot name another */
-    pthread_setname_np(pthread_self(), short_name);
+    name_thread(lane->name);
+    if (lane->background) /* Linux: of this thread alone */
+        (void)setpriority(PRIO_PROCESS, (id_t)gettid(), BACKGROUND_NICE);
     pthread_mutex_lock(&lane->lock);
     for (;;) {
         while (list_is_empty(&lane->waiting) && !lane->ending)
@@ -94,11 +107,13 @@ static void *run_thread(void *arg)
 
 /* ---- life cycle ---- */
 
-struct lane *lane_new(const char *name, unsigned threads, size_t max_waiting)
+static struct lane *new_lane(const char *name, unsigned threads, size_t max_waiting,
+                             bool background)
 {
     check(threads > 0);
     struct lane *lane = memory_alloc(sizeof *lane + threads * sizeof(pthread_t));
     lane->name = name;
+    lane->background = background;
     lane->max_jobs = threads + max_waiting;
     lane->thread_count = threads;
     list_init(&lane->waiting);
@@ -113,6 +128,16 @@ struct lane *lane_new(const char *name, unsigned threads, size_t max_waiting)
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return lane;
+}
+
+struct lane *lane_new(const char *name, unsigned threads, size_t max_waiting)
+{
+    return new_lane(name, threads, max_waiting, /* background= */ false);
+}
+
+struct lane *lane_new_background(const char *name, unsigned threads, size_t max_waiting)
+{
+    return new_lane(name, threads, max_waiting, /* background= */ true);
 }
 
 void lane_free(struct lane *lane)
@@ -193,6 +218,11 @@ enum result lane_run(struct lane *lane, struct lane_job *job, struct error *err)
     free(state);
     job->state = NULL;
     return OK;
+}
+
+bool lane_job_is_abandoned(const struct lane_job *job)
+{
+    return atomic_load(&job->state->abandoned);
 }
 
 size_t lane_load(const struct lane *lane)

@@ -171,7 +171,7 @@ static const struct fault_case faults[] = {
     {AUTH("smtp: { server: directory }"), "wrong-server", 4, 25, CONFIG_ERROR},
     {AUTH("ldap: { server: directory, filter: \"(uid=admin)\" }"), "bad-filter", 4, 0,
      CONFIG_ERROR},
-    {AUTH("script: x.lua"), "not-built", 4, 9, CONFIG_ERROR},
+    {AUTH("script: x.lua"), "script", 4, 17, CONFIG_ERROR},
     {CONT("header: \"X-A: b\""), "no-verdict", 4, 9, CONFIG_ERROR},
     {CONT("deliver: { when: authenticated }"), "no-verdict", 4, 9, CONFIG_ERROR},
     {CONT("deliver: { observe: true }"), "no-verdict", 4, 9, CONFIG_ERROR},
@@ -179,7 +179,7 @@ static const struct fault_case faults[] = {
      "no-verdict", 4, 50, CONFIG_ERROR},
     {CONT("match: { when: authenticated, matched: deliver, unmatched: note }"), "no-verdict", 4, 9,
      CONFIG_ERROR},
-    {CONT("match: { when: authenticated, matched: deliver, unmatched: hold }\n      - deliver"),
+    {CONT("match: { when: authenticated, matched: deliver, unmatched: discard }\n      - deliver"),
      "dead-step", 5, 9, CONFIG_WARNING},
     {CONT("accept"), "illegal-step", 4, 9, CONFIG_ERROR},
     {CONT("quarantine: spam"), "unknown-name", 4, 21, CONFIG_ERROR},
@@ -187,7 +187,6 @@ static const struct fault_case faults[] = {
     {CONT("match: { when: authenticated, matched: quarantine }\n      - deliver"), "missing-key", 4,
      48, CONFIG_ERROR},
     {CONT("hold: { reason: odd, class: strange }"), "unknown-word", 4, 37, CONFIG_ERROR},
-    {CONT("milter: { server: x }\n      - deliver"), "not-built", 4, 9, CONFIG_ERROR},
     {CONT("antivirus: { server: nothing }\n      - deliver"), "unknown-name", 4, 30, CONFIG_ERROR},
     {CONT("header: {}\n      - deliver"), "missing-key", 4, 9, CONFIG_ERROR},
     {CONT("header: \"no colon\"\n      - deliver"), "bad-header", 4, 17, CONFIG_ERROR},
@@ -384,7 +383,7 @@ static void test_describe(void **unused)
     flow_describe_blocks(&out);
     assert_false(out.overflow);
     assert_true(str_find_str(buf_str(&out), STR("lookup-smtp")) >= 0);
-    assert_true(str_find_str(buf_str(&out), STR("Not built yet")) >= 0);
+    assert_true(str_find_str(buf_str(&out), STR("Not built yet")) < 0); /* all are */
 }
 
 int main(void)

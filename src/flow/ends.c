@@ -25,10 +25,19 @@ bool flow_steps_may_pass(const struct flow_steps *steps)
     return true;
 }
 
+/* It holds or puts aside: what stands behind it is for the message once it is released. */
+static bool may_be_released(const struct flow_step *step)
+{
+    for (unsigned i = 0; i < step->outcome_count; i++)
+        if (step->actions[i].kind == ACTION_HOLD || step->actions[i].kind == ACTION_QUARANTINE)
+            return true;
+    return false;
+}
+
 static void check_dead(const struct flow_steps *steps, struct config_report *report)
 {
     for (size_t i = 0; i + 1 < steps->count; i++) {
-        if (flow_step_may_pass(&steps->items[i]))
+        if (flow_step_may_pass(&steps->items[i]) || may_be_released(&steps->items[i]))
             continue;
         const struct flow_step *dead = &steps->items[i + 1];
         struct config_problem *problem = config_problem(

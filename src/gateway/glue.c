@@ -171,8 +171,10 @@ static enum queue_content_verdict refused_later(const struct settings *settings,
 }
 
 /* The run's verdict and effects as groups, in place of the entry. */
-static void make_groups(const struct settings *settings, const struct flow *flow,
-                        const struct flow_verdict *verdict, enum queue_content_verdict said,
+/* False: a quarantine has no room. */
+static bool make_groups(struct queue *queue, const struct settings *settings,
+                        const struct flow *flow, const struct flow_verdict *verdict,
+                        enum queue_content_verdict said, struct str header,
                         struct queue_content_run *run)
 {
     struct str *transports =
@@ -184,12 +186,14 @@ static void make_groups(const struct settings *settings, const struct flow *flow
         .flow = flow,
         .verdict = verdict,
         .content = run->content,
+        .header = header,
         .sender = run->sender,
         .recipients = run->recipients,
         .transports = transports,
         .recipient_count = run->recipient_count,
     };
     struct plan plan;
+    struct error err;
     plan_init(&plan, run->arena);
     if (said == QUEUE_CONTENT_DELIVER || said == QUEUE_CONTENT_HOLD)
         plan_add(&plan, &source);
@@ -198,6 +202,33 @@ static void make_groups(const struct settings *settings, const struct flow *flow
     run->group_count = plan.group_count;
     run->added = plan.added;
     run->discarded = plan.discarded;
+    return plan_fits_quarantines(&plan, settings, queue, &err);
+}
+
+static void tell_restarted(const struct queue_content_run *run, struct str flow)
+{
+    event_emit(EVENT_FLOW_RESTARTED, F_C(MESSAGE, mail_id_text(run->message).chars),
+               F_STR(FLOW, flow), F_STR(STEP, run->after_step));
+}
+
+/* It was released, and the flow that kept it is gone: it begins with those that its recipients'
+ * domains have now. */
+static bool begin_anew(const struct settings *settings, struct queue_content_run *run)
+{
+    run->groups = arena_alloc_array(run->arena, run->recipient_count + 1, sizeof *run->groups);
+    for (size_t i = 0; i < run->recipient_count; i++) {
+        const struct settings_domain *domain = settings_route(settings, run->recipients[i].domain);
+        if (!domain)
+            return false;
+        run->groups[run->group_count++] =
+            (struct queue_group){.content = *run->content,
+                                 .transport = domain->transport->name,
+                                 .content_flow = flow_name(domain->content),
+                                 .recipients = &run->recipients[i],
+                                 .recipient_count = 1};
+        tell_restarted(run, flow_name(domain->content));
+    }
+    return true;
 }
 
 NO_YIELD_CHECK static enum queue_content_verdict run_content(void *context,
@@ -208,6 +239,8 @@ NO_YIELD_CHECK static enum queue_content_verdict run_content(void *context,
     struct gateway *gateway = context;
     struct flow_facts facts;
     const struct flow *flow = flow_find(settings_of(snapshot)->flows, FLOW_CONTENT, run->flow);
+    if (!flow && run->after_step.len && begin_anew(settings_of(snapshot), run))
+        return QUEUE_CONTENT_DELIVER;
     if (!flow) {
         *out_reply = mail_reply_of(451, 4, 3, 5, STR("The content flow is no longer configured"));
         return QUEUE_CONTENT_DEFER;
@@ -232,19 +265,113 @@ NO_YIELD_CHECK static enum queue_content_verdict run_content(void *context,
                                 .limits = &settings_of(snapshot)->content.limits,
                                 .unpacker = gateway->options.unpacker,
                                 .ways = &ways,
+                                .record_fields = settings_of(snapshot)->events.headers.items,
+                                .record_field_count = settings_of(snapshot)->events.headers.count,
+                                .hides_subject = !settings_of(snapshot)->events.subjects,
                                 .after_step = run->after_step,
+                                .http = gateway->http,
                                 .released = run->released,
                                 .content = run->content};
     struct flow_verdict verdict = {0};
+    if (run->after_step.len && !flow_has_step(flow, run->after_step))
+        tell_restarted(run, flow_name(flow));
     flow_run_content(flow, &flow_run, &verdict);
     contain_by_verdict(gateway, settings_of(snapshot), &facts, flow_name(flow), &verdict);
     *out_reply = verdict.reply;
     enum queue_content_verdict said = verdict.kind == FLOW_REJECT
                                           ? refused_later(settings_of(snapshot), &facts)
                                           : verdict_of(verdict.kind);
-    if (said != QUEUE_CONTENT_DEFER)
-        make_groups(settings_of(snapshot), flow, &verdict, said, run);
-    return said;
+    if (said == QUEUE_CONTENT_DEFER ||
+        make_groups(gateway->queue, settings_of(snapshot), flow, &verdict, said, facts.header, run))
+        return said;
+    *out_reply = mail_reply_of(452, 4, 3, 1, STR("The quarantine is full"));
+    return QUEUE_CONTENT_DEFER;
+}
+
+/* ---- scripts around attempts ---- */
+
+static const struct flow_attempt_script *find_script(const struct settings *settings,
+                                                     const struct transport *transport)
+{
+    for (size_t i = 0; i < settings->transport_count; i++)
+        if (str_equal(settings->transports[i].name, transport->name))
+            return settings->attempt_scripts[i];
+    return NULL;
+}
+
+static struct flow_attempt describe_attempt(const struct queue_hook *hook)
+{
+    static const char *const outcomes[] = {[QUEUE_HOOK_OPEN] = "open",
+                                           [QUEUE_HOOK_DELIVERED] = "delivered",
+                                           [QUEUE_HOOK_DEFERRED] = "deferred",
+                                           [QUEUE_HOOK_FAILED] = "failed"};
+    struct flow_attempt_recipient *recipients =
+        arena_alloc_array(hook->arena, hook->recipient_count + 1, sizeof *recipients);
+    for (size_t i = 0; i < hook->recipient_count; i++)
+        recipients[i] = (struct flow_attempt_recipient){
+            .address = hook->recipients[i].address,
+            .reply = hook->recipients[i].reply,
+            .host = hook->recipients[i].mta,
+            .outcome = outcomes[hook->recipients[i].outcome],
+        };
+    return (struct flow_attempt){
+        .after = hook->after,
+        .message = hook->message,
+        .session = hook->session,
+        .sender = hook->sender->address,
+        .recipients = recipients,
+        .recipient_count = hook->recipient_count,
+        .transport = hook->transport->name,
+        .destination = hook->destination,
+        .host = hook->host,
+        .number = hook->attempt,
+        .age_ns = hook->age_ns,
+        .size = hook->size,
+    };
+}
+
+/* A fault before an attempt puts it off, unless the file says otherwise; after one, what happened
+ * counts. */
+static void take_said(const struct flow_attempt_said *said, struct queue_hook *hook)
+{
+    if (said->fault) {
+        if (!hook->after && hook->transport->script.on_error == TRANSPORT_ON_ERROR_DEFER) {
+            hook->verdict = QUEUE_HOOK_DEFER;
+            hook->said = mail_reply_of(451, 4, 3, 5, STR("The transport's script failed"));
+        }
+        return;
+    }
+    hook->said = said->reply;
+    hook->delay_ns = said->delay_ns;
+    hook->server = said->server;
+    hook->verdict = said->kind == FLOW_ATTEMPT_DEFER    ? QUEUE_HOOK_DEFER
+                    : said->kind == FLOW_ATTEMPT_REJECT ? QUEUE_HOOK_REJECT
+                    : said->kind == FLOW_ATTEMPT_HOLD   ? QUEUE_HOOK_HOLD
+                    : said->kind == FLOW_ATTEMPT_ROUTE  ? QUEUE_HOOK_ROUTE
+                                                        : QUEUE_HOOK_NEXT;
+}
+
+NO_YIELD_CHECK static void run_hook(void *context, const struct queue_snapshot *snapshot,
+                                    struct queue_hook *hook)
+{
+    struct gateway *gateway = context;
+    const struct settings *settings = settings_of(snapshot);
+    const struct flow_attempt_script *script = find_script(settings, hook->transport);
+    if (!script)
+        return;
+    const struct resolver resolver = resolver_of_dns(worker_current()->dns);
+    const struct flow_ways ways = plan_ways(settings);
+    struct flow_run run = {.arena = hook->arena,
+                           .resolver = &resolver,
+                           .hostname = settings->hostname,
+                           .directory = worker_current()->directory,
+                           .state = gateway->state,
+                           .http = gateway->http,
+                           .ways = &ways};
+    struct flow_attempt attempt = describe_attempt(hook);
+    struct flow_attempt_said said;
+    flow_attempt_run(script, &run, &attempt, &said);
+    take_said(&said, hook);
 }
 
 static void delivered_inbound(void *context, struct str address)
@@ -253,9 +380,12 @@ static void delivered_inbound(void *context, struct str address)
     mailboxes_note(gateway->mailboxes, gateway->state, address);
 }
 
-static bool is_contained(void *context, struct str user)
+static enum queue_account account(void *context, struct str user)
 {
-    return incidents_contains(((struct gateway *)context)->incidents, user, NULL);
+    struct incidents *incidents = ((struct gateway *)context)->incidents;
+    if (incidents_contains(incidents, user, NULL))
+        return QUEUE_ACCOUNT_CONTAINED;
+    return incidents_settles(incidents, user) ? QUEUE_ACCOUNT_SETTLING : QUEUE_ACCOUNT_FREE;
 }
 
 void glue_fill_handler(struct gateway *gateway, struct queue_handler *out)
@@ -271,7 +401,8 @@ void glue_fill_handler(struct gateway *gateway, struct queue_handler *out)
         .is_own_address = is_own_address,
         .is_own_port = is_own_port,
         .run_content = run_content,
-        .is_contained = is_contained,
+        .hook = run_hook,
+        .account = account,
         .delivered_inbound = delivered_inbound,
         .context = gateway,
     };

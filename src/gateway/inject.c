@@ -14,7 +14,8 @@ enum { DATA_MAX = 64 * 1024 * 1024, TIMEOUT_S = 240 };
 
 struct inject {
     struct gateway *gateway;
-    struct arena *arena; /* the asking thread waits, so its memory may be used */
+    struct settings *settings; /* referenced while it runs */
+    struct arena *arena;       /* the asking thread waits, so its memory may be used */
     struct str sender;
     const struct str *recipients;
     size_t recipient_count;
@@ -97,7 +98,7 @@ static bool has_8bit(struct str data)
 static void submit(struct inject *inject) MAY_YIELD
 {
     struct worker *worker = worker_current();
-    const struct settings *settings = worker->settings;
+    const struct settings *settings = inject->settings;
     size_t count = inject->recipient_count;
     struct mail_recipient *recipients =
         arena_alloc_array(inject->arena, count, sizeof(struct mail_recipient));
@@ -138,7 +139,7 @@ static void submit(struct inject *inject) MAY_YIELD
         .header_length = mail_header_length(inject->data),
         .has_8bit = has_8bit(inject->data),
         .own_user = true,
-        .fairness_key = STR("control"),
+        .fairness_key = STR("<control>"),
         .direct_timeout_ns = TIMEOUT_S * NS_PER_S,
         .trace = {.hostname = settings->hostname,
                   .helo = STR("localhost"),
@@ -155,7 +156,10 @@ static void submit(struct inject *inject) MAY_YIELD
 
 NO_YIELD_CHECK static void run(void *arg)
 {
-    submit(arg);
+    struct inject *inject = arg;
+    inject->settings = settings_ref(worker_current()->settings); /* a reload may come meanwhile */
+    submit(inject);
+    settings_unref(inject->settings);
 }
 
 enum result gateway_inject(struct gateway *gateway, struct str sender, const struct str *recipients,

@@ -59,6 +59,10 @@ struct gateway_worker_numbers {
 struct gateway_worker_numbers *gateway_worker_numbers(struct gateway *gateway, struct arena *arena,
                                                       size_t *out_count);
 
+/* Of all workers. */
+struct dns_numbers;
+void gateway_dns_numbers(struct gateway *gateway, struct dns_numbers *out);
+
 struct queue *gateway_queue(struct gateway *gateway);
 
 struct gateway_transport {
@@ -86,6 +90,34 @@ struct gateway_report_policy {
 enum result gateway_report_policy(struct gateway *gateway, struct str domain,
                                   struct str organization, struct arena *arena,
                                   struct gateway_report_policy *out, struct error *err);
+
+/* ---- quarantines ---- */
+
+struct spool_vault;
+/* The keys that mail in quarantine is encrypted with. */
+struct spool_vault *gateway_vault(struct gateway *gateway);
+
+struct gateway_quarantine {
+    struct str name;
+    int64_t keep_ns;
+    uint64_t size;
+    bool defers;       /* when it is full; else the oldest goes */
+    bool by_recipient; /* recipients may release */
+    bool daily;        /* digests */
+    int64_t digest_at_ns;
+    struct str from, link, hostname;
+};
+/* Of the configuration in force; in `arena`. */
+struct gateway_quarantine *gateway_quarantines(struct gateway *gateway, struct arena *arena,
+                                               size_t *out_count);
+/* Is it at a domain that the configuration lists? Nobody else is sent a digest. */
+bool gateway_is_own_recipient(struct gateway *gateway, struct str address);
+/*
+ * Send a message of our own (canonical, with its header, from <>) past all flows, signed as others
+ * of its author. In the queue when OK; ERROR_PERMANENT: nobody takes mail for that address.
+ */
+enum result gateway_notify(struct gateway *gateway, struct str to, struct str data,
+                           struct arena *arena, struct mail_id *out_message, struct error *err);
 
 /*
  * Put a message in as if a user of ours had sent it: domain choice, content flow, spool. Recipient

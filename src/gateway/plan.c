@@ -3,7 +3,9 @@
 
 #include "base/buf.h"
 #include "event/event.h"
+#include "gateway/label.h"
 #include "gateway/settings.h"
+#include "smtp/parameter.h"
 
 #include <string.h>
 
@@ -21,12 +23,27 @@ static bool is_listed(const void *context, struct str domain)
     return settings_is_listed(context, domain);
 }
 
+static bool read_sender_parameters(struct str text, struct arena *arena, struct mail_sender *out)
+{
+    struct mail_reply ignored;
+    return smtp_parameter_mail(text, arena, out, &ignored);
+}
+
+static bool read_recipient_parameters(struct str text, struct arena *arena,
+                                      struct mail_recipient *out)
+{
+    struct mail_reply ignored;
+    return smtp_parameter_recipient(text, /* smtputf8= */ false, arena, out, &ignored);
+}
+
 struct flow_ways plan_ways(const struct settings *settings)
 {
     return (struct flow_ways){.is_taken = is_taken,
                               .is_listed = is_listed,
                               .postmaster = settings->postmaster,
-                              .context = settings};
+                              .context = settings,
+                              .read_sender_parameters = read_sender_parameters,
+                              .read_recipient_parameters = read_recipient_parameters};
 }
 
 /* By the domain table; empty where nobody takes it: the queue holds that, for a person to see. */
@@ -87,6 +104,8 @@ static void keep(const struct plan_source *source, struct arena *arena, struct q
         .scored = effects->scored,
         .score = (int64_t)(effects->score * 1000),
     };
+    if (group->kept.quarantine.len)
+        group->kept.label = label_text(arena, source->header);
 }
 
 /* What all groups of the run have in common. */
@@ -105,6 +124,10 @@ static struct queue_group common_of(struct plan *plan, const struct plan_source 
         struct mail_sender *sender = ARENA_NEW(plan->arena, struct mail_sender);
         *sender = *source->sender;
         sender->address = effects->sender;
+        if (effects->sender_parameters) {
+            sender->ret = effects->sender_parameters->ret;
+            sender->envid = effects->sender_parameters->envid;
+        }
         group.sender = sender;
     }
     return group;
@@ -176,6 +199,31 @@ void plan_add(struct plan *plan, const struct plan_source *source)
         plan->added += to.count - source->recipient_count;
     else
         plan->discarded += source->recipient_count - to.count;
+}
+
+/* One that is full takes nothing, or what is oldest in it goes soon (admin/quarantine.c); what
+ * could never fit would be removed at once, and that is no way to treat a message. */
+bool plan_fits_quarantines(const struct plan *plan, const struct settings *settings,
+                           struct queue *queue, struct error *err)
+{
+    for (size_t i = 0; i < plan->group_count; i++) {
+        const struct queue_group *group = &plan->groups[i];
+        const struct settings_quarantine *quarantine =
+            group->held && group->kept.quarantine.len
+                ? settings_find_quarantine(settings, group->kept.quarantine)
+                : NULL;
+        if (!quarantine)
+            continue;
+        uint64_t size = mail_content_size(&group->content);
+        uint64_t full = quarantine->when_full == SETTINGS_FULL_DEFER
+                            ? queue_quarantine_bytes(queue, quarantine->name)
+                            : 0;
+        if (full + size + size / 512 + 1024 <= quarantine->size) /* encrypted it is a bit larger */
+            continue;
+        (void)!fail(err, ERROR_LIMIT, "the quarantine %.*s is full", STR_ARG(quarantine->name));
+        return false;
+    }
+    return true;
 }
 
 void plan_add_unjudged(struct plan *plan, const struct plan_source *source)

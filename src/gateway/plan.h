@@ -17,6 +17,7 @@ struct plan_source { /* a content run that is over */
     const struct flow *flow;
     const struct flow_verdict *verdict;
     const struct mail_content *content;
+    struct str header; /* as it came */
     const struct mail_sender *sender;
     /* as they came into the run, with the name of the transport that each would take */
     const struct mail_recipient *recipients;
@@ -37,6 +38,9 @@ void plan_init(struct plan *plan, struct arena *arena);
 /* Of a verdict that lets the message go on or keeps it: a group for each transport. A refusal is
  * kept for a person to decide, as undeliverable. */
 void plan_add(struct plan *plan, const struct plan_source *source);
+/* Is there room in the quarantines that it puts something into? False with ERROR_LIMIT: not now. */
+bool plan_fits_quarantines(const struct plan *plan, const struct settings *settings,
+                           struct queue *queue, struct error *err);
 /* Copies and notices of the run, whatever its verdict; not for one that defers. */
 void plan_add_extras(struct plan *plan, const struct plan_source *source);
 /* All mail of the plan that is not of our own making is held. */

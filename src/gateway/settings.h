@@ -9,6 +9,7 @@
 
 #include "config/load.h"
 #include "content/signing_key.h"
+#include "flow/attempt.h"
 #include "flow/flow.h"
 #include "net/dns.h"
 #include "net/server.h"
@@ -57,9 +58,20 @@ struct settings_certificate {
     const struct config_node *node;
 };
 
+enum settings_full { SETTINGS_FULL_OLDEST, SETTINGS_FULL_DEFER };
+enum settings_release { SETTINGS_RELEASE_ADMIN, SETTINGS_RELEASE_RECIPIENT };
+enum settings_digest { SETTINGS_DIGEST_NONE, SETTINGS_DIGEST_DAILY };
+
 struct settings_quarantine {
     struct str name;
     int64_t keep_ns;
+    uint64_t size;
+    int when_full;  /* enum settings_full */
+    int release_by; /* enum settings_release */
+    int digest;     /* enum settings_digest */
+    int64_t digest_at_ns;
+    struct str digest_from; /* or empty */
+    struct str link;        /* without a slash at its end; or empty */
     struct config_place place;
     const struct config_node *node;
 };
@@ -123,6 +135,7 @@ struct settings {
         int64_t keep_ns;
         uint64_t size;
         bool subjects;
+        struct option_texts headers;
     } events;
     struct {
         int target; /* enum settings_log_target */
@@ -151,6 +164,7 @@ struct settings {
     size_t server_count;
     struct transport *transports; /* built-in and inline ones too */
     size_t transport_count;
+    const struct flow_attempt_script **attempt_scripts; /* by index of transport; NULL: none */
     struct flow_list *lists;
     size_t list_count;
     struct flow_set *flows;
@@ -200,6 +214,8 @@ bool settings_is_listed(const struct settings *settings, struct str domain);
 /* The recipient flow for a domain on a listener. */
 const struct flow *settings_recipient_flow(const struct settings_listener *listener,
                                            const struct settings_domain *domain);
+const struct settings_quarantine *settings_find_quarantine(const struct settings *settings,
+                                                           struct str name);
 const struct settings_listener *settings_find_listener(const struct settings *settings,
                                                        struct str name);
 const struct transport *settings_find_transport(const struct settings *settings, struct str name);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * gateway/settings_files.c - sections that stand for files: certificates, lists, domains_file;
- * and the small section `quarantines`.
+ * gateway/settings_files.c - sections that stand for files: certificates, lists, domains_file.
  */
 #include "gateway/settings_internal.h"
 
@@ -106,44 +105,6 @@ void settings_bind_lists(struct settings_loading *loading)
     settings->list_count = section->count;
     for (size_t i = 0; i < section->count; i++)
         bind_list(loading, &section->pairs[i], &settings->lists[i]);
-}
-
-/* ---- quarantines ---- */
-
-static const struct option quarantine_rows[] = {
-    {.name = "keep",
-     .type = OPTION_DURATION,
-     .offset = offsetof(struct settings_quarantine, keep_ns),
-     .text = "how long mail stays in it",
-     .fallback = "30d",
-     .min = 3600 * NS_PER_S,
-     .max = INT64_C(3660) * 86400 * NS_PER_S},
-    {0},
-};
-const struct option_table settings_quarantine_options = {
-    .name = "quarantines.*",
-    .text = "A place for mail that waits for a decision.",
-    .options = quarantine_rows,
-    .size = sizeof(struct settings_quarantine),
-};
-
-void settings_bind_quarantines(struct settings_loading *loading)
-{
-    const struct config_node *section = settings_section(loading, "quarantines");
-    struct settings *settings = loading->settings;
-    if (!section)
-        return;
-    settings->quarantines =
-        arena_alloc_array(loading->arena, section->count + 1, sizeof *settings->quarantines);
-    settings->quarantine_count = section->count;
-    for (size_t i = 0; i < section->count; i++) {
-        struct settings_quarantine *quarantine = &settings->quarantines[i];
-        quarantine->name = section->pairs[i].key;
-        quarantine->place = section->pairs[i].place;
-        quarantine->node = &section->pairs[i].value;
-        (void)!option_bind(&settings_quarantine_options, quarantine->node, NULL, &loading->context,
-                           quarantine);
-    }
 }
 
 /* ---- certificates ---- */

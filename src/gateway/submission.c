@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gateway/submission.h"
 
-#include "content/mime.h"
 #include "content/resolver.h"
 #include "event/event.h"
 #include "flow/checks.h"
 #include "gateway/contain.h"
+#include "gateway/label.h"
 #include "gateway/origin.h"
 #include "gateway/plan.h"
 #include "gateway/settings.h"
@@ -15,7 +15,7 @@
 
 #include <string.h>
 
-enum { HEADER_MAX = 1024 * 1024, READ_SIZE = 64 * 1024, SUBJECT_MAX = 256 };
+enum { HEADER_MAX = 1024 * 1024, READ_SIZE = 64 * 1024 };
 
 /* Recipients that share a content flow: one run, one message of their own. */
 struct group {
@@ -139,6 +139,10 @@ static void run_group(struct work *work, struct group *group) MAY_YIELD
                            .limits = &in->settings->content.limits,
                            .unpacker = in->worker->gateway->options.unpacker,
                            .ways = &ways,
+                           .http = in->worker->gateway->http,
+                           .record_fields = in->settings->events.headers.items,
+                           .record_field_count = in->settings->events.headers.count,
+                           .hides_subject = !in->settings->events.subjects,
                            .content = &group->content};
     flow_run_content(group->flow, &run, &group->verdict);
     contain_by_verdict(in->worker->gateway, in->settings, &facts, flow_name(group->flow),
@@ -237,6 +241,7 @@ static struct plan_source source_of(const struct work *work, const struct group 
         .flow = group->flow,
         .verdict = &group->verdict,
         .content = &group->content,
+        .header = work->header,
         .sender = work->in->sender,
         .recipients = group->members,
         .transports = group->transports,
@@ -298,24 +303,6 @@ static bool needs_smtputf8(const struct work *work)
     return work->in->sender->smtputf8 && has_utf8(work->header);
 }
 
-/* For people: decoded, without control characters, and not endless. */
-static struct str subject_text(struct arena *arena, const struct mail_field *field)
-{
-    struct str written = mail_field_text(arena, field);
-    struct str text = mime_decode_words(
-        str_slice(written, 0, written.len < 8 * SUBJECT_MAX ? written.len : 8 * SUBJECT_MAX),
-        arena);
-    size_t most = text.len < SUBJECT_MAX ? text.len : SUBJECT_MAX;
-    while (most < text.len && most && ((unsigned char)text.ptr[most] & 0xc0) == 0x80)
-        most--; /* not inside a character */
-    char *copy = arena_alloc(arena, most + 1);
-    for (size_t i = 0; i < most; i++) {
-        unsigned char c = (unsigned char)text.ptr[i];
-        copy[i] = c < 32 || c == 127 ? ' ' : text.ptr[i];
-    }
-    return str_trim(str_of(copy, most));
-}
-
 static void tell_accepted(const struct work *work, const struct hand_over *handed)
 {
     const struct submission *in = work->in;
@@ -324,8 +311,8 @@ static void tell_accepted(const struct work *work, const struct hand_over *hande
     struct mail_field field;
     if (mail_header_find(work->header, STR("Message-ID"), &field))
         id = mail_field_text(in->arena, &field);
-    if (in->settings->events.subjects && mail_header_find(work->header, STR("Subject"), &field))
-        subject = subject_text(in->arena, &field);
+    if (in->settings->events.subjects)
+        subject = label_subject(in->arena, work->header);
     event_emit(EVENT_MESSAGE_ACCEPTED, F_C(MESSAGE, mail_id_text(in->message).chars),
                F_STR(FROM, in->sender->address), F_INT(RECIPIENTS, in->recipient_count),
                F_INT(SIZE, in->body->size), F_STR(MESSAGE_ID, id), F_STR(USER, in->facts->user),
@@ -404,7 +391,8 @@ static void hand_over(struct work *work, struct mail_reply *out_reply) MAY_YIELD
         .refused_content = handed.refused_content,
     };
     struct error err;
-    if (queue_submit(in->worker->gateway->queue, &to_queue, &err) != OK) {
+    if (!plan_fits_quarantines(&handed.plan, in->settings, in->worker->gateway->queue, &err) ||
+        queue_submit(in->worker->gateway->queue, &to_queue, &err) != OK) {
         refuse_later(in, err.kind == ERROR_LIMIT, err.text, out_reply);
         return;
     }

@@ -26,6 +26,7 @@ struct queue;
 struct settings;
 struct settings_listener;
 struct spool;
+struct spool_vault;
 struct state;
 
 struct closing;
@@ -65,6 +66,7 @@ struct worker {
 
 struct gateway {
     struct gateway_options options;
+    struct gateway_start start;
     struct worker *workers;
     size_t worker_count;
     pthread_barrier_t loops_made;
@@ -75,7 +77,9 @@ struct gateway {
     struct spool *spool;
     struct state *state;
     struct queue *queue;
+    struct spool_vault *vault;
     struct directory_shared *directories;
+    struct lane *http; /* questions of scripts to web services */
     struct occupancy *occupancy;
     struct mailboxes *mailboxes;
     struct incidents *incidents;

@@ -19,6 +19,7 @@ struct action_request {
     enum queue_verb verb;
     enum mail_reason hold_reason;
     struct str actor, reason;
+    bool only_to, from_start;
 };
 
 /* ---- one entry ---- */
@@ -46,6 +47,19 @@ static void drop(struct queue_attempt *attempt)
     queue_entry_free(attempt->entry);
 }
 
+/* Out of a quarantine only if it can be read. */
+static bool is_readable(const struct queue_attempt *attempt, struct queue_share *share)
+{
+    if (queue_can_unseal(attempt->worker->queue, &attempt->meta))
+        return true;
+    share->missed++;
+    event_emit(EVENT_QUARANTINE_UNREADABLE, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
+               F_C(ENTRY, mail_id_text(attempt->entry->id).chars),
+               F_STR(QUARANTINE, attempt->meta.kept.quarantine),
+               F_C(ERROR, "the key that it is encrypted with is missing"));
+    return false;
+}
+
 static bool release(struct queue_attempt *attempt)
 {
     struct queue_record *record = &attempt->record;
@@ -71,6 +85,9 @@ static bool hold(struct queue_attempt *attempt, enum mail_reason reason)
 {
     if (attempt->record.held)
         return false;
+    if (reason == MAIL_REASON_CONTAINED &&
+        !queue_is_contained(attempt->worker->queue, &attempt->meta))
+        return false; /* the account became free meanwhile: nobody would let it go */
     queue_entry_hold(attempt->entry, reason, attempt->arena);
     return true;
 }
@@ -96,16 +113,43 @@ static bool refuse(struct queue_attempt *attempt) MAY_YIELD
         return false;
     struct mail_reply reply =
         mail_reply_of(554, 5, 7, 0, STR("the message was refused by an administrator"));
+    struct error err;
     queue_entry_seize(attempt->entry);
+    if ((attempt->meta.flags & QUEUE_META_SEALED) != 0 &&
+        (queue_attempt_load(attempt, &err) == FAILED ||
+         queue_unseal_for_good(attempt, NULL, &err) == FAILED)) {
+        queue_entry_place(attempt->entry);
+        return false;
+    }
     queue_settle_refused(attempt, &reply);
     return true;
 }
 
-static bool act_on(struct queue_entry *entry, enum queue_verb verb,
-                   enum mail_reason reason) MAY_YIELD
+/* For some recipients only, or to the start: other entries take its place. */
+static bool is_partly(const struct queue_attempt *attempt, const struct action_request *request)
 {
+    if (!attempt->entry->shelved || !attempt->record.held)
+        return false;
+    if (request->from_start && request->verb == QUEUE_RELEASE)
+        return true;
+    for (size_t i = 0; request->only_to && i < attempt->meta.recipient_count; i++)
+        if (!queue_address_fits(attempt->arena, request->selector.to,
+                                attempt->meta.recipients[i].address))
+            return true;
+    return false;
+}
+
+static struct str only_to(const struct action_request *request)
+{
+    return request->only_to ? request->selector.to : STR_EMPTY;
+}
+
+static bool act_on(struct queue_entry *entry, struct queue_share *share) MAY_YIELD
+{
+    const struct action_request *request = CONTAINER(share->ask, struct action_request, ask);
+    enum queue_verb verb = request->verb;
     if (entry->state == QUEUE_INFLIGHT) {
-        if (reason == MAIL_REASON_CONTAINED) /* seen to when the attempt ends */
+        if (request->hold_reason == MAIL_REASON_CONTAINED) /* seen to when the attempt ends */
             return false;
         if (verb != QUEUE_HOLD && verb != QUEUE_FAIL && verb != QUEUE_DROP)
             return false;
@@ -121,16 +165,22 @@ static bool act_on(struct queue_entry *entry, enum queue_verb verb,
         done = retry(&attempt);
         break;
     case QUEUE_HOLD:
-        done = hold(&attempt, reason);
+        done = hold(&attempt, request->hold_reason);
         break;
     case QUEUE_RELEASE:
-        done = release(&attempt);
+        done = is_readable(&attempt, share) &&
+               (is_partly(&attempt, request)
+                    ? queue_quarantine_part(&attempt, verb, only_to(request), request->from_start)
+                    : release(&attempt));
         break;
     case QUEUE_FAIL:
-        done = refuse(&attempt);
+        done = is_readable(&attempt, share) && refuse(&attempt);
         break;
     case QUEUE_DROP:
-        drop(&attempt);
+        if (is_partly(&attempt, request))
+            done = queue_quarantine_part(&attempt, verb, only_to(request), false);
+        else
+            drop(&attempt);
         break;
     }
     queue_attempt_done(&attempt);
@@ -155,6 +205,36 @@ static void run_select(struct queue_share *share) MAY_YIELD
     queue_select_each(share, &request->selector, note_id);
 }
 
+static struct str quarantine_of(const struct queue_entry *entry, struct arena *arena)
+{
+    return entry != NULL && entry->state == QUEUE_HELD ? queue_entry_quarantine(entry, arena)
+                                                       : STR_EMPTY;
+}
+
+static void tell_quarantine(const struct action_request *request, struct mail_id message,
+                            struct mail_id entry, struct str quarantine)
+{
+    bool released = request->verb == QUEUE_RELEASE;
+    if (!released && request->verb != QUEUE_DROP && request->verb != QUEUE_FAIL)
+        return;
+    event_emit(released ? EVENT_QUARANTINE_RELEASED : EVENT_QUARANTINE_DELETED,
+               F_C(MESSAGE, mail_id_text(message).chars), F_C(ENTRY, mail_id_text(entry).chars),
+               F_STR(QUARANTINE, quarantine), F_STR(TO, only_to(request)),
+               F_STR(ACTOR, request->actor), F_STR(WHY, request->reason),
+               F_C(DETAIL, request->from_start && released ? "from the start of its flow" : ""));
+}
+
+/* What was written lazily before this is on the disk after it: what somebody was told is deleted
+ * does not come back. */
+static void wait_until_durable(struct queue_worker *worker) MAY_YIELD
+{
+    struct spool_change nothing = {.kind = SPOOL_COUNT, .counter = QUEUE_COUNT_DROPPED};
+    struct error err;
+    if (spool_commit(worker->queue->spool, &nothing, 1, &err) == FAILED)
+        event_emit(EVENT_DAEMON_WARNING, F_C(ERROR, err.text),
+                   F_C(DETAIL, "what was done in a quarantine may be undone by a crash"));
+}
+
 static void run_act(struct queue_share *share) MAY_YIELD
 {
     static const char *const verbs[] = {"retry", "hold", "release", "fail", "drop"};
@@ -163,15 +243,20 @@ static void run_act(struct queue_share *share) MAY_YIELD
     for (size_t i = 0; i < share->count; i++) {
         struct queue_entry *entry = queue_worker_find(share->worker, ids[i]);
         struct mail_id message = entry != NULL ? entry->message : ids[i];
-        if (entry != NULL && act_on(entry, request->verb, request->hold_reason)) {
+        struct str quarantine = quarantine_of(entry, share->arena);
+        if (entry != NULL && act_on(entry, share)) {
             share->total++;
             event_emit(EVENT_QUEUE_ACTION, F_C(MESSAGE, mail_id_text(message).chars),
                        F_C(ENTRY, mail_id_text(ids[i]).chars), F_C(VERB, verbs[request->verb]),
                        F_STR(ACTOR, request->actor), F_STR(WHY, request->reason));
+            if (quarantine.len > 0)
+                tell_quarantine(request, message, ids[i], quarantine);
         }
         if (i % QUEUE_ASK_SLICE == QUEUE_ASK_SLICE - 1)
             fiber_yield();
     }
+    if (share->total > 0 && request->selector.quarantine.len > 0)
+        wait_until_durable(share->worker);
 }
 
 /* ---- the public side ---- */
@@ -208,6 +293,8 @@ enum result queue_act(struct queue *queue, const struct queue_selector *selector
     struct queue_ask *ask = &request->ask;
     queue_selector_copy(ask->arena, selector, &request->selector);
     request->verb = action->verb;
+    request->only_to = action->only_to && selector->to.len > 0;
+    request->from_start = action->from_start;
     request->hold_reason = action->hold_reason ? action->hold_reason : MAIL_REASON_ADMIN;
     request->actor = arena_str(ask->arena, str_slice(action->actor, 0, REASON_MAX));
     request->reason = arena_str(ask->arena, str_slice(action->reason, 0, REASON_MAX));
@@ -221,6 +308,8 @@ enum result queue_act(struct queue *queue, const struct queue_selector *selector
         result = queue_ask_all(ask, run_act, err);
     for (size_t i = 0; result == OK && i < ask->share_count; i++)
         out->done += ask->shares[i].total;
+    for (size_t i = 0; result == OK && i < ask->share_count; i++)
+        out->unreadable += ask->shares[i].missed;
     queue_ask_unref(ask);
     return result;
 }

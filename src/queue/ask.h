@@ -18,6 +18,7 @@ struct queue_share { /* of one worker */
     struct arena *arena;         /* for what is found */
     void *out;                   /* what is found; free() */
     size_t count, cap, total;
+    size_t missed; /* see queue_action_result.unreadable */
 };
 
 /* The first member of what asks; see queue_ask_new. */

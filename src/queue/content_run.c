@@ -11,7 +11,7 @@
 #include "queue/settle.h"
 #include "queue/submit.h"
 
-enum { AT_ONCE = 16, SETTLE_S = 60 };
+enum { SETTLE_S = 60 };
 
 /* For the call into the gateway, which may suspend. */
 NO_YIELD_CHECK static enum queue_content_verdict
@@ -135,6 +135,23 @@ static void defer(struct queue_attempt *attempt, const struct mail_reply *reply)
     queue_entry_place(entry);
 }
 
+static void tell_put_back(const struct queue_attempt *attempt, const struct error *err)
+{
+    event_emit(EVENT_QUARANTINE_PROBLEM, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
+               F_C(ENTRY, mail_id_text(attempt->entry->id).chars), F_C(ERROR, err->text),
+               F_C(DETAIL, "its content flow runs again in a minute"));
+}
+
+/* What was in quarantine leaves it, and what goes into one is sealed. */
+static enum result make_storable(struct queue_attempt *attempt, struct queue_content_run *run,
+                                 struct error *err) MAY_YIELD
+{
+    return queue_unseal_for_good(attempt, run, err) == OK
+               ? queue_seal_groups(attempt->worker->queue, attempt->meta.message, run->groups,
+                                   run->group_count, attempt->arena, err)
+               : FAILED;
+}
+
 static void discard(struct queue_attempt *attempt, const struct queue_content_run *run) MAY_YIELD
 {
     struct queue_unit unit;
@@ -192,6 +209,17 @@ static void act(struct queue_attempt *attempt, enum queue_content_verdict verdic
 {
     struct scope scope;
     scope_open_shielded(&scope, clock_deadline(SETTLE_S * NS_PER_S));
+    struct error err;
+    bool passes = verdict == QUEUE_CONTENT_DELIVER || verdict == QUEUE_CONTENT_HOLD;
+    if (passes && run->group_count == 0)
+        keep_as_it_is(attempt, run, verdict == QUEUE_CONTENT_HOLD);
+    if ((verdict != QUEUE_CONTENT_DEFER || attempt->entry->wish != 0) &&
+        make_storable(attempt, run, &err) == FAILED) {
+        tell_put_back(attempt, &err);
+        put_back(attempt);
+        scope_close(&scope);
+        return;
+    }
     if (grant_wish(attempt)) {
         scope_close(&scope);
         return;
@@ -199,8 +227,6 @@ static void act(struct queue_attempt *attempt, enum queue_content_verdict verdic
     switch (verdict) {
     case QUEUE_CONTENT_DELIVER:
     case QUEUE_CONTENT_HOLD:
-        if (run->group_count == 0)
-            keep_as_it_is(attempt, run, verdict == QUEUE_CONTENT_HOLD);
         replace(attempt, run);
         break;
     case QUEUE_CONTENT_DEFER:
@@ -216,6 +242,15 @@ static void act(struct queue_attempt *attempt, enum queue_content_verdict verdic
     scope_close(&scope);
 }
 
+/* It was released, and its key is gone: back to where it lay, for the key may come again. */
+static void keep_unreadable(struct queue_attempt *attempt, const struct error *err)
+{
+    event_emit(EVENT_QUARANTINE_UNREADABLE, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
+               F_C(ENTRY, mail_id_text(attempt->entry->id).chars),
+               F_STR(QUARANTINE, attempt->meta.kept.quarantine), F_C(ERROR, err->text));
+    queue_entry_hold(attempt->entry, MAIL_REASON_ADMIN, attempt->arena);
+}
+
 static void run_entry(struct queue_attempt *attempt) MAY_YIELD
 {
     struct error err;
@@ -224,13 +259,17 @@ static void run_entry(struct queue_attempt *attempt) MAY_YIELD
         queue_entry_hold(attempt->entry, MAIL_REASON_CONTAINED, attempt->arena);
         return;
     }
-    if (queue_attempt_load(attempt, &err) == FAILED) {
+    if (queue_attempt_load_stored(attempt, &err) == FAILED) {
         if (err.kind == ERROR_PERMANENT) {
             queue_settle_damaged(attempt);
             return;
         }
         attempt->stopped = err.kind == ERROR_CANCELLED;
         defer(attempt, &reply);
+        return;
+    }
+    if (queue_unseal(attempt, &err) == FAILED) {
+        keep_unreadable(attempt, &err);
         return;
     }
     struct queue_content_run run = {
@@ -255,11 +294,11 @@ static void run_entry(struct queue_attempt *attempt) MAY_YIELD
 static MAY_YIELD void run_runs(void *arg)
 {
     struct queue_worker *worker = arg;
-    struct list *link;
+    struct queue_content_turn turn;
     struct error err;
-    while (!worker->stopping && fiber_check(&err) == OK &&
-           (link = list_shift(&worker->content_ready)) != NULL) {
-        struct queue_entry *entry = CONTAINER(link, struct queue_entry, in_content);
+    while (!worker->stopping && fiber_check(&err) == OK && queue_content_next(worker, &turn)) {
+        struct queue_entry *entry = turn.entry;
+        queue_content_kick(worker); /* a large message that ended leaves room for several */
         struct arena *arena = arena_new(0);
         struct queue_attempt attempt;
         _Atomic uint64_t *slot = queue_poison_note(worker, entry->id);
@@ -274,6 +313,7 @@ static MAY_YIELD void run_runs(void *arg)
         queue_attempt_done(&attempt);
         queue_poison_clear(slot);
         arena_free(arena);
+        queue_content_ended(worker, &turn);
     }
     worker->content_running--;
 }
@@ -281,16 +321,17 @@ static MAY_YIELD void run_runs(void *arg)
 void queue_content_kick(struct queue_worker *worker)
 {
     struct error err;
-    if (worker->stopping || worker->content_running >= AT_ONCE ||
-        list_is_empty(&worker->content_ready))
+    if (worker->stopping || worker->content_running >= QUEUE_CONTENT_RUNS ||
+        !queue_content_is_ready(worker))
         return;
     worker->content_running++;
     if (fiber_spawn(&worker->scope, "content run", run_runs, worker, &err) == OK ||
         --worker->content_running > 0)
         return;
     /* no fiber is left: somebody has to ask again */
-    struct list *first = list_shift(&worker->content_ready);
-    struct queue_entry *entry = CONTAINER(first, struct queue_entry, in_content);
-    queue_schedule_set(&worker->schedule, &entry->due, clock_monotonic_ns() + NS_PER_S);
+    struct queue_content_turn turn;
+    check(queue_content_next(worker, &turn));
+    queue_content_ended(worker, &turn);
+    queue_schedule_set(&worker->schedule, &turn.entry->due, clock_monotonic_ns() + NS_PER_S);
     queue_worker_arm(worker);
 }

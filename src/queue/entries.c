@@ -131,6 +131,7 @@ struct queue_entry *queue_entry_new(struct queue_worker *worker, struct mail_id 
     entry->content = meta->content_flow.len > 0;
     check(meta->recipient_count < 1 << 20); /* as above */
     entry->recipients = (uint32_t)meta->recipient_count & 0xfffff;
+    entry->shelved = meta->kept.quarantine.len > 0;
     entry->ready.size = size;
     queue_entry_store(entry, record);
     entry->parcel = parcel;
@@ -172,8 +173,10 @@ static void gauge_leave(struct queue_entry *entry)
 {
     struct queue_worker *worker = queue_worker_of(entry);
     atomic_fetch_sub_explicit(&worker->gauge[entry->state], entry->counted, memory_order_relaxed);
-    if (entry->quarantined)
+    if (entry->quarantined) {
         atomic_fetch_sub_explicit(&worker->quarantined, entry->counted, memory_order_relaxed);
+        queue_shelf_count(entry, -1);
+    }
     entry->quarantined = false;
     entry->counted = 0;
 }
@@ -222,6 +225,20 @@ void queue_entry_free(struct queue_entry *entry)
     queue_slab_give(entry);
 }
 
+void queue_fresh_add(struct queue_fresh *fresh, const struct queue_fresh *more, int sign)
+{
+    fresh->small += sign > 0 ? more->small : 0 - more->small;
+    fresh->large_bytes += sign > 0 ? more->large_bytes : 0 - more->large_bytes;
+}
+
+void queue_fresh_count(struct queue_fresh *fresh, const struct queue_entry *entry, int sign)
+{
+    uint64_t size = entry->ready.size;
+    struct queue_fresh one = {.small = size <= QUEUE_SMALL_MAX,
+                              .large_bytes = size <= QUEUE_SMALL_MAX ? 0 : size};
+    queue_fresh_add(fresh, &one, sign);
+}
+
 void queue_entry_not_fresh(struct queue_entry *entry)
 {
     struct queue_worker *worker = queue_worker_of(entry);
@@ -229,8 +246,8 @@ void queue_entry_not_fresh(struct queue_entry *entry)
         return;
     queue_site_not_fresh(entry);
     entry->fresh = false;
-    worker->fresh--;
-    cond_signal(&worker->drained);
+    queue_fresh_count(&worker->fresh, entry, -1);
+    cond_signal(entry->ready.size > QUEUE_SMALL_MAX ? &worker->drained_large : &worker->drained);
 }
 
 void queue_entry_start(struct queue_entry *entry)
@@ -270,9 +287,10 @@ static void place_held(struct queue_entry *entry, const struct queue_record *rec
     queue_entry_not_fresh(entry);
     queue_parcel_unref(take(entry->parcel)); /* nobody knows for how long */
     queue_entry_set_state(entry, QUEUE_HELD);
-    if (!queue_reason_is_quarantine(record->reason))
+    if (!entry->shelved && !queue_reason_is_quarantine(record->reason))
         return;
     entry->quarantined = true;
+    queue_shelf_count(entry, 1);
     atomic_fetch_add_explicit(&queue_worker_of(entry)->quarantined, entry->counted,
                               memory_order_relaxed);
 }
@@ -314,12 +332,44 @@ int64_t queue_life_start_wall_ns(const struct queue *queue, const struct transpo
                                     clock_steady_wall_ns());
 }
 
-bool queue_is_contained(const struct queue *queue, const struct queue_meta *meta)
+static enum queue_account account_of(const struct queue *queue, const struct queue_meta *meta)
 {
     const struct queue_handler *handler = &queue->handler;
-    return handler->is_contained != NULL && meta->fairness_key.len > 0 &&
-           (meta->flags & (QUEUE_META_OWN_USER | QUEUE_META_DSN)) == QUEUE_META_OWN_USER &&
-           handler->is_contained(handler->context, meta->fairness_key);
+    bool of_user = meta->fairness_key.len > 0 &&
+                   (meta->flags & (QUEUE_META_OWN_USER | QUEUE_META_DSN)) == QUEUE_META_OWN_USER;
+    return handler->account != NULL && of_user
+               ? handler->account(handler->context, meta->fairness_key)
+               : QUEUE_ACCOUNT_FREE;
+}
+
+bool queue_is_contained(const struct queue *queue, const struct queue_meta *meta)
+{
+    return account_of(queue, meta) == QUEUE_ACCOUNT_CONTAINED;
+}
+
+/* It was accepted, or its records were lost, while the account became free: nobody else would let
+ * it go. What a start finds of an account that is still being seen to stays. */
+static bool is_left_over(const struct queue_entry *entry, const struct queue_meta *meta,
+                         const struct queue_record *record)
+{
+    if (!record->held || record->reason != MAIL_REASON_CONTAINED)
+        return false;
+    enum queue_account account = account_of(queue_worker_of(entry)->queue, meta);
+    return account == QUEUE_ACCOUNT_FREE || (account == QUEUE_ACCOUNT_SETTLING && !entry->found);
+}
+
+static void let_go(struct queue_entry *entry, struct queue_record *record, struct arena *arena)
+{
+    int64_t stood_ns = clock_steady_wall_ns() - record->held_since_wall_ns;
+    record->held_total_ns += stood_ns > 0 ? stood_ns : 0;
+    record->held = false;
+    record->reason = MAIL_REASON_NONE;
+    record->due_wall_ns = 0;
+    queue_entry_store(entry, record);
+    struct queue_unit unit;
+    queue_unit_init(&unit, queue_worker_of(entry), arena);
+    queue_unit_state(&unit, entry);
+    queue_unit_write(&unit);
 }
 
 bool queue_is_paused(const struct queue *queue, const struct transport *transport,
@@ -364,6 +414,8 @@ void queue_entry_place(struct queue_entry *entry)
     bool sound = queue_entry_decode(entry, arena, &meta, &record);
     check(sound); /* our own bytes; found ones were looked at by queue_recover */
     entry->backed_off = false;
+    if (is_left_over(entry, &meta, &record))
+        let_go(entry, &record, arena);
     if (record.held) {
         place_held(entry, &record);
     } else if (queue_is_contained(worker->queue, &meta)) {
@@ -375,7 +427,7 @@ void queue_entry_place(struct queue_entry *entry)
         queue_worker_arm(worker);
     } else if (entry->content) {
         queue_entry_set_state(entry, QUEUE_CONTENT);
-        list_append(&worker->content_ready, &entry->in_content);
+        queue_content_wait(worker, entry, meta.content_flow);
         queue_content_kick(worker);
     } else {
         place_ready(entry, &meta, arena);

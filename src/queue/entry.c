@@ -6,9 +6,10 @@
  *
  * meta   := u8 version, id message, id session, i64 accepted, u32 flags,
  *           sender, text fairness_key, text origin, text transport, text content_flow,
- *           [version 2, where a content flow kept the message: kept]
+ *           [version 2 or 3, where a content flow kept the message: kept]
  *           u32 n, n × (text address, text domain, text orcpt, u8 notify)
  * kept   := text step, text quarantine, text why, text findings, u8 scored, i64 score
+ *           [version 3: text label]
  * sender := text address, u8 body, u8 smtputf8, u8 ret, text envid, u64 size
  * record := u8 version=1, u8 flags, text reason, u32 attempts, i64 due, i64 last_try,
  *           i64 held_since, i64 held_total, u32 n
@@ -24,9 +25,11 @@
 enum {
     VERSION = 1,
     VERSION_KEPT = 2,
+    VERSION_LABEL = 3, /* kept, and a label */
     RECORD_HELD = 1,
     RECORD_DELAY_TOLD = 2,
     RECORD_ALL_PENDING = 4,
+    RECORD_DIGESTED = 8,
     RECORD_ON_DISK = 127,
     RECORD_HAS_HELD = 128, /* in memory: the tail begins with the times of a hold */
     HELD_SIZE = 16,
@@ -165,9 +168,10 @@ static void put_kept(struct buf *out, const struct queue_kept *kept)
     put_text(out, kept->findings);
     put_number(out, kept->scored, 1);
     put_number(out, (uint64_t)kept->score, 8);
+    put_text(out, kept->label);
 }
 
-static void get_kept(struct reader *reader, struct queue_kept *kept)
+static void get_kept(struct reader *reader, bool has_label, struct queue_kept *kept)
 {
     kept->step = get_text(reader);
     kept->quarantine = get_text(reader);
@@ -175,6 +179,7 @@ static void get_kept(struct reader *reader, struct queue_kept *kept)
     kept->findings = get_text(reader);
     kept->scored = get_number(reader, 1) != 0;
     kept->score = (int64_t)get_number(reader, 8);
+    kept->label = has_label ? get_text(reader) : STR_EMPTY;
 }
 
 static bool is_kept(const struct queue_kept *kept)
@@ -186,7 +191,7 @@ static bool is_kept(const struct queue_kept *kept)
 void queue_meta_encode(const struct queue_meta *meta, struct buf *out)
 {
     bool kept = is_kept(&meta->kept);
-    put_number(out, kept ? VERSION_KEPT : VERSION, 1);
+    put_number(out, kept ? VERSION_LABEL : VERSION, 1);
     put_id(out, meta->message);
     put_id(out, meta->session);
     put_number(out, (uint64_t)meta->accepted_wall_ns, 8);
@@ -245,7 +250,7 @@ bool queue_meta_decode(struct str bytes, struct arena *arena, struct queue_meta 
     struct reader reader = {.rest = bytes, .arena = arena};
     struct queue_meta meta = {0};
     uint64_t version = get_number(&reader, 1);
-    if (version != VERSION && version != VERSION_KEPT)
+    if (version != VERSION && version != VERSION_KEPT && version != VERSION_LABEL)
         return false;
     meta.message = get_id(&reader);
     meta.session = get_id(&reader);
@@ -256,8 +261,8 @@ bool queue_meta_decode(struct str bytes, struct arena *arena, struct queue_meta 
     meta.origin = get_text(&reader);
     meta.transport = get_text(&reader);
     meta.content_flow = get_text(&reader);
-    if (version == VERSION_KEPT)
-        get_kept(&reader, &meta.kept);
+    if (version != VERSION)
+        get_kept(&reader, version == VERSION_LABEL, &meta.kept);
     if (!get_recipients(&reader, &meta))
         return false;
     *out = meta;
@@ -411,7 +416,7 @@ bool queue_meta_read(struct mail_id message, struct str common, struct str domai
     meta.sender.address = joined(arena, get_short_text(&reader), meta.sender.address);
     meta.sender.envid = (form & OWN_ENVID) != 0 ? get_text(&reader) : STR_EMPTY;
     if ((form & OWN_KEPT) != 0)
-        get_kept(&reader, &meta.kept);
+        get_kept(&reader, /* has_label= */ true, &meta.kept);
     if ((form & OWN_SHORT) != 0)
         get_short(&reader, domain, form, &meta);
     else if (!get_recipients(&reader, &meta))
@@ -511,6 +516,7 @@ void queue_record_split(const struct queue_record *record, struct queue_record_f
         .attempts = record->attempts,
         .flags = (uint8_t)((record->held ? RECORD_HELD : 0) |
                            (record->delay_told ? RECORD_DELAY_TOLD : 0) |
+                           (record->digested ? RECORD_DIGESTED : 0) |
                            (untouched ? RECORD_ALL_PENDING : 0)),
         .reason = (uint8_t)record->reason,
     };
@@ -597,6 +603,7 @@ static bool read_tail(struct reader *reader, const struct queue_record_fixed *fi
     queue_record_init(&record, recipient_count, reader->arena);
     record.held = (fixed->flags & RECORD_HELD) != 0;
     record.delay_told = (fixed->flags & RECORD_DELAY_TOLD) != 0;
+    record.digested = (fixed->flags & RECORD_DIGESTED) != 0;
     record.reason = (enum mail_reason)fixed->reason;
     record.attempts = fixed->attempts;
     record.due_wall_ns = fixed->due_wall_ns;

@@ -19,6 +19,7 @@ enum {
     QUEUE_META_HEADER_UTF8 = 1 << 3,
     QUEUE_META_DSN = 1 << 4,        /* made by us: a failure of it is never bounced */
     QUEUE_META_POSTMASTER = 1 << 5, /* a failed DSN on its way to postmaster */
+    QUEUE_META_SEALED = 1 << 6,     /* its content is stored encrypted (spool/vault.h) */
 };
 
 enum {
@@ -35,6 +36,8 @@ struct queue_kept {
     struct str findings;   /* "step name text" a line; may be empty */
     bool scored;
     int64_t score; /* thousandths */
+    /* "subject\nauthor" of what goes into a quarantine; behind queue_submit sealed, or empty */
+    struct str label;
 };
 
 struct queue_meta {
@@ -64,6 +67,7 @@ struct queue_record {
     bool held;
     enum mail_reason reason;
     bool delay_told;
+    bool digested; /* its recipients were told that it is in quarantine */
     unsigned attempts;
     int64_t due_wall_ns; /* next attempt */
     int64_t last_try_wall_ns;

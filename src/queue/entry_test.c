@@ -67,6 +67,42 @@ static void test_meta(void **state)
     arena_free(arena);
 }
 
+/* What a quarantine keeps; and version 2, which had no label, is read as before. */
+static void test_kept(void **state)
+{
+    struct arena *arena = arena_new(0);
+    struct queue_meta meta = sample(arena, 2), back;
+    struct buf buf, old;
+    static const char label[] = "\5\0\0\0LABEL";
+    (void)state;
+    meta.kept = (struct queue_kept){.step = STR("2-antispam"),
+                                    .quarantine = STR("spam"),
+                                    .why = STR("why"),
+                                    .findings = STR("2-antispam BAYES_99 x\n"),
+                                    .scored = true,
+                                    .score = -1500,
+                                    .label = STR("LABEL")};
+    buf_init(&buf, QUEUE_META_MAX);
+    buf_init(&old, QUEUE_META_MAX);
+    queue_meta_encode(&meta, &buf);
+    assert_true(queue_meta_decode(buf_str(&buf), arena, &back));
+    assert_true(str_equal(back.kept.label, STR("LABEL")));
+    assert_int_equal(back.kept.score, -1500);
+    ptrdiff_t at = str_find_str(buf_str(&buf), str_of(label, 9));
+    assert_true(at > 0);
+    buf_append(&old, STR("\2"));
+    buf_append(&old, str_slice(buf_str(&buf), 1, (size_t)at));
+    buf_append(&old, str_from(buf_str(&buf), (size_t)at + 9));
+    assert_true(queue_meta_decode(buf_str(&old), arena, &back));
+    assert_int_equal(back.kept.label.len, 0);
+    assert_true(back.kept.scored && str_equal(back.kept.quarantine, STR("spam")));
+    assert_true(str_equal(back.kept.step, STR("2-antispam")));
+    assert_true(str_equal(back.recipients[1].address, STR("r1@Example.net")));
+    buf_done(&buf);
+    buf_done(&old);
+    arena_free(arena);
+}
+
 struct parts_case {
     const char *name;
     struct str address, domain, orcpt, envid;
@@ -241,6 +277,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_meta),
+        cmocka_unit_test(test_kept),
         cmocka_unit_test(test_parts),
         cmocka_unit_test(test_record),
         cmocka_unit_test(test_record_is_bounded),

@@ -3,6 +3,7 @@
 #include "base/memory.h"
 #include "queue/retry.h"
 #include "queue/select.h"
+#include "spool/vault.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +36,36 @@ static void list_recipients(struct queue_share *share, const struct queue_attemp
                                                       : arena_str(arena, said->reply.text);
         item->last_error = recipient->last_reply;
     }
+}
+
+static void list_kept(struct queue_share *share, const struct queue_attempt *view,
+                      struct queue_item *item)
+{
+    const struct queue_kept *kept = &view->meta.kept;
+    struct arena *arena = share->arena;
+    struct queue_label label;
+    struct error err;
+    if (!view->record.held || kept->quarantine.len == 0)
+        return;
+    item->kept = ARENA_NEW(arena, struct queue_item_kept);
+    *item->kept = (struct queue_item_kept){
+        .quarantine = arena_str(arena, kept->quarantine),
+        .flow = arena_str(arena, view->meta.content_flow),
+        .step = arena_str(arena, kept->step),
+        .why = arena_str(arena, kept->why),
+        .findings = arena_str(arena, kept->findings),
+        .problem = STR_EMPTY,
+        .scored = kept->scored,
+        .score = kept->score,
+        .held_since_wall_ns = view->record.held_since_wall_ns,
+        .digested = view->record.digested,
+    };
+    if (queue_label_read(view->worker->queue, &view->meta, arena, &label, &err) == FAILED)
+        item->kept->problem = arena_str(arena, str_c(err.text));
+    item->kept->subject = arena_str(arena, label.subject);
+    item->kept->author = arena_str(arena, label.author);
+    if ((view->meta.flags & QUEUE_META_SEALED) != 0)
+        item->size = spool_vault_plain_size(item->size);
 }
 
 static void list_times(const struct queue_attempt *view, struct queue_item *item)
@@ -83,12 +114,30 @@ static void list_entry(struct queue_share *share, const struct queue_attempt *vi
     };
     list_times(view, item);
     list_recipients(share, view, item);
+    list_kept(share, view, item);
 }
 
 static void run_list(struct queue_share *share) MAY_YIELD
 {
     struct list_request *request = CONTAINER(share->ask, struct list_request, ask);
     queue_select_each(share, &request->selector, list_entry);
+}
+
+static struct queue_item_kept *copy_kept(struct arena *arena, const struct queue_item_kept *from)
+{
+    if (from == NULL)
+        return NULL;
+    struct queue_item_kept *to = ARENA_NEW(arena, struct queue_item_kept);
+    *to = *from;
+    to->quarantine = arena_str(arena, from->quarantine);
+    to->flow = arena_str(arena, from->flow);
+    to->step = arena_str(arena, from->step);
+    to->why = arena_str(arena, from->why);
+    to->findings = arena_str(arena, from->findings);
+    to->subject = arena_str(arena, from->subject);
+    to->author = arena_str(arena, from->author);
+    to->problem = arena_str(arena, from->problem);
+    return to;
 }
 
 static void copy_item(struct arena *arena, const struct queue_item *from, struct queue_item *to)
@@ -99,6 +148,7 @@ static void copy_item(struct arena *arena, const struct queue_item *from, struct
     to->destination = arena_str(arena, from->destination);
     to->hold_reason = arena_str(arena, from->hold_reason);
     to->last_error = arena_str(arena, from->last_error);
+    to->kept = copy_kept(arena, from->kept);
     to->recipients = arena_alloc_array(arena, from->recipient_count + 1, sizeof *to->recipients);
     for (size_t i = 0; i < from->recipient_count; i++) {
         to->recipients[i] = from->recipients[i];

@@ -26,10 +26,11 @@ static void worker_init(struct queue *queue, size_t index)
     worker->loop = queue->loops[index];
     map_init(&worker->sites);
     queue_slab_init(&worker->slab, worker);
-    list_init(&worker->content_ready);
+    list_init(&worker->content_flows);
     list_init(&worker->moving);
     queue_schedule_init(&worker->schedule, &worker->slab);
     cond_init(&worker->drained);
+    cond_init(&worker->drained_large);
 }
 
 struct queue *queue_new(struct spool *spool, struct state *state,
@@ -46,6 +47,8 @@ struct queue *queue_new(struct spool *spool, struct state *state,
     memcpy(queue->loops, loops, worker_count * sizeof(struct loop *));
     queue->memory_budget = MEMORY_DEFAULT;
     queue->steering = queue_steering_new();
+    pthread_mutex_init(&queue->shelving, NULL);
+    queue->shelves = memory_alloc_array(QUEUE_SHELVES_MAX, sizeof *queue->shelves);
     pthread_mutex_init(&queue->posting, NULL);
     queue->workers = memory_alloc_array(worker_count, sizeof *queue->workers);
     for (size_t i = 0; i < worker_count; i++)
@@ -69,6 +72,11 @@ void queue_set_spool(struct queue *queue, struct spool *spool)
         return;
     }
     queue_square_books(queue, here);
+}
+
+void queue_set_vault(struct queue *queue, struct spool_vault *vault)
+{
+    queue->vault = vault;
 }
 
 enum result queue_open_steering(struct queue *queue, struct str path, struct error *err)
@@ -111,10 +119,12 @@ void queue_free(struct queue *queue)
         check(worker->sites.count == 0);
         queue_tables_done(worker);
         map_done(&worker->sites);
+        queue_content_flows_free(worker);
         queue_schedule_done(&worker->schedule);
     }
     queue_destinations_free(queue->destinations);
     queue_steering_free(queue->steering);
+    queue_shelves_free(queue);
     pthread_mutex_destroy(&queue->posting);
     free(queue->suspects);
     free(queue->workers);
@@ -328,6 +338,7 @@ void queue_leave(struct queue *queue, size_t index, int64_t deadline_ns)
     loop_timer_clear(&worker->timer);
     loop_timer_clear(&worker->audit_timer);
     cond_broadcast(&worker->drained);
+    cond_broadcast(&worker->drained_large);
     scope_open_shielded(&shield, TIME_NEVER - 1);
     queue_site_let_go(worker);
     wait_for_end(worker, deadline_ns);

@@ -13,6 +13,7 @@
 #include "mail/body.h"
 #include "mail/envelope.h"
 #include "mail/reply.h"
+#include "net/server.h"
 #include "queue/entry.h"
 #include "queue/transport.h"
 
@@ -20,6 +21,7 @@ struct dns;
 struct loop;
 struct queue;
 struct spool;
+struct spool_vault;
 struct state;
 
 /* ---- what the queue asks ---- */
@@ -57,6 +59,46 @@ enum queue_content_verdict {
     QUEUE_CONTENT_HOLD
 };
 
+enum queue_account {
+    QUEUE_ACCOUNT_FREE, /* what is still held for it goes on by itself */
+    QUEUE_ACCOUNT_CONTAINED,
+    QUEUE_ACCOUNT_SETTLING, /* free; somebody sees to what is held */
+};
+
+/* What somebody says before or after an attempt of a transport that names a script. */
+struct queue_hook_recipient {
+    struct str address;
+    /* After: what came of it. Before: what was said the last time; code 0 and no text: nothing. */
+    struct mail_reply reply;
+    struct str mta;
+    enum { QUEUE_HOOK_OPEN, QUEUE_HOOK_DELIVERED, QUEUE_HOOK_DEFERRED, QUEUE_HOOK_FAILED } outcome;
+};
+struct queue_hook {
+    bool after;
+    const struct transport *transport;
+    struct mail_id message, session;
+    struct str destination;
+    const struct mail_sender *sender;
+    const struct queue_hook_recipient *recipients; /* those that were open when it began */
+    size_t recipient_count;
+    unsigned attempt; /* from 1 */
+    int64_t age_ns;   /* of the message */
+    uint64_t size;
+    struct str host; /* after: that was spoken to last; may be empty */
+    struct arena *arena;
+    /* out; all zero: go on */
+    enum {
+        QUEUE_HOOK_NEXT,
+        QUEUE_HOOK_DEFER,  /* before: no attempt now. After: refusals are for now. */
+        QUEUE_HOOK_REJECT, /* before: give up. After: what is not delivered is refused for good. */
+        QUEUE_HOOK_HOLD,
+        QUEUE_HOOK_ROUTE /* before: this attempt goes to `server` */
+    } verdict;
+    struct mail_reply said; /* of DEFER and REJECT; code 0: standard words */
+    int64_t delay_ns;       /* from now to the next attempt; 0: the transport's */
+    const struct server *server;
+};
+
 struct queue_handler {
     /* A reference to the configuration in force; release with release_snapshot. Any worker. */
     const struct queue_snapshot *(*take_snapshot)(void *context);
@@ -80,9 +122,11 @@ struct queue_handler {
      * its author. A MAY_YIELD function; NULL: nothing is signed. */
     struct str (*sign)(const struct queue_snapshot *snapshot, const struct mail_content *content,
                        struct arena *arena);
+    /* Around each attempt of a transport with a script; a MAY_YIELD function. NULL: nobody asks. */
+    void (*hook)(void *context, const struct queue_snapshot *snapshot, struct queue_hook *hook);
     /* Is the account of this user contained? Its mail is held then, whatever state it is in, and
-     * nobody gets a notification about it. Any worker, and cheap; NULL: none ever is. */
-    bool (*is_contained)(void *context, struct str user);
+     * nobody gets a notification about it. Any worker, and cheap; NULL: all are free. */
+    enum queue_account (*account)(void *context, struct str user);
     /* An inbound transport delivered to this recipient (protected mailboxes). */
     void (*delivered_inbound)(void *context, struct str address);
     void *context;
@@ -95,6 +139,8 @@ struct queue *queue_new(struct spool *spool, struct state *state,
                         size_t worker_count);
 /* The spool, when it was not there yet in queue_new; before the workers join. */
 void queue_set_spool(struct queue *queue, struct spool *spool);
+/* With these keys what lies in a quarantine is encrypted. Before the workers join. */
+void queue_set_vault(struct queue *queue, struct spool_vault *vault);
 /* Where operators' orders (pause, slow) are kept; read now. Without it they end with the process.
  */
 enum result queue_open_steering(struct queue *queue, struct str path, struct error *err);
@@ -142,6 +188,7 @@ struct queue_group {
     /* A copy or a notice of ours: counted as generated; when it fails only postmaster hears. */
     bool generated;
     struct mail_id message; /* a message of its own; zero: the submission's */
+    bool sealed;            /* the queue's: its content is encrypted */
 };
 struct queue_submission {
     struct mail_id message;
@@ -187,8 +234,11 @@ struct queue_selector { /* empty members select everything */
     struct str from;
     struct str transport;
     struct str destination;
-    struct str cause; /* as queue_survey names it */
-    struct str user;  /* who was logged in when it came; without notices and copies of ours */
+    struct str quarantine; /* held in it; "*": in any */
+    struct str subject;    /* stands in the subject; of what lies in quarantine */
+    bool undigested;       /* the recipients were not told */
+    struct str cause;      /* as queue_survey names it */
+    struct str user;       /* who was logged in when it came; without notices and copies of ours */
     enum mail_reason held_reason; /* NONE: any */
     int64_t older_ns;
     int state;    /* enum queue_state, -1: any */
@@ -199,6 +249,15 @@ struct queue_item_recipient {
     struct str last_reply;
     bool done;
 };
+struct queue_item_kept { /* of what lies in quarantine */
+    struct str quarantine, flow, step, why, findings;
+    struct str subject, author; /* of the message; empty, with a problem, when it cannot be read */
+    struct str problem;
+    bool scored;
+    int64_t score; /* thousandths */
+    int64_t held_since_wall_ns;
+    bool digested;
+};
 struct queue_item {
     struct mail_id entry, message;
     enum queue_state state;
@@ -208,6 +267,7 @@ struct queue_item {
     uint64_t size;
     int64_t accepted_wall_ns, next_try_wall_ns, give_up_wall_ns, last_try_wall_ns;
     unsigned attempts;
+    struct queue_item_kept *kept; /* NULL: it is in no quarantine */
 };
 struct queue_list {
     struct queue_item *items; /* in `arena` */
@@ -221,13 +281,17 @@ struct queue_action {
     struct str actor, reason;     /* for the audit event */
     enum mail_reason hold_reason; /* QUEUE_HOLD; NONE: admin */
     bool dry_run;                 /* only count */
-    bool expects;                 /* do nothing unless so many are selected: */
+    /* of what lies in quarantine: */
+    bool only_to;    /* RELEASE and DROP: for the recipients that selector.to names, no others */
+    bool from_start; /* RELEASE: through the whole flow again, not on behind the step */
+    bool expects;    /* do nothing unless so many are selected: */
     size_t expected;
 };
 struct queue_action_result {
     size_t matched;
-    size_t done;  /* what left meanwhile, or is in no state for the verb, is not */
-    bool refused; /* another number than expected was selected, so nothing was done */
+    size_t done;       /* what left meanwhile, or is in no state for the verb, is not */
+    size_t unreadable; /* of those not done: encrypted with a key that is missing */
+    bool refused;      /* another number than expected was selected, so nothing was done */
 };
 enum result queue_act(struct queue *queue, const struct queue_selector *selector,
                       const struct queue_action *action, struct queue_action_result *out,
@@ -335,6 +399,33 @@ enum result queue_probe(struct queue *queue, struct str transport, struct str do
 /* Compare the queue's entries with the spool's now (each worker does so every minute by itself):
  * what is in the one and not in the other is named in an event `balance.difference`. */
 enum result queue_audit(struct queue *queue, size_t *out_differences, struct error *err);
+
+/* ---- quarantines ---- */
+
+struct queue_quarantine_numbers {
+    struct str name;
+    uint64_t entries, bytes;
+};
+/* Of each that has or had something; in `arena`. Any thread. */
+struct queue_quarantine_numbers *queue_quarantine_numbers(struct queue *queue, struct arena *arena,
+                                                          size_t *out_count);
+/* Bytes that lie in it now. Any thread. */
+uint64_t queue_quarantine_bytes(struct queue *queue, struct str name);
+struct queue_quarantine_limits {
+    struct str name;
+    int64_t keep_ns; /* since it was accepted */
+    uint64_t size;   /* 0: no limit */
+};
+/* Remove what is older than that, and the oldest of the rest while it is more than that; an event
+ * names each. */
+enum result queue_quarantine_expire(struct queue *queue,
+                                    const struct queue_quarantine_limits *limits, size_t *out_count,
+                                    struct error *err);
+/* How many lie in a quarantine whose key is missing. Looks at each. */
+enum result queue_quarantine_unreadable(struct queue *queue, size_t *out_count, struct error *err);
+/* The recipients of these entries were told of them. */
+enum result queue_quarantine_digested(struct queue *queue, const struct mail_id *entries,
+                                      size_t count, struct error *err);
 
 struct queue_totals {
     uint64_t accepted, generated, delivered, failed_dsn, failed_silent, quarantined, discarded,

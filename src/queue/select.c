@@ -17,6 +17,8 @@ void queue_selector_copy(struct arena *arena, const struct queue_selector *from,
     out->transport = arena_str(arena, from->transport);
     out->destination = arena_lower(arena, from->destination);
     out->cause = arena_str(arena, from->cause);
+    out->quarantine = arena_str(arena, from->quarantine);
+    out->subject = arena_lower(arena, from->subject);
     out->user = arena_str(arena, from->user);
 }
 
@@ -43,7 +45,7 @@ int64_t queue_view_next_try_wall_ns(const struct queue_attempt *view)
                                                                  : view->record.due_wall_ns;
 }
 
-static bool matches_address(struct arena *arena, struct str pattern, struct str address)
+bool queue_address_fits(struct arena *arena, struct str pattern, struct str address)
 {
     if (pattern.len == 0)
         return true;
@@ -67,7 +69,7 @@ static bool matches_recipient(const struct queue_attempt *view, struct str patte
         return true;
     for (size_t i = 0; i < view->meta.recipient_count; i++)
         if (view->record.status[i] == QUEUE_STATUS_PENDING &&
-            matches_address(view->arena, pattern, view->meta.recipients[i].address))
+            queue_address_fits(view->arena, pattern, view->meta.recipients[i].address))
             return true;
     return false;
 }
@@ -88,12 +90,37 @@ static bool matches_cause(const struct queue_attempt *view, struct str cause)
     return false;
 }
 
+/* Letters of ASCII compare without case. */
+static bool matches_subject(const struct queue_attempt *view, struct str subject)
+{
+    struct queue_label label;
+    struct error err;
+    if (subject.len == 0)
+        return true;
+    return queue_label_read(view->worker->queue, &view->meta, view->arena, &label, &err) == OK &&
+           str_find_str(arena_lower(view->arena, label.subject), subject) >= 0;
+}
+
+static bool matches_quarantine(const struct queue_attempt *view,
+                               const struct queue_selector *selector)
+{
+    struct str name = selector->quarantine;
+    if (name.len > 0 &&
+        (!view->record.held || view->meta.kept.quarantine.len == 0 ||
+         (!str_equal(name, STR("*")) && !str_equal(name, view->meta.kept.quarantine))))
+        return false;
+    return !(selector->undigested && view->record.digested) &&
+           matches_subject(view, selector->subject);
+}
+
 /* What needs no decoding. */
 static bool may_match(const struct queue_entry *entry, const struct queue_selector *selector)
 {
     bool waits = entry->state == QUEUE_READY || entry->state == QUEUE_WAITING;
     if (selector->state >= 0 && selector->state != entry->state &&
         !(selector->state == QUEUE_PAUSED && waits))
+        return false;
+    if (selector->quarantine.len > 0 && (entry->state != QUEUE_HELD || !entry->shelved))
         return false;
     if (selector->older_ns > 0 &&
         clock_steady_wall_ns() - entry->accepted_wall_ns < selector->older_ns)
@@ -114,8 +141,8 @@ static bool matches(const struct queue_attempt *view, const struct queue_selecto
            matches_user(view, selector->user) &&
            (selector->held_reason == MAIL_REASON_NONE ||
             (view->record.held && view->record.reason == selector->held_reason)) &&
-           matches_recipient(view, selector->to) &&
-           matches_address(view->arena, selector->from, view->meta.sender.address) &&
+           matches_quarantine(view, selector) && matches_recipient(view, selector->to) &&
+           queue_address_fits(view->arena, selector->from, view->meta.sender.address) &&
            (selector->transport.len == 0 || str_equal(selector->transport, view->meta.transport)) &&
            (selector->destination.len == 0 ||
             str_equal_nocase(selector->destination, queue_view_destination(view))) &&

@@ -12,6 +12,8 @@ void queue_selector_copy(struct arena *arena, const struct queue_selector *from,
 /* As operators see it: what waits while its destination is paused is PAUSED. */
 enum queue_state queue_state_of(const struct queue_attempt *view);
 struct str queue_view_destination(const struct queue_attempt *view);
+/* Is it this address, or in "@domain"? Empty fits all. */
+bool queue_address_fits(struct arena *arena, struct str pattern, struct str address);
 /* 0: as soon as can be. */
 int64_t queue_view_next_try_wall_ns(const struct queue_attempt *view);
 /* Call `look` for every entry of the share's worker that matches, oldest first; it must not change

@@ -18,6 +18,18 @@ void queue_attempt_done(struct queue_attempt *attempt);
 bool queue_attempt_bar(struct queue_attempt *attempt);
 /* Content from memory or the spool. FAILED: ERROR_PERMANENT when it is damaged. */
 enum result queue_attempt_load(struct queue_attempt *attempt, struct error *err) MAY_YIELD;
+/* In two steps: as it is stored; then readable, if it is sealed. FAILED of the second is never
+ * ERROR_PERMANENT. */
+enum result queue_attempt_load_stored(struct queue_attempt *attempt, struct error *err) MAY_YIELD;
+enum result queue_unseal(struct queue_attempt *attempt, struct error *err) MAY_YIELD;
+/* It leaves its quarantine for good: its content, and that of the groups of `run` (or NULL), may be
+ * stored from now on. */
+enum result queue_unseal_for_good(struct queue_attempt *attempt, struct queue_content_run *run,
+                                  struct error *err) MAY_YIELD;
+/* Release or remove (`verb`) for some of its recipients, or release it to the start of its flow:
+ * other entries take its place in one durable unit. False: nothing was done. */
+bool queue_quarantine_part(struct queue_attempt *attempt, enum queue_verb verb, struct str to,
+                           bool from_start) MAY_YIELD;
 
 /* After delivery was tried. The entry may be gone afterwards. */
 void queue_settle(struct queue_attempt *attempt) MAY_YIELD;

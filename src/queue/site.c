@@ -96,18 +96,18 @@ static struct queue_site *find_site(struct queue_worker *worker, const struct tr
 
 /* ---- who makes progress ---- */
 
-static void count_fresh(struct queue_site *site, uint64_t step)
+static void count_fresh(struct queue_site *site, const struct queue_entry *entry, int sign)
 {
-    site->fresh += step;
+    queue_fresh_count(&site->fresh, entry, sign);
     if (!list_is_empty(&site->in_moving))
-        site->worker->moving_fresh += step;
+        queue_fresh_count(&site->worker->moving_fresh, entry, sign);
 }
 
 void queue_site_not_fresh(struct queue_entry *entry)
 {
     struct queue_site *site = queue_site_of(entry);
     if (site != NULL && entry->fresh)
-        count_fresh(site, (uint64_t)-1);
+        count_fresh(site, entry, -1);
 }
 
 static void stop_moving(struct queue_site *site)
@@ -115,18 +115,18 @@ static void stop_moving(struct queue_site *site)
     if (list_is_empty(&site->in_moving))
         return;
     list_remove(&site->in_moving);
-    site->worker->moving_fresh -= site->fresh;
+    queue_fresh_add(&site->worker->moving_fresh, &site->fresh, -1);
 }
 
 void queue_site_note_progress(struct queue_site *site)
 {
     stop_moving(site);
     list_append(&site->worker->moving, &site->in_moving);
-    site->worker->moving_fresh += site->fresh;
+    queue_fresh_add(&site->worker->moving_fresh, &site->fresh, 1);
     site->finished_ns = clock_monotonic_ns();
 }
 
-uint64_t queue_site_moving_fresh(struct queue_worker *worker)
+struct queue_fresh queue_site_moving_fresh(struct queue_worker *worker)
 {
     int64_t since_ns = clock_monotonic_ns() - PROGRESS_S * NS_PER_S;
     while (!list_is_empty(&worker->moving)) {
@@ -188,7 +188,7 @@ void queue_site_add(struct queue_entry *entry, const struct transport *transport
     queue_entry_set_state(entry, QUEUE_READY);
     queue_fair_add(&site->ready, &entry->ready, meta->fairness_key, entry->ready.size);
     if (entry->fresh)
-        count_fresh(site, 1);
+        count_fresh(site, entry, 1);
     if (site->paused)
         queue_site_pause_entry(&entry->ready);
     else if (site->waiting)
@@ -214,7 +214,7 @@ static struct queue_entry *next_entry(struct queue_site *site)
         return NULL;
     struct queue_entry *entry = CONTAINER(item, struct queue_entry, ready);
     if (entry->fresh)
-        count_fresh(site, (uint64_t)-1);
+        count_fresh(site, entry, -1);
     queue_site_stop_waiting(site, entry);
     queue_entry_set_state(entry, QUEUE_INFLIGHT);
     return entry;

@@ -10,7 +10,8 @@
 #include <string.h>
 
 enum {
-    FRESH_MIN = 200, /* untried messages that never make anybody wait */
+    FRESH_MIN = 200,    /* untried messages that never make anybody wait */
+    LARGE_MIN_MB = 128, /* the same for large ones, by their size */
     WAIT_MAX_MS = 1000,
 };
 
@@ -24,19 +25,39 @@ static bool is_behind(struct queue_worker *worker)
     double least = (double)FRESH_MIN / (double)worker->queue->worker_count;
     if (allowed < least)
         allowed = least;
-    return (double)worker->fresh > allowed && !worker->stopping &&
-           (double)queue_site_moving_fresh(worker) > allowed;
+    return (double)worker->fresh.small > allowed && !worker->stopping &&
+           (double)queue_site_moving_fresh(worker).small > allowed;
+}
+
+/* Large ones are behind much sooner: a hundred of them are gigabytes. They wait among themselves,
+ * so that small ones neither wait for them nor find all connections busy with them. */
+static bool large_are_behind(struct queue_worker *worker)
+{
+    uint64_t allowed = (UINT64_C(1) << 20) * LARGE_MIN_MB / worker->queue->worker_count;
+    return worker->fresh.large_bytes > allowed && !worker->stopping &&
+           queue_site_moving_fresh(worker).large_bytes > allowed;
+}
+
+static bool is_large(const struct queue_submission *submission)
+{
+    for (size_t i = 0; i < submission->group_count; i++)
+        if (mail_content_size(&submission->groups[i].content) > QUEUE_SMALL_MAX)
+            return true;
+    return false;
 }
 
 /* Replies wait, they never refuse: after a second the message is taken anyway. */
-static enum result wait_for_room(struct queue_worker *worker, struct error *err) MAY_YIELD
+static enum result wait_for_room(struct queue_worker *worker, bool large,
+                                 struct error *err) MAY_YIELD
 {
+    bool (*behind)(struct queue_worker *) = large ? large_are_behind : is_behind;
+    struct cond *drained = large ? &worker->drained_large : &worker->drained;
     struct scope scope;
     struct error end = {0};
-    if (!is_behind(worker))
+    if (!behind(worker))
         return OK;
     scope_open(&scope, clock_deadline(WAIT_MAX_MS * NS_PER_MS));
-    while (is_behind(worker) && cond_wait(&worker->drained, &end) == OK)
+    while (behind(worker) && cond_wait(drained, &end) == OK)
         ;
     scope_close(&scope);
     return fiber_check(err);
@@ -70,7 +91,7 @@ static void add_entry(struct splitting *splitting, struct mail_recipient *recipi
                                                 &record, splitting->parcel, splitting->size);
     entry->fresh = splitting->fresh && !splitting->held;
     if (entry->fresh)
-        unit->worker->fresh++;
+        queue_fresh_count(&unit->worker->fresh, entry, 1);
     queue_unit_add(unit, entry);
 }
 
@@ -127,6 +148,8 @@ static void make_own(struct queue_meta *meta, const struct queue_group *group)
         meta->flags |= QUEUE_META_HAS_8BIT;
     if (group->message.high != 0 || group->message.low != 0)
         meta->message = group->message;
+    if (group->sealed)
+        meta->flags |= QUEUE_META_SEALED;
     if (group->generated) {
         meta->flags |= QUEUE_META_DSN | QUEUE_META_OWN_USER;
         meta->flags &= ~(unsigned)QUEUE_META_SENDER_VERIFIED;
@@ -256,7 +279,7 @@ static bool fits(const struct queue_submission *submission)
         const struct queue_group *group = &submission->groups[i];
         size_t size = fixed + group->transport.len + group->content_flow.len +
                       group->kept.step.len + group->kept.quarantine.len + group->kept.why.len +
-                      group->kept.findings.len;
+                      group->kept.findings.len + group->kept.label.len;
         if (group->sender != NULL)
             size += group->sender->address.len;
         for (size_t j = 0; j < group->recipient_count; j++)
@@ -266,6 +289,20 @@ static bool fits(const struct queue_submission *submission)
             return false;
     }
     return fixed < QUEUE_META_MAX / 2; /* entries of refused ones have one recipient each */
+}
+
+/* The submission with what goes into a quarantine sealed. */
+static enum result seal(struct queue *queue, const struct queue_submission *submission,
+                        struct arena *arena, struct queue_submission *out,
+                        struct error *err) MAY_YIELD
+{
+    size_t count = submission->group_count;
+    struct queue_group *groups = arena_alloc_array(arena, count + 1, sizeof *groups);
+    if (count > 0)
+        memcpy(groups, submission->groups, count * sizeof *groups);
+    *out = *submission;
+    out->groups = groups;
+    return queue_seal_groups(queue, submission->message, groups, count, arena, err);
 }
 
 static enum result submit(struct queue_worker *worker, const struct queue_submission *submission,
@@ -294,11 +331,14 @@ enum result queue_submit(struct queue *queue, const struct queue_submission *sub
         return fail(err, ERROR_TEMPORARY, "the queue is stopping");
     if (!fits(submission))
         return fail(err, ERROR_LIMIT, "the envelope is too large");
-    if (wait_for_room(worker, err) == FAILED)
+    if (wait_for_room(worker, is_large(submission), err) == FAILED)
         return FAILED;
     struct arena *arena = arena_new(0);
     const struct queue_snapshot *snapshot = handler->take_snapshot(handler->context);
-    enum result result = submit(worker, submission, snapshot, arena, err);
+    struct queue_submission sealed;
+    enum result result = seal(queue, submission, arena, &sealed, err);
+    if (result == OK)
+        result = submit(worker, &sealed, snapshot, arena, err);
     handler->release_snapshot(handler->context, snapshot);
     arena_free(arena);
     return result;

@@ -80,7 +80,8 @@ struct queue_entry {
     uint32_t own_len : 20; /* of the part of the meta that stands behind the struct */
     bool started : 1;      /* is in the worker's tables */
     bool fresh : 1;        /* counts for back-pressure */
-    bool quarantined : 1;  /* held for a reason that is no operator's */
+    bool quarantined : 1;  /* held in a quarantine, or for a reason that is no operator's */
+    bool shelved : 1;      /* its meta names a quarantine: while it is held it lies there */
     bool content : 1;      /* a content run comes first */
     bool found : 1;        /* in the spool at the start, and not tried since */
     bool suspect : 1;      /* found, and was in work at two crashes */
@@ -90,14 +91,21 @@ struct queue_entry {
     char own[];
 };
 
+/* What was never tried: large messages hold up large ones only (submit.c). */
+struct queue_fresh {
+    uint64_t small;
+    uint64_t large_bytes; /* of those over QUEUE_SMALL_MAX */
+};
+enum { QUEUE_SMALL_MAX = 256 * 1024 };
+
 struct queue_site {
     struct queue_worker *worker;
     struct queue_destination *destination;
     struct queue_fair ready;
-    uint64_t fresh;        /* of them, never tried */
-    struct list in_moving; /* while something went through not long ago */
-    int64_t finished_ns;   /* the last */
-    struct list idle;      /* runners that keep a connection */
+    struct queue_fresh fresh; /* of them, never tried */
+    struct list in_moving;    /* while something went through not long ago */
+    int64_t finished_ns;      /* the last */
+    struct list idle;         /* runners that keep a connection */
     unsigned runners;
     int64_t max;                 /* leases, by the transport */
     unsigned claimed;            /* runners on their way to an entry */
@@ -156,17 +164,19 @@ struct queue_worker {
     size_t found_count, found_cap;
     struct queue_schedule schedule;
     struct loop_timer timer;
-    struct list content_ready;
+    struct list content_flows;
     unsigned content_running;
+    uint64_t content_bytes; /* of the messages in work */
     unsigned idle_runners;
     size_t poison_next;
     struct loop_timer audit_timer;
 
     /* back-pressure */
-    struct cond drained;
-    uint64_t fresh;     /* never tried, wherever they are */
-    struct list moving; /* sites that make progress; the one that stood longest first */
-    uint64_t moving_fresh;
+    struct cond drained; /* small ones */
+    struct cond drained_large;
+    struct queue_fresh fresh; /* never tried, wherever they are */
+    struct list moving;       /* sites that make progress; the one that stood longest first */
+    struct queue_fresh moving_fresh;
     uint64_t finished; /* since window_start_ns */
     int64_t window_start_ns;
     double rate; /* messages a second */
@@ -180,8 +190,19 @@ struct queue_worker {
     atomic_bool reachable;               /* takes operators' requests */
 };
 
+/* What lies in one quarantine, on all workers. */
+struct queue_shelf {
+    struct str name;
+    atomic_uint_least64_t entries, bytes;
+};
+enum { QUEUE_SHELVES_MAX = 256 }; /* the last one is for all others */
+
 struct queue {
     struct spool *spool;
+    struct spool_vault *vault;   /* NULL: what lies in quarantine is not encrypted */
+    pthread_mutex_t shelving;    /* for new shelves */
+    struct queue_shelf *shelves; /* QUEUE_SHELVES_MAX; they stay where they are */
+    atomic_size_t shelf_count;
     struct state *shared;
     struct queue_handler handler;
     struct loop **loops;
@@ -263,6 +284,9 @@ bool queue_is_paused(const struct queue *queue, const struct transport *transpor
                      const struct queue_meta *meta);
 /* It is no longer untried; wakes submitters that wait. */
 void queue_entry_not_fresh(struct queue_entry *entry);
+/* `sign` 1 or -1: the entry counts, or not any more. */
+void queue_fresh_add(struct queue_fresh *fresh, const struct queue_fresh *more, int sign);
+void queue_fresh_count(struct queue_fresh *fresh, const struct queue_entry *entry, int sign);
 bool queue_reason_is_quarantine(enum mail_reason reason);
 
 /* The copy of `content` (head too) that entries share; a reference. */
@@ -317,7 +341,7 @@ void queue_site_forgive(struct queue_worker *worker, const struct transport *tra
 void queue_site_steer_all(struct queue_worker *worker);
 void queue_site_look(void *context, struct queue_member *member);
 /* How many that were never tried stand in sites that make progress. */
-uint64_t queue_site_moving_fresh(struct queue_worker *worker);
+struct queue_fresh queue_site_moving_fresh(struct queue_worker *worker);
 /* Count one less of these. */
 void queue_site_not_fresh(struct queue_entry *entry);
 /* Idle connections are closed, for a drain. */
@@ -337,5 +361,54 @@ _Atomic uint64_t *queue_poison_note(struct queue_worker *worker, struct mail_id 
 /* NULL is allowed. */
 void queue_poison_clear(_Atomic uint64_t *slot);
 
+/* ---- quarantines (quarantine.c, sealing.c) ---- */
+
+/* The quarantine that its meta names, in `arena`; empty: none. */
+struct str queue_entry_quarantine(const struct queue_entry *entry, struct arena *arena);
+/* It is counted from now on (1), or no longer (-1), if it is shelved. */
+void queue_shelf_count(const struct queue_entry *entry, int step);
+void queue_shelves_free(struct queue *queue);
+/*
+ * What goes into a quarantine is sealed: content and label of such groups are replaced, and what
+ * was made lives as long as the arena. FAILED: nothing may be stored.
+ */
+enum result queue_seal_groups(struct queue *queue, struct mail_id message,
+                              struct queue_group *groups, size_t count, struct arena *arena,
+                              struct error *err) MAY_YIELD;
+/* Can the key be had of an entry with this meta? True for one that is not sealed. */
+bool queue_can_unseal(const struct queue *queue, const struct queue_meta *meta);
+/* The label as it was; empty texts where there is none. FAILED: its key is missing. */
+struct queue_label {
+    struct str subject, author;
+};
+enum result queue_label_read(const struct queue *queue, const struct queue_meta *meta,
+                             struct arena *arena, struct queue_label *out, struct error *err);
+
 /* ---- content runs (content_run.c) ---- */
 void queue_content_kick(struct queue_worker *worker);
+
+/* ---- whose turn it is (content_fair.c) ---- */
+
+enum { QUEUE_CONTENT_RUNS = 256 }; /* at once, of a worker: most of them wait for scanners */
+struct queue_content_flow {
+    struct list link;
+    struct list ready; /* entries, by in_content */
+    unsigned running;
+    uint64_t bytes; /* of their messages */
+    size_t name_len;
+    char name[];
+};
+struct queue_content_turn {
+    struct queue_entry *entry;
+    struct queue_content_flow *flow;
+    uint64_t size;
+};
+/* The entry waits for a run of the flow `name`; taking it out of its list takes it back. */
+void queue_content_wait(struct queue_worker *worker, struct queue_entry *entry, struct str name);
+/* Is there an entry whose run may begin? */
+bool queue_content_is_ready(const struct queue_worker *worker);
+/* Take it; false: there is none. Later queue_content_ended() with the turn, when the entry may be
+ * gone. */
+bool queue_content_next(struct queue_worker *worker, struct queue_content_turn *out);
+void queue_content_ended(struct queue_worker *worker, const struct queue_content_turn *turn);
+void queue_content_flows_free(struct queue_worker *worker);

@@ -24,6 +24,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#define IDS_LEFT_OUT (UINT64_C(1) << 32) /* at each start; more than were ever made of one */
+
 struct spool_loading {
     struct spool *spool;
     spool_found_fn *found;
@@ -337,7 +339,10 @@ enum result spool_loading_begin(struct spool *spool, spool_found_fn *found, void
     buf_init(&loading->space, 4 * 1024 * 1024);
     loading->first_new_id = loader->count ? loader->segments[loader->count - 1].id + 1 : 1;
     each_body(loading, note_id);
-    atomic_store(&spool->next_id, loading->first_new_id);
+    /* The log may still name files that are gone and had higher ids than all that are here. A new
+     * file of such an id would be taken for the old one, and removed with it. */
+    atomic_store(&spool->next_id,
+                 loading->first_new_id + (loader->count ? IDS_LEFT_OUT : UINT64_C(0)));
     struct spool_recovery *recovery = &loading->recovery;
     spool_recover_begin(recovery, loader->segments, loader->count, spool_loader_load, loader,
                         &spool->index, &loading->recovered);

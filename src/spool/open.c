@@ -22,6 +22,7 @@ enum {
     LANE_THREADS = 4,
     LANE_WAITING = 32 * 1024,
     SMALLEST_SEGMENT = 64 * 1024,
+    FIRST_WINDOW = 256 * 1024,
 };
 
 /* ---- settings ---- */
@@ -74,6 +75,7 @@ static void init_sync(struct spool *spool)
 static void free_spool(struct spool *spool)
 {
     lane_free(spool->lane);
+    lane_free(spool->bulk_lane);
     spool_index_done(&spool->index);
     spool_files_close(spool);
     pthread_cond_destroy(&spool->writer_wake);
@@ -95,9 +97,8 @@ static void start_threads(struct spool *spool)
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    for (unsigned i = 0; i < 3; i++) {
+    for (unsigned i = 0; i < 3; i++)
         check(pthread_create(&spool->threads[i], NULL, mains[i], spool) == 0);
-    }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
@@ -114,6 +115,8 @@ enum result spool_open(const struct spool_settings *settings, spool_found_fn *fo
     }
     fit_segment_size(spool);
     spool->lane = lane_new("spool", LANE_THREADS, LANE_WAITING);
+    spool->bulk_lane = lane_new("spool-bulk", 1, LANE_WAITING);
+    spool->bulk_window = FIRST_WINDOW;
     atomic_store(&spool->has_space, true);
     spool_files_look_at_space(spool);
     atomic_store(&spool->is_loading, true);

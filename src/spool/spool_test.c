@@ -191,6 +191,79 @@ static void test_abandoned_body(void **state)
     assert_int_equal(test_files_in(fixture->path, "bodies"), 0);
 }
 
+/* The highest id of a file there. */
+static unsigned long long highest_body(const char *path)
+{
+    char command[TEST_PATH_SIZE * 2];
+    snprintf(command, sizeof command, "ls %s/bodies | tail -1", path);
+    FILE *pipe = popen(command, "r");
+    assert_non_null(pipe);
+    unsigned long long id = 0;
+    assert_int_equal(fscanf(pipe, "%llx", &id), 1);
+    pclose(pipe);
+    return id;
+}
+
+struct large {
+    struct spool *spool;
+    uint64_t number;
+    const char *path;
+    unsigned long long id; /* out: of its file */
+};
+
+static void add_large(void *arg)
+{
+    struct large *large = arg;
+    struct error err = {0};
+    struct body *body;
+    char bytes[4096] = {0};
+    assert_int_equal(spool_body_new(large->spool, &body, &err), OK);
+    for (unsigned i = 0; i < 100; i++)
+        assert_int_equal(body_append(body, str_of(bytes, sizeof bytes), &err), OK);
+    assert_int_equal(body_seal(body, &err), OK);
+    large->id = highest_body(large->path);
+    struct mail_content content = {.head = STR_EMPTY, .body = body};
+    struct spool_change add = {.kind = SPOOL_ADD,
+                               .entry = test_id(large->number),
+                               .message = test_id(large->number),
+                               .meta = STR("m"),
+                               .state = STR("s"),
+                               .content = &content};
+    assert_int_equal(spool_commit(large->spool, &add, 1, &err), OK);
+    body_unref(body);
+}
+
+static void remove_large(void *arg)
+{
+    const struct large *large = arg;
+    struct error err = {0};
+    struct spool_change gone = {.kind = SPOOL_REMOVE, .entry = test_id(large->number)};
+    assert_int_equal(spool_commit(large->spool, &gone, 1, &err), OK);
+}
+
+/* The log still names files that are gone: no new one has their ids, or it would go with them. */
+static void test_ids_are_never_used_twice(void **state)
+{
+    struct test_fixture *fixture = *state;
+    struct large large = {.spool = fixture->spool, .path = fixture->path};
+    for (large.number = 0; large.number < 12; large.number++) {
+        test_on_fiber(add_large, &large);
+        test_on_fiber(remove_large, &large);
+    }
+    unsigned long long highest = large.id;
+    char copy[TEST_PATH_SIZE];
+    test_folder_copy(fixture->path, copy);
+    struct spool *second = test_open(copy, &fixture->found);
+    assert_non_null(second);
+    for (large = (struct large){second, 100, copy, 0}; large.number < 112; large.number++) {
+        test_on_fiber(add_large, &large);
+        assert_true(large.id > highest);
+    }
+    assert_int_equal(test_files_in(copy, "bodies"), 12);
+    spool_close(second);
+    test_folder_remove(copy);
+}
+
 /* ---- rolling and reclaim ---- */
 
 static void add_many(void *arg)
@@ -538,13 +611,21 @@ static void test_loads_later(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        CASE(test_commit_and_read),    CASE(test_states_and_removal),
-        CASE(test_lazy_before_close),  CASE(test_grown_bodies),
-        CASE(test_abandoned_body),     CASE(test_roll_and_reclaim),
-        CASE(test_tombstone_outlives), CASE(test_copy_forward),
-        CASE(test_group_commit),       CASE(test_lock),
-        CASE(test_commit_is_shielded), CASE(test_ids),
-        CASE(test_unknown_entry),      CASE(test_loads_later),
+        CASE(test_commit_and_read),
+        CASE(test_states_and_removal),
+        CASE(test_lazy_before_close),
+        CASE(test_grown_bodies),
+        CASE(test_ids_are_never_used_twice),
+        CASE(test_abandoned_body),
+        CASE(test_roll_and_reclaim),
+        CASE(test_tombstone_outlives),
+        CASE(test_copy_forward),
+        CASE(test_group_commit),
+        CASE(test_lock),
+        CASE(test_commit_is_shielded),
+        CASE(test_ids),
+        CASE(test_unknown_entry),
+        CASE(test_loads_later),
     };
     return cmocka_run_group_tests_name("spool", tests, NULL, NULL);
 }

@@ -298,7 +298,7 @@ class Sink:
 
 # ---- the gateway between them ----
 
-def configuration(port, sinks, tls_files, spool="spool", retry="1s", more="", expire="5d"):
+def configuration(port, sinks, tls_files, spool="spool", retry="1s", more="", expire="5d", content="deliver"):
     """A relay for all clients; the domains of DOMAINS go to the sinks, each by a transport of its own."""
     cert, key = tls_files
     names = range(len(sinks))
@@ -321,7 +321,7 @@ flows:
   recipient:
     all: [ accept ]
   content:
-    plain: [ deliver ]
+    plain: [ {content} ]
 transports:
 {transports}
 domains:

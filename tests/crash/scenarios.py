@@ -244,6 +244,44 @@ class Dropped(Operated):
         return not turn.gateway.ctl_json("queue", "list", ok=range(256))
 
 
+class Quarantined(Scenario):
+    """Put aside, encrypted, in the unit that it is accepted with; released, and delivered."""
+    size = 3000
+    options = {"more": "workers: 1\nquarantines: { spam: { keep: 30d } }", "content": "quarantine: spam"}
+    only_some = 14
+
+    def act(self, turn):
+        code = turn.send(self.size, self.to)
+        if code == 250:
+            turn.gateway.ctl("quarantine", "release", turn.books.acknowledged[turn.token][1], ok=range(256))
+            turn.is_over(lambda: (turn.token, self.to[0]) in turn.books.arrived)
+        return code
+
+    def after(self, turn):
+        turn.gateway.ctl("quarantine", "release", "--all", ok=(0, 1))
+
+
+class QuarantinedLarge(Quarantined):
+    """Its body is in a file of its own, twice: as it came, and encrypted."""
+    size = 400_000
+    only_some = 14
+
+
+class QuarantinedInPart(Quarantined):
+    """Released for one of two recipients, then for the other."""
+    to = [f"{name}@{DOMAINS[0]}" for name in "uv"]
+    only_some = 14
+
+    def act(self, turn):
+        code = turn.send(self.size, self.to)
+        for to in self.to:
+            if code == 250:
+                turn.gateway.ctl("quarantine", "release", turn.books.acknowledged[turn.token][1], "--to", to, ok=range(256))
+                if not turn.is_over(lambda: (turn.token, to) in turn.books.arrived):
+                    break
+        return code
+
+
 class Unsynced(Scenario):
     """A sync fails in it: the client is refused, the next one is taken."""
     fails_syncs = True
@@ -262,4 +300,5 @@ class Unsynced(Scenario):
         return code
 
 
-ALL = [Data, Bdat, Large, Destinations, Roll, Deferred, Notified, Expired, Held, Released, Failed, Dropped, Unsynced]
+ALL = [Data, Bdat, Large, Destinations, Roll, Deferred, Notified, Expired, Held, Released, Failed, Dropped, Quarantined, QuarantinedLarge,
+       QuarantinedInPart, Unsynced]
