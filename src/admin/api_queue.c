@@ -40,11 +40,24 @@ static json_t *item_json(const struct queue_item *item)
         admin_time_json(item->next_try_wall_ns), "give_up", admin_time_json(item->give_up_wall_ns));
 }
 
+/* Asked before the queue is: what is shown may lack what was loaded only then. */
+static bool is_loading(const struct admin_request *request)
+{
+    return queue_totals(gateway_queue(request->gateway)).loading;
+}
+
+static void say_loading(struct admin_answer *answer, bool loading)
+{
+    if (loading)
+        json_object_set_new(answer->json, "loading", json_true());
+}
+
 static void answer_list(struct admin_request *request, const struct queue_selector *selector,
                         struct admin_answer *answer)
 {
     struct queue_list list = {0};
     struct error err;
+    bool loading = is_loading(request);
     if (queue_list(gateway_queue(request->gateway), selector, request->arena, &list, &err) != OK) {
         admin_problem(answer, 503, "Not now", "%s", err.text);
         return;
@@ -53,8 +66,7 @@ static void answer_list(struct admin_request *request, const struct queue_select
     for (size_t i = 0; i < list.count; i++)
         json_array_append_new(items, item_json(&list.items[i]));
     answer->json = json_pack("{s:o, s:I}", "items", items, "total", (json_int_t)list.total);
-    if (queue_totals(gateway_queue(request->gateway)).loading) /* what is shown is incomplete */
-        json_object_set_new(answer->json, "loading", json_true());
+    say_loading(answer, loading);
 }
 
 void admin_api_queue_list(struct admin_request *request, struct admin_answer *answer)
@@ -93,6 +105,7 @@ static void act(struct admin_request *request, const struct queue_selector *sele
 {
     struct queue_action_result result;
     struct error err;
+    bool loading = is_loading(request);
     if (queue_act(gateway_queue(request->gateway), selector, action, &result, &err) != OK) {
         admin_problem(answer, 503, "Not now", "%s", err.text);
     } else if (result.refused) {
@@ -103,6 +116,7 @@ static void act(struct admin_request *request, const struct queue_selector *sele
         answer->json = json_pack("{s:s, s:b, s:I, s:I}", "verb", verb_names[action->verb],
                                  "dry_run", (int)action->dry_run, "matched",
                                  (json_int_t)result.matched, "count", (json_int_t)result.done);
+        say_loading(answer, loading);
         if (action->dry_run)
             add_sample(request, *selector, answer->json);
     }
@@ -179,6 +193,7 @@ static void answer_survey(struct admin_request *request, struct queue_selector *
     struct queue_survey survey;
     struct error err;
     size_t limit = selector->limit == 0 ? GROUPS_SHOWN : selector->limit;
+    bool loading = is_loading(request);
     if (queue_survey(gateway_queue(request->gateway), selector, by, request->arena, &survey,
                      &err) != OK) {
         admin_problem(answer, 503, "Not now", "%s", err.text);
@@ -189,6 +204,7 @@ static void answer_survey(struct admin_request *request, struct queue_selector *
         json_array_append_new(items, admin_survey_json(&survey.groups[i], by));
     answer->json = json_pack("{s:o, s:I, s:I}", "items", items, "total", (json_int_t)survey.count,
                              "count", (json_int_t)survey.entries);
+    say_loading(answer, loading);
 }
 
 void admin_api_queue_causes(struct admin_request *request, struct admin_answer *answer)
@@ -215,6 +231,7 @@ void admin_api_queue_cause(struct admin_request *request, struct admin_answer *a
         if (str_equal_nocase(name, request->parameter))
             found = json_incref(group);
     }
+    bool loading = json_is_true(json_object_get(groups, "loading"));
     json_decref(groups);
     answer->json = found;
     if (!found) {
@@ -227,6 +244,7 @@ void admin_api_queue_cause(struct admin_request *request, struct admin_answer *a
     answer_list(request, &selector, &entries);
     json_object_set(found, "items", json_object_get(entries.json, "items"));
     json_decref(entries.json);
+    say_loading(answer, loading);
 }
 
 void admin_api_queue_shape(struct admin_request *request, struct admin_answer *answer)

@@ -38,7 +38,7 @@ const struct admin_schema admin_schemas[] = {
     {"QueueAction", "verb: retry, hold, release, fail or drop. expect: refuse unless so many are selected.",
      "verb:string select:QueueSelect reason?:string dry_run?:boolean expect?:integer"},
     {"QueueActed", "How many were selected, and how many it was done to.",
-     "verb:string dry_run:boolean matched:integer count:integer sample?:[Entry]"},
+     "verb:string dry_run:boolean matched:integer count:integer sample?:[Entry] loading?:boolean"},
     {"Quarantine", "A quarantine. One that is no longer configured has no limits; its mail stays.",
      "quarantine:string configured:boolean count:integer bytes:integer keep_seconds?:integer size?:integer "
      "when_full?:string release_by?:string digest?:string"},
@@ -61,13 +61,13 @@ const struct admin_schema admin_schemas[] = {
     {"QuarantineKey", "The id of the new key.", "key:string"},
     {"Cause", "What remote servers said, and how much mail waits for it.",
      "cause:string count:integer recipients:integer size:integer states:States oldest:time? last_try:time? "
-     "next_try:time? pattern:string sample:string destinations:[string] items?:[Entry]"},
-    {"Causes", "Causes, the largest first.", "items:[Cause] total:integer count:integer"},
+     "next_try:time? pattern:string sample:string destinations:[string] items?:[Entry] loading?:boolean"},
+    {"Causes", "Causes, the largest first.", "items:[Cause] total:integer count:integer loading?:boolean"},
     {"ShapeRow", "A destination or a sender; ages: entries by age.",
      "destination?:string sender?:string transport?:string count:integer recipients:integer size:integer "
      "states:States oldest:time? last_try:time? next_try:time? ages:[integer]"},
     {"Shape", "The queue as a table; age_minutes: where its columns end.",
-     "items:[ShapeRow] total:integer count:integer age_minutes:[integer]"},
+     "items:[ShapeRow] total:integer count:integer age_minutes:[integer] loading?:boolean"},
     {"Order", "What an operator ordered.",
      "verb:string destination:string messages:string? since:time? actor:string reason:string"},
     {"Place", "A destination of a transport.",

@@ -3,8 +3,17 @@
 
 #include "base/check.h"
 
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define OTHER_MALLOC 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define OTHER_MALLOC 1
+#endif
+#endif
 
 void *memory_alloc(size_t size)
 {
@@ -33,4 +42,13 @@ __attribute__((noinline)) void memory_wipe(void *ptr, size_t size)
 {
     if (size)
         explicit_bzero(ptr, size);
+}
+
+void memory_trim(void)
+{
+/* Where a sanitizer's malloc is used that of the C library is not set up, and two threads that come
+ * here first would trip over each other. */
+#ifndef OTHER_MALLOC
+    (void)malloc_trim(0);
+#endif
 }

@@ -15,6 +15,8 @@
 [[nodiscard]] void *memory_alloc_array(size_t count, size_t size);
 /* As realloc of an array; new bytes are not zeroed. */
 [[nodiscard]] void *memory_resize_array(void *old, size_t count, size_t size);
+/* Give memory that was freed back to the system: after work that took much more than what stays. */
+void memory_trim(void);
 /* Overwrite a secret in a way that the compiler keeps. */
 void memory_wipe(void *ptr, size_t size);
 

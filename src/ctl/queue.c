@@ -78,6 +78,12 @@ static void print_item(json_t *item)
     }
 }
 
+static void warn_of_loading(json_t *answer)
+{
+    if (json_is_true(json_object_get(answer, "loading")))
+        fprintf(stderr, "postern: the queue is still being loaded: this is not all of it\n");
+}
+
 static int show_list(struct ctl *ctl, const char *path)
 {
     struct ctl_answer answer;
@@ -95,8 +101,7 @@ static int show_list(struct ctl *ctl, const char *path)
             print_item(item);
     }
     long long total = ctl_number(answer.json, "total");
-    if (json_is_true(json_object_get(answer.json, "loading")))
-        fprintf(stderr, "postern: the queue is still being loaded: this is not all of it\n");
+    warn_of_loading(answer.json);
     if (!ctl->json && total == 0)
         printf("nothing waits\n");
     else if (!ctl->json)
@@ -199,6 +204,7 @@ static int act(struct ctl *ctl, const char *verb, bool final)
     if (code)
         return code;
     print_action(ctl, verb, answer.json);
+    warn_of_loading(answer.json);
     bool dry_run = json_is_true(json_object_get(answer.json, "dry_run"));
     bool any = ctl_number(answer.json, dry_run ? "matched" : "count") > 0;
     json_decref(answer.json);
@@ -269,6 +275,7 @@ static json_t *get_groups(struct ctl *ctl, const char *path, void (*print)(json_
         else
             print(item);
     }
+    warn_of_loading(answer.json);
     return answer.json;
 }
 
@@ -316,6 +323,7 @@ int ctl_queue_cause(struct ctl *ctl)
             print_item(item);
         }
     }
+    warn_of_loading(answer.json);
     json_decref(answer.json);
     return CTL_YES;
 }

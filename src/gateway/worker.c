@@ -11,7 +11,6 @@
 #include "queue/queue.h"
 #include "state/state.h"
 
-#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -38,7 +37,7 @@ static void trim(struct worker *worker)
     if (worker->at_rest < MANY_AT_REST)
         return;
     worker->at_rest = 0;
-    malloc_trim(0);
+    memory_trim();
 }
 
 static void beat(struct loop_timer *timer)

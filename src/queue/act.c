@@ -153,7 +153,7 @@ static bool act_on(struct queue_entry *entry, struct queue_share *share) MAY_YIE
             return false;
         if (verb != QUEUE_HOLD && verb != QUEUE_FAIL && verb != QUEUE_DROP)
             return false;
-        entry->wish = (int8_t)verb;
+        entry->wish = ((uint32_t)verb + 1) & 15;
         return true;
     }
     bool done = true;

@@ -99,8 +99,8 @@ static struct mail_id *all_ids(struct queue_worker *worker, size_t *out_count)
     size_t count = 0;
     int64_t oldest_ns = 0;
     struct mail_id *ids = memory_alloc_array(worker->entries.count + 1, sizeof *ids);
-    LIST_EACH (&worker->by_age, link) {
-        const struct queue_entry *entry = CONTAINER(link, struct queue_entry, by_age);
+    for (const struct queue_entry *entry = queue_table_oldest(worker); entry != NULL;
+         entry = queue_table_newer(entry)) {
         ids[count++] = entry->id;
         if (oldest_ns == 0 || entry->accepted_wall_ns < oldest_ns)
             oldest_ns = entry->accepted_wall_ns;

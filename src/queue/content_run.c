@@ -187,8 +187,8 @@ static bool grant_wish(struct queue_attempt *attempt) MAY_YIELD
 {
     struct mail_reply reply =
         mail_reply_of(554, 5, 7, 0, STR("the message was refused by an administrator"));
-    int wish = attempt->entry->wish;
-    attempt->entry->wish = -1;
+    int wish = (int)attempt->entry->wish - 1;
+    attempt->entry->wish = 0;
     switch (wish) {
     case QUEUE_HOLD:
         queue_entry_hold(attempt->entry, MAIL_REASON_ADMIN, attempt->arena);
@@ -213,7 +213,7 @@ static void act(struct queue_attempt *attempt, enum queue_content_verdict verdic
     bool passes = verdict == QUEUE_CONTENT_DELIVER || verdict == QUEUE_CONTENT_HOLD;
     if (passes && run->group_count == 0)
         keep_as_it_is(attempt, run, verdict == QUEUE_CONTENT_HOLD);
-    if ((verdict != QUEUE_CONTENT_DEFER || attempt->entry->wish >= 0) &&
+    if ((verdict != QUEUE_CONTENT_DEFER || attempt->entry->wish != 0) &&
         make_storable(attempt, run, &err) == FAILED) {
         tell_put_back(attempt, &err);
         put_back(attempt);

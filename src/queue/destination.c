@@ -11,6 +11,7 @@
 #include "base/check.h"
 #include "base/map.h"
 #include "base/memory.h"
+#include "queue/shares.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,6 +34,7 @@ struct queue_destination {
     int64_t backoff_until_ns; /* 0: none */
     bool probing;
     struct error last_error;
+    struct queue_shares *shares;
     struct queue_member members[];
 };
 
@@ -66,6 +68,7 @@ queue_destinations_new(struct loop *const *loops, size_t worker_count,
 static void destination_free(struct queue_destination *destination)
 {
     pthread_mutex_destroy(&destination->mutex);
+    queue_shares_free(destination->shares);
     free(destination);
 }
 
@@ -93,6 +96,8 @@ static struct queue_destination *destination_new(struct queue_destinations *all,
     destination->all = all;
     destination->key = str_of(copy, key.len);
     destination->window = QUEUE_WINDOW_FIRST;
+    if (all->worker_count > 1)
+        destination->shares = queue_shares_new();
     pthread_mutex_init(&destination->mutex, NULL);
     for (size_t i = 0; i < all->worker_count; i++)
         destination->members[i] = (struct queue_member){.destination = destination, .worker = i};
@@ -209,7 +214,8 @@ static void ask_others(struct queue_destination *destination, size_t worker)
 }
 
 enum queue_lease queue_destination_acquire(struct queue_destination *destination, size_t worker,
-                                           int64_t max, int64_t now_ns, struct error *error)
+                                           bool is_owed, int64_t max, int64_t now_ns,
+                                           struct error *error)
 {
     struct queue_member *member = &destination->members[worker];
     enum queue_lease lease = QUEUE_LEASE_GRANTED;
@@ -235,6 +241,7 @@ enum queue_lease queue_destination_acquire(struct queue_destination *destination
             if (!member->waits)
                 ask_others(destination, worker);
             set_waits(member, true);
+            member->is_owed = is_owed;
         }
     }
     pthread_mutex_unlock(&destination->mutex);
@@ -259,16 +266,19 @@ unsigned queue_destination_take_granted(struct queue_destination *destination, s
     return granted;
 }
 
-/* The next worker behind `worker` that waits, or NULL. */
+/* The next worker behind `worker` that waits, one that is owed before others; or NULL. */
 static struct queue_member *next_waiting(struct queue_destination *destination, size_t worker)
 {
     size_t count = destination->all->worker_count;
+    struct queue_member *first = NULL;
     for (size_t i = 1; i <= count; i++) {
         struct queue_member *member = &destination->members[(worker + i) % count];
-        if (member->waits)
+        if (member->waits && member->is_owed)
             return member;
+        if (member->waits && first == NULL)
+            first = member;
     }
-    return NULL;
+    return first;
 }
 
 void queue_destination_release(struct queue_destination *destination, size_t worker)
@@ -305,11 +315,13 @@ bool queue_destination_is_wanted(const struct queue_destination *destination, si
     return wanted > (own ? 1 : 0);
 }
 
-bool queue_destination_should_yield(struct queue_destination *destination, size_t worker)
+bool queue_destination_should_yield(struct queue_destination *destination, size_t worker,
+                                    bool is_owed)
 {
     if (!queue_destination_is_wanted(destination, worker))
         return false;
     unsigned active = 0, least = ~0u;
+    bool other_is_owed = false;
     pthread_mutex_lock(&destination->mutex);
     for (size_t i = 0; i < destination->all->worker_count; i++) {
         const struct queue_member *member = &destination->members[i];
@@ -317,11 +329,19 @@ bool queue_destination_should_yield(struct queue_destination *destination, size_
         active += waits || member->leased > 0;
         if (waits && i != worker && member->leased < least)
             least = member->leased;
+        other_is_owed |= waits && i != worker && member->is_owed;
     }
     int64_t share = allowed_now(destination, destination->max) / (active > 0 ? active : 1);
     bool yield = least == 0 || (int64_t)destination->members[worker].leased > share;
     pthread_mutex_unlock(&destination->mutex);
+    if (is_owed != other_is_owed)
+        yield = other_is_owed;
     return yield && least != ~0u;
+}
+
+struct queue_shares *queue_destination_shares(struct queue_destination *destination)
+{
+    return destination->shares;
 }
 
 void queue_destination_forgive(struct queue_destination *destination)

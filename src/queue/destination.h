@@ -16,6 +16,7 @@
 
 struct queue_destination;
 struct queue_destinations;
+struct queue_shares;
 
 /* The part of one worker in one destination. */
 struct queue_member {
@@ -26,6 +27,7 @@ struct queue_member {
     unsigned granted; /* handed over and not yet taken */
     unsigned leased;
     atomic_bool waits; /* set under the mutex, read without */
+    bool is_owed;      /* it waits, and has mail of a sender who did not have more than others */
     /* written by the worker only: messages that went through, by the minute */
     atomic_int_least64_t minute;
     atomic_uint_least64_t this_minute, last_minute;
@@ -55,11 +57,13 @@ struct str queue_destination_key(const struct queue_destination *destination);
 void queue_destination_parts(struct str key, struct str *out_transport, struct str *out_name);
 
 /*
- * Ask for a lease. FULL: the worker is remembered. BACKED_OFF: the destination failed repeatedly
- * and is not tried now; its last error is put into `error`.
+ * Ask for a lease. FULL: the worker is remembered, before others if it `is_owed` (mail of a sender
+ * who had no more than others waits there, see shares.h). BACKED_OFF: the destination failed
+ * repeatedly and is not tried now; its last error is put into `error`.
  */
 enum queue_lease queue_destination_acquire(struct queue_destination *destination, size_t worker,
-                                           int64_t max, int64_t now_ns, struct error *error);
+                                           bool is_owed, int64_t max, int64_t now_ns,
+                                           struct error *error);
 /* Is it backed off, or being probed? `out_probe_ns`: when the next probe is due (0: now, or it
  * runs). */
 bool queue_destination_is_down(struct queue_destination *destination, int64_t *out_probe_ns);
@@ -71,9 +75,13 @@ void queue_destination_release(struct queue_destination *destination, size_t wor
 void queue_destination_forget(struct queue_destination *destination, size_t worker);
 /* Does another worker than this wait for a lease? Cheap. */
 bool queue_destination_is_wanted(const struct queue_destination *destination, size_t worker);
-/* Should this worker let go of a busy connection for another one? Only when it has more than its
- * share, or the other has none: connections are worth keeping. */
-bool queue_destination_should_yield(struct queue_destination *destination, size_t worker);
+/* Should this worker let go of a busy connection for another one? When that is owed more than this
+ * one; else only when it has more than its share, or the other has none: connections are worth
+ * keeping. */
+bool queue_destination_should_yield(struct queue_destination *destination, size_t worker,
+                                    bool is_owed);
+/* What senders had of it on all workers; NULL: there is one worker. */
+struct queue_shares *queue_destination_shares(struct queue_destination *destination);
 
 /* An operator wants a try now: no more back-off, the next attempt is the probe. */
 void queue_destination_forgive(struct queue_destination *destination);

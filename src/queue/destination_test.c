@@ -21,7 +21,7 @@ static void look(void *context, struct queue_member *member)
 
 struct setting {
     struct loop *loop;
-    struct loop *loops[2];
+    struct loop *loops[3];
     struct queue_destinations *all;
     struct queue_destination *destination;
 };
@@ -30,8 +30,9 @@ static void open_setting(struct setting *setting)
 {
     struct error err;
     assert_int_equal(loop_new(NULL, &setting->loop, &err), OK);
-    setting->loops[0] = setting->loops[1] = setting->loop; /* posts stay unseen */
-    setting->all = queue_destinations_new(setting->loops, 2, look, NULL);
+    setting->loops[0] = setting->loops[1] = setting->loops[2] =
+        setting->loop; /* posts stay unseen */
+    setting->all = queue_destinations_new(setting->loops, 3, look, NULL);
     setting->destination = queue_destination_get(setting->all, STR("out example.net"));
 }
 
@@ -45,7 +46,8 @@ static void close_setting(struct setting *setting)
 static enum queue_lease acquire(struct setting *setting, size_t worker, int64_t max)
 {
     struct error err;
-    return queue_destination_acquire(setting->destination, worker, max, clock_monotonic_ns(), &err);
+    return queue_destination_acquire(setting->destination, worker, false, max, clock_monotonic_ns(),
+                                     &err);
 }
 
 static void test_window_grows(void **state)
@@ -79,6 +81,28 @@ static void test_hand_over(void **state)
     assert_int_equal(queue_destination_take_granted(setting.destination, 0), 0);
     assert_int_equal(queue_destination_take_granted(setting.destination, 1), 1);
     assert_int_equal(acquire(&setting, 0, 1), QUEUE_LEASE_FULL);
+    close_setting(&setting);
+}
+
+/* Three workers and three leases, all of worker 0: 1 waits for a sender who had less, 2 does not.
+ */
+static void test_hand_over_to_the_owed(void **state)
+{
+    struct setting setting;
+    struct error err;
+    (void)state;
+    open_setting(&setting);
+    struct queue_destination *destination = setting.destination;
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(acquire(&setting, 0, 3), QUEUE_LEASE_GRANTED);
+    assert_int_equal(acquire(&setting, 1, 3), QUEUE_LEASE_FULL);
+    assert_true(queue_destination_should_yield(destination, 0, false)); /* 1 has none */
+    assert_false(queue_destination_should_yield(destination, 0, true)); /* but is owed nothing */
+    assert_int_equal(queue_destination_acquire(destination, 2, true, 3, 1, &err), QUEUE_LEASE_FULL);
+    assert_true(queue_destination_should_yield(destination, 0, false));
+    queue_destination_release(destination, 0);
+    assert_int_equal(queue_destination_take_granted(destination, 1), 0);
+    assert_int_equal(queue_destination_take_granted(destination, 2), 1);
     close_setting(&setting);
 }
 
@@ -122,6 +146,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_window_grows),
         cmocka_unit_test(test_hand_over),
+        cmocka_unit_test(test_hand_over_to_the_owed),
         cmocka_unit_test(test_back_off),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

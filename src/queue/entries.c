@@ -13,6 +13,7 @@
 enum {
     KEPT_MAX = 256 * 1024, /* a body beyond that is on disk, in an open file while it is held */
     LARGE_KEPT_MAX = 64,   /* such files; the others are opened again when it is their turn */
+    POSTPONED_S = 60,
 };
 
 /* ---- parcels ---- */
@@ -57,16 +58,19 @@ static bool is_too_much(const struct queue *queue, const struct queue_parcel *pa
 
 /* ---- making ---- */
 
+/* The schedule names it by a number of the slab. */
+_Static_assert(offsetof(struct queue_entry, due) % 8 == 0, "as queue_slab_number wants it");
+
 void queue_entry_store(struct queue_entry *entry, const struct queue_record *record)
 {
-    struct queue_texts *texts = &entry->worker->texts;
+    struct queue_worker *worker = queue_worker_of(entry);
     BUF_CLEANUP struct buf tail;
     buf_init(&tail, QUEUE_RECORD_MAX);
     queue_record_split(record, &entry->record, &tail);
     check(!tail.overflow);
-    struct queue_text *old = entry->tail;
-    entry->tail = queue_text_get(texts, buf_str(&tail));
-    queue_text_unref(texts, old);
+    uint32_t old = entry->tail;
+    entry->tail = queue_text_get(worker, buf_str(&tail));
+    queue_text_unref(worker, old);
     entry->pending = (uint32_t)queue_record_pending(record);
 }
 
@@ -74,17 +78,19 @@ struct str queue_entry_record(const struct queue_entry *entry, struct arena *are
 {
     BUF_CLEANUP struct buf buf;
     buf_init(&buf, QUEUE_RECORD_MAX);
-    queue_record_join(&entry->record, queue_text_str(entry->tail), entry->recipients, &buf);
+    queue_record_join(&entry->record, queue_text_str(queue_worker_of(entry), entry->tail),
+                      entry->recipients, &buf);
     check(!buf.overflow);
     return arena_str(arena, buf_str(&buf));
 }
 
 static bool read_meta(const struct queue_entry *entry, struct arena *arena, struct queue_meta *out)
 {
-    if (!queue_meta_read(queue_text_str(entry->common), queue_text_str(entry->domain),
-                         str_of(entry->own, entry->own_len), arena, out))
+    const struct queue_worker *worker = queue_worker_of(entry);
+    if (!queue_meta_read(entry->message, queue_text_str(worker, entry->common),
+                         queue_text_str(worker, entry->domain), str_of(entry->own, entry->own_len),
+                         arena, out))
         return false;
-    out->message = entry->message;
     out->accepted_wall_ns = entry->accepted_wall_ns;
     return true;
 }
@@ -111,23 +117,22 @@ struct queue_entry *queue_entry_new(struct queue_worker *worker, struct mail_id 
     buf_init(&common, QUEUE_META_MAX);
     buf_init(&own, QUEUE_META_MAX);
     queue_meta_split(meta, &common, &domain, &own);
-    check(!common.overflow && !own.overflow); /* the whole is within the same bound */
-    struct queue_entry *entry = memory_alloc(sizeof *entry + own.len);
+    check(!common.overflow && own.len < 1 << 20); /* the whole is within the same bound */
+    struct queue_entry *entry =
+        queue_slab_take(&worker->slab, offsetof(struct queue_entry, own) + own.len);
     memcpy(entry->own, own.ptr, own.len);
-    entry->own_len = (uint32_t)own.len;
-    entry->common = queue_text_get(&worker->texts, buf_str(&common));
-    entry->domain = queue_text_get(&worker->texts, domain);
+    entry->own_len = (uint32_t)own.len & 0xfffff;
+    entry->common = queue_text_get(worker, buf_str(&common));
+    entry->domain = queue_text_get(worker, domain);
     entry->id = id;
     entry->message = meta->message;
-    entry->worker = worker;
-    list_init(&entry->by_age);
     list_init(&entry->ready.link);
     entry->accepted_wall_ns = meta->accepted_wall_ns;
     entry->content = meta->content_flow.len > 0;
+    check(meta->recipient_count < 1 << 20); /* as above */
+    entry->recipients = (uint32_t)meta->recipient_count & 0xfffff;
     entry->shelved = meta->kept.quarantine.len > 0;
-    entry->recipients = (uint32_t)meta->recipient_count;
     entry->ready.size = size;
-    entry->wish = -1;
     queue_entry_store(entry, record);
     entry->parcel = parcel;
     if (parcel != NULL)
@@ -139,23 +144,19 @@ bool queue_entry_decode(const struct queue_entry *entry, struct arena *arena,
                         struct queue_meta *out_meta, struct queue_record *out_record)
 {
     return read_meta(entry, arena, out_meta) &&
-           queue_record_read(&entry->record, queue_text_str(entry->tail), out_meta->recipient_count,
-                             arena, out_record);
+           queue_record_read(&entry->record, queue_text_str(queue_worker_of(entry), entry->tail),
+                             out_meta->recipient_count, arena, out_record);
 }
 
 /* ---- tables ---- */
-
-struct queue_entry *queue_worker_find(struct queue_worker *worker, struct mail_id id)
-{
-    return queue_table_find(&worker->entries, id);
-}
 
 /* Those that were loaded while mail flowed stand in no order: then it is the oldest that was seen,
  * until the audit looks at all. */
 static void note_oldest(struct queue_worker *worker, const struct queue_entry *come)
 {
     int64_t oldest_ns = 0;
-    if (worker->age_is_mixed && !list_is_empty(&worker->by_age)) {
+    const struct queue_entry *first = queue_table_oldest(worker);
+    if (worker->age_is_mixed && first != NULL) {
         oldest_ns = atomic_load_explicit(&worker->oldest_wall_ns, memory_order_relaxed);
         if (come != NULL && (oldest_ns == 0 || come->accepted_wall_ns < oldest_ns))
             atomic_store_explicit(&worker->oldest_wall_ns, come->accepted_wall_ns,
@@ -163,14 +164,14 @@ static void note_oldest(struct queue_worker *worker, const struct queue_entry *c
         return;
     }
     worker->age_is_mixed = false;
-    if (!list_is_empty(&worker->by_age))
-        oldest_ns = CONTAINER(worker->by_age.next, struct queue_entry, by_age)->accepted_wall_ns;
+    if (first != NULL)
+        oldest_ns = first->accepted_wall_ns;
     atomic_store_explicit(&worker->oldest_wall_ns, oldest_ns, memory_order_relaxed);
 }
 
 static void gauge_leave(struct queue_entry *entry)
 {
-    struct queue_worker *worker = entry->worker;
+    struct queue_worker *worker = queue_worker_of(entry);
     atomic_fetch_sub_explicit(&worker->gauge[entry->state], entry->counted, memory_order_relaxed);
     if (entry->quarantined) {
         atomic_fetch_sub_explicit(&worker->quarantined, entry->counted, memory_order_relaxed);
@@ -182,8 +183,8 @@ static void gauge_leave(struct queue_entry *entry)
 
 static void gauge_enter(struct queue_entry *entry, enum queue_state state)
 {
-    struct queue_worker *worker = entry->worker;
-    entry->state = (uint8_t)state;
+    struct queue_worker *worker = queue_worker_of(entry);
+    entry->state = (uint32_t)state & 15;
     entry->counted = entry->pending;
     atomic_fetch_add_explicit(&worker->gauge[state], entry->counted, memory_order_relaxed);
 }
@@ -197,7 +198,7 @@ void queue_entry_set_state(struct queue_entry *entry, enum queue_state state)
 /* Out of whatever it waits in. */
 static void unplace(struct queue_entry *entry)
 {
-    struct queue_worker *worker = entry->worker;
+    struct queue_worker *worker = queue_worker_of(entry);
     queue_site_remove(entry);
     queue_schedule_remove(&worker->schedule, &entry->due);
     list_remove(&entry->in_content);
@@ -207,22 +208,21 @@ void queue_entry_free(struct queue_entry *entry)
 {
     if (entry == NULL)
         return;
-    struct queue_worker *worker = entry->worker;
+    struct queue_worker *worker = queue_worker_of(entry);
     queue_entry_not_fresh(entry);
     if (entry->started) {
         unplace(entry);
         gauge_leave(entry);
-        list_remove(&entry->by_age);
+        queue_table_remove(entry);
         note_oldest(worker, NULL);
-        queue_table_remove(&worker->entries, entry);
         atomic_fetch_sub_explicit(&worker->entry_count, 1, memory_order_relaxed);
         atomic_fetch_sub_explicit(&worker->bytes, entry->ready.size, memory_order_relaxed);
     }
     queue_parcel_unref(entry->parcel);
-    queue_text_unref(&worker->texts, entry->tail);
-    queue_text_unref(&worker->texts, entry->common);
-    queue_text_unref(&worker->texts, entry->domain);
-    free(entry);
+    queue_text_unref(worker, entry->tail);
+    queue_text_unref(worker, entry->common);
+    queue_text_unref(worker, entry->domain);
+    queue_slab_give(entry);
 }
 
 void queue_fresh_add(struct queue_fresh *fresh, const struct queue_fresh *more, int sign)
@@ -241,7 +241,7 @@ void queue_fresh_count(struct queue_fresh *fresh, const struct queue_entry *entr
 
 void queue_entry_not_fresh(struct queue_entry *entry)
 {
-    struct queue_worker *worker = entry->worker;
+    struct queue_worker *worker = queue_worker_of(entry);
     if (!entry->fresh)
         return;
     queue_site_not_fresh(entry);
@@ -252,13 +252,12 @@ void queue_entry_not_fresh(struct queue_entry *entry)
 
 void queue_entry_start(struct queue_entry *entry)
 {
-    struct queue_worker *worker = entry->worker;
+    struct queue_worker *worker = queue_worker_of(entry);
     struct queue *queue = worker->queue;
     entry->started = true;
-    queue_table_add(&worker->entries, entry);
+    queue_table_add(entry);
     if (atomic_load_explicit(&queue->loading, memory_order_relaxed))
         worker->age_is_mixed = true;
-    list_append(&worker->by_age, &entry->by_age);
     note_oldest(worker, entry);
     atomic_fetch_add_explicit(&worker->entry_count, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&worker->bytes, entry->ready.size, memory_order_relaxed);
@@ -292,7 +291,8 @@ static void place_held(struct queue_entry *entry, const struct queue_record *rec
         return;
     entry->quarantined = true;
     queue_shelf_count(entry, 1);
-    atomic_fetch_add_explicit(&entry->worker->quarantined, entry->counted, memory_order_relaxed);
+    atomic_fetch_add_explicit(&queue_worker_of(entry)->quarantined, entry->counted,
+                              memory_order_relaxed);
 }
 
 static int64_t earlier(int64_t a, int64_t b)
@@ -310,7 +310,7 @@ static int64_t monotonic_of(int64_t wall_ns)
 static void place_ready(struct queue_entry *entry, const struct queue_meta *meta,
                         struct arena *arena)
 {
-    struct queue *queue = entry->worker->queue;
+    struct queue *queue = queue_worker_of(entry)->queue;
     const struct queue_handler *handler = &queue->handler;
     const struct queue_snapshot *snapshot = handler->take_snapshot(handler->context);
     const struct transport *transport = handler->transport(snapshot, meta->transport);
@@ -354,7 +354,7 @@ static bool is_left_over(const struct queue_entry *entry, const struct queue_met
 {
     if (!record->held || record->reason != MAIL_REASON_CONTAINED)
         return false;
-    enum queue_account account = account_of(entry->worker->queue, meta);
+    enum queue_account account = account_of(queue_worker_of(entry)->queue, meta);
     return account == QUEUE_ACCOUNT_FREE || (account == QUEUE_ACCOUNT_SETTLING && !entry->found);
 }
 
@@ -367,7 +367,7 @@ static void let_go(struct queue_entry *entry, struct queue_record *record, struc
     record->due_wall_ns = 0;
     queue_entry_store(entry, record);
     struct queue_unit unit;
-    queue_unit_init(&unit, entry->worker, arena);
+    queue_unit_init(&unit, queue_worker_of(entry), arena);
     queue_unit_state(&unit, entry);
     queue_unit_write(&unit);
 }
@@ -385,27 +385,28 @@ bool queue_is_paused(const struct queue *queue, const struct transport *transpor
 static int64_t wake_wall_ns(const struct queue_entry *entry, const struct queue_meta *meta,
                             const struct queue_record *record)
 {
-    const struct queue_handler *handler = &entry->worker->queue->handler;
+    const struct queue_handler *handler = &queue_worker_of(entry)->queue->handler;
     int64_t wake_ns = record->due_wall_ns;
     if (entry->content || entry->found)
         return wake_ns;
     const struct queue_snapshot *snapshot = handler->take_snapshot(handler->context);
     const struct transport *transport = handler->transport(snapshot, meta->transport);
-    if (transport != NULL && !queue_is_paused(entry->worker->queue, transport, meta)) {
-        int64_t start_ns = queue_life_start_wall_ns(entry->worker->queue, transport, meta, record);
+    if (transport != NULL && !queue_is_paused(queue_worker_of(entry)->queue, transport, meta)) {
+        int64_t start_ns =
+            queue_life_start_wall_ns(queue_worker_of(entry)->queue, transport, meta, record);
         if (record->attempts > 0)
             wake_ns = earlier(wake_ns, start_ns + transport->expire_ns);
         if (!record->delay_told && (meta->flags & QUEUE_META_DSN) == 0)
             wake_ns = earlier(wake_ns, start_ns + transport->delay_after_ns);
     }
     handler->release_snapshot(handler->context, snapshot);
-    int64_t not_before_ns = (int64_t)entry->not_before_wall_s * NS_PER_S;
-    return wake_ns > not_before_ns ? wake_ns : not_before_ns;
+    int64_t again_ns = clock_steady_wall_ns() + POSTPONED_S * NS_PER_S;
+    return entry->postponed && wake_ns < again_ns ? again_ns : wake_ns;
 }
 
 void queue_entry_place(struct queue_entry *entry)
 {
-    struct queue_worker *worker = entry->worker;
+    struct queue_worker *worker = queue_worker_of(entry);
     struct arena *arena = arena_new(0);
     struct queue_meta meta;
     struct queue_record record;
@@ -450,13 +451,14 @@ static MAY_YIELD void run_time(void *arg)
 
 void queue_entry_due(struct queue_entry *entry)
 {
-    struct queue_worker *worker = entry->worker;
+    struct queue_worker *worker = queue_worker_of(entry);
     struct arena *arena = arena_new(0);
     struct queue_meta meta;
     struct queue_record record;
     struct error err;
     bool sound = queue_entry_decode(entry, arena, &meta, &record);
     check(sound);
+    entry->postponed = false;
     if (record.due_wall_ns <= clock_steady_wall_ns() + NS_PER_MS || entry->content) {
         record.due_wall_ns = 0; /* the two clocks may differ by a little */
         queue_entry_store(entry, &record);
@@ -484,7 +486,7 @@ void queue_entry_hold(struct queue_entry *entry, enum mail_reason reason, struct
     record.held_since_wall_ns = clock_steady_wall_ns();
     queue_entry_store(entry, &record);
     struct queue_unit unit;
-    queue_unit_init(&unit, entry->worker, arena);
+    queue_unit_init(&unit, queue_worker_of(entry), arena);
     queue_unit_state(&unit, entry);
     queue_unit_write(&unit);
     place_held(entry, &record);

@@ -36,11 +36,17 @@ enum {
     OWN_SHORT = 1, /* a single recipient, of whom all but the local part is elsewhere */
     OWN_ENVID = 2,
     OWN_KEPT = 4,
+    OWN_ORCPT = 8, /* with OWN_SHORT: given as ORCPT_PREFIX and its address */
+    OWN_NOTIFY = 16,
+    OWN_SESSION = 32, /* in full: it is not from the minute before the message */
+    SESSION_MS = 1 << 16,
     SAID_MAX = 12,
     WORDS_MAX = 180,
     MTA_MAX = 80,
     RECIPIENTS_CEILING = 100000,
 };
+
+#define ORCPT_PREFIX "rfc822;"
 
 /* ---- writing ---- */
 
@@ -53,6 +59,20 @@ static void put_number(struct buf *out, uint64_t value, unsigned size)
 static void put_text(struct buf *out, struct str text)
 {
     put_number(out, text.len, 4);
+    buf_append(out, text);
+}
+
+/* In memory only: seven bits a byte, the low ones first. */
+static void put_small(struct buf *out, uint64_t value)
+{
+    for (; value >= 128; value >>= 7)
+        buf_append_byte(out, (char)(unsigned char)(value | 128));
+    buf_append_byte(out, (char)(unsigned char)value);
+}
+
+static void put_short_text(struct buf *out, struct str text)
+{
+    put_small(out, text.len);
     buf_append(out, text);
 }
 
@@ -91,6 +111,29 @@ static struct str get_text(struct reader *reader)
         return STR_EMPTY;
     }
     struct str text = arena_str(reader->arena, str_slice(reader->rest, 0, (size_t)len));
+    reader->rest = str_from(reader->rest, (size_t)len);
+    return text;
+}
+
+static uint64_t get_small(struct reader *reader)
+{
+    uint64_t value = 0, part = 128;
+    for (unsigned shift = 0; part >= 128 && shift < 64; shift += 7) {
+        part = get_number(reader, 1);
+        value |= (part & 127) << shift;
+    }
+    return value;
+}
+
+/* Not copied. */
+static struct str get_short_text(struct reader *reader)
+{
+    uint64_t len = get_small(reader);
+    if (reader->bad || len > reader->rest.len) {
+        reader->bad = true;
+        return STR_EMPTY;
+    }
+    struct str text = str_slice(reader->rest, 0, (size_t)len);
     reader->rest = str_from(reader->rest, (size_t)len);
     return text;
 }
@@ -229,88 +272,153 @@ bool queue_meta_decode(struct str bytes, struct arena *arena, struct queue_meta 
 /* ---- meta in memory ---- */
 
 /* The length of the local part if the address is made of it, @ and the domain; else 0. */
-static size_t local_part(const struct mail_recipient *recipient)
+static size_t local_part(struct str address, struct str domain)
 {
-    struct str address = recipient->address, domain = recipient->domain;
     if (domain.len == 0 || address.len <= domain.len + 1)
         return 0;
     size_t local = address.len - domain.len - 1;
     return address.ptr[local] == '@' && str_equal(str_from(address, local + 1), domain) ? local : 0;
 }
 
+/* What clients give who know the address only (RFC 3461 4.2). */
+static bool says_address(struct str orcpt, struct str address)
+{
+    return str_starts(orcpt, STR(ORCPT_PREFIX)) &&
+           str_equal(str_from(orcpt, sizeof ORCPT_PREFIX - 1), address);
+}
+
+/* A single recipient of whom all but the local part is elsewhere. */
+static bool is_short(const struct queue_meta *meta)
+{
+    const struct mail_recipient *first = meta->recipients;
+    return meta->recipient_count == 1 && local_part(first->address, first->domain) > 0 &&
+           (first->orcpt.len == 0 || says_address(first->orcpt, first->address));
+}
+
+static void put_common(struct buf *common, const struct queue_meta *meta, struct str sender)
+{
+    put_small(common, meta->flags);
+    put_small(common, (uint64_t)meta->sender.body);
+    put_small(common, meta->sender.smtputf8);
+    put_small(common, (uint64_t)meta->sender.ret);
+    put_short_text(common, sender);
+    put_short_text(common, meta->fairness_key);
+    put_short_text(common, meta->origin);
+    put_short_text(common, meta->transport);
+    buf_append(common, meta->content_flow);
+}
+
+/* A session begins not long before its message: but for the difference of the two times. */
+static void put_session(struct buf *own, const struct queue_meta *meta, bool whole)
+{
+    if (whole) {
+        put_id(own, meta->session);
+        return;
+    }
+    put_number(own, (uint64_t)(mail_id_time_ms(meta->message) - mail_id_time_ms(meta->session)), 2);
+    put_number(own, meta->session.high, 2);
+    put_number(own, meta->session.low, 8);
+}
+
+static struct mail_id get_session(struct reader *reader, struct mail_id message, bool whole)
+{
+    if (whole)
+        return get_id(reader);
+    uint64_t time_ms = (uint64_t)mail_id_time_ms(message) - get_number(reader, 2);
+    uint64_t high = time_ms << 16 | get_number(reader, 2);
+    return (struct mail_id){.high = high, .low = get_number(reader, 8)};
+}
+
+static unsigned form_of(const struct queue_meta *meta)
+{
+    bool is_one = is_short(meta);
+    int64_t before_ms = mail_id_time_ms(meta->message) - mail_id_time_ms(meta->session);
+    return (is_one ? OWN_SHORT : 0u) |
+           (is_one && meta->recipients[0].orcpt.len > 0 ? OWN_ORCPT : 0u) |
+           (is_one && meta->recipients[0].notify != 0 ? OWN_NOTIFY : 0u) |
+           (meta->sender.envid.len > 0 ? OWN_ENVID : 0u) | (is_kept(&meta->kept) ? OWN_KEPT : 0u) |
+           (before_ms < 0 || before_ms >= SESSION_MS ? OWN_SESSION : 0u);
+}
+
 void queue_meta_split(const struct queue_meta *meta, struct buf *common, struct str *out_domain,
                       struct buf *own)
 {
     const struct mail_recipient *first = meta->recipients;
-    size_t local = meta->recipient_count == 1 && first->orcpt.len == 0 ? local_part(first) : 0;
-    put_number(common, meta->flags, 4);
-    put_text(common, meta->sender.address);
-    put_number(common, (uint64_t)meta->sender.body, 1);
-    put_number(common, meta->sender.smtputf8, 1);
-    put_number(common, (uint64_t)meta->sender.ret, 1);
-    put_text(common, meta->fairness_key);
-    put_text(common, meta->origin);
-    put_text(common, meta->transport);
-    put_text(common, meta->content_flow);
-    bool kept = is_kept(&meta->kept);
-    put_number(own,
-               (local > 0 ? OWN_SHORT : 0) | (meta->sender.envid.len > 0 ? OWN_ENVID : 0) |
-                   (kept ? OWN_KEPT : 0),
-               1);
-    put_id(own, meta->session);
-    put_number(own, meta->sender.size, 8);
-    if (meta->sender.envid.len > 0)
+    struct str sender = meta->sender.address;
+    unsigned form = form_of(meta);
+    /* many senders may have sent one message each, and each of their names may be new */
+    size_t sender_local = (size_t)(str_find_last(sender, '@') + 1);
+    put_common(common, meta, str_from(sender, sender_local));
+    put_small(own, form);
+    put_session(own, meta, (form & OWN_SESSION) != 0);
+    put_small(own, meta->sender.size);
+    put_short_text(own, str_slice(sender, 0, sender_local));
+    if ((form & OWN_ENVID) != 0)
         put_text(own, meta->sender.envid);
-    if (kept)
+    if ((form & OWN_KEPT) != 0)
         put_kept(own, &meta->kept);
-    *out_domain = local > 0 ? first->domain : STR_EMPTY;
-    if (local > 0) {
-        put_number(own, first->notify, 1);
-        buf_append(own, str_slice(first->address, 0, local));
-    } else {
+    *out_domain = (form & OWN_SHORT) != 0 ? first->domain : STR_EMPTY;
+    if ((form & OWN_SHORT) == 0) {
         put_recipients(own, meta);
+        return;
     }
+    if ((form & OWN_NOTIFY) != 0)
+        put_number(own, first->notify, 1);
+    buf_append(own, str_slice(first->address, 0, local_part(first->address, first->domain)));
 }
 
-static void get_short(struct reader *reader, struct str domain, struct queue_meta *meta)
+static struct str joined(struct arena *arena, struct str a, struct str b)
 {
-    struct mail_recipient *recipient = ARENA_NEW(reader->arena, struct mail_recipient);
-    recipient->notify = (unsigned)get_number(reader, 1);
-    recipient->domain = arena_str(reader->arena, domain);
-    size_t local = reader->rest.len;
-    char *address = arena_alloc(reader->arena, local + 1 + domain.len);
-    memcpy(address, reader->rest.ptr, local);
-    address[local] = '@';
-    memcpy(address + local + 1, domain.ptr, domain.len);
-    recipient->address = str_of(address, local + 1 + domain.len);
-    recipient->orcpt = STR_EMPTY;
+    char *text = arena_alloc(arena, a.len + b.len + 1);
+    memcpy(text, a.ptr, a.len);
+    memcpy(text + a.len, b.ptr, b.len);
+    return str_of(text, a.len + b.len);
+}
+
+static void get_short(struct reader *reader, struct str domain, unsigned form,
+                      struct queue_meta *meta)
+{
+    struct arena *arena = reader->arena;
+    struct mail_recipient *recipient = ARENA_NEW(arena, struct mail_recipient);
+    recipient->notify = (form & OWN_NOTIFY) != 0 ? (unsigned)get_number(reader, 1) : 0;
+    recipient->domain = arena_str(arena, domain);
+    recipient->address = joined(arena, joined(arena, reader->rest, STR("@")), domain);
+    recipient->orcpt =
+        (form & OWN_ORCPT) != 0 ? joined(arena, STR(ORCPT_PREFIX), recipient->address) : STR_EMPTY;
     meta->recipients = recipient;
     meta->recipient_count = 1;
 }
 
-bool queue_meta_read(struct str common, struct str domain, struct str own, struct arena *arena,
-                     struct queue_meta *out)
+static void get_common(struct reader *reader, struct queue_meta *meta)
+{
+    meta->flags = (unsigned)get_small(reader);
+    meta->sender.body = (enum mail_body_type)get_small(reader);
+    meta->sender.smtputf8 = get_small(reader) != 0;
+    meta->sender.ret = (enum mail_ret)get_small(reader);
+    meta->sender.address = get_short_text(reader); /* the domain of it */
+    meta->fairness_key = arena_str(reader->arena, get_short_text(reader));
+    meta->origin = arena_str(reader->arena, get_short_text(reader));
+    meta->transport = arena_str(reader->arena, get_short_text(reader));
+    meta->content_flow = arena_str(reader->arena, reader->rest);
+}
+
+bool queue_meta_read(struct mail_id message, struct str common, struct str domain, struct str own,
+                     struct arena *arena, struct queue_meta *out)
 {
     struct reader shared = {.rest = common, .arena = arena};
     struct reader reader = {.rest = own, .arena = arena};
     struct queue_meta meta = {0};
-    meta.flags = (unsigned)get_number(&shared, 4);
-    meta.sender.address = get_text(&shared);
-    meta.sender.body = (enum mail_body_type)get_number(&shared, 1);
-    meta.sender.smtputf8 = get_number(&shared, 1) != 0;
-    meta.sender.ret = (enum mail_ret)get_number(&shared, 1);
-    meta.fairness_key = get_text(&shared);
-    meta.origin = get_text(&shared);
-    meta.transport = get_text(&shared);
-    meta.content_flow = get_text(&shared);
-    uint64_t form = get_number(&reader, 1);
-    meta.session = get_id(&reader);
-    meta.sender.size = get_number(&reader, 8);
+    get_common(&shared, &meta);
+    unsigned form = (unsigned)get_small(&reader);
+    meta.message = message;
+    meta.session = get_session(&reader, message, (form & OWN_SESSION) != 0);
+    meta.sender.size = get_small(&reader);
+    meta.sender.address = joined(arena, get_short_text(&reader), meta.sender.address);
     meta.sender.envid = (form & OWN_ENVID) != 0 ? get_text(&reader) : STR_EMPTY;
     if ((form & OWN_KEPT) != 0)
         get_kept(&reader, /* has_label= */ true, &meta.kept);
     if ((form & OWN_SHORT) != 0)
-        get_short(&reader, domain, &meta);
+        get_short(&reader, domain, form, &meta);
     else if (!get_recipients(&reader, &meta))
         return false;
     *out = meta;

@@ -99,9 +99,9 @@ bool queue_meta_decode(struct str bytes, struct arena *arena, struct queue_meta 
  */
 void queue_meta_split(const struct queue_meta *meta, struct buf *common, struct str *out_domain,
                       struct buf *own);
-/* What split wrote; message and accepted_wall_ns are the caller's to set. */
-bool queue_meta_read(struct str common, struct str domain, struct str own, struct arena *arena,
-                     struct queue_meta *out);
+/* What split wrote of the meta of `message`; accepted_wall_ns is the caller's to set. */
+bool queue_meta_read(struct mail_id message, struct str common, struct str domain, struct str own,
+                     struct arena *arena, struct queue_meta *out);
 
 /* All pending, nothing said. */
 void queue_record_init(struct queue_record *record, size_t recipient_count, struct arena *arena);

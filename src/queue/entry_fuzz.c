@@ -17,8 +17,7 @@ static void try_split(const struct queue_meta *meta, struct str bytes, struct ar
     buf_init(&whole, QUEUE_META_MAX);
     queue_meta_split(meta, &common, &domain, &own);
     check(!common.overflow && !own.overflow);
-    check(queue_meta_read(buf_str(&common), domain, buf_str(&own), arena, &again));
-    again.message = meta->message;
+    check(queue_meta_read(meta->message, buf_str(&common), domain, buf_str(&own), arena, &again));
     again.accepted_wall_ns = meta->accepted_wall_ns;
     queue_meta_encode(&again, &whole);
     check(whole.overflow || str_equal(buf_str(&whole), bytes));

@@ -6,10 +6,15 @@
 
 #include "base/check.h"
 #include "base/memory.h"
+#include "queue/shares.h"
 
 #include <stdlib.h>
 
+enum { LOOK_AT = 64 }; /* senders, so that a pick takes a bounded time */
+
 struct queue_fair_sender {
+    struct queue_fair *fair;
+    struct queue_share *share;
     struct list link; /* in turns */
     struct list items;
     int64_t deficit; /* bytes it may still send in this turn; negative: owed */
@@ -17,8 +22,9 @@ struct queue_fair_sender {
     struct str key;  /* behind the struct */
 };
 
-void queue_fair_init(struct queue_fair *fair)
+void queue_fair_init(struct queue_fair *fair, struct queue_shares *shares)
 {
+    fair->shares = shares;
     map_init(&fair->senders);
     list_init(&fair->turns);
     fair->count = 0;
@@ -40,6 +46,9 @@ static struct queue_fair_sender *find_sender(struct queue_fair *fair, struct str
     for (size_t i = 0; i < key.len; i++)
         copy[i] = key.ptr[i];
     sender->key = str_of(copy, key.len);
+    sender->fair = fair;
+    if (fair->shares != NULL)
+        sender->share = queue_shares_join(fair->shares, key);
     sender->deficit = QUEUE_FAIR_BYTES;
     list_init(&sender->items);
     list_append(&fair->turns, &sender->link);
@@ -57,6 +66,11 @@ void queue_fair_add(struct queue_fair *fair, struct queue_fair_item *item, struc
     fair->count++;
 }
 
+struct queue_fair *queue_fair_of(const struct queue_fair_item *item)
+{
+    return item->sender == NULL ? NULL : item->sender->fair;
+}
+
 void queue_fair_remove(struct queue_fair *fair, struct queue_fair_item *item)
 {
     struct queue_fair_sender *sender = item->sender;
@@ -69,6 +83,8 @@ void queue_fair_remove(struct queue_fair *fair, struct queue_fair_item *item)
         return;
     list_remove(&sender->link);
     map_remove(&fair->senders, sender->key);
+    if (sender->share != NULL)
+        queue_shares_leave(fair->shares, sender->share);
     free(sender);
 }
 
@@ -82,20 +98,51 @@ static void end_turn(struct queue_fair *fair, struct queue_fair_sender *sender)
     list_append(&fair->turns, &sender->link);
 }
 
+static bool is_ahead(const struct queue_fair_sender *sender)
+{
+    return sender->share != NULL && queue_share_is_ahead(sender->fair->shares, sender->share);
+}
+
+bool queue_fair_is_owed(const struct queue_fair *fair)
+{
+    size_t seen = 0;
+    LIST_EACH (&fair->turns, turn) {
+        if (!is_ahead(CONTAINER(turn, struct queue_fair_sender, link)))
+            return true;
+        if (++seen == LOOK_AT)
+            break;
+    }
+    return false;
+}
+
+static struct queue_fair_sender *whose_turn(struct queue_fair *fair)
+{
+    size_t passed = 0, most = fair->senders.count < LOOK_AT ? fair->senders.count : LOOK_AT;
+    for (;;) {
+        struct queue_fair_sender *sender =
+            CONTAINER(fair->turns.next, struct queue_fair_sender, link);
+        if (sender->deficit <= 0 || sender->sent >= QUEUE_FAIR_MESSAGES) {
+            end_turn(fair, sender);
+        } else if (passed < most && is_ahead(sender)) {
+            passed++; /* his turn waits; if all are ahead, none is passed over twice */
+            list_remove(&sender->link);
+            list_append(&fair->turns, &sender->link);
+        } else {
+            return sender;
+        }
+    }
+}
+
 struct queue_fair_item *queue_fair_next(struct queue_fair *fair)
 {
     if (fair->count == 0)
         return NULL;
-    struct queue_fair_sender *sender;
-    for (;;) {
-        sender = CONTAINER(fair->turns.next, struct queue_fair_sender, link);
-        if (sender->deficit > 0 && sender->sent < QUEUE_FAIR_MESSAGES)
-            break;
-        end_turn(fair, sender);
-    }
+    struct queue_fair_sender *sender = whose_turn(fair);
     struct queue_fair_item *item = CONTAINER(sender->items.next, struct queue_fair_item, link);
     sender->sent++;
     sender->deficit -= (int64_t)item->size;
+    if (sender->share != NULL)
+        queue_shares_charge(fair->shares, sender->share, item->size);
     queue_fair_remove(fair, item);
     return item;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "queue/fair.h"
 #include "queue/schedule.h"
+#include "queue/shares.h"
 
 #include "base/memory.h"
 
@@ -41,7 +42,7 @@ static void test_turns(void **state)
     struct queue_fair fair;
     struct item many[100], few[3];
     (void)state;
-    queue_fair_init(&fair);
+    queue_fair_init(&fair, NULL);
     add(&fair, many, 100, 'm', 1000);
     add(&fair, few, 3, 'f', 1000);
     for (int i = 0; i < QUEUE_FAIR_MESSAGES; i++)
@@ -61,7 +62,7 @@ static void test_bytes(void **state)
     struct item large[20], small[400];
     unsigned larges = 0, smalls = 0;
     (void)state;
-    queue_fair_init(&fair);
+    queue_fair_init(&fair, NULL);
     add(&fair, large, 20, 'l', 4 << 20);
     add(&fair, small, 400, 's', 64 << 10);
     for (int i = 0; i < 200; i++) {
@@ -82,7 +83,7 @@ static void test_remove(void **state)
     struct queue_fair fair;
     struct item items[3];
     (void)state;
-    queue_fair_init(&fair);
+    queue_fair_init(&fair, NULL);
     add(&fair, items, 3, 'x', 1);
     queue_fair_remove(&fair, &items[1].fair);
     queue_fair_remove(&fair, &items[1].fair);
@@ -93,20 +94,60 @@ static void test_remove(void **state)
     queue_fair_done(&fair);
 }
 
+/* Two workers, one share of what both send: a is on both, b on one of them. */
+static void test_turns_over_workers(void **state)
+{
+    enum { EACH = 400 };
+    struct queue_fair fairs[2];
+    struct item *items = memory_alloc_array(3 * EACH, sizeof *items);
+    struct queue_shares *shares = queue_shares_new();
+    int sent[2] = {0};
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        queue_fair_init(&fairs[i], shares);
+        add(&fairs[i], items + i * EACH, EACH, 'a', 4096);
+        assert_true(queue_fair_is_owed(&fairs[i]));
+    }
+    for (int i = 0; i < 100; i++) /* a alone: nothing that he would have to pay for */
+        (void)queue_fair_next(&fairs[i % 2]);
+    add(&fairs[1], items + 2 * EACH, EACH, 'b', 4096);
+    for (int i = 0; i < 400; i++) {
+        struct queue_fair_item *item = queue_fair_next(&fairs[i % 2]);
+        sent[CONTAINER(item, struct item, fair)->sender - 'a']++;
+        assert_true(abs(sent[0] - sent[1]) <= 2 * QUEUE_FAIR_MESSAGES + 2);
+    }
+    /* where only a has mail it is sent all the same, but the connection is others' first */
+    for (int i = 0; i < 40; i++)
+        assert_non_null(queue_fair_next(&fairs[0]));
+    assert_false(queue_fair_is_owed(&fairs[0]));
+    assert_true(queue_fair_is_owed(&fairs[1]));
+    for (int i = 0; i < 2; i++) {
+        while (queue_fair_next(&fairs[i]) != NULL)
+            ;
+        queue_fair_done(&fairs[i]);
+    }
+    queue_shares_free(shares);
+    free(items);
+}
+
 static void test_schedule(void **state)
 {
     enum { COUNT = 1000 };
     struct queue_schedule schedule;
-    struct queue_due *dues = memory_alloc_array(COUNT, sizeof *dues);
+    struct queue_slab slab;
+    struct queue_due *dues[COUNT];
     (void)state;
-    queue_schedule_init(&schedule);
+    queue_slab_init(&slab, NULL);
+    queue_schedule_init(&schedule, &slab);
+    for (int i = 0; i < COUNT; i++)
+        dues[i] = queue_slab_take(&slab, sizeof *dues[i]);
     srand(7);
     for (int i = 0; i < COUNT; i++)
-        queue_schedule_set(&schedule, &dues[i], rand() % 500);
+        queue_schedule_set(&schedule, dues[i], rand() % 500);
     for (int i = 0; i < COUNT; i += 3) /* moved */
-        queue_schedule_set(&schedule, &dues[i], rand() % 500);
+        queue_schedule_set(&schedule, dues[i], rand() % 500);
     for (int i = 1; i < COUNT; i += 3) /* gone */
-        queue_schedule_remove(&schedule, &dues[i]);
+        queue_schedule_remove(&schedule, dues[i]);
     int64_t last_ns = 0;
     size_t count = 0;
     struct queue_due *first;
@@ -119,15 +160,16 @@ static void test_schedule(void **state)
     }
     assert_int_equal(count, COUNT - COUNT / 3);
     queue_schedule_done(&schedule);
-    free(dues);
+    for (int i = 0; i < COUNT; i++)
+        queue_slab_give(dues[i]);
+    queue_slab_done(&slab);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_turns),
-        cmocka_unit_test(test_bytes),
-        cmocka_unit_test(test_remove),
+        cmocka_unit_test(test_turns),    cmocka_unit_test(test_bytes),
+        cmocka_unit_test(test_remove),   cmocka_unit_test(test_turns_over_workers),
         cmocka_unit_test(test_schedule),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,7 +9,6 @@
 #include "base/memory.h"
 #include "queue/worker.h"
 
-#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -98,7 +97,7 @@ static void end(struct queue *queue)
         return; /* the process ends */
     queue_square_books(queue, atomic_exchange(&queue->unloaded, 0));
     atomic_store(&queue->loading, false);
-    (void)malloc_trim(0); /* loading took much more than what stays */
+    memory_trim(); /* loading took much more than what stays */
 }
 
 void queue_handover_give(struct queue *queue, const struct spool_found *found)

@@ -220,12 +220,10 @@ static struct queue_entry *find_any(struct queue_worker *worker, struct mail_id 
     struct queue_entry *entry = queue_worker_find(worker, id);
     if (entry != NULL)
         return entry;
-    LIST_EACH (&worker->by_age, link) {
-        entry = CONTAINER(link, struct queue_entry, by_age);
+    for (entry = queue_table_oldest(worker); entry != NULL; entry = queue_table_newer(entry))
         if (mail_id_equal(entry->message, id))
-            return entry;
-    }
-    return NULL;
+            break;
+    return entry;
 }
 
 static enum result read_all(struct raw_request *request, const struct mail_content *content,

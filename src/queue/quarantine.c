@@ -70,7 +70,7 @@ void queue_shelf_count(const struct queue_entry *entry, int step)
         return;
     struct arena *arena = arena_new(0);
     struct queue_shelf *shelf =
-        shelf_of(entry->worker->queue, queue_entry_quarantine(entry, arena));
+        shelf_of(queue_worker_of(entry)->queue, queue_entry_quarantine(entry, arena));
     uint64_t one = (uint64_t)(int64_t)step;
     atomic_fetch_add_explicit(&shelf->entries, one, memory_order_relaxed);
     atomic_fetch_add_explicit(&shelf->bytes, entry->ready.size * one, memory_order_relaxed);
@@ -147,8 +147,8 @@ static void run_gather(struct queue_share *share) MAY_YIELD
     const struct expire_request *request = CONTAINER(share->ask, struct expire_request, ask);
     struct queue_worker *worker = share->worker;
     uint64_t bytes = 0;
-    LIST_EACH (&worker->by_age, link) {
-        const struct queue_entry *entry = CONTAINER(link, struct queue_entry, by_age);
+    for (const struct queue_entry *entry = queue_table_oldest(worker); entry != NULL;
+         entry = queue_table_newer(entry)) {
         bool too_old = entry->accepted_wall_ns < request->before_wall_ns;
         bool enough = bytes >= request->excess && !worker->age_is_mixed;
         if ((enough && !too_old) || share->count == EXPIRE_AT_ONCE)
@@ -291,7 +291,7 @@ static void note_digested(struct queue_entry *entry)
     check(sound);
     record.digested = true;
     queue_entry_store(entry, &record);
-    queue_unit_init(&unit, entry->worker, arena);
+    queue_unit_init(&unit, queue_worker_of(entry), arena);
     queue_unit_state(&unit, entry);
     queue_unit_write(&unit);
     arena_free(arena);
@@ -404,7 +404,7 @@ bool queue_quarantine_part(struct queue_attempt *attempt, enum queue_verb verb, 
     event_emit(EVENT_DAEMON_ERROR, F_C(MESSAGE, mail_id_text(entry->message).chars),
                F_C(DETAIL, "a part of a message in quarantine could not be changed"),
                F_C(ERROR, err.text));
-    entry->wish = -1;
+    entry->wish = 0;
     queue_entry_place(entry);
     return false;
 }

@@ -11,7 +11,6 @@
 #include "queue/unit.h"
 #include "queue/worker.h"
 
-#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,10 +25,10 @@ static void worker_init(struct queue *queue, size_t index)
     worker->index = index;
     worker->loop = queue->loops[index];
     map_init(&worker->sites);
-    list_init(&worker->by_age);
+    queue_slab_init(&worker->slab, worker);
     list_init(&worker->content_flows);
     list_init(&worker->moving);
-    queue_schedule_init(&worker->schedule);
+    queue_schedule_init(&worker->schedule, &worker->slab);
     cond_init(&worker->drained);
     cond_init(&worker->drained_large);
 }
@@ -111,15 +110,14 @@ void queue_free(struct queue *queue)
     for (size_t i = 0; i < queue->worker_count; i++) {
         struct queue_worker *worker = &queue->workers[i];
         check(!worker->joined);
-        LIST_EACH (&worker->by_age, link)
-            queue_entry_free(CONTAINER(link, struct queue_entry, by_age));
+        while (queue_table_oldest(worker) != NULL)
+            queue_entry_free(queue_table_oldest(worker));
         for (size_t j = 0; j < worker->found_count; j++)
             queue_entry_free(worker->found[j]);
         queue_handover_done(worker);
         free(worker->found);
         check(worker->sites.count == 0);
-        queue_table_done(&worker->entries);
-        queue_texts_done(&worker->texts);
+        queue_tables_done(worker);
         map_done(&worker->sites);
         queue_content_flows_free(worker);
         queue_schedule_done(&worker->schedule);
@@ -188,7 +186,7 @@ void queue_recover(struct queue *queue, const struct spool_found *found)
     struct queue_entry *entry = queue_entry_of_found(queue, found);
     if (entry == NULL)
         return;
-    struct queue_worker *worker = entry->worker;
+    struct queue_worker *worker = queue_worker_of(entry);
     if (worker->found_count == worker->found_cap) {
         worker->found_cap = worker->found_cap == 0 ? 64 : worker->found_cap * 2;
         worker->found = memory_resize_array(worker->found, worker->found_cap, sizeof(void *));
@@ -208,7 +206,7 @@ static int compare_age(const void *a, const void *b)
 /* The wall clock was set back while we were away: wait for one delay, not for the old date. */
 static void limit_due(struct queue_entry *entry)
 {
-    const struct queue_handler *handler = &entry->worker->queue->handler;
+    const struct queue_handler *handler = &queue_worker_of(entry)->queue->handler;
     if (entry->record.due_wall_ns <= clock_steady_wall_ns())
         return;
     struct arena *arena = arena_new(0);
@@ -259,7 +257,7 @@ static MAY_YIELD void run_start(void *arg)
     }
     free(take(worker->found));
     worker->found_count = worker->found_cap = 0;
-    (void)malloc_trim(0); /* recovery took much more than what stays */
+    memory_trim(); /* recovery took much more than what stays */
 }
 
 static void start_found(struct queue_worker *worker)
@@ -348,8 +346,9 @@ void queue_leave(struct queue *queue, size_t index, int64_t deadline_ns)
     wait_for_end(worker, TIME_NEVER);
     scope_close(&shield);
     queue_site_drop_all(worker);
-    LIST_EACH (&worker->by_age, link) { /* the spool is closed next, which wants its bodies */
-        queue_parcel_unref(take(CONTAINER(link, struct queue_entry, by_age)->parcel));
-    }
+    for (struct queue_entry *entry = queue_table_oldest(worker); entry != NULL;
+         entry = queue_table_newer(entry))
+        queue_parcel_unref(
+            take(entry->parcel)); /* the spool is closed next, and wants its bodies */
     worker->joined = false;
 }

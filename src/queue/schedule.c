@@ -4,13 +4,14 @@
  */
 #include "queue/schedule.h"
 
+#include "base/check.h"
 #include "base/memory.h"
 
 #include <stdlib.h>
 
-void queue_schedule_init(struct queue_schedule *schedule)
+void queue_schedule_init(struct queue_schedule *schedule, const struct queue_slab *slab)
 {
-    *schedule = (struct queue_schedule){0};
+    *schedule = (struct queue_schedule){.slab = slab};
 }
 
 void queue_schedule_done(struct queue_schedule *schedule)
@@ -19,17 +20,25 @@ void queue_schedule_done(struct queue_schedule *schedule)
     *schedule = (struct queue_schedule){0};
 }
 
+static struct queue_due *due_at(const struct queue_schedule *schedule, size_t index)
+{
+    return queue_slab_at(schedule->slab, schedule->heap[index]);
+}
+
 static void place(struct queue_schedule *schedule, size_t index, struct queue_due *due)
 {
-    schedule->heap[index] = due;
-    due->index = index;
+    schedule->heap[index] = queue_slab_number(due);
+    due->index = (uint32_t)index;
 }
 
 static void sift_up(struct queue_schedule *schedule, struct queue_due *due)
 {
     size_t at = due->index;
-    while (at > 1 && schedule->heap[at / 2]->due_ns > due->due_ns) {
-        place(schedule, at, schedule->heap[at / 2]);
+    while (at > 1) {
+        struct queue_due *above = due_at(schedule, at / 2);
+        if (above->due_ns <= due->due_ns)
+            break;
+        place(schedule, at, above);
         at /= 2;
     }
     place(schedule, at, due);
@@ -38,16 +47,18 @@ static void sift_up(struct queue_schedule *schedule, struct queue_due *due)
 static void sift_down(struct queue_schedule *schedule, struct queue_due *due)
 {
     size_t at = due->index;
-    for (;;) {
-        size_t child = 2 * at;
-        if (child > schedule->count)
+    for (size_t child = 2 * at; child <= schedule->count; child = 2 * at) {
+        struct queue_due *first = due_at(schedule, child);
+        if (child < schedule->count) {
+            struct queue_due *second = due_at(schedule, child + 1);
+            if (second->due_ns < first->due_ns) {
+                first = second;
+                child++;
+            }
+        }
+        if (first->due_ns >= due->due_ns)
             break;
-        if (child < schedule->count &&
-            schedule->heap[child + 1]->due_ns < schedule->heap[child]->due_ns)
-            child++;
-        if (schedule->heap[child]->due_ns >= due->due_ns)
-            break;
-        place(schedule, at, schedule->heap[child]);
+        place(schedule, at, first);
         at = child;
     }
     place(schedule, at, due);
@@ -57,9 +68,11 @@ void queue_schedule_set(struct queue_schedule *schedule, struct queue_due *due, 
 {
     due->due_ns = due_ns;
     if (due->index == 0) {
+        check(schedule->count < UINT32_MAX - 1);
         if (schedule->count + 2 > schedule->cap) {
             schedule->cap = schedule->cap == 0 ? 64 : schedule->cap * 2;
-            schedule->heap = memory_resize_array(schedule->heap, schedule->cap, sizeof(void *));
+            schedule->heap =
+                memory_resize_array(schedule->heap, schedule->cap, sizeof *schedule->heap);
         }
         place(schedule, ++schedule->count, due);
     }
@@ -72,7 +85,7 @@ void queue_schedule_remove(struct queue_schedule *schedule, struct queue_due *du
     if (due->index == 0)
         return;
     size_t at = due->index;
-    struct queue_due *last = schedule->heap[schedule->count--];
+    struct queue_due *last = due_at(schedule, schedule->count--);
     due->index = 0;
     if (last == due)
         return;
@@ -83,5 +96,5 @@ void queue_schedule_remove(struct queue_schedule *schedule, struct queue_due *du
 
 struct queue_due *queue_schedule_first(const struct queue_schedule *schedule)
 {
-    return schedule->count == 0 ? NULL : schedule->heap[1];
+    return schedule->count == 0 ? NULL : due_at(schedule, 1);
 }

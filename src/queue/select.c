@@ -155,8 +155,8 @@ static struct mail_id *candidates(struct queue_worker *worker,
 {
     struct mail_id *ids = NULL;
     size_t count = 0, cap = 0;
-    LIST_EACH (&worker->by_age, link) {
-        const struct queue_entry *entry = CONTAINER(link, struct queue_entry, by_age);
+    for (const struct queue_entry *entry = queue_table_oldest(worker); entry != NULL;
+         entry = queue_table_newer(entry)) {
         if (!may_match(entry, selector))
             continue;
         if (count == cap) {

@@ -39,8 +39,9 @@ static void note_refusal(struct queue_attempt *attempt)
 void queue_attempt_init(struct queue_attempt *attempt, struct queue_entry *entry,
                         struct arena *arena)
 {
-    const struct queue_handler *handler = &entry->worker->queue->handler;
-    *attempt = (struct queue_attempt){.worker = entry->worker, .entry = entry, .arena = arena};
+    const struct queue_handler *handler = &queue_worker_of(entry)->queue->handler;
+    *attempt =
+        (struct queue_attempt){.worker = queue_worker_of(entry), .entry = entry, .arena = arena};
     queue_site_count(entry);
     bool sound = queue_entry_decode(entry, arena, &attempt->meta, &attempt->record);
     check(sound);
@@ -344,7 +345,7 @@ static void take_back(struct settling *settling, const struct error *err)
     int64_t again_ns = clock_steady_wall_ns() + AGAIN_S * NS_PER_S;
     if (attempt->record.due_wall_ns < again_ns)
         attempt->record.due_wall_ns = again_ns;
-    attempt->entry->not_before_wall_s = (uint32_t)(again_ns / NS_PER_S);
+    attempt->entry->postponed = true;
     if (settling->delayed)
         attempt->record.delay_told = false;
     event_emit(EVENT_DELIVERY_DEFERRED, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
@@ -469,8 +470,8 @@ static void sort_results(struct settling *settling, bool last)
 static void apply_wish(struct settling *settling)
 {
     struct queue_attempt *attempt = settling->attempt;
-    int wish = attempt->entry->wish;
-    attempt->entry->wish = -1;
+    int wish = (int)attempt->entry->wish - 1;
+    attempt->entry->wish = 0;
     if (wish == QUEUE_HOLD || attempt->hold) {
         attempt->record.held = true;
         attempt->record.reason = attempt->hold ? MAIL_REASON_POLICY : MAIL_REASON_ADMIN;

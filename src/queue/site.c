@@ -4,27 +4,20 @@
  *
  * A runner with nothing to do keeps its connection for some seconds, so that the next message needs
  * no new one and no lease; when another worker wants the lease it lets go.
- *
- * While a destination is backed off its entries wait here for the probe. Nothing is done about each
- * retry that falls due meanwhile: they are counted when the entry is looked at, at latest when the
- * last of them is due, or its life ends, or its sender must hear of the delay.
+ * Entries of a destination that is backed off wait for the probe here too (backoff.c).
  */
 #include "queue/site.h"
 
 #include "base/check.h"
 #include "base/memory.h"
-#include "event/event.h"
-#include "queue/hook.h"
-#include "queue/retry.h"
 #include "state/state.h"
 
 #include <stdlib.h>
 
 enum {
     IDLE_S = 5,
-    IDLE_MAX = 512,      /* runners of a worker that may wait with a connection */
-    TURN = 16,           /* messages before another worker's wish for the lease counts */
-    REFUSE_AT_ONCE = 64, /* entries, then the loop has a turn */
+    IDLE_MAX = 512, /* runners of a worker that may wait with a connection */
+    TURN = 16,      /* messages before another worker's wish for the lease counts */
     AGAIN_S = 1,
     PROGRESS_S = 1, /* a site in which nothing went through for so long makes none */
 };
@@ -90,7 +83,7 @@ static struct queue_site *find_site(struct queue_worker *worker, const struct tr
         site->worker = worker;
         site->destination = queue_destination_get(worker->queue->destinations, buf_str(&key));
         site->again.fire = timer_again;
-        queue_fair_init(&site->ready);
+        queue_fair_init(&site->ready, queue_destination_shares(site->destination));
         list_init(&site->idle);
         list_init(&site->in_moving);
         list_init(&site->over);
@@ -112,8 +105,9 @@ static void count_fresh(struct queue_site *site, const struct queue_entry *entry
 
 void queue_site_not_fresh(struct queue_entry *entry)
 {
-    if (entry->site != NULL && entry->fresh)
-        count_fresh(entry->site, entry, -1);
+    struct queue_site *site = queue_site_of(entry);
+    if (site != NULL && entry->fresh)
+        count_fresh(site, entry, -1);
 }
 
 static void stop_moving(struct queue_site *site)
@@ -124,7 +118,7 @@ static void stop_moving(struct queue_site *site)
     queue_fresh_add(&site->worker->moving_fresh, &site->fresh, -1);
 }
 
-static void note_progress(struct queue_site *site)
+void queue_site_note_progress(struct queue_site *site)
 {
     stop_moving(site);
     list_append(&site->worker->moving, &site->in_moving);
@@ -158,122 +152,15 @@ static void site_free(struct queue_site *site)
     free(site);
 }
 
-static void free_if_unused(struct queue_site *site)
+void queue_site_free_unused(struct queue_site *site)
 {
     if (site->runners == 0 && site->ready.count == 0 && !site->refusing &&
         list_is_empty(&site->over))
         site_free(site);
 }
 
-/* Nobody knows how long it stands: it takes no memory and holds up no sender meanwhile. */
-static void park(struct queue_fair_item *item)
-{
-    struct queue_entry *entry = CONTAINER(item, struct queue_entry, ready);
-    queue_entry_not_fresh(entry);
-    queue_parcel_unref(take(entry->parcel));
-}
-
-/* ---- backed off ---- */
-
-static const struct transport *transport_of(const struct queue_site *site,
-                                            const struct queue_snapshot *snapshot)
-{
-    struct str transport, name;
-    const struct queue_handler *handler = &site->worker->queue->handler;
-    queue_destination_parts(queue_destination_key(site->destination), &transport, &name);
-    return handler->transport(snapshot, transport);
-}
-
-void queue_site_count(struct queue_entry *entry)
-{
-    struct queue_site *site = entry->site;
-    if (!entry->backed_off || site == NULL || entry->record.due_wall_ns == 0)
-        return;
-    const struct queue_handler *handler = &site->worker->queue->handler;
-    const struct queue_snapshot *snapshot = handler->take_snapshot(handler->context);
-    const struct transport *transport = transport_of(site, snapshot);
-    if (transport != NULL)
-        queue_retry_pass(transport, &entry->record.attempts, &entry->record.due_wall_ns,
-                         site->waiting ? clock_steady_wall_ns() : site->flows_since_wall_ns);
-    handler->release_snapshot(handler->context, snapshot);
-}
-
-/* Until when it may wait without a look at it. */
-static int64_t look_wall_ns(const struct queue_entry *entry, const struct transport *transport,
-                            int64_t life_start_wall_ns, bool tells_delay)
-{
-    int64_t end_ns =
-        queue_retry_give_up(transport, entry->record.attempts, entry->record.due_wall_ns,
-                            life_start_wall_ns + transport->expire_ns);
-    int64_t delay_ns = life_start_wall_ns + transport->delay_after_ns;
-    return tells_delay && delay_ns < end_ns ? delay_ns : end_ns;
-}
-
-static void look_at(struct queue_entry *entry, int64_t wall_ns)
-{
-    int64_t in_ns = wall_ns - clock_steady_wall_ns();
-    queue_schedule_set(&entry->worker->schedule, &entry->due,
-                       clock_monotonic_ns() + (in_ns < 0 ? 0 : in_ns));
-    queue_worker_arm(entry->worker);
-}
-
-/* Cheap, for there may be many: where its clock stood still, the look at it comes too early. */
-static void wait_for_probe(struct queue_fair_item *item)
-{
-    struct queue_entry *entry = CONTAINER(item, struct queue_entry, ready);
-    const struct queue_site *site = entry->site;
-    const struct queue_handler *handler = &site->worker->queue->handler;
-    if (entry->due.index != 0)
-        return;
-    park(item);
-    const struct queue_snapshot *snapshot = handler->take_snapshot(handler->context);
-    const struct transport *transport = transport_of(site, snapshot);
-    if (transport != NULL) { /* else the probe finds that it is missing */
-        if (!entry->backed_off)
-            entry->record.due_wall_ns = clock_steady_wall_ns();
-        entry->backed_off = true;
-        queue_entry_set_state(entry, QUEUE_WAITING);
-        look_at(entry, look_wall_ns(entry, transport, entry->accepted_wall_ns,
-                                    !queue_record_delay_told(&entry->record)));
-    }
-    handler->release_snapshot(handler->context, snapshot);
-}
-
-/* Its retry is what comes next, not the clock. */
-static void stop_waiting(struct queue_entry *entry)
-{
-    if (!entry->backed_off)
-        return;
-    queue_site_count(entry);
-    queue_schedule_remove(&entry->worker->schedule, &entry->due);
-    entry->backed_off = false;
-    entry->ready_since_ns = clock_monotonic_ns();
-}
-
-static void pause_entry(struct queue_fair_item *item)
-{
-    struct queue_entry *entry = CONTAINER(item, struct queue_entry, ready);
-    if (entry->backed_off)
-        queue_entry_set_state(entry, QUEUE_READY);
-    stop_waiting(entry);
-    park(item);
-}
-
-bool queue_site_waits(const struct queue_entry *entry, struct str *out_error,
-                      int64_t *out_probe_wall_ns)
-{
-    int64_t probe_ns;
-    if (!entry->backed_off || entry->site == NULL ||
-        !queue_destination_is_down(entry->site->destination, &probe_ns))
-        return false;
-    int64_t in_ns = probe_ns - clock_monotonic_ns();
-    *out_error = str_c(entry->site->refusal.text);
-    *out_probe_wall_ns = clock_steady_wall_ns() + (in_ns < 0 ? 0 : in_ns);
-    return true;
-}
-
 /* What operators said since we looked last. */
-static void steer(struct queue_site *site)
+void queue_site_steer(struct queue_site *site)
 {
     struct queue_steering *steering = site->worker->queue->steering;
     unsigned generation = queue_steering_generation(steering);
@@ -288,7 +175,7 @@ static void steer(struct queue_site *site)
     site->slow = view.slow;
     site->paused = view.paused;
     if (site->paused) {
-        queue_fair_each(&site->ready, pause_entry);
+        queue_fair_each(&site->ready, queue_site_pause_entry);
         site->waiting = false;
     }
 }
@@ -296,29 +183,28 @@ static void steer(struct queue_site *site)
 void queue_site_add(struct queue_entry *entry, const struct transport *transport,
                     const struct queue_meta *meta)
 {
-    struct queue_site *site = find_site(entry->worker, transport, meta);
-    steer(site);
+    struct queue_site *site = find_site(queue_worker_of(entry), transport, meta);
+    queue_site_steer(site);
     queue_entry_set_state(entry, QUEUE_READY);
-    entry->site = site;
     queue_fair_add(&site->ready, &entry->ready, meta->fairness_key, entry->ready.size);
     if (entry->fresh)
         count_fresh(site, entry, 1);
     if (site->paused)
-        park(&entry->ready);
+        queue_site_pause_entry(&entry->ready);
     else if (site->waiting)
-        wait_for_probe(&entry->ready);
+        queue_site_wait_for_probe(&entry->ready);
     queue_site_kick(site);
 }
 
 void queue_site_remove(struct queue_entry *entry)
 {
-    if (entry->site == NULL || entry->ready.sender == NULL)
+    struct queue_site *site = queue_site_of(entry);
+    if (site == NULL)
         return;
     queue_site_not_fresh(entry);
-    stop_waiting(entry);
-    struct queue_site *site = take(entry->site);
+    queue_site_stop_waiting(site, entry);
     queue_fair_remove(&site->ready, &entry->ready);
-    free_if_unused(site);
+    queue_site_free_unused(site);
 }
 
 static struct queue_entry *next_entry(struct queue_site *site)
@@ -327,9 +213,9 @@ static struct queue_entry *next_entry(struct queue_site *site)
     if (item == NULL)
         return NULL;
     struct queue_entry *entry = CONTAINER(item, struct queue_entry, ready);
-    queue_site_not_fresh(entry);
-    stop_waiting(entry);
-    entry->site = NULL;
+    if (entry->fresh)
+        count_fresh(site, entry, -1);
+    queue_site_stop_waiting(site, entry);
     queue_entry_set_state(entry, QUEUE_INFLIGHT);
     return entry;
 }
@@ -365,7 +251,7 @@ static bool is_within(struct queue_site *site, const char *kind,
 /* May it have no mail now? The timer kicks the site when it may again. */
 static bool stands(struct queue_site *site)
 {
-    steer(site);
+    queue_site_steer(site);
     if (site->paused)
         return true;
     if (site->limited_until_ns <= clock_monotonic_ns())
@@ -386,118 +272,6 @@ static struct queue_entry *next_allowed(struct queue_site *site) MAY_YIELD
         !is_within(site, "transport", &site->rate))
         return NULL;
     return next_entry(site);
-}
-
-/* ---- one entry ---- */
-
-static void report(struct queue_site *site, const struct queue_attempt *attempt)
-{
-    struct queue_destination_news news;
-    struct str key = queue_destination_key(site->destination);
-    if (attempt->stopped)
-        return;
-    int64_t now_ns = clock_monotonic_ns();
-    if (attempt->reached) {
-        queue_destination_count(site->destination, site->worker->index, now_ns);
-        queue_destination_success(site->destination, site->max, &news);
-    } else {
-        queue_destination_failure(site->destination, attempt->start_ns, now_ns, &attempt->error,
-                                  &news);
-    }
-    if (news.backed_off)
-        event_emit(EVENT_DESTINATION_BACKOFF, F_STR(DESTINATION, key),
-                   F_C(ERROR, attempt->error.text), F_INT(COUNT, news.failures));
-    if (news.came_up)
-        event_emit(EVENT_DESTINATION_UP, F_STR(DESTINATION, key));
-}
-
-static void note_finished(struct queue_site *site)
-{
-    struct queue_worker *worker = site->worker;
-    int64_t now_ns = clock_monotonic_ns();
-    int64_t past_ns = now_ns - worker->window_start_ns;
-    note_progress(site);
-    worker->finished++;
-    if (past_ns < 100 * NS_PER_MS)
-        return;
-    double rate = (double)worker->finished * (double)NS_PER_S / (double)past_ns;
-    worker->rate = worker->rate == 0 || past_ns > NS_PER_S ? rate : 0.5 * (worker->rate + rate);
-    worker->finished = 0;
-    worker->window_start_ns = now_ns;
-}
-
-/* What comes before anything is sent. False: the entry is dealt with, or stays as it is. */
-static bool prepare(struct queue_attempt *attempt) MAY_YIELD
-{
-    struct error err;
-    if (queue_attempt_bar(attempt))
-        return false;
-    if (queue_is_expired(attempt)) {
-        queue_settle_time(attempt);
-        return false;
-    }
-    if (queue_attempt_load(attempt, &err) == OK)
-        return true;
-    if (err.kind == ERROR_PERMANENT) {
-        queue_settle_damaged(attempt);
-        return false;
-    }
-    attempt->stopped = err.kind == ERROR_CANCELLED;
-    if (attempt->stopped)
-        queue_settle(attempt);
-    else
-        queue_settle_unread(attempt, &err);
-    return false;
-}
-
-bool queue_site_serve(struct queue_site *site, struct queue_entry *entry,
-                      struct queue_connection *connection)
-{
-    struct queue_worker *worker = site->worker;
-    struct arena *arena = arena_new(0);
-    struct queue_attempt attempt;
-    int64_t ready_since_ns = entry->ready_since_ns;
-    _Atomic uint64_t *slot = queue_poison_note(worker, entry->id);
-    bool reached = true;
-    queue_attempt_init(&attempt, entry, arena);
-    attempt.times.queue_us = (attempt.start_ns - ready_since_ns) / NS_PER_US;
-    if (site->limited_since_ns != 0)
-        attempt.times.limit_us =
-            (attempt.start_ns -
-             (site->limited_since_ns > ready_since_ns ? site->limited_since_ns : ready_since_ns)) /
-            NS_PER_US;
-    if (prepare(&attempt)) {
-        if (queue_hook_deliver(&attempt, connection))
-            report(site, &attempt);
-        reached = attempt.reached;
-        if (reached)
-            note_finished(site);
-        queue_settle(&attempt);
-    }
-    queue_attempt_done(&attempt);
-    queue_poison_clear(slot);
-    arena_free(arena);
-    return reached;
-}
-
-void queue_site_refuse(struct queue_entry *entry, const struct error *error)
-{
-    struct arena *arena = arena_new(0);
-    struct queue_attempt attempt;
-    queue_attempt_init(&attempt, entry, arena);
-    if (attempt.transport == NULL) {
-        queue_entry_hold(entry, MAIL_REASON_TRANSPORT_MISSING, arena);
-    } else {
-        struct mail_reply reply = {.enhanced = {4, 4, 1}, .text = str_c(error->text)};
-        int64_t late_ns = attempt.start_wall_ns - attempt.record.due_wall_ns;
-        attempt.start_wall_ns -= late_ns;
-        attempt.start_ns -= late_ns;
-        for (size_t i = 0; i < attempt.meta.recipient_count; i++)
-            attempt.results[i].said.reply = reply;
-        queue_settle(&attempt);
-    }
-    queue_attempt_done(&attempt);
-    arena_free(arena);
 }
 
 /* ---- runners ---- */
@@ -562,7 +336,8 @@ static void serve_all(struct runner *runner) MAY_YIELD
         if (!queue_site_serve(site, entry, &runner->connection))
             return;
         if (++served % TURN == 0) {
-            if (queue_destination_should_yield(site->destination, worker->index))
+            if (queue_destination_should_yield(site->destination, worker->index,
+                                               queue_fair_is_owed(&site->ready)))
                 return;
             fiber_yield();
         }
@@ -581,7 +356,7 @@ static MAY_YIELD void run_runner(void *arg)
     queue_destination_release(site->destination, site->worker->index);
     site->runners--;
     queue_site_kick(site);
-    free_if_unused(site);
+    queue_site_free_unused(site);
 }
 
 /* A runner for a lease that we have. */
@@ -604,83 +379,6 @@ static bool start_runner(struct queue_site *site)
     return false;
 }
 
-/* ---- time runs out ---- */
-
-static MAY_YIELD void run_refuser(void *arg)
-{
-    struct queue_site *site = arg;
-    struct queue_worker *worker = site->worker;
-    struct error error = site->refusal;
-    struct error err;
-    size_t count = 0;
-    while (!worker->stopping && fiber_check(&err) == OK && !list_is_empty(&site->over)) {
-        struct queue_entry *entry = CONTAINER(site->over.next, struct queue_entry, ready.link);
-        list_remove(&entry->ready.link);
-        queue_entry_set_state(entry, QUEUE_INFLIGHT);
-        queue_site_refuse(entry, &error);
-        if (++count % REFUSE_AT_ONCE == 0)
-            fiber_yield();
-    }
-    site->refusing = false;
-    free_if_unused(site);
-}
-
-static void refuse_those_over(struct queue_site *site)
-{
-    struct error err;
-    if (site->refusing || list_is_empty(&site->over) || site->worker->stopping)
-        return;
-    site->refusing = true;
-    if (fiber_spawn(&site->worker->scope, "delivery back-off", run_refuser, site, &err) == OK)
-        return;
-    site->refusing = false;
-    loop_timer_set(&site->again, clock_monotonic_ns() + AGAIN_S * NS_PER_S);
-}
-
-/* Exactly, with what is in its record and meta. */
-static bool is_over(struct queue_entry *entry, int64_t *out_look_wall_ns)
-{
-    struct queue *queue = entry->worker->queue;
-    const struct queue_handler *handler = &queue->handler;
-    struct arena *arena = arena_new(0);
-    struct queue_meta meta;
-    struct queue_record record;
-    bool sound = queue_entry_decode(entry, arena, &meta, &record);
-    check(sound); /* our own bytes */
-    const struct queue_snapshot *snapshot = handler->take_snapshot(handler->context);
-    const struct transport *transport = transport_of(entry->site, snapshot);
-    *out_look_wall_ns = 0; /* without a transport it is held */
-    if (transport != NULL)
-        *out_look_wall_ns = look_wall_ns(entry, transport,
-                                         queue_life_start_wall_ns(queue, transport, &meta, &record),
-                                         !record.delay_told && (meta.flags & QUEUE_META_DSN) == 0);
-    handler->release_snapshot(handler->context, snapshot);
-    arena_free(arena);
-    return *out_look_wall_ns <= clock_steady_wall_ns() + NS_PER_MS;
-}
-
-void queue_site_due(struct queue_entry *entry)
-{
-    struct queue_site *site = entry->site;
-    int64_t probe_ns, look_ns;
-    steer(site);
-    if (!entry->backed_off) /* paused: its clock stands still */
-        return;
-    if (!queue_destination_is_down(site->destination, &probe_ns))
-        return; /* it stands in line */
-    if (!is_over(entry, &look_ns)) {
-        look_at(entry, look_ns);
-        return;
-    }
-    queue_site_count(entry);
-    queue_fair_remove(&site->ready, &entry->ready);
-    entry->site = NULL;
-    entry->backed_off = false;
-    queue_entry_set_state(entry, QUEUE_READY);
-    list_append(&site->over, &entry->ready.link);
-    refuse_those_over(site);
-}
-
 /* ---- who runs ---- */
 
 static void await_probe(struct queue_site *site)
@@ -689,7 +387,7 @@ static void await_probe(struct queue_site *site)
     int64_t again_ns = clock_monotonic_ns() + AGAIN_S * NS_PER_S;
     if (!site->waiting) {
         site->waiting = true;
-        queue_fair_each(&site->ready, wait_for_probe);
+        queue_fair_each(&site->ready, queue_site_wait_for_probe);
     }
     bool known = queue_destination_is_down(site->destination, &probe_ns) && probe_ns != 0;
     loop_timer_set(&site->again, known ? probe_ns : again_ns);
@@ -708,7 +406,7 @@ static void note_lease(struct queue_site *site)
 void queue_site_kick(struct queue_site *site)
 {
     struct queue_worker *worker = site->worker;
-    refuse_those_over(site);
+    queue_site_refuse_over(site);
     if (site->ready.count == 0 || stands(site))
         return;
     while (!worker->stopping && site->ready.count > site->claimed) {
@@ -716,7 +414,8 @@ void queue_site_kick(struct queue_site *site)
             call_out(CONTAINER(site->idle.next, struct runner, link), true);
             continue;
         }
-        switch (queue_destination_acquire(site->destination, worker->index, site->max,
+        switch (queue_destination_acquire(site->destination, worker->index,
+                                          queue_fair_is_owed(&site->ready), site->max,
                                           clock_monotonic_ns(), &site->refusal)) {
         case QUEUE_LEASE_GRANTED:
             note_lease(site);
@@ -763,7 +462,7 @@ void queue_site_steer_all(struct queue_worker *worker)
     struct str key;
     void *value;
     while (map_next(&worker->sites, &cursor, &key, &value)) {
-        steer(value);
+        queue_site_steer(value);
         queue_site_kick(value);
     }
 }
@@ -790,7 +489,7 @@ void queue_site_drop_all(struct queue_worker *worker)
         check(site->runners == 0);
         struct queue_fair_item *item;
         while ((item = queue_fair_next(&site->ready)) != NULL)
-            CONTAINER(item, struct queue_entry, ready)->site = NULL;
+            ;
         while (!list_is_empty(&site->over))
             list_remove(site->over.next);
         site_free(site);

@@ -80,10 +80,10 @@ static size_t tell(struct queue *queue, const struct mail_id *ids, size_t count)
     size_t stray_count = 0;
     for (size_t i = 0; i < count; i++) {
         struct mail_id message;
-        if (!spool_find(queue->spool, ids[i], &message))
+        if (!spool_has(queue->spool, ids[i]))
             continue; /* it was going */
         strays[stray_count++] = ids[i];
-        if (!was_told(queue, ids[i]))
+        if (!was_told(queue, ids[i]) && spool_find(queue->spool, ids[i], &message))
             event_emit(EVENT_BALANCE_DIFFERENCE, F_C(MESSAGE, mail_id_text(message).chars),
                        F_C(ENTRY, mail_id_text(ids[i]).chars),
                        F_STR(DETAIL, STR("the spool has it, the queue does not")));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * queue/table.c - entries by id, and texts that many of them share. The links are in the objects:
- * a long queue costs a pointer an entry here.
+ * queue/table.c - entries by id and by age, and texts that many of them share. The links are in the
+ * objects, as numbers of the slab: a long queue costs four bytes an entry here.
  */
 #include "base/check.h"
 #include "base/memory.h"
@@ -12,6 +12,16 @@
 
 enum { FIRST_BUCKETS = 256 };
 
+static struct queue_entry *entry_at(const struct queue_worker *worker, uint32_t number)
+{
+    return queue_slab_at(&worker->slab, number);
+}
+
+static struct queue_text *text_at(const struct queue_worker *worker, uint32_t number)
+{
+    return queue_slab_at(&worker->slab, number);
+}
+
 /* ---- entries ---- */
 
 static size_t entry_bucket(const struct queue_table *table, struct mail_id id)
@@ -21,127 +31,175 @@ static size_t entry_bucket(const struct queue_table *table, struct mail_id id)
     return (size_t)(mixed >> 32) & (table->bucket_count - 1);
 }
 
-struct queue_entry *queue_table_find(const struct queue_table *table, struct mail_id id)
+struct queue_entry *queue_worker_find(struct queue_worker *worker, struct mail_id id)
 {
+    const struct queue_table *table = &worker->entries;
     if (table->bucket_count == 0)
         return NULL;
-    struct queue_entry *entry = table->buckets[entry_bucket(table, id)];
+    struct queue_entry *entry = entry_at(worker, table->buckets[entry_bucket(table, id)]);
     while (entry != NULL && !mail_id_equal(entry->id, id))
-        entry = entry->next;
+        entry = entry_at(worker, entry->next);
     return entry;
 }
 
-static void grow_table(struct queue_table *table)
+static void grow_table(struct queue_worker *worker)
 {
-    struct queue_table grown = {.bucket_count = table->bucket_count == 0 ? FIRST_BUCKETS
-                                                                         : table->bucket_count * 2};
-    grown.buckets = memory_alloc_array(grown.bucket_count, sizeof(void *));
-    for (size_t i = 0; i < table->bucket_count; i++)
-        for (struct queue_entry *entry = table->buckets[i], *next; entry != NULL; entry = next) {
-            size_t bucket = entry_bucket(&grown, entry->id);
-            next = entry->next;
-            entry->next = grown.buckets[bucket];
-            grown.buckets[bucket] = entry;
+    struct queue_table *table = &worker->entries;
+    uint32_t *old = table->buckets;
+    size_t old_count = table->bucket_count;
+    table->bucket_count = old_count == 0 ? FIRST_BUCKETS : old_count * 2;
+    table->buckets = memory_alloc_array(table->bucket_count, sizeof *table->buckets);
+    for (size_t i = 0; i < old_count; i++)
+        while (old[i] != 0) {
+            uint32_t number = old[i];
+            struct queue_entry *entry = entry_at(worker, number);
+            uint32_t *bucket = &table->buckets[entry_bucket(table, entry->id)];
+            old[i] = entry->next;
+            entry->next = *bucket;
+            *bucket = number;
         }
-    grown.count = table->count;
-    free(table->buckets);
-    *table = grown;
+    free(old);
 }
 
-void queue_table_add(struct queue_table *table, struct queue_entry *entry)
+static void append_by_age(struct queue_worker *worker, struct queue_entry *entry, uint32_t number)
 {
-    if (table->count >= table->bucket_count)
-        grow_table(table);
-    size_t bucket = entry_bucket(table, entry->id);
-    entry->next = table->buckets[bucket];
-    table->buckets[bucket] = entry;
+    struct queue_table *table = &worker->entries;
+    entry->older = table->newest;
+    entry->newer = 0;
+    if (table->newest != 0)
+        entry_at(worker, table->newest)->newer = number;
+    else
+        table->oldest = number;
+    table->newest = number;
+}
+
+static void remove_by_age(struct queue_worker *worker, struct queue_entry *entry)
+{
+    struct queue_table *table = &worker->entries;
+    *(entry->older != 0 ? &entry_at(worker, entry->older)->newer : &table->oldest) = entry->newer;
+    *(entry->newer != 0 ? &entry_at(worker, entry->newer)->older : &table->newest) = entry->older;
+}
+
+void queue_table_add(struct queue_entry *entry)
+{
+    struct queue_worker *worker = queue_worker_of(entry);
+    struct queue_table *table = &worker->entries;
+    uint32_t number = queue_slab_number(entry);
+    if (table->count >= 2 * table->bucket_count) /* a step more costs less than four bytes each */
+        grow_table(worker);
+    uint32_t *bucket = &table->buckets[entry_bucket(table, entry->id)];
+    entry->next = *bucket;
+    *bucket = number;
     table->count++;
+    append_by_age(worker, entry, number);
 }
 
-void queue_table_remove(struct queue_table *table, struct queue_entry *entry)
+void queue_table_remove(struct queue_entry *entry)
 {
-    struct queue_entry **at = &table->buckets[entry_bucket(table, entry->id)];
-    while (*at != entry)
-        at = &(*at)->next;
+    struct queue_worker *worker = queue_worker_of(entry);
+    struct queue_table *table = &worker->entries;
+    uint32_t number = queue_slab_number(entry);
+    uint32_t *at = &table->buckets[entry_bucket(table, entry->id)];
+    while (*at != number)
+        at = &entry_at(worker, *at)->next;
     *at = entry->next;
     table->count--;
+    remove_by_age(worker, entry);
 }
 
-void queue_table_done(struct queue_table *table)
+struct queue_entry *queue_table_oldest(const struct queue_worker *worker)
 {
-    check(table->count == 0);
-    free(table->buckets);
-    *table = (struct queue_table){0};
+    return entry_at(worker, worker->entries.oldest);
+}
+
+struct queue_entry *queue_table_newer(const struct queue_entry *entry)
+{
+    return entry_at(queue_worker_of(entry), entry->newer);
 }
 
 /* ---- texts ---- */
+
+static struct str str_in(const struct queue_text *text)
+{
+    return str_of(text->bytes, text->len);
+}
 
 static size_t text_bucket(const struct queue_texts *texts, struct str bytes)
 {
     return (size_t)hash_bytes(bytes) & (texts->bucket_count - 1);
 }
 
-static void grow_texts(struct queue_texts *texts)
+static void grow_texts(struct queue_worker *worker)
 {
-    struct queue_texts grown = {.bucket_count = texts->bucket_count == 0 ? FIRST_BUCKETS
-                                                                         : texts->bucket_count * 2};
-    grown.buckets = memory_alloc_array(grown.bucket_count, sizeof(void *));
-    for (size_t i = 0; i < texts->bucket_count; i++)
-        for (struct queue_text *text = texts->buckets[i], *next; text != NULL; text = next) {
-            size_t bucket = text_bucket(&grown, queue_text_str(text));
-            next = text->next;
-            text->next = grown.buckets[bucket];
-            grown.buckets[bucket] = text;
+    struct queue_texts *texts = &worker->texts;
+    uint32_t *old = texts->buckets;
+    size_t old_count = texts->bucket_count;
+    texts->bucket_count = old_count == 0 ? FIRST_BUCKETS : old_count * 2;
+    texts->buckets = memory_alloc_array(texts->bucket_count, sizeof *texts->buckets);
+    for (size_t i = 0; i < old_count; i++)
+        while (old[i] != 0) {
+            uint32_t number = old[i];
+            struct queue_text *text = text_at(worker, number);
+            uint32_t *bucket = &texts->buckets[text_bucket(texts, str_in(text))];
+            old[i] = text->next;
+            text->next = *bucket;
+            *bucket = number;
         }
-    grown.count = texts->count;
-    free(texts->buckets);
-    *texts = grown;
+    free(old);
 }
 
-struct str queue_text_str(const struct queue_text *text)
+struct str queue_text_str(const struct queue_worker *worker, uint32_t number)
 {
-    return text == NULL ? STR_EMPTY : str_of(text->bytes, text->len);
+    return number == 0 ? STR_EMPTY : str_in(text_at(worker, number));
 }
 
-struct queue_text *queue_text_get(struct queue_texts *texts, struct str bytes)
+uint32_t queue_text_get(struct queue_worker *worker, struct str bytes)
 {
+    struct queue_texts *texts = &worker->texts;
     if (bytes.len == 0)
-        return NULL;
+        return 0;
     if (texts->count >= texts->bucket_count)
-        grow_texts(texts);
-    size_t bucket = text_bucket(texts, bytes);
-    struct queue_text *text = texts->buckets[bucket];
-    while (text != NULL && !str_equal(queue_text_str(text), bytes))
-        text = text->next;
-    if (text != NULL) {
-        text->references++;
-        return text;
+        grow_texts(worker);
+    uint32_t *bucket = &texts->buckets[text_bucket(texts, bytes)];
+    uint32_t number = *bucket;
+    while (number != 0 && !str_equal(str_in(text_at(worker, number)), bytes))
+        number = text_at(worker, number)->next;
+    if (number != 0) {
+        text_at(worker, number)->references++;
+        return number;
     }
-    text = memory_alloc(sizeof *text + bytes.len);
+    struct queue_text *text = queue_slab_take(&worker->slab, sizeof *text + bytes.len);
     text->references = 1;
     text->len = (uint32_t)bytes.len;
     memcpy(text->bytes, bytes.ptr, bytes.len);
-    text->next = texts->buckets[bucket];
-    texts->buckets[bucket] = text;
+    text->next = *bucket;
+    *bucket = queue_slab_number(text);
     texts->count++;
-    return text;
+    return *bucket;
 }
 
-void queue_text_unref(struct queue_texts *texts, struct queue_text *text)
+void queue_text_unref(struct queue_worker *worker, uint32_t number)
 {
+    struct queue_text *text = text_at(worker, number);
     if (text == NULL || --text->references > 0)
         return;
-    struct queue_text **at = &texts->buckets[text_bucket(texts, queue_text_str(text))];
-    while (*at != text)
-        at = &(*at)->next;
+    struct queue_texts *texts = &worker->texts;
+    uint32_t *at = &texts->buckets[text_bucket(texts, str_in(text))];
+    while (*at != number)
+        at = &text_at(worker, *at)->next;
     *at = text->next;
     texts->count--;
-    free(text);
+    queue_slab_give(text);
 }
 
-void queue_texts_done(struct queue_texts *texts)
+/* ---- both ---- */
+
+void queue_tables_done(struct queue_worker *worker)
 {
-    check(texts->count == 0);
-    free(texts->buckets);
-    *texts = (struct queue_texts){0};
+    check(worker->entries.count == 0 && worker->texts.count == 0);
+    free(worker->entries.buckets);
+    free(worker->texts.buckets);
+    worker->entries = (struct queue_table){0};
+    worker->texts = (struct queue_texts){0};
+    queue_slab_done(&worker->slab);
 }

@@ -18,6 +18,7 @@
 #include "queue/fair.h"
 #include "queue/queue.h"
 #include "queue/schedule.h"
+#include "queue/slab.h"
 #include "queue/steering.h"
 #include "spool/spool.h"
 
@@ -40,51 +41,53 @@ struct queue_parcel {
 
 /* Bytes that entries of a worker share: the tail of a record. */
 struct queue_text {
-    struct queue_text *next;
-    unsigned references;
+    uint32_t next; /* in the table; numbers of the slab, as below */
+    uint32_t references;
     uint32_t len;
     char bytes[];
 };
 
-/* One for every message that waits, so each byte counts; see bench/start.py. */
+/*
+ * One for every message that waits, so each byte counts; see bench/start.py. They lie in the
+ * worker's slab, which leads to the worker, and name each other and their texts by numbers of it.
+ * The site where it stands is that of its sender's queue (queue_fair_of).
+ */
 struct queue_entry {
-    struct queue_entry *next; /* in the table */
     struct mail_id id;
     struct mail_id message;
-    struct queue_worker *worker;
-    struct list by_age;
+    int64_t accepted_wall_ns;
     union { /* it waits in one place at a time; both begin with a link that may be empty */
         struct list in_content;       /* waits for a content run */
-        struct queue_fair_item ready; /* in `site`; its size is that of the message, always */
+        struct queue_fair_item ready; /* in a site; its size is that of the message, always */
     };
-    struct queue_site *site; /* while READY or INFLIGHT, or `backed_off` */
+    struct queue_parcel *parcel; /* NULL: read it from the spool */
+    struct queue_record_fixed record;
     union {
         struct queue_due due;   /* while WAITING */
         int64_t ready_since_ns; /* while READY, and until the attempt begins */
-    };
-    struct queue_parcel *parcel; /* NULL: read it from the spool */
-    struct queue_text *tail;     /* of the record; NULL: empty */
-    struct queue_text *common;   /* of the meta, as split by queue_meta_split */
-    struct queue_text *domain;   /* of its only recipient, or NULL */
-    struct queue_record_fixed record;
-    int64_t accepted_wall_ns;
-    uint32_t not_before_wall_s; /* it could not be written just now */
-    uint32_t recipients;
-    uint32_t pending;     /* of them */
-    uint32_t counted;     /* of them, in the gauge of `state` */
-    uint32_t own_len;     /* of the part of the meta that stands behind the struct */
-    uint8_t state;        /* enum queue_state */
-    int8_t wish;          /* enum queue_verb for when the attempt ends, or -1 */
-    bool started : 1;     /* is in the worker's tables */
-    bool fresh : 1;       /* counts for back-pressure */
-    bool quarantined : 1; /* held in a quarantine, or for a reason that is no operator's */
-    bool shelved : 1;     /* its meta names a quarantine: while it is held it lies there */
-    bool content : 1;     /* a content run comes first */
-    bool found : 1;       /* in the spool at the start, and not tried since */
-    bool suspect : 1;     /* found, and was in work at two crashes */
-    bool missing : 1;     /* from the spool; told already */
-    bool backed_off : 1;  /* WAITING in `site` for a probe; `due` is when it must be looked at, and
-                             record.due_wall_ns when its retry, which waits, was due */
+    } __attribute__((packed, aligned(4)));
+    uint32_t next;         /* in the table */
+    uint32_t older, newer; /* by age */
+    uint32_t tail;         /* text: of the record; 0: empty */
+    uint32_t common;       /* text: of the meta, as split by queue_meta_split */
+    uint32_t domain;       /* text: of its only recipient, or 0 */
+    uint32_t pending;      /* recipients */
+    uint32_t counted;      /* of them, in the gauge of `state` */
+    uint32_t recipients : 20;
+    uint32_t state : 4;    /* enum queue_state */
+    uint32_t wish : 4;     /* 1 + enum queue_verb for when the attempt ends, or 0 */
+    bool postponed : 1;    /* what befell it could not be written: not before its retry */
+    uint32_t own_len : 20; /* of the part of the meta that stands behind the struct */
+    bool started : 1;      /* is in the worker's tables */
+    bool fresh : 1;        /* counts for back-pressure */
+    bool quarantined : 1;  /* held in a quarantine, or for a reason that is no operator's */
+    bool shelved : 1;      /* its meta names a quarantine: while it is held it lies there */
+    bool content : 1;      /* a content run comes first */
+    bool found : 1;        /* in the spool at the start, and not tried since */
+    bool suspect : 1;      /* found, and was in work at two crashes */
+    bool missing : 1;      /* from the spool; told already */
+    bool backed_off : 1;   /* WAITING in a site for a probe; `due` is when it must be looked at, and
+                              record.due_wall_ns when its retry, which waits, was due */
     char own[];
 };
 
@@ -122,12 +125,13 @@ struct queue_site {
 
 /* Entries by id, and texts by their bytes (table.c). */
 struct queue_table {
-    struct queue_entry **buckets;
+    uint32_t *buckets;   /* numbers of the slab */
     size_t bucket_count; /* a power of two, or 0 */
     size_t count;
+    uint32_t oldest, newest;
 };
 struct queue_texts {
-    struct queue_text **buckets;
+    uint32_t *buckets;
     size_t bucket_count;
     size_t count;
 };
@@ -150,10 +154,10 @@ struct queue_worker {
     struct scope scope;
     bool joined;
     bool stopping;
+    struct queue_slab slab; /* of entries and texts */
     struct queue_table entries;
     struct queue_texts texts;
-    struct map sites; /* key -> site */
-    struct list by_age;
+    struct map sites;  /* key -> site */
     bool age_is_mixed; /* they did not all come in the order of their age */
     struct queue_handover handover;
     struct queue_entry **found; /* in the spool at start; taken out one by one */
@@ -223,18 +227,25 @@ struct queue {
 
 /* ---- tables (table.c) ---- */
 
-struct queue_entry *queue_table_find(const struct queue_table *table, struct mail_id id);
+static inline struct queue_worker *queue_worker_of(const struct queue_entry *entry)
+{
+    return queue_slab_owner(entry);
+}
+struct queue_entry *queue_worker_find(struct queue_worker *worker, struct mail_id id);
 /* Its id must not be there. */
-void queue_table_add(struct queue_table *table, struct queue_entry *entry);
-void queue_table_remove(struct queue_table *table, struct queue_entry *entry);
-void queue_table_done(struct queue_table *table);
-/* A reference to the one copy of these bytes; NULL for none. */
-struct queue_text *queue_text_get(struct queue_texts *texts, struct str bytes);
-/* NULL is allowed. */
-void queue_text_unref(struct queue_texts *texts, struct queue_text *text);
-struct str queue_text_str(const struct queue_text *text);
-/* All texts must be gone. */
-void queue_texts_done(struct queue_texts *texts);
+void queue_table_add(struct queue_entry *entry);
+void queue_table_remove(struct queue_entry *entry);
+/* In the order in which they came, which is that of their age unless they came while the spool
+ * loaded; NULL: there is no other. */
+struct queue_entry *queue_table_oldest(const struct queue_worker *worker);
+struct queue_entry *queue_table_newer(const struct queue_entry *entry);
+/* The number of the one copy of these bytes, with a reference; 0 for none. */
+uint32_t queue_text_get(struct queue_worker *worker, struct str bytes);
+/* 0 is allowed. */
+void queue_text_unref(struct queue_worker *worker, uint32_t number);
+struct str queue_text_str(const struct queue_worker *worker, uint32_t number);
+/* All entries and texts must be gone. */
+void queue_tables_done(struct queue_worker *worker);
 
 /* ---- entries (entries.c) ---- */
 
@@ -271,7 +282,6 @@ bool queue_is_contained(const struct queue *queue, const struct queue_meta *meta
 /* Does an operator's pause keep it? */
 bool queue_is_paused(const struct queue *queue, const struct transport *transport,
                      const struct queue_meta *meta);
-struct queue_entry *queue_worker_find(struct queue_worker *worker, struct mail_id id);
 /* It is no longer untried; wakes submitters that wait. */
 void queue_entry_not_fresh(struct queue_entry *entry);
 /* `sign` 1 or -1: the entry counts, or not any more. */

@@ -247,6 +247,8 @@ bool spool_files_unlink(const struct spool *spool, uint64_t id, enum spool_segme
 {
     char name[SPOOL_NAME_SIZE];
     spool_segment_name(id, kind, name);
+    if (fault_hit("spool.unlink"))
+        return false;
     return unlinkat(folder_of(spool, kind), name, 0) == 0 || errno == ENOENT;
 }
 

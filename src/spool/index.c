@@ -75,7 +75,7 @@ struct spool_segment *spool_entry_state_home(const struct spool_index *index,
 struct spool_segment *spool_entry_other(const struct spool_index *index,
                                         const struct spool_entry *entry)
 {
-    return in_slot(index, entry->other);
+    return entry->removed ? NULL : in_slot(index, entry->other);
 }
 
 struct spool_segment *spool_index_add_segment(struct spool_index *index, uint64_t id,
@@ -216,7 +216,7 @@ static struct spool_entry *find_or_add(struct spool_index *index, struct mail_id
     struct spool_entry *entry = spool_index_find(index, id);
     if (entry)
         return entry;
-    if (index->count >= index->bucket_count)
+    if (index->count >= 2 * index->bucket_count) /* a step more costs less than four bytes each */
         grow_table(index);
     if (!index->unused)
         add_block(index);
@@ -291,7 +291,7 @@ uint64_t spool_entry_body_size(const struct spool_index *index, const struct spo
 {
     if (!entry->in_bulk)
         return entry->body_size;
-    const struct spool_bulk *bulk = spool_index_bulk(index, entry->body);
+    const struct spool_bulk *bulk = spool_index_bulk(index, entry->bulk);
     return bulk ? bulk->size : 0;
 }
 
@@ -345,16 +345,15 @@ static void bury(struct spool_index *index, struct spool_segment *segment, struc
 /* ---- applying ---- */
 
 /* A removed entry has no account any more; what is left is a grave in each segment of its. */
-static void take_off_accounts(struct spool_index *index, struct spool_entry *entry)
+static void take_off_accounts(struct spool_index *index, struct spool_entry *entry, uint64_t tomb)
 {
     if (!entry->home)
         return;
     count_state(index, entry, -1);
     uncount_home(index, entry);
-    uint64_t tomb = in_slot(index, entry->tomb)->id;
     bury(index, spool_entry_home(index, entry), entry->id, tomb);
     bury(index, spool_entry_other(index, entry), entry->id, tomb);
-    struct spool_bulk *bulk = entry->in_bulk ? spool_index_bulk(index, entry->body) : NULL;
+    struct spool_bulk *bulk = entry->in_bulk ? spool_index_bulk(index, entry->bulk) : NULL;
     if (bulk) {
         bulk->entries--;
         if (!index->recovering) { /* recovery may still find another entry that shares it */
@@ -368,8 +367,8 @@ void spool_index_apply_entry(struct spool_index *index, struct spool_place place
                              const struct spool_entry_record *record, uint64_t body_offset)
 {
     struct spool_entry *entry = find_or_add(index, record->entry);
-    if (entry->tomb) {
-        bury(index, place.segment, entry->id, in_slot(index, entry->tomb)->id);
+    if (entry->removed) {
+        bury(index, place.segment, entry->id, in_slot(index, entry->other)->id);
         return;
     }
     if (entry->home) { /* a crash came between a copy and the end of what it was made from */
@@ -379,12 +378,15 @@ void spool_index_apply_entry(struct spool_index *index, struct spool_place place
             entry->other = older->slot;
         return;
     }
-    entry->message = record->message;
     entry->home = place.segment->slot;
     entry->place = place_of(place.offset);
     entry->in_bulk = record->bulk != 0;
-    entry->body = record->bulk ? record->bulk : body_offset;
-    entry->body_size = record->bulk ? 0 : (uint32_t)record->body_size;
+    if (entry->in_bulk) {
+        entry->bulk = record->bulk;
+    } else {
+        entry->body_place = place_of(body_offset);
+        entry->body_size = (uint32_t)record->body_size;
+    }
     entry->length = SPOOL_ENTRY_FIXED + record->head_len + record->meta_len + record->state_len;
     count_home(index, entry);
     uint64_t sequence = record->state_sequence ? record->state_sequence : place.unit;
@@ -409,7 +411,7 @@ void spool_index_apply_state(struct spool_index *index, struct spool_place place
 {
     struct spool_entry *entry =
         index->recovering ? find_or_add(index, id) : spool_index_find(index, id);
-    if (!entry || entry->tomb)
+    if (!entry || entry->removed)
         return;
     if (!sequence)
         sequence = place.unit;
@@ -433,10 +435,11 @@ void spool_index_apply_remove(struct spool_index *index, struct spool_place plac
 {
     struct spool_entry *entry =
         index->recovering ? find_or_add(index, id) : spool_index_find(index, id);
-    if (!entry || entry->tomb)
+    if (!entry || entry->removed)
         return; /* of two tombstones one is enough */
-    entry->tomb = place.segment->slot;
-    take_off_accounts(index, entry);
+    take_off_accounts(index, entry, place.segment->id);
+    entry->removed = true;
+    entry->other = place.segment->slot;
     if (!index->recovering)
         forget(index, entry);
 }
@@ -466,7 +469,7 @@ void spool_index_move_entry(struct spool_index *index, const struct spool_copy *
     entry->home = copy->to->slot;
     entry->place = place_of(copy->to_offset);
     if (!entry->in_bulk)
-        entry->body = copy->body_offset;
+        entry->body_place = place_of(copy->body_offset);
     entry->length = copy->length;
     if (entry->state_sequence == copy->state_sequence) {
         entry->state_home = copy->to->slot;

@@ -4,7 +4,7 @@
  *
  * Filled the same way by recovery and by the running spool: each durable record is applied once.
  * Applying is order-free (a state wins by its sequence, a tombstone always), so recovery may walk
- * the segments in any order. Has no lock of its own; about 100 bytes an entry.
+ * the segments in any order. Has no lock of its own; about 70 bytes an entry.
  */
 #pragma once
 
@@ -33,7 +33,7 @@ struct spool_segment {
     bool sealed;           /* nothing will be written any more */
     bool was_cut;          /* has no footer: a PREVIOUS record elsewhere says how far it counts */
     uint64_t cuts_from;    /* its PREVIOUS records do so for segments from this on, or 0 */
-    int64_t sealed_ns;     /* real monotonic time; 0: before this start */
+    int64_t sealed_ns;     /* monotonic time; 0: before this start */
     bool keep;             /* cannot be copied forward */
     uint64_t live_entries; /* whose ENTRY is here */
     uint64_t live_states;  /* of entries whose ENTRY is elsewhere */
@@ -56,25 +56,29 @@ struct spool_bulk {
 /*
  * One for every message that waits, so each byte counts. They lie in blocks without anything
  * between them, and name each other and their segments by 32 bits. What the record on disk says as
- * well (the lengths of its parts) is not repeated here.
+ * well (the message, the lengths of its parts) is not repeated here.
  */
 struct spool_entry {
-    uint32_t next;        /* number of the next in the bucket, or 0 */
-    uint32_t home;        /* slot of its segment; 0: only its state or tombstone was seen so far */
-    uint32_t state_home;  /* slot; 0: no state seen */
-    uint32_t other;       /* slot of an older ENTRY record of the same entry, or 0 */
-    uint32_t tomb;        /* slot of its tombstone, or 0 */
-    uint32_t place;       /* of its ENTRY record, in units of SPOOL_RECORD_ALIGN */
+    uint32_t next;       /* number of the next in the bucket, or 0 */
+    uint32_t home;       /* slot of its segment; 0: only its state or tombstone was seen so far */
+    uint32_t state_home; /* slot; 0: no state seen */
+    uint32_t other; /* slot of an older ENTRY record of it, or 0; once removed, of its tombstone */
+    uint32_t place; /* of its ENTRY record, in units of SPOOL_RECORD_ALIGN */
     uint32_t state_place; /* of the STATE or ENTRY record that holds its state */
     uint32_t length;      /* of the payload of the ENTRY record */
-    uint32_t body_size;   /* in the log; that of a large one stands in its spool_bulk */
     uint16_t state_len;
-    bool in_bulk : 1; /* what `body` is */
+    bool in_bulk : 1; /* which of the union it is */
     bool damaged : 1; /* set aside already */
-    uint64_t body; /* id of the file of the body; or offset of its BODY record in `home`; 0: none */
+    bool removed : 1; /* while recovering */
+    union {
+        uint64_t bulk; /* id of the file of the body, which has its size */
+        struct {
+            uint32_t body_place; /* of its BODY record in `home`; 0: none */
+            uint32_t body_size;
+        };
+    };
     uint64_t state_sequence;
     struct mail_id id;
-    struct mail_id message;
 };
 
 struct spool_index {
@@ -166,10 +170,14 @@ struct spool_segment *spool_entry_state_home(const struct spool_index *index,
 /* Segment of an older ENTRY record of it, if that is still there. */
 struct spool_segment *spool_entry_other(const struct spool_index *index,
                                         const struct spool_entry *entry);
+/* The message that it is of, as its record says: read from the disk, and a name only, for it is not
+ * verified. False: it cannot be read. */
+bool spool_entry_message(const struct spool_segment *home, const struct spool_entry *entry,
+                         struct mail_id *out);
 /* While recovering there are others: those removed, and those of whom only a state was seen. */
 static inline bool spool_entry_lives(const struct spool_entry *entry)
 {
-    return entry->home && !entry->tomb;
+    return entry->home && !entry->removed;
 }
 static inline uint64_t spool_entry_offset(const struct spool_entry *entry)
 {
@@ -182,12 +190,12 @@ static inline uint64_t spool_entry_state_offset(const struct spool_entry *entry)
 /* 0: none in the log. */
 static inline uint64_t spool_entry_body_offset(const struct spool_entry *entry)
 {
-    return entry->in_bulk ? 0 : entry->body;
+    return entry->in_bulk ? 0 : (uint64_t)entry->body_place * SPOOL_RECORD_ALIGN;
 }
 /* Id of the file of its body, or 0. */
 static inline uint64_t spool_entry_bulk(const struct spool_entry *entry)
 {
-    return entry->in_bulk ? entry->body : 0;
+    return entry->in_bulk ? entry->bulk : 0;
 }
 /* Bytes of the whole body, wherever it is. */
 uint64_t spool_entry_body_size(const struct spool_index *index, const struct spool_entry *entry);

@@ -196,7 +196,7 @@ static bool lacks_its_body(const struct spool *spool, const struct telling *tell
 {
     if (!telling->entry.in_bulk)
         return false;
-    int fd = spool_bulk_open(spool, telling->entry.body);
+    int fd = spool_bulk_open(spool, telling->entry.bulk);
     struct stat info;
     if (fd < 0)
         return errno == ENOENT;
@@ -221,6 +221,7 @@ static bool read_texts(const struct telling *telling, struct buf *space, struct 
         return false;
     size_t meta = (size_t)SPOOL_ENTRY_FIXED + fixed.head_len;
     size_t state = meta + fixed.meta_len;
+    out->message = fixed.message;
     out->head_size = fixed.head_len;
     out->body_start = fixed.body_start;
     out->body_size = fixed.body_size;
@@ -245,11 +246,11 @@ static void lose_entry(struct spool *spool, const struct telling *telling, const
                                   .named = true,
                                   .sure = true,
                                   .entry = entry->id,
-                                  .message = entry->message,
                                   .why = why};
     uint64_t size = damage.end - damage.begin;
     char *bytes = memory_alloc(size);
     struct error ignored;
+    (void)spool_entry_message(home, entry, &damage.message);
     bool got = spool_files_read(home->fd, bytes, size, damage.begin, &ignored) == OK;
     spool_set_aside(spool, &damage, got ? str_of(bytes, size) : STR_EMPTY);
     free(bytes);
@@ -262,7 +263,6 @@ static void lose_entry(struct spool *spool, const struct telling *telling, const
 static void tell_unread(const struct telling *telling)
 {
     event_emit(EVENT_SPOOL_ERROR, F_C(ENTRY, mail_id_text(telling->entry.id).chars),
-               F_C(MESSAGE, mail_id_text(telling->entry.message).chars),
                F_INT(SEGMENT, telling->home->id),
                F_C(ERROR, "the entry cannot be read now; it stays in the spool"));
 }
@@ -289,7 +289,7 @@ static void tell(struct spool_loading *loading, const struct mail_id *ids, size_
         struct telling telling;
         if (!find_telling(spool, ids[i], &telling) || telling.home->kind != kind)
             continue; /* removed, or a copy of it was found in a cold segment */
-        struct spool_found item = {.entry = telling.entry.id, .message = telling.entry.message};
+        struct spool_found item = {.entry = telling.entry.id};
         loading->told++;
         if (lacks_its_body(spool, &telling))
             lose_entry(spool, &telling, "file of the body is missing or cut short");

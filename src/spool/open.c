@@ -37,6 +37,8 @@ static void adopt_settings(struct spool *spool, const struct spool_settings *set
         spool->settings.state_delay_ns = 50 * NS_PER_MS;
     if (spool->settings.reclaim_age_ns <= 0)
         spool->settings.reclaim_age_ns = 60 * NS_PER_S;
+    if (spool->settings.reclaim_below == 0)
+        spool->settings.reclaim_below = 25;
     uint64_t size = settings->segment_size ? settings->segment_size : UINT64_C(64) << 20;
     spool->segment_size = size < SMALLEST_SEGMENT    ? (uint64_t)SMALLEST_SEGMENT
                           : size > SPOOL_SEGMENT_MAX ? SPOOL_SEGMENT_MAX

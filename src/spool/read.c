@@ -50,6 +50,20 @@ static char *read_record(const struct spool_segment *segment, uint64_t offset,
     return NULL;
 }
 
+bool spool_entry_message(const struct spool_segment *home, const struct spool_entry *entry,
+                         struct mail_id *out)
+{
+    enum { MESSAGE_AT = 16 }; /* in the payload */
+    unsigned char bytes[16];
+    struct error ignored;
+    if (spool_files_read(home->fd, bytes, sizeof bytes,
+                         spool_entry_offset(entry) + SPOOL_RECORD_HEADER + MESSAGE_AT,
+                         &ignored) != OK)
+        return false;
+    *out = spool_id_decode(bytes);
+    return true;
+}
+
 static enum result read_body(struct read_job *job)
 {
     const struct spool_entry *entry = &job->entry;
@@ -152,9 +166,9 @@ static enum result damaged(struct read_job *job, struct error *err)
             .named = true,
             .sure = true,
             .entry = entry->id,
-            .message = entry->message,
             .why = job->err.text};
         struct error ignored;
+        (void)spool_entry_message(job->home, entry, &damage.message);
         uint64_t size = damage.end - damage.begin;
         char *bytes = memory_alloc(size);
         bool got = spool_files_read(job->home->fd, bytes, size, damage.begin, &ignored) == OK;
@@ -210,21 +224,40 @@ enum result spool_read(struct spool *spool, struct mail_id entry, struct arena *
     return OK;
 }
 
-bool spool_find(struct spool *spool, struct mail_id entry, struct mail_id *out_message)
+/* A copy of what the index knows, and a reference to the segment. False: it does not live. */
+static bool look_up(struct spool *spool, struct mail_id id, struct spool_entry *out,
+                    struct spool_segment **out_home)
 {
     pthread_mutex_lock(&spool->index_lock);
-    const struct spool_entry *found = spool_index_find(&spool->index, entry);
+    const struct spool_entry *found = spool_index_find(&spool->index, id);
     bool lives = found && spool_entry_lives(found);
-    if (lives)
-        *out_message = found->message;
+    if (lives) {
+        *out = *found;
+        *out_home = spool_segment_ref(spool_entry_home(&spool->index, found));
+    }
     pthread_mutex_unlock(&spool->index_lock);
     return lives;
 }
 
+bool spool_find(struct spool *spool, struct mail_id entry, struct mail_id *out_message)
+{
+    struct spool_entry found;
+    struct spool_segment *home;
+    if (!look_up(spool, entry, &found, &home))
+        return false;
+    if (!spool_entry_message(home, &found, out_message))
+        *out_message = (struct mail_id){0};
+    spool_segment_unref(home);
+    return true;
+}
+
 bool spool_has(struct spool *spool, struct mail_id entry)
 {
-    struct mail_id ignored;
-    return spool_find(spool, entry, &ignored);
+    pthread_mutex_lock(&spool->index_lock);
+    const struct spool_entry *found = spool_index_find(&spool->index, entry);
+    bool lives = found && spool_entry_lives(found);
+    pthread_mutex_unlock(&spool->index_lock);
+    return lives;
 }
 
 size_t spool_ids(struct spool *spool, size_t *cursor, struct mail_id *out, size_t max)

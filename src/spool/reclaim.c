@@ -22,6 +22,7 @@ enum {
     BYTES_A_SECOND =
         16 * 1024 * 1024, /* written, and a quarter of what is read: mail comes first */
     DEAD_AT_ONCE = 64,
+    BELOW_IN_NEED = 75, /* percent, see reclaim_below; when space runs out */
 };
 
 /* ---- removing what is dead ---- */
@@ -72,15 +73,17 @@ static bool is_worth_copying(const struct spool *spool, const struct spool_segme
         return false;
     if (!segment->live_entries && !segment->live_states && !segment->tombs_needed)
         return false; /* it only waits for a segment that it cuts */
-    uint64_t part = atomic_load(&spool->has_space) ? segment->end / 4 : segment->end / 4 * 3;
-    return segment->live_bytes < part;
+    uint64_t below = spool->settings.reclaim_below;
+    if (!atomic_load(&spool->has_space) && below < BELOW_IN_NEED)
+        below = BELOW_IN_NEED;
+    return segment->live_bytes < segment->end * below / 100;
 }
 
 /* The oldest, so that tombstones are freed rather than copied. */
 static struct spool_segment *choose(struct spool *spool)
 {
     struct spool_segment *chosen = NULL;
-    int64_t now_ns = spool_real_ns();
+    int64_t now_ns = clock_monotonic_ns();
     pthread_mutex_lock(&spool->index_lock);
     LIST_EACH (&spool->index.segments, link) {
         struct spool_segment *segment = CONTAINER(link, struct spool_segment, link);
@@ -386,7 +389,7 @@ static void leave_cold(struct spool *spool)
 {
     pthread_mutex_lock(&spool->index_lock);
     spool->cold->sealed = true;
-    spool->cold->sealed_ns = spool_real_ns();
+    spool->cold->sealed_ns = clock_monotonic_ns();
     pthread_mutex_unlock(&spool->index_lock);
     spool->cold = NULL;
 }

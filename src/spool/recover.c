@@ -79,6 +79,27 @@ static void add_damage(struct spool_recovered *out, struct spool_damage damage)
     out->damages[out->damage_count++] = damage;
 }
 
+/* How many bits keep the id from having been made between 2004 and 2074. */
+static int unlikely_bits(struct mail_id id)
+{
+    int one = __builtin_popcountll(id.high >> 56 ^ 1);
+    int two = __builtin_popcountll(id.high >> 56 ^ 2);
+    return one < two ? one : two;
+}
+
+/* By what stands where an ENTRY record has its ids, verified or not: text and noise are no name,
+ * for a wrong one is worse than none; ids of which a bit was flipped still are. */
+static void name_damage(struct spool_damage *damage, const unsigned char *payload)
+{
+    struct mail_id entry = spool_id_decode(payload);
+    struct mail_id message = spool_id_decode(payload + 16);
+    if (unlikely_bits(entry) + unlikely_bits(message) > 1)
+        return;
+    damage->entry = entry;
+    damage->message = message;
+    damage->named = true;
+}
+
 /* The ids that an ENTRY record at `offset` would hold, unverified: a name to search by. */
 static void guess_name(const struct walk *walk, uint64_t offset, struct spool_damage *damage)
 {
@@ -92,9 +113,20 @@ static void guess_name(const struct walk *walk, uint64_t offset, struct spool_da
     if (spool_get16(at + 8) != SPOOL_RECORD_ENTRY &&
         spool_get32(at + 24) < SPOOL_ENTRY_FIXED) /* too short to be one */
         return;
-    damage->entry = spool_id_decode(at + SPOOL_RECORD_HEADER);
-    damage->message = spool_id_decode(at + SPOOL_RECORD_HEADER + 16);
-    damage->named = true;
+    name_damage(damage, at + SPOOL_RECORD_HEADER);
+}
+
+/* What lives was not damaged: its name lies where another's should. */
+static void forget_wrong_names(const struct walk *walk, size_t damages_before)
+{
+    const struct spool_recovered *out = walk->recovery->out;
+    for (size_t i = damages_before; i < out->damage_count; i++) {
+        struct spool_damage *damage = &out->damages[i];
+        if (!damage->named || damage->sure)
+            continue;
+        const struct spool_entry *entry = spool_index_find(walk->recovery->index, damage->entry);
+        damage->named = !entry || !spool_entry_lives(entry);
+    }
 }
 
 /* ---- limits: how far segments are valid and durable ---- */
@@ -212,11 +244,8 @@ static const char *apply_entry(struct walk *walk, const struct unit_run *run,
                                const struct spool_found_record *found, struct spool_damage *damage)
 {
     struct str payload = payload_of(walk, found);
-    if (payload.len >= SPOOL_ENTRY_FIXED) {
-        damage->named = true;
-        damage->entry = spool_id_decode((const unsigned char *)payload.ptr);
-        damage->message = spool_id_decode((const unsigned char *)payload.ptr + 16);
-    }
+    if (payload.len >= SPOOL_ENTRY_FIXED)
+        name_damage(damage, (const unsigned char *)payload.ptr);
     struct spool_entry_record entry;
     if (!found->intact || !spool_entry_decode(payload, found->record.length, &entry))
         return "entry does not verify";
@@ -267,16 +296,36 @@ static const char *apply_record(struct walk *walk, const struct unit_run *run,
     return NULL;
 }
 
+/* What the records may have that a unit lacks: a body, if an entry says so, and totals. */
+static uint64_t missing_bytes(const struct walk *walk, const struct unit_run *run)
+{
+    uint64_t bytes =
+        (run->records[0].record.count - run->count) * spool_record_size(SPOOL_COUNT_SIZE);
+    for (size_t i = 0; i < run->count; i++) {
+        const struct spool_found_record *found = &run->records[i];
+        struct spool_entry_record entry;
+        if (found->record.type == SPOOL_RECORD_ENTRY && found->intact &&
+            spool_entry_decode(payload_of(walk, found), found->record.length, &entry) &&
+            entry.body_record != SPOOL_NO_BODY && !body_of(run, entry.body_record))
+            return bytes + spool_record_size(entry.body_size);
+    }
+    return bytes;
+}
+
 /* The bytes of a broken unit reach over the gap that broke it. */
 static void widen_over_gaps(const struct walk *walk, struct unit_run *run)
 {
     for (size_t i = 0; i < walk->scan.gap_count; i++) {
         const struct spool_gap *gap = &walk->scan.gaps[i];
         uint64_t end = gap->end < walk->source->must_end ? gap->end : walk->source->must_end;
-        if (gap->begin == run->end && end > gap->begin)
+        bool behind = gap->begin == run->end && end > gap->begin;
+        bool before = !behind && gap->end == run->begin;
+        if (behind)
             run->end = end;
-        else if (gap->end == run->begin)
+        if (before)
             run->begin = gap->begin;
+        if (behind || before)
+            walk->scan.gaps[i].known += missing_bytes(walk, run);
     }
 }
 
@@ -362,6 +411,16 @@ static void apply_units(struct walk *walk)
         source->valid_end = last_end;
 }
 
+/* A gap beside a broken unit may hold others whole: then the name of that one does not tell of it.
+ */
+static bool tells_of_gap(const struct spool_damage *damage, const struct spool_gap *gap)
+{
+    if (gap->begin < damage->begin || gap->end > damage->end)
+        return false;
+    bool is_inside = damage->begin < gap->begin && gap->end < damage->end;
+    return is_inside || !damage->named || gap->end - gap->begin <= gap->known;
+}
+
 /* Durable bytes that are no record, unless a broken unit beside them has told of them. */
 static void tell_gaps(struct walk *walk, size_t damages_before)
 {
@@ -373,7 +432,7 @@ static void tell_gaps(struct walk *walk, size_t damages_before)
             gap.end = walk->source->must_end;
         bool told = gap.begin >= gap.end;
         for (size_t k = damages_before; k < damages_after && !told; k++)
-            told = out->damages[k].begin <= gap.begin && gap.end <= out->damages[k].end;
+            told = tells_of_gap(&out->damages[k], &gap);
         if (told)
             continue;
         struct spool_damage damage = {.segment = walk->source->id,
@@ -442,6 +501,9 @@ static void recover_segment(struct spool_recovery *recovery, struct spool_recove
     guard(&walk, false);
     tell_gaps(&walk, damages_before);
     tell_cut(&walk);
+    guard(&walk, true);
+    forget_wrong_names(&walk, damages_before);
+    guard(&walk, false);
     recovery->totals_were_newer = recovery->has_totals;
     spool_scan_done(&walk.scan);
     if (recovery->load)

@@ -162,7 +162,10 @@ static struct outcome recovered(struct str bytes)
     }
     for (size_t i = 0; i < result.damage_count; i++) {
         const struct spool_damage *damage = &result.damages[i];
-        for (unsigned k = 0; damage->named && k < ENTRIES; k++) {
+        /* a bit more or less makes the numbers here each other's: then it is not told */
+        bool is_anothers =
+            !damage->sure && damage->entry.low < ENTRIES && outcome.live[damage->entry.low];
+        for (unsigned k = 0; (damage->named || is_anothers) && k < ENTRIES; k++) {
             /* the bit may have been in the name itself, which is then not called sure */
             int bits = __builtin_popcountll(damage->entry.low ^ k) +
                        __builtin_popcountll(damage->entry.high ^ test_id(k).high);
@@ -511,6 +514,60 @@ static void test_durable_said_elsewhere(void **state)
     hand_done(&made);
 }
 
+/* A whole unit is gone between two that are broken: these tell of themselves, and the gap is told.
+ */
+static void test_gone_between_broken(void **state)
+{
+    (void)state;
+    struct hand_made made = {.count = 2};
+    uint64_t at[5];
+    image_init(&made.images[0], 1, SPOOL_SEGMENT_MAIN);
+    for (uint64_t i = 1; i <= 4; i++) {
+        at[i] = made.images[0].bytes.len;
+        image_entry(&made.images[0], i, i, 0);
+    }
+    uint64_t end = made.images[0].bytes.len;
+    made.images[0].bytes.ptr[at[3] - 8] ^= 1; /* in the meta of entry 2 */
+    memset(made.images[0].bytes.ptr + at[3], 0, 64);
+    image_init(&made.images[1], 2, SPOOL_SEGMENT_MAIN);
+    image_batch(&made.images[1], 5, 1, end);
+    hand_recover(&made);
+    bool told = false;
+    for (size_t i = 0; i < made.result.damage_count; i++) {
+        const struct spool_damage *damage = &made.result.damages[i];
+        told |= (!damage->named || damage->entry.low == 3) && damage->begin <= at[3] &&
+                at[3] < damage->end;
+    }
+    assert_true(told);
+    hand_done(&made);
+}
+
+/* What lies where the ids should: text, and the ids of another message that is whole. */
+static void test_wrong_names(void **state)
+{
+    (void)state;
+    struct hand_made made = {.count = 2};
+    image_init(&made.images[0], 1, SPOOL_SEGMENT_MAIN);
+    uint64_t first = made.images[0].bytes.len + SPOOL_RECORD_HEADER;
+    image_entry(&made.images[0], 1, 1, 0);
+    uint64_t second = made.images[0].bytes.len + SPOOL_RECORD_HEADER;
+    image_entry(&made.images[0], 2, 2, 0);
+    uint64_t third = made.images[0].bytes.len + SPOOL_RECORD_HEADER;
+    image_entry(&made.images[0], 3, 3, 0);
+    uint64_t end = made.images[0].bytes.len;
+    char *bytes = made.images[0].bytes.ptr;
+    memcpy(bytes + second, "and so I said to him that he would not", 38);
+    memcpy(bytes + third, bytes + first, 32);
+    image_init(&made.images[1], 2, SPOOL_SEGMENT_MAIN);
+    image_batch(&made.images[1], 4, 1, end);
+    hand_recover(&made);
+    assert_non_null(spool_index_find(&made.index, test_id(1)));
+    assert_int_equal(made.result.damage_count, 2);
+    assert_false(made.result.damages[0].named);
+    assert_false(made.result.damages[1].named);
+    hand_done(&made);
+}
+
 /* A segment under another's name holds no record of its place. */
 static void test_duplicated_segment(void **state)
 {
@@ -562,6 +619,8 @@ int main(void)
         cmocka_unit_test(test_tombstone_before_copy),
         cmocka_unit_test(test_newest_state_wins),
         cmocka_unit_test(test_durable_said_elsewhere),
+        cmocka_unit_test(test_gone_between_broken),
+        cmocka_unit_test(test_wrong_names),
         cmocka_unit_test(test_duplicated_segment),
     };
     return cmocka_run_group_tests_name("recover", tests, make_logs, free_logs);

@@ -61,7 +61,7 @@ static void add_record(struct spool_scan *scan, struct spool_found_record found)
 static void add_gap(struct spool_scan *scan, uint64_t begin, uint64_t end)
 {
     scan->gaps = grown(scan->gaps, scan->gap_count, &scan->gap_cap, sizeof *scan->gaps);
-    scan->gaps[scan->gap_count++] = (struct spool_gap){begin, end};
+    scan->gaps[scan->gap_count++] = (struct spool_gap){.begin = begin, .end = end};
 }
 
 /* Is there a record at `offset`? Fills `out` and looks at the payload's CRC. */

@@ -36,6 +36,7 @@ struct spool_found_record {
 struct spool_gap {
     uint64_t begin;
     uint64_t end;
+    uint64_t known; /* recovery: bytes that broken units beside it lack, at most */
 };
 /* Records and the bytes between them that are none, both by offset. */
 struct spool_scan {

@@ -44,7 +44,7 @@ static void look_at(const struct spool_index *index, const struct spool_recover_
 {
     for (struct spool_entry *entry = spool_index_next(index, NULL); entry;
          entry = spool_index_next(index, entry)) {
-        check(entry->home && entry->state_home && !entry->tomb);
+        check(entry->home && entry->state_home && !entry->removed);
         check(spool_entry_offset(entry) + SPOOL_RECORD_HEADER + entry->length <=
               segments[spool_entry_home(index, entry)->id - 1].bytes.len);
     }

@@ -22,6 +22,7 @@ struct spool_settings {
     uint64_t free_inodes_floor;
     int64_t state_delay_ns;   /* lazily written state is synced within this; 50 ms */
     int64_t reclaim_age_ns;   /* a sparse log file this old is copied forward; 60 s */
+    unsigned reclaim_below;   /* sparse: less than so many percent of it are needed; 25 */
     uint64_t load_later_over; /* so many bytes of log left: spool_open returns when mail can be
                                  taken, see spool_load; 0: never */
     bool no_sync;             /* red controls of tests only; says so in an event */
@@ -110,7 +111,7 @@ enum result spool_read(struct spool *spool, struct mail_id entry, struct arena *
 
 /* Does the log know this entry as one that lives? For the queue's audit. */
 bool spool_has(struct spool *spool, struct mail_id entry);
-/* The same; tells what message it is of. */
+/* The same; tells what message it is of (0: its record cannot be read), which reads the disk. */
 bool spool_find(struct spool *spool, struct mail_id entry, struct mail_id *out_message);
 /*
  * Ids of entries that live, some at a time, for the same: `*cursor` is 0 at first. Returns how many

@@ -86,7 +86,6 @@ static bool wait_for_work(struct spool *spool, bool at_once)
 void *spool_upkeep_main(void *arg)
 {
     struct spool *spool = arg;
-    pthread_setname_np(pthread_self(), "spool-upkeep");
     int64_t looked_ns = 0;
     bool more = false;
     pthread_setname_np(pthread_self(), "spool-upkeep");

@@ -79,18 +79,19 @@ static enum result check_large_body(const struct verify *verify, const struct sp
                                     struct error *err)
 {
     char name[SPOOL_NAME_SIZE];
-    spool_segment_name(entry->body, SPOOL_SEGMENT_BULK, name);
+    spool_segment_name(entry->bulk, SPOOL_SEGMENT_BULK, name);
     int fd = openat(verify->bulk_fd, name, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return fail_errno(err, errno, "file of the body");
     enum result result =
-        spool_bulk_check(fd, entry->body, spool_entry_body_size(&verify->index, entry), err);
+        spool_bulk_check(fd, entry->bulk, spool_entry_body_size(&verify->index, entry), err);
     close(fd);
     return result;
 }
 
-/* Of the message as it is delivered; the record says where it begins. */
-static uint64_t content_size(struct verify *verify, const struct spool_entry *entry)
+/* Of the message as it is delivered; the record says where it begins, and what message it is. */
+static uint64_t content_size(struct verify *verify, const struct spool_entry *entry,
+                             struct mail_id *out_message)
 {
     uint64_t begin = spool_entry_offset(entry) + SPOOL_RECORD_HEADER;
     struct str bytes =
@@ -99,6 +100,7 @@ static uint64_t content_size(struct verify *verify, const struct spool_entry *en
     struct spool_entry_record record;
     bool sound = spool_entry_decode(bytes, entry->length, &record);
     free((char *)(uintptr_t)bytes.ptr);
+    *out_message = sound ? record.message : (struct mail_id){0};
     return sound ? record.head_len + record.body_size - record.body_start : 0;
 }
 
@@ -108,11 +110,12 @@ static void walk_entries(struct verify *verify)
     for (struct spool_entry *entry = spool_index_next(&verify->index, NULL); entry;
          entry = spool_index_next(&verify->index, entry)) {
         struct mail_id_text id = mail_id_text(entry->id);
-        struct mail_id_text message = mail_id_text(entry->message);
+        struct mail_id message_id;
         struct error err;
         const char *why =
             entry->in_bulk && check_large_body(verify, entry, &err) != OK ? err.text : NULL;
-        uint64_t size = content_size(verify, entry);
+        uint64_t size = content_size(verify, entry, &message_id);
+        struct mail_id_text message = mail_id_text(message_id);
         bytes += size;
         if (verify->verbose)
             buf_printf(verify->out,

@@ -254,7 +254,7 @@ static void mark_sealed(struct spool *spool, uint64_t end)
     pthread_mutex_lock(&spool->index_lock);
     spool->current->end = end;
     spool->current->sealed = true;
-    spool->current->sealed_ns = spool_real_ns();
+    spool->current->sealed_ns = clock_monotonic_ns();
     pthread_mutex_unlock(&spool->index_lock);
 }
 
@@ -424,21 +424,37 @@ static void roll(struct spool *spool, struct spool_unit_queue *units, bool poiso
     write_batch(spool, units);
 }
 
+/* The file of a segment in which nothing is durable. */
+static bool remove_void(const struct spool *spool, uint64_t segment)
+{
+    struct error ignored;
+    return spool_files_unlink(spool, segment, SPOOL_SEGMENT_MAIN) &&
+           spool_files_sync_folder(spool, spool->log_fd, &ignored) == OK;
+}
+
 /* The segment that failed is void from `durable` on. If nothing of it is durable, what it said of
  * older ones is void too, and must be said again. */
 static void add_cut(struct spool *spool, uint64_t durable)
 {
+    struct spool_previous cut = {spool->current->id, durable, durable, SPOOL_PREVIOUS_SYNC_FAILED};
     if (durable != SPOOL_SEGMENT_HEADER)
         spool->cut_count = 0;
     if (spool->cut_count < SPOOL_CUTS) {
-        spool->cuts[spool->cut_count++] = (struct spool_previous){
-            spool->current->id, durable, durable, SPOOL_PREVIOUS_SYNC_FAILED};
+        spool->cuts[spool->cut_count++] = cut;
         return;
     }
-    /* many in a row: nothing durable is in this one, so it may go at once */
-    struct error ignored;
-    spool_files_unlink(spool, spool->current->id, SPOOL_SEGMENT_MAIN);
-    (void)spool_files_sync_folder(spool, spool->log_fd, &ignored);
+    /* many in a row: nothing durable is in this one, so it may go at once; or another like it */
+    bool gone = remove_void(spool, cut.segment);
+    for (unsigned i = 0; i < SPOOL_CUTS && !gone; i++) {
+        struct spool_previous *other = &spool->cuts[i];
+        gone = other->reason == SPOOL_PREVIOUS_SYNC_FAILED &&
+               other->valid_end == SPOOL_SEGMENT_HEADER && remove_void(spool, other->segment);
+        if (gone)
+            *other = cut;
+    }
+    if (!gone) /* reclaim tries again; should the process die before, what it holds may come back */
+        event_emit(EVENT_SPOOL_ERROR, F_INT(SEGMENT, cut.segment),
+                   F_C(ERROR, "a log file whose sync failed can neither be removed nor noted"));
 }
 
 /* ---- after a failed sync ---- */

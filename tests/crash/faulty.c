@@ -5,7 +5,7 @@
  * power cuts); "short" writes at most half of what it is given, as a disk that fills up may.
  * "full" is the red control of a full disk: what finds no space is said to be written, and there is
  * always room; "drop" writes nothing at all and says it did. FAULTY_SYNCS names a file of 4 bytes:
- * how many of the next fdatasync fail.
+ * how many of the next fdatasync fail. "slowload": the thread that loads a long queue takes a while.
  * FAULTY_CLOCK names a file of 8 bytes: nanoseconds that the wall clock is off; the test changes it.
  */
 #define _GNU_SOURCE
@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -52,6 +53,25 @@ int fdatasync(int fd)
         return -1;
     }
     return is_on("nosync") || is_on("full") || is_on("drop") ? 0 : real(fd);
+}
+
+static ssize_t read_at(const char *name, int fd, void *out, size_t size, off_t at)
+{
+    ssize_t (*real)(int, void *, size_t, off_t) = (ssize_t (*)(int, void *, size_t, off_t))dlsym(RTLD_NEXT, name);
+    char thread[16] = "";
+    if (is_on("slowload") && prctl(PR_GET_NAME, thread) == 0 && strcmp(thread, "spool-load") == 0)
+        usleep(800);
+    return real(fd, out, size, at);
+}
+
+ssize_t pread(int fd, void *out, size_t size, off_t at)
+{
+    return read_at("pread", fd, out, size, at);
+}
+
+ssize_t pread64(int fd, void *out, size_t size, off_t at)
+{
+    return read_at("pread64", fd, out, size, at);
 }
 
 int fsync(int fd)

@@ -29,7 +29,7 @@ class Inject:
         assert tasks, f"no thread {thread} among {self.names}"
         at = [word for task in tasks for word in ("-p", task)]
         inject = ["-e", f"inject={calls}:{what}"] if what else []
-        self.process = subprocess.Popen(["strace", *at, "-e", f"trace={calls}", *inject,
+        self.process = subprocess.Popen(["strace", "-ttt", *at, "-e", f"trace={calls}", *inject,
                                          "-o", gateway.folder / "strace"], stderr=subprocess.PIPE, text=True)
         for _ in tasks:
             line = self.process.stderr.readline()
@@ -44,9 +44,14 @@ class Inject:
     def trace(self):
         return (self.gateway.folder / "strace").read_text(errors="replace")
 
+    def killed_at(self):
+        """When its threads died, by the clock of time.monotonic()."""
+        between = time.time() - time.monotonic()
+        return [float(at) - between for at in re.findall(r"^(?:\d+ +)?([\d.]+) \+\+\+ killed by SIGKILL", self.trace(), re.M)]
+
     def counts(self):
         """{(thread, call): how often}. (Each kind of call is counted for itself and for each thread.)"""
         found = collections.Counter()
-        for task, call in re.findall(r"^(\d+) +(\w+)\(", self.trace(), re.M):
+        for task, call in re.findall(r"^(\d+) +[\d.]+ (\w+)\(", self.trace(), re.M):
             found[self.names.get(task, "?"), call] += 1
         return found

@@ -9,6 +9,7 @@ from books import DOMAINS, Client, Refused, send_one
 from rig.gateway import wait_until
 
 THREE = [f"u@{domain}" for domain in DOMAINS]
+POSTPONED = "the failure could not be written; it is tried again"
 WRITTEN = 0.12  # results are written within 50 ms
 
 
@@ -38,10 +39,15 @@ class Turn:
         self.gateway, self.books, self.sinks = gateway, books, sinks
         self.pid = gateway.child_pid()
         self.token = books.new_token()
+        self.postponed = self.count_postponed()
+
+    def count_postponed(self):
+        return len(self.gateway.find("delivery.deferred", detail=POSTPONED))
 
     def is_over(self, condition):
-        """Wait for it; false: the process is dead."""
-        wait_until(lambda: condition() or is_dead(self.gateway, self.pid), "it is done, or dead")
+        """Wait for it; false: the process is dead. An error may have put it off for a minute."""
+        wait_until(lambda: condition() or is_dead(self.gateway, self.pid) or self.count_postponed() > self.postponed,
+                   "it is done, or dead")
         time.sleep(WRITTEN)
         return not is_dead(self.gateway, self.pid)
 

@@ -28,7 +28,8 @@ SMALL = 100  # messages, and three large ones
 
 @pytest.fixture
 def template(gateway, sinks, books):
-    """A spool of several segments and large bodies, as a kill left it."""
+    """A spool of several segments and large bodies, as a kill left it; with the same seed much the same."""
+    random.seed(SEED)
     sinks[0].refuse = 1.0
     one = gateway(sinks, retry="1h", more="spool: { path: spool, segment_size: 1M }")
     client = Client(one.port)
@@ -37,7 +38,9 @@ def template(gateway, sinks, books):
     for number in range(3):
         send_one(books, client, 300_000, TO)
     wait_until(lambda: sinks[0].attempts >= SMALL + 3, "each was tried")
-    time.sleep(0.12)
+    # The batch behind a message says that it was durable; damage to one that nothing is behind cannot be told from a
+    # write that a crash cut short, and is dropped without a word. So what is written last is no part of the books.
+    del books.acknowledged[send_one(books, client, 1000, TO)]
     one.kill()
     return one.folder / "spool"
 
@@ -186,7 +189,7 @@ def test_damaged_spools(gateway, template, books, tmp_path):
     r = random.Random(SEED)
     assert verify(template)[0] == 0, "the spool is whole before"
     where = places(template)
-    assert len(where) == len(books.acknowledged)
+    assert len(where) == len(books.acknowledged) + 1
     found = missing = silent = started = 0
     slowest = 0.0
     for number in range(MUTATIONS):
@@ -199,7 +202,7 @@ def test_damaged_spools(gateway, template, books, tmp_path):
         slowest = max(slowest, seconds)
         found += status
         assert status == 1 or kind not in (cut_body, lose_body), f"{what}: not seen: {text}"
-        if r.randrange(START_EVERY) == 0:
+        if (number + number // len(KINDS)) % START_EVERY == 0:  # each kind in its turn
             fresh, damages = start_and_deliver(gateway, books, spool)
             gone, unnamed = judge(what, books, fresh, damages, may_hurt, where)
             assert not gone or status == 1, f"{what}: {gone} are missing, and verify saw nothing"
@@ -215,7 +218,7 @@ def test_loss_and_change_are_noticed(gateway, template, books):
     where = places(template)
     fresh, damages = start_and_deliver(gateway, books, template)
     assert judge("whole", books, fresh, damages, 0, where) == (0, 0)
-    token, to = next(iter(fresh.arrived))
+    token, to = next(key for key in fresh.arrived if key[0] in books.acknowledged)
     copies = fresh.arrived.pop((token, to))
     message = books.acknowledged[token][1]
     with pytest.raises(AssertionError, match="no event says so"):

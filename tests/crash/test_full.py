@@ -12,7 +12,7 @@ from books import Client, Refused, send_one
 from rig.gateway import wait_until
 
 TO = ["u@fast.test"]
-ROUNDS = 20 if os.environ.get("TEST_TIER") == "full" else 3
+ROUNDS = int(os.environ.get("CRASH_ROUNDS", "20" if os.environ.get("TEST_TIER") == "full" else "3"))
 
 
 def fill_up(books, port, size):

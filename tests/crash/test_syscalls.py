@@ -5,7 +5,8 @@ call that a scenario makes is in its turn the one at which the process is killed
 it from outside; the program under test is the one that is shipped. The scenarios are in scenarios.py. (Reclaim and
 recovery are enumerated in the same way by the unit test spool-syscalls, where their time is the test's.)
 
-TEST_TIER=full takes every call of every scenario, and every errno; else it is a sample. CRASH_SEED repeats a sample.
+TEST_TIER=full takes every call of every scenario, and every errno; else it is a sample. CRASH_SEED repeats a sample,
+CRASH_CALLS makes one of so many calls of the full tier too.
 """
 import collections
 import os
@@ -22,6 +23,8 @@ from scenarios import ALL, THREE, WRITTEN, Turn, is_dead, try_to_send
 
 FULL = os.environ.get("TEST_TIER") == "full"
 SEED = int(os.environ.get("CRASH_SEED", str(random.randrange(1 << 30))))
+WINDOW = 1.0  # seconds from a peer's 250 to the kill that may undo it
+AT_MOST = int(os.environ.get("CRASH_CALLS", "0"))  # calls of a scenario in the full tier; 0: all
 ERRORS = ("EIO", "ENOSPC", "EDQUOT", "EINTR", "EMFILE")
 # what goes over the network is no call that changes the spool; close does not fail
 FAILING = "pwrite64,pwritev,pwritev2,fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat,ftruncate,fallocate,openat"
@@ -49,17 +52,29 @@ def patch(path, count):
         file.write(struct.pack("<i", count))
 
 
+def kill(gateway, books):
+    """Booked on both sides: to find the child takes a while on a busy machine, and mail is delivered meanwhile."""
+    books.kills.append(time.monotonic())
+    gateway.kill()
+    books.kills.append(time.monotonic())
+
+
+def let_all_go(gateway, books, sinks, scenario):
+    """Also what an error made wait for a minute."""
+    scenario.after(Turn(gateway, books, sinks))
+    gateway.ctl("queue", "retry", "--limit", "1000", "--reason", "test", ok=(0, 1))
+
+
 def start_clean(gateway, books, sinks, scenario):
     """With an empty queue and no connection kept: all calls of the next turn are those of its own message."""
     gateway.fail_syncs(0)
-    books.kills.append(time.monotonic())
-    gateway.kill()
+    kill(gateway, books)
     gateway.start()
     if gateway.queue():
-        scenario.after(Turn(gateway, books, sinks))
+        let_all_go(gateway, books, sinks, scenario)
         wait_until(lambda: not gateway.queue(), "what was left is delivered")
-        time.sleep(WRITTEN)  # and that is written
-        gateway.kill()
+        time.sleep(WRITTEN)  # and that is written, unless the machine is busy
+        kill(gateway, books)
         gateway.start()
     turn = Turn(gateway, books, sinks)
     scenario.prepare(turn)
@@ -81,8 +96,8 @@ def kill_at(gateway, books, sinks, scenario, place, number):
     inject = Inject(gateway, f"signal=SIGKILL:when={number}", *place)
     code = scenario.act(turn)
     killed = is_dead(gateway, turn.pid)
-    books.kills.append(time.monotonic())
     inject.detach()
+    books.kills += [*inject.killed_at(), time.monotonic()]
     assert killed or code == 250, f"{place} {number}: not killed, and {code}"
     return killed
 
@@ -90,7 +105,8 @@ def kill_at(gateway, books, sinks, scenario, place, number):
 def places_of(made, some):
     """(place, number) of all calls, or of some."""
     places = [(place, number) for place, count in sorted(made.items()) for number in range(1, count + 1)]
-    return places if FULL or some == 0 or some >= len(places) else random.Random(SEED).sample(places, some)
+    some = AT_MOST if FULL else some
+    return places if some == 0 or some >= len(places) else random.Random(SEED).sample(places, some)
 
 
 def kill_at_all(gateway, books, sinks, scenario):
@@ -99,7 +115,7 @@ def kill_at_all(gateway, books, sinks, scenario):
     made = calls_made(gateway, books, sinks, scenario)
     for place, number in places_of(made, scenario.only_some):
         tried[place] += kill_at(gateway, books, sinks, scenario, place, number)
-    if FULL:  # calls that only this turn made
+    if FULL and not AT_MOST:  # calls that only this turn made
         for place in list(tried):
             number = made[place] + 1
             while kill_at(gateway, books, sinks, scenario, place, number):
@@ -111,17 +127,17 @@ def kill_at_all(gateway, books, sinks, scenario):
 
 def drain(gateway, books, sinks, scenario):
     gateway.fail_syncs(0)
-    books.kills.append(time.monotonic())
-    gateway.kill()
+    kill(gateway, books)
     gateway.start()
-    scenario.after(Turn(gateway, books, sinks))
+    let_all_go(gateway, books, sinks, scenario)
     gateway.wait_empty()
 
 
 def judge(books, scenario):
     assert not books.lost(scenario.to), f"seed {SEED}: {books.lost(scenario.to)}"
     assert not books.damaged() and not books.strange
-    assert not books.unexcused(within=10.0), f"seed {SEED}: {books.unexcused(within=10.0)}"
+    # results are written within 50 ms, behind the write before; each kill is booked when it came
+    assert not books.unexcused(within=WINDOW), f"seed {SEED}: {books.unexcused(within=WINDOW)}"
     assert not [token for token, told in books.notices.items() if len(told) > 2]
 
 
@@ -138,7 +154,7 @@ def test_kill_at_every_call(stage, sinks, books, kind):
           f"{len(books.acknowledged)} acknowledged of {len(books.sent)}, {books.duplicates()} duplicates, "
           f"{len(books.notices)} notices, seed {SEED}")
     # a sample of a few calls may have hit some of a thread that had nothing to do this time
-    least = 1 if scenario.only_some else min(40, sum(made.values())) * 6 // 10
+    least = 1 if scenario.only_some or AT_MOST else min(40, sum(made.values())) * 6 // 10
     assert sum(tried.values()) >= least, tried
     assert made["spool-write", "pwritev"] >= 1 and made["spool-sync", "fdatasync"] >= 1, made
     judge(books, scenario)
@@ -172,7 +188,7 @@ def fail_at(gateway, books, sinks, scenario, error, place, number):
     finally:
         inject.detach()
     assert not is_dead(gateway, turn.pid), f"{what}: the child died"
-    wait_until(lambda: try_to_send(books, gateway, 500, THREE[:1]) == 250, f"{what}: mail is accepted again", 5)
+    wait_until(lambda: try_to_send(books, gateway, 500, scenario.to) == 250, f"{what}: mail is accepted again", 5)
     return "(INJECTED)" in inject.trace()
 
 
@@ -189,7 +205,7 @@ def test_every_error_at_every_call(stage, sinks, books, kind):
             hit[error] += fail_at(one, books, sinks, scenario, error, place, number)
     drain(one, books, sinks, scenario)
     print(f"{kind.__name__}: {dict(hit)} of {sum(made.values())} calls failed")
-    assert min(hit.values()) >= sum(made.values()) // 2, hit
+    assert sum(hit.values()) > AT_MOST if AT_MOST else min(hit.values()) >= sum(made.values()) // 2, hit
     judge(books, scenario)
     assert not one.find("spool.damaged"), one.find("spool.damaged")
 

@@ -157,10 +157,14 @@ class Gateway:
         return wait_until(lambda: len(self.find(name, **fields)) >= count and self.find(name, **fields)[-1],
                           f"{count} x {name} {fields}", seconds)
 
+    def run_ctl(self, *words, stdin=None):
+        """`postern WORDS`, run to its end."""
+        return subprocess.run([BUILD / "postern", "--socket", self.folder / "control.sock", *words], input=stdin,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60)
+
     def ctl(self, *words, stdin=None, ok=(0,)):
         """`postern WORDS`: its standard output."""
-        done = subprocess.run([BUILD / "postern", "--socket", self.folder / "control.sock", *words], input=stdin,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60)
+        done = self.run_ctl(*words, stdin=stdin)
         assert done.returncode in ok, f"postern {words}: exit {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout
 
