@@ -27,7 +27,9 @@ void *memory_resize_array(void *old, size_t count, size_t size)
     return ptr;
 }
 
-void memory_wipe(void *ptr, size_t size)
+/* Not inlined: where optimization over all files looks through CONTAINER, gcc takes the object that
+ * contains for the member and warns. */
+__attribute__((noinline)) void memory_wipe(void *ptr, size_t size)
 {
     if (size)
         explicit_bzero(ptr, size);

@@ -38,8 +38,10 @@ static enum result frame(struct stream *stream, size_t size, struct error *err) 
     return stream_write(stream, str_of((const char *)&length, sizeof length), err);
 }
 
-static enum result talk(struct stream *stream, void *arg, struct error *err) MAY_YIELD
+static enum result talk(struct stream *stream, const struct server_endpoint *endpoint, void *arg,
+                        struct error *err) MAY_YIELD
 {
+    (void)endpoint;
     struct scan *scan = arg;
     struct str line;
     struct error sending;

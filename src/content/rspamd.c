@@ -2,11 +2,11 @@
 /*
  * content/rspamd.c - rspamd's /checkv2: the message as the body of a POST, the envelope as fields.
  *
- * HTTP/1.0 (RFC 1945): the answer ends with the connection, so nothing has to be guessed.
+ * A connection a question: its end is the answer's.
  */
+#include "content/http.h"
 #include "content/spam_internal.h"
 
-#include <jansson.h>
 #include <math.h>
 
 struct symbol {
@@ -14,34 +14,22 @@ struct symbol {
     double score;
 };
 
-void rspamd_write_head(const struct spam_question *question, uint64_t size, struct buf *out)
+void rspamd_write_head(const struct spam_question *question, const struct server_endpoint *endpoint,
+                       uint64_t size, struct buf *out)
 {
-    buf_printf(out, "POST /checkv2 HTTP/1.0\r\nHost: rspamd\r\nContent-Length: %llu\r\n",
-               (unsigned long long)size);
-    spam_write_field(out, "Queue-Id", question->message_id);
-    spam_write_field(out, "IP", question->client);
-    spam_write_field(out, "Hostname", question->client_name);
-    spam_write_field(out, "Helo", question->helo);
-    spam_write_field(out, "User", question->user);
-    spam_write_field(out, "MTA-Name", question->hostname);
-    spam_write_field(out, "From", question->sender.len ? question->sender : STR("<>"));
+    http_write_request(endpoint, STR("/checkv2"), out);
+    buf_printf(out, "Content-Length: %llu\r\n", (unsigned long long)size);
+    http_write_field(out, "Queue-Id", question->message_id);
+    http_write_field(out, "IP", question->client);
+    http_write_field(out, "Hostname", question->client_name);
+    http_write_field(out, "Helo", question->helo);
+    http_write_field(out, "User", question->user);
+    http_write_field(out, "MTA-Name", question->hostname);
+    http_write_field(out, "From", question->sender.len ? question->sender : STR("<>"));
     for (size_t i = 0; i < question->recipient_count; i++)
-        spam_write_field(out, "Rcpt", question->recipients[i]);
-    spam_write_field(out, "Password", question->password);
+        http_write_field(out, "Rcpt", question->recipients[i]);
+    http_write_field(out, "Password", question->password);
     buf_append(out, STR("\r\n"));
-}
-
-static enum result read_head(struct str *rest, struct error *err)
-{
-    struct str line;
-    if (!spam_next_line(rest, &line) || !str_starts(line, STR("HTTP/1.")) || line.len < 12)
-        return fail(err, ERROR_PROTOCOL, "the answer is not HTTP");
-    if (!str_equal(str_slice(line, 9, 12), STR("200")))
-        return fail(err, ERROR_TEMPORARY, "rspamd said \"%.*s\"", STR_ARG(str_slice(line, 9, 100)));
-    while (spam_next_line(rest, &line))
-        if (line.len == 0)
-            return OK;
-    return fail(err, ERROR_PROTOCOL, "the answer has no body");
 }
 
 static enum spam_action read_action(const char *text)
@@ -89,11 +77,15 @@ static struct str read_symbols(json_t *object, struct arena *arena)
 enum result rspamd_read_answer(struct str text, struct arena *arena, struct spam_answer *out,
                                struct error *err)
 {
-    json_error_t where;
+    struct http_answer answer;
+    json_t *root;
     *out = (struct spam_answer){.symbols = STR_EMPTY};
-    if (read_head(&text, err) != OK)
+    if (http_read_answer(text, arena, &answer, err) != OK)
         return FAILED;
-    json_t *root = json_loadb(text.ptr, text.len, 0, &where);
+    if (answer.status != 200)
+        return fail(err, ERROR_TEMPORARY, "rspamd said \"%.*s\"", STR_ARG(answer.reason));
+    if (http_read_json(answer.body, &root, err) != OK)
+        return FAILED;
     json_t *score = json_object_get(root, "score");
     if (!json_is_number(score)) {
         json_t *error = json_object_get(root, "error");

@@ -59,28 +59,38 @@ static enum result open_stream(const struct scanner *scanner,
         stream_tls_connect(*out_stream, scanner->server->tls_context, endpoint->host, err) == OK)
         return OK;
     stream_close(*out_stream);
+    *out_stream = NULL;
     return fail_context(err, "TLS");
 }
 
-static enum result ask_endpoint(const struct scanner *scanner,
-                                const struct server_endpoint *endpoint, scanner_talk *talk,
-                                void *arg, struct error *err) MAY_YIELD
+static enum result connect_to(const struct scanner *scanner, const struct server_endpoint *endpoint,
+                              struct stream **out_stream, struct error *err) MAY_YIELD
 {
     struct net_address addresses[ADDRESSES_MAX] = {0};
     size_t count = 0;
     enum result result = resolve(scanner, endpoint, addresses, &count, err);
-    struct stream *stream = NULL;
-    for (size_t i = 0; i < count && !stream; i++) {
-        result = open_stream(scanner, endpoint, &addresses[i], &stream, err);
-        if (result != OK)
-            stream = NULL;
-        if (result != OK && fiber_check(NULL) != OK)
+    for (size_t i = 0; i < count; i++) {
+        result = open_stream(scanner, endpoint, &addresses[i], out_stream, err);
+        if (result == OK || fiber_check(NULL) != OK)
             break;
     }
-    if (stream) {
-        result = talk(stream, arg, err);
-        stream_close(stream);
-    }
+    return result;
+}
+
+static enum result ask_endpoint(const struct scanner *scanner,
+                                const struct server_endpoint *endpoint, int64_t deadline_ns,
+                                scanner_talk *talk, void *arg, struct error *err) MAY_YIELD
+{
+    struct stream *stream = NULL;
+    struct scope scope;
+    scope_open(&scope, deadline_ns);
+    enum result result = connect_to(scanner, endpoint, &stream, err);
+    if (result == OK && !scanner->talk_has_own_time)
+        result = talk(stream, endpoint, arg, err);
+    scope_close(&scope);
+    if (result == OK && scanner->talk_has_own_time)
+        result = talk(stream, endpoint, arg, err);
+    stream_close(stream);
     if (result == OK)
         return OK;
     if (endpoint->unix_path.len)
@@ -106,12 +116,10 @@ static enum result ask(const struct scanner *scanner, scanner_talk *talk, void *
     size_t first = count > 1 ? random_below((uint32_t)count) : 0;
     (void)fail(err, ERROR_PERMANENT, "the server has no endpoint");
     for (size_t i = 0; i < count; i++) {
-        struct scope scope;
-        scope_open(&scope, share(deadline_ns, count - i));
-        enum result result =
-            ask_endpoint(scanner, &server->endpoints[(first + i) % count], talk, arg, err);
-        scope_close(&scope);
-        if (result == OK)
+        const struct server_endpoint *endpoint = &server->endpoints[(first + i) % count];
+        int64_t until_ns = scanner->talk_has_own_time ? clock_deadline(server->timeout_ns)
+                                                      : share(deadline_ns, count - i);
+        if (ask_endpoint(scanner, endpoint, until_ns, talk, arg, err) == OK)
             return OK;
         if (fiber_check(NULL) != OK || err->kind == ERROR_PERMANENT)
             return FAILED; /* our own time is over, or it would not help */
@@ -143,12 +151,18 @@ enum result scanner_ask(const struct scanner *scanner, scanner_talk *talk, void 
 enum result scanner_write_content(struct stream *stream, const struct mail_content *content,
                                   scanner_frame *frame, struct error *err)
 {
-    uint64_t size = mail_content_size(content);
+    return scanner_write_part(stream, content, mail_content_size(content), frame, err);
+}
+
+enum result scanner_write_part(struct stream *stream, const struct mail_content *content,
+                               uint64_t size, scanner_frame *frame, struct error *err)
+{
     char *space = memory_alloc(PIECE);
     enum result result = OK;
     for (uint64_t at = 0; at < size && result == OK;) {
         struct str piece;
-        result = mail_content_read(content, at, PIECE, space, &piece, err);
+        size_t want = size - at < PIECE ? (size_t)(size - at) : PIECE;
+        result = mail_content_read(content, at, want, space, &piece, err);
         if (result == OK && piece.len == 0)
             result = fail(err, ERROR_PERMANENT, "the message is shorter than it was");
         if (result == OK && frame)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* content/spam.c - asks by the kind of the server. */
+#include "content/http.h"
 #include "content/spam_internal.h"
 
 enum { ANSWER_MAX = 4 * 1024 * 1024 };
@@ -12,7 +13,8 @@ struct check {
     enum server_kind kind;
 };
 
-static enum result talk(struct stream *stream, void *arg, struct error *err) MAY_YIELD
+static enum result talk(struct stream *stream, const struct server_endpoint *endpoint, void *arg,
+                        struct error *err) MAY_YIELD
 {
     struct check *check = arg;
     struct str text;
@@ -21,7 +23,7 @@ static enum result talk(struct stream *stream, void *arg, struct error *err) MAY
     buf_init(&head, SPAM_HEAD_MAX);
     uint64_t size = mail_content_size(check->content);
     if (is_rspamd)
-        rspamd_write_head(check->question, size, &head);
+        rspamd_write_head(check->question, endpoint, size, &head);
     else
         spamd_write_head(check->question, size, &head);
     if (head.overflow)
@@ -29,7 +31,8 @@ static enum result talk(struct stream *stream, void *arg, struct error *err) MAY
     if (stream_write(stream, buf_str(&head), err) != OK ||
         scanner_write_content(stream, check->content, NULL, err) != OK ||
         stream_flush(stream, err) != OK ||
-        scanner_read_all(stream, -1, ANSWER_MAX, check->arena, &text, err) != OK)
+        (is_rspamd ? http_receive(stream, ANSWER_MAX, check->arena, &text, err)
+                   : scanner_read_all(stream, -1, ANSWER_MAX, check->arena, &text, err)) != OK)
         return FAILED;
     return is_rspamd ? rspamd_read_answer(text, check->arena, check->out, err)
                      : spamd_read_answer(text, check->arena, check->out, err);
@@ -68,15 +71,4 @@ bool spam_next_line(struct str *rest, struct str *out_line)
     if (str_ends(*out_line, STR("\r")))
         *out_line = str_slice(*out_line, 0, out_line->len - 1);
     return true;
-}
-
-/* A value from the wire must not become a field of its own. */
-void spam_write_field(struct buf *out, const char *name, struct str value)
-{
-    if (!value.len)
-        return;
-    buf_printf(out, "%s: ", name);
-    for (size_t i = 0; i < value.len; i++)
-        buf_append_byte(out, (unsigned char)value.ptr[i] < ' ' ? '?' : value.ptr[i]);
-    buf_append(out, STR("\r\n"));
 }

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* content/spamd.c - SpamAssassin's SPAMC protocol 1.5: SYMBOLS, whose answer is score and names. */
+#include "content/http.h"
 #include "content/spam_internal.h"
 
 void spamd_write_head(const struct spam_question *question, uint64_t size, struct buf *out)
 {
     buf_printf(out, "SYMBOLS SPAMC/1.5\r\nContent-length: %llu\r\n", (unsigned long long)size);
-    spam_write_field(out, "User", question->user);
+    http_write_field(out, "User", question->user);
     buf_append(out, STR("\r\n"));
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ctl/check_ping.c - the shortest polite conversation with a backend: is it there? */
 #include "content/clamd.h"
+#include "content/milter.h"
 #include "content/scanner.h"
 #include "ctl/check.h"
 
@@ -16,8 +17,10 @@ struct ping {
     struct str words;
 };
 
-static enum result talk(struct stream *stream, void *arg, struct error *err) MAY_YIELD
+static enum result talk(struct stream *stream, const struct server_endpoint *endpoint, void *arg,
+                        struct error *err) MAY_YIELD
 {
+    (void)endpoint;
     struct ping *ping = arg;
     if (ping->command &&
         (stream_write(stream, str_of(ping->command, ping->command_len), err) != OK ||
@@ -37,9 +40,21 @@ static enum result talk(struct stream *stream, void *arg, struct error *err) MAY
     return OK;
 }
 
-static enum result connect_only(struct stream *stream, void *arg, struct error *err) MAY_YIELD
+static enum result greet_milter(struct stream *stream, const struct server_endpoint *endpoint,
+                                void *arg, struct error *err) MAY_YIELD
 {
-    (void)stream, (void)err;
+    struct ping *ping = arg;
+    unsigned version;
+    if (milter_greet(stream, endpoint, &version, err) != OK)
+        return FAILED;
+    ping->words = arena_printf(ping->arena, "it speaks version %u", version);
+    return OK;
+}
+
+static enum result connect_only(struct stream *stream, const struct server_endpoint *endpoint,
+                                void *arg, struct error *err) MAY_YIELD
+{
+    (void)stream, (void)endpoint, (void)err;
     struct ping *ping = arg;
     ping->words = STR("it takes connections");
     return OK;
@@ -74,7 +89,10 @@ enum result check_ping(const struct server *server, const struct resolver *resol
                     server->endpoints[0].port != SMTPS_PORT))
         asked.tls_context = NULL; /* STARTTLS is for later */
     struct scanner scanner = {.server = &asked, .state = state, .resolver = resolver};
-    if (scanner_ask(&scanner, is_open ? connect_only : talk, &ping, err) != OK)
+    scanner_talk *ask = server->kind == SERVER_MILTER ? greet_milter
+                        : server->kind == SERVER_HTTP ? connect_only
+                                                      : talk;
+    if (scanner_ask(&scanner, ask, &ping, err) != OK)
         return FAILED;
     bool is_greeting = is_mail && str_starts(ping.words, STR("220"));
     *out_words = is_mail || is_open ? ping.words : STR("PONG");

@@ -39,6 +39,16 @@ struct source_rows {
     struct str virus;
     double score;
     bool too_big;
+    int verdict;
+};
+static const struct option_word verdicts[] = {
+    {"accept", DIRECTORY_STATED_ACCEPT},
+    {"reject", DIRECTORY_STATED_REJECT},
+    {"defer", DIRECTORY_STATED_DEFER},
+    {"hold", DIRECTORY_STATED_HOLD},
+    {"quarantine", DIRECTORY_STATED_QUARANTINE},
+    {"discard", DIRECTORY_STATED_DISCARD},
+    {NULL, 0},
 };
 static const struct option_word states[] = {{"up", DIRECTORY_STATED_UP},
                                             {"down", DIRECTORY_STATED_DOWN},
@@ -76,6 +86,12 @@ static const struct option source_options[] = {
      .offset = offsetof(struct source_rows, too_big),
      .fallback = "false",
      .text = "the virus scanner takes no message of that size"},
+    {.name = "verdict",
+     .type = OPTION_WORD,
+     .offset = offsetof(struct source_rows, verdict),
+     .words = verdicts,
+     .fallback = "accept",
+     .text = "what a milter or a web hook says of every message"},
     {.name = NULL},
 };
 static const struct option_table source_table = {.name = "given.servers.*",
@@ -174,6 +190,7 @@ static bool read_sources(const struct config_node *node, bool is_file,
         source->virus = rows.virus;
         source->score = rows.score;
         source->too_big = rows.too_big;
+        source->verdict = (enum directory_stated_verdict)rows.verdict;
         source->recipient_count = rows.recipients.count;
         good = read_logins(&rows, context, source) && good;
     }

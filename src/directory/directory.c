@@ -29,7 +29,8 @@ struct directory_shared *directory_shared_new(void)
     struct directory_shared *shared = NEW(struct directory_shared);
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     shared->files = lane_new("file", 1, FILE_JOBS_MAX);
-    shared->crypts = lane_new("crypt", cores >= 4 ? (unsigned)cores / 2 : 1, CRYPT_JOBS_MAX);
+    /* one a core: hashes may have all that the workers leave, and no more */
+    shared->crypts = lane_new_background("crypt", cores > 1 ? (unsigned)cores : 1, CRYPT_JOBS_MAX);
     map_init(&shared->sources);
     return shared;
 }

@@ -11,6 +11,15 @@
 
 enum directory_stated_state { DIRECTORY_STATED_UP, DIRECTORY_STATED_DOWN, DIRECTORY_STATED_DENIES };
 
+enum directory_stated_verdict { /* of a milter or a web hook */
+                                DIRECTORY_STATED_ACCEPT,
+                                DIRECTORY_STATED_REJECT,
+                                DIRECTORY_STATED_DEFER,
+                                DIRECTORY_STATED_HOLD,
+                                DIRECTORY_STATED_QUARANTINE,
+                                DIRECTORY_STATED_DISCARD
+};
+
 struct directory_stated_login {
     struct str login;
     struct str password;
@@ -29,6 +38,7 @@ struct directory_stated_source {
     struct str virus; /* of a virus scanner: what it finds; empty: nothing */
     double score;     /* of a spam scanner */
     bool too_big;     /* it takes no message of that size */
+    enum directory_stated_verdict verdict;
 };
 
 struct directory_stated {

@@ -255,16 +255,22 @@ struct late_cancel {
     struct server self;
     struct question *question;
     struct scope *scope;
+    struct post cancel;
     bool answered;
 };
+
+static void cancel(struct post *post)
+{
+    scope_cancel(CONTAINER(post, struct late_cancel, cancel)->scope);
+}
 
 static MAY_YIELD void cancel_when_answered(void *arg)
 {
     struct late_cancel *both = arg;
     while (both->question->answer == 0)
         fiber_yield();
-    fiber_yield(); /* the answer's post runs before us, the asker after us */
-    scope_cancel(both->scope);
+    both->cancel.run = cancel; /* the answer's post runs before it, the asker after it */
+    loop_post(loop_current(), &both->cancel);
 }
 
 static MAY_YIELD void ask_and_be_cancelled(void *arg)

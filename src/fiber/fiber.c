@@ -210,7 +210,7 @@ void fiber_yield(void)
 {
     struct fiber *fiber = fiber_require();
     fiber->state = FIBER_READY;
-    list_append(&fiber->loop->ready, &fiber->ready);
+    list_append(&fiber->loop->patient, &fiber->ready);
     context_switch(&fiber->context, &fiber->loop->context);
 }
 

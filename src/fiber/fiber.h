@@ -87,7 +87,8 @@ enum result fiber_spawn(struct scope *scope, const char *name, void (*run)(void 
 enum result fiber_suspend(struct error *err) MAY_YIELD;
 /* Let it run again; same thread only; no harm when it is not suspended. */
 void fiber_wake(struct fiber *fiber);
-/* Let others run first; does not fail and does not look at deadlines. */
+/* Let others run first; does not fail and does not look at deadlines. For who has much to do: those
+ * who yielded share at least half of the loop's time among them, after those who did not. */
 void fiber_yield(void) MAY_YIELD;
 /* FAILED only by cancellation or an outer deadline. */
 enum result fiber_sleep(int64_t duration_ns, struct error *err) MAY_YIELD;

@@ -20,7 +20,7 @@ struct fiber {
     enum fiber_state state;
     enum { REST_NONE, REST_ONCE, REST_TRIMMED } rest; /* see loop_trim_stacks() */
     bool woken;                                       /* a wake-up that no wait has taken yet */
-    struct list ready;                                /* in loop->ready */
+    struct list ready;                                /* in loop->ready or loop->patient */
     struct scope *home;                               /* the scope that owns it */
     struct scope *innermost;                          /* the scope it opened last, or home */
     struct list in_scope;                             /* in home->fibers */
@@ -63,7 +63,8 @@ struct loop {
     void (*stack_call)(void *arg);
     void *stack_call_arg;
     struct list ready;
-    struct list fibers; /* all of them */
+    struct list patient; /* ready too: they yielded, so others go first */
+    struct list fibers;  /* all of them */
     size_t max_fibers;
     struct stack_pool stacks;
 

@@ -10,6 +10,10 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+enum { BACKGROUND_NICE = 10 };
 
 /* Of one job inside the lane. `progress` and `abandoned` are under the lane's lock; `waiter` and
  * `done` belong to the thread that waits. */
@@ -32,6 +36,7 @@ struct lane {
     struct list waiting;
     size_t jobs; /* waiting and running */
     bool ending;
+    bool background;
     unsigned thread_count;
     pthread_t threads[];
 };
@@ -71,6 +76,8 @@ static void run_job(struct lane *lane, struct lane_job_state *state)
 static void *run_thread(void *arg)
 {
     struct lane *lane = arg;
+    if (lane->background) /* Linux: of this thread alone */
+        (void)setpriority(PRIO_PROCESS, (id_t)gettid(), BACKGROUND_NICE);
     pthread_mutex_lock(&lane->lock);
     for (;;) {
         while (list_is_empty(&lane->waiting) && !lane->ending)
@@ -90,11 +97,13 @@ static void *run_thread(void *arg)
 
 /* ---- life cycle ---- */
 
-struct lane *lane_new(const char *name, unsigned threads, size_t max_waiting)
+static struct lane *new_lane(const char *name, unsigned threads, size_t max_waiting,
+                             bool background)
 {
     check(threads > 0);
     struct lane *lane = memory_alloc(sizeof *lane + threads * sizeof(pthread_t));
     lane->name = name;
+    lane->background = background;
     lane->max_jobs = threads + max_waiting;
     lane->thread_count = threads;
     list_init(&lane->waiting);
@@ -112,6 +121,16 @@ struct lane *lane_new(const char *name, unsigned threads, size_t max_waiting)
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return lane;
+}
+
+struct lane *lane_new(const char *name, unsigned threads, size_t max_waiting)
+{
+    return new_lane(name, threads, max_waiting, /* background= */ false);
+}
+
+struct lane *lane_new_background(const char *name, unsigned threads, size_t max_waiting)
+{
+    return new_lane(name, threads, max_waiting, /* background= */ true);
 }
 
 void lane_free(struct lane *lane)

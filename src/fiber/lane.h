@@ -20,6 +20,9 @@ struct lane_job {
 
 /* `name` is static. At most `max_waiting` jobs wait beside those that run. */
 struct lane *lane_new(const char *name, unsigned threads, size_t max_waiting);
+/* The same for jobs that compute long: they take what the rest of the process leaves of the
+ * processors (nice 10, where that is allowed). */
+struct lane *lane_new_background(const char *name, unsigned threads, size_t max_waiting);
 /* Waits for the running jobs; releases those that wait. No fiber may be inside lane_run. */
 void lane_free(struct lane *lane);
 

@@ -12,6 +12,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 struct job {
     struct lane_job job;
@@ -20,6 +22,7 @@ struct job {
     int output;
     pthread_t thread;
     char thread_name[16];
+    int nice;
 };
 
 static atomic_int released;
@@ -36,6 +39,7 @@ static void work(struct lane_job *lane_job)
     job->output = job->input * job->input;
     job->thread = pthread_self();
     pthread_getname_np(pthread_self(), job->thread_name, sizeof job->thread_name);
+    job->nice = getpriority(PRIO_PROCESS, (id_t)gettid());
 }
 
 static void release(struct lane_job *lane_job)
@@ -267,6 +271,33 @@ static void cancelling_races_with_finishing(void **state)
     assert_int_equal(client.done + atomic_load(&released), 300);
 }
 
+/* ---- in the background ---- */
+
+static MAY_YIELD void learn_nice(void *arg)
+{
+    struct client *client = arg;
+    struct job *job = job_new(3, NULL);
+    struct error err;
+    assert_int_equal(lane_run(client->lane, &job->job, &err), OK);
+    client->done = job->nice;
+    free(job);
+}
+
+static void a_background_lane_leaves_the_processor_to_others(void **state)
+{
+    (void)state;
+    int own = getpriority(PRIO_PROCESS, 0);
+    struct client urgent = {.lane = lane_new("urgent", 1, 1)};
+    struct client patient = {.lane = lane_new_background("patient", 1, 1)};
+    test_in_fiber(learn_nice, &urgent);
+    test_in_fiber(learn_nice, &patient);
+    lane_free(urgent.lane);
+    lane_free(patient.lane);
+    assert_int_equal(urgent.done, own);
+    assert_in_range(patient.done, own > 10 ? own : 10, 19);
+    assert_int_equal(getpriority(PRIO_PROCESS, 0), own); /* of its threads alone */
+}
+
 static void a_lane_ends_idle(void **state)
 {
     (void)state;
@@ -284,6 +315,7 @@ int main(void)
         TEST(a_deadline_ends_the_wait_not_the_work),
         TEST(cancelling_races_with_finishing),
         TEST(a_lane_ends_idle),
+        TEST(a_background_lane_leaves_the_processor_to_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

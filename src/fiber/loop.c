@@ -14,6 +14,8 @@
 enum { DEFAULT_FIBERS = 28000, DEFAULT_POOLED_STACKS = 256 };
 /* An idle loop still turns, so that the watchdog sees its heart beat. */
 enum { LONGEST_SLEEP_MS = 1000 };
+/* What those who yielded have of a turn at least, if they need it. */
+#define PATIENT_NS (NS_PER_MS / 4)
 
 static _Thread_local struct loop *current_loop;
 
@@ -56,6 +58,7 @@ enum result loop_new(const struct loop_limits *limits, struct loop **out_loop, s
     mailbox_init(&loop->mailbox, event_fd);
     context_init_thread(&loop->context);
     list_init(&loop->ready);
+    list_init(&loop->patient);
     list_init(&loop->fibers);
     list_init(&loop->hooks);
     size_t pooled = limits ? limits->pooled_stacks : 0;
@@ -104,7 +107,8 @@ static int time_to_sleep(const struct loop *loop)
 
 static void poll_descriptors(struct loop *loop)
 {
-    int timeout_ms = list_is_empty(&loop->ready) ? time_to_sleep(loop) : 0;
+    bool idle = list_is_empty(&loop->ready) && list_is_empty(&loop->patient);
+    int timeout_ms = idle ? time_to_sleep(loop) : 0;
     /* loop_stop() too sets first and looks whether we sleep then. */
     if (timeout_ms > 0 && (!mailbox_go_to_sleep(&loop->mailbox) || atomic_load(&loop->stop)))
         timeout_ms = 0;
@@ -125,13 +129,34 @@ static void run_ready(struct loop *loop)
         fiber_resume(CONTAINER(link, struct fiber, ready));
 }
 
+/*
+ * Those who yielded have much to do (bodies of megabytes, walks over the queue), the others little:
+ * each turn goes to the latter first, and then for as long as that took, or a quarter of a
+ * millisecond, to the former. So a small message does not wait until all large ones had their
+ * turn, and a large one has half of the time when there are many small ones.
+ */
+static void run_patient(struct loop *loop, const struct list *last, int64_t begin_ns)
+{
+    int64_t now_ns = clock_monotonic_ns();
+    int64_t share_ns = now_ns - begin_ns < PATIENT_NS ? PATIENT_NS : now_ns - begin_ns;
+    struct list *link;
+    do {
+        link = list_shift(&loop->patient);
+        fiber_resume(CONTAINER(link, struct fiber, ready));
+    } while (link != last && clock_monotonic_ns() - now_ns < share_ns);
+}
+
 static void turn(struct loop *loop)
 {
     poll_descriptors(loop);
     int64_t begin_ns = clock_monotonic_ns();
     STAT_ADD(loop->stats.posts, mailbox_run(&loop->mailbox));
     timer_fire_due(loop, begin_ns);
+    /* who yields in this turn lets even those go first whom he just woke */
+    const struct list *patient = list_is_empty(&loop->patient) ? NULL : loop->patient.prev;
     run_ready(loop);
+    if (patient)
+        run_patient(loop, patient, begin_ns);
     LIST_EACH (&loop->hooks, link) {
         struct loop_hook *hook = CONTAINER(link, struct loop_hook, link);
         hook->run(hook);

@@ -328,7 +328,7 @@ static void timers_fire_in_order(void **state)
     (void)state;
     static struct numbered timers[TIMERS];
     int64_t last_due = 0;
-    clock_set_fake(0, 0);
+    clock_set_fake(-1, -1);
     struct test_loop test;
     test_loop_open(&test, NULL);
     memset(timers, 0, sizeof timers);
@@ -547,6 +547,73 @@ static void hooks_run_each_turn(void **state)
     test_loop_close(&test);
 }
 
+/* ---- who yields goes behind ---- */
+
+enum { HOGS = 20, HOG_SLICES = 50, SMALL_STEPS = 10 };
+
+struct crowd {
+    int64_t now_ns;
+    unsigned slices;   /* of all hogs */
+    unsigned worst;    /* most of them between two steps of the small one */
+    unsigned finished; /* hogs */
+};
+
+/* A slice takes a millisecond of the clock. */
+static MAY_YIELD void hog(void *arg)
+{
+    struct crowd *crowd = arg;
+    for (int i = 0; i < HOG_SLICES; i++) {
+        crowd->now_ns += NS_PER_MS;
+        clock_set_fake(crowd->now_ns, crowd->now_ns);
+        crowd->slices++;
+        fiber_yield();
+    }
+    crowd->finished++;
+}
+
+struct small {
+    struct fiber *fiber;
+    struct post post;
+};
+
+static void wake_small(struct post *post)
+{
+    fiber_wake(CONTAINER(post, struct small, post)->fiber);
+}
+
+/* As a session does: something arrives, a little work, wait again. */
+static MAY_YIELD void do_little(void *arg)
+{
+    struct crowd *crowd = arg;
+    struct small small = {fiber_current(), {.run = wake_small}};
+    struct error err;
+    for (int i = 0; i < SMALL_STEPS; i++) {
+        unsigned before = crowd->slices;
+        loop_post(loop_current(), &small.post);
+        assert_int_equal(fiber_suspend(&err), OK);
+        if (crowd->slices - before > crowd->worst)
+            crowd->worst = crowd->slices - before;
+    }
+}
+
+static void those_who_yield_hold_up_nobody(void **state)
+{
+    (void)state;
+    struct test_loop test;
+    struct crowd crowd = {.now_ns = NS_PER_S};
+    clock_set_fake(NS_PER_S, NS_PER_S);
+    test_loop_open(&test, NULL);
+    for (int i = 0; i < HOGS; i++)
+        test_loop_spawn(&test, hog, &crowd);
+    test_loop_spawn(&test, do_little, &crowd);
+    test_loop_run(&test);
+    test_loop_close(&test);
+    clock_set_fake(-1, -1);
+    assert_int_equal(crowd.finished, HOGS);
+    /* the first slices of all are before its first step; after that one a turn */
+    assert_in_range(crowd.worst, 1, 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -564,6 +631,7 @@ int main(void)
         cmocka_unit_test(another_thread_stops_a_sleeping_loop),
         cmocka_unit_test(a_post_to_the_own_loop_runs_next_turn),
         cmocka_unit_test(hooks_run_each_turn),
+        cmocka_unit_test(those_who_yield_hold_up_nobody),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

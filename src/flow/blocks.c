@@ -1,19 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * flow/blocks.c - the list of all blocks, and those that are named but not built yet.
+ * flow/blocks.c - the list of all blocks.
  *
- * A built block is a file in blocks/ with one row; a new one is added here and in meson.build.
+ * A block is a file in blocks/ with one row; a new one is added here and in meson.build.
  */
 #include "flow/blocks.h"
-
-#define NOT_BUILT(symbol, name_, flows_, text_)                                                    \
-    static const struct flow_block symbol = {.name = (name_), .flows = (flows_), .text = (text_)}
-
-enum { BOTH = FLOW_IN_RECIPIENT | FLOW_IN_CONTENT };
-
-NOT_BUILT(milter, "milter", BOTH, "asks a milter");
-NOT_BUILT(http, "http", FLOW_IN_AUTHENTICATION | BOTH, "asks a web service");
-NOT_BUILT(script, "script", FLOW_IN_AUTHENTICATION | BOTH, "runs a Lua function");
 
 const struct flow_block *const flow_blocks[] = {
     /* authentication */
@@ -37,6 +28,7 @@ const struct flow_block *const flow_blocks[] = {
     &flow_block_rewrite,
     &flow_block_srs,
     &flow_block_route,
+    &flow_block_script,
     /* content */
     &flow_block_deliver,
     &flow_block_discard,
@@ -53,11 +45,9 @@ const struct flow_block *const flow_blocks[] = {
     &flow_block_verify,
     &flow_block_antivirus,
     &flow_block_antispam,
+    &flow_block_milter,
+    &flow_block_http,
     &flow_block_attachment,
-    /* not built */
-    &milter,
-    &http,
-    &script,
     NULL,
 };
 

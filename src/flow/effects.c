@@ -36,6 +36,11 @@ void flow_set_sender(struct flow_running *running, struct str address)
         at < 0 ? STR_EMPTY : arena_lower(arena, str_from(address, (size_t)at + 1));
 }
 
+void flow_set_sender_parameters(struct flow_running *running, const struct mail_sender *parameters)
+{
+    effects_of(running)->sender_parameters = parameters;
+}
+
 void flow_set_recipient(struct flow_running *running, struct str address, struct str domain)
 {
     struct arena *arena = running->run->arena;

@@ -44,6 +44,8 @@ struct flow_effects {
     /* envelope */
     bool sender_changed;
     struct str sender; /* "" for <> */
+    /* With RET and ENVID in place of those that came; NULL: they stay. */
+    const struct mail_sender *sender_parameters;
     /* In force behind the run when they changed (NULL: as they came). `came_as` has for each its
      * index among those that came, or FLOW_NEW_RECIPIENT: its way must be looked up anew. */
     const struct mail_recipient *recipients;

@@ -76,6 +76,12 @@ struct str expression_missing(const struct expression *expression,
 bool expression_possible(const struct expression_assumption *items, size_t count,
                          const struct expression_knowledge *known);
 
+/* The value of a name (NAME_…, see expression_internal.h) that is a text; in `scratch`. */
+struct str expression_fact(int name, const struct flow_facts *facts, struct arena *scratch);
+/* Is the text, or the domain of the address, in the list? */
+struct flow_list;
+bool expression_list_has(const struct flow_list *list, struct str text);
+
 struct buf;
 /* The table of names, for the manual. */
 void expression_describe(struct buf *out);

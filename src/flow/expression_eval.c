@@ -246,6 +246,18 @@ enum result expression_eval(const struct expression *expression, const struct fl
     return eval(expression, &evaluation, out_value);
 }
 
+struct str expression_fact(int name, const struct flow_facts *facts, struct arena *scratch)
+{
+    struct evaluation evaluation = {.facts = facts, .scratch = scratch};
+    struct expression node = {.op = EXPRESSION_OP_NAME, .name = (enum expression_name)name};
+    return text_of(&node, &evaluation);
+}
+
+bool expression_list_has(const struct flow_list *list, struct str text)
+{
+    return list_has_text(list, text);
+}
+
 /* ---- proof ---- */
 
 static enum expression_truth truth_of(bool value)

@@ -20,7 +20,9 @@ struct flow_facts {
     struct net_ip client;
     struct str client_name;
     struct str helo;
-    struct str tls; /* version, or empty */
+    struct str tls;       /* version, or empty */
+    struct str cipher;    /* of TLS, or empty */
+    struct str mechanism; /* of the login, or empty */
     struct str listener;
     /* transaction */
     struct str sender; /* "" for <> */

@@ -20,6 +20,7 @@ struct directory_answer;
 struct flow;
 struct flow_step;
 struct flow_set;
+struct lane;
 struct signing_keys;
 struct resolver;
 struct state;
@@ -124,6 +125,11 @@ struct flow_ways {
     bool (*is_listed)(const void *context, struct str domain);
     struct str postmaster; /* may be empty */
     const void *context;
+    /* Parameters of MAIL and RCPT, read into what they are of; false: they are none. NULL: there is
+     * nobody to read them. */
+    bool (*read_sender_parameters)(struct str text, struct arena *arena, struct mail_sender *out);
+    bool (*read_recipient_parameters)(struct str text, struct arena *arena,
+                                      struct mail_recipient *out);
 };
 
 struct flow_run { /* what a run is lent; valid during the call */
@@ -146,6 +152,7 @@ struct flow_run { /* what a run is lent; valid during the call */
     const struct str *record_fields;
     size_t record_field_count;
     bool hides_subject; /* no Subject is told */
+    struct lane *http;  /* for scripts' questions to web services; NULL: none is answered */
     bool released;      /* it was held, and somebody let it go: limits do not count it again */
 };
 
@@ -288,6 +295,8 @@ bool flow_block_about(size_t index, struct flow_block_about *out);
 /* Markdown of all blocks / of one; false: there is none of that name. */
 void flow_describe_blocks(struct buf *out);
 bool flow_describe_block(struct str name, struct buf *out);
+/* Markdown of what scripts find. */
+void flow_describe_scripts(struct buf *out);
 /* JSON Schema: the section `flows`; the definitions that it refers to, as members of `$defs`; and
  * the forms of a flow that stands in place of its name, as items of `anyOf`. */
 void flow_schema(struct buf *out);

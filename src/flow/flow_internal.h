@@ -293,6 +293,7 @@ struct flow_running {
     /* what the block of the current step says; empty before each */
     struct mail_reply reply;
     struct str detail;
+    struct str quarantine; /* in place of the action's */
 };
 
 /* run.c: what a client is told; `said`: a backend's own words, or NULL. */
@@ -327,6 +328,8 @@ void flow_head_prepend(struct flow_running *running, struct str fields);
 /* effects.c: what blocks change beyond the header. They look at step->observe first. */
 /* The envelope sender from here on, "" for <>; the address is taken as it is. */
 void flow_set_sender(struct flow_running *running, struct str address);
+/* And the RET and ENVID that go with it; kept as it is. */
+void flow_set_sender_parameters(struct flow_running *running, const struct mail_sender *parameters);
 /* Recipient flows: the recipient from here on. The address is in its key form. */
 void flow_set_recipient(struct flow_running *running, struct str address, struct str domain);
 /* Content flows: all recipients from here on, with their came_as. The arrays live in the run's

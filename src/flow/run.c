@@ -143,7 +143,7 @@ static void decide(struct flow_running *running, const struct flow_step *step, u
     verdict->kind = flow_verdict_of(running->flow->type, action->kind);
     verdict->step = step->id;
     verdict->detail = running->detail;
-    verdict->quarantine = action->quarantine;
+    verdict->quarantine = running->quarantine.len ? running->quarantine : action->quarantine;
     verdict->why = action->why.len ? action->why : running->detail;
     verdict->overrun = running->overrun;
     if (action->kind == ACTION_CONTAIN)
@@ -206,6 +206,7 @@ static MAY_YIELD enum result run_block(struct flow_running *running, const struc
     *out_index = 0;
     running->reply = (struct mail_reply){0};
     running->detail = STR_EMPTY;
+    running->quarantine = STR_EMPTY;
     if (flow_is_over(err))
         return FAILED;
     if (!step->block->run)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * flow/test.h - for unit tests: flows compiled from text, with two servers and two lists.
+ * flow/test.h - for unit tests: flows compiled from text, with some servers and two lists.
  */
 #pragma once
 
@@ -19,7 +19,7 @@ struct flow_fixture {
     struct config_report report;
     struct config_node root;
     struct server_endpoint endpoints[3];
-    struct server servers[3];
+    struct server servers[5];
     struct net_network networks[1];
     struct str texts[3];
     struct flow_list lists[2];
@@ -30,10 +30,11 @@ struct flow_fixture {
 
 /* Stands before the flows of a test; its last line is line 4. */
 #define FLOW_TEST_SERVERS                                                                          \
-    "servers:\n"                                                                                   \
-    "  mail: { smtp: \"mail.example.org:25\" }\n"                                                  \
-    "  plain: { smtp: \"192.0.2.9:25\", tls: none }\n"                                             \
-    "  directory: { ldap: \"ldap://ldap.example.org\" }\n"
+    "servers: {\n"                                                                                 \
+    "  mail: { smtp: \"mail.example.org:25\" },\n"                                                 \
+    "  plain: { smtp: \"192.0.2.9:25\", tls: none },\n"                                            \
+    "  directory: { ldap: \"ldap://ldap.example.org\" }, filter: { milter: \"192.0.2.9:1\" }, "    \
+    "hook: { http: \"http://192.0.2.9\" } }\n"
 
 static inline void flow_fixture_context(struct flow_fixture *fixture)
 {
@@ -52,6 +53,8 @@ static inline void flow_fixture_context(struct flow_fixture *fixture)
                                           .endpoints = &fixture->endpoints[1],
                                           .endpoint_count = 1};
     fixture->servers[2] = (struct server){.name = STR("directory"), .kind = SERVER_LDAP};
+    fixture->servers[3] = (struct server){.name = STR("filter"), .kind = SERVER_MILTER};
+    fixture->servers[4] = (struct server){.name = STR("hook"), .kind = SERVER_HTTP};
     check(net_network_parse(STR("192.0.2.0/24"), &fixture->networks[0]));
     fixture->texts[0] = STR("friend@example.net");
     fixture->texts[1] = STR("@example.com");
@@ -63,7 +66,7 @@ static inline void flow_fixture_context(struct flow_fixture *fixture)
     fixture->context = (struct flow_compile_context){
         .option = {.arena = fixture->arena, .report = &fixture->report, .root = &fixture->root},
         .servers = fixture->servers,
-        .server_count = 3,
+        .server_count = 5,
         .lists = fixture->lists,
         .list_count = 2,
         .root = &fixture->root,

@@ -23,7 +23,14 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { STATE_ENTRIES = 500000, WORKERS_MAX = 64, ALIVE_S = 5, INCIDENTS_WAITING = 200 };
+enum {
+    STATE_ENTRIES = 500000,
+    WORKERS_MAX = 64,
+    ALIVE_S = 5,
+    HTTP_THREADS = 4, /* of scripts: each waits for its web service */
+    HTTP_WAITING = 200,
+    INCIDENTS_WAITING = 200,
+};
 
 /* ---- start ---- */
 
@@ -186,6 +193,7 @@ enum result gateway_new(struct settings *settings, const struct gateway_options 
         intake_budget_init(&gateway->workers[i].intake,
                            gateway->settings->memory.messages / gateway->worker_count);
     gateway->directories = directory_shared_new();
+    gateway->http = lane_new("http", HTTP_THREADS, HTTP_WAITING);
     gateway->occupancy = occupancy_new();
     gateway->mailboxes = mailboxes_new();
     gateway->incidents = incidents_new();
@@ -285,6 +293,7 @@ void gateway_free(struct gateway *gateway)
     queue_free(gateway->queue);
     spool_vault_close(gateway->vault);
     state_free(gateway->state);
+    lane_free(gateway->http);
     directory_shared_free(gateway->directories);
     occupancy_free(gateway->occupancy);
     mailboxes_free(gateway->mailboxes);

@@ -6,6 +6,7 @@
 #include "gateway/settings.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -26,6 +27,7 @@ struct worker_socket {
     struct loop_timer pause;
     struct worker *worker;
     size_t listener_index;
+    int reserve_from; /* descriptors from here on are kept for others */
 };
 
 /* A connection on its way to another worker. */
@@ -129,14 +131,14 @@ static void pause_accepting(struct worker_socket *entry, int number)
 
 /* Descriptors are numbered from below, so a high number means that few are left. What delivers and
  * what an operator needs keeps a reserve. */
-static bool is_of_the_reserve(int fd)
+static int where_the_reserve_begins(void)
 {
     struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
-        return false;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > INT_MAX)
+        return INT_MAX;
     rlim_t reserve = limit.rlim_cur / 8;
     reserve = reserve < RESERVE_MIN ? RESERVE_MIN : reserve > RESERVE_MAX ? RESERVE_MAX : reserve;
-    return limit.rlim_cur <= reserve || (rlim_t)fd >= limit.rlim_cur - reserve;
+    return limit.rlim_cur <= reserve ? 0 : (int)(limit.rlim_cur - reserve);
 }
 
 static void refuse(int fd)
@@ -152,7 +154,7 @@ static void accept_ready(struct loop_source *source, uint32_t events)
     struct worker_socket *entry = CONTAINER(source, struct worker_socket, source);
     for (int i = 0; i < ACCEPTS_A_TURN; i++) {
         int fd = accept4(source->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd >= 0 && is_of_the_reserve(fd)) {
+        if (fd >= 0 && fd >= entry->reserve_from) {
             refuse(fd);
             pause_accepting(entry, EMFILE);
             return;
@@ -176,6 +178,7 @@ static void add_socket(struct worker *worker, size_t at, int fd, size_t listener
         .pause = {.fire = resume},
         .worker = worker,
         .listener_index = listener_index,
+        .reserve_from = where_the_reserve_begins(),
     };
     struct error err = {0};
     if (entry->source.fd < 0 || loop_source_add(&entry->source, EPOLLIN, true, &err) != OK)

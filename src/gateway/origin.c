@@ -5,9 +5,10 @@
 
 #include <string.h>
 
-enum { VERSION = 2, ORIGIN_MAX = 64 * 1024, TEXTS = 7, OWN_MAX = 100 };
+enum { VERSION = 3, ORIGIN_MAX = 64 * 1024, TEXTS = 7, OWN_MAX = 100 };
 
-/* The texts of the facts in the order of the format; new ones go to the end, with a new version. */
+/* The texts of the facts in the order of the format; new ones go behind all of it, with a new
+ * version. */
 static void list_texts(struct flow_facts *facts, struct str *out[TEXTS])
 {
     struct str *texts[TEXTS] = {&facts->user,         &facts->client_name, &facts->helo,
@@ -20,6 +21,13 @@ static void put_u16(struct buf *out, size_t value)
 {
     buf_append_byte(out, (char)(value & 0xff));
     buf_append_byte(out, (char)(value >> 8 & 0xff));
+}
+
+static void put_text(struct buf *out, struct str text)
+{
+    struct str cut = str_slice(text, 0, 4096);
+    put_u16(out, cut.len);
+    buf_append(out, cut);
 }
 
 struct str origin_encode(struct arena *arena, const struct flow_facts *facts)
@@ -35,11 +43,8 @@ struct str origin_encode(struct arena *arena, const struct flow_facts *facts)
     buf_append(&out, str_of((const char *)&facts->session, sizeof facts->session));
     buf_append_byte(&out, (char)facts->client.family);
     buf_append(&out, str_of((const char *)facts->client.bytes, sizeof facts->client.bytes));
-    for (size_t i = 0; i < TEXTS; i++) {
-        struct str text = str_slice(*texts[i], 0, 4096);
-        put_u16(&out, text.len);
-        buf_append(&out, text);
-    }
+    for (size_t i = 0; i < TEXTS; i++)
+        put_text(&out, *texts[i]);
     size_t own = facts->own_address_count < OWN_MAX ? facts->own_address_count : OWN_MAX;
     put_u16(&out, own);
     for (size_t i = 0; i < own; i++) {
@@ -47,6 +52,8 @@ struct str origin_encode(struct arena *arena, const struct flow_facts *facts)
         put_u16(&out, text.len);
         buf_append(&out, text);
     }
+    put_text(&out, facts->cipher);
+    put_text(&out, facts->mechanism);
     return arena_str(arena, buf_str(&out));
 }
 
@@ -108,6 +115,10 @@ bool origin_decode(struct arena *arena, struct str bytes, struct flow_facts *out
             return false;
     }
     if (head[0] >= 2 && !take_own_addresses(&bytes, arena, &facts))
+        return false;
+    /* version 3: more of the session */
+    if (head[0] >= 3 &&
+        (!take_text(&bytes, arena, &facts.cipher) || !take_text(&bytes, arena, &facts.mechanism)))
         return false;
     *out_facts = facts;
     return bytes.len == 0;

@@ -5,6 +5,7 @@
 #include "event/event.h"
 #include "gateway/label.h"
 #include "gateway/settings.h"
+#include "smtp/parameter.h"
 
 #include <string.h>
 
@@ -22,12 +23,27 @@ static bool is_listed(const void *context, struct str domain)
     return settings_is_listed(context, domain);
 }
 
+static bool read_sender_parameters(struct str text, struct arena *arena, struct mail_sender *out)
+{
+    struct mail_reply ignored;
+    return smtp_parameter_mail(text, arena, out, &ignored);
+}
+
+static bool read_recipient_parameters(struct str text, struct arena *arena,
+                                      struct mail_recipient *out)
+{
+    struct mail_reply ignored;
+    return smtp_parameter_recipient(text, /* smtputf8= */ false, arena, out, &ignored);
+}
+
 struct flow_ways plan_ways(const struct settings *settings)
 {
     return (struct flow_ways){.is_taken = is_taken,
                               .is_listed = is_listed,
                               .postmaster = settings->postmaster,
-                              .context = settings};
+                              .context = settings,
+                              .read_sender_parameters = read_sender_parameters,
+                              .read_recipient_parameters = read_recipient_parameters};
 }
 
 /* By the domain table; empty where nobody takes it: the queue holds that, for a person to see. */
@@ -108,6 +124,10 @@ static struct queue_group common_of(struct plan *plan, const struct plan_source 
         struct mail_sender *sender = ARENA_NEW(plan->arena, struct mail_sender);
         *sender = *source->sender;
         sender->address = effects->sender;
+        if (effects->sender_parameters) {
+            sender->ret = effects->sender_parameters->ret;
+            sender->envid = effects->sender_parameters->envid;
+        }
         group.sender = sender;
     }
     return group;

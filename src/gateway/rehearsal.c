@@ -15,11 +15,13 @@ static void refuse(struct rehearsing *run, struct mail_reply reply, enum mail_re
 
 static struct flow_run lend(struct rehearsing *run)
 {
+    run->ways = plan_ways(run->in->settings);
     return (struct flow_run){.arena = run->in->arena,
                              .directory = run->in->directory,
                              .state = run->state,
                              .resolver = run->in->resolver,
                              .facts = &run->facts,
+                             .ways = &run->ways,
                              .hostname = run->in->settings->hostname};
 }
 

@@ -79,6 +79,7 @@ struct gateway {
     struct queue *queue;
     struct spool_vault *vault;
     struct directory_shared *directories;
+    struct lane *http; /* questions of scripts to web services */
     struct occupancy *occupancy;
     struct mailboxes *mailboxes;
     struct incidents *incidents;

@@ -15,9 +15,11 @@ enum {
     CHUNK_MAX = 65536,
     OUT_MAX = 65536,
     OUT_MIN = 1024,
-    COMPACT_BELOW = 1024, /* less room than this behind the data: move or grow */
-    READS_IN_A_ROW = 16,  /* then others get their turn */
-    WIPED_MAX = 16384,    /* a line with a password is never in a larger buffer */
+    COMPACT_BELOW = 1024,        /* less room than this behind the data: move or grow */
+    READS_IN_A_ROW = 16,         /* then others get their turn ... */
+    BYTES_IN_A_ROW = 128 * 1024, /* ... or after so many bytes, both directions */
+    BULK = 48 * 1024,            /* who moves so much between two waits goes behind the others */
+    WIPED_MAX = 16384,           /* a line with a password is never in a larger buffer */
 };
 
 /* What one step of input or output came to. */
@@ -77,12 +79,28 @@ void stream_close(struct stream *stream)
 static MAY_YIELD enum result wait_for(struct stream *stream, enum step step, struct error *err)
 {
     stream->reads_without_wait = 0;
+    stream->moved_lately = stream->moved_lately / 2 + stream->moved_in_a_row;
+    stream->moved_in_a_row = 0;
     /* an idle connection keeps no buffers */
     if (stream->in_len == 0)
         free_input(stream);
-    if (step == STEP_WAIT_WRITABLE)
-        return stream->transport->wait_writable(stream, err);
-    return stream->transport->wait_readable(stream, err);
+    enum result result = step == STEP_WAIT_WRITABLE ? stream->transport->wait_writable(stream, err)
+                                                    : stream->transport->wait_readable(stream, err);
+    if (result == OK && stream->moved_lately > BULK)
+        fiber_yield();
+    return result;
+}
+
+/* A peer that sends or takes without a pause must not outrun deadlines, nor keep out others. */
+static MAY_YIELD enum result take_turns(struct stream *stream, struct error *err)
+{
+    if (stream->reads_without_wait < READS_IN_A_ROW && stream->moved_in_a_row < BYTES_IN_A_ROW)
+        return OK;
+    stream->reads_without_wait = 0;
+    stream->moved_in_a_row = 0;
+    stream->moved_lately = BYTES_IN_A_ROW;
+    fiber_yield();
+    return fiber_check(err);
 }
 
 static enum step break_with_errno(struct stream *stream, int number, const char *doing,
@@ -198,6 +216,7 @@ static enum step read_once(struct stream *stream, size_t max, struct error *err)
         return step;
     stream->in_len += got;
     stream->bytes_read += got;
+    stream->moved_in_a_row += got;
     if (got == size && stream->in_chunk < CHUNK_MAX)
         stream->in_chunk *= 4; /* it comes in bulk */
     return STEP_DONE;
@@ -216,12 +235,8 @@ enum result stream_fill(struct stream *stream, size_t max, bool *out_end, struct
         return fail_broken(err);
     if (stream->in_len >= max)
         return fail(err, ERROR_LIMIT, "the peer sent more than %zu bytes in one piece", max);
-    /* a peer that sends without a pause must not outrun deadlines, nor keep out others */
-    if (++stream->reads_without_wait >= READS_IN_A_ROW) {
-        stream->reads_without_wait = 0;
-        fiber_yield();
-    }
-    if (fiber_check(err) == FAILED)
+    stream->reads_without_wait++;
+    if (take_turns(stream, err) == FAILED || fiber_check(err) == FAILED)
         return FAILED;
     for (;;) {
         enum step step = read_once(stream, max, err);
@@ -287,9 +302,12 @@ static MAY_YIELD enum result send_all(struct stream *stream, struct str data, st
 {
     while (data.len) {
         size_t taken = 0;
-        enum step step = write_once(stream, data, &taken, err);
+        enum step step = STEP_FAILED;
+        if (take_turns(stream, err) == OK)
+            step = write_once(stream, data, &taken, err);
         if (step == STEP_DONE) {
             data = str_from(data, taken);
+            stream->moved_in_a_row += taken;
             continue;
         }
         if (step == STEP_END)

@@ -39,10 +39,12 @@ struct stream {
 
     uint64_t bytes_read;
     unsigned reads_without_wait;
-    bool drained; /* the last read emptied the socket */
-    bool ended;   /* the peer closed its side */
-    bool broken;  /* an error ended it, in both directions */
-    bool mute;    /* in clear: nothing more can be written, but what the peer said can be read */
+    size_t moved_in_a_row; /* bytes, both directions, without a wait */
+    size_t moved_lately;   /* the same of the waits before, the older ones for less and less */
+    bool drained;          /* the last read emptied the socket */
+    bool ended;            /* the peer closed its side */
+    bool broken;           /* an error ended it, in both directions */
+    bool mute; /* in clear: nothing more can be written, but what the peer said can be read */
     struct net_address peer, local;
 };
 

@@ -218,6 +218,52 @@ static NO_YIELD_CHECK void receive_bulk(void *arg)
     assert_int_equal(stream_bytes_read(ends->b), BULK);
 }
 
+/* ---- much at once ---- */
+
+struct turns {
+    struct stream *stream;
+    bool written;
+    bool others_ran; /* before all was written */
+};
+
+/* More than one may move in a row, less than the socket takes. */
+static NO_YIELD_CHECK void write_without_a_pause(void *arg)
+{
+    struct turns *turns = arg;
+    struct error err;
+    char *data = memory_alloc(10 * 1024);
+    memset(data, 'x', 10 * 1024);
+    for (int i = 0; i < 16; i++)
+        check(stream_write(turns->stream, str_of(data, 10 * 1024), &err) == OK &&
+              stream_flush(turns->stream, &err) == OK);
+    free(data);
+    turns->written = true;
+}
+
+static NO_YIELD_CHECK void run_meanwhile(void *arg)
+{
+    struct turns *turns = arg;
+    turns->others_ran = !turns->written;
+}
+
+/* A peer that takes all at once does not keep the others of the loop waiting. */
+static void writing_takes_turns(void **state)
+{
+    (void)state;
+    struct turns turns = {0};
+    struct error err;
+    int fds[2];
+    test_loop_open();
+    check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) == 0);
+    check(stream_open_fd(fds[0], &turns.stream, &err) == OK);
+    run_fibers(write_without_a_pause, run_meanwhile, &turns);
+    assert_true(turns.written);
+    assert_true(turns.others_ran);
+    stream_close(turns.stream);
+    close(fds[1]);
+    test_loop_close();
+}
+
 static void bulk(void **state)
 {
     (void)state;
@@ -581,6 +627,7 @@ int main(void)
         cmocka_unit_test(conversation),
         cmocka_unit_test(half_closed),
         cmocka_unit_test(bulk),
+        cmocka_unit_test(writing_takes_turns),
         cmocka_unit_test(nothing_is_missed_behind_a_short_read),
         cmocka_unit_test(input_has_a_ceiling),
         cmocka_unit_test(what_is_there_is_seen_without_waiting),

@@ -11,7 +11,7 @@
 #include "queue/settle.h"
 #include "queue/submit.h"
 
-enum { AT_ONCE = 16, SETTLE_S = 60 };
+enum { SETTLE_S = 60 };
 
 /* For the call into the gateway, which may suspend. */
 NO_YIELD_CHECK static enum queue_content_verdict
@@ -294,11 +294,11 @@ static void run_entry(struct queue_attempt *attempt) MAY_YIELD
 static MAY_YIELD void run_runs(void *arg)
 {
     struct queue_worker *worker = arg;
-    struct list *link;
+    struct queue_content_flow *flow;
+    struct queue_entry *entry;
     struct error err;
     while (!worker->stopping && fiber_check(&err) == OK &&
-           (link = list_shift(&worker->content_ready)) != NULL) {
-        struct queue_entry *entry = CONTAINER(link, struct queue_entry, in_content);
+           (entry = queue_content_next(worker, &flow)) != NULL) {
         struct arena *arena = arena_new(0);
         struct queue_attempt attempt;
         _Atomic uint64_t *slot = queue_poison_note(worker, entry->id);
@@ -313,6 +313,7 @@ static MAY_YIELD void run_runs(void *arg)
         queue_attempt_done(&attempt);
         queue_poison_clear(slot);
         arena_free(arena);
+        queue_content_ended(flow);
     }
     worker->content_running--;
 }
@@ -320,16 +321,17 @@ static MAY_YIELD void run_runs(void *arg)
 void queue_content_kick(struct queue_worker *worker)
 {
     struct error err;
-    if (worker->stopping || worker->content_running >= AT_ONCE ||
-        list_is_empty(&worker->content_ready))
+    if (worker->stopping || worker->content_running >= QUEUE_CONTENT_RUNS ||
+        !queue_content_is_ready(worker))
         return;
     worker->content_running++;
     if (fiber_spawn(&worker->scope, "content run", run_runs, worker, &err) == OK ||
         --worker->content_running > 0)
         return;
     /* no fiber is left: somebody has to ask again */
-    struct list *first = list_shift(&worker->content_ready);
-    struct queue_entry *entry = CONTAINER(first, struct queue_entry, in_content);
+    struct queue_content_flow *flow;
+    struct queue_entry *entry = queue_content_next(worker, &flow);
+    queue_content_ended(flow);
     queue_schedule_set(&worker->schedule, &entry->due, clock_monotonic_ns() + NS_PER_S);
     queue_worker_arm(worker);
 }

@@ -225,6 +225,20 @@ void queue_entry_free(struct queue_entry *entry)
     free(entry);
 }
 
+void queue_fresh_add(struct queue_fresh *fresh, const struct queue_fresh *more, int sign)
+{
+    fresh->small += sign > 0 ? more->small : 0 - more->small;
+    fresh->large_bytes += sign > 0 ? more->large_bytes : 0 - more->large_bytes;
+}
+
+void queue_fresh_count(struct queue_fresh *fresh, const struct queue_entry *entry, int sign)
+{
+    uint64_t size = entry->ready.size;
+    struct queue_fresh one = {.small = size <= QUEUE_SMALL_MAX,
+                              .large_bytes = size <= QUEUE_SMALL_MAX ? 0 : size};
+    queue_fresh_add(fresh, &one, sign);
+}
+
 void queue_entry_not_fresh(struct queue_entry *entry)
 {
     struct queue_worker *worker = entry->worker;
@@ -232,8 +246,8 @@ void queue_entry_not_fresh(struct queue_entry *entry)
         return;
     queue_site_not_fresh(entry);
     entry->fresh = false;
-    worker->fresh--;
-    cond_signal(&worker->drained);
+    queue_fresh_count(&worker->fresh, entry, -1);
+    cond_signal(entry->ready.size > QUEUE_SMALL_MAX ? &worker->drained_large : &worker->drained);
 }
 
 void queue_entry_start(struct queue_entry *entry)
@@ -378,7 +392,7 @@ void queue_entry_place(struct queue_entry *entry)
         queue_worker_arm(worker);
     } else if (entry->content) {
         queue_entry_set_state(entry, QUEUE_CONTENT);
-        list_append(&worker->content_ready, &entry->in_content);
+        queue_content_wait(worker, entry, meta.content_flow);
         queue_content_kick(worker);
     } else {
         place_ready(entry, &meta, arena);

@@ -27,10 +27,11 @@ static void worker_init(struct queue *queue, size_t index)
     worker->loop = queue->loops[index];
     map_init(&worker->sites);
     list_init(&worker->by_age);
-    list_init(&worker->content_ready);
+    list_init(&worker->content_flows);
     list_init(&worker->moving);
     queue_schedule_init(&worker->schedule);
     cond_init(&worker->drained);
+    cond_init(&worker->drained_large);
 }
 
 struct queue *queue_new(struct spool *spool, struct state *state,
@@ -120,6 +121,7 @@ void queue_free(struct queue *queue)
         queue_table_done(&worker->entries);
         queue_texts_done(&worker->texts);
         map_done(&worker->sites);
+        queue_content_flows_free(worker);
         queue_schedule_done(&worker->schedule);
     }
     queue_destinations_free(queue->destinations);
@@ -338,6 +340,7 @@ void queue_leave(struct queue *queue, size_t index, int64_t deadline_ns)
     loop_timer_clear(&worker->timer);
     loop_timer_clear(&worker->audit_timer);
     cond_broadcast(&worker->drained);
+    cond_broadcast(&worker->drained_large);
     scope_open_shielded(&shield, TIME_NEVER - 1);
     queue_site_let_go(worker);
     wait_for_end(worker, deadline_ns);

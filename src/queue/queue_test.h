@@ -62,6 +62,9 @@ struct world {
     enum queue_content_verdict content_verdict;
     atomic_bool content_waits; /* a content run takes as long as this is true */
     atomic_uint content_runs;
+    /* asked around attempts, of a transport with a script; NULL: nobody */
+    void (*hook)(struct world *world, struct queue_hook *hook);
+    atomic_uint hooks;
     atomic_uint delivered_inbound;
     atomic_bool contained; /* the account that all letters are of */
     pthread_barrier_t barrier;

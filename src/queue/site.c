@@ -14,6 +14,7 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "event/event.h"
+#include "queue/hook.h"
 #include "queue/retry.h"
 #include "state/state.h"
 
@@ -102,17 +103,17 @@ static struct queue_site *find_site(struct queue_worker *worker, const struct tr
 
 /* ---- who makes progress ---- */
 
-static void count_fresh(struct queue_site *site, uint64_t step)
+static void count_fresh(struct queue_site *site, const struct queue_entry *entry, int sign)
 {
-    site->fresh += step;
+    queue_fresh_count(&site->fresh, entry, sign);
     if (!list_is_empty(&site->in_moving))
-        site->worker->moving_fresh += step;
+        queue_fresh_count(&site->worker->moving_fresh, entry, sign);
 }
 
 void queue_site_not_fresh(struct queue_entry *entry)
 {
     if (entry->site != NULL && entry->fresh)
-        count_fresh(entry->site, (uint64_t)-1);
+        count_fresh(entry->site, entry, -1);
 }
 
 static void stop_moving(struct queue_site *site)
@@ -120,18 +121,18 @@ static void stop_moving(struct queue_site *site)
     if (list_is_empty(&site->in_moving))
         return;
     list_remove(&site->in_moving);
-    site->worker->moving_fresh -= site->fresh;
+    queue_fresh_add(&site->worker->moving_fresh, &site->fresh, -1);
 }
 
 static void note_progress(struct queue_site *site)
 {
     stop_moving(site);
     list_append(&site->worker->moving, &site->in_moving);
-    site->worker->moving_fresh += site->fresh;
+    queue_fresh_add(&site->worker->moving_fresh, &site->fresh, 1);
     site->finished_ns = clock_monotonic_ns();
 }
 
-uint64_t queue_site_moving_fresh(struct queue_worker *worker)
+struct queue_fresh queue_site_moving_fresh(struct queue_worker *worker)
 {
     int64_t since_ns = clock_monotonic_ns() - PROGRESS_S * NS_PER_S;
     while (!list_is_empty(&worker->moving)) {
@@ -301,7 +302,7 @@ void queue_site_add(struct queue_entry *entry, const struct transport *transport
     entry->site = site;
     queue_fair_add(&site->ready, &entry->ready, meta->fairness_key, entry->ready.size);
     if (entry->fresh)
-        count_fresh(site, 1);
+        count_fresh(site, entry, 1);
     if (site->paused)
         park(&entry->ready);
     else if (site->waiting)
@@ -466,8 +467,8 @@ bool queue_site_serve(struct queue_site *site, struct queue_entry *entry,
              (site->limited_since_ns > ready_since_ns ? site->limited_since_ns : ready_since_ns)) /
             NS_PER_US;
     if (prepare(&attempt)) {
-        queue_delivery_run(&attempt, connection);
-        report(site, &attempt);
+        if (queue_hook_deliver(&attempt, connection))
+            report(site, &attempt);
         reached = attempt.reached;
         if (reached)
             note_finished(site);

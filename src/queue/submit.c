@@ -10,7 +10,8 @@
 #include <string.h>
 
 enum {
-    FRESH_MIN = 200, /* untried messages that never make anybody wait */
+    FRESH_MIN = 200,    /* untried messages that never make anybody wait */
+    LARGE_MIN_MB = 128, /* the same for large ones, by their size */
     WAIT_MAX_MS = 1000,
 };
 
@@ -24,19 +25,39 @@ static bool is_behind(struct queue_worker *worker)
     double least = (double)FRESH_MIN / (double)worker->queue->worker_count;
     if (allowed < least)
         allowed = least;
-    return (double)worker->fresh > allowed && !worker->stopping &&
-           (double)queue_site_moving_fresh(worker) > allowed;
+    return (double)worker->fresh.small > allowed && !worker->stopping &&
+           (double)queue_site_moving_fresh(worker).small > allowed;
+}
+
+/* Large ones are behind much sooner: a hundred of them are gigabytes. They wait among themselves,
+ * so that small ones neither wait for them nor find all connections busy with them. */
+static bool large_are_behind(struct queue_worker *worker)
+{
+    uint64_t allowed = (UINT64_C(1) << 20) * LARGE_MIN_MB / worker->queue->worker_count;
+    return worker->fresh.large_bytes > allowed && !worker->stopping &&
+           queue_site_moving_fresh(worker).large_bytes > allowed;
+}
+
+static bool is_large(const struct queue_submission *submission)
+{
+    for (size_t i = 0; i < submission->group_count; i++)
+        if (mail_content_size(&submission->groups[i].content) > QUEUE_SMALL_MAX)
+            return true;
+    return false;
 }
 
 /* Replies wait, they never refuse: after a second the message is taken anyway. */
-static enum result wait_for_room(struct queue_worker *worker, struct error *err) MAY_YIELD
+static enum result wait_for_room(struct queue_worker *worker, bool large,
+                                 struct error *err) MAY_YIELD
 {
+    bool (*behind)(struct queue_worker *) = large ? large_are_behind : is_behind;
+    struct cond *drained = large ? &worker->drained_large : &worker->drained;
     struct scope scope;
     struct error end = {0};
-    if (!is_behind(worker))
+    if (!behind(worker))
         return OK;
     scope_open(&scope, clock_deadline(WAIT_MAX_MS * NS_PER_MS));
-    while (is_behind(worker) && cond_wait(&worker->drained, &end) == OK)
+    while (behind(worker) && cond_wait(drained, &end) == OK)
         ;
     scope_close(&scope);
     return fiber_check(err);
@@ -70,7 +91,7 @@ static void add_entry(struct splitting *splitting, struct mail_recipient *recipi
                                                 &record, splitting->parcel, splitting->size);
     entry->fresh = splitting->fresh && !splitting->held;
     if (entry->fresh)
-        unit->worker->fresh++;
+        queue_fresh_count(&unit->worker->fresh, entry, 1);
     queue_unit_add(unit, entry);
 }
 
@@ -310,7 +331,7 @@ enum result queue_submit(struct queue *queue, const struct queue_submission *sub
         return fail(err, ERROR_TEMPORARY, "the queue is stopping");
     if (!fits(submission))
         return fail(err, ERROR_LIMIT, "the envelope is too large");
-    if (wait_for_room(worker, err) == FAILED)
+    if (wait_for_room(worker, is_large(submission), err) == FAILED)
         return FAILED;
     struct arena *arena = arena_new(0);
     const struct queue_snapshot *snapshot = handler->take_snapshot(handler->context);

@@ -88,14 +88,21 @@ struct queue_entry {
     char own[];
 };
 
+/* What was never tried: large messages hold up large ones only (submit.c). */
+struct queue_fresh {
+    uint64_t small;
+    uint64_t large_bytes; /* of those over QUEUE_SMALL_MAX */
+};
+enum { QUEUE_SMALL_MAX = 256 * 1024 };
+
 struct queue_site {
     struct queue_worker *worker;
     struct queue_destination *destination;
     struct queue_fair ready;
-    uint64_t fresh;        /* of them, never tried */
-    struct list in_moving; /* while something went through not long ago */
-    int64_t finished_ns;   /* the last */
-    struct list idle;      /* runners that keep a connection */
+    struct queue_fresh fresh; /* of them, never tried */
+    struct list in_moving;    /* while something went through not long ago */
+    int64_t finished_ns;      /* the last */
+    struct list idle;         /* runners that keep a connection */
     unsigned runners;
     int64_t max;                 /* leases, by the transport */
     unsigned claimed;            /* runners on their way to an entry */
@@ -153,17 +160,18 @@ struct queue_worker {
     size_t found_count, found_cap;
     struct queue_schedule schedule;
     struct loop_timer timer;
-    struct list content_ready;
+    struct list content_flows;
     unsigned content_running;
     unsigned idle_runners;
     size_t poison_next;
     struct loop_timer audit_timer;
 
     /* back-pressure */
-    struct cond drained;
-    uint64_t fresh;     /* never tried, wherever they are */
-    struct list moving; /* sites that make progress; the one that stood longest first */
-    uint64_t moving_fresh;
+    struct cond drained; /* small ones */
+    struct cond drained_large;
+    struct queue_fresh fresh; /* never tried, wherever they are */
+    struct list moving;       /* sites that make progress; the one that stood longest first */
+    struct queue_fresh moving_fresh;
     uint64_t finished; /* since window_start_ns */
     int64_t window_start_ns;
     double rate; /* messages a second */
@@ -265,6 +273,9 @@ bool queue_is_paused(const struct queue *queue, const struct transport *transpor
 struct queue_entry *queue_worker_find(struct queue_worker *worker, struct mail_id id);
 /* It is no longer untried; wakes submitters that wait. */
 void queue_entry_not_fresh(struct queue_entry *entry);
+/* `sign` 1 or -1: the entry counts, or not any more. */
+void queue_fresh_add(struct queue_fresh *fresh, const struct queue_fresh *more, int sign);
+void queue_fresh_count(struct queue_fresh *fresh, const struct queue_entry *entry, int sign);
 bool queue_reason_is_quarantine(enum mail_reason reason);
 
 /* The copy of `content` (head too) that entries share; a reference. */
@@ -319,7 +330,7 @@ void queue_site_forgive(struct queue_worker *worker, const struct transport *tra
 void queue_site_steer_all(struct queue_worker *worker);
 void queue_site_look(void *context, struct queue_member *member);
 /* How many that were never tried stand in sites that make progress. */
-uint64_t queue_site_moving_fresh(struct queue_worker *worker);
+struct queue_fresh queue_site_moving_fresh(struct queue_worker *worker);
 /* Count one less of these. */
 void queue_site_not_fresh(struct queue_entry *entry);
 /* Idle connections are closed, for a drain. */
@@ -364,3 +375,23 @@ enum result queue_label_read(const struct queue *queue, const struct queue_meta 
 
 /* ---- content runs (content_run.c) ---- */
 void queue_content_kick(struct queue_worker *worker);
+
+/* ---- whose turn it is (content_fair.c) ---- */
+
+enum { QUEUE_CONTENT_RUNS = 256 }; /* at once, of a worker: most of them wait for scanners */
+struct queue_content_flow {
+    struct list link;
+    struct list ready; /* entries, by in_content */
+    unsigned running;
+    size_t name_len;
+    char name[];
+};
+/* The entry waits for a run of the flow `name`; taking it out of its list takes it back. */
+void queue_content_wait(struct queue_worker *worker, struct queue_entry *entry, struct str name);
+/* Is there an entry whose run may begin? */
+bool queue_content_is_ready(const struct queue_worker *worker);
+/* Take it; NULL: there is none. Later queue_content_ended() with the flow. */
+struct queue_entry *queue_content_next(struct queue_worker *worker,
+                                       struct queue_content_flow **out_flow);
+void queue_content_ended(struct queue_content_flow *flow);
+void queue_content_flows_free(struct queue_worker *worker);

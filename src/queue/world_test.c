@@ -102,12 +102,22 @@ static void delivered_inbound(void *context, struct str address)
     atomic_fetch_add(&world->delivered_inbound, 1);
 }
 
+static void run_hook(void *context, const struct queue_snapshot *snapshot, struct queue_hook *hook)
+{
+    struct world *world = context;
+    (void)snapshot;
+    world->hooks++;
+    if (world->hook != NULL)
+        world->hook(world, hook);
+}
+
 static bool is_contained(void *context, struct str user)
 {
     return str_equal(user, STR("sender")) && atomic_load(&((struct world *)context)->contained);
 }
 
 static const struct queue_handler handler = {
+    .hook = run_hook,
     .take_snapshot = take_snapshot,
     .release_snapshot = release_snapshot,
     .transport = find_transport,

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Bodies of the spool: one that grows (in memory up to 256K, or 64K when many grow; beyond that in
- * a file of its own), and the stored ones that spool_read gives. Blocking calls go to the lane;
- * reads that the page cache can answer are made at once.
+ * a file of its own), and the stored ones that spool_read gives. Blocking calls go to a lane; reads
+ * that the page cache can answer are made at once.
+ *
+ * What grows is written by one thread, the bulk lane, and goes to the disk window by window: it
+ * waits for each before anybody writes the next. So the disk never holds more of all large bodies
+ * together than one window, which is what a sync of the log has to wait for.
  */
 #include "base/check.h"
 #include "base/clock.h"
@@ -17,7 +21,17 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { CHUNK_STRIDE = SPOOL_RECORD_HEADER + SPOOL_CHUNK, FIRST_BUFFER = 16 * 1024 };
+enum {
+    CHUNK_STRIDE = SPOOL_RECORD_HEADER + SPOOL_CHUNK,
+    FIRST_BUFFER = 16 * 1024,
+    WINDOW_MIN = 128 * 1024,
+    WINDOW_MAX = 4 * 1024 * 1024,
+};
+/* A window is sized so that the disk takes about this long for it: beside small mail, and without
+ * any for a while, when longer ones let more through. */
+#define WINDOW_NS       (NS_PER_MS / 2)
+#define WINDOW_ALONE_NS (2 * NS_PER_MS)
+#define ALONE_AFTER_NS  (200 * NS_PER_MS)
 
 struct spool_body {
     struct body body;
@@ -31,6 +45,7 @@ struct spool_body {
     uint64_t bulk_id;
     int fd;
     uint64_t flushed; /* body bytes in the file */
+    uint64_t settled; /* the file's bytes that the disk has */
     bool sealed;
     bool synced;
     bool broken;
@@ -55,6 +70,7 @@ struct body_job {
     char *space;       /* read */
     size_t size;
     uint64_t offset;
+    uint64_t settled;
     enum result result;
     struct error err;
 };
@@ -93,16 +109,49 @@ static enum result write_chunk(struct body_job *job, size_t done)
     return spool_files_write(job->fd, pieces, padded > size ? 3 : 2, offset, &job->err);
 }
 
+/* The next window is larger or smaller by what this one took. Only the bulk lane's thread is here.
+ */
+static void adapt_window(struct spool *spool, uint64_t bytes, int64_t begin_ns)
+{
+    int64_t now_ns = spool_real_ns();
+    int64_t took_ns = now_ns - begin_ns;
+    bool alone = now_ns - atomic_load(&spool->small_ns) > ALONE_AFTER_NS;
+    int64_t wanted_ns = alone ? WINDOW_ALONE_NS : WINDOW_NS;
+    if (took_ns > wanted_ns && spool->bulk_window > WINDOW_MIN)
+        spool->bulk_window /= 2;
+    else if (took_ns < wanted_ns / 2 && bytes >= spool->bulk_window &&
+             spool->bulk_window < WINDOW_MAX)
+        spool->bulk_window *= 2;
+}
+
+/* Wait until the disk has what was written up to `end`, if that fills a window. An error that this
+ * wait reports is not reported again by the sync at the end: it counts as a failed sync. */
+static enum result settle_window(struct body_job *job, uint64_t end)
+{
+    struct spool *spool = job->spool;
+    uint64_t bytes = end - job->settled;
+    if (bytes < spool->bulk_window || spool->settings.no_sync)
+        return OK;
+    int number = fault_hit("spool.window");
+    int64_t begin_ns = spool_real_ns();
+    if (!number && sync_file_range(job->fd, (off_t)job->settled, (off_t)bytes,
+                                   SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+                                       SYNC_FILE_RANGE_WAIT_AFTER) != 0)
+        number = errno;
+    if (number && number != ENOSYS && number != ESPIPE && number != EINVAL) /* may lack it */
+        return fail_errno(&job->err, number, "write out a large body");
+    adapt_window(spool, bytes, begin_ns);
+    job->settled = end;
+    return OK;
+}
+
 static enum result write_chunks(struct body_job *job)
 {
     for (size_t done = 0; done < job->size; done += SPOOL_CHUNK) {
         if (write_chunk(job, done) != OK)
             return FAILED;
     }
-    /* let the disk begin, so that the sync at the end finds little to do */
-    sync_file_range(job->fd, (off_t)job->offset, (off_t)(job->size / SPOOL_CHUNK * CHUNK_STRIDE),
-                    SYNC_FILE_RANGE_WRITE);
-    return OK;
+    return settle_window(job, job->offset + job->size / SPOOL_CHUNK * CHUNK_STRIDE);
 }
 
 static void do_work(struct lane_job *lane_job)
@@ -141,7 +190,8 @@ static enum result run(struct body_job *job, struct error *err) MAY_YIELD
     on_lane->job.release = release_job;
     struct scope scope;
     scope_open_shielded(&scope, TIME_NEVER - 1);
-    enum result result = lane_run(job->spool->lane, &on_lane->job, err);
+    struct lane *lane = job->work == WORK_CHUNKS ? job->spool->bulk_lane : job->spool->lane;
+    enum result result = lane_run(lane, &on_lane->job, err);
     scope_close(&scope);
     if (result != OK)
         return FAILED;
@@ -183,10 +233,12 @@ static enum result flush_chunks(struct spool_body *self, struct error *err) MAY_
                            .fd = self->fd,
                            .bytes = self->bytes,
                            .size = self->filled,
+                           .settled = self->settled,
                            .offset =
                                SPOOL_SEGMENT_HEADER + self->flushed / SPOOL_CHUNK * CHUNK_STRIDE};
     if (run(&job, err) != OK)
         return FAILED;
+    self->settled = job.settled;
     self->flushed += self->filled;
     self->filled = 0;
     return OK;

@@ -36,6 +36,16 @@ static enum result sync_bodies(const struct spool_change *changes, size_t count,
     return OK;
 }
 
+static bool has_small_mail(const struct spool_change *changes, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct body *body = changes[i].kind == SPOOL_ADD ? changes[i].content->body : NULL;
+        if (body && !spool_body_bulk(body))
+            return true;
+    }
+    return false;
+}
+
 static enum result commit_shielded(struct spool *spool, const struct spool_change *changes,
                                    size_t count, struct error *err) MAY_YIELD
 {
@@ -43,6 +53,8 @@ static enum result commit_shielded(struct spool *spool, const struct spool_chang
     if (sync_bodies(changes, count, err) != OK ||
         spool_unit_new(changes, count, spool_body_bulk, &unit, err) != OK)
         return FAILED;
+    if (has_small_mail(changes, count))
+        atomic_store_explicit(&spool->small_ns, spool_real_ns(), memory_order_relaxed);
     unit->loop = loop_current();
     unit->fiber = fiber_current();
     spool_submit(spool, unit);

@@ -411,6 +411,40 @@ static void test_unsynced_large_body(void **state)
     assert_int_equal(fixture->found.count, 0);
 }
 
+struct grown_badly {
+    struct test_fixture *fixture;
+    bool failed;
+};
+
+static NO_YIELD_CHECK void grow_badly(void *arg)
+{
+    struct grown_badly *grown = arg;
+    static const char part[64 * 1024];
+    struct body *body;
+    struct error err;
+    assert_int_equal(spool_body_new(grown->fixture->spool, &body, &err), OK);
+    for (int i = 0; i < 320 && !grown->failed; i++)
+        grown->failed = body_append(body, str_of(part, sizeof part), &err) != OK;
+    assert_int_equal(body_append(body, STR("more"), &err), FAILED);
+    assert_int_equal(body_seal(body, &err), FAILED);
+    body_unref(body);
+}
+
+/* Nor is one of which a part could not be written out while it grew: the error is told only once.
+ */
+static void test_unwritten_large_body(void **state)
+{
+    struct test_fixture *fixture = *state;
+    struct grown_badly grown = {.fixture = fixture};
+    fault_arm("spool.window", 2, 1, EIO);
+    test_on_fiber(grow_badly, &grown);
+    fault_disarm_all();
+    assert_true(grown.failed);
+    test_reopen(fixture);
+    assert_int_equal(fixture->found.count, 0);
+    assert_int_equal(test_files_in(fixture->path, "bodies"), 0);
+}
+
 /* One changed byte in any chunk of a large body, and nothing of it is handed on. */
 static void test_changed_large_body(void **state)
 {
@@ -538,21 +572,14 @@ static void test_verify(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        CASE(test_sync_failure),
-        CASE(test_state_survives_sync_failure),
-        CASE(test_refused_after_the_cut),
-        CASE(test_write_failure),
-        CASE(test_no_new_segments),
-        CASE(test_floors),
-        CASE(test_damage_at_start),
-        CASE(test_damage_while_running),
-        CASE(test_trouble_is_no_damage),
-        CASE(test_unsynced_large_body),
-        CASE(test_changed_large_body),
-        CASE(test_cut_large_body_is_kept),
-        CASE(test_missing_large_body),
-        CASE(test_foreign_files),
-        CASE(test_verify),
+        CASE(test_sync_failure),           CASE(test_state_survives_sync_failure),
+        CASE(test_refused_after_the_cut),  CASE(test_write_failure),
+        CASE(test_no_new_segments),        CASE(test_floors),
+        CASE(test_damage_at_start),        CASE(test_damage_while_running),
+        CASE(test_trouble_is_no_damage),   CASE(test_unsynced_large_body),
+        CASE(test_unwritten_large_body),   CASE(test_changed_large_body),
+        CASE(test_cut_large_body_is_kept), CASE(test_missing_large_body),
+        CASE(test_foreign_files),          CASE(test_verify),
     };
     return cmocka_run_group_tests_name("spool-fault", tests, NULL, NULL);
 }

@@ -48,6 +48,9 @@ struct spool {
     int bulk_fd;
     int corrupt_fd;
     struct lane *lane;
+    struct lane *bulk_lane;   /* one thread: writes of large bodies, one at a time */
+    size_t bulk_window;       /* its own: bytes that go to the disk at once */
+    _Atomic int64_t small_ns; /* when mail without a large body was committed last */
     pthread_t threads[3];
     unsigned thread_count;
 

@@ -22,6 +22,7 @@ enum {
     LANE_THREADS = 4,
     LANE_WAITING = 32 * 1024,
     SMALLEST_SEGMENT = 64 * 1024,
+    FIRST_WINDOW = 256 * 1024,
 };
 
 /* ---- settings ---- */
@@ -72,6 +73,7 @@ static void init_sync(struct spool *spool)
 static void free_spool(struct spool *spool)
 {
     lane_free(spool->lane);
+    lane_free(spool->bulk_lane);
     spool_index_done(&spool->index);
     spool_files_close(spool);
     pthread_cond_destroy(&spool->writer_wake);
@@ -114,6 +116,8 @@ enum result spool_open(const struct spool_settings *settings, spool_found_fn *fo
     }
     fit_segment_size(spool);
     spool->lane = lane_new("spool", LANE_THREADS, LANE_WAITING);
+    spool->bulk_lane = lane_new("spool-bulk", 1, LANE_WAITING);
+    spool->bulk_window = FIRST_WINDOW;
     atomic_store(&spool->has_space, true);
     spool_files_look_at_space(spool);
     atomic_store(&spool->is_loading, true);

@@ -239,6 +239,16 @@ def test_scanners_are_pinged(tmp_path, sink, kind, answer, question):
     other.close()
 
 
+def test_milters_are_greeted(tmp_path, sink):
+    mail = sink(replies={"RCPT": known("anna")})
+    listening, asked = one_answer(b"\0\0\0\x0dO" + bytes([0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 0]))
+    path = configuration(tmp_path, smtp(mail) + f'\n  scan: {{ milter: "127.0.0.1:{listening.getsockname()[1]}" }}')
+    probes, problems = check(path)
+    assert {"probe": "scan", "result": "answers", "detail": "it speaks version 4"}.items() <= probes[1].items()
+    assert asked[0].startswith(b"\0\0\0\x0dO\0\0\0\x06") and "no-answer" not in codes(problems)
+    listening.close()
+
+
 def test_a_file_with_errors_is_not_tried(tmp_path, sink):
     mail = sink()
     path = configuration(tmp_path, smtp(mail), "[ lookup-smtp: mial ]")

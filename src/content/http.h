@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * content/http.h - what a question over HTTP needs (RFC 9112): a request of one connection, and an
+ * answer that ends with it; and the JSON in it, no deeper than it should be.
+ */
+#pragma once
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "net/server.h"
+#include "net/stream.h"
+
+#include <jansson.h>
+
+enum { HTTP_JSON_DEPTH = 32 };
+
+/* "POST TARGET HTTP/1.1", Host and Connection: the target is the endpoint's URL's, or `target` if
+ * it is not empty. More fields and the empty line are the caller's. */
+void http_write_request(const struct server_endpoint *endpoint, struct str target, struct buf *out);
+/* A field; a control character in the value becomes ?. Nothing for an empty value. */
+void http_write_field(struct buf *out, const char *name, struct str value);
+
+struct http_answer {
+    unsigned status;
+    struct str reason; /* "404 Not Found": code and words, for people */
+    struct str type;   /* Content-Type, or empty */
+    struct str body;
+};
+
+/* Until the peer ends, or all that it announced is there; ERROR_PROTOCOL beyond `max` bytes. In
+ * `arena`. */
+enum result http_receive(struct stream *stream, size_t max, struct arena *arena, struct str *out,
+                         struct error *err) MAY_YIELD;
+/* Pure. Slices of `text`, or in `arena` where the body came in chunks. FAILED (protocol): it is no
+ * answer, or cut off. */
+enum result http_read_answer(struct str text, struct arena *arena, struct http_answer *out,
+                             struct error *err);
+
+/* FAILED (protocol): it is not JSON, or nested deeper than HTTP_JSON_DEPTH. json_decref() it. */
+enum result http_read_json(struct str text, json_t **out, struct error *err);
