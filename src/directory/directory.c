@@ -14,6 +14,7 @@
 
 enum {
     FILE_JOBS_MAX = 1024,
+    CRYPT_THREADS_MAX = 16,
     CRYPT_JOBS_MAX = 256, /* at 50 ms each these wait longer than any client does */
     LDAP_JOBS_MAX = 256,
     DETAIL_MAX = 1000,
@@ -29,8 +30,11 @@ struct directory_shared *directory_shared_new(void)
     struct directory_shared *shared = NEW(struct directory_shared);
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     shared->files = lane_new("file", 1, FILE_JOBS_MAX);
-    /* one a core: hashes may have all that the workers leave, and no more */
-    shared->crypts = lane_new_background("crypt", cores > 1 ? (unsigned)cores : 1, CRYPT_JOBS_MAX);
+    /* one a core: hashes may have all that the workers leave, and no more; each takes 16M */
+    unsigned threads = cores < 1                   ? 1
+                       : cores > CRYPT_THREADS_MAX ? CRYPT_THREADS_MAX
+                                                   : (unsigned)cores;
+    shared->crypts = lane_new_background("crypt", threads, CRYPT_JOBS_MAX);
     map_init(&shared->sources);
     return shared;
 }

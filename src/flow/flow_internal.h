@@ -293,7 +293,8 @@ struct flow_running {
     /* what the block of the current step says; empty before each */
     struct mail_reply reply;
     struct str detail;
-    struct str quarantine; /* in place of the action's */
+    struct str quarantine;   /* in place of the action's */
+    enum mail_reason reason; /* the same */
 };
 
 /* run.c: what a client is told; `said`: a backend's own words, or NULL. */

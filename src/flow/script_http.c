@@ -62,6 +62,13 @@ static size_t receive(char *data, size_t size, size_t count, void *context)
     return out->overflow ? 0 : size * count;
 }
 
+/* Asked by libcurl about once a second: a run that is over frees its thread. */
+static int go_on(void *context, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
+{
+    (void)a, (void)b, (void)c, (void)d;
+    return lane_job_is_abandoned(context); /* not 0: stop */
+}
+
 static void work(struct lane_job *job)
 {
     struct request *request = CONTAINER(job, struct request, job);
@@ -88,6 +95,9 @@ static void work(struct lane_job *job)
     curl_easy_setopt(curl, CURLOPT_WRITEDATA, &request->got);
     curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, receive);
     curl_easy_setopt(curl, CURLOPT_HEADERDATA, &request->got_headers);
+    curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+    curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, go_on);
+    curl_easy_setopt(curl, CURLOPT_XFERINFODATA, job);
     curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, request->error);
     request->code = curl_easy_perform(curl);
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &request->status);

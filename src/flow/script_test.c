@@ -193,6 +193,7 @@ static const struct run_case {
      "quarantine||r|in spam;"},
     {"no such quarantine", C, "", "return 'quarantine', { name = 'x' }",
      "defer|451 4.3.5 Try again later|/F/s.lua: there is no quarantine \"x\"|"},
+    {"a class that is none", C, "", "return 'hold', { class = 'odd' }", "*class: no such reason*"},
     {"discard", C, "", "return 'discard'", "discard|||"},
     {"accept in a content flow", C, "", "return 'accept'",
      "defer|451 4.3.5 Try again later|/F/s.lua: the function returned \"accept\", and not one of "
@@ -429,6 +430,28 @@ static void headers_change(void **state)
     }
 }
 
+static void a_verdict_has_a_class(void **state)
+{
+    static const struct {
+        const char *body;
+        enum mail_reason reason;
+    } classes[] = {
+        {"return 'hold', { reason = 'x', class = 'virus' }", MAIL_REASON_VIRUS},
+        {"return 'reject', { class = 'spam' }", MAIL_REASON_SPAM},
+        {"return 'reject'", MAIL_REASON_POLICY},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++) {
+        struct bench bench;
+        char script[200];
+        snprintf(script, sizeof script, "function content(mail) %s end", classes[i].body);
+        open_script(&bench, FLOW_CONTENT, "", "", script);
+        run_it(&bench);
+        assert_int_equal(bench.verdict.reason, classes[i].reason);
+        close_script(&bench);
+    }
+}
+
 static void an_observed_step_changes_nothing(void **state)
 {
     struct bench bench;
@@ -571,6 +594,29 @@ static void web_services_are_asked(void **state)
     }
 }
 
+/* The script's time ends the question, and the question's thread with it. */
+static void the_time_of_a_script_ends_its_question(void **state)
+{
+    struct bench bench;
+    struct web web;
+    char script[500];
+    (void)state;
+    open_web(&web, NULL);
+    snprintf(script, sizeof script,
+             "function content(mail) postern.http({url='http://127.0.0.1:%u/', timeout='30s'}) end",
+             web.port);
+    open_script(&bench, FLOW_CONTENT, ", time: 50ms", "", script);
+    clock_set_fake(-1, -1);
+    struct lane *lane = lane_new("web", 1, 10);
+    bench.run.http = lane;
+    test_in_fiber(run_it, &bench);
+    assert_int_equal(bench.verdict.kind, FLOW_DEFER);
+    assert_true(fits(bench.verdict.detail, STR("*the script took longer than it may*")));
+    lane_free(lane);
+    close_web(&web);
+    close_script(&bench);
+}
+
 /* ---- the configuration ---- */
 
 static const struct {
@@ -697,10 +743,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_case_ends_as_it_should),
         cmocka_unit_test(headers_change),
+        cmocka_unit_test(a_verdict_has_a_class),
         cmocka_unit_test(an_observed_step_changes_nothing),
         cmocka_unit_test(steps_behind_see_it),
         cmocka_unit_test(scripts_wait_on_fibers),
         cmocka_unit_test(web_services_are_asked),
+        cmocka_unit_test(the_time_of_a_script_ends_its_question),
         cmocka_unit_test(problems_are_told_at_their_place),
         cmocka_unit_test(the_proof_takes_a_script_for_both),
     };

@@ -27,7 +27,7 @@ enum {
     STATE_ENTRIES = 500000,
     WORKERS_MAX = 64,
     ALIVE_S = 5,
-    HTTP_THREADS = 4, /* of scripts: each waits for its web service */
+    HTTP_THREADS = 16, /* of scripts: each waits for its web service */
     HTTP_WAITING = 200,
     INCIDENTS_WAITING = 200,
 };

@@ -102,11 +102,11 @@ def test_backends_tell_how_long_they_took(counted):
     wait_until(lambda: value(counted, "postern_backend_duration_seconds_count", backend="mail", result="answered") == 1,
                "the callout is counted")
     assert value(counted, "postern_backend_duration_seconds_count", backend="mail", result="failed") == 0
-    counted.mail.close()
+    counted.mail.replies["RCPT"] = lambda _: "421 4.3.2 closing"
     with counted.client(counted.mx) as client:
         client.docmd("MAIL FROM:<x@example.net>")
         assert client.docmd("RCPT TO:<bert@example.org>")[0] == 451
-    wait_until(lambda: value(counted, "postern_backend_duration_seconds_count", backend="mail", result="failed") == 1,
+    wait_until(lambda: value(counted, "postern_backend_duration_seconds_count", backend="mail", result="failed") >= 1,
                "the failure is counted")
     answer = counted.find("backend.answer", outcome="failed")
     assert answer == [] or answer[-1]["backend"] == "mail"  # debug events are in no log, unless asked for

@@ -259,7 +259,22 @@ static enum result take_quarantine(struct flow_scripting *scripting, struct str 
                 STR_ARG(str_slice(name, 0, 40)));
 }
 
-/* The second result: a text, or { reply =, reason =, name = }. */
+/* One of the reasons that events and metrics know. */
+static enum result take_class(struct flow_running *running, const struct script_value *class,
+                              struct error *err)
+{
+    if (!class)
+        return OK;
+    for (int reason = 0; reason < MAIL_REASON_COUNT && class->kind == SCRIPT_TEXT; reason++) {
+        if (!str_equal(class->text, str_c(mail_reason_name((enum mail_reason)reason))))
+            continue;
+        running->reason = (enum mail_reason)reason;
+        return OK;
+    }
+    return fail(err, ERROR_PERMANENT, "class: no such reason");
+}
+
+/* The second result: a text, or { reply =, reason =, class =, name = }. */
 static enum result take_words(struct flow_scripting *scripting, unsigned outcome,
                               const struct script_value *value, struct error *err)
 {
@@ -270,6 +285,8 @@ static enum result take_words(struct flow_scripting *scripting, unsigned outcome
     const struct script_value *name = script_value_get(value, "name");
     if (value->kind != SCRIPT_NIL && value->kind != SCRIPT_TEXT && value->kind != SCRIPT_MAP)
         return fail(err, ERROR_PERMANENT, "the function's second result is neither text nor table");
+    if (take_class(running, script_value_get(value, "class"), err) != OK)
+        return FAILED;
     struct str text = value->kind == SCRIPT_TEXT          ? value->text
                       : said && said->kind == SCRIPT_TEXT ? said->text
                                                           : STR_EMPTY;
