@@ -66,10 +66,13 @@ static void put_address(struct writing *to, const char *name, struct str address
     buf_append_byte(&to->line, '>');
 }
 
+/* The name is one that DNS confirmed, when the gateway had a reason to look it up. */
 static void put_client(struct writing *to)
 {
     struct str client = text_of(to, KEY_CLIENT);
-    put_c(to, "unknown[");
+    struct str name = text_of(to, KEY_CLIENT_NAME);
+    put_safe(to, name.len ? name : STR("unknown"), "[] ");
+    put_c(to, "[");
     put_safe(to, client.len ? client : STR("unknown"), "[] ");
     put_c(to, "]");
 }
@@ -188,6 +191,10 @@ static void put_refusal(struct writing *to, bool with_code)
         put_address(to, "to", recipient);
     }
     put_c(to, " proto=ESMTP");
+    if (text_of(to, KEY_HELO).len) {
+        put_c(to, " ");
+        put_address(to, "helo", text_of(to, KEY_HELO));
+    }
 }
 
 static void tell_refused_recipient(struct writing *to)

@@ -55,6 +55,13 @@ static const struct line_case {
      "smtpd: NOQUEUE: reject: RCPT from unknown[192.0.2.7]: 550 5.1.1 <x@c.test>: Recipient "
      "address rejected: User unknown in relay recipient table; from=<a@b.test> to=<x@c.test> "
      "proto=ESMTP\n"},
+    {"a client whose name DNS confirmed, and what it called itself",
+     EVENT_RECIPIENT_REJECT,
+     {FROM_CLIENT, T(CLIENT_NAME, "mx.b.test"), T(HELO, "b> x\n"), T(FROM, "a@b.test"),
+      T(TO, "x@c.test"), N(CODE, 550), T(REASON, "recipient_unknown"), T(REPLY, "nope")},
+     "smtpd: NOQUEUE: reject: RCPT from mx.b.test[192.0.2.7]: 550 5.1.1 <x@c.test>: Recipient "
+     "address rejected: User unknown in relay recipient table; from=<a@b.test> to=<x@c.test> "
+     "proto=ESMTP helo=<b? x?>\n"},
     {"a recipient that would be another line",
      EVENT_RECIPIENT_REJECT,
      {FROM_CLIENT, T(FROM, ""), T(TO, "x>, \n\x1b@c.test"), N(CODE, 451),

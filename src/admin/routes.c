@@ -92,6 +92,8 @@ const struct admin_route admin_routes[] = {
      READ, NULL, NULL, NULL, "Events"},
     {"GET",  "/api/v1/messages/{id}/trace",  admin_api_message_trace,  "The same put in order: session, steps, recipients, attempts.",
      READ, NULL, NULL, NULL, "Story"},
+    {"POST", "/api/v1/explanations",         admin_api_explanation_make, "What would become of a message, by the configuration in force; none is sent.",
+     READ, NULL, NULL, "Question", "Explanation"},
     {"GET",  "/api/v1/events",               admin_api_events_find,    "Messages and refusals that fit an expression (q), newest first.",
      READ, NULL, find_query, NULL, "Found"},
     {"GET",  "/api/v1/events/stream",        admin_api_events_stream,  "Events as they happen (server-sent events) that fit an expression (q).",

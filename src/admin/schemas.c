@@ -111,6 +111,11 @@ const struct admin_schema admin_schemas[] = {
     {"Mail", "A message to put in: its text as data, or any bytes as data_base64.",
      "from:string to:[string] data?:string data_base64?:string"},
     {"MailTaken", "What a client would have been told.", "accepted:boolean reply:string message:string"},
+    {"Question", "Who sends what; from \"\" is the empty sender, and what is missing is not known.",
+     "address:string from?:string client?:string user?:string listener?:string tls?:boolean"},
+    {"Explanation", "answer: accept, reject or defer, as far as the configuration alone tells; flows have all that can come of them.",
+     "answer:string reply:string address:string listener:string user:string tls:boolean trusted:boolean domain?:string "
+     "domain_place?:string postmaster?:string authentication?:object recipients?:object content?:object transport?:object"},
     {"Events", "Events in their order; their fields: the reference of events.", "items:[object]"},
     {"Story", "All that happened to a message, a session or a refusal.",
      "id:string begin:time end:time rev?:string node?:string message?:string ref?:string session?:object from?:string "

@@ -1,44 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* ctl/explain_flow.c - the rows of a flow, printed. */
 #include "ctl/explain.h"
 
 #include <stdio.h>
 #include <string.h>
-
-json_t *explain_text(struct str text)
-{
-    json_t *value = json_stringn(text.ptr ? text.ptr : "", text.len);
-    return value ? value : json_string("(not UTF-8)");
-}
-
-json_t *explain_flow(const struct flow *flow, const struct flow_facts *facts, unsigned given,
-                     struct arena *arena, unsigned *out_verdicts)
-{
-    struct flow_explanation explanation;
-    json_t *object = json_object();
-    json_t *rows = json_array();
-    json_t *may = json_array();
-    flow_explain(flow, facts, given, arena, &explanation);
-    for (size_t i = 0; i < explanation.count; i++) {
-        const struct flow_explained *one = &explanation.rows[i];
-        json_t *row =
-            json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:b}", "depth", (int)one->depth, "block",
-                      one->block, "condition", one->condition, "outcome", one->outcome, "text",
-                      one->text, "action", one->action, "observed", one->observed);
-        json_object_set_new(row, "step", explain_text(one->step));
-        json_object_set_new(row, "reply", explain_text(one->reply));
-        json_array_append_new(rows, row);
-    }
-    for (int kind = FLOW_ACCEPT; kind <= FLOW_DISCARD; kind++) {
-        if (explanation.verdicts & (1u << kind))
-            json_array_append_new(may,
-                                  json_string(flow_verdict_name((enum flow_verdict_kind)kind)));
-    }
-    json_object_set_new(object, "flow", explain_text(flow_name(flow)));
-    json_object_set_new(object, "rows", rows);
-    json_object_set_new(object, "may", may);
-    *out_verdicts = explanation.verdicts;
-    return object;
-}
 
 static void print_outcome(json_t *row)
 {

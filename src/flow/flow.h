@@ -148,11 +148,11 @@ struct flow_run { /* what a run is lent; valid during the call */
      * where the flow ends without a word. A step that is gone: from the beginning. Empty: all of
      * it. */
     struct str after_step;
-    struct lane *http; /* for scripts' questions to web services; NULL: none is answered */
     /* Content flows: header fields to be told to the history beside those in conditions. */
     const struct str *record_fields;
     size_t record_field_count;
     bool hides_subject; /* no Subject is told */
+    struct lane *http;  /* for scripts' questions to web services; NULL: none is answered */
     bool released;      /* it was held, and somebody let it go: limits do not count it again */
 };
 

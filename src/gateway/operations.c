@@ -106,6 +106,14 @@ struct gateway_worker_numbers *gateway_worker_numbers(struct gateway *gateway, s
     return numbers;
 }
 
+struct settings *gateway_settings_ref(struct gateway *gateway)
+{
+    pthread_mutex_lock(&gateway->mutex);
+    struct settings *settings = settings_ref(gateway->settings);
+    pthread_mutex_unlock(&gateway->mutex);
+    return settings;
+}
+
 void gateway_dns_numbers(struct gateway *gateway, struct dns_numbers *out)
 {
     *out = (struct dns_numbers){0};

@@ -59,6 +59,9 @@ struct gateway_worker_numbers {
 struct gateway_worker_numbers *gateway_worker_numbers(struct gateway *gateway, struct arena *arena,
                                                       size_t *out_count);
 
+/* The configuration in force; the caller unrefs it. */
+struct settings *gateway_settings_ref(struct gateway *gateway);
+
 /* Of all workers. */
 struct dns_numbers;
 void gateway_dns_numbers(struct gateway *gateway, struct dns_numbers *out);

@@ -316,7 +316,8 @@ static void tell_accepted(const struct work *work, const struct hand_over *hande
     event_emit(EVENT_MESSAGE_ACCEPTED, F_C(MESSAGE, mail_id_text(in->message).chars),
                F_STR(FROM, in->sender->address), F_INT(RECIPIENTS, in->recipient_count),
                F_INT(SIZE, in->body->size), F_STR(MESSAGE_ID, id), F_STR(USER, in->facts->user),
-               F_STR(SUBJECT, subject), F_STR(HELO, in->facts->helo));
+               F_STR(SUBJECT, subject), F_STR(CLIENT_NAME, in->facts->client_name),
+               F_STR(HELO, in->facts->helo));
     if (handed->discarded)
         event_emit(EVENT_MESSAGE_DISCARDED, F_C(MESSAGE, mail_id_text(in->message).chars),
                    F_INT(RECIPIENTS, handed->discarded));

@@ -127,6 +127,8 @@ def test_every_route_answers_as_described(served):
         ("get", "/api/v1/transports/{id}", "to-mail", None),
         ("post", "/api/v1/transports/{id}/tests", "to-mail", {}),
         ("post", "/api/v1/queue/actions", "", {"verb": "hold", "select": {}, "dry_run": True}),
+        ("post", "/api/v1/explanations", "", {"address": "anna@example.org", "from": "", "client": "192.0.2.1"}),
+        ("post", "/api/v1/explanations", "", {"address": "a@foreign.test"}),
         ("post", "/api/v1/queue/actions", "", {"verb": "hold", "select": {"id": waiting}, "expect": 1}),
         ("post", "/api/v1/incidents", "", {"user": "mallory", "reason": "asked for"}),
         ("post", "/api/v1/incidents", "", {"user": "Mallory"}), ("get", "/api/v1/incidents", "", None),
@@ -344,3 +346,19 @@ def test_a_stream_says_what_it_cannot_know(served):
     assert (told["event"], told["restarted"]) == ("stream.dropped", True) and number is None
     assert stream.next()[1]["to"] == "one@example.org"
     stream.close()
+
+
+def test_an_explanation_is_that_of_the_command(served):
+    """By the configuration in force; the command reads a file. What cannot be understood is a 400 with the reason."""
+    for body, words in [({"address": "anna@example.org", "from": "x@example.net", "client": "192.0.2.1"}, ["--from", "x@example.net", "--client", "192.0.2.1"]),
+                        ({"address": "a@foreign.test"}, []), ({"address": "anna@example.org", "user": "anna"}, ["--user", "anna"])]:
+        said = served.ctl_json("explain", body["address"], served.path, *words, ok=(0, 1, 7))[0]
+        status, _, got = ask(served, "POST", "/api/v1/explanations", body)
+        assert status == 200
+        got.pop("domain_place", None), said.pop("domain_place", None)  # the file in the words of who read it
+        assert got == said
+    assert ask(served, "POST", "/api/v1/explanations", {"address": "anna@example.org"})[2]["answer"] == "accept"
+    for body, why in [({}, "give an address"), ({"address": "a b@@c"}, "no address"), ({"address": "a@b.test", "listener": "none"}, "there are: inbound"),
+                      ({"address": "a@b.test", "client": "somewhere"}, "no IP address")]:
+        status, kind, problem = ask(served, "POST", "/api/v1/explanations", body)
+        assert status == 400 and kind == "application/problem+json" and why in problem["detail"], problem

@@ -8,7 +8,8 @@ import pytest
 
 from rig.gateway import BUILD, wait_until
 from rig.ports import free_port, wait_for_port
-from rig.setups import known
+from rig.setups import known, reception
+from rig.talk import Talk
 
 
 @pytest.fixture
@@ -124,3 +125,20 @@ def test_every_line_is_one_of_postfix(scene):
     closed = [line.split("[")[1].split("]")[0] for line in lines if ": disconnect from " in line]
     assert sorted(opened) == sorted(closed) and len(set(opened)) == len(opened) > 10
     assert sum(": removed" in line for line in lines) == 8  # but for the one that waits
+
+
+def test_a_confirmed_name_and_helo_stand_in_the_lines(gateway, sink):
+    """The name that DNS confirms, with the address behind it, and what the client called itself: fail2ban still finds the address."""
+    mail, mx = sink(replies={"RCPT": known("anna")}), free_port()
+    one = gateway(reception(mail, mx, inbound=", proxy: { from: [ 127.0.0.1 ] }",
+                            top='dns: { static: { "mx.far.test": [ 9.20.30.40 ] } }\nlog: { to: file, path: mail.log, compat: postfix }'), start=False)
+    one.start(wait=False)
+    wait_for_port(mx)
+    log = one.folder / "mail.log"
+    for ip, name in (("9.20.30.40", "mx.far.test"), ("10.1.2.3", "unknown")):
+        with Talk(mx, ehlo="i-am.test", before=f"PROXY TCP4 {ip} 127.0.0.1 4711 25\r\n".encode()) as talk:
+            talk.mail("a@far.test")
+            assert talk.code("RCPT TO:<nobody@example.org>") == 550
+        wait_until(lambda: f"reject: RCPT from {name}[{ip}]: 550" in log.read_text(), f"the refusal of {name}")
+    lines = [line for line in log.read_text().splitlines() if "reject: RCPT" in line]
+    assert all(line.endswith("proto=ESMTP helo=<i-am.test>") for line in lines), lines
