@@ -258,12 +258,17 @@ static enum result settle(struct gateway *gateway, const struct incident *incide
                                   .actor = incident->closed_by,
                                   .reason = incident->closing_reason};
     struct queue_action_result result;
-    bool loading = queue_totals(gateway->queue).loading;
+    bool known = queue_is_known(gateway->queue);
     if (queue_act(gateway->queue, &selector, &action, &result, err) != OK)
         return FAILED;
     out->settled += result.done;
-    if (loading)
+    if (!known)
         return OK;
+    /* what is still held came when the account was free, and was held again by a start */
+    selector.older_ns = 0;
+    action.verb = QUEUE_RELEASE;
+    if (drop && queue_act(gateway->queue, &selector, &action, &result, err) != OK)
+        return FAILED;
     if (queue_flush(gateway->queue, err) != OK ||
         incidents_finish(gateway->incidents, incident->number, err) != OK)
         return FAILED;

@@ -102,6 +102,8 @@ static enum result open_spool(struct gateway *gateway, struct loop *const *loops
     keep_state(gateway);
     gateway->queue =
         queue_new(/* spool= */ NULL, gateway->state, &handler, loops, gateway->worker_count);
+    if (incidents_is_unsettled(gateway->incidents))
+        queue_settle_found(gateway->queue);
     if (gateway->options.poison_page)
         queue_poison_page(gateway->queue, gateway->options.poison_page);
     queue_set_suspects(gateway->queue, gateway->options.suspects, gateway->options.suspect_count);

@@ -314,6 +314,22 @@ enum result queue_act(struct queue *queue, const struct queue_selector *selector
     return result;
 }
 
+static void run_know(struct queue_share *share) MAY_YIELD
+{
+    share->total = share->worker->found == NULL;
+}
+
+bool queue_is_known(struct queue *queue)
+{
+    struct queue_ask *ask = queue_ask_new(queue, sizeof *ask);
+    struct error err;
+    bool known = !atomic_load(&queue->loading) && queue_ask_all(ask, run_know, &err) == OK;
+    for (size_t i = 0; known && i < ask->share_count; i++)
+        known = ask->shares[i].worker != NULL && ask->shares[i].total == 1;
+    queue_ask_unref(ask);
+    return known;
+}
+
 /* A change of nothing in each worker's row: what stood there before it is written with it. */
 static void run_flush(struct queue_share *share) MAY_YIELD
 {

@@ -214,6 +214,33 @@ static void test_left_over(void **state)
     }
 }
 
+/* The record of the hold was lost in a crash, and the account is being seen to: what was to become
+ * of the mail becomes of it. */
+static void test_hold_lost(void **state)
+{
+    static const enum queue_verb verbs[] = {QUEUE_DROP, QUEUE_RELEASE};
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct world world;
+        world_init(&world, 1);
+        sink_set_deferrals(world.sink, 1);
+        for (size_t k = 0; k < 4; k++)
+            world.delays[k] = 3600 * NS_PER_S;
+        world_start(&world);
+        send_one(&world, &(struct letter){.to = {"later@example.net"}});
+        WAIT_FOR(totals(&world).waiting == 1);
+        world_stop(&world);
+        atomic_store(&world.account, QUEUE_ACCOUNT_SETTLING);
+        world_start(&world);
+        WAIT_FOR(all_held(&world, 1));
+        assert_true(queue_is_known(world.queue));
+        assert_int_equal(end_it(&world, verbs[i]).done, 1);
+        WAIT_FOR(is_empty(&world));
+        assert_int_equal(sink_taken(world.sink), verbs[i] == QUEUE_RELEASE);
+        end(&world);
+    }
+}
+
 /* The order to hold came when the account was free again. */
 static void test_too_late(void **state)
 {
@@ -309,11 +336,11 @@ static void test_held_before(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_waiting),        cmocka_unit_test(test_found),
-        cmocka_unit_test(test_in_flight),      cmocka_unit_test(test_content),
-        cmocka_unit_test(test_left_over),      cmocka_unit_test(test_too_late),
-        cmocka_unit_test(test_nobody_is_told), cmocka_unit_test(test_others),
-        cmocka_unit_test(test_held_before),
+        cmocka_unit_test(test_waiting),   cmocka_unit_test(test_found),
+        cmocka_unit_test(test_in_flight), cmocka_unit_test(test_content),
+        cmocka_unit_test(test_left_over), cmocka_unit_test(test_hold_lost),
+        cmocka_unit_test(test_too_late),  cmocka_unit_test(test_nobody_is_told),
+        cmocka_unit_test(test_others),    cmocka_unit_test(test_held_before),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -347,6 +347,16 @@ bool queue_is_contained(const struct queue *queue, const struct queue_meta *meta
     return account_of(queue, meta) == QUEUE_ACCOUNT_CONTAINED;
 }
 
+bool queue_entry_settles(const struct queue_entry *entry)
+{
+    struct arena *arena = arena_new(0);
+    struct queue_meta meta;
+    bool settles = read_meta(entry, arena, &meta) &&
+                   account_of(entry->worker->queue, &meta) == QUEUE_ACCOUNT_SETTLING;
+    arena_free(arena);
+    return settles;
+}
+
 /* It was accepted, or its records were lost, while the account became free: nobody else would let
  * it go. What a start finds of an account that is still being seen to stays. */
 static bool is_left_over(const struct queue_entry *entry, const struct queue_meta *meta,

@@ -230,14 +230,21 @@ static void limit_due(struct queue_entry *entry)
     arena_free(arena);
 }
 
+void queue_settle_found(struct queue *queue)
+{
+    queue->settles_found = true;
+}
+
 void queue_entry_start_found(struct queue_entry *entry)
 {
     limit_due(entry);
     queue_entry_start(entry);
-    if (!entry->suspect)
+    bool settles = entry->worker->queue->settles_found && entry->state != QUEUE_HELD &&
+                   queue_entry_settles(entry);
+    if (!entry->suspect && !settles)
         return;
     struct arena *arena = arena_new(0);
-    queue_entry_hold(entry, MAIL_REASON_CRASH, arena);
+    queue_entry_hold(entry, entry->suspect ? MAIL_REASON_CRASH : MAIL_REASON_CONTAINED, arena);
     arena_free(arena);
 }
 

@@ -163,6 +163,10 @@ struct queue_poison_page {
 void queue_poison_page(struct queue *queue, struct queue_poison_page *page);
 void queue_set_suspects(struct queue *queue, const struct mail_id *ids, size_t count);
 
+/* There are accounts that are being seen to: what is found of them is held until that is done, for
+ * the record of a hold may have been lost. Before queue_recover(). */
+void queue_settle_found(struct queue *queue);
+
 /* Called by spool_open for what was found, before the workers join. */
 struct spool_found;
 void queue_recover(struct queue *queue, const struct spool_found *found);
@@ -296,6 +300,8 @@ struct queue_action_result {
 enum result queue_act(struct queue *queue, const struct queue_selector *selector,
                       const struct queue_action *action, struct queue_action_result *out,
                       struct error *err);
+/* Has each worker all entries that were found at the start? Else actions miss some. */
+bool queue_is_known(struct queue *queue);
 /* What was written before this call, lazily or not, is on stable storage when OK. */
 enum result queue_flush(struct queue *queue, struct error *err);
 /* The message as it would be sent; *out_found false if there is none. */

@@ -222,6 +222,7 @@ struct queue {
     atomic_int_least64_t unloaded; /* recipients that the totals know and no worker yet */
     struct mail_id *suspects;      /* held when found */
     size_t suspect_count;
+    bool settles_found;                 /* constant once workers run */
     int64_t last_balance, told_balance; /* of the audit; worker 0 */
 };
 
@@ -277,6 +278,8 @@ void queue_entry_hold(struct queue_entry *entry, enum mail_reason reason, struct
 /* When its life would have begun had its clock never stood still (held, paused). */
 int64_t queue_life_start_wall_ns(const struct queue *queue, const struct transport *transport,
                                  const struct queue_meta *meta, const struct queue_record *record);
+/* Is somebody to see to all mail of its account? */
+bool queue_entry_settles(const struct queue_entry *entry);
 /* Is it mail of a user whose account is contained? */
 bool queue_is_contained(const struct queue *queue, const struct queue_meta *meta);
 /* Does an operator's pause keep it? */

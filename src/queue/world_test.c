@@ -310,6 +310,8 @@ void world_start(struct world *world)
     struct queue_handler with_context = handler;
     with_context.context = world;
     world->queue = queue_new(NULL, NULL, &with_context, loops, world->workers);
+    if (atomic_load(&world->account) == QUEUE_ACCOUNT_SETTLING)
+        queue_settle_found(world->queue);
     if (spool_open(&settings, found, world, &world->spool, &err) == FAILED)
         fail_msg("spool: %s", err.text);
     queue_set_spool(world->queue, world->spool);
