@@ -92,7 +92,8 @@ static enum result read_field(struct str line, struct head *head, struct error *
 }
 
 /* *out_whole false: its end is not there. */
-static enum result read_head(struct str text, struct head *head, bool *out_whole, struct error *err)
+static enum result read_one_head(struct str text, struct head *head, bool *out_whole,
+                                 struct error *err)
 {
     struct str line;
     uint64_t status;
@@ -114,6 +115,17 @@ static enum result read_head(struct str text, struct head *head, bool *out_whole
         if (read_field(line, head, err) != OK)
             return FAILED;
     }
+    return OK;
+}
+
+/* That of the answer: interim ones before it (RFC 9110 15.2) say nothing. */
+static enum result read_head(struct str text, struct head *head, bool *out_whole, struct error *err)
+{
+    do {
+        if (read_one_head(text, head, out_whole, err) != OK)
+            return FAILED;
+        text = head->rest;
+    } while (*out_whole && head->answer.status < 200);
     return OK;
 }
 

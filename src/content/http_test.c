@@ -34,6 +34,8 @@ static void test_answers(void **unused)
         {HEAD "Transfer-Encoding: chunked\r\n\r\nfffffffff\r\nxy", FAILED, 0, NULL},
         {HEAD "Transfer-Encoding: chunked\r\n\r\n\r\nxy", FAILED, 0, NULL},
         {HEAD "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n", FAILED, 0, NULL},
+        {"HTTP/1.1 103 Early Hints\r\nContent-Length: 9\r\n\r\n" HEAD "\r\nx", OK, 200, "x"},
+        {"HTTP/1.1 100 Continue\r\n\r\n", FAILED, 0, NULL},
         {HEAD "X: y\r\n", FAILED, 0, NULL},
         {"HTTP/1.1 99 x\r\n\r\n", FAILED, 0, NULL},
         {"HTTP/2 200 OK\r\n\r\n", FAILED, 0, NULL},

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { COMMAND_MAX = 65536, READ_MAX = 64 * 1024 };
+enum { COMMAND_MAX = 65536, READ_MAX = 64 * 1024, PARTING_S = 2 };
 
 struct talk {
     struct stream *stream;
@@ -202,10 +202,23 @@ static MAY_YIELD enum result send_macros(struct talk *talk, enum milter_stage st
 
 /* ---- one stage ---- */
 
+/* An answer too many would be taken for that to the next question, and the last one, with all that
+ * it wants changed, for nothing. */
+static enum result was_silent(struct talk *talk, struct error *err)
+{
+    if (stream_fill_available(talk->stream, READ_MAX, err) != OK)
+        return FAILED;
+    if (stream_buffered(talk->stream).len == 0)
+        return OK;
+    return fail(err, ERROR_PROTOCOL, "the milter said something unasked");
+}
+
 /* Tell it, and hear what it says, unless it wants not to be told, or says nothing. */
 static MAY_YIELD enum result tell(struct talk *talk, char command, struct str data, unsigned mute,
                                   struct error *err)
 {
+    if (!(talk->terms.steps & mute) && was_silent(talk, err) != OK)
+        return FAILED;
     if (send_packet(talk, command, data, err) != OK)
         return FAILED;
     if (talk->terms.steps & mute)
@@ -450,7 +463,7 @@ static MAY_YIELD enum result tell_end(struct talk *talk, struct error *err)
 {
     if (talk->over)
         return OK;
-    if (send_macros(talk, MILTER_AT_END, 'E', err) != OK ||
+    if (send_macros(talk, MILTER_AT_END, 'E', err) != OK || was_silent(talk, err) != OK ||
         send_packet(talk, 'E', STR_EMPTY, err) != OK || flush(talk, err) != OK ||
         next_answer(talk, err) != OK)
         return FAILED;
@@ -481,12 +494,36 @@ static MAY_YIELD enum result converse(struct talk *talk, struct error *err)
     return OK;
 }
 
-/* It is not waited for; a milter that is gone by now has said what it had to say. */
+/* A milter that is gone by now has said what it had to say. */
 static MAY_YIELD void part(struct talk *talk)
 {
     struct error ignored;
     if (send_packet(talk, 'Q', STR_EMPTY, &ignored) == OK)
         (void)!flush(talk, &ignored);
+}
+
+/* One that does not answer everything must end without another word: else what was taken for its
+ * last answer was that to an earlier question. */
+static MAY_YIELD enum result see_it_end(struct talk *talk, struct error *err)
+{
+    static const unsigned mute = MILTER_MUTE_HEADERS | MILTER_MUTE_CONNECT | MILTER_MUTE_HELO |
+                                 MILTER_MUTE_MAIL | MILTER_MUTE_RECIPIENTS | MILTER_MUTE_DATA |
+                                 MILTER_MUTE_END_OF_HEADERS | MILTER_MUTE_BODY;
+    struct scope scope;
+    struct error ignored;
+    bool end = false;
+    if (!(talk->terms.steps & mute))
+        return OK;
+    int64_t patience_ns = PARTING_S * NS_PER_S;
+    scope_open(&scope,
+               clock_deadline(talk->timeout_ns < patience_ns ? talk->timeout_ns : patience_ns));
+    while (!end && stream_buffered(talk->stream).len == 0)
+        if (stream_fill(talk->stream, READ_MAX, &end, &ignored) != OK)
+            break;
+    scope_close(&scope);
+    if (stream_buffered(talk->stream).len == 0)
+        return fiber_check(err);
+    return fail(err, ERROR_PROTOCOL, "the milter said something unasked");
 }
 
 static void prepare(struct talk *talk, struct stream *stream)
@@ -510,8 +547,10 @@ static enum result ask(struct stream *stream, const struct server_endpoint *endp
     *talk.out = (struct milter_opinion){.reply = STR_EMPTY, .recipient = STR_EMPTY};
     prepare(&talk, stream);
     enum result result = converse(&talk, err);
-    if (result == OK)
+    if (result == OK) {
         part(&talk);
+        result = see_it_end(&talk, err);
+    }
     clean(&talk);
     if (result != OK) {
         body_unref(talk.out->body);

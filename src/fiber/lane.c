@@ -74,9 +74,18 @@ static void run_job(struct lane *lane, struct lane_job_state *state)
     loop_post(state->loop, &state->post);
 }
 
+/* A thread names itself: the process may be confined such that it cannot name others. */
+static void name_thread(const char *name)
+{
+    char short_name[16] = ""; /* what the kernel keeps */
+    memcpy(short_name, name, strnlen(name, sizeof short_name - 1));
+    pthread_setname_np(pthread_self(), short_name);
+}
+
 static void *run_thread(void *arg)
 {
     struct lane *lane = arg;
+    name_thread(lane->name);
     if (lane->background) /* Linux: of this thread alone */
         (void)setpriority(PRIO_PROCESS, (id_t)gettid(), BACKGROUND_NICE);
     pthread_mutex_lock(&lane->lock);
@@ -116,9 +125,6 @@ static struct lane *new_lane(const char *name, unsigned threads, size_t max_wait
     pthread_sigmask(SIG_SETMASK, &all, &before);
     for (unsigned i = 0; i < threads; i++) {
         check(pthread_create(&lane->threads[i], NULL, run_thread, lane) == 0);
-        char short_name[16] = ""; /* what the kernel keeps */
-        memcpy(short_name, name, strnlen(name, sizeof short_name - 1));
-        pthread_setname_np(lane->threads[i], short_name);
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return lane;

@@ -383,7 +383,7 @@ static void test_describe(void **unused)
     flow_describe_blocks(&out);
     assert_false(out.overflow);
     assert_true(str_find_str(buf_str(&out), STR("lookup-smtp")) >= 0);
-    assert_true(str_find_str(buf_str(&out), STR("Not built yet")) >= 0);
+    assert_true(str_find_str(buf_str(&out), STR("Not built yet")) < 0); /* all are */
 }
 
 int main(void)

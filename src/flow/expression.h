@@ -59,11 +59,18 @@ struct expression_knowledge {
      * expression_internal.h) holds; the rest stays undecided. */
     const struct flow_facts *facts;
     unsigned given;
+    const struct str *fields; /* header fields that are given, missing ones too */
+    size_t field_count;
+    const struct mail_recipient *recipient; /* inside any() and all() */
+    struct arena *scratch;                  /* for values of header fields */
 };
 enum expression_truth { EXPRESSION_FALSE, EXPRESSION_TRUE, EXPRESSION_UNDECIDED };
 /* Three-valued: what does not follow from `known` is undecided. */
 enum expression_truth expression_judge(const struct expression *expression,
                                        const struct expression_knowledge *known);
+/* In one case: the first name in it that is not given, as it is written; empty: all are. */
+struct str expression_missing(const struct expression *expression,
+                              const struct expression_knowledge *known, struct arena *arena);
 /* Can all of these hold together, for a client of whom that is known? False is certain, true is
  * not: beyond a budget, and of what cannot be told, it is possible (flow/expression_proof.c). */
 bool expression_possible(const struct expression_assumption *items, size_t count,

@@ -149,7 +149,11 @@ struct flow_run { /* what a run is lent; valid during the call */
      * it. */
     struct str after_step;
     struct lane *http; /* for scripts' questions to web services; NULL: none is answered */
-    bool released;     /* it was held, and somebody let it go: limits do not count it again */
+    /* Content flows: header fields to be told to the history beside those in conditions. */
+    const struct str *record_fields;
+    size_t record_field_count;
+    bool hides_subject; /* no Subject is told */
+    bool released;      /* it was held, and somebody let it go: limits do not count it again */
 };
 
 /* The verdict of an authentication flow is ACCEPT, REJECT (535) or DEFER (454). */
@@ -224,13 +228,17 @@ struct flow_replay {
     const struct flow_recorded *records;
     size_t record_count;
     const struct flow_facts *facts;
-    bool has_helo, has_client_name, has_size; /* are these facts known? the others are, but for
-                                                 those that only a message's text gives */
+    /* Are these facts known? The others are, but for those that only a message's text gives. */
+    bool has_helo, has_client_name, has_size, has_recipients;
+    const struct str *fields; /* names of header fields whose first is known: in facts->header, or
+                                 missing there */
+    size_t field_count;
 };
 struct flow_replayed {
     bool open; /* the record does not say enough */
     enum flow_verdict_kind kind;
     struct str step; /* that decided, or at which it is open; empty: the end of the flow */
+    struct str why;  /* of an open one, in the arena */
 };
 /* What the flow says when its questions have the answers of the record: nobody is asked. A step
  * takes the outcome of a recorded one of the same block with the same parameters, whatever it then

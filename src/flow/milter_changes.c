@@ -185,6 +185,15 @@ static enum result change_field(struct milter_changes *changes, const struct mil
     return header_edit_change(edit, answer->index, answer->name, answer->value, has_blank, err);
 }
 
+/* Words for people, on one line of the trace and of what is kept with the message. */
+static struct str one_line(struct arena *arena, struct str text)
+{
+    char *copy = arena_alloc(arena, text.len + 1);
+    for (size_t i = 0; i < text.len; i++)
+        copy[i] = (unsigned char)text.ptr[i] < ' ' || text.ptr[i] == 127 ? ' ' : text.ptr[i];
+    return str_of(copy, text.len);
+}
+
 static enum result read_one(struct milter_changes *changes, struct flow_running *running,
                             const struct milter_answer *answer, bool has_blank,
                             enum milter_recipients allowed, struct error *err)
@@ -204,7 +213,7 @@ static enum result read_one(struct milter_changes *changes, struct flow_running 
         delete_recipient(changes, answer);
         return OK;
     case MILTER_QUARANTINE:
-        changes->quarantine = answer->name;
+        changes->quarantine = one_line(changes->edit.arena, answer->name);
         return OK;
     default:
         return fail(err, ERROR_PROTOCOL, "what the milter wants changed is no change");

@@ -401,8 +401,9 @@ void flow_run_recipient(const struct flow *flow, const struct flow_run *run,
     struct flow_running running = running_of(flow, run, out);
     if (!run_steps(&running, &flow->steps, 0))
         end(&running, FLOW_REJECT, MAIL_REASON_POLICY);
-    if (running.said_missing && out->kind != FLOW_ACCEPT)
-        count_pending(&running); /* recipients that do not exist */
+    /* recipients that do not exist; where one that was asked gave no answer, nobody knows */
+    if (running.said_missing && !running.had_error && out->kind != FLOW_ACCEPT)
+        count_pending(&running);
 }
 
 void flow_run_content(const struct flow *flow, const struct flow_run *run, struct flow_verdict *out)
@@ -419,6 +420,7 @@ void flow_run_content(const struct flow *flow, const struct flow_run *run, struc
     if (timed)
         scope_open(&scope, clock_deadline(flow_limits_of(&running)->time_ns));
     bool released = run->after_step.len > 0;
+    flow_record_fields(&running);
     if (!(released ? run_behind(&running) : run_steps(&running, &flow->steps, 0)))
         end(&running, released ? FLOW_DELIVER : FLOW_DEFER,
             released ? MAIL_REASON_NONE : MAIL_REASON_POLICY);

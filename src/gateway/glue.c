@@ -265,6 +265,9 @@ NO_YIELD_CHECK static enum queue_content_verdict run_content(void *context,
                                 .limits = &settings_of(snapshot)->content.limits,
                                 .unpacker = gateway->options.unpacker,
                                 .ways = &ways,
+                                .record_fields = settings_of(snapshot)->events.headers.items,
+                                .record_field_count = settings_of(snapshot)->events.headers.count,
+                                .hides_subject = !settings_of(snapshot)->events.subjects,
                                 .after_step = run->after_step,
                                 .http = gateway->http,
                                 .released = run->released,
@@ -377,9 +380,12 @@ static void delivered_inbound(void *context, struct str address)
     mailboxes_note(gateway->mailboxes, gateway->state, address);
 }
 
-static bool is_contained(void *context, struct str user)
+static enum queue_account account(void *context, struct str user)
 {
-    return incidents_contains(((struct gateway *)context)->incidents, user, NULL);
+    struct incidents *incidents = ((struct gateway *)context)->incidents;
+    if (incidents_contains(incidents, user, NULL))
+        return QUEUE_ACCOUNT_CONTAINED;
+    return incidents_settles(incidents, user) ? QUEUE_ACCOUNT_SETTLING : QUEUE_ACCOUNT_FREE;
 }
 
 void glue_fill_handler(struct gateway *gateway, struct queue_handler *out)
@@ -396,7 +402,7 @@ void glue_fill_handler(struct gateway *gateway, struct queue_handler *out)
         .is_own_port = is_own_port,
         .run_content = run_content,
         .hook = run_hook,
-        .is_contained = is_contained,
+        .account = account,
         .delivered_inbound = delivered_inbound,
         .context = gateway,
     };

@@ -19,6 +19,7 @@ struct rehearsing {
     struct flow_ways ways;
     struct mail_address to;
     const struct settings_domain *chosen;
+    struct str routed; /* transport that the recipient flow chose; empty: none */
 };
 
 void rehearsal_clear(struct rehearsal *out);

@@ -135,6 +135,7 @@ struct settings {
         int64_t keep_ns;
         uint64_t size;
         bool subjects;
+        struct option_texts headers;
     } events;
     struct {
         int target; /* enum settings_log_target */

@@ -66,6 +66,7 @@ struct worker {
 
 struct gateway {
     struct gateway_options options;
+    struct gateway_start start;
     struct worker *workers;
     size_t worker_count;
     pthread_barrier_t loops_made;

@@ -30,16 +30,17 @@ static void close_scene(struct scene *scene)
     free(scene->entries);
 }
 
-static long next(struct scene *scene, struct queue_content_flow **out_flow)
+static long next(struct scene *scene, struct queue_content_turn *out_turn)
 {
-    struct queue_entry *entry = queue_content_next(&scene->worker, out_flow);
-    return entry ? entry - scene->entries : -1;
+    if (!queue_content_next(&scene->worker, out_turn))
+        return -1;
+    return out_turn->entry - scene->entries;
 }
 
 static void test_turns(void **unused)
 {
     struct scene scene;
-    struct queue_content_flow *flows[6];
+    struct queue_content_turn turns[6];
     static const long order[] = {0, 3, 5, 1, 4, 2};
     (void)unused;
     open_scene(&scene);
@@ -51,11 +52,11 @@ static void test_turns(void **unused)
                                    : STR("c"));
     for (size_t i = 0; i < 6; i++) {
         assert_true(queue_content_is_ready(&scene.worker));
-        assert_int_equal(next(&scene, &flows[i]), order[i]);
+        assert_int_equal(next(&scene, &turns[i]), order[i]);
     }
     assert_false(queue_content_is_ready(&scene.worker));
     for (size_t i = 0; i < 6; i++)
-        queue_content_ended(flows[i]);
+        queue_content_ended(&scene.worker, &turns[i]);
     assert_true(list_is_empty(&scene.worker.content_flows));
     close_scene(&scene);
 }
@@ -63,7 +64,7 @@ static void test_turns(void **unused)
 static void test_a_slow_flow_leaves_places(void **unused)
 {
     struct scene scene;
-    struct queue_content_flow *slow, *quick;
+    struct queue_content_turn slow, quick;
     size_t running = 0;
     (void)unused;
     open_scene(&scene);
@@ -75,8 +76,8 @@ static void test_a_slow_flow_leaves_places(void **unused)
     assert_int_equal(next(&scene, &quick), -1);
     queue_content_wait(&scene.worker, &scene.entries[ENTRIES - 1], STR("quick"));
     assert_int_equal(next(&scene, &quick), ENTRIES - 1);
-    queue_content_ended(quick);
-    queue_content_ended(slow);
+    queue_content_ended(&scene.worker, &quick);
+    queue_content_ended(&scene.worker, &slow);
     assert_int_equal(next(&scene, &slow), (long)running);
     close_scene(&scene);
 }
@@ -85,16 +86,47 @@ static void test_a_slow_flow_leaves_places(void **unused)
 static void test_taken_out(void **unused)
 {
     struct scene scene;
-    struct queue_content_flow *flow;
+    struct queue_content_turn turn;
     (void)unused;
     open_scene(&scene);
     for (size_t i = 0; i < 3; i++)
         queue_content_wait(&scene.worker, &scene.entries[i], STR("a"));
     list_remove(&scene.entries[0].in_content);
     list_remove(&scene.entries[2].in_content);
-    assert_int_equal(next(&scene, &flow), 1);
+    assert_int_equal(next(&scene, &turn), 1);
     assert_false(queue_content_is_ready(&scene.worker));
-    queue_content_ended(flow);
+    queue_content_ended(&scene.worker, &turn);
+    close_scene(&scene);
+}
+
+static void test_large_messages(void **unused)
+{
+    struct scene scene;
+    struct queue_content_turn turns[8], other;
+    const uint64_t mib = UINT64_C(1) << 20;
+    (void)unused;
+    open_scene(&scene);
+    for (size_t i = 0; i < 8; i++) {
+        scene.entries[i].ready.size = 50 * mib;
+        queue_content_wait(&scene.worker, &scene.entries[i], STR("large"));
+    }
+    for (long i = 0; i < 3; i++)
+        assert_int_equal(next(&scene, &turns[i]), i);
+    assert_int_equal(next(&scene, &turns[3]), -1);
+    queue_content_wait(&scene.worker, &scene.entries[8], STR("small"));
+    assert_int_equal(next(&scene, &other), 8);
+    queue_content_ended(&scene.worker, &turns[0]);
+    assert_int_equal(next(&scene, &turns[0]), 3);
+    /* one that is larger than all of it counts for what a flow may hold of it */
+    scene.entries[9].ready.size = 1000 * mib;
+    queue_content_wait(&scene.worker, &scene.entries[9], STR("huge"));
+    assert_int_equal(next(&scene, &turns[3]), 9);
+    for (size_t i = 4; i < 8; i++)
+        list_remove(&scene.entries[i].in_content);
+    for (size_t i = 0; i < 4; i++)
+        queue_content_ended(&scene.worker, &turns[i]);
+    queue_content_ended(&scene.worker, &other);
+    assert_int_equal(scene.worker.content_bytes, 0);
     close_scene(&scene);
 }
 
@@ -104,6 +136,7 @@ int main(void)
         cmocka_unit_test(test_turns),
         cmocka_unit_test(test_a_slow_flow_leaves_places),
         cmocka_unit_test(test_taken_out),
+        cmocka_unit_test(test_large_messages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -294,11 +294,11 @@ static void run_entry(struct queue_attempt *attempt) MAY_YIELD
 static MAY_YIELD void run_runs(void *arg)
 {
     struct queue_worker *worker = arg;
-    struct queue_content_flow *flow;
-    struct queue_entry *entry;
+    struct queue_content_turn turn;
     struct error err;
-    while (!worker->stopping && fiber_check(&err) == OK &&
-           (entry = queue_content_next(worker, &flow)) != NULL) {
+    while (!worker->stopping && fiber_check(&err) == OK && queue_content_next(worker, &turn)) {
+        struct queue_entry *entry = turn.entry;
+        queue_content_kick(worker); /* a large message that ended leaves room for several */
         struct arena *arena = arena_new(0);
         struct queue_attempt attempt;
         _Atomic uint64_t *slot = queue_poison_note(worker, entry->id);
@@ -313,7 +313,7 @@ static MAY_YIELD void run_runs(void *arg)
         queue_attempt_done(&attempt);
         queue_poison_clear(slot);
         arena_free(arena);
-        queue_content_ended(flow);
+        queue_content_ended(worker, &turn);
     }
     worker->content_running--;
 }
@@ -329,9 +329,9 @@ void queue_content_kick(struct queue_worker *worker)
         --worker->content_running > 0)
         return;
     /* no fiber is left: somebody has to ask again */
-    struct queue_content_flow *flow;
-    struct queue_entry *entry = queue_content_next(worker, &flow);
-    queue_content_ended(flow);
-    queue_schedule_set(&worker->schedule, &entry->due, clock_monotonic_ns() + NS_PER_S);
+    struct queue_content_turn turn;
+    check(queue_content_next(worker, &turn));
+    queue_content_ended(worker, &turn);
+    queue_schedule_set(&worker->schedule, &turn.entry->due, clock_monotonic_ns() + NS_PER_S);
     queue_worker_arm(worker);
 }

@@ -59,6 +59,12 @@ enum queue_content_verdict {
     QUEUE_CONTENT_HOLD
 };
 
+enum queue_account {
+    QUEUE_ACCOUNT_FREE, /* what is still held for it goes on by itself */
+    QUEUE_ACCOUNT_CONTAINED,
+    QUEUE_ACCOUNT_SETTLING, /* free; somebody sees to what is held */
+};
+
 /* What somebody says before or after an attempt of a transport that names a script. */
 struct queue_hook_recipient {
     struct str address;
@@ -119,8 +125,8 @@ struct queue_handler {
     /* Around each attempt of a transport with a script; a MAY_YIELD function. NULL: nobody asks. */
     void (*hook)(void *context, const struct queue_snapshot *snapshot, struct queue_hook *hook);
     /* Is the account of this user contained? Its mail is held then, whatever state it is in, and
-     * nobody gets a notification about it. Any worker, and cheap; NULL: none ever is. */
-    bool (*is_contained)(void *context, struct str user);
+     * nobody gets a notification about it. Any worker, and cheap; NULL: all are free. */
+    enum queue_account (*account)(void *context, struct str user);
     /* An inbound transport delivered to this recipient (protected mailboxes). */
     void (*delivered_inbound)(void *context, struct str address);
     void *context;

@@ -111,9 +111,10 @@ static void run_hook(void *context, const struct queue_snapshot *snapshot, struc
         world->hook(world, hook);
 }
 
-static bool is_contained(void *context, struct str user)
+static enum queue_account account(void *context, struct str user)
 {
-    return str_equal(user, STR("sender")) && atomic_load(&((struct world *)context)->contained);
+    check(str_equal(user, STR("sender")));
+    return (enum queue_account)atomic_load(&((struct world *)context)->account);
 }
 
 static const struct queue_handler handler = {
@@ -127,7 +128,7 @@ static const struct queue_handler handler = {
     .is_own_address = is_own_address,
     .run_content = run_content,
     .delivered_inbound = delivered_inbound,
-    .is_contained = is_contained,
+    .account = account,
 };
 
 /* ---- set-up ---- */
@@ -312,6 +313,7 @@ void world_start(struct world *world)
     if (spool_open(&settings, found, world, &world->spool, &err) == FAILED)
         fail_msg("spool: %s", err.text);
     queue_set_spool(world->queue, world->spool);
+    queue_set_vault(world->queue, world->vault);
     each_worker(world, join);
 }
 
@@ -383,8 +385,16 @@ static MAY_YIELD void submit(struct task *task)
         .recipients = recipients,
         .recipient_count = count,
         .held = letter->held,
-        .held_reason = letter->held ? MAIL_REASON_SPAM : MAIL_REASON_NONE,
+        .held_reason = !letter->held         ? MAIL_REASON_NONE
+                       : letter->held_reason ? letter->held_reason
+                                             : MAIL_REASON_SPAM,
     };
+    if (letter->quarantine != NULL)
+        group.kept = (struct queue_kept){.step = STR("stop"),
+                                         .quarantine = str_c(letter->quarantine),
+                                         .why = STR_EMPTY,
+                                         .findings = STR_EMPTY,
+                                         .label = STR("A subject\nmallory@example.com")};
     struct mail_sender sender = {
         .address = str_c(letter->from != NULL ? letter->from : "sender@example.org")};
     struct queue_submission submission = {

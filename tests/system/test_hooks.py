@@ -44,10 +44,10 @@ def hook():
 @pytest.fixture
 def asking(gateway, sink):
     """asking(HOOK, content=STEP, recipient=STEP) is a gateway with them before its verdicts."""
-    def make(server, content="", recipient="", options="", scheme="http", host="127.0.0.1"):
+    def make(server, content="", recipient="", options="", scheme="http", host="127.0.0.1", start=True):
         mail, mx = sink(), free_port()
         one = gateway(CONFIG.format(mail=mail.port, mx=mx, port=server.port, scheme=scheme, host=host, options=options,
-                                    recipient=recipient and recipient + ", ", content=content and content + ", "), ports=[mx])
+                                    recipient=recipient and recipient + ", ", content=content and content + ", "), ports=[mx], start=start)
         one.mail, one.mx = mail, mx
         return one
     return make
@@ -108,6 +108,9 @@ def test_a_password_is_sent_as_a_token(asking, hook, tmp_path):
     secret.chmod(0o600)
     assert send(asking(server, "http: hook", options=f", password_file: {secret}"))[0] == 250
     assert server.asked[0].fields["Authorization"] == "Bearer s3cret"
+    for host, warned in (("127.0.0.1", False), ("192.0.2.7", True)):
+        far = asking(server, "http: hook", options=f", password_file: {secret}", host=host, start=False)
+        assert any(problem["reason"] == "cleartext-credentials" for problem in far.check()[1]) == warned
 
 
 def test_https_and_who_it_is(asking, hook, tls_files, tmp_path):

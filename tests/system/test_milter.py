@@ -8,6 +8,7 @@ from rig import milter as m
 from rig.gateway import wait_until
 from rig.milter import Milter, OpenDkim
 from rig.ports import free_port
+from rig.scanners import Rspamd
 from rig.talk import Talk
 
 CONFIG = """
@@ -300,9 +301,10 @@ entitlements: { open_relay_support: true }
 
 
 def test_quarantine(filtering, milter):
-    one = filtering(milter({"E": m.quarantine("looks odd") + m.add_header("X-Odd", "1") + m.ACCEPT}))
+    one = filtering(milter({"E": m.quarantine("looks odd\n2-deliver forged finding") + m.add_header("X-Odd", "1") + m.ACCEPT}))
     assert send(one)[0] == 250
     one.wait("message.held")
+    assert detail(one)[0]["detail"] == "looks odd 2-deliver forged finding"
     assert [item["state"] for item in one.queue()] == ["held"]
     one.ctl("queue", "release", "--to", "anna@example.org", "--yes")
     assert b"X-Odd: 1" in own(delivered(one))[0]
@@ -378,6 +380,7 @@ BAD = {
     "hang at connect": {"C": "hang"}, "hang at end": {"E": "hang"}, "close at body": {"B": "close"},
     "close amid changes": {"E": [m.add_header("X-A", "1"), m.body(b"half"), b"\0\0\0\x10h"]},
     "half a packet": {"H": [b"\0\0\0\x05c", 20]},
+    "dribbles": {"H": [b"\0", 0.7, b"\0", 0.7, b"\0", 0.7, b"\x01", 0.7, b"c"]}, "two answers": {"R": m.CONTINUE + m.CONTINUE},
     "garbage": {"M": b"\x00\xff\n\r\nrubbish" * 50}, "text": {"C": b"220 hello\r\n"}, "length 0": {"C": b"\0\0\0\0"},
     "endless": {"C": b"\xff\xff\xff\xffc"}, "unknown": {"C": m.packet("z")}, "early change": {"H": m.add_header("A", "b")},
     "bad field": {"E": m.add_header("Bad Name", "x") + m.ACCEPT}, "no name": {"E": m.add_header("", "x") + m.ACCEPT},
@@ -412,6 +415,13 @@ def test_no_terms(filtering, milter):
         assert send(one)[0] == 451, server.hello
         server.hello = None
         assert send(one)[0] == 554
+
+
+def test_one_that_is_not_as_mute_as_it_said(filtering, milter):
+    """It answers HELO, of which it had said that it would not: each answer would be taken for the next one's."""
+    server = milter({"E": m.reply("550 5.7.1 no")}, steps=m.NR_HELO)
+    server.mute = 0
+    assert send(filtering(server))[0] == 451
 
 
 def test_error_may_be_passed_over_and_nothing_is_half_done(filtering, milter):
@@ -476,3 +486,22 @@ def test_opendkim_signs_and_we_verify(filtering, opendkim, dns):
     assert b"\r\nDKIM-Signature:" in data and b"d=example.org; s=real" in data
     results = data[data.index(b"Authentication-Results: mx.example.org"):].partition(b"\r\nReceived:")[0]
     assert b"dkim=pass" in results, results
+
+
+# ---- the real rspamd, as a milter ----
+
+@pytest.fixture(scope="module")
+def rspamd(tmp_path_factory):
+    one = Rspamd(tmp_path_factory.mktemp("scanner"))
+    yield one
+    one.stop()
+
+
+def test_rspamd_as_a_milter(filtering, rspamd):
+    """Beyond 15 it refuses; 14.9 is enough when it knows sender, recipient, client, HELO and queue id, which count a little."""
+    one = filtering(f'"127.0.0.1:{rspamd.milter_port}"')
+    for score, code in ((1, 250), (7, 250), (14.9, 554), (16, 554)):
+        got, text = send(one, b"X-Test-Score: %.1f\r\n" % score + MESSAGE)
+        assert got == code, (score, text)
+    delivered(one, 2)
+    assert sorted(b"X-Spam: Yes" in own(message)[0] for message in one.mail.messages) == [False, True]

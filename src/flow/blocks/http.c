@@ -106,8 +106,14 @@ static void prepare(struct flow_compiling *compiling, struct flow_step *step,
                     const struct config_node *node)
 {
     const struct parameters *parameters = step->parameters;
-    step->prepared = flow_compile_server(compiling, parameters->server, 1u << SERVER_HTTP,
-                                         flow_place_of(node, "server", step->place));
+    struct config_place place = flow_place_of(node, "server", step->place);
+    const struct server *server =
+        flow_compile_server(compiling, parameters->server, 1u << SERVER_HTTP, place);
+    step->prepared = server;
+    if (server && server->password.len && !server->tls_context && !server_is_loopback(server))
+        flow_problem(compiling, CONFIG_WARNING, "cleartext-credentials", place,
+                     "the password travels to server \"%.*s\" without TLS", STR_ARG(server->name))
+            ->fix = STR("write https:// in its URL");
     if (compiling->flow->type != FLOW_CONTENT && parameters->message != SENDS_NOTHING)
         flow_problem(compiling, CONFIG_ERROR, "illegal-step",
                      flow_place_of(node, "message", step->place),

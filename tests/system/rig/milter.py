@@ -105,6 +105,7 @@ class Milter:
         milter = self
         self.answers, self.heard, self.ended = answers or {}, [], threading.Event()
         self.connections, self.hello = 0, hello
+        self.mute = steps  # what it does not answer
 
         class Handler(socketserver.BaseRequestHandler):
             def read(self, size):
@@ -162,7 +163,7 @@ class Milter:
                             self.request.sendall(item)
                         else:
                             milter.ended.wait(item)
-                elif letter == "E" or not steps & MUTE.get(letter, 0):
+                elif letter == "E" or not milter.mute & MUTE.get(letter, 0):
                     self.request.sendall(answer)
                 return True
 

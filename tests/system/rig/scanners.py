@@ -71,7 +71,7 @@ class Rspamd(Daemon):
     def __init__(self, folder):
         folder = pathlib.Path(folder) / "rspamd"
         folder.mkdir()
-        self.port = free_port()
+        self.port, self.milter_port = free_port(), free_port()
         (folder / "tlds").write_text("com\nnet\norg\n")
         (folder / "rules.lua").write_text("""
 rspamd_config:register_symbol({ name = 'TEST_SCORE', group = 'test', score = 1.0, callback = function(task)
@@ -97,9 +97,13 @@ logging {{ type = "console"; level = "warning"; }}
 lua = "{folder}/rules.lua";
 actions {{ reject = 15; add_header = 6; greylist = 4; }}
 worker "normal" {{ bind_socket = "127.0.0.1:{self.port}"; count = 1; }}
+worker "rspamd_proxy" {{
+  bind_socket = "127.0.0.1:{self.milter_port}"; milter = yes; timeout = 20s; count = 1;
+  upstream "local" {{ default = yes; hosts = "127.0.0.1:{self.port}"; }}
+}}
 """)
         super().__init__(folder, ["/usr/bin/rspamd", "-f", "-i", "-u", "root", "-g", "root", "-c", folder / "rspamd.conf"])
-        self.wait_for(lambda: is_open(self.port))
+        self.wait_for(lambda: is_open(self.port) and is_open(self.milter_port))
 
 
 class Spamd(Daemon):
