@@ -241,8 +241,8 @@ def judge():
     one.close()
 
 
-def scene_of(gateway, sink, tmp_path, files, flows="", **hosts):
-    one = Outbound(gateway, sink, hosts, flows=flows, start=False)
+def scene_of(gateway, sink, files, flows="", listener="", **hosts):
+    one = Outbound(gateway, sink, hosts, flows=flows, listener=listener, start=False)
     for name, text in files.items():
         path = one.gateway.folder / name
         path.parent.mkdir(exist_ok=True, parents=True)
@@ -252,11 +252,11 @@ def scene_of(gateway, sink, tmp_path, files, flows="", **hosts):
 
 
 @pytest.fixture
-def scene(gateway, sink, tmp_path, judge):
-    one = scene_of(gateway, sink, tmp_path,
+def scene(gateway, sink, judge, request):
+    one = scene_of(gateway, sink,
                    {"scripts/content.lua": CONTENT.replace("PORT", str(judge.port)), "scripts/lib/helper.lua": HELPER},
                    flows="  content:\n    asked: [ script: scripts/content.lua, deliver ]",
-                   out=Host(sink(), content="asked"))
+                   listener=getattr(request, "param", ""), out=Host(sink(), content="asked"))
     one.out = one.hosts["out"].sinks
     one.judge = judge
     one.gateway.start()
@@ -271,6 +271,7 @@ def send(scene, subject):
     return say(scene.gateway.client(scene.port), "a@home.test", "x@out.test", letter(subject))
 
 
+@pytest.mark.parametrize("scene", ["", "processing: queued"], indirect=True, ids=["direct", "queued"])
 def test_a_script_changes_the_header_and_keeps_nothing(scene):
     for _ in range(2):
         assert send(scene, "hello")[0] == 250
@@ -375,9 +376,9 @@ end
 
 
 @pytest.fixture
-def ways(gateway, sink, tmp_path):
+def ways(gateway, sink):
     out = sink(replies={"RCPT": lambda line: ["550 5.2.2 mailbox full"][0] if "full@" in line and not out.messages else ""})
-    one = scene_of(gateway, sink, tmp_path, {"scripts/ways.lua": ATTEMPTS},
+    one = scene_of(gateway, sink, {"scripts/ways.lua": ATTEMPTS},
                    out=Host(out, transport="script: { file: scripts/ways.lua, before: before, after: after, "
                                            "servers: [ s-side ] }"),
                    side=Host(sink()))
