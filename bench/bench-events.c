@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * bench-events FOLDER MESSAGES: fill a history with stories of accepted messages, then ask for some
- * of them by id and by recipient. Prints the cost of a message in CPU time of log's and store's
- * side, bytes a message, and how long answers take.
+ * bench-events FOLDER MESSAGES [SAMPLE]: fill a history with stories of messages, one in ten
+ * refused, then ask for some of them by id and by recipient. Prints the cost of a message in CPU
+ * time of log's and store's side, bytes a message, and how long answers take. SAMPLE is a file that
+ * gets a line for each of them - id, recipient, client, ref - for who asks by other ways.
  */
 #include "admin/store.h"
 #include "base/clock.h"
@@ -12,11 +13,13 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { KEPT = 1000, PIECE = 200 };
+enum { KEPT = 1000, PIECE = 200, REFUSED_ONE_IN = 10 };
 
 struct kept {
     struct mail_id id;
     char to[64];
+    char client[32];
+    struct mail_ref ref; /* empty: accepted */
 };
 static struct kept kept[KEPT];
 
@@ -64,6 +67,26 @@ static void say(struct mail_id id, const char *to, const char *client)
     event_emit(EVENT_SESSION_CLOSE, context[0], context[1], context[2], F_C(WHY, "quit"));
 }
 
+/* A stranger's recipient that does not exist. */
+static void say_refused(struct mail_id id, const char *to, const char *client, const char *ref)
+{
+    struct mail_id_text session = mail_id_text(mail_id_new());
+    struct mail_id_text message = mail_id_text(id);
+    struct event_field context[] = {F_C(SESSION, session.chars), F_C(LISTENER, "inbound"),
+                                    F_C(CLIENT, client), F_C(MESSAGE, message.chars)};
+    event_emit(EVENT_SESSION_OPEN, context[0], context[1], context[2], F_INT(CLIENT_PORT, 40001));
+    event_emit(EVENT_FLOW_STEP, context[0], context[1], context[2], context[3],
+               F_C(FLOW_TYPE, "recipient"), F_C(FLOW, "local-users"), F_C(STEP, "2-lookup-smtp"),
+               F_C(BLOCK, "lookup-smtp"), F_C(OUTCOME, "missing"), F_C(ACTION, "reject"),
+               F_INT(DURATION_US, 417), F_BOOL(OBSERVED, false), F_C(RCPT, to));
+    event_emit(EVENT_RECIPIENT_REJECT, context[0], context[1], context[2], context[3],
+               F_C(FROM, "spam@sender.example"), F_C(TO, to), F_C(DOMAIN, "example.org"),
+               F_C(FLOW, "local-users"), F_C(STEP, "2-lookup-smtp"),
+               F_C(REASON, "recipient_unknown"), F_INT(CODE, 550),
+               F_C(REPLY, "550 5.1.1 User unknown"), F_C(REF, ref));
+    event_emit(EVENT_SESSION_CLOSE, context[0], context[1], context[2], F_C(WHY, "quit"));
+}
+
 static void wait_until_written(struct store *store)
 {
     struct store_reader *reader;
@@ -79,12 +102,19 @@ static void fill(struct store *store, long count)
         char client[32];
         struct mail_id id = mail_id_new();
         snprintf(to, sizeof to, "user%ld@example.org", i % 1000003);
+        struct mail_ref ref = {0};
         snprintf(client, sizeof client, "198.51.%ld.%ld", i / 256 % 256, i % 256);
-        say(id, to, client);
+        if (i % REFUSED_ONE_IN == REFUSED_ONE_IN - 1)
+            ref = mail_ref_new();
+        if (ref.chars[0])
+            say_refused(id, to, client, ref.chars);
+        else
+            say(id, to, client);
         if (i % (count / KEPT + 1) == 0) {
             struct kept *one = &kept[i / (count / KEPT + 1)];
-            one->id = id;
+            *one = (struct kept){.id = id, .ref = ref};
             snprintf(one->to, sizeof one->to, "%s", to);
+            snprintf(one->client, sizeof one->client, "%s", client);
         }
         if (i % PIECE == PIECE - 1)
             event_drain(give, store);
@@ -149,6 +179,17 @@ static void ask(struct store *store, bool by_recipient)
                missing);
 }
 
+static bool write_sample(const char *path)
+{
+    FILE *file = fopen(path, "w");
+    if (!file)
+        return false;
+    for (size_t i = 0; i < KEPT && kept[i].to[0]; i++)
+        fprintf(file, "%s\t%s\t%s\t%s\n", mail_id_text(kept[i].id).chars, kept[i].to,
+                kept[i].client, kept[i].ref.chars);
+    return fclose(file) == 0;
+}
+
 static void emit_only(const struct event *event, void *arg)
 {
     (void)event;
@@ -175,7 +216,7 @@ int main(int argc, char **argv)
     struct error err;
     long count = argc > 2 ? atol(argv[2]) : 0;
     if (count < 1) {
-        fprintf(stderr, "usage: bench-events FOLDER MESSAGES\n");
+        fprintf(stderr, "usage: bench-events FOLDER MESSAGES [SAMPLE]\n");
         return 2;
     }
     struct store_settings settings = {
@@ -199,5 +240,9 @@ int main(int argc, char **argv)
     ask(store, false);
     ask(store, true);
     store_close(store);
+    if (argc > 3 && !write_sample(argv[3])) {
+        perror(argv[3]);
+        return 1;
+    }
     return 0;
 }

@@ -96,6 +96,15 @@ void admin_config_add(struct admin_request *request, json_t *status)
     json_object_set_new(status, "config_pending", pending_json(&state));
 }
 
+bool admin_config_is_unconfirmed(struct admin_request *request, int64_t *out_confirm_by_ns)
+{
+    if (!request->revisions)
+        return false;
+    struct revisions_state state = revisions_state(request->revisions);
+    *out_confirm_by_ns = state.confirm_by_ns;
+    return state.pending != 0;
+}
+
 void admin_api_config_show(struct admin_request *request, struct admin_answer *answer)
 {
     if (!has_revisions(request, answer))

@@ -116,14 +116,20 @@ static void note_text(json_t *item, const struct event_field *field)
     }
 }
 
-static void take_event(const struct event *event, struct str revision, void *arg)
+static void try_event(const struct event *event, struct str revision, void *arg)
 {
     struct search *search = arg;
     (void)revision;
     for (size_t i = 0; i < search->filter.count; i++) {
-        if (event_term_fits(&search->filter.terms[i], event))
+        if (!(search->fits & 1U << i) && event_term_fits(&search->filter.terms[i], event))
             search->fits |= 1U << i;
     }
+}
+
+static void tell_event(const struct event *event, struct str revision, void *arg)
+{
+    struct search *search = arg;
+    (void)revision;
     if (!json_object_get(search->item, "time")) {
         char time[TIME_RFC3339_SIZE];
         json_object_set_new(search->item, "time",
@@ -135,20 +141,21 @@ static void take_event(const struct event *event, struct str revision, void *arg
         note_text(search->item, &event->fields[i]);
 }
 
+/* Many are looked at for each that fits: only that one is read again and told. */
 static bool take_story(struct mail_id id, void *arg)
 {
     struct search *search = arg;
     search->fits = 0;
-    search->verdict = NULL;
-    search->item = json_pack("{s:s, s:[]}", "id", mail_id_text(id).chars, "to");
-    bool found = store_story(search->reader, id, take_event, search);
-    if (search->verdict)
-        json_object_set_new(search->item, "verdict", json_string(search->verdict));
-    if (found && search->fits == (1U << search->filter.count) - 1)
-        json_array_append_new(search->items, search->item);
-    else
-        json_decref(search->item);
     search->looked_at++;
+    if (store_story(search->reader, id, try_event, search) &&
+        search->fits == (1U << search->filter.count) - 1) {
+        search->verdict = NULL;
+        search->item = json_pack("{s:s, s:[]}", "id", mail_id_text(id).chars, "to");
+        store_story(search->reader, id, tell_event, search);
+        if (search->verdict)
+            json_object_set_new(search->item, "verdict", json_string(search->verdict));
+        json_array_append_new(search->items, search->item);
+    }
     return json_array_size(search->items) < search->limit && search->looked_at < SCAN_MAX;
 }
 
@@ -166,6 +173,7 @@ static bool names_story(const struct event_filter *filter, struct mail_id *out_i
 void admin_api_events_find(struct admin_request *request, struct admin_answer *answer)
 {
     struct search search = {.limit = LIMIT_DEFAULT};
+    struct store_term terms[EVENT_FILTER_TERMS_MAX];
     struct str limit = admin_query(request, "limit");
     struct error err;
     struct mail_id id;
@@ -184,8 +192,8 @@ void admin_api_events_find(struct admin_request *request, struct admin_answer *a
     if (names_story(&search.filter, &id))
         take_story(id, &search);
     else if (search.limit)
-        store_find(search.reader, event_filter_word(&search.filter), search.filter.range,
-                   take_story, &search);
+        store_search(search.reader, terms, event_filter_index(&search.filter, terms),
+                     search.filter.range, take_story, &search);
     store_reader_close(search.reader);
     answer->json = json_pack(
         "{s:o, s:b}", "items", search.items, "complete",

@@ -161,7 +161,8 @@ void admin_api_incident_open(struct admin_request *request, struct admin_answer 
         return;
     }
     if (gateway_contain(request->gateway, &wish, &number, &is_new, &held, &err) != OK) {
-        admin_problem(answer, 503, "Not now", "%s", err.text);
+        bool never = err.kind == ERROR_PERMANENT;
+        admin_problem(answer, never ? 400 : 503, never ? "Bad request" : "Not now", "%s", err.text);
         return;
     }
     answer->json = json_pack("{s:o, s:o, s:b, s:I}", "incident", number_json(number), "user",

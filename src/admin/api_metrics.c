@@ -9,8 +9,11 @@
 #include "admin/metrics.h"
 #include "base/buf.h"
 #include "base/clock.h"
+#include "admin/queue_selector.h"
 #include "gateway/operations.h"
+#include "net/dns.h"
 #include "queue/queue.h"
+#include "queue/steering.h"
 
 #include <dirent.h>
 #include <limits.h>
@@ -164,6 +167,178 @@ static void print_spool(const struct gateway_spool_numbers *spool, struct buf *o
         (double)spool->disk_bytes);
 }
 
+/* ---- DNS ---- */
+
+static uint64_t dns_total(const uint64_t counts[DNS_KINDS][DNS_RESULTS])
+{
+    uint64_t total = 0;
+    for (size_t kind = 0; kind < DNS_KINDS; kind++) {
+        for (size_t result = 0; result < DNS_RESULTS; result++)
+            total += counts[kind][result];
+    }
+    return total;
+}
+
+static void print_dns_counts(const uint64_t counts[DNS_KINDS][DNS_RESULTS], const char *cached,
+                             struct buf *out)
+{
+    char labels[80];
+    for (size_t kind = 0; kind < DNS_KINDS; kind++) {
+        for (size_t result = 0; result < DNS_RESULTS; result++) {
+            int len = snprintf(labels, sizeof labels, "type=\"%s\",result=\"%s\",cached=\"%s\"",
+                               dns_kind_names[kind], dns_result_names[result], cached);
+            metrics_print_labelled(out, "postern_dns_queries_total", str_of(labels, (size_t)len),
+                                   (double)counts[kind][result]);
+        }
+    }
+}
+
+static void print_dns(const struct dns_numbers *numbers, struct buf *out)
+{
+    char labels[32];
+    double total = (double)dns_total(numbers->asked);
+    double cached = (double)dns_total(numbers->cached);
+    uint64_t sum = 0;
+    metrics_print_head(out, "postern_dns_queries_total", METRIC_COUNTER,
+                       "Questions to DNS; cached: answered without asking anybody.");
+    print_dns_counts(numbers->asked, "false", out);
+    print_dns_counts(numbers->cached, "true", out);
+    one(out, "postern_dns_cached_ratio", METRIC_GAUGE,
+        "Share of the questions since the start that the cache answered.",
+        total + cached > 0 ? cached / (total + cached) : 0);
+    metrics_print_head(out, "postern_dns_query_seconds", METRIC_HISTOGRAM,
+                       "How long questions took that the cache did not answer.");
+    for (size_t i = 0; i < DNS_BOUNDS; i++) {
+        sum += numbers->took[i];
+        int len = snprintf(labels, sizeof labels, "le=\"%g\"", dns_bounds[i]);
+        metrics_print_labelled(out, "postern_dns_query_seconds_bucket", str_of(labels, (size_t)len),
+                               (double)sum);
+    }
+    metrics_print_labelled(out, "postern_dns_query_seconds_bucket", STR("le=\"+Inf\""), total);
+    metrics_print_sample(out, "postern_dns_query_seconds_sum", NULL, STR_EMPTY,
+                         (double)numbers->took_us / 1e6);
+    metrics_print_sample(out, "postern_dns_query_seconds_count", NULL, STR_EMPTY, total);
+}
+
+/* ---- a change that waits for its confirmation ---- */
+
+static void print_unconfirmed(bool unconfirmed, int64_t confirm_by_ns, struct buf *out)
+{
+    double left =
+        unconfirmed && confirm_by_ns ? (double)(confirm_by_ns - clock_wall_ns()) / 1e9 : 0;
+    one(out, "postern_config_unconfirmed", METRIC_GAUGE,
+        "1: a configuration waits for its confirmation, or has a share of the sessions.",
+        unconfirmed);
+    one(out, "postern_config_unconfirmed_left_seconds", METRIC_GAUGE,
+        "After this it is taken back by itself; 0 when nothing is, or it has no such time.",
+        left > 0 ? left : 0);
+}
+
+/* ---- transports ---- */
+
+struct transport_numbers {
+    struct str name;
+    uint64_t states[QUEUE_PAUSED + 1];
+    uint64_t bytes;
+    int64_t oldest_wall_ns;
+    bool paused;
+};
+struct transports {
+    struct transport_numbers *items;
+    size_t count;
+};
+
+static struct transport_numbers *transport_of(const struct transports *transports, struct str name)
+{
+    for (size_t i = 0; i < transports->count; i++) {
+        if (str_equal(transports->items[i].name, name))
+            return &transports->items[i];
+    }
+    return NULL;
+}
+
+/* Every transport of the configuration: what waits for it. False: too much to look at that often.
+ */
+static bool survey_transports(struct admin_request *request, const struct queue_totals *totals,
+                              struct transports *out)
+{
+    enum { ENTRIES_MAX = 100000 };
+    struct queue *queue = gateway_queue(request->gateway);
+    struct queue_selector all = {.state = -1};
+    struct queue_survey survey = {0};
+    struct error err;
+    size_t order_count;
+    struct gateway_transport *transports =
+        gateway_transports(request->gateway, request->arena, &out->count);
+    out->items = arena_alloc_array(request->arena, out->count, sizeof *out->items);
+    for (size_t i = 0; i < out->count; i++)
+        out->items[i].name = transports[i].name;
+    struct queue_steering_order *orders = queue_orders(queue, request->arena, &order_count);
+    for (size_t i = 0; i < order_count; i++) {
+        struct transport_numbers *item = transport_of(out, orders[i].transport);
+        if (item && orders[i].paused && orders[i].destination.len == 0)
+            item->paused = true;
+    }
+    if (totals->entries > ENTRIES_MAX ||
+        queue_survey(queue, &all, QUEUE_BY_DESTINATION, request->arena, &survey, &err) != OK)
+        return false;
+    for (size_t i = 0; i < survey.count; i++) {
+        const struct queue_survey_group *group = &survey.groups[i];
+        struct transport_numbers *item = transport_of(out, group->transport);
+        if (!item)
+            continue;
+        for (size_t k = 0; k <= QUEUE_PAUSED; k++)
+            item->states[k] += group->states[k];
+        item->bytes += group->bytes;
+        if (!item->oldest_wall_ns || group->oldest_wall_ns < item->oldest_wall_ns)
+            item->oldest_wall_ns = group->oldest_wall_ns;
+    }
+    return true;
+}
+
+static void print_transport_entries(const struct transports *transports, struct buf *out)
+{
+    metrics_print_head(out, "postern_transport_messages", METRIC_GAUGE,
+                       "Messages in the queue; left out while there are more than 100,000.");
+    for (size_t i = 0; i < transports->count; i++) {
+        for (size_t k = 0; k <= QUEUE_PAUSED; k++) {
+            char labels[256];
+            int len = snprintf(
+                labels, sizeof labels, "transport=\"%.*s\",state=\"%s\"",
+                (int)(transports->items[i].name.len < 120 ? transports->items[i].name.len : 120),
+                transports->items[i].name.ptr, admin_state_name((enum queue_state)k));
+            metrics_print_labelled(out, "postern_transport_messages", str_of(labels, (size_t)len),
+                                   (double)transports->items[i].states[k]);
+        }
+    }
+}
+
+static void print_transports(const struct transports *transports, bool surveyed, struct buf *out)
+{
+    int64_t now_ns = clock_wall_ns();
+    metrics_print_head(out, "postern_transport_paused", METRIC_GAUGE,
+                       "1: an operator paused all of it.");
+    for (size_t i = 0; i < transports->count; i++)
+        metrics_print_sample(out, "postern_transport_paused", "transport",
+                             transports->items[i].name, transports->items[i].paused);
+    if (!surveyed)
+        return;
+    print_transport_entries(transports, out);
+    metrics_print_head(out, "postern_transport_bytes", METRIC_GAUGE,
+                       "Their size; left out with the messages.");
+    for (size_t i = 0; i < transports->count; i++)
+        metrics_print_sample(out, "postern_transport_bytes", "transport", transports->items[i].name,
+                             (double)transports->items[i].bytes);
+    metrics_print_head(out, "postern_transport_oldest_seconds", METRIC_GAUGE,
+                       "Age of the oldest of them; left out with the messages.");
+    for (size_t i = 0; i < transports->count; i++) {
+        int64_t oldest_ns = transports->items[i].oldest_wall_ns;
+        metrics_print_sample(
+            out, "postern_transport_oldest_seconds", "transport", transports->items[i].name,
+            oldest_ns && oldest_ns < now_ns ? (double)(now_ns - oldest_ns) / 1e9 : 0);
+    }
+}
+
 /* ---- the process ---- */
 
 static unsigned open_descriptors(void)
@@ -213,12 +388,20 @@ struct gauges {
     const struct queue_quarantine_numbers *quarantines;
     size_t quarantine_count;
     uint64_t log_lost;
+    struct dns_numbers dns;
+    bool unconfirmed;
+    int64_t confirm_by_ns;
+    struct transports transports;
+    bool surveyed;
 };
 
 static void print_gauges(const struct gauges *gauges, struct buf *out)
 {
     print_gateway(&gauges->status, out);
+    print_unconfirmed(gauges->unconfirmed, gauges->confirm_by_ns, out);
     print_queue(&gauges->totals, out);
+    print_transports(&gauges->transports, gauges->surveyed, out);
+    print_dns(&gauges->dns, out);
     print_quarantines(gauges->quarantines, gauges->quarantine_count, out);
     print_spool(&gauges->spool, out);
     print_workers(gauges->workers, gauges->worker_count, out);
@@ -239,6 +422,9 @@ void admin_api_metrics(struct admin_request *request, struct admin_answer *answe
     gauges.quarantines = queue_quarantine_numbers(gateway_queue(request->gateway), request->arena,
                                                   &gauges.quarantine_count);
     gauges.log_lost = admin_log_lost(request->log);
+    gateway_dns_numbers(request->gateway, &gauges.dns);
+    gauges.unconfirmed = admin_config_is_unconfirmed(request, &gauges.confirm_by_ns);
+    gauges.surveyed = survey_transports(request, &gauges.totals, &gauges.transports);
     print_gauges(&gauges, &out);
     metrics_print(request->metrics, &out);
     answer->text = arena_str(request->arena, buf_str(&out));
@@ -247,16 +433,29 @@ void admin_api_metrics(struct admin_request *request, struct admin_answer *answe
 
 /* ---- for the manual ---- */
 
+/* `type`, `result`: of a sample, but not the bound of a histogram. */
+static void describe_labels(struct str sample, struct buf *out)
+{
+    ptrdiff_t open = str_find(sample, '{');
+    struct str rest = open < 0 ? STR_EMPTY : str_from(sample, (size_t)open + 1);
+    struct str label;
+    bool any = false;
+    while (str_split(&rest, ',', &label)) {
+        ptrdiff_t equal = str_find(label, '=');
+        if (equal <= 0 || str_starts(label, STR("le=")))
+            continue;
+        buf_printf(out, "%s`%.*s`", any ? ", " : "", STR_ARG(str_slice(label, 0, (size_t)equal)));
+        any = true;
+    }
+}
+
 /* "# HELP NAME TEXT", "# TYPE NAME KIND", and the first sample behind them, as a row of a table. */
 static void describe_family(struct str help, struct str type, struct str sample, struct buf *out)
 {
     ptrdiff_t space = str_find(help, ' ');
     struct str name = str_slice(help, 0, (size_t)space);
-    ptrdiff_t open = str_find(sample, '{');
-    ptrdiff_t equal = str_find(sample, '=');
     buf_printf(out, "| `%.*s` | %.*s | ", STR_ARG(name), STR_ARG(str_from(type, name.len + 1)));
-    if (open >= 0 && equal > open)
-        buf_printf(out, "`%.*s`", STR_ARG(str_slice(sample, (size_t)open + 1, (size_t)equal)));
+    describe_labels(sample, out);
     buf_printf(out, " | %.*s |\n", STR_ARG(str_from(help, (size_t)space + 1)));
 }
 
@@ -264,9 +463,14 @@ void admin_describe_gauges(struct buf *out)
 {
     struct gateway_listener_status listener = {.name = STR("mx")};
     struct gateway_worker_numbers worker = {0};
+    struct transport_numbers transport = {.name = STR("internet")};
     struct queue_quarantine_numbers quarantine = {.name = STR("spam")};
-    struct gauges gauges = {
-        .workers = &worker, .worker_count = 1, .quarantines = &quarantine, .quarantine_count = 1};
+    struct gauges gauges = {.workers = &worker,
+                            .worker_count = 1,
+                            .transports = {.items = &transport, .count = 1},
+                            .surveyed = true,
+                            .quarantines = &quarantine,
+                            .quarantine_count = 1};
     struct buf text BUF_CLEANUP;
     struct str rest, line, help = STR_EMPTY, type = STR_EMPTY;
     gauges.status.listeners = &listener;

@@ -197,6 +197,9 @@ static void act(struct admin_request *request, const struct queue_selector *sele
                              action->verb == QUEUE_RELEASE ? "release" : "delete", "dry_run",
                              (int)action->dry_run, "matched", (json_int_t)result.matched, "count",
                              (json_int_t)result.done, "unreadable", (json_int_t)result.unreadable);
+    answer->object = arena_printf(request->arena, "%s %zu of %zu",
+                                  action->verb == QUEUE_RELEASE ? "release" : "delete", result.done,
+                                  result.matched);
     struct queue_selector few = *selector;
     json_t *sample;
     size_t total;

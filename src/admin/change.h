@@ -27,7 +27,7 @@ struct change {
     unsigned revision;   /* in force, or given a share, afterwards */
     unsigned former;     /* and before */
     bool unchanged;      /* the texts were in force already */
-    const char *restart[8]; /* sections whose changes count after the next start */
+    const char *restart[16]; /* sections whose changes count after the next start */
     size_t restart_count;
 };
 

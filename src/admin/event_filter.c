@@ -336,22 +336,81 @@ bool event_filter_fits(const struct event_filter *filter, const struct event *ev
     return true;
 }
 
-uint64_t event_filter_word(const struct event_filter *filter)
+/* ---- the index ---- */
+
+static bool term_fits_type(const struct event_term *term, enum event_type type)
 {
-    static const enum event_key order[] = {KEY_REF,  KEY_MESSAGE_ID, KEY_SESSION, KEY_TO,
-                                           KEY_RCPT, KEY_FROM,       KEY_USER,    KEY_CLIENT};
-    uint64_t domain = 0;
-    for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
-        for (size_t k = 0; k < filter->count; k++) {
-            const struct event_term *term = &filter->terms[k];
-            if (term->kind != EVENT_TERM_FIELD || term->key != order[i] || term->text.len == 0)
+    const struct event event = {.type = type};
+    return event_term_fits(term, &event);
+}
+
+/* Every type of event that fits, when the index has them all. */
+static bool index_types(const struct event_term *term, struct store_term *out)
+{
+    for (int i = 0; i < EVENT_TYPE_COUNT; i++) {
+        if (!term_fits_type(term, (enum event_type)i))
+            continue;
+        uint64_t word = store_event_word((enum event_type)i);
+        if (!word || out->count == STORE_WORDS_MAX)
+            return false;
+        out->words[out->count++] = word;
+    }
+    out->is_recent = true;
+    return true;
+}
+
+static bool index_field(const struct event_term *term, struct store_term *out)
+{
+    enum event_key key = term->key;
+    bool domain = term->text.len && term->text.ptr[0] == '@';
+    if (term->text.len == 0 || !store_is_indexed(key))
+        return false;
+    if (domain && key != KEY_TO && key != KEY_RCPT && key != KEY_FROM)
+        return false;
+    if (key == KEY_REASON && str_equal_nocase(term->text, STR("none")))
+        return false;
+    if (key == KEY_DOMAIN)
+        return false; /* there those of addresses; the field is the domain that the gateway chose */
+    *out = (struct store_term){.count = 1, .is_recent = key == KEY_REASON};
+    out->words[0] =
+        domain ? store_word(KEY_DOMAIN, str_from(term->text, 1)) : store_word(key, term->text);
+    return true;
+}
+
+/* The smaller, the fewer stories are likely to have it. */
+static int rank(const struct event_term *term)
+{
+    static const enum event_key order[] = {KEY_REF,  KEY_MESSAGE_ID, KEY_SESSION, KEY_ENTRY,
+                                           KEY_TO,   KEY_RCPT,       KEY_USER,    KEY_CLIENT,
+                                           KEY_FROM, KEY_REASON};
+    enum { KEYS = sizeof order / sizeof *order };
+    if (term->kind != EVENT_TERM_FIELD)
+        return KEYS;
+    if (term->text.len && term->text.ptr[0] == '@')
+        return KEYS + 1;
+    for (int i = 0; i < KEYS; i++) {
+        if (order[i] == term->key)
+            return i;
+    }
+    return KEYS + 1;
+}
+
+size_t event_filter_index(const struct event_filter *filter,
+                          struct store_term out[EVENT_FILTER_TERMS_MAX])
+{
+    enum { RANKS = 12 };
+    size_t count = 0;
+    for (int at = 0; at < RANKS; at++) {
+        for (size_t i = 0; i < filter->count; i++) {
+            const struct event_term *term = &filter->terms[i];
+            if (rank(term) != at || term->kind == EVENT_TERM_WORD)
                 continue;
-            if (term->text.ptr[0] != '@')
-                return store_word(term->key, term->text);
-            domain = store_word(KEY_DOMAIN, str_from(term->text, 1));
+            out[count] = (struct store_term){0};
+            count += term->kind == EVENT_TERM_FIELD ? index_field(term, &out[count])
+                                                    : index_types(term, &out[count]);
         }
     }
-    return domain;
+    return count;
 }
 
 const char *event_filter_verdict(enum event_type type)

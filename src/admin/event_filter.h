@@ -38,7 +38,8 @@ enum result event_filter_parse(struct str text, struct arena *arena, struct even
                                struct error *err);
 bool event_term_fits(const struct event_term *term, const struct event *event);
 bool event_filter_fits(const struct event_filter *filter, const struct event *event);
-/* The most selective word of the index among the terms; 0 without. */
-uint64_t event_filter_word(const struct event_filter *filter);
+/* The terms that the index knows, those that are likely the most selective first; how many. */
+size_t event_filter_index(const struct event_filter *filter,
+                          struct store_term out[EVENT_FILTER_TERMS_MAX]);
 /* "delivered", as in `verdict:`; NULL for an event that decides nothing. */
 const char *event_filter_verdict(enum event_type type);

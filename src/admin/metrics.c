@@ -301,6 +301,12 @@ void metrics_print_sample(struct buf *out, const char *name, const char *label, 
     print_number(out, number);
 }
 
+void metrics_print_labelled(struct buf *out, const char *name, struct str labels, double number)
+{
+    buf_printf(out, "%s{%.*s}", name, STR_ARG(labels));
+    print_number(out, number);
+}
+
 static void print_histogram(struct buf *out, const struct metric_row *row,
                             const struct series *series)
 {

@@ -59,6 +59,8 @@ void metrics_print_head(struct buf *out, const char *name, enum metric_kind kind
 /* `label` may be NULL. */
 void metrics_print_sample(struct buf *out, const char *name, const char *label, struct str value,
                           double number);
+/* The same with labels as they are printed, of words that need no escape. */
+void metrics_print_labelled(struct buf *out, const char *name, struct str labels, double number);
 /* For the manual: rows of what is counted, and of what is looked at (api_metrics.c). */
 void metrics_describe(struct buf *out);
 void admin_describe_gauges(struct buf *out);

@@ -27,6 +27,9 @@ static const double sizes[] = {4096, 16384, 65536, 262144, 1048576, 4194304, 167
 #define HISTOGRAM(name_, event_, labels_, value_, key_, bounds_, text_) \
     {.name = (name_), .kind = METRIC_HISTOGRAM, .event = EVENT_##event_, .labels = labels_, .text = (text_), \
      .value = (value_), .key = KEY_##key_, .bounds = (bounds_)}
+#define REPLIES(code_, key_) \
+    SUM("postern_smtp_replies_total", SESSION_CLOSE, LABELS(L("listener", LISTENER), FIXED("code", code_)), key_, \
+        "Replies to clients, counted when their connections end.")
 #define STAGE(stage_, key_) \
     HISTOGRAM("postern_delivery_stage_seconds", DELIVERY_SENT, LABELS(L("transport", TRANSPORT), FIXED("stage", stage_)), \
               METRIC_MICROSECONDS, key_, seconds, "Time of each stage of a delivery that succeeded, a recipient.")
@@ -39,6 +42,10 @@ const struct metric_row metric_rows[] = {
             LABELS(L("listener", LISTENER), NONE("tls", TLS), FIXED("result", "ok")), "TLS handshakes of clients."),
     COUNTER("postern_smtp_tls_handshakes_total", SESSION_TLS_FAILED,
             LABELS(L("listener", LISTENER), NONE("tls", TLS), FIXED("result", "failed")), "TLS handshakes of clients."),
+    REPLIES("2xx", REPLIES_2XX),
+    REPLIES("3xx", REPLIES_3XX),
+    REPLIES("4xx", REPLIES_4XX),
+    REPLIES("5xx", REPLIES_5XX),
     COUNTER("postern_smtp_limits_total", SESSION_LIMIT, LABELS(L("listener", LISTENER), L("limit", LIMIT)),
             "Clients that reached a limit of the listener."),
     COUNTER("postern_smtp_protocol_errors_total", SESSION_PROTOCOL, LABELS(L("listener", LISTENER), NONE("reason", REASON)),
@@ -109,6 +116,8 @@ const struct metric_row metric_rows[] = {
      .text = "Does a backend answer? Only those that failed once are here."},
     {.name = "postern_backend_up", .kind = METRIC_GAUGE, .event = EVENT_BACKEND_DOWN, .labels = LABELS(L("backend", BACKEND)),
      .text = "Does a backend answer? Only those that failed once are here.", .value = METRIC_ZERO},
+    HISTOGRAM("postern_backend_duration_seconds", BACKEND_ANSWER, LABELS(L("backend", BACKEND), L("result", OUTCOME)),
+              METRIC_MICROSECONDS, DURATION_US, short_seconds, "How long questions to backends took; what was in a cache is not asked."),
     COUNTER("postern_config_applies_total", CONFIG_APPLIED, LABELS(FIXED("result", "applied")), "Configurations read."),
     COUNTER("postern_config_applies_total", CONFIG_REFUSED, LABELS(FIXED("result", "refused")), "Configurations read."),
     COUNTER("postern_admin_actions_total", ADMIN_ACTION, LABELS(NONE("verb", VERB)), "What administrators did."),

@@ -27,7 +27,6 @@ enum {
     AGAIN_S = 60,         /* after something that did not work */
     LIST_AT_ONCE = 10000, /* entries of a digest run in memory */
     ROUNDS_MAX = 100,     /* of these; the rest the next day */
-    MESSAGE_MAX = 3 * 1024 * 1024,
     FILE_MAX = 256 * 1024,
 };
 
@@ -130,7 +129,8 @@ static void expire(struct quarantine_keeper *keeper, const struct gateway_quaran
 
 /* ---- digests ---- */
 
-struct letter { /* to one recipient */
+struct letter {    /* to one recipient */
+    struct str to; /* as the first message has it */
     struct digest_item *items;
     size_t count, left_out;
 };
@@ -147,10 +147,12 @@ struct round {
 
 static void add_item(struct round *round, struct str recipient, const struct queue_item *item)
 {
-    struct letter *letter = map_get(&round->letters, recipient);
+    struct str key = arena_lower(round->arena, recipient);
+    struct letter *letter = map_get(&round->letters, key);
     if (!letter) {
         letter = ARENA_NEW(round->arena, struct letter);
-        map_put(&round->letters, recipient, letter);
+        letter->to = recipient;
+        map_put(&round->letters, key, letter);
     }
     if (letter->count == DIGEST_ITEMS_MAX) {
         letter->left_out++;
@@ -172,14 +174,14 @@ static void sort_out(struct round *round)
     for (size_t i = 0; i < round->list.count; i++) {
         const struct queue_item *item = &round->list.items[i];
         for (size_t k = 0; k < item->recipient_count; k++) {
-            struct str to = arena_lower(round->arena, item->recipients[k].address);
+            struct str to = item->recipients[k].address;
             if (gateway_is_own_recipient(round->keeper->gateway, to))
                 add_item(round, to, item);
         }
     }
 }
 
-static bool make_links(struct round *round, struct str to, struct letter *letter)
+static bool make_links(struct round *round, struct letter *letter)
 {
     for (size_t i = 0; i < letter->count; i++) {
         const struct queue_item *item = letter->items[i].item;
@@ -187,7 +189,7 @@ static bool make_links(struct round *round, struct str to, struct letter *letter
         struct quarantine_link link = {
             .message = item->message,
             .quarantine = round->quarantine->name,
-            .recipient = to,
+            .recipient = letter->to,
             .expires_wall_ns = item->accepted_wall_ns + round->quarantine->keep_ns,
         };
         if (!quarantine_link_make(gateway_vault(round->keeper->gateway), &link, round->arena,
@@ -199,7 +201,7 @@ static bool make_links(struct round *round, struct str to, struct letter *letter
     return true;
 }
 
-static void send_letter(struct round *round, struct str to, struct letter *letter)
+static void send_letter(struct round *round, struct letter *letter)
 {
     struct error failure, *err = &failure;
     struct buf text BUF_CLEANUP;
@@ -207,30 +209,33 @@ static void send_letter(struct round *round, struct str to, struct letter *lette
     struct arena *arena = arena_new(0);
     const struct gateway_quarantine *quarantine = round->quarantine;
     struct digest digest = {.from = quarantine->from,
-                            .to = to,
+                            .to = letter->to,
                             .hostname = quarantine->hostname,
                             .quarantine = quarantine->name,
                             .items = letter->items,
                             .count = letter->count,
                             .left_out = letter->left_out,
                             .keep_ns = quarantine->keep_ns};
-    buf_init(&text, MESSAGE_MAX);
+    buf_init(&text, DIGEST_MESSAGE_MAX);
     enum result result =
-        make_links(round, to, letter) ? OK : fail(err, ERROR_PERMANENT, "no link can be made");
+        make_links(round, letter) ? OK : fail(err, ERROR_PERMANENT, "no link can be made");
     quarantine_digest_write(&digest, &text);
+    if (result == OK && text.overflow)
+        result = fail(err, ERROR_LIMIT, "the digest is too large");
     if (result == OK)
-        result = gateway_notify(round->keeper->gateway, to, buf_str(&text), arena, &message, err);
+        result = gateway_notify(round->keeper->gateway, letter->to, buf_str(&text), arena, &message,
+                                err);
     if (result == OK) {
         round->sent++;
         event_emit(EVENT_QUARANTINE_DIGEST, F_C(MESSAGE, mail_id_text(message).chars),
-                   F_STR(TO, to), F_STR(QUARANTINE, quarantine->name),
+                   F_STR(TO, letter->to), F_STR(QUARANTINE, quarantine->name),
                    F_INT(COUNT, letter->count + letter->left_out));
     } else {
         round->failed++;
         for (size_t i = 0; i < letter->count; i++)
             round->untold[letter->items[i].item - round->list.items] = true;
-        event_emit(EVENT_QUARANTINE_PROBLEM, F_STR(TO, to), F_STR(QUARANTINE, quarantine->name),
-                   F_C(ERROR, err->text),
+        event_emit(EVENT_QUARANTINE_PROBLEM, F_STR(TO, letter->to),
+                   F_STR(QUARANTINE, quarantine->name), F_C(ERROR, err->text),
                    F_C(DETAIL, "a digest could not be sent; what it lists is in the next one"));
     }
     arena_free(arena);
@@ -263,7 +268,7 @@ static enum result run_round(struct round *round, bool *out_more, struct error *
     map_init(&round->letters);
     sort_out(round);
     while (map_next(&round->letters, &cursor, &to, &letter))
-        send_letter(round, to, letter);
+        send_letter(round, letter);
     map_done(&round->letters);
     *out_more = round->list.total > round->list.count && round->failed == 0;
     return note_told(round, err);
@@ -371,6 +376,7 @@ static void look(struct quarantine_keeper *keeper)
 static void *run(void *arg)
 {
     struct quarantine_keeper *keeper = arg;
+    pthread_setname_np(pthread_self(), "quarantine");
     pthread_mutex_lock(&keeper->lock);
     while (!keeper->stopping) {
         pthread_mutex_unlock(&keeper->lock);
@@ -437,7 +443,6 @@ enum result quarantine_keeper_start(struct str folder, struct gateway *gateway,
         destroy(keeper);
         return fail_errno(err, code, "cannot start the thread of the quarantines");
     }
-    pthread_setname_np(keeper->thread, "quarantine");
     *out_keeper = keeper;
     return OK;
 }

@@ -68,6 +68,7 @@ static void show(struct admin_request *request, const struct quarantine_link *li
     struct queue_list found = {0};
     struct error err;
     struct buf page BUF_CLEANUP;
+    buf_init(&page, PAGE_MAX);
     if (queue_list(gateway_queue(request->gateway), &selector, request->arena, &found, &err) !=
         OK) {
         say(request, answer, 503, STR("Not now"), STR("Please try again in a minute."));
@@ -77,7 +78,6 @@ static void show(struct admin_request *request, const struct quarantine_link *li
         say_gone(request, answer);
         return;
     }
-    buf_init(&page, PAGE_MAX);
     quarantine_page_message(&found.items[0], link->recipient, &page);
     answer->text = arena_str(request->arena, buf_str(&page));
     answer->type = "text/html; charset=utf-8";

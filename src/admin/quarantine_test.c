@@ -209,6 +209,34 @@ static void test_digest(void **state)
     assert_int_equal(ends, 1);
 }
 
+/* All that may stand in one, as long as can be. */
+static void test_largest_digest(void **state)
+{
+    struct arena *arena = arena_new(0);
+    char *quotes = arena_alloc(arena, 2000);
+    (void)state;
+    memset(quotes, '"', 2000);
+    struct queue_item_kept kept = {.why = str_of(quotes, 2000),
+                                   .subject = str_of(quotes, 2000),
+                                   .author = str_of(quotes, 2000),
+                                   .problem = STR_EMPTY};
+    struct queue_item item = {.kept = &kept};
+    struct digest_item *items = arena_alloc_array(arena, DIGEST_ITEMS_MAX, sizeof *items);
+    for (size_t i = 0; i < DIGEST_ITEMS_MAX; i++)
+        items[i] = (struct digest_item){&item, str_of(quotes, 1900)};
+    struct digest digest = {.from = str_of(quotes, 256),
+                            .to = str_of(quotes, 512),
+                            .hostname = str_of(quotes, 255),
+                            .items = items,
+                            .count = DIGEST_ITEMS_MAX,
+                            .left_out = SIZE_MAX / 2};
+    struct buf out BUF_CLEANUP;
+    buf_init(&out, DIGEST_MESSAGE_MAX);
+    quarantine_digest_write(&digest, &out);
+    assert_false(out.overflow);
+    arena_free(arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -218,6 +246,7 @@ int main(void)
         cmocka_unit_test(test_hostile_text),
         cmocka_unit_test(test_long_text_is_cut),
         cmocka_unit_test(test_digest),
+        cmocka_unit_test(test_largest_digest),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-enum { SHOWN_MAX = 300, PART_MAX = 1024 * 1024, LINE = 57, DAY = 10 };
+enum { SHOWN_MAX = 300, PART_MAX = 2 * 1024 * 1024, LINE = 57, DAY = 10 };
 
 /* ---- hostile text ---- */
 
@@ -184,6 +184,7 @@ static void write_part(const char *type, void (*write)(const struct digest *, st
     struct buf text BUF_CLEANUP;
     buf_init(&text, PART_MAX);
     write(digest, &text);
+    out->overflow = out->overflow || text.overflow;
     buf_printf(out,
                "--digest\r\nContent-Type: text/%s; charset=utf-8\r\n"
                "Content-Transfer-Encoding: base64\r\n\r\n",

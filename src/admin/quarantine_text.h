@@ -20,9 +20,10 @@ struct digest {
     size_t left_out; /* that are new, too */
     int64_t keep_ns;
 };
-enum { DIGEST_ITEMS_MAX = 200 };
+enum { DIGEST_ITEMS_MAX = 200, DIGEST_MESSAGE_MAX = 6 * 1024 * 1024 };
 
-/* The message, canonical; text and HTML. */
+/* The message, canonical; text and HTML. The largest there can be has less than
+ * DIGEST_MESSAGE_MAX bytes. */
 void quarantine_digest_write(const struct digest *digest, struct buf *out);
 
 /* A page with a title and a paragraph. */

@@ -468,6 +468,7 @@ static void *thread_main(void *arg)
 {
     struct reports *reports = arg;
     int64_t tried_day = -1;
+    pthread_setname_np(pthread_self(), "reports");
     pthread_mutex_lock(&reports->sending);
     while (!reports->stopping) {
         struct timespec until;
@@ -491,7 +492,6 @@ enum result reports_start(struct reports *reports, struct gateway *gateway, stru
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (!reports->started)
         return fail(err, ERROR_LIMIT, "cannot start the thread of reports");
-    pthread_setname_np(reports->thread, "reports");
     return OK;
 }
 

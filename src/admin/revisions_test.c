@@ -15,7 +15,7 @@ static struct revisions *revisions;
 static int open_folder(void **state)
 {
     (void)state;
-    strcpy(folder, "/tmp/postern-revisions-XXXXXX"); /* NOLINT: of this file */
+    assert_true(str_to_c(STR("/tmp/postern-revisions-XXXXXX"), folder, sizeof folder));
     assert_non_null(mkdtemp(folder));
     arena = arena_new(0);
     struct error err = {0};

@@ -7,6 +7,7 @@
 #include "base/str.h"
 
 #include <jansson.h>
+#include <stdbool.h>
 
 struct admin_request;
 struct admin_answer;
@@ -37,6 +38,8 @@ void admin_api_events_stream(struct admin_request *request, struct admin_answer 
 /* Put what the status tells of it into the object. */
 
 void admin_config_add(struct admin_request *request, json_t *status);
+/* Does a revision wait for its confirmation, and until when (wall clock; 0: no end)? */
+bool admin_config_is_unconfirmed(struct admin_request *request, int64_t *out_confirm_by_ns);
 void admin_api_config_show(struct admin_request *request, struct admin_answer *answer);
 void admin_api_config_history(struct admin_request *request, struct admin_answer *answer);
 void admin_api_config_revision(struct admin_request *request, struct admin_answer *answer);

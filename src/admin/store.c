@@ -231,7 +231,8 @@ static void *run(void *arg)
         store->sync_done = sync;
         pthread_cond_broadcast(&store->synced);
         pthread_mutex_unlock(&store->mutex);
-        if (goes_on && clock_monotonic_ns() - tend_ns > TEND_S * NS_PER_S) {
+        if (goes_on && (clock_monotonic_ns() - tend_ns > TEND_S * NS_PER_S ||
+                        store_index_is_due(&store->file))) {
             tend(store);
             tend_ns = clock_monotonic_ns();
         }
@@ -271,6 +272,8 @@ static enum result open_files(struct store *store, struct error *err)
         return fail(err, ERROR_PERMANENT, "events.path is too long");
     if (store_file_open(&store->file, path, &aside, err) != OK)
         return FAILED;
+    store->file.fresh_max = store->settings.fresh_max;
+    store->file.segments_max = store->settings.segments_max;
     if (aside)
         event_emit(EVENT_EVENTS_DAMAGED, F_C(FILE, path));
     return OK;

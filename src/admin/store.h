@@ -20,6 +20,9 @@ struct store_settings {
     int64_t keep_ns;    /* older stories are deleted */
     uint64_t size;      /* bytes in use at most; the oldest stories go first */
     uint64_t keep_free; /* bytes of the file system that belong to mail */
+    /* of the index, 0: the default; tests need little to see much */
+    uint64_t fresh_max;    /* entries that wait unsorted */
+    uint64_t segments_max; /* sorted runs before some are merged */
 };
 
 /* Open or make events.db and start the thread. Fails when the folder cannot be made or written. */
@@ -54,14 +57,28 @@ typedef void store_take_event(const struct event *event, struct str revision, vo
 bool store_story(struct store_reader *reader, struct mail_id id, store_take_event *take, void *arg);
 
 /* A value that stories can be found by: the key and its text, letter case ignored. Indexed are ref,
- * from, to (and, as KEY_DOMAIN, the domains of both), client, user, session, entry, message_id. */
+ * from, to (and, as KEY_DOMAIN, the domains of both), client, user, session, entry, message_id,
+ * reason. */
 uint64_t store_word(enum event_key key, struct str text);
 bool store_is_indexed(enum event_key key);
+/* The same for a type of event; 0 for what nearly every story has. */
+uint64_t store_event_word(enum event_type type);
 
 struct store_range {
     int64_t since_ms; /* since 1970; of the ids */
     int64_t until_ms;
 };
+enum { STORE_WORDS_MAX = 64, STORE_TERMS_MAX = 16 };
+/* One of these words is in a story that is wanted. */
+struct store_term {
+    uint64_t words[STORE_WORDS_MAX];
+    size_t count;
+    bool is_recent; /* words of events and reasons, which older files do not have for all stories */
+};
+/* Ids of the stories that may hold a word of each term (words are hashes: look at them), or of all
+ * without a term, newest first, until `take` says false. */
+void store_search(struct store_reader *reader, const struct store_term *terms, size_t count,
+                  struct store_range range, bool (*take)(struct mail_id id, void *arg), void *arg);
 /* Ids of the stories that may hold the word (it is a hash: look at them), or of all when it is 0,
  * newest first, until `take` says false. */
 void store_find(struct store_reader *reader, uint64_t word, struct store_range range,

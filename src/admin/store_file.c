@@ -23,7 +23,9 @@ static const char schema[] =
     " newest_ms INTEGER);"
     "CREATE TABLE IF NOT EXISTS words(segment INTEGER, first INTEGER, page INTEGER, entries BLOB,"
     " PRIMARY KEY(segment, first, page)) WITHOUT ROWID;"
-    "CREATE TABLE IF NOT EXISTS dictionaries(version INTEGER PRIMARY KEY, names TEXT UNIQUE);";
+    "CREATE TABLE IF NOT EXISTS dictionaries(version INTEGER PRIMARY KEY, names TEXT UNIQUE);"
+    /* from when on the index has what earlier versions did not write */
+    "CREATE TABLE IF NOT EXISTS marks(name TEXT PRIMARY KEY, at_ms INTEGER);";
 
 enum result store_sql_fail(sqlite3 *db, struct error *err)
 {
@@ -102,14 +104,29 @@ static enum result find_dictionary(struct store_file *file, struct error *err)
     return result;
 }
 
+/* A file of an earlier version has its stories' events and reasons in the index from now on. */
+static enum result set_marks(struct store_file *file, struct error *err)
+{
+    char sql[200];
+    snprintf(sql, sizeof sql,
+             "INSERT OR IGNORE INTO marks SELECT 'decisions',"
+             " CASE WHEN EXISTS(SELECT 1 FROM stories) THEN %lld ELSE 0 END",
+             (long long)(clock_wall_ns() / NS_PER_MS));
+    return run(file, sql, err);
+}
+
 static enum result open_once(struct store_file *file, struct error *err)
 {
+    /* nobody asks how much memory SQLite has; to know it costs a lock for each piece. Too late, and
+     * no harm, when somebody opened a file before. */
+    sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
     if (sqlite3_open_v2(file->path, &file->db,
                         SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
                         NULL) != SQLITE_OK)
         return store_file_failed(file, err);
     sqlite3_busy_timeout(file->db, BUSY_MS);
-    if (run(file, schema, err) != OK || find_dictionary(file, err) != OK)
+    if (run(file, schema, err) != OK || set_marks(file, err) != OK ||
+        find_dictionary(file, err) != OK)
         return FAILED;
     if (sqlite3_prepare_v2(file->db, "INSERT INTO stories VALUES(?1, ?2, ?3)", -1, &file->put_story,
                            NULL) != SQLITE_OK ||

@@ -20,7 +20,8 @@ struct store_file {
     sqlite3_stmt *put_fresh;
     char path[4096];
     uint64_t dictionary;
-    uint64_t fresh; /* entries */
+    uint64_t fresh;                   /* entries */
+    uint64_t fresh_max, segments_max; /* as in the settings */
     int64_t last_part;
     bool damaged; /* SQLite said so */
 };
@@ -56,5 +57,7 @@ struct mail_id store_id_of(const unsigned char bytes[16]);
 uint64_t store_entry_word(const char *entry);
 
 /* store_index.c */
+/* There is enough for a segment: the longer it grows, the longer a query waits for its merging. */
+bool store_index_is_due(const struct store_file *file);
 /* `now`: sort what is fresh although it is little, so that it can be forgotten. */
 enum result store_index_tend(struct store_file *file, bool now, struct error *err);

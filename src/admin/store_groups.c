@@ -14,6 +14,8 @@ enum {
     WAIT_S = 5,
     STALE_S = 3600, /* a session whose end was dropped */
     PACK_ENOUGH = 512 * 1024,
+    SPARE_MAX = 256,
+    SPARE_BYTES = 16 * 1024, /* a larger one is not kept */
 };
 
 /* A session's event, kept as it came until its message needs it. */
@@ -30,6 +32,7 @@ void groups_init(struct groups *groups, uint64_t dictionary)
     map_init(&groups->sessions);
     list_init(&groups->ready);
     list_init(&groups->waiting);
+    list_init(&groups->spare);
 }
 
 static void story_free(struct story *story)
@@ -39,6 +42,19 @@ static void story_free(struct story *story)
     buf_done(&story->said);
     free(story->words);
     free(story);
+}
+
+/* As story_free(), but its memory may serve the next one. */
+static void story_leave(struct groups *groups, struct story *story)
+{
+    if (groups->spare_count == SPARE_MAX || story->pack.bytes.cap > SPARE_BYTES ||
+        story->said.cap > SPARE_BYTES || story->word_cap * sizeof *story->words > SPARE_BYTES) {
+        story_free(story);
+        return;
+    }
+    list_remove(&story->in_list);
+    list_append(&groups->spare, &story->in_list);
+    groups->spare_count++;
 }
 
 void groups_done(struct groups *groups)
@@ -52,6 +68,8 @@ void groups_done(struct groups *groups)
         story_free(value);
     if (groups->gateway)
         story_free(groups->gateway);
+    while (!list_is_empty(&groups->spare))
+        story_free(CONTAINER(groups->spare.next, struct story, in_list));
     map_done(&groups->messages);
     map_done(&groups->sessions);
 }
@@ -86,6 +104,8 @@ static void index_field(struct story *story, const struct event_field *field)
 {
     if (field->kind != EVENT_VALUE_STR || field->text.len == 0 || !store_is_indexed(field->key))
         return;
+    if (field->key == KEY_REASON && str_equal(field->text, STR("none")))
+        return;
     add_word(story, store_word(field->key, field->text));
     ptrdiff_t at = str_find_last(field->text, '@');
     if (at >= 0 && (field->key == KEY_FROM || field->key == KEY_TO || field->key == KEY_RCPT))
@@ -97,10 +117,39 @@ static void pack_event(struct story *story, const struct event *event, struct st
     bool fresh[32] = {0};
     if (!pack_add(&story->pack, event, revision, fresh))
         return;
+    uint64_t word = store_event_word(event->type);
+    if (word)
+        add_word(story, word);
     for (unsigned i = 0; i < event->count; i++) {
         if (fresh[i])
             index_field(story, &event->fields[i]);
     }
+}
+
+/* ---- finding ---- */
+
+static struct str key_of(const struct mail_id *id)
+{
+    return str_of((const char *)id, sizeof *id); /* short enough to lie in the map itself */
+}
+
+static struct story *look_up(const struct map *map, struct story **last, struct str name)
+{
+    struct mail_id id;
+    if (*last && name.len == MAIL_ID_LEN && memcmp(name.ptr, (*last)->name, MAIL_ID_LEN) == 0)
+        return *last;
+    struct story *story = mail_id_parse(name, &id) ? map_get(map, key_of(&id)) : NULL;
+    *last = story ? story : *last;
+    return story;
+}
+
+static void forget(struct groups *groups, const struct story *story)
+{
+    map_remove(story->is_session ? &groups->sessions : &groups->messages, key_of(&story->id));
+    if (groups->last_message == story)
+        groups->last_message = NULL;
+    if (groups->last_session == story)
+        groups->last_session = NULL;
 }
 
 /* ---- sessions ---- */
@@ -141,19 +190,33 @@ static void sweep(struct groups *groups, int64_t now_ns)
         struct story *session = value;
         if (now_ns - session->touched_ns < STALE_S * NS_PER_S)
             continue;
-        map_remove(&groups->sessions, str_c(mail_id_text(session->id).chars));
-        story_free(session);
+        forget(groups, session);
+        story_leave(groups, session);
     }
 }
 
-static struct story *story_new(struct groups *groups, struct mail_id id, int64_t now_ns)
+static struct story *story_new(struct groups *groups, struct mail_id id, struct str name,
+                               int64_t now_ns)
 {
-    struct story *story = NEW(struct story);
+    struct story *story;
+    if (list_is_empty(&groups->spare)) {
+        story = NEW(struct story);
+        buf_init(&story->said, SAID_MAX);
+        pack_init(&story->pack, groups->dictionary);
+    } else {
+        story = CONTAINER(groups->spare.next, struct story, in_list);
+        list_remove(&story->in_list);
+        groups->spare_count--;
+        story->is_session = story->closed = story->refused = false;
+        story->written = story->word_count = 0;
+        story->introduced = (struct mail_id){0};
+        buf_clear(&story->said);
+        pack_clear(&story->pack, groups->dictionary);
+    }
     story->id = id;
+    memcpy(story->name, name.ptr, name.len);
     story->born_ns = story->touched_ns = now_ns;
     list_init(&story->in_list);
-    buf_init(&story->said, SAID_MAX);
-    pack_init(&story->pack, groups->dictionary);
     return story;
 }
 
@@ -174,15 +237,15 @@ static bool add_to_session(struct groups *groups, const struct event *event, str
                            struct str name, int64_t now_ns)
 {
     struct mail_id id;
-    struct story *session = map_get(&groups->sessions, name);
+    struct story *session = look_up(&groups->sessions, &groups->last_session, name);
     if (!session) {
         if (groups->sessions.count >= STORIES_MAX)
             sweep(groups, now_ns);
         if (groups->sessions.count >= STORIES_MAX || !mail_id_parse(name, &id))
             return false;
-        session = story_new(groups, id, now_ns);
+        session = story_new(groups, id, name, now_ns);
         session->is_session = true;
-        map_put(&groups->sessions, name, session);
+        map_put(&groups->sessions, key_of(&session->id), session);
     }
     session->touched_ns = now_ns;
     say(session, event, revision);
@@ -193,8 +256,8 @@ static bool add_to_session(struct groups *groups, const struct event *event, str
         return true;
     session->closed = true;
     if (!session->refused) {
-        map_remove(&groups->sessions, name);
-        story_free(session);
+        forget(groups, session);
+        story_leave(groups, session);
     } else { /* at once */
         list_remove(&session->in_list);
         list_append(&groups->ready, &session->in_list);
@@ -214,7 +277,8 @@ static bool ends_message(enum event_type type)
 static void introduce(struct groups *groups, struct story *story, const struct event *event)
 {
     struct str name = text_of(event, KEY_SESSION);
-    struct story *session = name.len ? map_get(&groups->sessions, name) : NULL;
+    struct story *session =
+        name.len ? look_up(&groups->sessions, &groups->last_session, name) : NULL;
     if (!session || text_of(event, KEY_LISTENER).len == 0 ||
         mail_id_equal(session->introduced, story->id))
         return; /* not said by the session itself, or told already */
@@ -226,12 +290,12 @@ static bool add_to_message(struct groups *groups, const struct event *event, str
                            struct str name, int64_t now_ns)
 {
     struct mail_id id;
-    struct story *story = map_get(&groups->messages, name);
+    struct story *story = look_up(&groups->messages, &groups->last_message, name);
     if (!story) {
         if (groups->messages.count >= STORIES_MAX || !mail_id_parse(name, &id))
             return false;
-        story = story_new(groups, id, now_ns);
-        map_put(&groups->messages, name, story);
+        story = story_new(groups, id, name, now_ns);
+        map_put(&groups->messages, key_of(&story->id), story);
         introduce(groups, story, event);
         wait_for_writing(groups, story, now_ns);
     }
@@ -254,7 +318,7 @@ bool groups_add(struct groups *groups, const struct event *event, struct str rev
     if (session.len)
         return add_to_session(groups, event, revision, session, now_ns);
     if (!groups->gateway) {
-        groups->gateway = story_new(groups, mail_id_new(), now_ns);
+        groups->gateway = story_new(groups, mail_id_new(), STR_EMPTY, now_ns);
         wait_for_writing(groups, groups->gateway, now_ns);
     }
     pack_event(groups->gateway, event, revision);
@@ -278,8 +342,7 @@ struct story *groups_next(struct groups *groups, int64_t now_ns, bool all)
         return NULL;
     list_remove(&story->in_list);
     if (story->is_session) {
-        pack_done(&story->pack);
-        pack_init(&story->pack, groups->dictionary);
+        pack_clear(&story->pack, groups->dictionary);
         repeat(story, story->written, story);
         story->written = story->said.len;
     }
@@ -290,14 +353,12 @@ void groups_written(struct groups *groups, struct story *story)
 {
     if (story->is_session && !story->closed) {
         story->word_count = 0;
-        pack_done(&story->pack);
-        pack_init(&story->pack, groups->dictionary);
+        pack_clear(&story->pack, groups->dictionary);
         return;
     }
     if (story == groups->gateway)
         groups->gateway = NULL;
     else
-        map_remove(story->is_session ? &groups->sessions : &groups->messages,
-                   str_c(mail_id_text(story->id).chars));
-    story_free(story);
+        forget(groups, story);
+    story_leave(groups, story);
 }

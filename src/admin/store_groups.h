@@ -16,7 +16,8 @@
 struct story {
     struct list in_list; /* in no list: a session with nothing to write */
     struct mail_id id;
-    int64_t born_ns; /* monotonic, of the oldest event to be written */
+    char name[MAIL_ID_LEN]; /* the id, as events write it */
+    int64_t born_ns;        /* monotonic, of the oldest event to be written */
     int64_t touched_ns;
     bool is_session;
     bool closed;               /* no more is expected: write it now */
@@ -30,10 +31,14 @@ struct story {
 };
 
 struct groups {
-    struct map messages, sessions; /* by the id's text: struct story */
-    struct list ready;             /* to be written now, */
-    struct list waiting;           /* or when it has waited; the oldest first */
-    struct story *gateway;         /* NULL: nothing to write */
+    struct map messages, sessions; /* by the id's bytes: struct story */
+    struct story *last_message;    /* events of one come together; NULL, or found there */
+    struct story *last_session;
+    struct list ready;     /* to be written now, */
+    struct list waiting;   /* or when it has waited; the oldest first */
+    struct story *gateway; /* NULL: nothing to write */
+    struct list spare;     /* emptied, with their memory */
+    size_t spare_count;
     uint64_t dictionary;
 };
 

@@ -33,8 +33,16 @@ static int64_t unfold(uint64_t number)
 
 void pack_init(struct pack *pack, uint64_t dictionary)
 {
-    memset(pack, 0, sizeof *pack);
     buf_init(&pack->bytes, PACK_MAX);
+    pack_clear(pack, dictionary);
+}
+
+void pack_clear(struct pack *pack, uint64_t dictionary)
+{
+    struct buf bytes = pack->bytes;
+    memset(pack, 0, sizeof *pack);
+    pack->bytes = bytes;
+    buf_clear(&pack->bytes);
     buf_append_byte(&pack->bytes, FORMAT);
     put_number(&pack->bytes, dictionary);
 }

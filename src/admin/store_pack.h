@@ -23,6 +23,8 @@ struct pack {
 };
 
 void pack_init(struct pack *pack, uint64_t dictionary);
+/* Empty it; memory is kept. */
+void pack_clear(struct pack *pack, uint64_t dictionary);
 void pack_done(struct pack *pack);
 /* Append; false if it is full. `fresh[i]` tells whether field i was not just the same before. */
 bool pack_add(struct pack *pack, const struct event *event, struct str revision,

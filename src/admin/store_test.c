@@ -10,6 +10,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,8 +42,12 @@ static void drop(const struct event *event, void *arg)
 static void open_with(struct fixture *fixture, int64_t keep_ns, uint64_t size)
 {
     struct error err = {0};
-    struct store_settings settings = {
-        .folder = str_c(fixture->folder), .keep_ns = keep_ns, .size = size, .keep_free = 1};
+    struct store_settings settings = {.folder = str_c(fixture->folder),
+                                      .keep_ns = keep_ns,
+                                      .size = size,
+                                      .keep_free = 1,
+                                      .fresh_max = 2048,
+                                      .segments_max = 8};
     if (store_open(&settings, &fixture->store, &err) != OK)
         fail_msg("%s", err.text);
 }
@@ -351,6 +356,23 @@ static void test_damaged_file(void **state)
     }
 }
 
+static int64_t segments_of(struct fixture *fixture, int level)
+{
+    char path[128];
+    char sql[80];
+    sqlite3 *db;
+    sqlite3_stmt *statement;
+    snprintf(path, sizeof path, "%s/events.db", fixture->folder);
+    snprintf(sql, sizeof sql, "SELECT count(*) FROM segments WHERE level = %d", level);
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &statement, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_step(statement), SQLITE_ROW);
+    int64_t count = sqlite3_column_int64(statement, 0);
+    sqlite3_finalize(statement);
+    sqlite3_close(db);
+    return count;
+}
+
 static void test_index(void **state)
 {
     enum { MESSAGES = 24000, PIECE = 100 };
@@ -365,9 +387,11 @@ static void test_index(void **state)
             some[i / (MESSAGES / 4)] = id;
         if (i % PIECE == PIECE - 1)
             hand_over(fixture);
-        if (i % 8000 == 7999)
-            usleep(1500000); /* a turn to sort what is fresh */
+        if (i % 2000 == 1999)
+            found(fixture, KEY_TO, to); /* so that it is not all written at once */
     }
+    assert_in_range(segments_of(fixture, 0), 1, 12);
+    assert_in_range(segments_of(fixture, 1), 1, 100);
     for (int round = 0; round < 2; round++) {
         for (int i = 0; i < 4; i++) {
             char to[64];

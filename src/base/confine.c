@@ -35,12 +35,15 @@ static enum result set_limits(const struct confine_limits *limits, struct error 
     return OK;
 }
 
-static void close_others(int keep)
+static enum result close_others(int keep, struct error *err)
 {
-    if (keep > 3)
-        (void)close_range(3, (unsigned)keep - 1, 0);
-    if (keep >= 0)
-        (void)close_range((unsigned)(keep < 3 ? 3 : keep + 1), ~0u, 0);
+    if (keep < 0)
+        return OK;
+    unsigned behind = keep < 3 ? 3 : (unsigned)keep + 1;
+    if ((keep > 3 && close_range(3, (unsigned)keep - 1, 0) != 0) ||
+        close_range(behind, ~0u, 0) != 0)
+        return fail_errno(err, errno, "cannot close descriptors");
+    return OK;
 }
 
 /* A second wall where the kernel has it: no path can be opened, even by a call that the filter
@@ -71,7 +74,8 @@ static enum result filter_calls(struct error *err)
 
 enum result confine(const struct confine_limits *limits, struct error *err)
 {
-    close_others(limits->keep_descriptor);
+    if (close_others(limits->keep_descriptor, err) != OK)
+        return FAILED;
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
         return fail_errno(err, errno, "cannot give up privileges");
     if (set_limits(limits, err) != OK)

@@ -168,3 +168,49 @@ bool str_to_c(struct str s, char *dst, size_t size)
     dst[s.len] = '\0';
     return true;
 }
+
+/* ---- UTF-8 ---- */
+
+size_t str_utf8(struct str text, uint32_t *out_point)
+{
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+    unsigned char first = (unsigned char)text.ptr[0];
+    if (first < 0x80) {
+        *out_point = first;
+        return 1;
+    }
+    size_t length = first >= 0xF0 && first < 0xF8 ? 4 : first >= 0xE0 && first < 0xF0 ? 3 : 2;
+    if (first < 0xC2 || first >= 0xF8 || text.len < length)
+        return 0;
+    uint32_t point = first & (0x7Fu >> length);
+    for (size_t i = 1; i < length; i++) {
+        unsigned char byte = (unsigned char)text.ptr[i];
+        if ((byte & 0xC0) != 0x80)
+            return 0;
+        point = point << 6 | (byte & 0x3Fu);
+    }
+    if (point < least[length] || point > 0x10FFFF || (point >= 0xD800 && point < 0xE000))
+        return 0;
+    *out_point = point;
+    return length;
+}
+
+bool str_is_utf8(struct str text)
+{
+    uint32_t point;
+    while (text.len) {
+        size_t length = str_utf8(text, &point);
+        if (length == 0)
+            return false;
+        text = str_from(text, length);
+    }
+    return true;
+}
+
+bool str_is_unsafe_point(uint32_t point)
+{
+    return point < 0x20 || (point >= 0x7F && point < 0xA0) || point == 0xAD || point == 0x61C ||
+           (point >= 0x200B && point <= 0x200F) || (point >= 0x2028 && point <= 0x202E) ||
+           (point >= 0x2060 && point <= 0x206F) || point == 0xFEFF ||
+           (point >= 0xFFF9 && point <= 0xFFFB) || (point >= 0xE0000 && point <= 0xE007F);
+}

@@ -65,3 +65,11 @@ bool str_to_c(struct str s, char *dst, size_t size);
 char ascii_lower(char c);
 bool ascii_is_alpha(char c);
 bool ascii_is_digit(char c);
+
+/* Length of the sequence of UTF-8 at the start of `text`, which is not empty, and its code point; 0
+ * if it is none (overlong, a surrogate, beyond U+10FFFF, cut). */
+size_t str_utf8(struct str text, uint32_t *out_point);
+bool str_is_utf8(struct str text);
+/* May a terminal obey it, or an eye be misled by it? Control characters, and those that turn the
+ * direction of text, end a line, or cannot be seen. */
+bool str_is_unsafe_point(uint32_t point);

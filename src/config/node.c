@@ -30,6 +30,15 @@ struct str config_place_text(struct arena *arena, struct config_place place)
     return arena_printf(arena, "%.*s:%u:%u", STR_ARG(name), place.line, place.column);
 }
 
+const struct config_file *config_file_new(struct arena *arena, struct str name, struct str text)
+{
+    enum { BEHIND_ALL = 1000 * 1000 };
+    struct config_file *file = ARENA_NEW(arena, struct config_file);
+    *file =
+        (struct config_file){.name = name, .folder = STR_EMPTY, .text = text, .order = BEHIND_ALL};
+    return file;
+}
+
 bool config_is_bare_yes_no(struct str text)
 {
     static const char *const words[] = {"on", "off", "yes", "no"};

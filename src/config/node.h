@@ -45,5 +45,7 @@ const struct config_pair *config_get_pair(const struct config_node *map, struct 
 struct arena;
 /* "postern.yaml:12:5", or the file's name alone; in `arena`. */
 struct str config_place_text(struct arena *arena, struct config_place place);
+/* A text that is no configuration but belongs to one, for places in it; kept as it is. */
+const struct config_file *config_file_new(struct arena *arena, struct str name, struct str text);
 /* The name of the file as it was given; empty for NULL (a default has no file). */
 struct str config_file_name(const struct config_file *file);

@@ -115,13 +115,14 @@ static void print_characters(struct buf *out, struct str line, unsigned first, u
     unsigned column = 0;
     for (size_t at = 0; at < line.len && column < first + count; column++) {
         size_t step = utf8_step(line, at);
-        unsigned char c = (unsigned char)line.ptr[at];
+        char c = line.ptr[at];
+        uint32_t point;
         if (column >= first) {
             if (at >= secret)
                 buf_append_byte(out, '*');
             else if (c == '\t')
                 buf_append_byte(out, ' ');
-            else if (c < 0x20 || c == 0x7F || (c >= 0x80 && (step < 2 || c < 0xC3) && c != 0xC2))
+            else if (str_utf8(str_from(line, at), &point) != step || str_is_unsafe_point(point))
                 buf_append_byte(out, '?');
             else
                 buf_append(out, str_slice(line, at, at + step));
@@ -161,9 +162,14 @@ static void print_source(struct buf *out, const struct config_place *place, cons
 /* Text of ours may quote the file: no control characters reach the terminal. */
 static void print_text(struct buf *out, struct str text)
 {
-    for (size_t i = 0; i < text.len; i++) {
-        unsigned char c = (unsigned char)text.ptr[i];
-        buf_append_byte(out, c < 0x20 || c == 0x7F ? '?' : text.ptr[i]);
+    while (text.len) {
+        uint32_t point;
+        size_t length = str_utf8(text, &point);
+        if (length == 0 || str_is_unsafe_point(point))
+            buf_append_byte(out, '?');
+        else
+            buf_append(out, str_slice(text, 0, length));
+        text = str_from(text, length ? length : 1);
     }
 }
 
@@ -222,14 +228,19 @@ void config_report_summary(const struct config_report *report, struct buf *out)
 static void json_text(struct buf *out, struct str text)
 {
     buf_append_byte(out, '"');
-    for (size_t i = 0; i < text.len; i++) {
-        unsigned char c = (unsigned char)text.ptr[i];
-        if (c == '"' || c == '\\')
-            buf_append_byte(out, '\\');
-        if (c < 0x20 || c == 0x7F)
-            buf_printf(out, "\\u%04x", c);
+    while (text.len) {
+        uint32_t point = (unsigned char)text.ptr[0]; /* of no sequence: as if it were Latin-1 */
+        size_t length = str_utf8(text, &point);
+        if (point == '"' || point == '\\')
+            buf_printf(out, "\\%c", (int)point);
+        else if (length && point < 0x10000 && !str_is_unsafe_point(point))
+            buf_append(out, str_slice(text, 0, length));
+        else if (point < 0x10000)
+            buf_printf(out, "\\u%04x", point);
         else
-            buf_append_byte(out, text.ptr[i]);
+            buf_printf(out, "\\u%04x\\u%04x", 0xD800 + ((point - 0x10000) >> 10),
+                       0xDC00 + ((point - 0x10000) & 0x3FF));
+        text = str_from(text, length ? length : 1);
     }
     buf_append_byte(out, '"');
 }

@@ -10,19 +10,7 @@
 
 enum { BLANKS_MANY = 8, PRINTED_MAX = 120 };
 
-/* What runs when it is opened, or leads there: programs, scripts, installers, shortcuts, and the
- * containers in which Windows does not mark what came from outside. A blank around each. */
-static const char dangerous[] =
-    " ade adp apk app appinstaller application appref-ms appx appxbundle arj bas bash bat bgi "
-    "cdxml "
-    "chm cmd com command cpl csh deb desktop diagcab diagcfg diagpkg dll dmg drv elf ex ex_ exe "
-    "fxp gadget grp hlp hpj hta htc img inf ins iso isp its jar jnlp js jse ksh lib library-ms lnk "
-    "mad maf mag mam maq mar mas mat mau mav maw mcf mda mdb mde mdt mdw mdz mjs msc msh msh1 msh2 "
-    "mshxml msi msix msixbundle msp mst msu nsh ocx one onepkg ops osd pcd pif pkg pl plg prf prg "
-    "printerexport ps1 ps1xml ps2 ps2xml psc1 psc2 psd1 psdm1 psm1 pst py pyc pyo pyw pyz pyzw rdp "
-    "reg rpm scf scpt scptd scr sct search-ms settingcontent-ms sh shb shs slk sys terminal theme "
-    "themepack tmp udl url vb vba vbe vbp vbs vhd vhdx vsmacros vsw vxd webpnp website wim ws wsb "
-    "wsc wsf wsh xbap xll xnk xps zsh ";
+static const char dangerous[] = FILENAME_DANGEROUS;
 
 /* ---- the names of a part ---- */
 
@@ -166,11 +154,6 @@ bool filename_is_dangerous(struct str extension)
     word[extension.len + 1] = ' ';
     return str_find_str(str_of(dangerous, sizeof dangerous - 1), str_of(word, extension.len + 2)) >=
            0;
-}
-
-const char *filename_dangerous(void)
-{
-    return dangerous;
 }
 
 bool filename_matches(struct str name, struct str pattern)

@@ -28,10 +28,22 @@ struct filename {
 };
 void filename_read(struct str name, struct arena *arena, struct filename *out);
 
-/* Does a file with this extension run something when it is opened? Windows, macOS, Office. */
+/* Extensions of what runs something when it is opened, on Windows, macOS or in Office: programs,
+ * scripts, installers, shortcuts, and the containers in which Windows does not mark what came from
+ * outside. A blank around each. */
+#define FILENAME_DANGEROUS                                                                         \
+    " "                                                                                            \
+    "ade adp apk app appinstaller application appref-ms appx appxbundle bas bash "                 \
+    "bat bgi cdxml chm cmd com command cpl csh deb desktop diagcab diagcfg diagpkg "               \
+    "dll dmg drv elf ex ex_ exe fxp gadget grp hlp hpj hta htc img inf ins iso isp "               \
+    "its jar jnlp js jse ksh lib library-ms lnk mad maf mag mam maq mar mas mat "                  \
+    "mau mav maw mcf mda mdb mde mdt mdw mdz mjs msc msh msh1 msh2 mshxml msi msix "               \
+    "msixbundle msp mst msu nsh ocx one onepkg ops osd pcd pif pkg pl plg prf prg "                \
+    "printerexport ps1 ps1xml ps2 ps2xml psc1 psc2 psd1 psdm1 psm1 py pyc pyo pyw "                \
+    "pyz pyzw rdp reg rpm scf scpt scptd scr sct search-ms settingcontent-ms sh "                  \
+    "shb shs slk sys terminal theme themepack udl url vb vba vbe vbp vbs vhd vhdx "                \
+    "vsmacros vsw vxd webpnp website wim ws wsb wsc wsf wsh xbap xll xnk zsh "
 bool filename_is_dangerous(struct str extension);
-/* All of these extensions, with a blank between them: for the manual. */
-const char *filename_dangerous(void);
 /* Does it fit the pattern (lower case; * any characters, ? one byte)? Linear in the product. */
 bool filename_matches(struct str name, struct str pattern);
 /* Fit for a line of a log or a terminal: what cannot be shown, or moves what can, becomes "?"; the

@@ -133,7 +133,10 @@ enum result scanner_ask(const struct scanner *scanner, scanner_talk *talk, void 
     struct breaker *breaker = state_breaker(scanner->state, scanner->server->name);
     if (breaker_admit(breaker, err) != OK)
         return FAILED;
+    int64_t begun_ns = clock_monotonic_ns();
     enum result result = ask(scanner, talk, arg, err);
+    if (result == OK || err->kind != ERROR_CANCELLED)
+        breaker_took(breaker, begun_ns, result == OK ? NULL : err);
     if (result == OK)
         breaker_answered(breaker);
     else if (err->kind == ERROR_CANCELLED)

@@ -2,6 +2,7 @@
 #include "content/unpack.h"
 
 #include "base/buf.h"
+#include "base/map.h"
 #include "base/memory.h"
 
 #include <archive.h>
@@ -17,6 +18,8 @@ struct level { /* an archive whose members are being read */
     struct buf data; /* its bytes, where it came out of another */
     struct str bytes;
     bool opened;
+    struct str rest;  /* of winmail.dat: what was not looked at yet */
+    struct map names; /* of a zip: those that were told */
     char name[UNPACK_NAME_MAX];
     size_t name_len;
     enum filetype type;
@@ -194,6 +197,8 @@ static void open_level(struct level *level)
             say(level, flags, flags & UNPACK_MACRO ? "macros" : "an encrypted document");
         return;
     }
+    if (level->type == FILETYPE_TNEF && tnef_begin(level->bytes, &level->rest))
+        return;
     level->archive = archive_read_new();
     if (!level->archive)
         return say(level, UNPACK_OVER, "not enough memory");
@@ -213,15 +218,58 @@ static void open_level(struct level *level)
     level->archive = NULL;
 }
 
+static bool may_be_zip(enum filetype type)
+{
+    /* of what is unknown only a zip's directory can say so, behind whatever stands in front */
+    return type == FILETYPE_UNKNOWN || type == FILETYPE_ZIP || type == FILETYPE_OOXML ||
+           type == FILETYPE_ODF || type == FILETYPE_JAR || type == FILETYPE_APK;
+}
+
+/* Count one more; false: enough. */
+static bool count_member(struct looking *looking)
+{
+    if (++looking->spent->members > looking->limits->members)
+        stop(looking, "too many files in archives");
+    return !looking->over;
+}
+
+/* Names that stand in the directory alone: what others open is what they say. */
+static enum result tell_directory(struct looking *looking)
+{
+    struct level *level = top(looking);
+    struct str rest = level->bytes, name;
+    enum result result = OK;
+    bool encrypted;
+    while (result == OK && !looking->over && zip_directory_next(&rest, &name, &encrypted)) {
+        name = end_of_name(name);
+        if (str_ends(name, STR("/")) || map_put(&level->names, name, level) ||
+            !count_member(looking))
+            continue;
+        if (encrypted)
+            say(level, UNPACK_ENCRYPTED, "encrypted files");
+        result = tell(looking, looking->depth, name, FILETYPE_UNKNOWN,
+                      encrypted ? UNPACK_ENCRYPTED : 0, "");
+    }
+    return result;
+}
+
+static void free_level(struct level *level)
+{
+    archive_read_free(level->archive);
+    level->archive = NULL;
+    buf_done(&level->data);
+    map_done(&level->names);
+}
+
 /* It and all of its members have been seen. */
 static enum result close_level(struct looking *looking)
 {
     struct level *level = top(looking);
+    if (may_be_zip(level->type) && tell_directory(looking) != OK)
+        return FAILED;
     unsigned depth = --looking->depth;
-    archive_read_free(level->archive);
-    level->archive = NULL;
     looking->held -= level->data.len;
-    buf_done(&level->data);
+    free_level(level);
     if (looking->over && depth > 0)
         say(&looking->levels[depth - 1], UNPACK_OVER, level->why);
     return tell(looking, depth, str_of(level->name, level->name_len), level->type, level->flags,
@@ -333,10 +381,10 @@ static enum result look_at_member(struct looking *looking, struct archive_entry 
     /* libarchive gives it memory that the next call takes back; a compressed file has no name */
     memcpy(space, name.ptr, name.len);
     name = raw ? STR_EMPTY : str_of(space, name.len);
-    if (++looking->spent->members > looking->limits->members) {
-        stop(looking, "too many files in archives");
+    if (may_be_zip(level->type))
+        (void)map_put(&level->names, name, level);
+    if (!count_member(looking))
         return OK;
-    }
     if (archive_entry_filetype(entry) == AE_IFDIR)
         return OK;
     if (is_encrypted(entry)) {
@@ -357,11 +405,44 @@ static enum result look_at_member(struct looking *looking, struct archive_entry 
     return tell(looking, depth, name, type, flag, flag ? level->why : "");
 }
 
+/* An attachment in winmail.dat, under both of its names. */
+static enum result step_tnef(struct looking *looking)
+{
+    struct level *level = top(looking);
+    struct tnef_file file;
+    bool damaged;
+    unsigned depth = looking->depth;
+    bool found = tnef_next(&level->rest, &file, &damaged);
+    if (damaged)
+        say(level, UNPACK_UNREADABLE, "damaged");
+    if (!found)
+        return close_level(looking);
+    enum filetype type = filetype_of(str_slice(file.data, 0, FILETYPE_HEAD_ISO));
+    struct str name = end_of_name(file.name.len ? file.name : file.title);
+    if (!count_member(looking) || !count_bytes(looking, file.data.len))
+        return OK;
+    if (file.name.len && file.title.len &&
+        tell(looking, depth, end_of_name(file.title), type, 0, "") != OK)
+        return FAILED;
+    if (!filetype_is_container(type))
+        return tell(looking, depth, name, type, 0, "");
+    if (file.data.len > UNPACK_HELD_MAX - looking->held) {
+        stop(looking, "an archive in it is too large");
+        return OK;
+    }
+    buf_clear(&looking->member);
+    buf_append(&looking->member, file.data);
+    push(looking, name, type);
+    return OK;
+}
+
 /* One step on the level at work. */
 static enum result step(struct looking *looking)
 {
     struct level *level = top(looking);
     struct archive_entry *entry;
+    if (!looking->over && level->type == FILETYPE_TNEF)
+        return step_tnef(looking);
     if (looking->over || !level->archive)
         return close_level(looking);
     int got = archive_read_next_header(level->archive, &entry);
@@ -401,10 +482,8 @@ enum result unpack_look(struct str data, const struct unpack_limits *limits, unp
     open_level(&looking->levels[0]);
     while (result == OK && looking->depth)
         result = step(looking);
-    for (; looking->depth; looking->depth--) {
-        archive_read_free(top(looking)->archive);
-        buf_done(&top(looking)->data);
-    }
+    for (; looking->depth; looking->depth--)
+        free_level(top(looking));
     buf_done(&looking->member);
     free(looking);
     return result;

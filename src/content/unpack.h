@@ -53,6 +53,24 @@ typedef enum result (*unpack_sink)(void *context, const struct unpack_member *me
 enum result unpack_look(struct str data, const struct unpack_limits *limits, unpack_sink sink,
                         void *context, struct unpack_spent *out_spent, struct error *err);
 
+/* ---- the directory of a zip: content/zip_directory.c ---- */
+
+/* libarchive names files by what stands in front of each; Windows, by the directory at the end.
+ * The next entry of one in *rest, wherever it lies; false: there are no more. */
+bool zip_directory_next(struct str *rest, struct str *out_name, bool *out_encrypted);
+
+/* ---- winmail.dat: content/tnef.c ---- */
+
+struct tnef_file {
+    struct str title; /* the short name */
+    struct str name;  /* the long one; "" */
+    struct str data;
+    char space[UNPACK_NAME_MAX]; /* of the name: it must not be moved */
+};
+bool tnef_begin(struct str data, struct str *out_rest);
+/* The next attachment; false: there are no more. *out_damaged: what stands behind is lost. */
+bool tnef_next(struct str *rest, struct tnef_file *out, bool *out_damaged);
+
 /* ---- compound documents (OLE): content/compound.c ---- */
 
 /* Looks at every place where an entry of a directory can stand, whatever the chains of sectors

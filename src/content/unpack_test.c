@@ -160,6 +160,25 @@ static void test_compound(void **unused)
         compound(file, cases[i].type, cases[i].name, cases[i].class);
         expect(cases[i].name, str_of(file, sizeof file), cases[i].told);
     }
+    static const struct {
+        const char *name;
+        struct str record;
+        bool macros;
+    } records[] = {
+        {"a sheet of macros", {"\x85\0\x0e\0\x34\x12\0\0\2\1\6\0Macro1", 18}, true},
+        {"in UTF-16", {"\x85\0\x0a\0\x34\x12\0\0\0\1\1\1M\0", 14}, true},
+        {"a sheet of numbers", {"\x85\0\x0e\0\x34\x12\0\0\0\0\6\0Sheet1", 18}, false},
+        {"no such record", {"\x85\0\x0f\0\x34\x12\0\0\0\1\6\0Sheet1", 18}, false},
+        {"slides with macros", {"\2\0\0\4\x0c\0\0\0\7\0\0\0\1\0\0\0\2\0\0\0", 20}, true},
+        {"without", {"\2\0\0\4\x0c\0\0\0\7\0\0\0\0\0\0\0\2\0\0\0", 20}, false},
+    };
+    for (size_t i = 0; i < sizeof records / sizeof *records; i++) {
+        char book[1024];
+        compound(book, 2, "Workbook", none);
+        memcpy(book + 700, records[i].record.ptr, records[i].record.len);
+        expect(records[i].name, str_of(book, sizeof book),
+               records[i].macros ? "0  x-ole-storage M|" : "0  x-ole-storage|");
+    }
     char file[1024];
     compound(file, 1, "VBA", none);
     struct looked cut; /* at every length: no byte beyond the end is looked at */
@@ -207,6 +226,54 @@ static void test_office(void **unused)
     file = test_archive_of(TEST_ZIP, "mimetype", STR("application/vnd.oasis.opendocument.text"));
     expect("odf", file, "1 mimetype -|0  vnd.oasis.opendocument|");
     free((char *)file.ptr);
+}
+
+/* ---- winmail.dat ---- */
+
+static void attribute(struct buf *out, int level, unsigned id, struct str value)
+{
+    char head[9] = {(char)level, (char)(id & 0xff), (char)(id >> 8)};
+    for (int i = 0; i < 4; i++)
+        head[5 + i] = (char)(value.len >> (8 * i) & 0xff);
+    buf_append(out, str_of(head, sizeof head));
+    buf_append(out, value);
+    buf_append(out, STR("\0\0"));
+}
+
+static void test_tnef(void **unused)
+{
+    (void)unused;
+    struct buf out BUF_CLEANUP;
+    struct str zip = test_archive_of(TEST_ZIP, "x.js", STR("x"));
+    buf_init(&out, 1 << 20);
+    buf_append(&out, STR("\x78\x9f\x3e\x22\1\0"));
+    expect("winmail.dat with nothing in it", buf_str(&out), "0  ms-tnef|");
+    attribute(&out, 1, 0x8004, STR("a subject"));
+    attribute(&out, 2, 0x9002, STR("0123456789abcd"));
+    attribute(&out, 2, 0x8010, STR("REPORT~1.EXE\0"));
+    attribute(&out, 2, 0x800f, PROGRAM);
+    attribute(&out, 2, 0x9005, STR("xx\x1e\0\x07\x37\1\0\0\0\x0c\0\0\0report 1.exe"));
+    attribute(&out, 2, 0x9002, STR("0123456789abcd"));
+    attribute(&out, 2, 0x8010, STR("a.zip\0"));
+    attribute(&out, 2, 0x800f, zip);
+    attribute(&out, 2, 0x9005, STR("\x1f\0\x07\x37\1\0\0\0\x0e\0\0\0\xe4\0b\0\x20\x20.\0z\0\0\0"));
+    expect("two attachments", buf_str(&out),
+           "1 REPORT~1.EXE vnd.microsoft.portable-executable|1 report 1.exe "
+           "vnd.microsoft.portable-executable|1 a.zip zip|2 x.js -|1 \xe4"
+           "b?.z zip|0  ms-tnef|");
+    out.len -= 5;
+    expect("cut off", buf_str(&out),
+           "1 REPORT~1.EXE vnd.microsoft.portable-executable|1 report 1.exe "
+           "vnd.microsoft.portable-executable|2 x.js -|1 a.zip zip|0  ms-tnef U|");
+    for (size_t len = out.len; len > 0; len--) {
+        struct looked looked;
+        char *copy = memory_alloc(len);
+        memcpy(copy, out.ptr, len);
+        look(&looked, str_of(copy, len), &usual);
+        buf_done(&looked.out);
+        free(copy);
+    }
+    free((char *)zip.ptr);
 }
 
 /* ---- hostile ---- */
@@ -282,7 +349,7 @@ static void test_names(void **unused)
         /* libarchive reads Windows' separators as its own */
         buf_printf(&told, "1 %s -|", hostile[i][2] == '\\' ? "../../x.exe" : hostile[i]);
     }
-    buf_append(&told, STR("0  zip|"));
+    buf_append(&told, STR("1 ..\\..\\x.exe -|0  zip|")); /* as the directory has it */
     buf_append_byte(&told, '\0');
     struct str file = test_archive_close(&made);
     expect("hostile names", file, told.ptr);
@@ -297,6 +364,28 @@ static void test_names(void **unused)
     assert_true(str_find_str(buf_str(&looked.out), STR(".exe -|")) > 0);
     buf_done(&looked.out);
     free((char *)file.ptr);
+}
+
+/* In front of the file stands another name than in the directory, by which Windows opens it. */
+static void test_directory(void **unused)
+{
+    (void)unused;
+    struct str made = test_archive_of(TEST_ZIP, "x.js", STR("hello"));
+    char *local = memmem(made.ptr, made.len, "x.js", 4);
+    memcpy(local, "xtxt", 4);
+    expect("another name in the directory", made, "1 xtxt -|1 x.js -|0  zip|");
+    memcpy((char *)made.ptr, "PK\x03\x09", 4); /* and nobody finds the file itself */
+    struct looked looked;
+    look(&looked, made, &usual);
+    assert_true(str_find_str(buf_str(&looked.out), STR("1 x.js -|")) >= 0);
+    buf_done(&looked.out);
+    memcpy((char *)made.ptr, "PK\x03\x04", 4);
+    char *entry = memmem(made.ptr, made.len, "PK\x01\x02", 4);
+    entry[8] |= 1;
+    look(&looked, made, &usual);
+    assert_true(str_find_str(buf_str(&looked.out), STR("1 x.js - E|")) >= 0);
+    buf_done(&looked.out);
+    free((char *)made.ptr);
 }
 
 /* Cut at every place it is told as damaged, or what is left is told; never more than that. */
@@ -346,7 +435,8 @@ int main(void)
         cmocka_unit_test(test_compound), cmocka_unit_test(test_office),
         cmocka_unit_test(test_bomb),     cmocka_unit_test(test_members),
         cmocka_unit_test(test_names),    cmocka_unit_test(test_cut),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_refused),  cmocka_unit_test(test_directory),
+        cmocka_unit_test(test_tnef),
     };
     (void)setlocale(LC_CTYPE, "C.UTF-8");
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -138,6 +138,7 @@ struct process {
     pid_t pid; /* 0: none */
     int fd; /* the same end that it serves: tells when nobody listens, and is told of its death */
     int64_t kill_at_ns;
+    bool killed; /* nothing more is expected of it than its end */
 };
 
 struct forking {
@@ -241,16 +242,22 @@ static void turn(struct forking *self)
     struct process *room = free_process(self);
     /* a negative descriptor is passed over */
     for (int i = 0; i < PROCESSES; i++)
-        polled[i] = (struct pollfd){.fd = self->processes[i].pid ? self->processes[i].fd : -1,
-                                    .events = POLLRDHUP};
+        polled[i] = (struct pollfd){
+            .fd = self->processes[i].pid && !self->processes[i].killed ? self->processes[i].fd : -1,
+            .events = POLLRDHUP};
     polled[PROCESSES] = (struct pollfd){.fd = self->signals, .events = POLLIN};
     polled[PROCESSES + 1] = (struct pollfd){.fd = room ? self->door : -1, .events = POLLIN};
     if (poll(polled, PROCESSES + 2, TURN_MS) < 0)
         return;
     int64_t now_ns = clock_monotonic_ns();
-    for (int i = 0; i < PROCESSES; i++)
-        if (self->processes[i].pid && (polled[i].revents || now_ns > self->processes[i].kill_at_ns))
-            kill(self->processes[i].pid, SIGKILL);
+    for (int i = 0; i < PROCESSES; i++) {
+        struct process *process = &self->processes[i];
+        if (process->killed || !process->pid ||
+            (!polled[i].revents && now_ns <= process->kill_at_ns))
+            continue;
+        kill(process->pid, SIGKILL);
+        process->killed = true;
+    }
     if (polled[PROCESSES].revents)
         collect(self);
     if (room && polled[PROCESSES + 1].revents) {

@@ -35,7 +35,7 @@ struct unpacker { /* shared by all threads */
 };
 struct unpacking;
 
-/* ERROR_LIMIT: too many wait. `unpacker` may be NULL: there is none. */
+/* ERROR_TEMPORARY: too many wait, for example. `unpacker` may be NULL: there is none. */
 enum result unpacking_open(const struct unpacker *unpacker, struct unpacking **out,
                            struct error *err);
 /* NULL is allowed. Ends the process. */

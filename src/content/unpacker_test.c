@@ -10,6 +10,7 @@
 
 #include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -215,6 +216,34 @@ static void test_many(void **unused)
     free((char *)zip.ptr);
 }
 
+/* What bombs make of the processes that look into them. */
+static void test_memory(void **unused)
+{
+    (void)unused;
+    static const enum test_format formats[] = {TEST_GZ, TEST_XZ, TEST_BZ2, TEST_ZIP, TEST_TAR_GZ};
+    enum { BOMB = 30 << 20, MEMORY_MAX_KIB = 64 * 1024 };
+    struct house house;
+    struct rusage used;
+    int status;
+    open_house(&house); /* first: it begins with the memory of this process */
+    char *zeros = memory_alloc(BOMB);
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
+        struct str bomb = test_archive_of(formats[i], "x", str_of(zeros, BOMB));
+        struct asking asking = {.unpacker = &house.unpacker, .file = bomb, .times = 1};
+        test_in_fiber(ask, &asking);
+        assert_int_equal(asking.result, OK);
+        assert_int_equal(asking.spent.bytes, BOMB);
+        buf_done(&asking.told);
+        free((char *)bomb.ptr);
+    }
+    free(zeros);
+    close(house.unpacker.door);
+    check(wait4(house.pid, &status, 0, &used) == house.pid); /* of its children, too */
+#ifndef __SANITIZE_ADDRESS__
+    assert_in_range(used.ru_maxrss, 1, MEMORY_MAX_KIB);
+#endif
+}
+
 /* Larger than it takes: told so, and the next file is looked at as if nothing had been. */
 static void test_large(void **unused)
 {
@@ -316,7 +345,8 @@ static MAY_YIELD void leave_it(void *arg)
     struct unpacking *unpacking;
     check(unpacking_open(&watching->house->unpacker, &unpacking, &watching->err) == OK);
     check(unpacking_begin(unpacking, &usual, &watching->err) == OK);
-    check(wait_for_worker(watching->house, /* confined= */ true) != 0);
+    pid_t pid = wait_for_worker(watching->house, /* confined= */ true);
+    check(pid && kill(pid, SIGSTOP) == 0); /* one that is at work does not see it by itself */
     unpacking_close(unpacking);
     for (int i = 0; i < 5000 && !watching->ended; i++) {
         check(fiber_sleep(2 * NS_PER_MS, &watching->err) == OK);
@@ -375,6 +405,10 @@ static const struct play plays[] = {
      {"M\0\0\0\x07\x01\x01\0\0\x09\0\0", 12},
      ERROR_PROTOCOL,
      "the process that unpacks: MEMBER with impossible values"},
+    {"the file again and again",
+     {"M\0\0\0\x07\0\1\0\0\0\0\0M\0\0\0\x07\0\1\0\0\0\0\0", 24},
+     ERROR_PROTOCOL,
+     "the process that unpacks speaks nonsense"},
     {"too much CPU",
      {"X\0\0\0\4\0\0\0\x18", 9},
      ERROR_LIMIT,
@@ -461,8 +495,9 @@ int main(void)
         cmocka_unit_test(test_frames), cmocka_unit_test(test_broken_frames),
         cmocka_unit_test(test_asked),  cmocka_unit_test(test_many),
         cmocka_unit_test(test_large),  cmocka_unit_test(test_nobody),
-        cmocka_unit_test(test_crash),  cmocka_unit_test(test_left),
-        cmocka_unit_test(test_plays),  cmocka_unit_test(test_served),
+        cmocka_unit_test(test_memory), cmocka_unit_test(test_crash),
+        cmocka_unit_test(test_left),   cmocka_unit_test(test_plays),
+        cmocka_unit_test(test_served),
     };
     signal(SIGPIPE, SIG_IGN);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -33,9 +33,17 @@ static enum result send_end(int door, int fd, struct error *err)
     memcpy(CMSG_DATA(header), &fd, sizeof fd);
     if (sendmsg(door, &message, MSG_DONTWAIT | MSG_NOSIGNAL) == 1)
         return OK;
-    return errno == EAGAIN
-               ? fail(err, ERROR_LIMIT, "too many messages wait to have their archives looked into")
-               : fail_errno(err, errno, "cannot ask for a process that unpacks");
+    return errno == EAGAIN ? fail(err, ERROR_TEMPORARY,
+                                  "too many messages wait to have their archives looked into")
+                           : fail_errno(err, errno, "cannot ask for a process that unpacks");
+}
+
+/* What goes wrong with a connection is never the message's fault: it is no limit of the message. */
+static enum result trouble(struct error *err)
+{
+    if (err->kind == ERROR_LIMIT)
+        err->kind = ERROR_TEMPORARY;
+    return FAILED;
 }
 
 enum result unpacking_open(const struct unpacker *unpacker, struct unpacking **out,
@@ -45,8 +53,10 @@ enum result unpacking_open(const struct unpacker *unpacker, struct unpacking **o
     struct stream *stream;
     if (!unpacker)
         return fail(err, ERROR_TEMPORARY, "there is no process that unpacks");
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
-        return fail_errno(err, errno, "cannot make a socket pair");
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
+        (void)!fail_errno(err, errno, "cannot make a socket pair");
+        return trouble(err);
+    }
     enum result result = send_end(unpacker->door, ends[1], err);
     close(ends[1]);
     if (result == OK && fcntl(ends[0], F_SETFL, O_NONBLOCK) != 0)
@@ -55,7 +65,7 @@ enum result unpacking_open(const struct unpacker *unpacker, struct unpacking **o
         result = stream_open_fd(ends[0], &stream, err);
     if (result != OK) {
         close(ends[0]);
-        return FAILED;
+        return trouble(err);
     }
     struct unpacking *unpacking = NEW(struct unpacking);
     unpacking->stream = stream;
@@ -77,7 +87,7 @@ static MAY_YIELD enum result write_out(struct unpacking *unpacking, struct error
 {
     enum result result = stream_write(unpacking->stream, buf_str(&unpacking->out), err);
     buf_clear(&unpacking->out);
-    return result;
+    return result == OK ? OK : trouble(err);
 }
 
 enum result unpacking_begin(struct unpacking *unpacking, const struct unpack_limits *limits,
@@ -113,21 +123,32 @@ static enum result died(struct str payload, struct error *err)
                 signal_number);
 }
 
-static enum result hear(const struct unpack_frame *frame, unpack_sink sink, void *context,
-                        struct unpack_spent *spent, struct error *err)
+struct hearing {
+    unpack_sink sink;
+    void *context;
+    struct unpack_spent *spent;
+    bool told; /* the file itself, which comes last: who asked counts only what is in it */
+};
+
+static enum result hear(struct hearing *hearing, const struct unpack_frame *frame,
+                        struct error *err)
 {
     struct unpack_member member;
+    if (frame->kind == UNPACK_FRAME_MEMBER && !hearing->told) {
+        if (unpack_member_read(frame->payload, &member, err) != OK)
+            return FAILED;
+        hearing->told = member.depth == 0;
+        return hearing->sink(hearing->context, &member, err);
+    }
     switch (frame->kind) {
-    case UNPACK_FRAME_MEMBER:
-        return unpack_member_read(frame->payload, &member, err) == OK ? sink(context, &member, err)
-                                                                      : FAILED;
     case UNPACK_FRAME_DONE:
-        return unpack_done_read(frame->payload, spent, err);
+        return unpack_done_read(frame->payload, hearing->spent, err);
     case UNPACK_FRAME_DIED:
         return died(frame->payload, err);
     case UNPACK_FRAME_BEGIN:
     case UNPACK_FRAME_DATA:
     case UNPACK_FRAME_END:
+    case UNPACK_FRAME_MEMBER:
         break;
     }
     return fail(err, ERROR_PROTOCOL, "the process that unpacks speaks nonsense");
@@ -138,9 +159,10 @@ enum result unpacking_finish(struct unpacking *unpacking, unpack_sink sink, void
 {
     struct stream *stream = unpacking->stream;
     struct unpack_frame frame = {0};
+    struct hearing hearing = {.sink = sink, .context = context, .spent = out_spent};
     unpack_frame_append(&unpacking->out, UNPACK_FRAME_END, STR_EMPTY);
     if (write_out(unpacking, err) != OK || stream_flush(stream, err) != OK)
-        return FAILED;
+        return trouble(err);
     for (;;) {
         bool whole, end = false;
         struct str rest = stream_buffered(stream);
@@ -148,7 +170,7 @@ enum result unpacking_finish(struct unpacking *unpacking, unpack_sink sink, void
         if (unpack_frame_take(&rest, &frame, &whole, err) != OK)
             return FAILED;
         if (whole) {
-            if (hear(&frame, sink, context, out_spent, err) != OK)
+            if (hear(&hearing, &frame, err) != OK)
                 return FAILED;
             stream_consume(stream, before - rest.len);
             if (frame.kind == UNPACK_FRAME_DONE)
@@ -156,7 +178,7 @@ enum result unpacking_finish(struct unpacking *unpacking, unpack_sink sink, void
             continue;
         }
         if (stream_fill(stream, (size_t)UNPACK_FRAME_MAX + UNPACK_FRAME_HEAD, &end, err) != OK)
-            return FAILED;
+            return trouble(err);
         if (end)
             return fail(err, ERROR_TEMPORARY, "the process that unpacks ended without an answer");
     }

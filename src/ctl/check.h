@@ -21,3 +21,7 @@ enum result check_live(struct ctl *ctl, const struct settings *settings,
 enum result check_ping(const struct server *server, const struct resolver *resolver,
                        struct state *state, struct arena *arena, struct str *out_words,
                        struct error *err) MAY_YIELD;
+/* Does clamd find the test virus that every scanner knows? *out_name: what it calls it. */
+enum result check_test_virus(const struct server *server, const struct resolver *resolver,
+                             struct state *state, struct arena *arena, bool *out_found,
+                             struct str *out_name, struct error *err) MAY_YIELD;

@@ -105,6 +105,31 @@ static struct str greeting_name(struct str words)
     return end < 0 ? rest : str_slice(rest, 0, (size_t)end);
 }
 
+/* One that takes everything for clean is worse than none: nobody looks any more. */
+static MAY_YIELD void try_scanner(struct live *live, const struct server *server)
+{
+    struct error err;
+    struct str name = STR_EMPTY;
+    bool found;
+    int64_t start_ns = clock_monotonic_ns();
+    struct str question =
+        arena_printf(live->arena, "%.*s, the test virus of EICAR", STR_ARG(server->name));
+    if (check_test_virus(server, &live->resolver, live->state, live->arena, &found, &name, &err) !=
+        OK) {
+        struct str words = arena_str(live->arena, str_c(err.text));
+        say(live, question, "no answer", words, start_ns);
+        no_answer(live, server->place, server->name, words);
+        return;
+    }
+    say(live, question, found ? "found" : "clean", name, start_ns);
+    if (!found)
+        config_problem(live->report, CONFIG_WARNING, "finds-nothing", server->place,
+                       "%.*s takes the test virus of EICAR for clean: it would let every other one "
+                       "pass, too",
+                       STR_ARG(server->name))
+            ->fix = STR("load its signatures (freshclam), and see what clamd says when it starts");
+}
+
 static MAY_YIELD void ping(struct live *live, size_t index)
 {
     const struct server *server = &live->settings->servers[index];
@@ -118,6 +143,8 @@ static MAY_YIELD void ping(struct live *live, size_t index)
     if (result == OK) {
         live->servers[index].name = greeting_name(words);
         say(live, server->name, "answers", words, start_ns);
+        if (server->kind == SERVER_CLAMD)
+            try_scanner(live, server);
         return;
     }
     words = arena_str(live->arena, str_c(err.text));

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ctl/check_ping.c - the shortest polite conversation with a backend: is it there? */
+#include "content/clamd.h"
 #include "content/milter.h"
 #include "content/scanner.h"
 #include "ctl/check.h"
@@ -98,4 +99,28 @@ enum result check_ping(const struct server *server, const struct resolver *resol
     return is_greeting || !is_mail ? OK
                                    : fail(err, ERROR_TEMPORARY, "it said \"%.*s\"",
                                           STR_ARG(str_slice(ping.words, 0, 150)));
+}
+
+/* ---- does a scanner find what every scanner finds? ---- */
+
+enum result check_test_virus(const struct server *server, const struct resolver *resolver,
+                             struct state *state, struct arena *arena, bool *out_found,
+                             struct str *out_name, struct error *err)
+{
+    /* EICAR's test file, which harms nobody; in two pieces, or scanners would find it in here */
+    static const char one[] = "X5O!P%@AP[4\\PZX54(P^)7CC)7}$EICAR-STANDARD-";
+    static const char two[] = "ANTIVIRUS-TEST-FILE!$H+H*\r\n";
+    struct scanner scanner = {.server = server, .state = state, .resolver = resolver};
+    struct clamd_answer answer = {.name = STR_EMPTY};
+    struct body *body = body_memory_new(sizeof one + sizeof two);
+    enum result result = body_append(body, str_c(one), err);
+    if (result == OK)
+        result = body_append(body, str_c(two), err);
+    const struct mail_content content = {.head = STR_EMPTY, .body = body};
+    if (result == OK)
+        result = clamd_scan(&scanner, &content, arena, &answer, err);
+    body_unref(body);
+    *out_found = result == OK && answer.result == CLAMD_FOUND;
+    *out_name = answer.name;
+    return result;
 }

@@ -258,29 +258,50 @@ static void fish_text(const char *text, struct buf *out)
         buf_printf(out, "%s%c", *text == '\'' || *text == '\\' ? "\\" : "", *text);
 }
 
+static void fish_begin(const struct ctl_command *c, struct buf *out)
+{
+    buf_printf(out, "complete -c postern -n '__fish_seen_subcommand_from %s", c->noun);
+    if (c->verb)
+        buf_printf(out, "; and __fish_seen_subcommand_from %s", c->verb);
+    buf_append(out, STR("'"));
+}
+
+static bool has_word(const char *list, struct str word)
+{
+    struct str rest = str_c(list);
+    struct str one;
+    while (str_split(&rest, ' ', &one))
+        if (str_equal(one, word))
+            return true;
+    return false;
+}
+
 static void fish_options(const struct ctl_command *c, struct buf *out)
 {
     struct words words;
     read_usage(c->usage, &words);
     struct str rest = str_c(words.options);
-    while (rest.len) {
-        ptrdiff_t blank = str_find(rest, ' ');
-        size_t length = blank < 0 ? rest.len : (size_t)blank;
-        buf_printf(out, "complete -c postern -n '__fish_seen_subcommand_from %s", c->noun);
-        if (c->verb)
-            buf_printf(out, "; and __fish_seen_subcommand_from %s", c->verb);
-        buf_printf(out, "' -l %.*s\n", STR_ARG(str_slice(rest, 2, length)));
-        rest = str_from(rest, blank < 0 ? length : length + 1);
+    struct str option;
+    while (rest.len && str_split(&rest, ' ', &option)) {
+        fish_begin(c, out);
+        buf_printf(out, " -l %.*s%s\n", STR_ARG(str_from(option, 2)),
+                   has_word(words.valued, option) ? " -r -F" : "");
     }
-    if (words.choices[0])
-        buf_printf(out, "complete -c postern -n '__fish_seen_subcommand_from %s' -a '%s'\n",
-                   c->noun, words.choices);
+    if (words.choices[0]) {
+        fish_begin(c, out);
+        buf_printf(out, " -a '%s'\n", words.choices);
+    }
+    if (words.file) {
+        fish_begin(c, out);
+        buf_append(out, STR(" -F\n"));
+    }
 }
 
 static void print_fish(struct buf *out)
 {
     buf_append(out, STR("# fish completion for postern; made by: postern completion fish\n"
-                        "complete -c postern -l socket -r -d 'control socket'\n"
+                        "complete -c postern -f\n"
+                        "complete -c postern -l socket -r -F -d 'control socket'\n"
                         "complete -c postern -l json -d 'as the API gives it'\n"
                         "complete -c postern -l yes -d 'no questions'\n"
                         "complete -c postern -l no-color\n"));

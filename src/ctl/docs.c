@@ -38,6 +38,16 @@ static void print_blocks(struct buf *out)
     flow_describe_blocks(out);
 }
 
+static void print_scripts(struct buf *out)
+{
+    buf_append(out,
+               STR("# Reference: scripts\n\n"
+                   "What Lua scripts can see, ask and change: their argument `mail` and the "
+                   "global `postern`. Where they are called, what they may return and how they "
+                   "are bounded: [Scripts](17-scripts.md).\n\n"));
+    flow_describe_scripts(out);
+}
+
 static void print_events(struct buf *out)
 {
     buf_append(out, STR("# Reference: events\n\n"
@@ -150,6 +160,10 @@ static const struct {
     {"blocks",
      print_blocks,
      {"postern\\-blocks", "7", "steps of the flows of the Postern mail gateway", NULL, ALSO_ALL}},
+    {"scripts",
+     print_scripts,
+     {"postern\\-scripts", "7", "what Lua scripts find in the Postern mail gateway", NULL,
+      ALSO_ALL}},
     {"events",
      print_events,
      {"postern\\-events", "7", "what the Postern mail gateway tells of its work", NULL, ALSO_ALL}},
@@ -180,7 +194,8 @@ int ctl_docs(struct ctl *ctl)
     }
     if (text.len == 0) {
         fprintf(stderr,
-                "postern: the pages are: settings, blocks, events, commands, metrics, daemon\n");
+                "postern: the pages are: settings, blocks, scripts, events, commands, metrics, "
+                "daemon\n");
         return CTL_USAGE;
     }
     struct buf *shown = man ? &formatted : &text;

@@ -20,7 +20,7 @@ struct group { /* decisions that change, or are open, in the same way */
     bool open;
     const char *kind;
     const char *before, *after;
-    const char *where;
+    const char *where, *why;
     size_t count;
     const char *examples[EXAMPLES];
 };
@@ -41,7 +41,9 @@ struct shadowing {
     size_t decisions, same, changed, open;
 
     /* of the story being read */
-    json_t *steps; /* since the last decision */
+    json_t *steps;   /* since the last decision */
+    json_t *headers; /* message.header, since the last message */
+    json_t *waiting; /* message.accepted whose content is looked at later, from the queue */
     const char *tls;
     size_t messages;
 };
@@ -95,18 +97,19 @@ static struct settings *find_former(struct shadowing *self, const char *revision
 /* ---- results ---- */
 
 static bool is_group(const struct group *group, bool open, const char *kind, const char *before,
-                     const char *after, const char *where)
+                     const char *after, const char *where, const char *why)
 {
-    return group->open == open && strcmp(group->kind, kind) == 0 &&
+    return group->open == open && strcmp(group->why, why) == 0 && strcmp(group->kind, kind) == 0 &&
            strcmp(group->before, before) == 0 && strcmp(group->after, after) == 0 &&
            strcmp(group->where, where) == 0;
 }
 
 static void count_in(struct shadowing *self, bool open, const char *kind, const char *before,
-                     const char *after, const char *where, const char *example)
+                     const char *after, const char *where, const char *why, const char *example)
 {
     size_t i = 0;
-    while (i < self->group_count && !is_group(&self->groups[i], open, kind, before, after, where))
+    while (i < self->group_count &&
+           !is_group(&self->groups[i], open, kind, before, after, where, why))
         i++;
     if (i == GROUPS_MAX)
         return;
@@ -117,7 +120,8 @@ static void count_in(struct shadowing *self, bool open, const char *kind, const 
                                 .kind = kind,
                                 .before = arena_c(self->ctl->arena, str_c(before)),
                                 .after = arena_c(self->ctl->arena, str_c(after)),
-                                .where = arena_c(self->ctl->arena, str_c(where))};
+                                .where = arena_c(self->ctl->arena, str_c(where)),
+                                .why = arena_c(self->ctl->arena, str_c(why))};
     }
     if (group->count < EXAMPLES)
         group->examples[group->count] = arena_c(self->ctl->arena, str_c(example));
@@ -178,12 +182,13 @@ static void judge(struct shadowing *self, json_t *event, struct shadow_case *one
     const char *where = arena_c(arena, answer.where);
     if (answer.open) {
         self->open++;
-        count_in(self, true, kind, before, "", where, describe(self, event, one));
+        count_in(self, true, kind, before, "", where,
+                 answer.why.len ? arena_c(arena, answer.why) : "", describe(self, event, one));
     } else if (strcmp(answer.verdict, before) == 0) {
         self->same++;
     } else {
         self->changed++;
-        count_in(self, false, kind, before, answer.verdict, where, describe(self, event, one));
+        count_in(self, false, kind, before, answer.verdict, where, "", describe(self, event, one));
     }
     arena_free(arena);
 }
@@ -239,32 +244,72 @@ static const char *content_verdict(struct shadowing *self, const char *flow)
     return verdict;
 }
 
-/* Once for each recipient: each may have a flow of its own. */
-static void judge_content(struct shadowing *self, json_t *event, json_t *recipients)
+/* The fields that were told whole, as a header section, and their names. */
+static void take_headers(struct shadowing *self, struct shadow_case *one)
 {
+    struct arena *arena = self->ctl->arena;
+    struct str *fields =
+        arena_alloc_array(arena, json_array_size(self->headers) + 1, sizeof *fields);
+    size_t i;
+    json_t *event;
+    one->header = STR_EMPTY;
+    json_array_foreach(self->headers, i, event)
+    {
+        struct str name = str_c(ctl_text(event, "field"));
+        if (!json_is_true(json_object_get(event, "complete")))
+            continue;
+        fields[one->field_count++] = name;
+        if (ctl_text(event, "value")[0])
+            one->header = arena_printf(arena, "%.*s%.*s: %s\r\n", STR_ARG(one->header),
+                                       STR_ARG(name), ctl_text(event, "value"));
+    }
+    one->header = arena_printf(arena, "%.*s\r\n", STR_ARG(one->header));
+    one->fields = fields;
+}
+
+static void take_recipients(struct shadowing *self, json_t *recipients, struct shadow_case *one)
+{
+    struct str *list =
+        arena_alloc_array(self->ctl->arena, json_array_size(recipients) + 1, sizeof *list);
     size_t i;
     json_t *to;
-    json_array_foreach(recipients, i, to)
-    {
-        struct flow_recorded records[RECORDS_MAX];
-        struct settings *former = find_former(self, ctl_text(event, "rev"));
-        struct str flow =
-            former ? shadow_content_flow(former, str_c(ctl_text(to, "domain"))) : STR_EMPTY;
-        const char *name = arena_c(self->ctl->arena, flow);
-        const char *before = content_verdict(self, name);
-        struct shadow_case one = {.kind = SHADOW_CONTENT,
-                                  .client_name = str_c(ctl_text(to, "client_name")),
-                                  .helo = str_c(ctl_text(to, "helo")),
-                                  .tls = str_c(ctl_text(to, "tls")),
-                                  .sender = str_c(ctl_text(to, "from")),
-                                  .recipient = str_c(ctl_text(to, "to")),
-                                  .domain = str_c(ctl_text(to, "domain")),
-                                  .size = (uint64_t)ctl_number(event, "size"),
-                                  .records = records};
-        one.record_count = take_records(self, "content", name, records);
-        if (before)
-            judge(self, event, &one, "message", before);
-    }
+    json_array_foreach(recipients, i, to) list[one->recipient_count++] = str_c(ctl_text(to, "to"));
+    one->recipients = list;
+}
+
+static bool judge_message_for(struct shadowing *self, json_t *event, json_t *recipients, json_t *to)
+{
+    struct flow_recorded records[RECORDS_MAX];
+    struct settings *former = find_former(self, ctl_text(event, "rev"));
+    struct str flow =
+        former ? shadow_content_flow(former, str_c(ctl_text(to, "domain"))) : STR_EMPTY;
+    const char *name = arena_c(self->ctl->arena, flow);
+    const char *before = content_verdict(self, name);
+    struct shadow_case one = {.kind = SHADOW_CONTENT,
+                              .client_name = str_c(ctl_text(to, "client_name")),
+                              .helo = str_c(ctl_text(to, "helo")),
+                              .tls = str_c(ctl_text(to, "tls")),
+                              .sender = str_c(ctl_text(to, "from")),
+                              .recipient = str_c(ctl_text(to, "to")),
+                              .domain = str_c(ctl_text(to, "domain")),
+                              .size = (uint64_t)ctl_number(event, "size"),
+                              .records = records};
+    one.record_count = take_records(self, "content", name, records);
+    take_headers(self, &one);
+    take_recipients(self, recipients, &one);
+    if (before)
+        judge(self, event, &one, "message", before);
+    return before != NULL;
+}
+
+/* Once for each recipient: each may have a flow of its own. False: its flow has not run yet. */
+static bool judge_content(struct shadowing *self, json_t *event, json_t *recipients)
+{
+    bool any = false;
+    size_t i;
+    json_t *to;
+    json_array_foreach(recipients, i, to) any |= judge_message_for(self, event, recipients, to);
+    return any;
 }
 
 /* ---- stories ---- */
@@ -291,7 +336,9 @@ static void read_decision(struct shadowing *self, json_t *event, json_t *recipie
         json_array_append(recipients, event);
     if (fresh && str_starts(str_c(name), STR("message."))) {
         self->messages++;
-        judge_content(self, event, recipients);
+        if (!judge_content(self, event, recipients) && strcmp(name, "message.accepted") == 0)
+            self->waiting = event;
+        json_array_clear(self->headers);
     }
     json_array_clear(self->steps);
 }
@@ -302,16 +349,23 @@ static void read_story(struct shadowing *self, json_t *events)
     size_t i;
     json_t *event;
     self->steps = json_array();
+    self->headers = json_array();
+    self->waiting = NULL;
     self->tls = "";
     json_array_foreach(events, i, event)
     {
         if (strcmp(ctl_text(event, "event"), "flow.step") == 0)
             json_array_append(self->steps, event);
+        else if (strcmp(ctl_text(event, "event"), "message.header") == 0)
+            json_array_append(self->headers, event);
         else if (strcmp(ctl_text(event, "event"), "session.tls") == 0)
             self->tls = ctl_text(event, "tls");
         else
             read_decision(self, event, recipients);
     }
+    if (self->waiting) /* processing: queued; what the flow said came after the 250 */
+        judge_content(self, self->waiting, recipients);
+    json_decref(self->headers);
     json_decref(self->steps);
     json_decref(recipients);
 }
@@ -330,10 +384,14 @@ static int by_count(const void *a, const void *b)
 static void print_group(const struct group *group)
 {
     if (group->open)
-        printf("%6zu %s  open (it was %s): ", group->count, group->kind, group->before);
+        printf("%6zu %s  undecided (it was %s) at ", group->count, group->kind, group->before);
     else
         printf("%6zu %s  %s -> %s  by ", group->count, group->kind, group->before, group->after);
     ctl_print_text(group->where);
+    if (group->why[0]) {
+        printf(": ");
+        ctl_print_text(group->why);
+    }
     printf("\n");
     for (size_t i = 0; i < EXAMPLES && i < group->count; i++) {
         printf("         ");
@@ -347,9 +405,10 @@ static json_t *group_json(const struct group *group)
     json_t *examples = json_array();
     for (size_t i = 0; i < EXAMPLES && i < group->count; i++)
         json_array_append_new(examples, json_string(group->examples[i]));
-    return json_pack("{s:b, s:s, s:s, s:s, s:s, s:I, s:o}", "open", (int)group->open, "kind",
+    return json_pack("{s:b, s:s, s:s, s:s, s:s, s:s, s:I, s:o}", "open", (int)group->open, "kind",
                      group->kind, "before", group->before, "after", group->after, "by",
-                     group->where, "count", (json_int_t)group->count, "examples", examples);
+                     group->where, "why", group->why, "count", (json_int_t)group->count, "examples",
+                     examples);
 }
 
 static void print_result(struct shadowing *self)
@@ -363,8 +422,8 @@ static void print_result(struct shadowing *self)
             print_group(&self->groups[i]);
     }
     if (!self->ctl->json) {
-        printf("%zu decisions (%zu messages): %zu would change, %zu not, %zu are open: the record "
-               "does not say enough\n",
+        printf("%zu decisions (%zu messages): %zu would change, %zu not, %zu are undecided: the "
+               "record does not say enough\n",
                self->decisions, self->messages, self->changed, self->same, self->open);
         json_decref(list);
         return;

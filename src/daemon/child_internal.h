@@ -9,6 +9,7 @@
 #include "config/report.h"
 #include "daemon/child.h"
 #include "daemon/sandbox.h"
+#include "gateway/gateway.h"
 #include "daemon/link.h"
 
 struct settings;
@@ -31,11 +32,12 @@ struct child {
     /* ---- revise.c ---- */
     struct revisions *revisions; /* NULL: their folder cannot be used; mail goes on */
     struct change_desk *desk;
-    struct settings *at_start; /* what counts only at a start stays as it is here */
-    struct settings *former;   /* in force before the one that waits for its confirmation */
-    struct settings *trial;    /* gets a share of the sessions */
-    int64_t revert_at_ns;      /* monotonic; TIME_NEVER: nothing waits */
-    unsigned counted;          /* without revisions on disk: the number given last */
+    struct gateway_start at_start; /* what counts only at a start stays as it was then */
+    char spool_path[4096];
+    struct settings *former; /* in force before the one that waits for its confirmation */
+    struct settings *trial;  /* gets a share of the sessions */
+    int64_t revert_at_ns;    /* monotonic; TIME_NEVER: nothing waits */
+    unsigned counted;        /* without revisions on disk: the number given last */
 };
 
 struct child_sockets {

@@ -305,7 +305,9 @@ void revise_started(struct child *child)
     struct arena *arena = arena_new(0);
     begin_work(&work, child, arena);
     struct revisions_state state = state_of(child);
-    child->at_start = settings_ref(child->settings);
+    child->at_start = gateway_start_of(child->settings);
+    if (!str_to_c(child->settings->spool.path, child->spool_path, sizeof child->spool_path))
+        child->spool_path[0] = '\0';
     tell_applied(child, STR("start"), STR_EMPTY);
     tell_if_different(&work);
     if (child->trial) {
@@ -319,7 +321,6 @@ void revise_started(struct child *child)
 void revise_stop(struct child *child)
 {
     change_desk_free(child->desk);
-    settings_unref(child->at_start);
     settings_unref(child->former);
     settings_unref(child->trial);
     revisions_close(child->revisions);
@@ -465,15 +466,15 @@ static bool has_transports(const struct settings *base, const struct settings *t
 /* May these settings come into force in this process? */
 static bool fits_process(struct work *work, const struct settings *settings, struct change *change)
 {
-    const struct settings *at_start = work->child->at_start;
-    if (!str_equal(at_start->spool.path, settings->spool.path)) {
+    const struct child *child = work->child;
+    if (!str_equal(str_c(child->spool_path), settings->spool.path)) {
         refuse(change, 409,
                "spool.path can change only while posternd is stopped: the mail and the revisions "
-               "are at %.*s",
-               STR_ARG(at_start->spool.path));
+               "are at %s",
+               child->spool_path);
         return false;
     }
-    change->restart_count = gateway_restart_sections(at_start, settings, change->restart, 8);
+    change->restart_count = gateway_restart_sections(&child->at_start, settings, change->restart);
     return true;
 }
 

@@ -101,14 +101,14 @@ static bool refuse_sockets(scmp_filter_ctx filter)
 {
     static const uint64_t kept[] = {AF_UNSPEC, AF_UNIX, AF_INET, AF_INET6, AF_NETLINK};
     bool good = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EAFNOSUPPORT), SCMP_SYS(socket), 1,
-                                 SCMP_CMP(0, SCMP_CMP_GT, AF_NETLINK)) == 0;
+                                 SCMP_CMP(0, SCMP_CMP_GT, AF_NETLINK, 0)) == 0;
     for (uint64_t family = 0; family < AF_NETLINK; family++) {
         bool keep = false;
         for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
             keep = keep || kept[i] == family;
         if (!keep)
             good = good && seccomp_rule_add(filter, SCMP_ACT_ERRNO(EAFNOSUPPORT), SCMP_SYS(socket),
-                                            1, SCMP_CMP(0, SCMP_CMP_EQ, family)) == 0;
+                                            1, SCMP_CMP(0, SCMP_CMP_EQ, family, 0)) == 0;
     }
     return good;
 }

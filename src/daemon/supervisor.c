@@ -174,7 +174,7 @@ static enum result start_child(struct supervisor *self, struct error *err)
 
 /* ---- the process that looks into archives (content/unpacker.h) ---- */
 
-static _Noreturn void become_unpacker(struct supervisor *self)
+static _Noreturn void become_unpacker(struct supervisor *self, pid_t parent)
 {
     struct error err;
     close(self->signals);
@@ -186,6 +186,8 @@ static _Noreturn void become_unpacker(struct supervisor *self)
     if (privileges_drop(&self->privileges, &err) != OK)
         _exit(1);
     prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    if (getppid() != parent) /* it may be gone already */
+        _exit(0);
     unpacker_run(self->unpacker_end);
 }
 
@@ -204,9 +206,10 @@ static void keep_unpacker(struct supervisor *self)
     if (self->stopping || clock_monotonic_ns() < self->unpacker_at_ns)
         return;
     problems_flush();
+    pid_t parent = getpid();
     pid_t pid = fork();
     if (pid == 0)
-        become_unpacker(self);
+        become_unpacker(self, parent);
     self->unpacker_process = pid > 0 ? pid : 0;
 }
 

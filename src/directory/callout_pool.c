@@ -224,15 +224,19 @@ static void lookup(struct directory *directory, const struct server *server, str
         directory_answer_lookup(out, DIRECTORY_ERROR, arena, "%s", error.text);
         return;
     }
+    int64_t begun_ns = clock_monotonic_ns();
     if (ask(directory, &question, &error) == OK) {
+        breaker_took(&backend->breaker, begun_ns, NULL);
         breaker_answered(&backend->breaker);
         answer(backend, &question, out);
         return;
     }
-    if (error.kind == ERROR_CANCELLED || question.cannot_be_asked)
+    if (error.kind == ERROR_CANCELLED || question.cannot_be_asked) {
         breaker_abandoned(&backend->breaker);
-    else
+    } else {
+        breaker_took(&backend->breaker, begun_ns, &error);
         breaker_failed(&backend->breaker, str_c(error.text));
+    }
     directory_answer_lookup(out, DIRECTORY_ERROR, arena, "%s", error.text);
 }
 

@@ -72,14 +72,33 @@ static struct ldap_access share_of(const struct ldap_access *access, size_t atte
 
 /* ---- connections ---- */
 
+/* The library does not say that it was the certificate: only that there is no connection. */
+static const char *hint_of(LDAP *ldap, int code, const char *doing)
+{
+    char *url = NULL;
+    bool is_down = code == LDAP_SERVER_DOWN || code == LDAP_CONNECT_ERROR;
+    if (is_down && strcmp(doing, "StartTLS") == 0)
+        return ": TLS fails; is its certificate of an authority that ca_file or the system knows, "
+               "and for this host?";
+    if (!is_down || !ldap || ldap_get_option(ldap, LDAP_OPT_URI, &url) != LDAP_OPT_SUCCESS || !url)
+        return "";
+    bool implicit = str_starts_nocase(str_c(url), STR("ldaps:"));
+    ldap_memfree(url);
+    return implicit ? ": nobody listens there, or TLS fails; is its certificate of an authority "
+                      "that ca_file or the system knows, and for this host?"
+                    : "";
+}
+
 static enum result ldap_failed(LDAP *ldap, int code, const char *doing, struct error *err)
 {
     char *diagnostic = NULL;
     if (ldap)
         (void)ldap_get_option(ldap, LDAP_OPT_DIAGNOSTIC_MESSAGE, &diagnostic);
+    bool says_nothing = !diagnostic || strcmp(diagnostic, "(unknown error code)") == 0;
     enum error_kind kind = code == LDAP_TIMEOUT ? ERROR_TIMEOUT : ERROR_TEMPORARY;
-    (void)fail(err, kind, "LDAP %s: %s (%d)%s%.100s", doing, ldap_err2string(code), code,
-               diagnostic && *diagnostic ? ": " : "", diagnostic ? diagnostic : "");
+    (void)fail(err, kind, "LDAP %s: %s (%d)%s%.100s%s", doing, ldap_err2string(code), code,
+               !says_nothing && *diagnostic ? ": " : "", says_nothing ? "" : diagnostic,
+               hint_of(ldap, code, doing));
     if (diagnostic)
         ldap_memfree(diagnostic);
     return FAILED;

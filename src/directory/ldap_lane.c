@@ -172,16 +172,20 @@ static enum result run(struct directory *directory, const struct server *server,
     /* a little more than the job's own time, so that its words arrive and not only our clock's */
     scope_open(&scope, job->access.deadline_ns + NS_PER_S);
     struct error error;
+    int64_t begun_ns = clock_monotonic_ns();
     enum result result = lane_run(backend->lane, &job->job, &error);
     scope_close(&scope);
     if (result != OK) {
-        if (error.kind == ERROR_TIMEOUT)
+        if (error.kind == ERROR_TIMEOUT) {
+            breaker_took(&backend->breaker, begun_ns, &error);
             breaker_failed(&backend->breaker, str_c(error.text));
-        else
+        } else {
             breaker_abandoned(&backend->breaker);
+        }
         *err = error;
         return fail_context(err, "LDAP");
     }
+    breaker_took(&backend->breaker, begun_ns, job->outcome.fault ? &job->outcome.error : NULL);
     if (job->outcome.fault)
         breaker_failed(&backend->breaker, str_c(job->outcome.error.text));
     else

@@ -20,6 +20,7 @@ static void ask(struct directory *directory, const struct server *server, struct
         directory_answer_login(out, DIRECTORY_LOGIN_ERROR, arena, "%s", error.text);
         return;
     }
+    int64_t begun_ns = clock_monotonic_ns();
     enum result result = callout_open(directory, server, /* for_login= */ true, &client, &error);
     if (result == OK) {
         result = smtp_client_auth(client, login, password, &reply, &error);
@@ -30,6 +31,8 @@ static void ask(struct directory *directory, const struct server *server, struct
             smtp_client_abort(client); /* an exchange cut short is followed by no QUIT */
         }
     }
+    if (result == OK || error.kind != ERROR_CANCELLED)
+        breaker_took(&backend->breaker, begun_ns, result == OK ? NULL : &error);
     if (result != OK) {
         if (error.kind == ERROR_CANCELLED)
             breaker_abandoned(&backend->breaker);

@@ -310,7 +310,7 @@ static void *emit_many(void *arg)
 {
     int64_t thread = *(int64_t *)arg;
     for (int64_t i = 0; i < EVENTS_EACH; i++)
-        event_emit(EVENT_LOOKUP_ANSWER, F_INT(PORT, thread), F_INT(COUNT, i),
+        event_emit(EVENT_BACKEND_ANSWER, F_INT(PORT, thread), F_INT(COUNT, i),
                    F_C(DETAIL, "some text that makes it longer"));
     return NULL;
 }

@@ -10,28 +10,6 @@
 #include "base/clock.h"
 #include "event/names.h"
 
-/* Length of the UTF-8 sequence at the start of `text` and its code point; 0 if it is none
- * (overlong, surrogate, beyond U+10FFFF, cut). */
-static size_t decode(struct str text, uint32_t *out_point)
-{
-    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    unsigned char first = (unsigned char)text.ptr[0];
-    size_t length = first >= 0xF0 && first < 0xF8 ? 4 : first >= 0xE0 && first < 0xF0 ? 3 : 2;
-    if (first < 0xC2 || first >= 0xF8 || text.len < length)
-        return 0;
-    uint32_t point = first & (0x7Fu >> length);
-    for (size_t i = 1; i < length; i++) {
-        unsigned char byte = (unsigned char)text.ptr[i];
-        if ((byte & 0xC0) != 0x80)
-            return 0;
-        point = point << 6 | (byte & 0x3Fu);
-    }
-    if (point < least[length] || point > 0x10FFFF || (point >= 0xD800 && point < 0xE000))
-        return 0;
-    *out_point = point;
-    return length;
-}
-
 static void put_unit(struct buf *out, uint32_t unit)
 {
     static const char digits[] = "0123456789abcdef";
@@ -49,7 +27,7 @@ static size_t put_escaped(struct buf *out, struct str text)
 {
     unsigned char byte = (unsigned char)text.ptr[0];
     uint32_t point = byte;
-    size_t length = byte < 0x80 ? 1 : decode(text, &point);
+    size_t length = byte < 0x80 ? 1 : str_utf8(text, &point);
     if (point == '"' || point == '\\') {
         buf_append_byte(out, '\\');
         buf_append_byte(out, (char)point);

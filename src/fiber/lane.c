@@ -8,6 +8,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -15,8 +16,8 @@
 
 enum { BACKGROUND_NICE = 10 };
 
-/* Of one job inside the lane. `progress` and `abandoned` are under the lane's lock; `waiter` and
- * `done` belong to the thread that waits. */
+/* Of one job inside the lane. `progress` and the writing of `abandoned` are under the lane's lock;
+ * `waiter` and `done` belong to the thread that waits. */
 struct lane_job_state {
     struct list link; /* in lane->waiting */
     struct post post; /* the way back */
@@ -25,7 +26,7 @@ struct lane_job_state {
     struct fiber *waiter; /* NULL once it gave up */
     bool done;
     enum { WAITING, RUNNING, FINISHED } progress;
-    bool abandoned;
+    atomic_bool abandoned;
 };
 
 struct lane {
@@ -73,9 +74,18 @@ static void run_job(struct lane *lane, struct lane_job_state *state)
     loop_post(state->loop, &state->post);
 }
 
+/* A thread names itself: the process may be confined such that it cannot name others. */
+static void name_thread(const char *name)
+{
+    char short_name[16] = ""; /* what the kernel keeps */
+    memcpy(short_name, name, strnlen(name, sizeof short_name - 1));
+    pthread_setname_np(pthread_self(), short_name);
+}
+
 static void *run_thread(void *arg)
 {
     struct lane *lane = arg;
+    name_thread(lane->name);
     if (lane->background) /* Linux: of this thread alone */
         (void)setpriority(PRIO_PROCESS, (id_t)gettid(), BACKGROUND_NICE);
     pthread_mutex_lock(&lane->lock);
@@ -115,9 +125,6 @@ static struct lane *new_lane(const char *name, unsigned threads, size_t max_wait
     pthread_sigmask(SIG_SETMASK, &all, &before);
     for (unsigned i = 0; i < threads; i++) {
         check(pthread_create(&lane->threads[i], NULL, run_thread, lane) == 0);
-        char short_name[16] = ""; /* what the kernel keeps */
-        memcpy(short_name, name, strnlen(name, sizeof short_name - 1));
-        pthread_setname_np(lane->threads[i], short_name);
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return lane;
@@ -211,6 +218,11 @@ enum result lane_run(struct lane *lane, struct lane_job *job, struct error *err)
     free(state);
     job->state = NULL;
     return OK;
+}
+
+bool lane_job_is_abandoned(const struct lane_job *job)
+{
+    return atomic_load(&job->state->abandoned);
 }
 
 size_t lane_load(const struct lane *lane)

@@ -33,5 +33,8 @@ void lane_free(struct lane *lane);
  */
 enum result lane_run(struct lane *lane, struct lane_job *job, struct error *err) MAY_YIELD;
 
+/* For `work`, in between: has the waiter given up, so that nobody wants what comes of it? */
+bool lane_job_is_abandoned(const struct lane_job *job);
+
 /* Jobs waiting and running now. */
 size_t lane_load(const struct lane *lane);

@@ -206,6 +206,51 @@ static void abandoned_jobs_are_released(void **state)
     sem_destroy(&crowd.gate);
 }
 
+/* Work that looks whether it is still wanted ends by itself. */
+
+static void work_until_abandoned(struct lane_job *job)
+{
+    atomic_fetch_add(&started, 1);
+    while (!lane_job_is_abandoned(job))
+        usleep(100);
+}
+
+static void count_release(struct lane_job *job)
+{
+    atomic_fetch_add(&released, 1);
+    free(job);
+}
+
+static MAY_YIELD void wait_for_nothing(void *arg)
+{
+    struct error err;
+    struct lane_job *job = memory_alloc(sizeof *job);
+    *job = (struct lane_job){.work = work_until_abandoned, .release = count_release};
+    assert_int_equal(lane_run(arg, job, &err), FAILED);
+    assert_int_equal(err.kind, ERROR_CANCELLED);
+}
+
+static MAY_YIELD void cancel_it(void *arg)
+{
+    struct scope scope;
+    struct error err;
+    scope_open(&scope, TIME_NEVER);
+    assert_int_equal(fiber_spawn(&scope, "waits", wait_for_nothing, arg, &err), OK);
+    while (atomic_load(&started) == 0)
+        fiber_yield();
+    scope_cancel(&scope);
+    scope_close(&scope);
+}
+
+static void work_knows_that_it_is_abandoned(void **state)
+{
+    (void)state;
+    struct lane *lane = lane_new("test", 1, 2);
+    test_in_fiber(cancel_it, lane);
+    lane_free(lane); /* returns: the work has ended */
+    assert_int_equal(atomic_load(&released), 1);
+}
+
 static MAY_YIELD void let_time_pass_once_it_runs(void *arg)
 {
     (void)arg;
@@ -312,6 +357,7 @@ int main(void)
         TEST(loops_share_a_lane),
         TEST(too_many_jobs),
         TEST(abandoned_jobs_are_released),
+        TEST(work_knows_that_it_is_abandoned),
         TEST(a_deadline_ends_the_wait_not_the_work),
         TEST(cancelling_races_with_finishing),
         TEST(a_lane_ends_idle),

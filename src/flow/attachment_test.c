@@ -178,6 +178,8 @@ static const struct file_case files[] = {
     {"a piece of a message", "", "Content-Type: message/partial; number=1\r\n", S("x"),
      "unreadable", ""},
     {"a message in base64", "", "Content-Type: message/rfc822\r\n", S("x"), "unreadable", ""},
+    {"two types", "", "Content-Type: text/plain\r\nContent-Type: text/html\r\n", S("x"),
+     "unreadable", "a part without a name (text/plain): it says twice what it is"},
     {"not an archive", "", NAMED("a.zip"), S("hello"), "unreadable", ""},
     {"an archive of a kind we cannot open", "", NAMED("a.ace"), S("1234567**ACE**"), "unreadable",
      "a.ace: of a kind that cannot be read here"},
@@ -270,6 +272,29 @@ static void test_archives(void **state)
     }
 }
 
+/* Its name is a subject; what is attached to it counts. */
+static void test_messages(void **state)
+{
+    struct house *house = *state;
+    static const struct {
+        const char *text, *outcome;
+    } cases[] = {
+        {"Subject: in\r\n\r\nhello", "clean"},
+        {NAMED("a.exe") "Content-Type: x/y\r\n\r\nhello", "forbidden"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct buf text BUF_CLEANUP;
+        struct bench bench;
+        struct looked looked;
+        buf_init(&text, 1 << 20);
+        buf_printf(&text, "Content-Type: message/rfc822; name=\"Re: example.com\"\r\n\r\n%s",
+                   cases[i].text);
+        look(&bench, &house->unpacker, "[ attachment, deliver ]", buf_str(&text), &looked);
+        assert_string_equal(looked.outcome, cases[i].outcome);
+        unlook(&bench);
+    }
+}
+
 /* What is told of it can be asked for by later steps. */
 static void test_findings(void **state)
 {
@@ -288,6 +313,21 @@ static void test_findings(void **state)
     assert_int_equal(bench.verdict.kind, FLOW_HOLD);
     unlook(&bench);
     free((char *)archive.ptr);
+}
+
+static void test_preset(void **state)
+{
+    struct house *house = *state;
+    struct buf text BUF_CLEANUP;
+    struct bench bench;
+    struct looked looked;
+    buf_init(&text, 1 << 20);
+    put_attachment(&text, NAMED("a.foo"), STR("x"));
+    look(&bench, &house->unpacker, "{ preset: outgoing, attachment: { names: \"*.foo\" } }",
+         buf_str(&text), &looked);
+    expect(&bench, FLOW_REJECT, "554 5.7.1 An attachment is of a kind that is not accepted here",
+           "1-attachment");
+    unlook(&bench);
 }
 
 /* ---- what must not happen to the gateway ---- */
@@ -377,6 +417,41 @@ static void test_limits(void **state)
     free(zeros);
 }
 
+/* Archives in archives: by the step's depth and by that of the message, whichever is less. */
+static void test_depth(void **state)
+{
+    struct house *house = *state;
+    static const struct {
+        const char *options;
+        int64_t depth;
+        const char *outcome;
+    } cases[] = {{"", 32, "forbidden"},     {"depth: 3", 32, "forbidden"},
+                 {"depth: 2", 32, "limit"}, {"depth: 1", 32, "limit"},
+                 {"", 3, "forbidden"},      {"", 2, "limit"}};
+    struct str inner = test_archive_of(TEST_ZIP, "x.js", STR("x"));
+    struct str middle = test_archive_of(TEST_TAR_GZ, "in.zip", inner);
+    struct str outer = test_archive_of(TEST_ZIP, "in.tgz", middle);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct buf text BUF_CLEANUP;
+        struct bench bench;
+        struct looked looked;
+        char steps[200];
+        struct flow_limits limits = flow_limits_default;
+        limits.depth = cases[i].depth;
+        snprintf(steps, sizeof steps, "[ attachment: { %s }, deliver ]", cases[i].options);
+        buf_init(&text, 1 << 20);
+        put_attachment(&text, NAMED("a.zip"), outer);
+        look_within(&bench, &house->unpacker, steps, buf_str(&text), &limits, &looked);
+        if (strcmp(looked.outcome, cases[i].outcome) != 0)
+            fail_msg("%s, %d: %s, %s", cases[i].options, (int)cases[i].depth, looked.outcome,
+                     looked.detail);
+        unlook(&bench);
+    }
+    free((char *)inner.ptr);
+    free((char *)middle.ptr);
+    free((char *)outer.ptr);
+}
+
 /* Thousands of parts, each an attachment: the limit of parts; within it each is looked at once. */
 static void test_parts(void **state)
 {
@@ -430,10 +505,13 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_files),
         cmocka_unit_test(test_archives),
+        cmocka_unit_test(test_messages),
         cmocka_unit_test(test_findings),
+        cmocka_unit_test(test_preset),
         cmocka_unit_test(test_process_ends),
         cmocka_unit_test(test_name_without_process),
         cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_depth),
         cmocka_unit_test(test_parts),
         cmocka_unit_test(test_refused_options),
     };

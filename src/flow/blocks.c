@@ -1,17 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * flow/blocks.c - the list of all blocks, and those that are named but not built yet.
+ * flow/blocks.c - the list of all blocks.
  *
- * A built block is a file in blocks/ with one row; a new one is added here and in meson.build.
+ * A block is a file in blocks/ with one row; a new one is added here and in meson.build.
  */
 #include "flow/blocks.h"
-
-#define NOT_BUILT(symbol, name_, flows_, text_)                                                    \
-    static const struct flow_block symbol = {.name = (name_), .flows = (flows_), .text = (text_)}
-
-enum { BOTH = FLOW_IN_RECIPIENT | FLOW_IN_CONTENT };
-
-NOT_BUILT(script, "script", FLOW_IN_AUTHENTICATION | BOTH, "runs a Lua function");
 
 const struct flow_block *const flow_blocks[] = {
     /* authentication */
@@ -35,6 +28,7 @@ const struct flow_block *const flow_blocks[] = {
     &flow_block_rewrite,
     &flow_block_srs,
     &flow_block_route,
+    &flow_block_script,
     /* content */
     &flow_block_deliver,
     &flow_block_discard,
@@ -54,8 +48,6 @@ const struct flow_block *const flow_blocks[] = {
     &flow_block_milter,
     &flow_block_http,
     &flow_block_attachment,
-    /* not built */
-    &script,
     NULL,
 };
 

@@ -20,6 +20,7 @@ extern const struct flow_block flow_block_greylist;
 extern const struct flow_block flow_block_notify;
 extern const struct flow_block flow_block_rewrite;
 extern const struct flow_block flow_block_route;
+extern const struct flow_block flow_block_script;
 extern const struct flow_block flow_block_sender_match;
 extern const struct flow_block flow_block_subject_tag;
 extern const struct flow_block flow_block_contain;

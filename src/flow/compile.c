@@ -360,6 +360,7 @@ static struct flow *compile_flow(struct flow_set *set, enum flow_type type, stru
     if (!flow->broken) {
         flow_check_ends(flow, context);
         flow_check_never(flow, context);
+        flow_collect_fields(flow, set->arena);
     }
     return flow;
 }

@@ -59,15 +59,28 @@ struct expression_knowledge {
      * expression_internal.h) holds; the rest stays undecided. */
     const struct flow_facts *facts;
     unsigned given;
+    const struct str *fields; /* header fields that are given, missing ones too */
+    size_t field_count;
+    const struct mail_recipient *recipient; /* inside any() and all() */
+    struct arena *scratch;                  /* for values of header fields */
 };
 enum expression_truth { EXPRESSION_FALSE, EXPRESSION_TRUE, EXPRESSION_UNDECIDED };
 /* Three-valued: what does not follow from `known` is undecided. */
 enum expression_truth expression_judge(const struct expression *expression,
                                        const struct expression_knowledge *known);
+/* In one case: the first name in it that is not given, as it is written; empty: all are. */
+struct str expression_missing(const struct expression *expression,
+                              const struct expression_knowledge *known, struct arena *arena);
 /* Can all of these hold together, for a client of whom that is known? False is certain, true is
  * not: beyond a budget, and of what cannot be told, it is possible (flow/expression_proof.c). */
 bool expression_possible(const struct expression_assumption *items, size_t count,
                          const struct expression_knowledge *known);
+
+/* The value of a name (NAME_…, see expression_internal.h) that is a text; in `scratch`. */
+struct str expression_fact(int name, const struct flow_facts *facts, struct arena *scratch);
+/* Is the text, or the domain of the address, in the list? */
+struct flow_list;
+bool expression_list_has(const struct flow_list *list, struct str text);
 
 struct buf;
 /* The table of names, for the manual. */

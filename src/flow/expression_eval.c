@@ -246,6 +246,18 @@ enum result expression_eval(const struct expression *expression, const struct fl
     return eval(expression, &evaluation, out_value);
 }
 
+struct str expression_fact(int name, const struct flow_facts *facts, struct arena *scratch)
+{
+    struct evaluation evaluation = {.facts = facts, .scratch = scratch};
+    struct expression node = {.op = EXPRESSION_OP_NAME, .name = (enum expression_name)name};
+    return text_of(&node, &evaluation);
+}
+
+bool expression_list_has(const struct flow_list *list, struct str text)
+{
+    return list_has_text(list, text);
+}
+
 /* ---- proof ---- */
 
 static enum expression_truth truth_of(bool value)
@@ -260,15 +272,45 @@ static enum expression_truth truth_not(enum expression_truth truth)
 
 static bool is_given(const struct expression *node, const struct expression_knowledge *known)
 {
+    if (node->op == EXPRESSION_OP_NAME && node->name == NAME_HEADER) {
+        for (size_t i = 0; i < known->field_count; i++)
+            if (str_equal_nocase(known->fields[i], node->text))
+                return true;
+        return false;
+    }
+    if (node->op == EXPRESSION_OP_NAME && known->recipient &&
+        (node->name == NAME_RECIPIENT || node->name == NAME_RECIPIENT_DOMAIN))
+        return true;
     return node->op == EXPRESSION_OP_LITERAL ||
            (node->op == EXPRESSION_OP_NAME && known->given & (1u << node->name));
+}
+
+struct str expression_missing(const struct expression *expression,
+                              const struct expression_knowledge *known, struct arena *arena)
+{
+    struct expression_knowledge inner = *known;
+    static const struct mail_recipient any;
+    if (!expression)
+        return STR_EMPTY;
+    if (expression->op == EXPRESSION_OP_NAME && !is_given(expression, known))
+        return expression->name == NAME_HEADER
+                   ? arena_printf(arena, "header(\"%.*s\")", STR_ARG(expression->text))
+                   : str_c(expression_names[expression->name].name);
+    bool quantifier = expression->op == EXPRESSION_OP_ANY || expression->op == EXPRESSION_OP_ALL;
+    if (quantifier && !(known->given & 1u << NAME_RECIPIENTS))
+        return STR("recipients");
+    if (quantifier)
+        inner.recipient = &any;
+    struct str left = expression_missing(expression->left, &inner, arena);
+    return left.len ? left : expression_missing(expression->right, &inner, arena);
 }
 
 /* A comparison, list or pattern in the one case whose facts are given. */
 static enum expression_truth judge_case(const struct expression *node,
                                         const struct expression_knowledge *known)
 {
-    struct evaluation evaluation = {.facts = known->facts};
+    struct evaluation evaluation = {
+        .facts = known->facts, .recipient = known->recipient, .scratch = known->scratch};
     bool value;
     bool given = is_given(node->left, known) &&
                  (node->op != EXPRESSION_OP_COMPARE || is_given(node->right, known));
@@ -293,6 +335,26 @@ static bool flag_is_false(enum expression_name name, const struct expression_kno
 
 static enum expression_truth judge(const struct expression *node,
                                    const struct expression_knowledge *known);
+
+/* For each recipient of the one case. */
+static enum expression_truth judge_quantifier(const struct expression *node,
+                                              const struct expression_knowledge *known)
+{
+    enum expression_truth wanted = truth_of(node->op == EXPRESSION_OP_ANY);
+    enum expression_truth all = truth_not(wanted);
+    struct expression_knowledge inner = *known;
+    if (!known->facts || !(known->given & 1u << NAME_RECIPIENTS))
+        return EXPRESSION_UNDECIDED;
+    for (size_t i = 0; i < known->facts->recipient_count; i++) {
+        inner.recipient = &known->facts->recipients[i];
+        enum expression_truth one = judge(node->left, &inner);
+        if (one == wanted)
+            return wanted;
+        if (one == EXPRESSION_UNDECIDED)
+            all = one;
+    }
+    return all;
+}
 
 /* Comparisons, lists and patterns of texts that the proof knows. */
 static enum expression_truth judge_texts(const struct expression *node,
@@ -359,7 +421,7 @@ static enum expression_truth judge(const struct expression *node,
         return judge_texts(node, known);
     case EXPRESSION_OP_ANY:
     case EXPRESSION_OP_ALL:
-        return EXPRESSION_UNDECIDED;
+        return judge_quantifier(node, known);
     }
     return EXPRESSION_UNDECIDED;
 }

@@ -20,6 +20,7 @@ struct directory_answer;
 struct flow;
 struct flow_step;
 struct flow_set;
+struct lane;
 struct signing_keys;
 struct resolver;
 struct state;
@@ -147,7 +148,12 @@ struct flow_run { /* what a run is lent; valid during the call */
      * where the flow ends without a word. A step that is gone: from the beginning. Empty: all of
      * it. */
     struct str after_step;
-    bool released; /* it was held, and somebody let it go: limits do not count it again */
+    struct lane *http; /* for scripts' questions to web services; NULL: none is answered */
+    /* Content flows: header fields to be told to the history beside those in conditions. */
+    const struct str *record_fields;
+    size_t record_field_count;
+    bool hides_subject; /* no Subject is told */
+    bool released;      /* it was held, and somebody let it go: limits do not count it again */
 };
 
 /* The verdict of an authentication flow is ACCEPT, REJECT (535) or DEFER (454). */
@@ -222,13 +228,17 @@ struct flow_replay {
     const struct flow_recorded *records;
     size_t record_count;
     const struct flow_facts *facts;
-    bool has_helo, has_client_name, has_size; /* are these facts known? the others are, but for
-                                                 those that only a message's text gives */
+    /* Are these facts known? The others are, but for those that only a message's text gives. */
+    bool has_helo, has_client_name, has_size, has_recipients;
+    const struct str *fields; /* names of header fields whose first is known: in facts->header, or
+                                 missing there */
+    size_t field_count;
 };
 struct flow_replayed {
     bool open; /* the record does not say enough */
     enum flow_verdict_kind kind;
     struct str step; /* that decided, or at which it is open; empty: the end of the flow */
+    struct str why;  /* of an open one, in the arena */
 };
 /* What the flow says when its questions have the answers of the record: nobody is asked. A step
  * takes the outcome of a recorded one of the same block with the same parameters, whatever it then
@@ -285,6 +295,8 @@ bool flow_block_about(size_t index, struct flow_block_about *out);
 /* Markdown of all blocks / of one; false: there is none of that name. */
 void flow_describe_blocks(struct buf *out);
 bool flow_describe_block(struct str name, struct buf *out);
+/* Markdown of what scripts find. */
+void flow_describe_scripts(struct buf *out);
 /* JSON Schema: the section `flows`; the definitions that it refers to, as members of `$defs`; and
  * the forms of a flow that stands in place of its name, as items of `anyOf`. */
 void flow_schema(struct buf *out);

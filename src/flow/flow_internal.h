@@ -22,6 +22,7 @@
 enum {
     FLOW_STEPS_MAX = 500, /* of one flow, with its branches */
     FLOW_DEPTH_MAX = 8,   /* branches in branches */
+    FLOW_FIELDS_MAX = 32, /* header fields that the conditions of one flow are recorded for */
     FLOW_REPLY_MAX = 400, /* bytes of a reply written in the file */
 };
 
@@ -125,7 +126,17 @@ struct flow_block {
     bool (*judge_again)(const struct flow_step *step, struct str outcome, struct str detail,
                         unsigned *out_outcome);
     const char *const *judges_by; /* parameters that only judge the answer; ends with NULL */
+    /* For a replay: does it change header fields of this name? NULL: it may change any, and the
+     * results of checks. */
+    bool (*changes_field)(const struct flow_step *step, struct str name);
+    unsigned results; /* names that it gives a value: a set of 1 << enum expression_name */
+    /* For a replay: what conditions know behind it, by what the trace says of it; a set of
+     * 1 << enum expression_name that is in `io_checks` now. NULL: nothing new. */
+    unsigned (*recall)(struct str outcome, struct str detail, struct arena *arena,
+                       struct flow_checks *io_checks);
 };
+/* For changes_field: none. */
+bool flow_changes_no_field(const struct flow_step *step, struct str name);
 /* Ends with NULL. */
 extern const struct flow_block *const flow_blocks[];
 const struct flow_block *flow_block_find(struct str name);
@@ -158,9 +169,14 @@ struct flow {
     struct flow_steps steps;
     struct config_place place;
     bool builtin;
-    bool broken; /* it has errors: never run, and nothing can be proven of it */
-    bool *used;  /* set while loading */
+    bool broken;        /* it has errors: never run, and nothing can be proven of it */
+    bool *used;         /* set while loading */
+    struct str *fields; /* of a content flow: names of header fields in its conditions */
+    size_t field_count;
 };
+/* flow/record.c */
+void flow_collect_fields(struct flow *flow, struct arena *arena);
+void flow_record_fields(const struct flow_running *running);
 
 struct flow_set {
     struct arena *arena;
@@ -277,6 +293,8 @@ struct flow_running {
     /* what the block of the current step says; empty before each */
     struct mail_reply reply;
     struct str detail;
+    struct str quarantine;   /* in place of the action's */
+    enum mail_reason reason; /* the same */
 };
 
 /* run.c: what a client is told; `said`: a backend's own words, or NULL. */

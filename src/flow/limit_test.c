@@ -108,11 +108,13 @@ static void test_unknown(void **unused)
 {
     (void)unused;
     struct bench bench;
-    bench_open(&bench, FLOW_RECIPIENT,
-               "[ limit: { by: client, unknown: 2/1h }, lookup-smtp: { server: mail, missing: "
-               "next, stale: 0s, "
-               "cache: 0s, cache_missing: 0s }, lookup-smtp: { server: mail, cache: 0s, "
-               "cache_missing: 0s, stale: 0s, id: second } ]");
+    bench_open(
+        &bench, FLOW_RECIPIENT,
+        "[ limit: { by: client, unknown: 2/1h }, lookup-smtp: { server: mail, missing: "
+        "next, stale: 0s, "
+        "cache: 0s, cache_missing: 0s }, lookup-ldap: { "
+        "server: directory, filter: \"(mail={address})\", cache: 0s, cache_missing: 0s, stale: "
+        "0s } ]");
     fake.lookup[BY_SMTP] = DIRECTORY_FOUND;
     for (int i = 0; i < 5; i++)
         look_up(&bench);
@@ -122,7 +124,14 @@ static void test_unknown(void **unused)
         look_up(&bench);
     assert_int_equal(bench.verdict.kind, FLOW_DEFER);
     assert_int_not_equal(bench.verdict.reason, MAIL_REASON_RATE_LIMIT);
-    fake.lookup[BY_SMTP] = DIRECTORY_MISSING;
+    bench.facts.recipient = STR("two@example.org");
+    fake.lookup[BY_SMTP] = DIRECTORY_MISSING; /* one does not know it, the other is away */
+    fake.lookup[BY_LDAP] = DIRECTORY_ERROR;
+    for (int i = 0; i < 5; i++)
+        look_up(&bench);
+    assert_int_equal(bench.verdict.kind, FLOW_DEFER);
+    assert_int_not_equal(bench.verdict.reason, MAIL_REASON_RATE_LIMIT);
+    fake.lookup[BY_LDAP] = DIRECTORY_MISSING;
     look_up(&bench);
     look_up(&bench);
     assert_int_equal(bench.verdict.kind, FLOW_REJECT);

@@ -188,6 +188,8 @@ enum result flow_lookup_run(struct flow_running *running, const struct flow_step
         return FAILED;
     if (answer.lookup == DIRECTORY_MISSING)
         running->said_missing = true;
+    else if (answer.lookup != DIRECTORY_FOUND)
+        running->had_error = true;
     /* the server's own words, where it speaks about the recipient */
     if (answer.lookup == DIRECTORY_MISSING && answer.reply.code) {
         running->reply = answer.reply;

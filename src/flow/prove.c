@@ -356,9 +356,10 @@ void flow_prove_relay(const struct flow_relay_case *cases, size_t count,
         const struct flow_relay_case *relay = &cases[i];
         if (!relay->recipient_flow || relay->recipient_flow->broken)
             continue;
-        if ((relay->is_any || relay->is_lookup_mx) &&
-            prove(relay, relay->recipient_flow, AIM_ACCEPT, report))
-            continue;
+        /* mail for its own domain that nobody vouches for; that it may leave for any is worse, and
+         * told as well */
+        if (relay->is_any || relay->is_lookup_mx)
+            (void)prove(relay, relay->recipient_flow, AIM_ACCEPT, report);
         if (!prove_changes(relay, relay->recipient_flow, report) && relay->content_flow &&
             is_open(relay, report->arena))
             prove_changes(relay, relay->content_flow, report);

@@ -18,6 +18,9 @@ struct replaying {
     const struct flow_replay *in;
     struct arena *arena;
     struct expression_knowledge known;
+    struct flow_facts facts;
+    struct flow_checks checks;
+    struct str *fields; /* those that are known still */
     struct flow_replayed *out;
 };
 
@@ -113,33 +116,38 @@ static bool outcome_named(const struct flow_step *step, struct str name, unsigne
     return false;
 }
 
-static bool find_recorded(const struct replaying *replaying, const struct flow_step *step,
-                          unsigned *out)
+static const struct flow_recorded *find_record(const struct replaying *replaying,
+                                               const struct flow_step *step)
 {
     const struct flow_replay *in = replaying->in;
     for (size_t i = 0; in->former && i < in->record_count; i++) {
         const struct flow_recorded *record = &in->records[i];
         unsigned as_recorded;
         const struct flow_step *former = find_step(&in->former->steps, record->step);
-        if (!former || !outcome_named(former, record->outcome, &as_recorded) ||
-            !asks_the_same(former, step, replaying->arena))
-            continue;
-        if (step->block->judge_again)
-            return step->block->judge_again(step, record->outcome, record->detail, out);
-        *out = as_recorded;
-        return true;
+        if (former && outcome_named(former, record->outcome, &as_recorded) &&
+            asks_the_same(former, step, replaying->arena))
+            return record;
     }
-    return false;
+    return NULL;
+}
+
+/* Whatever comes of it, the next step is next. */
+static bool always_goes_on(const struct flow_step *step)
+{
+    for (unsigned i = 0; i < step->outcome_count; i++)
+        if (step->actions[i].kind == ACTION_BRANCH || flow_actions[step->actions[i].kind].decides)
+            return false;
+    return true;
 }
 
 /* The only outcome that the facts leave; else the recorded one. */
 static bool find_outcome(const struct replaying *replaying, const struct flow_step *step,
-                         unsigned *out)
+                         const struct flow_recorded *record, unsigned *out)
 {
     const struct flow_block *block = step->block;
     unsigned reachable = 0;
     *out = 0;
-    if (!block->run)
+    if (!block->run || always_goes_on(step))
         return true;
     for (unsigned i = 0; block->is_reachable && i < step->outcome_count; i++) {
         if (block->is_reachable(step, i, &replaying->known)) {
@@ -147,7 +155,53 @@ static bool find_outcome(const struct replaying *replaying, const struct flow_st
             reachable++;
         }
     }
-    return reachable == 1 || find_recorded(replaying, step, out);
+    if (reachable == 1)
+        return true;
+    if (record && block->judge_again)
+        return block->judge_again(step, record->outcome, record->detail, out);
+    return record && outcome_named(step, record->outcome, out);
+}
+
+/* ---- what conditions know behind a step ---- */
+
+enum {
+    CONTENT_CHECKS = 1u << NAME_DKIM | 1u << NAME_DKIM_DOMAIN | 1u << NAME_DMARC |
+                     1u << NAME_DMARC_POLICY | 1u << NAME_SCORE,
+    ALL_CHECKS = CONTENT_CHECKS | 1u << NAME_SPF,
+};
+
+bool flow_changes_no_field(const struct flow_step *step, struct str name)
+{
+    (void)step;
+    (void)name;
+    return false;
+}
+
+/* Fields that the step changed are no longer what they were when the message came. */
+static void forget_fields(struct replaying *replaying, const struct flow_step *step)
+{
+    const struct flow_block *block = step->block;
+    size_t kept = 0;
+    for (size_t i = 0; i < replaying->known.field_count; i++)
+        if (block->changes_field && !block->changes_field(step, replaying->fields[i]))
+            replaying->fields[kept++] = replaying->fields[i];
+    replaying->known.field_count = kept;
+}
+
+static void learn(struct replaying *replaying, const struct flow_step *step,
+                  const struct flow_recorded *record)
+{
+    const struct flow_block *block = step->block;
+    if (!block->run)
+        return;
+    if (!step->observe)
+        forget_fields(replaying, step);
+    replaying->known.given &= ~(block->changes_field ? block->results : (unsigned)ALL_CHECKS);
+    if (block->may_rewrite && !step->observe)
+        replaying->known.given &= ~(1u << NAME_RECIPIENTS);
+    if (block->recall && record)
+        replaying->known.given |=
+            block->recall(record->outcome, record->detail, replaying->arena, &replaying->checks);
 }
 
 /* ---- the way through ---- */
@@ -158,29 +212,76 @@ static void end(struct replaying *replaying, bool open, enum flow_verdict_kind k
     *replaying->out = (struct flow_replayed){.open = open, .kind = kind, .step = step};
 }
 
+static void open_at(struct replaying *replaying, const struct flow_step *step,
+                    const struct expression *condition)
+{
+    struct arena *arena = replaying->arena;
+    struct str missing = expression_missing(condition, &replaying->known, arena);
+    end(replaying, true, FLOW_DEFER, step->id);
+    if (missing.len)
+        replaying->out->why = arena_printf(arena, "%.*s is not in the record", STR_ARG(missing));
+    else if (replaying->in->former)
+        replaying->out->why = arena_printf(arena, "%s was not asked this then", step->block->name);
+    else
+        replaying->out->why = STR("no flow of then is known");
+}
+
+/* Of a step whose block has its condition among its parameters. */
+static const struct expression *own_condition(const struct flow_step *step)
+{
+    bool truth;
+    return step->block->own_when && step->block->condition ? step->block->condition(step, 0, &truth)
+                                                           : NULL;
+}
+
+enum progress { PROGRESS_PASSED, PROGRESS_BRANCHED, PROGRESS_ENDED };
+
+static enum progress take_step(struct replaying *replaying, const struct flow_step *step,
+                               const struct flow_steps **out_branch)
+{
+    unsigned index;
+    enum expression_truth when =
+        step->when ? expression_judge(step->when, &replaying->known) : EXPRESSION_TRUE;
+    const struct flow_recorded *record = step->block->run ? find_record(replaying, step) : NULL;
+    if (when == EXPRESSION_FALSE)
+        return PROGRESS_PASSED;
+    if (step->observe) {
+        learn(replaying, step, record);
+        return PROGRESS_PASSED;
+    }
+    if (when == EXPRESSION_UNDECIDED) {
+        open_at(replaying, step, step->when);
+        return PROGRESS_ENDED;
+    }
+    if (!find_outcome(replaying, step, record, &index)) {
+        open_at(replaying, step, own_condition(step));
+        return PROGRESS_ENDED;
+    }
+    learn(replaying, step, record);
+    const struct flow_action *action = &step->actions[index];
+    *out_branch = &action->branch;
+    if (action->kind == ACTION_BRANCH)
+        return PROGRESS_BRANCHED;
+    if (!flow_actions[action->kind].decides)
+        return PROGRESS_PASSED;
+    end(replaying, false, flow_verdict_of(replaying->in->flow->type, action->kind), step->id);
+    return PROGRESS_ENDED;
+}
+
 /* False: control passed the end. */
 static bool walk(struct replaying *replaying, const struct flow_steps *steps)
 {
-    for (size_t i = 0; i < steps->count; i++) {
-        const struct flow_step *step = &steps->items[i];
-        unsigned index;
-        enum expression_truth when =
-            step->when ? expression_judge(step->when, &replaying->known) : EXPRESSION_TRUE;
-        if (when == EXPRESSION_FALSE || (step->observe && when == EXPRESSION_UNDECIDED))
-            continue;
-        if (when == EXPRESSION_UNDECIDED ||
-            (!step->observe && !find_outcome(replaying, step, &index))) {
-            end(replaying, true, FLOW_DEFER, step->id);
-            return true;
-        }
-        if (step->observe)
-            continue;
-        const struct flow_action *action = &step->actions[index];
-        if (action->kind == ACTION_BRANCH)
-            return walk(replaying, &action->branch);
-        if (flow_actions[action->kind].decides) {
-            end(replaying, false, flow_verdict_of(replaying->in->flow->type, action->kind),
-                step->id);
+    for (size_t i = 0; i < steps->count;) {
+        const struct flow_steps *branch = NULL;
+        switch (take_step(replaying, &steps->items[i], &branch)) {
+        case PROGRESS_PASSED:
+            i++;
+            break;
+        case PROGRESS_BRANCHED:
+            steps = branch;
+            i = 0;
+            break;
+        case PROGRESS_ENDED:
             return true;
         }
     }
@@ -200,15 +301,27 @@ static unsigned names_of(const struct flow_replay *in)
         names |= 1u << NAME_CLIENT_NAME;
     if (in->has_size)
         names |= 1u << NAME_SIZE;
+    if (in->has_recipients)
+        names |= 1u << NAME_RECIPIENTS;
+    if (in->flow->type == FLOW_CONTENT)
+        names |= (unsigned)CONTENT_CHECKS; /* each run begins without any result */
     return names;
 }
 
 void flow_replay_run(const struct flow_replay *replay, struct arena *arena,
                      struct flow_replayed *out)
 {
-    struct replaying replaying = {.in = replay, .arena = arena, .out = out};
-    replaying.known =
-        (struct expression_knowledge){.facts = replay->facts, .given = names_of(replay)};
+    struct replaying replaying = {
+        .in = replay, .arena = arena, .out = out, .facts = *replay->facts};
+    replaying.facts.checks = &replaying.checks;
+    replaying.fields = arena_alloc_array(arena, replay->field_count + 1, sizeof *replaying.fields);
+    for (size_t i = 0; i < replay->field_count; i++)
+        replaying.fields[i] = replay->fields[i];
+    replaying.known = (struct expression_knowledge){.facts = &replaying.facts,
+                                                    .given = names_of(replay),
+                                                    .fields = replaying.fields,
+                                                    .field_count = replay->field_count,
+                                                    .scratch = arena};
     if (walk(&replaying, &replay->flow->steps))
         return;
     end(&replaying, false, replay->flow->type == FLOW_CONTENT ? FLOW_DEFER : FLOW_REJECT,

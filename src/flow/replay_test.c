@@ -100,8 +100,139 @@ static void test_cases(void **state)
     }
 }
 
+/* ---- content ---- */
+
+/* The content flow `now`; what was recorded: "STEP OUTCOME DETAIL", a line each, the header. */
+static void replay_content(const char *then, const char *now, const char *recorded,
+                           const char *header, struct arena *arena, struct flow_replayed *out)
+{
+    static struct str fields[] = {STR("Subject"), STR("X-Kind"), STR("X-Gone")};
+    static const struct mail_recipient recipients[] = {
+        {.address = STR("anna@example.org"), .domain = STR("example.org")},
+        {.address = STR("bert@other.example"), .domain = STR("other.example")}};
+    struct flow_fixture fixture;
+    struct flow_recorded records[4];
+    size_t count = 0;
+    struct str text =
+        arena_printf(arena, "flows:\n  content:\n    then:\n%s    now:\n%s", then, now);
+    flow_fixture_open(&fixture, text.ptr);
+    if (fixture.result != OK)
+        flow_fixture_print(&fixture);
+    assert_int_equal(fixture.result, OK);
+    struct str rest = str_c(recorded);
+    struct str line;
+    while (str_split(&rest, '\n', &line)) {
+        records[count] = (struct flow_recorded){.detail = STR_EMPTY};
+        if (str_split(&line, ' ', &records[count].step) &&
+            str_split(&line, ' ', &records[count].outcome))
+            records[count].detail = line;
+        count++;
+    }
+    struct flow_facts facts = facts_of("x@example.net");
+    facts.recipient = facts.recipient_domain = STR_EMPTY;
+    facts.header = str_c(header);
+    facts.recipients = recipients;
+    facts.recipient_count = 2;
+    const struct flow_replay in = {
+        .flow = flow_find(fixture.set, FLOW_CONTENT, STR("now")),
+        .former = flow_find(fixture.set, FLOW_CONTENT, STR("then")),
+        .records = records,
+        .record_count = count,
+        .facts = &facts,
+        .has_helo = true,
+        .has_recipients = true,
+        .fields = fields,
+        .field_count = 3,
+    };
+    flow_replay_run(&in, arena, out);
+    out->step = arena_str(arena, out->step);
+    flow_fixture_close(&fixture);
+}
+
+#define ENDS     "      - deliver\n"
+#define VERIFIES "      - verify: [ spf, dkim, dmarc ]\n"
+#define VERIFIED "1-verify fail dmarc=fail of example.net, spf=softfail, dkim=none\n"
+
+static const struct {
+    const char *name, *then, *now, *recorded, *want, *why;
+} content_cases[] = {
+    {"a field that is known", ENDS,
+     "      - reject: { when: header(\"subject\") ~ \"^win\" }\n" ENDS, "", "reject 1-reject", ""},
+    {"a known one does not fit", ENDS,
+     "      - reject: { when: header(\"Subject\") == \"other\" }\n" ENDS, "", "deliver 2-deliver",
+     ""},
+    {"a missing one is known to be missing", ENDS,
+     "      - reject: { when: header(\"X-Gone\") == \"\" }\n" ENDS, "", "reject 1-reject", ""},
+    {"one that was not told", ENDS, "      - reject: { when: header(\"X-Other\") == \"\" }\n" ENDS,
+     "", "open 1-reject", "header(\"X-Other\") is not in the record"},
+    {"one that does not matter", ENDS,
+     "      - reject: { when: authenticated and header(\"X-Other\") == \"\" }\n" ENDS, "",
+     "deliver 2-deliver", ""},
+    {"changed before", ENDS,
+     "      - header: { add: \"X-Kind: new\" }\n"
+     "      - reject: { when: header(\"X-Kind\") == \"old\" }\n" ENDS,
+     "", "open 2-reject", "header(\"X-Kind\") is not in the record"},
+    {"changed before, as then", "      - header: { add: \"X-Kind: new\" }\n" ENDS,
+     "      - header: { add: \"X-Kind: new\" }\n"
+     "      - reject: { when: header(\"X-Kind\") == \"old\" }\n" ENDS,
+     "1-header done", "open 2-reject", "header(\"X-Kind\") is not in the record"},
+    {"another was changed", "      - header: { add: \"X-Kind: new\" }\n" ENDS,
+     "      - header: { add: \"X-Kind: new\" }\n"
+     "      - reject: { when: header(\"Subject\") ~ \"^win\" }\n" ENDS,
+     "1-header done", "reject 2-reject", ""},
+    {"a new tag goes before what decides", ENDS,
+     "      - subject-tag: \"[X]\"\n"
+     "      - reject: { when: header(\"X-Kind\") == \"old\" }\n" ENDS,
+     "", "reject 2-reject", ""},
+    {"a new check is open", ENDS, VERIFIES ENDS, "", "open 1-verify",
+     "verify was not asked this then"},
+    {"any", ENDS, "      - reject: { when: any(recipient.domain == \"other.example\") }\n" ENDS, "",
+     "reject 1-reject", ""},
+    {"not any", ENDS, "      - reject: { when: any(recipient == \"carl@example.org\") }\n" ENDS, "",
+     "deliver 2-deliver", ""},
+    {"all", ENDS, "      - reject: { when: all(recipient.domain == \"other.example\") }\n" ENDS, "",
+     "deliver 2-deliver", ""},
+    {"how many", ENDS, "      - reject: { when: recipients > 1 }\n" ENDS, "", "reject 1-reject",
+     ""},
+    {"a check that nobody made yet", ENDS, "      - reject: { when: dmarc == \"fail\" }\n" ENDS, "",
+     "deliver 2-deliver", ""},
+    {"a check that was made", VERIFIES ENDS,
+     VERIFIES "      - reject: { when: dmarc == \"fail\" and dkim == \"none\" }\n" ENDS, VERIFIED,
+     "reject 2-reject", ""},
+    {"spf of it", VERIFIES ENDS, VERIFIES "      - hold: { when: spf == \"softfail\" }\n" ENDS,
+     VERIFIED, "hold 2-hold", ""},
+    {"what it does not tell", VERIFIES ENDS,
+     VERIFIES "      - reject: { when: dmarc.policy == \"reject\" }\n" ENDS, VERIFIED,
+     "open 2-reject", "dmarc.policy is not in the record"},
+    {"in a match", ENDS,
+     "      - match: { when: header(\"X-Kind\") == \"old\", matched: [ discard ] }\n" ENDS, "",
+     "discard 1.matched.1-discard", ""},
+    {"open in a match", ENDS,
+     "      - match: { when: header(\"X-Other\") == \"old\", matched: [ discard ] }\n" ENDS, "",
+     "open 1-match", "header(\"X-Other\") is not in the record"},
+};
+
+static void test_content_cases(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof content_cases / sizeof *content_cases; i++) {
+        struct arena *arena = arena_new(0);
+        struct flow_replayed out = {.why = STR_EMPTY};
+        replay_content(content_cases[i].then, content_cases[i].now, content_cases[i].recorded,
+                       "Subject: win a prize\r\nX-Kind: old\r\n\r\n", arena, &out);
+        struct str got = arena_printf(
+            arena, "%s %.*s", out.open ? "open" : flow_verdict_name(out.kind), STR_ARG(out.step));
+        if (!str_equal(got, str_c(content_cases[i].want)) ||
+            !str_equal(out.why, str_c(content_cases[i].why)))
+            fail_msg("%s: \"%s\" (%.*s) instead of \"%s\"", content_cases[i].name, got.ptr,
+                     STR_ARG(out.why), content_cases[i].want);
+        arena_free(arena);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cases)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cases),
+                                       cmocka_unit_test(test_content_cases)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

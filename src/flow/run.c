@@ -104,7 +104,8 @@ static void set_refusal(struct flow_running *running, const struct flow_outcome 
     enum flow_type type = running->flow->type;
     struct mail_reply reply =
         flow_refusal_reply(type, verdict->kind, outcome, action, &running->reply);
-    verdict->reason = action->reason    ? action->reason
+    verdict->reason = running->reason   ? running->reason
+                      : action->reason  ? action->reason
                       : outcome->reason ? outcome->reason
                                         : MAIL_REASON_POLICY;
     verdict->reply = mail_reply_copy(running->run->arena, &reply);
@@ -143,7 +144,7 @@ static void decide(struct flow_running *running, const struct flow_step *step, u
     verdict->kind = flow_verdict_of(running->flow->type, action->kind);
     verdict->step = step->id;
     verdict->detail = running->detail;
-    verdict->quarantine = action->quarantine;
+    verdict->quarantine = running->quarantine.len ? running->quarantine : action->quarantine;
     verdict->why = action->why.len ? action->why : running->detail;
     verdict->overrun = running->overrun;
     if (action->kind == ACTION_CONTAIN)
@@ -151,7 +152,9 @@ static void decide(struct flow_running *running, const struct flow_step *step, u
     else if (verdict->kind == FLOW_REJECT || verdict->kind == FLOW_DEFER)
         set_refusal(running, outcome, action);
     else
-        verdict->reason = action->reason ? action->reason : outcome->reason;
+        verdict->reason = running->reason  ? running->reason
+                          : action->reason ? action->reason
+                                           : outcome->reason;
 }
 
 /* ---- the trace ---- */
@@ -206,6 +209,8 @@ static MAY_YIELD enum result run_block(struct flow_running *running, const struc
     *out_index = 0;
     running->reply = (struct mail_reply){0};
     running->detail = STR_EMPTY;
+    running->quarantine = STR_EMPTY;
+    running->reason = MAIL_REASON_NONE;
     if (flow_is_over(err))
         return FAILED;
     if (!step->block->run)
@@ -396,8 +401,9 @@ void flow_run_recipient(const struct flow *flow, const struct flow_run *run,
     struct flow_running running = running_of(flow, run, out);
     if (!run_steps(&running, &flow->steps, 0))
         end(&running, FLOW_REJECT, MAIL_REASON_POLICY);
-    if (running.said_missing && out->kind != FLOW_ACCEPT)
-        count_pending(&running); /* recipients that do not exist */
+    /* recipients that do not exist; where one that was asked gave no answer, nobody knows */
+    if (running.said_missing && !running.had_error && out->kind != FLOW_ACCEPT)
+        count_pending(&running);
 }
 
 void flow_run_content(const struct flow *flow, const struct flow_run *run, struct flow_verdict *out)
@@ -414,6 +420,7 @@ void flow_run_content(const struct flow *flow, const struct flow_run *run, struc
     if (timed)
         scope_open(&scope, clock_deadline(flow_limits_of(&running)->time_ns));
     bool released = run->after_step.len > 0;
+    flow_record_fields(&running);
     if (!(released ? run_behind(&running) : run_steps(&running, &flow->steps, 0)))
         end(&running, released ? FLOW_DELIVER : FLOW_DEFER,
             released ? MAIL_REASON_NONE : MAIL_REASON_POLICY);

@@ -57,10 +57,11 @@ static const struct template templates[] = {
     {
         .name = "incoming",
         .type = FLOW_CONTENT,
-        .optional = {"dnsbl", "antivirus", "antispam", NULL},
+        .optional = {"dnsbl", "attachment", "antivirus", "antispam", NULL},
         .text = "steps:\n"
                 "  - dnsbl: { when: not (authenticated or client in trusted) }\n"
                 "  - verify: { when: not (authenticated or client in trusted) }\n"
+                "  - attachment: {}\n"
                 "  - antivirus: {}\n"
                 "  - antispam: {}\n"
                 "  - deliver\n",
@@ -68,10 +69,11 @@ static const struct template templates[] = {
     {
         .name = "outgoing",
         .type = FLOW_CONTENT,
-        .optional = {"sender-match", "limit", "antivirus", "antispam", NULL},
+        .optional = {"sender-match", "limit", "attachment", "antivirus", "antispam", NULL},
         .text = "steps:\n"
                 "  - sender-match: {}\n"
                 "  - limit: {}\n"
+                "  - attachment: {}\n"
                 "  - antivirus: {}\n"
                 "  - antispam: {}\n"
                 "  - dkim-sign\n"

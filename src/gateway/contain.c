@@ -69,7 +69,11 @@ static size_t hold_queued(struct gateway *gateway, const struct incident *incide
 static enum result contain(struct gateway *gateway, const struct incident *draft,
                            int64_t *out_number, bool *out_new, size_t *out_held, struct error *err)
 {
+    struct net_ip ip;
     *out_held = 0;
+    /* the queue knows those who need no login by their network, which is nobody's account */
+    if (net_ip_parse(draft->user, &ip))
+        return fail(err, ERROR_PERMANENT, "an address is nobody's login");
     if (incidents_open(gateway->incidents, draft, out_number, out_new, err) != OK)
         return FAILED;
     if (!*out_new)

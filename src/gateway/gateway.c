@@ -23,7 +23,14 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { STATE_ENTRIES = 500000, WORKERS_MAX = 64, ALIVE_S = 5, INCIDENTS_WAITING = 200 };
+enum {
+    STATE_ENTRIES = 500000,
+    WORKERS_MAX = 64,
+    ALIVE_S = 5,
+    HTTP_THREADS = 16, /* of scripts: each waits for its web service */
+    HTTP_WAITING = 200,
+    INCIDENTS_WAITING = 200,
+};
 
 /* ---- start ---- */
 
@@ -179,12 +186,14 @@ enum result gateway_new(struct settings *settings, const struct gateway_options 
     struct gateway *gateway = NEW(struct gateway);
     gateway->options = *options;
     gateway->settings = settings_ref(settings);
+    gateway->start = gateway_start_of(settings);
     gateway->worker_count = count_workers(settings);
     gateway->workers = memory_alloc_array(gateway->worker_count, sizeof(struct worker));
     for (size_t i = 0; i < gateway->worker_count; i++)
         intake_budget_init(&gateway->workers[i].intake,
                            gateway->settings->memory.messages / gateway->worker_count);
     gateway->directories = directory_shared_new();
+    gateway->http = lane_new("http", HTTP_THREADS, HTTP_WAITING);
     gateway->occupancy = occupancy_new();
     gateway->mailboxes = mailboxes_new();
     gateway->incidents = incidents_new();
@@ -208,43 +217,26 @@ static void warn_restart(const char *section)
                F_C(DETAIL, "changed, but in force only after the next start"));
 }
 
-static bool same_servers(const struct dns_settings *a, const struct dns_settings *b)
+static bool is_among(const char *name, const char *const *names, size_t count)
 {
-    bool same = a->server_count == b->server_count && a->dnssec == b->dnssec;
-    for (size_t i = 0; same && i < a->server_count; i++)
-        same = a->servers[i].port == b->servers[i].port &&
-               net_ip_equal(&a->servers[i].ip, &b->servers[i].ip);
-    return same;
-}
-
-/* What is set up once. */
-size_t gateway_restart_sections(const struct settings *before, const struct settings *after,
-                                const char **out, size_t max)
-{
-    const struct {
-        const char *name;
-        bool same;
-    } sections[] = {
-        {"spool", str_equal(before->spool.path, after->spool.path)},
-        {"control", str_equal(before->control.socket, after->control.socket)},
-        {"workers", before->workers == after->workers},
-        {"user", str_equal(before->user, after->user)},
-        {"dns", same_servers(&before->dns, &after->dns)},
-    };
-    size_t count = 0;
-    for (size_t i = 0; i < sizeof sections / sizeof *sections; i++)
-        if (!sections[i].same && count < max)
-            out[count++] = sections[i].name;
-    return count;
-}
-
-/* What stays as it was is told. */
-static void tell_unapplied(const struct settings *before, const struct settings *after)
-{
-    const char *sections[8];
-    size_t count = gateway_restart_sections(before, after, sections, 8);
     for (size_t i = 0; i < count; i++)
-        warn_restart(sections[i]);
+        if (names[i] == name)
+            return true;
+    return false;
+}
+
+/* What stays as it was is told when it changes, and not again with each later change. */
+static void tell_unapplied(struct gateway *gateway, const struct settings *before,
+                           const struct settings *after)
+{
+    const char *pending[GATEWAY_SECTIONS];
+    const char *changed[GATEWAY_SECTIONS];
+    struct gateway_start former = gateway_start_of(before);
+    size_t pending_count = gateway_restart_sections(&gateway->start, after, pending);
+    size_t changed_count = gateway_restart_sections(&former, after, changed);
+    for (size_t i = 0; i < pending_count; i++)
+        if (is_among(pending[i], changed, changed_count))
+            warn_restart(pending[i]);
 }
 
 void gateway_apply(struct gateway *gateway, struct settings *settings, const int *fds, size_t count)
@@ -256,7 +248,7 @@ void gateway_apply(struct gateway *gateway, struct settings *settings, const int
     gateway->pending = gateway->worker_count;
     pthread_mutex_unlock(&gateway->mutex);
     if (before != settings)
-        tell_unapplied(before, settings);
+        tell_unapplied(gateway, before, settings);
     quarantine_prepare(gateway, settings);
     mailboxes_entitle(gateway->mailboxes, settings->entitlements.protected_mailboxes);
     for (size_t i = 0; i < gateway->worker_count; i++)
@@ -301,6 +293,7 @@ void gateway_free(struct gateway *gateway)
     queue_free(gateway->queue);
     spool_vault_close(gateway->vault);
     state_free(gateway->state);
+    lane_free(gateway->http);
     directory_shared_free(gateway->directories);
     occupancy_free(gateway->occupancy);
     mailboxes_free(gateway->mailboxes);

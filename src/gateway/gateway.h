@@ -40,9 +40,29 @@ void gateway_apply(struct gateway *gateway, struct settings *settings, const int
  * those of the settings in force. gateway_apply() ends it.
  */
 void gateway_share(struct gateway *gateway, struct settings *trial, unsigned share);
-/* Names of sections that differ and that count only after the next start; at most `max`. */
-size_t gateway_restart_sections(const struct settings *before, const struct settings *after,
-                                const char **out, size_t max);
+/* Sections of which something is set up once, at a start. */
+enum gateway_section {
+    GATEWAY_SPOOL,
+    GATEWAY_CONTROL,
+    GATEWAY_WORKERS,
+    GATEWAY_USER,
+    GATEWAY_DNS,
+    GATEWAY_ADMIN,
+    GATEWAY_METRICS,
+    GATEWAY_EVENTS,
+    GATEWAY_LOG,
+    GATEWAY_REPORTS,
+    GATEWAY_MEMORY,
+    GATEWAY_SECTIONS
+};
+/* What they were, without the settings: those hold keys, which leave when they do. */
+struct gateway_start {
+    uint64_t hashes[GATEWAY_SECTIONS];
+};
+struct gateway_start gateway_start_of(const struct settings *settings);
+/* Names of sections that differ from what they were at the start: they count after the next. */
+size_t gateway_restart_sections(const struct gateway_start *start, const struct settings *after,
+                                const char *out[static GATEWAY_SECTIONS]);
 /* Take no more connections, let sessions and attempts end until `deadline_ns` (monotonic), stop the
  * workers, close the spool. Blocks. */
 void gateway_drain(struct gateway *gateway, int64_t deadline_ns);

@@ -265,7 +265,11 @@ NO_YIELD_CHECK static enum queue_content_verdict run_content(void *context,
                                 .limits = &settings_of(snapshot)->content.limits,
                                 .unpacker = gateway->options.unpacker,
                                 .ways = &ways,
+                                .record_fields = settings_of(snapshot)->events.headers.items,
+                                .record_field_count = settings_of(snapshot)->events.headers.count,
+                                .hides_subject = !settings_of(snapshot)->events.subjects,
                                 .after_step = run->after_step,
+                                .http = gateway->http,
                                 .released = run->released,
                                 .content = run->content};
     struct flow_verdict verdict = {0};
@@ -284,15 +288,104 @@ NO_YIELD_CHECK static enum queue_content_verdict run_content(void *context,
     return QUEUE_CONTENT_DEFER;
 }
 
+/* ---- scripts around attempts ---- */
+
+static const struct flow_attempt_script *find_script(const struct settings *settings,
+                                                     const struct transport *transport)
+{
+    for (size_t i = 0; i < settings->transport_count; i++)
+        if (str_equal(settings->transports[i].name, transport->name))
+            return settings->attempt_scripts[i];
+    return NULL;
+}
+
+static struct flow_attempt describe_attempt(const struct queue_hook *hook)
+{
+    static const char *const outcomes[] = {[QUEUE_HOOK_OPEN] = "open",
+                                           [QUEUE_HOOK_DELIVERED] = "delivered",
+                                           [QUEUE_HOOK_DEFERRED] = "deferred",
+                                           [QUEUE_HOOK_FAILED] = "failed"};
+    struct flow_attempt_recipient *recipients =
+        arena_alloc_array(hook->arena, hook->recipient_count + 1, sizeof *recipients);
+    for (size_t i = 0; i < hook->recipient_count; i++)
+        recipients[i] = (struct flow_attempt_recipient){
+            .address = hook->recipients[i].address,
+            .reply = hook->recipients[i].reply,
+            .host = hook->recipients[i].mta,
+            .outcome = outcomes[hook->recipients[i].outcome],
+        };
+    return (struct flow_attempt){
+        .after = hook->after,
+        .message = hook->message,
+        .session = hook->session,
+        .sender = hook->sender->address,
+        .recipients = recipients,
+        .recipient_count = hook->recipient_count,
+        .transport = hook->transport->name,
+        .destination = hook->destination,
+        .host = hook->host,
+        .number = hook->attempt,
+        .age_ns = hook->age_ns,
+        .size = hook->size,
+    };
+}
+
+/* A fault before an attempt puts it off, unless the file says otherwise; after one, what happened
+ * counts. */
+static void take_said(const struct flow_attempt_said *said, struct queue_hook *hook)
+{
+    if (said->fault) {
+        if (!hook->after && hook->transport->script.on_error == TRANSPORT_ON_ERROR_DEFER) {
+            hook->verdict = QUEUE_HOOK_DEFER;
+            hook->said = mail_reply_of(451, 4, 3, 5, STR("The transport's script failed"));
+        }
+        return;
+    }
+    hook->said = said->reply;
+    hook->delay_ns = said->delay_ns;
+    hook->server = said->server;
+    hook->verdict = said->kind == FLOW_ATTEMPT_DEFER    ? QUEUE_HOOK_DEFER
+                    : said->kind == FLOW_ATTEMPT_REJECT ? QUEUE_HOOK_REJECT
+                    : said->kind == FLOW_ATTEMPT_HOLD   ? QUEUE_HOOK_HOLD
+                    : said->kind == FLOW_ATTEMPT_ROUTE  ? QUEUE_HOOK_ROUTE
+                                                        : QUEUE_HOOK_NEXT;
+}
+
+NO_YIELD_CHECK static void run_hook(void *context, const struct queue_snapshot *snapshot,
+                                    struct queue_hook *hook)
+{
+    struct gateway *gateway = context;
+    const struct settings *settings = settings_of(snapshot);
+    const struct flow_attempt_script *script = find_script(settings, hook->transport);
+    if (!script)
+        return;
+    const struct resolver resolver = resolver_of_dns(worker_current()->dns);
+    const struct flow_ways ways = plan_ways(settings);
+    struct flow_run run = {.arena = hook->arena,
+                           .resolver = &resolver,
+                           .hostname = settings->hostname,
+                           .directory = worker_current()->directory,
+                           .state = gateway->state,
+                           .http = gateway->http,
+                           .ways = &ways};
+    struct flow_attempt attempt = describe_attempt(hook);
+    struct flow_attempt_said said;
+    flow_attempt_run(script, &run, &attempt, &said);
+    take_said(&said, hook);
+}
+
 static void delivered_inbound(void *context, struct str address)
 {
     struct gateway *gateway = context;
     mailboxes_note(gateway->mailboxes, gateway->state, address);
 }
 
-static bool is_contained(void *context, struct str user)
+static enum queue_account account(void *context, struct str user)
 {
-    return incidents_contains(((struct gateway *)context)->incidents, user, NULL);
+    struct incidents *incidents = ((struct gateway *)context)->incidents;
+    if (incidents_contains(incidents, user, NULL))
+        return QUEUE_ACCOUNT_CONTAINED;
+    return incidents_settles(incidents, user) ? QUEUE_ACCOUNT_SETTLING : QUEUE_ACCOUNT_FREE;
 }
 
 void glue_fill_handler(struct gateway *gateway, struct queue_handler *out)
@@ -308,7 +401,8 @@ void glue_fill_handler(struct gateway *gateway, struct queue_handler *out)
         .is_own_address = is_own_address,
         .is_own_port = is_own_port,
         .run_content = run_content,
-        .is_contained = is_contained,
+        .hook = run_hook,
+        .account = account,
         .delivered_inbound = delivered_inbound,
         .context = gateway,
     };

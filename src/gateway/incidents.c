@@ -26,12 +26,14 @@ struct incident_table incident_table_new(size_t cap)
     struct incident_table table = {
         .arena = arena, .items = arena_alloc_array(arena, cap + 1, sizeof(struct incident))};
     map_init(&table.contained);
+    map_init(&table.settling);
     return table;
 }
 
 void incident_table_done(struct incident_table *table)
 {
     map_done(&table->contained);
+    map_done(&table->settling);
     arena_free(take(table->arena));
 }
 
@@ -72,23 +74,25 @@ struct incident *incident_table_add(struct incident_table *table, const struct i
     return copy;
 }
 
+static bool is_done(const struct incident *incident)
+{
+    return incident->state == INCIDENT_RELEASED || incident->state == INCIDENT_DROPPED;
+}
+
 /* Its last touch before it is written and put into force. */
 static void index_table(struct incident_table *table)
 {
     table->open = table->unsettled = 0;
     for (size_t i = 0; i < table->count; i++) {
-        enum incident_state state = table->items[i].state;
-        table->unsettled += state == INCIDENT_RELEASING || state == INCIDENT_DROPPING;
-        if (state != INCIDENT_OPEN)
-            continue;
-        table->open++;
-        map_put(&table->contained, table->items[i].user, &table->items[i]);
+        struct incident *incident = &table->items[i];
+        if (incident->state == INCIDENT_OPEN) {
+            table->open++;
+            map_put(&table->contained, incident->user, incident);
+        } else if (!is_done(incident)) {
+            table->unsettled++;
+            map_put(&table->settling, incident->user, incident);
+        }
     }
-}
-
-static bool is_done(const struct incident *incident)
-{
-    return incident->state == INCIDENT_RELEASED || incident->state == INCIDENT_DROPPED;
 }
 
 static struct incident_table copy_table(const struct incident_table *from)
@@ -167,20 +171,34 @@ enum result incidents_load(struct incidents *incidents, struct str path, struct 
 
 /* ---- asking ---- */
 
-bool incidents_contains(struct incidents *incidents, struct str user, int64_t *out_number)
+/* Its number, or 0. The mutex is taken only where there is any. */
+static int64_t look_up(struct incidents *incidents, const atomic_size_t *count,
+                       const struct map *map, struct str user)
 {
     char lower[INCIDENT_USER_MAX];
-    if (atomic_load_explicit(&incidents->open, memory_order_acquire) == 0 || user.len == 0 ||
+    if (atomic_load_explicit(count, memory_order_acquire) == 0 || user.len == 0 ||
         user.len > sizeof lower)
-        return false;
+        return 0;
     for (size_t i = 0; i < user.len; i++)
         lower[i] = ascii_lower(user.ptr[i]);
     pthread_mutex_lock(&incidents->mutex);
-    const struct incident *found = map_get(&incidents->table.contained, str_of(lower, user.len));
-    if (found && out_number)
-        *out_number = found->number;
+    const struct incident *found = map_get(map, str_of(lower, user.len));
+    int64_t number = found ? found->number : 0;
     pthread_mutex_unlock(&incidents->mutex);
-    return found != NULL;
+    return number;
+}
+
+bool incidents_contains(struct incidents *incidents, struct str user, int64_t *out_number)
+{
+    int64_t number = look_up(incidents, &incidents->open, &incidents->table.contained, user);
+    if (number && out_number)
+        *out_number = number;
+    return number != 0;
+}
+
+bool incidents_settles(struct incidents *incidents, struct str user)
+{
+    return look_up(incidents, &incidents->unsettled, &incidents->table.settling, user) != 0;
 }
 
 size_t incidents_open_count(const struct incidents *incidents)

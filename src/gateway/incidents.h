@@ -70,6 +70,8 @@ enum result incidents_load(struct incidents *incidents, struct str path, struct 
 
 /* Is the account contained? *out_number (may be NULL): by which incident. */
 bool incidents_contains(struct incidents *incidents, struct str user, int64_t *out_number);
+/* Is it free, with an incident whose mail is still to be released or dropped? */
+bool incidents_settles(struct incidents *incidents, struct str user);
 size_t incidents_open_count(const struct incidents *incidents);
 /* Is there one whose mail is still to be released or dropped? */
 bool incidents_is_unsettled(const struct incidents *incidents);

@@ -242,12 +242,21 @@ static bool read_incident(struct str line, struct arena *arena, struct incident 
            out->user.len <= INCIDENT_USER_MAX;
 }
 
+static size_t count_lines(struct str text)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < text.len; i++)
+        count += text.ptr[i] == '\n';
+    return count;
+}
+
 enum result incident_table_parse(struct str text, struct incident_table *out, struct error *err)
 {
     struct str line;
     int64_t last = 0;
     size_t number = 1;
-    *out = incident_table_new(LINES_MAX);
+    size_t lines = count_lines(text) + 1; /* the last may have no end */
+    *out = incident_table_new(lines < LINES_MAX ? lines : LINES_MAX);
     bool sound = str_split(&text, '\n', &line) && str_equal(line, str_c(first_line));
     while (sound && text.len > 0 && str_split(&text, '\n', &line)) {
         struct incident incident;

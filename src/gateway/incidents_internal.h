@@ -17,6 +17,7 @@ struct incident_table {
     size_t count;
     size_t open, unsettled;
     struct map contained; /* user -> its open incident */
+    struct map settling;  /* user -> one that is not done */
 };
 
 struct buf;

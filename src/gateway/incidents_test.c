@@ -156,6 +156,8 @@ static void test_closing(void **state)
     assert_false(contains(incidents, "anna"));
     assert_true(contains(incidents, "bob"));
     assert_true(incidents_is_unsettled(incidents));
+    assert_true(incidents_settles(incidents, STR("Anna")));
+    assert_false(incidents_settles(incidents, STR("bob")));
     incidents_free(incidents);
     incidents = open_all(); /* what is to become of the mail is known */
     assert_true(incidents_is_unsettled(incidents));
@@ -164,6 +166,7 @@ static void test_closing(void **state)
     finish(incidents, 2);
     finish(incidents, 7);
     assert_false(incidents_is_unsettled(incidents));
+    assert_false(incidents_settles(incidents, STR("anna")));
     assert_int_equal(close_it(incidents, 1, true), INCIDENT_RELEASED);
     assert_int_equal(close_it(incidents, 2, true), INCIDENT_DROPPED);
     assert_int_equal(contain(incidents, "anna", &is_new), 3);

@@ -139,7 +139,7 @@ static void submit(struct inject *inject) MAY_YIELD
         .header_length = mail_header_length(inject->data),
         .has_8bit = has_8bit(inject->data),
         .own_user = true,
-        .fairness_key = STR("control"),
+        .fairness_key = STR("<control>"),
         .direct_timeout_ns = TIMEOUT_S * NS_PER_S,
         .trace = {.hostname = settings->hostname,
                   .helo = STR("localhost"),

@@ -6,6 +6,7 @@
 #include "gateway/mailboxes.h"
 #include "gateway/settings.h"
 #include "gateway/worker.h"
+#include "net/dns.h"
 #include "net/tls.h"
 #include "spool/spool.h"
 
@@ -103,6 +104,15 @@ struct gateway_worker_numbers *gateway_worker_numbers(struct gateway *gateway, s
     }
     *out_count = gateway->worker_count;
     return numbers;
+}
+
+void gateway_dns_numbers(struct gateway *gateway, struct dns_numbers *out)
+{
+    *out = (struct dns_numbers){0};
+    for (size_t i = 0; i < gateway->worker_count; i++) {
+        if (gateway->workers[i].dns)
+            dns_add_numbers(gateway->workers[i].dns, out);
+    }
 }
 
 static void fill_transport(const struct transport *from, struct arena *arena,

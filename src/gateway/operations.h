@@ -59,6 +59,10 @@ struct gateway_worker_numbers {
 struct gateway_worker_numbers *gateway_worker_numbers(struct gateway *gateway, struct arena *arena,
                                                       size_t *out_count);
 
+/* Of all workers. */
+struct dns_numbers;
+void gateway_dns_numbers(struct gateway *gateway, struct dns_numbers *out);
+
 struct queue *gateway_queue(struct gateway *gateway);
 
 struct gateway_transport {

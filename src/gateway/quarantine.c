@@ -13,7 +13,7 @@
 
 #include <stdlib.h>
 
-enum { NOTICE_MAX = 4 * 1024 * 1024 };
+enum { NOTICE_MAX = 16 * 1024 * 1024 };
 
 /* ---- keys ---- */
 

@@ -166,6 +166,7 @@ void session_recipient(struct session *session, const struct mail_address *addre
                                    .directory = session->worker->directory,
                                    .state = session->worker->gateway->state,
                                    .ways = &ways,
+                                   .http = session->worker->gateway->http,
                                    .facts = &facts};
     const struct flow *flow = settings_recipient_flow(session->listener, domain);
     flow_run_recipient(flow, &run_of_flow, &verdict);

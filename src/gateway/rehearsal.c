@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gateway/rehearsal.h"
 
+#include "gateway/plan.h"
 #include "gateway/rehearsal_internal.h"
 #include "smtp/address.h"
 
@@ -14,11 +15,13 @@ static void refuse(struct rehearsing *run, struct mail_reply reply, enum mail_re
 
 static struct flow_run lend(struct rehearsing *run)
 {
+    run->ways = plan_ways(run->in->settings);
     return (struct flow_run){.arena = run->in->arena,
                              .directory = run->in->directory,
                              .state = run->state,
                              .resolver = run->in->resolver,
                              .facts = &run->facts,
+                             .ways = &run->ways,
                              .hostname = run->in->settings->hostname};
 }
 
@@ -122,6 +125,24 @@ static bool find_postmaster(struct rehearsing *run)
     return true;
 }
 
+/* What the recipient flow changed: who it is for, and how it goes. */
+static void follow_effects(struct rehearsing *run, const struct flow_effects *effects)
+{
+    run->routed = effects->transport;
+    if (!effects->came_as)
+        return;
+    run->facts.recipient = effects->recipients[0].address;
+    run->facts.recipient_domain = effects->recipients[0].domain;
+    run->chosen =
+        settings_find_domain(run->in->settings, run->in->listener, effects->recipients[0].domain);
+    if (run->chosen) {
+        run->out->domain = run->chosen->name;
+        return;
+    }
+    run->out->recipient = "defer";
+    refuse(run, mail_reply_of(451, 4, 3, 5, STR("Try again later")), MAIL_REASON_RELAY_DENIED);
+}
+
 void rehearsal_recipient(struct rehearsing *run)
 {
     struct flow_verdict verdict;
@@ -139,11 +160,15 @@ void rehearsal_recipient(struct rehearsing *run)
     run->facts.recipient_domain = run->to.domain;
     const struct flow *flow = settings_recipient_flow(run->in->listener, run->chosen);
     struct flow_run lent = lend(run);
+    const struct flow_ways ways = plan_ways(run->in->settings);
+    lent.ways = &ways;
     flow_run_recipient(flow, &lent, &verdict);
     run->out->recipient_flow = flow_name(flow);
     run->out->recipient = flow_verdict_name(verdict.kind);
     run->out->step = verdict.step;
     take_verdict(run, &verdict);
+    if (verdict.kind == FLOW_ACCEPT)
+        follow_effects(run, &verdict.effects);
 }
 
 /* ---- the content ---- */
@@ -154,6 +179,21 @@ static struct str header_of(struct str text)
     return end < 0 ? text : str_slice(text, 0, (size_t)end + 4);
 }
 
+static void tell_way(struct rehearsing *run, const struct flow_effects *effects)
+{
+    const struct settings_domain *domain = run->chosen;
+    run->out->sent_to = run->facts.recipient;
+    if (effects->came_as && effects->recipient_count) {
+        run->out->sent_to = effects->recipients[0].address;
+        if (effects->came_as[0] < 0) /* a new one: the domain table says where it goes */
+            domain = settings_route(run->in->settings, effects->recipients[0].domain);
+    }
+    run->out->transport = effects->transport.len            ? effects->transport
+                          : domain != run->chosen && domain ? domain->transport->name
+                          : run->routed.len                 ? run->routed
+                                                            : run->chosen->transport->name;
+}
+
 void rehearsal_content(struct rehearsing *run, struct body *body)
 {
     const struct flow *flow = run->chosen->content;
@@ -161,13 +201,15 @@ void rehearsal_content(struct rehearsing *run, struct body *body)
     struct mail_content content = {.head = STR_EMPTY, .body = body};
     run->facts.message = mail_id_new();
     struct flow_run lent = lend(run);
+    const struct flow_ways ways = plan_ways(run->in->settings);
     lent.content = &content;
+    lent.ways = &ways;
     flow_run_content(flow, &lent, &verdict);
     run->out->content_action = flow_verdict_name(verdict.kind);
     run->out->content_step = verdict.step;
     run->out->head = content.head;
     run->out->content = flow_name(flow);
-    run->out->transport = run->chosen->transport->name;
+    tell_way(run, &verdict.effects);
     take_verdict(run, &verdict);
     /* a queued message was answered before its flow ran */
     if (run->in->listener->queued || !run->out->reply.code || run->out->reply.code < 300)
@@ -226,6 +268,7 @@ void rehearsal_clear(struct rehearsal *out)
                               .content = STR_EMPTY,
                               .content_step = STR_EMPTY,
                               .transport = STR_EMPTY,
+                              .sent_to = STR_EMPTY,
                               .detail = STR_EMPTY,
                               .head = STR_EMPTY};
 }

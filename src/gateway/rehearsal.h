@@ -41,7 +41,8 @@ struct rehearsal {
     struct str content;         /* flow, by name */
     const char *content_action; /* deliver, reject, defer, hold, quarantine, discard */
     struct str content_step;
-    struct str transport;
+    struct str transport;    /* the one that takes it in the end, whatever chose it */
+    struct str sent_to;      /* the recipient (the first) in the end, rewritten or not */
     struct mail_reply reply; /* the last that the client gets, as the flow words it */
     enum mail_reason reason; /* of a refusal */
     struct str detail;

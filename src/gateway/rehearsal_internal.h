@@ -16,8 +16,10 @@ struct rehearsing {
     struct state *state;
     struct flow_facts facts;
     struct flow_checks checks;
+    struct flow_ways ways;
     struct mail_address to;
     const struct settings_domain *chosen;
+    struct str routed; /* transport that the recipient flow chose; empty: none */
 };
 
 void rehearsal_clear(struct rehearsal *out);

@@ -5,7 +5,9 @@
 #include "gateway/session.h"
 
 #include "base/memory.h"
+#include "content/resolver.h"
 #include "flow/checks.h"
+#include "gateway/plan.h"
 #include "gateway/contain.h"
 #include "gateway/submission.h"
 #include "net/dns.h"
@@ -145,9 +147,15 @@ NO_YIELD_CHECK static enum smtp_auth_verdict on_authenticate(void *context,
     struct arena *arena = arena_new(0);
     struct flow_facts facts;
     session_facts(session, &facts);
+    const struct resolver resolver = resolver_of_dns(session->worker->dns);
+    const struct flow_ways ways = plan_ways(session->settings);
     struct flow_run run = {.arena = arena,
+                           .resolver = &resolver,
+                           .hostname = session->settings->hostname,
                            .directory = session->worker->directory,
                            .state = session->worker->gateway->state,
+                           .ways = &ways,
+                           .http = session->worker->gateway->http,
                            .facts = &facts};
     struct flow_verdict verdict = {0};
     const struct flow *flow = session->listener->authentication;

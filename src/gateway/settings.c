@@ -119,6 +119,40 @@ static void bind_flows(struct settings_loading *loading)
                             &settings->flows);
 }
 
+/* Scripts around attempts: the queue has read the rows, and knows no scripts. */
+static void bind_attempt_scripts(struct settings_loading *loading)
+{
+    struct settings *settings = loading->settings;
+    settings->attempt_scripts = arena_alloc_array(loading->arena, settings->transport_count + 1,
+                                                  sizeof(struct flow_attempt_script *));
+    for (size_t i = 0; i < settings->transport_count; i++) {
+        const struct transport *transport = &settings->transports[i];
+        const struct transport_script *script = &transport->script;
+        const struct config_node *node = config_get(
+            config_get(config_get(loading->context.root, STR("transports")), transport->name),
+            STR("script"));
+        if (!script->file.len || !node)
+            continue;
+        const struct config_node *file = config_get(node, STR("file"));
+        const struct config_node *before = config_get(node, STR("before"));
+        const struct config_node *after = config_get(node, STR("after"));
+        struct flow_attempt_options options = {
+            .transport = transport->name,
+            .file = script->file,
+            .before = script->before,
+            .after = script->after,
+            .servers = script->servers,
+            .memory = script->memory,
+            .work = script->work,
+            .time_ns = script->time_ns,
+            .file_place = file ? file->place : node->place,
+            .before_place = before ? before->place : node->place,
+            .after_place = after ? after->place : node->place,
+        };
+        settings->attempt_scripts[i] = flow_attempt_compile(&loading->flow_context, &options);
+    }
+}
+
 /* Everything behind the reading of the files. Each step goes on after errors of the one before. */
 static void bind_all(struct settings_loading *loading)
 {
@@ -135,6 +169,7 @@ static void bind_all(struct settings_loading *loading)
     settings_bind_quarantines(loading);
     bind_keys(loading);
     bind_flows(loading);
+    bind_attempt_scripts(loading);
     settings_bind_listeners(loading);
     settings_bind_trusted(loading);
     settings_bind_domains(loading);

@@ -9,6 +9,7 @@
 
 #include "config/load.h"
 #include "content/signing_key.h"
+#include "flow/attempt.h"
 #include "flow/flow.h"
 #include "net/dns.h"
 #include "net/server.h"
@@ -134,6 +135,7 @@ struct settings {
         int64_t keep_ns;
         uint64_t size;
         bool subjects;
+        struct option_texts headers;
     } events;
     struct {
         int target; /* enum settings_log_target */
@@ -162,6 +164,7 @@ struct settings {
     size_t server_count;
     struct transport *transports; /* built-in and inline ones too */
     size_t transport_count;
+    const struct flow_attempt_script **attempt_scripts; /* by index of transport; NULL: none */
     struct flow_list *lists;
     size_t list_count;
     struct flow_set *flows;

@@ -264,6 +264,11 @@ static const struct option event_rows[] = {
      .offset = AT(events.subjects),
      .text = "tell the subjects of accepted messages, so that they can be found by them",
      .fallback = "true"},
+    {.name = "headers",
+     .type = OPTION_TEXTS,
+     .offset = AT(events.headers),
+     .text = "names of header fields that are kept with each message, for postern shadow; those "
+             "that conditions of its flow look at always are"},
     {0},
 };
 GROUP_TABLE(event_options, "events", "The history of what happened.", event_rows);

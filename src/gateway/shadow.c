@@ -51,7 +51,7 @@ static void fill_facts(struct shadowing *self)
         .sender_domain = at < 0 ? STR_EMPTY : str_from(recorded->sender, (size_t)at + 1),
         .recipient = STR_EMPTY,
         .recipient_domain = STR_EMPTY,
-        .header = STR_EMPTY,
+        .header = recorded->header,
         .size = recorded->size,
     };
 }
@@ -68,11 +68,15 @@ static void replay(struct shadowing *self, const struct flow *flow, const struct
         .has_helo = self->recorded->helo.len > 0,
         .has_client_name = self->recorded->client_name.len > 0,
         .has_size = self->recorded->kind == SHADOW_CONTENT,
+        .has_recipients = self->facts.recipient_count > 0,
+        .fields = self->recorded->fields,
+        .field_count = self->recorded->field_count,
     };
     flow_replay_run(&in, self->arena, &replayed);
     struct str step = replayed.step.len ? replayed.step : STR("end");
     say(self, replayed.open, flow_verdict_name(replayed.kind),
         arena_printf(self->arena, "%.*s/%.*s", STR_ARG(flow_name(flow)), STR_ARG(step)));
+    self->out->why = replayed.why;
 }
 
 /* ---- what the listener allows ---- */
@@ -144,13 +148,39 @@ static void take_recipient(struct shadowing *self)
                before && listener ? settings_recipient_flow(listener, before) : NULL);
 }
 
+/* Those of the transaction that this flow sees together. */
+static void fill_recipients(struct shadowing *self, const struct flow *content)
+{
+    const struct shadow_case *recorded = self->recorded;
+    const struct smtp_address_rules rules = {.smtputf8 = true, .allow_routed = true};
+    struct mail_recipient *members =
+        arena_alloc_array(self->arena, recorded->recipient_count + 1, sizeof *members);
+    for (size_t i = 0; i < recorded->recipient_count; i++) {
+        struct mail_address address;
+        struct mail_reply fault;
+        if (!smtp_address_recipient(self->arena, recorded->recipients[i], &rules, &address,
+                                    &fault)) {
+            self->facts.recipient_count = 0; /* not all can be read again */
+            return;
+        }
+        const struct settings_domain *domain =
+            settings_find_domain(self->candidate, self->listener, address.domain);
+        if (domain && domain->content == content)
+            members[self->facts.recipient_count++] = (struct mail_recipient){
+                .address = recorded->recipients[i], .domain = address.domain};
+    }
+    self->facts.recipients = members;
+}
+
 static void take_content(struct shadowing *self)
 {
     const struct settings_domain *before = find_entry(self->former, self->recorded->domain);
     const struct settings_domain *domain = choose(self);
     self->facts.recipient = self->facts.recipient_domain = STR_EMPTY;
-    if (domain)
-        replay(self, domain->content, before ? before->content : NULL);
+    if (!domain)
+        return;
+    fill_recipients(self, domain->content);
+    replay(self, domain->content, before ? before->content : NULL);
 }
 
 void shadow_run(const struct settings *candidate, const struct settings *former,

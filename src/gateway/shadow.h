@@ -26,11 +26,19 @@ struct shadow_case {
     struct str domain;                   /* entry that was chosen then; empty: none */
     const struct flow_recorded *records; /* of the flow that ran then */
     size_t record_count;
+    /* CONTENT: all recipients of the transaction, and "Name: value" lines of the header fields that
+     * were told whole, with the names of those that are told of (a missing one has no line). */
+    const struct str *recipients;
+    size_t recipient_count;
+    struct str header;
+    const struct str *fields;
+    size_t field_count;
 };
 struct shadow_answer {
     bool open;
     const char *verdict; /* accept, reject, …; refused: the session may not come that far */
     struct str where;    /* "FLOW/STEP", or what else decided, or why it is open; in the arena */
+    struct str why;      /* of an open one with a step */
 };
 /* `former` is the configuration of the record. */
 void shadow_run(const struct settings *candidate, const struct settings *former,

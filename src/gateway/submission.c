@@ -139,6 +139,10 @@ static void run_group(struct work *work, struct group *group) MAY_YIELD
                            .limits = &in->settings->content.limits,
                            .unpacker = in->worker->gateway->options.unpacker,
                            .ways = &ways,
+                           .http = in->worker->gateway->http,
+                           .record_fields = in->settings->events.headers.items,
+                           .record_field_count = in->settings->events.headers.count,
+                           .hides_subject = !in->settings->events.subjects,
                            .content = &group->content};
     flow_run_content(group->flow, &run, &group->verdict);
     contain_by_verdict(in->worker->gateway, in->settings, &facts, flow_name(group->flow),

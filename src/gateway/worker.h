@@ -66,6 +66,7 @@ struct worker {
 
 struct gateway {
     struct gateway_options options;
+    struct gateway_start start;
     struct worker *workers;
     size_t worker_count;
     pthread_barrier_t loops_made;
@@ -78,6 +79,7 @@ struct gateway {
     struct queue *queue;
     struct spool_vault *vault;
     struct directory_shared *directories;
+    struct lane *http; /* questions of scripts to web services */
     struct occupancy *occupancy;
     struct mailboxes *mailboxes;
     struct incidents *incidents;

@@ -2,6 +2,7 @@
 #include "net/dns.h"
 
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/memory.h"
 #include "base/random.h"
 #include "net/dns_answer.h"
@@ -9,6 +10,7 @@
 #include "net/dns_static.h"
 #include "net/dns_stub.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +22,10 @@ struct dns {
     struct dns_stub *stub;
     enum dns_dnssec dnssec;
     struct dns_statics *statics;
+
+    /* written by the worker, read by others */
+    atomic_uint_least64_t counts[2][DNS_KINDS][DNS_RESULTS]; /* asked, from the cache */
+    atomic_uint_least64_t took[DNS_BOUNDS], took_us;
 };
 
 enum result dns_new(struct loop *loop, const struct dns_settings *settings, struct dns **out_dns,
@@ -81,15 +87,83 @@ static const char *type_name(enum dns_type type)
     }
 }
 
+/* ---- numbers ---- */
+
+enum { RESULT_FOUND, RESULT_NO_DATA, RESULT_NO_NAME, RESULT_FAILED };
+const char *const dns_kind_names[DNS_KINDS] = {"A", "AAAA", "MX", "TXT", "PTR", "other"};
+const char *const dns_result_names[DNS_RESULTS] = {"found", "no_data", "no_name", "failed"};
+const double dns_bounds[DNS_BOUNDS] = {0.001, 0.005, 0.025, 0.1, 0.5, 1, 5, 30};
+
+static size_t kind_of(enum dns_type type)
+{
+    static const enum dns_type kinds[] = {DNS_A, DNS_AAAA, DNS_MX, DNS_TXT, DNS_PTR};
+    size_t kind = 0;
+    while (kind < sizeof kinds / sizeof *kinds && kinds[kind] != type)
+        kind++;
+    return kind;
+}
+
+static size_t result_of(const struct dns_reply *reply)
+{
+    if (reply->failed)
+        return RESULT_FAILED;
+    return reply->answer.status == DNS_FOUND     ? RESULT_FOUND
+           : reply->answer.status == DNS_NO_DATA ? RESULT_NO_DATA
+                                                 : RESULT_NO_NAME;
+}
+
+static void add(atomic_uint_least64_t *number, uint64_t more)
+{
+    atomic_fetch_add_explicit(number, more, memory_order_relaxed);
+}
+
+static void count(struct dns *dns, const enum dns_type *types, size_t type_count,
+                  const struct dns_reply *replies, int64_t begun_ns)
+{
+    int64_t took_ns = clock_monotonic_ns() - begun_ns;
+    for (size_t i = 0; i < type_count; i++) {
+        const struct dns_reply *reply = &replies[i];
+        add(&dns->counts[reply->cached][kind_of(types[i])][result_of(reply)], 1);
+        if (reply->cached)
+            continue;
+        add(&dns->took_us, (uint64_t)(took_ns / NS_PER_US));
+        for (size_t k = 0; k < DNS_BOUNDS; k++) {
+            if ((double)took_ns / 1e9 <= dns_bounds[k]) {
+                add(&dns->took[k], 1);
+                break;
+            }
+        }
+    }
+}
+
+void dns_add_numbers(const struct dns *dns, struct dns_numbers *io)
+{
+    for (size_t kind = 0; kind < DNS_KINDS; kind++) {
+        for (size_t result = 0; result < DNS_RESULTS; result++) {
+            io->asked[kind][result] += atomic_load(&dns->counts[0][kind][result]);
+            io->cached[kind][result] += atomic_load(&dns->counts[1][kind][result]);
+        }
+    }
+    for (size_t i = 0; i < DNS_BOUNDS; i++)
+        io->took[i] += atomic_load(&dns->took[i]);
+    io->took_us += atomic_load(&dns->took_us);
+}
+
+/* ---- questions ---- */
+
 static MAY_YIELD enum result ask_types(struct dns *dns, struct str name, const enum dns_type *types,
-                                       size_t count, struct arena *arena, struct dns_reply *out,
-                                       struct error *err)
+                                       size_t type_count, struct arena *arena,
+                                       struct dns_reply *out, struct error *err)
 {
     if (fiber_check(err) == FAILED)
         return FAILED;
-    if (dns->stub)
-        return dns_stub_ask(dns->stub, name, types, count, arena, out, err);
-    return dns_resolver_ask(dns->resolver, name, types, count, arena, out, err);
+    int64_t begun_ns = clock_monotonic_ns();
+    enum result result =
+        dns->stub ? dns_stub_ask(dns->stub, name, types, type_count, arena, out, err)
+                  : dns_resolver_ask(dns->resolver, name, types, type_count, arena, out, err);
+    if (result == OK)
+        count(dns, types, type_count, out, begun_ns);
+    return result;
 }
 
 static MAY_YIELD enum result ask(struct dns *dns, struct str name, enum dns_type type,

@@ -59,6 +59,21 @@ struct dns_text_answer {
     bool secure;
 };
 
+enum { DNS_KINDS = 6, DNS_RESULTS = 4, DNS_BOUNDS = 8 };
+/* Questions since dns_new(), of any name but static ones. */
+struct dns_numbers {
+    uint64_t asked[DNS_KINDS][DNS_RESULTS]; /* over the network */
+    uint64_t cached[DNS_KINDS][DNS_RESULTS];
+    uint64_t took[DNS_BOUNDS]; /* of those asked: as long as the bound at most, and longer than the
+                                  one before */
+    uint64_t took_us;          /* of those asked, all together */
+};
+extern const char *const dns_kind_names[DNS_KINDS];     /* "A", …, "other" */
+extern const char *const dns_result_names[DNS_RESULTS]; /* "found", …, "failed" */
+extern const double dns_bounds[DNS_BOUNDS];             /* seconds */
+/* Add to `io`; any thread while the resolver lives. */
+void dns_add_numbers(const struct dns *dns, struct dns_numbers *io);
+
 /* On the worker's thread. The settings are copied. */
 enum result dns_new(struct loop *loop, const struct dns_settings *settings, struct dns **out_dns,
                     struct error *err);

@@ -30,6 +30,7 @@ struct query {
     struct list link;
     struct fiber *waiter; /* NULL: given up */
     bool done;
+    bool cached; /* answered while it was asked */
     int rcode, security;
     char *packet;
     size_t size;
@@ -261,6 +262,7 @@ static void start_queries(void *arg)
         /* what is cached calls back before this returns */
         int code = ub_resolve_event(job->resolver->unbound, job->name, (int)job->types[i], CLASS_IN,
                                     query, on_answer, NULL);
+        query->cached = query->done;
         if (code && !query->done) {
             query->done = true;
             query->rcode = -1;
@@ -334,7 +336,7 @@ enum result dns_resolver_ask(struct dns_resolver *resolver, struct str name,
     fiber_on_loop_stack(start_queries, &start);
     enum result result = await(resolver, queries, count, err);
     for (size_t i = 0; i < count; i++) {
-        out_replies[i] = (struct dns_reply){0};
+        out_replies[i] = (struct dns_reply){.cached = queries[i]->cached};
         if (result == OK && judge(queries[i], name, types[i], arena, &out_replies[i],
                                   &out_replies[i].why) == FAILED)
             out_replies[i].failed = true;

@@ -17,6 +17,7 @@ struct dns_reply {
     struct error why;
     struct dns_answer answer;
     bool secure;
+    bool cached; /* nobody was asked */
 };
 
 enum { DNS_TYPES_AT_ONCE = 2 };

@@ -7,14 +7,16 @@
 #include "net/tls_internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
-enum { NAMES_MAX = 1000, CHAIN_MAX = 10 };
+enum { NAMES_MAX = 1000, CHAIN_MAX = 10, KEY_FILE_MAX = 256 * 1024 };
 
 struct tls_file_stamp tls_file_stamp(const char *path)
 {
@@ -119,14 +121,40 @@ static enum result read_chain(const char *path, struct tls_certificate *certific
     return result;
 }
 
+/* Not through a stream, whose buffer would keep what was read. */
+static enum result read_key_text(const char *path, char text[KEY_FILE_MAX], size_t *out_len,
+                                 struct error *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t got = 0;
+    *out_len = 0;
+    while (fd >= 0 && *out_len < KEY_FILE_MAX &&
+           (got = read(fd, text + *out_len, KEY_FILE_MAX - *out_len)) > 0)
+        *out_len += (size_t)got;
+    int code = errno;
+    if (fd >= 0)
+        close(fd);
+    if (fd < 0 || got < 0)
+        return fail_errno(err, code, "%s: cannot %s", path, fd < 0 ? "open" : "read");
+    return OK;
+}
+
 static enum result read_key(const char *path, struct tls_certificate *certificate,
                             struct error *err)
 {
-    BIO *file;
-    if (open_file(path, &file, err) == FAILED)
+    char *text = memory_alloc(KEY_FILE_MAX);
+    size_t len;
+    enum result result = read_key_text(path, text, &len, err);
+    if (result == OK) {
+        ERR_clear_error();
+        BIO *file = BIO_new_mem_buf(text, (int)len);
+        certificate->key = PEM_read_bio_PrivateKey(file, NULL, refuse_password, NULL);
+        BIO_free(file);
+    }
+    memory_wipe(text, KEY_FILE_MAX);
+    free(text);
+    if (result != OK)
         return FAILED;
-    certificate->key = PEM_read_bio_PrivateKey(file, NULL, refuse_password, NULL);
-    BIO_free(file);
     if (!certificate->key) {
         (void)tls_fail(err, ERROR_PERMANENT, "holds no usable private key without a password");
         return fail_context(err, "%s", path);

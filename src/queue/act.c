@@ -85,6 +85,9 @@ static bool hold(struct queue_attempt *attempt, enum mail_reason reason)
 {
     if (attempt->record.held)
         return false;
+    if (reason == MAIL_REASON_CONTAINED &&
+        !queue_is_contained(attempt->worker->queue, &attempt->meta))
+        return false; /* the account became free meanwhile: nobody would let it go */
     queue_entry_hold(attempt->entry, reason, attempt->arena);
     return true;
 }
@@ -125,7 +128,7 @@ static bool refuse(struct queue_attempt *attempt) MAY_YIELD
 /* For some recipients only, or to the start: other entries take its place. */
 static bool is_partly(const struct queue_attempt *attempt, const struct action_request *request)
 {
-    if (attempt->entry->shelf == 0 || !attempt->record.held)
+    if (!attempt->entry->shelved || !attempt->record.held)
         return false;
     if (request->from_start && request->verb == QUEUE_RELEASE)
         return true;
@@ -202,11 +205,10 @@ static void run_select(struct queue_share *share) MAY_YIELD
     queue_select_each(share, &request->selector, note_id);
 }
 
-static struct str quarantine_of(const struct queue_entry *entry)
+static struct str quarantine_of(const struct queue_entry *entry, struct arena *arena)
 {
-    return entry != NULL && entry->shelf != 0 && entry->state == QUEUE_HELD
-               ? entry->worker->queue->shelves[entry->shelf - 1].name
-               : STR_EMPTY;
+    return entry != NULL && entry->state == QUEUE_HELD ? queue_entry_quarantine(entry, arena)
+                                                       : STR_EMPTY;
 }
 
 static void tell_quarantine(const struct action_request *request, struct mail_id message,
@@ -241,7 +243,7 @@ static void run_act(struct queue_share *share) MAY_YIELD
     for (size_t i = 0; i < share->count; i++) {
         struct queue_entry *entry = queue_worker_find(share->worker, ids[i]);
         struct mail_id message = entry != NULL ? entry->message : ids[i];
-        struct str quarantine = quarantine_of(entry);
+        struct str quarantine = quarantine_of(entry, share->arena);
         if (entry != NULL && act_on(entry, share)) {
             share->total++;
             event_emit(EVENT_QUEUE_ACTION, F_C(MESSAGE, mail_id_text(message).chars),

@@ -35,19 +35,20 @@ static struct queue_action_result act(struct world *world, enum queue_verb verb,
 /* As the gateway does it: first it counts, then what waits is held. */
 static size_t contain(struct world *world)
 {
-    atomic_store(&world->contained, true);
+    atomic_store(&world->account, QUEUE_ACCOUNT_CONTAINED);
     return act(world, QUEUE_HOLD, (struct queue_selector){.user = STR("SENDER"), .state = -1}).done;
 }
 
 static struct queue_action_result end_it(struct world *world, enum queue_verb verb)
 {
     struct error err;
-    atomic_store(&world->contained, false);
+    atomic_store(&world->account, QUEUE_ACCOUNT_SETTLING);
     struct queue_action_result result =
         act(world, verb,
             (struct queue_selector){
                 .user = STR("sender"), .state = QUEUE_HELD, .held_reason = MAIL_REASON_CONTAINED});
     assert_int_equal(queue_flush(world->queue, &err), OK);
+    atomic_store(&world->account, QUEUE_ACCOUNT_FREE);
     return result;
 }
 
@@ -113,7 +114,7 @@ static void test_found(void **state)
     send_one(&world, &(struct letter){.to = {"later@example.net"}});
     WAIT_FOR(totals(&world).waiting == 1);
     world_stop(&world);
-    atomic_store(&world.contained, true);
+    atomic_store(&world.account, QUEUE_ACCOUNT_CONTAINED);
     world_start(&world);
     WAIT_FOR(all_held(&world, 1));
     assert_int_equal(sink_taken(world.sink), 0);
@@ -162,7 +163,7 @@ static void test_content(void **state)
         struct letter letter = {
             .to = {"ok@example.net"}, .from = "ok-me@example.org", .content_flow = "flow"};
         send_one(&world, &letter);
-        WAIT_FOR(totals(&world).inflight == 1);
+        WAIT_FOR(atomic_load(&world.content_runs) == 1);
         assert_int_equal(contain(&world), 0);
         send_one(&world, &letter);
         atomic_store(&world.content_waits, false);
@@ -172,6 +173,64 @@ static void test_content(void **state)
         assert_int_equal(sink_taken(world.sink), 0);
         end(&world);
     }
+}
+
+/* It was accepted while the account became free, or the record that let it go was lost: it goes on
+ * by itself, unless somebody is about to see to it. */
+static void test_left_over(void **state)
+{
+    static const struct {
+        enum queue_account before, after;
+        uint64_t held;
+    } cases[] = {
+        {QUEUE_ACCOUNT_FREE, QUEUE_ACCOUNT_FREE, 0},
+        {QUEUE_ACCOUNT_SETTLING, QUEUE_ACCOUNT_FREE, 0},
+        {QUEUE_ACCOUNT_CONTAINED, QUEUE_ACCOUNT_FREE, 0},
+        {QUEUE_ACCOUNT_CONTAINED, QUEUE_ACCOUNT_SETTLING, 1},
+        {QUEUE_ACCOUNT_CONTAINED, QUEUE_ACCOUNT_CONTAINED, 1},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct world world;
+        world_init(&world, 1);
+        atomic_store(&world.account, cases[i].before);
+        world_start(&world);
+        send_one(&world, &(struct letter){.to = {"ok@example.net"},
+                                          .held = true,
+                                          .held_reason = MAIL_REASON_CONTAINED});
+        if (cases[i].before != QUEUE_ACCOUNT_CONTAINED)
+            WAIT_FOR(is_empty(&world));
+        else
+            WAIT_FOR(all_held(&world, 1));
+        world_stop(&world);
+        atomic_store(&world.account, cases[i].after);
+        world_start(&world);
+        if (cases[i].held)
+            WAIT_FOR(all_held(&world, 1));
+        else
+            WAIT_FOR(is_empty(&world));
+        assert_int_equal(sink_taken(world.sink), 1 - cases[i].held);
+        end(&world);
+    }
+}
+
+/* The order to hold came when the account was free again. */
+static void test_too_late(void **state)
+{
+    struct world world;
+    (void)state;
+    world_init(&world, 1);
+    sink_set_deferrals(world.sink, 1);
+    for (size_t i = 0; i < 4; i++)
+        world.delays[i] = 3600 * NS_PER_S;
+    world_start(&world);
+    send_one(&world, &(struct letter){.to = {"later@example.net"}});
+    WAIT_FOR(totals(&world).waiting == 1);
+    assert_int_equal(
+        act(&world, QUEUE_HOLD, (struct queue_selector){.user = STR("sender"), .state = -1}).done,
+        0);
+    assert_int_equal(totals(&world).waiting, 1);
+    end(&world);
 }
 
 /* Whatever is done to it, in whatever order, with stops in between: nothing leaves and nobody is
@@ -186,7 +245,7 @@ static void test_nobody_is_told(void **state)
     (void)state;
     world_init(&world, 2);
     world.content_verdict = QUEUE_CONTENT_REJECT;
-    atomic_store(&world.contained, true);
+    atomic_store(&world.account, QUEUE_ACCOUNT_CONTAINED);
     world_start(&world);
     for (int i = 0; i < 120; i++) {
         dice = dice * 1103515245u + 12345u;
@@ -223,7 +282,7 @@ static void test_others(void **state)
     struct world world;
     (void)state;
     world_init(&world, 1);
-    atomic_store(&world.contained, true);
+    atomic_store(&world.account, QUEUE_ACCOUNT_CONTAINED);
     world_start(&world);
     send_one(&world, &(struct letter){.to = {"ok@example.net"}, .stranger = true});
     WAIT_FOR(is_empty(&world));
@@ -252,6 +311,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_waiting),        cmocka_unit_test(test_found),
         cmocka_unit_test(test_in_flight),      cmocka_unit_test(test_content),
+        cmocka_unit_test(test_left_over),      cmocka_unit_test(test_too_late),
         cmocka_unit_test(test_nobody_is_told), cmocka_unit_test(test_others),
         cmocka_unit_test(test_held_before),
     };

@@ -56,6 +56,9 @@ struct queue_attempt {
     bool reached;       /* a host was ready to take mail */
     bool no_plain;      /* STARTTLS was tampered with: no clear text in this attempt */
     bool stopped;       /* cancelled: what is open was not tried */
+    bool elsewhere;     /* a hook sent it to another server than the destination's */
+    bool hold;          /* a hook says so: what is left is held */
+    int64_t delay_ns;   /* to the next attempt, as a hook says; 0: the transport's */
     struct error error; /* of the destination, when it was not reached */
     /* for events */
     char host[256];

@@ -124,7 +124,7 @@ struct queue_entry *queue_entry_new(struct queue_worker *worker, struct mail_id 
     list_init(&entry->ready.link);
     entry->accepted_wall_ns = meta->accepted_wall_ns;
     entry->content = meta->content_flow.len > 0;
-    entry->shelf = queue_shelf_of(worker->queue, meta->kept.quarantine);
+    entry->shelved = meta->kept.quarantine.len > 0;
     entry->recipients = (uint32_t)meta->recipient_count;
     entry->ready.size = size;
     entry->wish = -1;
@@ -288,7 +288,7 @@ static void place_held(struct queue_entry *entry, const struct queue_record *rec
     queue_entry_not_fresh(entry);
     queue_parcel_unref(take(entry->parcel)); /* nobody knows for how long */
     queue_entry_set_state(entry, QUEUE_HELD);
-    if (entry->shelf == 0 && !queue_reason_is_quarantine(record->reason))
+    if (!entry->shelved && !queue_reason_is_quarantine(record->reason))
         return;
     entry->quarantined = true;
     queue_shelf_count(entry, 1);
@@ -332,12 +332,44 @@ int64_t queue_life_start_wall_ns(const struct queue *queue, const struct transpo
                                     clock_steady_wall_ns());
 }
 
-bool queue_is_contained(const struct queue *queue, const struct queue_meta *meta)
+static enum queue_account account_of(const struct queue *queue, const struct queue_meta *meta)
 {
     const struct queue_handler *handler = &queue->handler;
-    return handler->is_contained != NULL && meta->fairness_key.len > 0 &&
-           (meta->flags & (QUEUE_META_OWN_USER | QUEUE_META_DSN)) == QUEUE_META_OWN_USER &&
-           handler->is_contained(handler->context, meta->fairness_key);
+    bool of_user = meta->fairness_key.len > 0 &&
+                   (meta->flags & (QUEUE_META_OWN_USER | QUEUE_META_DSN)) == QUEUE_META_OWN_USER;
+    return handler->account != NULL && of_user
+               ? handler->account(handler->context, meta->fairness_key)
+               : QUEUE_ACCOUNT_FREE;
+}
+
+bool queue_is_contained(const struct queue *queue, const struct queue_meta *meta)
+{
+    return account_of(queue, meta) == QUEUE_ACCOUNT_CONTAINED;
+}
+
+/* It was accepted, or its records were lost, while the account became free: nobody else would let
+ * it go. What a start finds of an account that is still being seen to stays. */
+static bool is_left_over(const struct queue_entry *entry, const struct queue_meta *meta,
+                         const struct queue_record *record)
+{
+    if (!record->held || record->reason != MAIL_REASON_CONTAINED)
+        return false;
+    enum queue_account account = account_of(entry->worker->queue, meta);
+    return account == QUEUE_ACCOUNT_FREE || (account == QUEUE_ACCOUNT_SETTLING && !entry->found);
+}
+
+static void let_go(struct queue_entry *entry, struct queue_record *record, struct arena *arena)
+{
+    int64_t stood_ns = clock_steady_wall_ns() - record->held_since_wall_ns;
+    record->held_total_ns += stood_ns > 0 ? stood_ns : 0;
+    record->held = false;
+    record->reason = MAIL_REASON_NONE;
+    record->due_wall_ns = 0;
+    queue_entry_store(entry, record);
+    struct queue_unit unit;
+    queue_unit_init(&unit, entry->worker, arena);
+    queue_unit_state(&unit, entry);
+    queue_unit_write(&unit);
 }
 
 bool queue_is_paused(const struct queue *queue, const struct transport *transport,
@@ -381,6 +413,8 @@ void queue_entry_place(struct queue_entry *entry)
     bool sound = queue_entry_decode(entry, arena, &meta, &record);
     check(sound); /* our own bytes; found ones were looked at by queue_recover */
     entry->backed_off = false;
+    if (is_left_over(entry, &meta, &record))
+        let_go(entry, &record, arena);
     if (record.held) {
         place_held(entry, &record);
     } else if (queue_is_contained(worker->queue, &meta)) {

@@ -16,32 +16,33 @@ enum { EXPIRE_AT_ONCE = 10000 }; /* of a worker; the rest the next time */
 
 /* ---- shelves ---- */
 
-static uint16_t find_shelf(const struct queue *queue, struct str name)
+static struct queue_shelf *find_shelf(const struct queue *queue, struct str name)
 {
     size_t count = atomic_load_explicit(&queue->shelf_count, memory_order_acquire);
     for (size_t i = 0; i < count; i++)
         if (str_equal(queue->shelves[i].name, name))
-            return (uint16_t)(i + 1);
-    return 0;
+            return &queue->shelves[i];
+    return NULL;
 }
 
-uint16_t queue_shelf_of(struct queue *queue, struct str name)
+/* It is made if need be. */
+static struct queue_shelf *shelf_of(struct queue *queue, struct str name)
 {
-    uint16_t at = name.len == 0 ? 0 : find_shelf(queue, name);
-    if (at != 0 || name.len == 0)
-        return at;
+    struct queue_shelf *shelf = find_shelf(queue, name);
+    if (shelf != NULL)
+        return shelf;
     pthread_mutex_lock(&queue->shelving);
-    at = find_shelf(queue, name); /* made meanwhile */
+    shelf = find_shelf(queue, name); /* made meanwhile */
     size_t count = atomic_load_explicit(&queue->shelf_count, memory_order_relaxed);
-    if (at == 0 && count < QUEUE_SHELVES_MAX) {
+    if (shelf == NULL && count < QUEUE_SHELVES_MAX) {
         char *copy = memory_alloc(name.len + 1);
         memcpy(copy, name.ptr, name.len);
-        queue->shelves[count].name = str_of(copy, name.len);
+        shelf = &queue->shelves[count];
+        shelf->name = str_of(copy, name.len);
         atomic_store_explicit(&queue->shelf_count, count + 1, memory_order_release);
-        at = (uint16_t)(count + 1);
     }
     pthread_mutex_unlock(&queue->shelving);
-    return at != 0 ? at : QUEUE_SHELVES_MAX;
+    return shelf != NULL ? shelf : &queue->shelves[QUEUE_SHELVES_MAX - 1];
 }
 
 void queue_shelves_free(struct queue *queue)
@@ -52,14 +53,28 @@ void queue_shelves_free(struct queue *queue)
     pthread_mutex_destroy(&queue->shelving);
 }
 
-void queue_shelf_count(struct queue_entry *entry, int step)
+struct str queue_entry_quarantine(const struct queue_entry *entry, struct arena *arena)
 {
-    if (entry->shelf == 0)
+    struct queue_meta meta;
+    struct queue_record record;
+    if (!entry->shelved)
+        return STR_EMPTY;
+    bool sound = queue_entry_decode(entry, arena, &meta, &record);
+    check(sound);
+    return meta.kept.quarantine;
+}
+
+void queue_shelf_count(const struct queue_entry *entry, int step)
+{
+    if (!entry->shelved)
         return;
-    struct queue_shelf *shelf = &entry->worker->queue->shelves[entry->shelf - 1];
+    struct arena *arena = arena_new(0);
+    struct queue_shelf *shelf =
+        shelf_of(entry->worker->queue, queue_entry_quarantine(entry, arena));
     uint64_t one = (uint64_t)(int64_t)step;
     atomic_fetch_add_explicit(&shelf->entries, one, memory_order_relaxed);
     atomic_fetch_add_explicit(&shelf->bytes, entry->ready.size * one, memory_order_relaxed);
+    arena_free(arena);
 }
 
 struct queue_quarantine_numbers *queue_quarantine_numbers(struct queue *queue, struct arena *arena,
@@ -79,10 +94,8 @@ struct queue_quarantine_numbers *queue_quarantine_numbers(struct queue *queue, s
 
 uint64_t queue_quarantine_bytes(struct queue *queue, struct str name)
 {
-    uint16_t shelf = find_shelf(queue, name);
-    return shelf == 0
-               ? 0
-               : atomic_load_explicit(&queue->shelves[shelf - 1].bytes, memory_order_relaxed);
+    struct queue_shelf *shelf = find_shelf(queue, name);
+    return shelf == NULL ? 0 : atomic_load_explicit(&shelf->bytes, memory_order_relaxed);
 }
 
 /* ---- what is over the limits ---- */
@@ -99,15 +112,18 @@ struct expiring {
 struct expire_request {
     struct queue_ask ask;
     struct str name;
-    uint16_t shelf;
     int64_t before_wall_ns; /* accepted before that: too old */
     uint64_t excess;        /* bytes over the size */
     int64_t now_wall_ns;
 };
 
-static bool lies_in(const struct queue_entry *entry, uint16_t shelf)
+static bool lies_in(const struct queue_entry *entry, struct str name, struct arena *arena)
 {
-    return entry->shelf == shelf && entry->state == QUEUE_HELD;
+    if (!entry->shelved || entry->state != QUEUE_HELD)
+        return false;
+    bool lies = str_equal(queue_entry_quarantine(entry, arena), name);
+    arena_clear(arena);
+    return lies;
 }
 
 static void note_expiring(struct queue_share *share, const struct queue_entry *entry, bool too_old)
@@ -137,7 +153,7 @@ static void run_gather(struct queue_share *share) MAY_YIELD
         bool enough = bytes >= request->excess && !worker->age_is_mixed;
         if ((enough && !too_old) || share->count == EXPIRE_AT_ONCE)
             break;
-        if (!lies_in(entry, request->shelf) || (request->excess == 0 && !too_old))
+        if ((request->excess == 0 && !too_old) || !lies_in(entry, request->name, share->arena))
             continue;
         note_expiring(share, entry, too_old);
         bytes += entry->ready.size;
@@ -148,10 +164,12 @@ static void expire(struct queue_worker *worker, const struct expire_request *req
                    const struct expiring *expiring)
 {
     struct queue_entry *entry = queue_worker_find(worker, expiring->entry);
-    if (entry == NULL || !lies_in(entry, request->shelf))
-        return;
     struct arena *arena = arena_new(0);
     struct queue_unit unit;
+    if (entry == NULL || !lies_in(entry, request->name, arena)) {
+        arena_free(arena);
+        return;
+    }
     queue_unit_init(&unit, worker, arena);
     queue_unit_count(&unit, QUEUE_COUNT_DISCARDED, entry->pending);
     queue_unit_remove(&unit, entry);
@@ -214,14 +232,12 @@ enum result queue_quarantine_expire(struct queue *queue,
                                     const struct queue_quarantine_limits *limits, size_t *out_count,
                                     struct error *err)
 {
-    uint16_t shelf = find_shelf(queue, limits->name);
     *out_count = 0;
-    if (shelf == 0)
+    if (find_shelf(queue, limits->name) == NULL)
         return OK;
     struct expire_request *request = queue_ask_new(queue, sizeof *request);
     uint64_t bytes = queue_quarantine_bytes(queue, limits->name);
     request->name = arena_str(request->ask.arena, limits->name);
-    request->shelf = shelf;
     request->before_wall_ns = clock_steady_wall_ns() - limits->keep_ns;
     request->excess = limits->size > 0 && bytes > limits->size ? bytes - limits->size : 0;
     enum result result = queue_ask_all(&request->ask, run_gather, err);

@@ -13,6 +13,7 @@
 #include "mail/body.h"
 #include "mail/envelope.h"
 #include "mail/reply.h"
+#include "net/server.h"
 #include "queue/entry.h"
 #include "queue/transport.h"
 
@@ -58,6 +59,46 @@ enum queue_content_verdict {
     QUEUE_CONTENT_HOLD
 };
 
+enum queue_account {
+    QUEUE_ACCOUNT_FREE, /* what is still held for it goes on by itself */
+    QUEUE_ACCOUNT_CONTAINED,
+    QUEUE_ACCOUNT_SETTLING, /* free; somebody sees to what is held */
+};
+
+/* What somebody says before or after an attempt of a transport that names a script. */
+struct queue_hook_recipient {
+    struct str address;
+    /* After: what came of it. Before: what was said the last time; code 0 and no text: nothing. */
+    struct mail_reply reply;
+    struct str mta;
+    enum { QUEUE_HOOK_OPEN, QUEUE_HOOK_DELIVERED, QUEUE_HOOK_DEFERRED, QUEUE_HOOK_FAILED } outcome;
+};
+struct queue_hook {
+    bool after;
+    const struct transport *transport;
+    struct mail_id message, session;
+    struct str destination;
+    const struct mail_sender *sender;
+    const struct queue_hook_recipient *recipients; /* those that were open when it began */
+    size_t recipient_count;
+    unsigned attempt; /* from 1 */
+    int64_t age_ns;   /* of the message */
+    uint64_t size;
+    struct str host; /* after: that was spoken to last; may be empty */
+    struct arena *arena;
+    /* out; all zero: go on */
+    enum {
+        QUEUE_HOOK_NEXT,
+        QUEUE_HOOK_DEFER,  /* before: no attempt now. After: refusals are for now. */
+        QUEUE_HOOK_REJECT, /* before: give up. After: what is not delivered is refused for good. */
+        QUEUE_HOOK_HOLD,
+        QUEUE_HOOK_ROUTE /* before: this attempt goes to `server` */
+    } verdict;
+    struct mail_reply said; /* of DEFER and REJECT; code 0: standard words */
+    int64_t delay_ns;       /* from now to the next attempt; 0: the transport's */
+    const struct server *server;
+};
+
 struct queue_handler {
     /* A reference to the configuration in force; release with release_snapshot. Any worker. */
     const struct queue_snapshot *(*take_snapshot)(void *context);
@@ -81,9 +122,11 @@ struct queue_handler {
      * its author. A MAY_YIELD function; NULL: nothing is signed. */
     struct str (*sign)(const struct queue_snapshot *snapshot, const struct mail_content *content,
                        struct arena *arena);
+    /* Around each attempt of a transport with a script; a MAY_YIELD function. NULL: nobody asks. */
+    void (*hook)(void *context, const struct queue_snapshot *snapshot, struct queue_hook *hook);
     /* Is the account of this user contained? Its mail is held then, whatever state it is in, and
-     * nobody gets a notification about it. Any worker, and cheap; NULL: none ever is. */
-    bool (*is_contained)(void *context, struct str user);
+     * nobody gets a notification about it. Any worker, and cheap; NULL: all are free. */
+    enum queue_account (*account)(void *context, struct str user);
     /* An inbound transport delivered to this recipient (protected mailboxes). */
     void (*delivered_inbound)(void *context, struct str address);
     void *context;

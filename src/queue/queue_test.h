@@ -55,6 +55,7 @@ struct world {
     int64_t delays[4];
     struct spool *spool;
     struct queue *queue;
+    struct spool_vault *vault; /* NULL: nothing is encrypted */
     size_t workers;
     struct world_worker *threads;
     uint16_t own_port; /* one of our listeners, on every address; 0: none */
@@ -62,8 +63,11 @@ struct world {
     enum queue_content_verdict content_verdict;
     atomic_bool content_waits; /* a content run takes as long as this is true */
     atomic_uint content_runs;
+    /* asked around attempts, of a transport with a script; NULL: nobody */
+    void (*hook)(struct world *world, struct queue_hook *hook);
+    atomic_uint hooks;
     atomic_uint delivered_inbound;
-    atomic_bool contained; /* the account that all letters are of */
+    atomic_int account; /* enum queue_account: that all letters are of */
     pthread_barrier_t barrier;
 };
 
@@ -81,11 +85,13 @@ struct letter {
     size_t domains;        /* > 0: of these, N of "ok-N@dN.test" counts down and begins again */
     const char *transport; /* NULL: "out" */
     const char *content_flow;
-    const char *text;    /* NULL: a small one */
-    const char *refused; /* one more recipient that the content flow refused */
+    const char *quarantine; /* of a held one, with a content flow */
+    const char *text;       /* NULL: a small one */
+    const char *refused;    /* one more recipient that the content flow refused */
     unsigned notify;
     bool stranger;
     bool held;
+    enum mail_reason held_reason; /* NONE: spam */
     size_t worker;
     int64_t within_ns; /* the client's patience; 0: no end */
 };

@@ -120,7 +120,7 @@ static bool may_match(const struct queue_entry *entry, const struct queue_select
     if (selector->state >= 0 && selector->state != entry->state &&
         !(selector->state == QUEUE_PAUSED && waits))
         return false;
-    if (selector->quarantine.len > 0 && (entry->state != QUEUE_HELD || entry->shelf == 0))
+    if (selector->quarantine.len > 0 && (entry->state != QUEUE_HELD || !entry->shelved))
         return false;
     if (selector->older_ns > 0 &&
         clock_steady_wall_ns() - entry->accepted_wall_ns < selector->older_ns)

@@ -471,9 +471,9 @@ static void apply_wish(struct settling *settling)
     struct queue_attempt *attempt = settling->attempt;
     int wish = attempt->entry->wish;
     attempt->entry->wish = -1;
-    if (wish == QUEUE_HOLD) {
+    if (wish == QUEUE_HOLD || attempt->hold) {
         attempt->record.held = true;
-        attempt->record.reason = MAIL_REASON_ADMIN;
+        attempt->record.reason = attempt->hold ? MAIL_REASON_POLICY : MAIL_REASON_ADMIN;
         attempt->record.held_since_wall_ns = clock_steady_wall_ns();
     }
     if (wish != QUEUE_FAIL && wish != QUEUE_DROP)
@@ -507,11 +507,14 @@ void queue_settle(struct queue_attempt *attempt)
         int64_t due_ns = queue_retry_due(attempt->transport, attempt->record.attempts,
                                          attempt->start_ns, now_ns, (uint32_t)random_below(~0u));
         due_wall_ns = due_ns < 0 ? -1 : now_wall_ns + (due_ns - now_ns);
+        if (attempt->delay_ns > 0)
+            due_wall_ns = now_wall_ns + attempt->delay_ns;
     }
-    bool last = !attempt->stopped && (due_wall_ns < 0 || now_wall_ns >= give_up_wall_ns(attempt));
+    bool last = !attempt->stopped && !attempt->hold &&
+                (due_wall_ns < 0 || now_wall_ns >= give_up_wall_ns(attempt));
     sort_results(&settling, last);
     attempt->record.due_wall_ns = due_wall_ns < 0 ? 0 : due_wall_ns;
-    if (!attempt->stopped && !last) {
+    if (!attempt->stopped && !attempt->hold && !last) {
         for (size_t i = 0; i < attempt->meta.recipient_count; i++)
             if (is_pending(attempt, i))
                 emit(EVENT_DELIVERY_DEFERRED, attempt, i, due_wall_ns);

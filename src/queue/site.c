@@ -14,6 +14,7 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "event/event.h"
+#include "queue/hook.h"
 #include "queue/retry.h"
 #include "state/state.h"
 
@@ -466,8 +467,8 @@ bool queue_site_serve(struct queue_site *site, struct queue_entry *entry,
              (site->limited_since_ns > ready_since_ns ? site->limited_since_ns : ready_since_ns)) /
             NS_PER_US;
     if (prepare(&attempt)) {
-        queue_delivery_run(&attempt, connection);
-        report(site, &attempt);
+        if (queue_hook_deliver(&attempt, connection))
+            report(site, &attempt);
         reached = attempt.reached;
         if (reached)
             note_finished(site);

@@ -95,6 +95,67 @@ static const struct option_table limit_options = {
     .size = sizeof(struct transport),
 };
 
+static const struct option_word on_error_words[] = {
+    {"defer", TRANSPORT_ON_ERROR_DEFER},
+    {"next", TRANSPORT_ON_ERROR_NEXT},
+    {NULL, 0},
+};
+static const struct option script_rows[] = {
+    {.name = "file",
+     .type = OPTION_PATH,
+     .offset = offsetof(struct transport_script, file),
+     .text = "the Lua file; it may require others beside it"},
+    {.name = "before",
+     .type = OPTION_TEXT,
+     .offset = offsetof(struct transport_script, before),
+     .text = "its function that is called before each attempt: it may put it off, hold the "
+             "message, give it up, or send it to another server"},
+    {.name = "after",
+     .type = OPTION_TEXT,
+     .offset = offsetof(struct transport_script, after),
+     .text = "its function that is called after each attempt: it may say when the next is due, and "
+             "what a refusal means"},
+    {.name = "servers",
+     .type = OPTION_REFERENCES,
+     .offset = offsetof(struct transport_script, servers),
+     .refers_to = "servers",
+     .text = "those that `before` may send an attempt to"},
+    {.name = "on_error",
+     .type = OPTION_WORD,
+     .offset = offsetof(struct transport_script, on_error),
+     .words = on_error_words,
+     .fallback = "defer",
+     .text = "when `before` fails: defer the attempt, or make it (next)"},
+    {.name = "memory",
+     .type = OPTION_SIZE,
+     .offset = offsetof(struct transport_script, memory),
+     .fallback = "8M",
+     .min = 256 * 1024,
+     .max = 64 * 1024 * 1024,
+     .text = "what a run may have"},
+    {.name = "work",
+     .type = OPTION_INT,
+     .offset = offsetof(struct transport_script, work),
+     .fallback = "2000000",
+     .min = 1000,
+     .max = 100 * 1000 * 1000,
+     .text = "how much a run may do, in instructions of Lua; long texts count more"},
+    {.name = "time",
+     .type = OPTION_DURATION,
+     .offset = offsetof(struct transport_script, time_ns),
+     .fallback = "10s",
+     .min = NS_PER_MS,
+     .max = 600 * NS_PER_S,
+     .text = "how long a run may take, with all that it waits for"},
+    {0},
+};
+static const struct option_table script_options = {
+    .name = "transports.*.script",
+    .text = "Lua functions around each attempt of delivery.",
+    .options = script_rows,
+    .size = sizeof(struct transport_script),
+};
+
 static const struct option rows[] = {
     {.name = "method",
      .type = OPTION_WORD,
@@ -186,6 +247,11 @@ static const struct option rows[] = {
      .offset = 0,
      .text = "how much one destination gets",
      .group = &limit_options},
+    {.name = "script",
+     .type = OPTION_GROUP,
+     .offset = AT(script),
+     .text = "Lua functions around each attempt",
+     .group = &script_options},
     {0},
 };
 const struct option_table transport_options = {
@@ -296,6 +362,23 @@ static void check_span(const struct transport *transport, const struct option_co
     }
 }
 
+/* Without any of its keys, as in a file that shows all defaults, there is no script. */
+static void check_script(const struct transport *transport, const struct config_node *node,
+                         const struct option_context *context)
+{
+    const struct transport_script *script = &transport->script;
+    const struct config_pair *pair = config_get_pair(node, STR("script"));
+    bool calls = script->before.len || script->after.len;
+    if (pair && !script->file.len && (calls || script->servers.count))
+        config_problem(context->report, CONFIG_ERROR, "missing-key", pair->place,
+                       "the script has no file")
+            ->fix = STR("add \"file: scripts/NAME.lua\"");
+    else if (pair && script->file.len && !calls)
+        config_problem(context->report, CONFIG_ERROR, "missing-key", pair->place,
+                       "no function of the script is called")
+            ->fix = STR("add \"before: FUNCTION\" or \"after: FUNCTION\"");
+}
+
 static void check_values(const struct transport *transport, const struct config_node *node,
                          const struct option_context *context)
 {
@@ -310,6 +393,7 @@ static void check_values(const struct transport *transport, const struct config_
         config_problem(context->report, CONFIG_ERROR, "empty-value", delays->place,
                        "there are no delays")
             ->fix = STR("write delays, or \"count: 0\" for no retries");
+    check_script(transport, node, context);
     if (context->report->errors == 0)
         check_span(transport, context);
 }

@@ -15,11 +15,23 @@ enum transport_eight_bit {
     TRANSPORT_EIGHT_BIT_FAIL
 };
 enum transport_to_strangers { TRANSPORT_DSN_VERIFIED, TRANSPORT_DSN_ALWAYS, TRANSPORT_DSN_NEVER };
+enum transport_on_error { TRANSPORT_ON_ERROR_DEFER, TRANSPORT_ON_ERROR_NEXT };
 enum { TRANSPORT_NOTIFY_FAILURE, TRANSPORT_NOTIFY_DELAY, TRANSPORT_NOTIFY_SUCCESS };
 
 struct transport_retry {
     struct option_durations delays;
     int64_t count; /* -1 in the file's absence: as many as delays */
+};
+
+/* Functions that are asked around each attempt; what they are is the business of who has them. */
+struct transport_script {
+    struct str file; /* empty: none */
+    struct str before, after;
+    struct option_texts servers; /* that an attempt may be sent to instead */
+    int on_error;                /* enum transport_on_error: of a fault before an attempt */
+    uint64_t memory;
+    int64_t work;
+    int64_t time_ns;
 };
 
 struct transport {
@@ -43,6 +55,7 @@ struct transport {
     bool allow_private;
     int64_t limit_connections; /* 20 */
     struct option_rate limit_messages;
+    struct transport_script script;
     struct config_place place;
 };
 

@@ -73,12 +73,12 @@ struct queue_entry {
     uint32_t pending;     /* of them */
     uint32_t counted;     /* of them, in the gauge of `state` */
     uint32_t own_len;     /* of the part of the meta that stands behind the struct */
-    uint16_t shelf;       /* its quarantine: place in queue.shelves, from 1; 0: none */
     uint8_t state;        /* enum queue_state */
     int8_t wish;          /* enum queue_verb for when the attempt ends, or -1 */
     bool started : 1;     /* is in the worker's tables */
     bool fresh : 1;       /* counts for back-pressure */
     bool quarantined : 1; /* held in a quarantine, or for a reason that is no operator's */
+    bool shelved : 1;     /* its meta names a quarantine: while it is held it lies there */
     bool content : 1;     /* a content run comes first */
     bool found : 1;       /* in the spool at the start, and not tried since */
     bool suspect : 1;     /* found, and was in work at two crashes */
@@ -353,10 +353,10 @@ void queue_poison_clear(_Atomic uint64_t *slot);
 
 /* ---- quarantines (quarantine.c, sealing.c) ---- */
 
-/* Place of the shelf of that name, from 1; it is made if need be. */
-uint16_t queue_shelf_of(struct queue *queue, struct str name);
-/* Its entry came, or goes. */
-void queue_shelf_count(struct queue_entry *entry, int step);
+/* The quarantine that its meta names, in `arena`; empty: none. */
+struct str queue_entry_quarantine(const struct queue_entry *entry, struct arena *arena);
+/* It is counted from now on (1), or no longer (-1), if it is shelved. */
+void queue_shelf_count(const struct queue_entry *entry, int step);
 void queue_shelves_free(struct queue *queue);
 /*
  * What goes into a quarantine is sealed: content and label of such groups are replaced, and what

@@ -102,12 +102,23 @@ static void delivered_inbound(void *context, struct str address)
     atomic_fetch_add(&world->delivered_inbound, 1);
 }
 
-static bool is_contained(void *context, struct str user)
+static void run_hook(void *context, const struct queue_snapshot *snapshot, struct queue_hook *hook)
 {
-    return str_equal(user, STR("sender")) && atomic_load(&((struct world *)context)->contained);
+    struct world *world = context;
+    (void)snapshot;
+    world->hooks++;
+    if (world->hook != NULL)
+        world->hook(world, hook);
+}
+
+static enum queue_account account(void *context, struct str user)
+{
+    check(str_equal(user, STR("sender")));
+    return (enum queue_account)atomic_load(&((struct world *)context)->account);
 }
 
 static const struct queue_handler handler = {
+    .hook = run_hook,
     .take_snapshot = take_snapshot,
     .release_snapshot = release_snapshot,
     .transport = find_transport,
@@ -117,7 +128,7 @@ static const struct queue_handler handler = {
     .is_own_address = is_own_address,
     .run_content = run_content,
     .delivered_inbound = delivered_inbound,
-    .is_contained = is_contained,
+    .account = account,
 };
 
 /* ---- set-up ---- */
@@ -302,6 +313,7 @@ void world_start(struct world *world)
     if (spool_open(&settings, found, world, &world->spool, &err) == FAILED)
         fail_msg("spool: %s", err.text);
     queue_set_spool(world->queue, world->spool);
+    queue_set_vault(world->queue, world->vault);
     each_worker(world, join);
 }
 
@@ -373,8 +385,16 @@ static MAY_YIELD void submit(struct task *task)
         .recipients = recipients,
         .recipient_count = count,
         .held = letter->held,
-        .held_reason = letter->held ? MAIL_REASON_SPAM : MAIL_REASON_NONE,
+        .held_reason = !letter->held         ? MAIL_REASON_NONE
+                       : letter->held_reason ? letter->held_reason
+                                             : MAIL_REASON_SPAM,
     };
+    if (letter->quarantine != NULL)
+        group.kept = (struct queue_kept){.step = STR("stop"),
+                                         .quarantine = str_c(letter->quarantine),
+                                         .why = STR_EMPTY,
+                                         .findings = STR_EMPTY,
+                                         .label = STR("A subject\nmallory@example.com")};
     struct mail_sender sender = {
         .address = str_c(letter->from != NULL ? letter->from : "sender@example.org")};
     struct queue_submission submission = {

@@ -432,7 +432,9 @@ static void close_session(struct smtp_session *session)
         memory_wipe((char *)(uintptr_t)rest.ptr, rest.len);
     smtp_session_reset(session);
     event_emit(EVENT_SESSION_CLOSE, F_C(WHY, session->why ? session->why : "closed"),
-               F_INT(COUNT, session->messages), F_STR(HELO, session->peer.helo),
+               F_INT(COUNT, session->messages), F_INT(REPLIES_2XX, session->replies[2]),
+               F_INT(REPLIES_3XX, session->replies[3]), F_INT(REPLIES_4XX, session->replies[4]),
+               F_INT(REPLIES_5XX, session->replies[5]), F_STR(HELO, session->peer.helo),
                F_INT(DURATION_US, (clock_monotonic_ns() - session->start_ns) / NS_PER_US));
     arena_free(session->arena);
     arena_free(session->long_arena);

@@ -91,6 +91,7 @@ void smtp_session_reply(struct smtp_session *session, const struct mail_reply *r
 {
     struct str rest = reply->text;
     struct str line;
+    session->replies[reply->code / 100 % 6]++;
     /* str_split gives no part of an empty text that has a pointer, but such a reply has a line */
     if (rest.len == 0) {
         put_line(session, reply, false, STR_EMPTY);
@@ -108,6 +109,7 @@ void smtp_session_reply_line(struct smtp_session *session, unsigned code, bool m
                              struct str text)
 {
     struct mail_reply reply = {.code = (unsigned short)code};
+    session->replies[more ? 0 : code / 100 % 6]++; /* once for all its lines */
     put_line(session, &reply, more, str_slice(text, 0, LINE_MAX_TEXT));
 }
 

@@ -469,6 +469,7 @@ static void *loading_main(void *arg)
 {
     struct spool *spool = arg;
     struct spool_loading *loading = spool->loading;
+    pthread_setname_np(pthread_self(), "spool-load");
     spool_loading_run(spool);
     if (atomic_load(&spool->loading_stops))
         return NULL;
@@ -489,7 +490,6 @@ void spool_load(struct spool *spool)
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     check(pthread_create(&loading->thread, NULL, loading_main, spool) == 0);
-    pthread_setname_np(loading->thread, "spool-load");
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 

@@ -92,14 +92,11 @@ static void start_threads(struct spool *spool)
 {
     static void *(*const mains[])(void *) = {spool_writer_main, spool_syncer_main,
                                              spool_upkeep_main};
-    static const char *const names[] = {"spool-write", "spool-sync", "spool-upkeep"};
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    for (unsigned i = 0; i < 3; i++) {
+    for (unsigned i = 0; i < 3; i++)
         check(pthread_create(&spool->threads[i], NULL, mains[i], spool) == 0);
-        pthread_setname_np(spool->threads[i], names[i]);
-    }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 

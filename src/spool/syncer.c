@@ -196,6 +196,7 @@ static void sync_once(struct spool *spool)
 void *spool_syncer_main(void *arg)
 {
     struct spool *spool = arg;
+    pthread_setname_np(pthread_self(), "spool-sync");
     pthread_mutex_lock(&spool->lock);
     for (;;) {
         if (spool->written.first && !spool->sync_failed)

@@ -88,6 +88,7 @@ void *spool_upkeep_main(void *arg)
     struct spool *spool = arg;
     int64_t looked_ns = 0;
     bool more = false;
+    pthread_setname_np(pthread_self(), "spool-upkeep");
     while (wait_for_work(spool, more)) {
         int64_t now_ns = spool_real_ns();
         if (now_ns - looked_ns >= NS_PER_S * 9 / 10) {

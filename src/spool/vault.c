@@ -114,6 +114,7 @@ static enum result take_file(struct spool_vault *vault, const char *path, struct
 {
     struct buf text BUF_CLEANUP;
     buf_init(&text, FILE_MAX);
+    (void)buf_reserve(&text, FILE_MAX / 2); /* not moved, so that no copy of the keys is left */
     enum result result = read_file(path, &text, err);
     if (result == OK)
         result = take_keys(vault, buf_str(&text), path, err);

@@ -587,6 +587,7 @@ static enum task next_task(struct spool *spool, struct spool_unit_queue *out_uni
 void *spool_writer_main(void *arg)
 {
     struct spool *spool = arg;
+    pthread_setname_np(pthread_self(), "spool-write");
     for (;;) {
         struct spool_unit_queue units = {0};
         enum task task = next_task(spool, &units);

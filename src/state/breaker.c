@@ -58,6 +58,14 @@ void breaker_abandoned(struct breaker *breaker)
     atomic_store(&breaker->probing, false);
 }
 
+void breaker_took(struct breaker *breaker, int64_t begun_ns, const struct error *failed)
+{
+    event_emit(EVENT_BACKEND_ANSWER, F_C(BACKEND, breaker->name),
+               F_C(OUTCOME, failed ? "failed" : "answered"),
+               F_INT(DURATION_US, (clock_monotonic_ns() - begun_ns) / NS_PER_US),
+               F_C(ERROR, failed ? failed->text : ""));
+}
+
 /* ---- by name: a list that only grows, so that it needs no lock ---- */
 
 static struct named_breaker *find(struct state *state, struct str name)

@@ -31,6 +31,9 @@ void breaker_done(struct breaker *breaker);
 enum result breaker_admit(struct breaker *breaker, struct error *err);
 void breaker_answered(struct breaker *breaker);
 void breaker_failed(struct breaker *breaker, struct str why);
+/* Tell (as backend.answer) how long a question took that was answered or failed; `begun_ns` is
+ * monotonic, `failed` NULL after an answer. */
+void breaker_took(struct breaker *breaker, int64_t begun_ns, const struct error *failed);
 /* The question was given up: nothing is known. */
 void breaker_abandoned(struct breaker *breaker);
 

@@ -71,6 +71,7 @@ static void write_batch(struct state_keeping *keeping, struct batch *batch)
 static void *keep_main(void *arg)
 {
     struct state_keeping *keeping = arg;
+    pthread_setname_np(pthread_self(), "state");
     pthread_mutex_lock(&keeping->lock);
     for (;;) {
         struct list *link = list_shift(&keeping->batches);
@@ -95,7 +96,6 @@ static void start_thread(struct state_keeping *keeping)
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     check(pthread_create(&keeping->thread, NULL, keep_main, keeping) == 0);
-    pthread_setname_np(keeping->thread, "state");
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 

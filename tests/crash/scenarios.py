@@ -261,6 +261,21 @@ class QuarantinedLarge(Quarantined):
     only_some = 14
 
 
+class QuarantinedInPart(Quarantined):
+    """Released for one of two recipients, then for the other."""
+    to = [f"{name}@{DOMAINS[0]}" for name in "uv"]
+    only_some = 14
+
+    def act(self, turn):
+        code = turn.send(self.size, self.to)
+        for to in self.to:
+            if code == 250:
+                turn.gateway.ctl("quarantine", "release", turn.books.acknowledged[turn.token][1], "--to", to, ok=range(256))
+                if not turn.is_over(lambda: (turn.token, to) in turn.books.arrived):
+                    break
+        return code
+
+
 class Unsynced(Scenario):
     """A sync fails in it: the client is refused, the next one is taken."""
     fails_syncs = True
@@ -280,4 +295,4 @@ class Unsynced(Scenario):
 
 
 ALL = [Data, Bdat, Large, Destinations, Roll, Deferred, Notified, Expired, Held, Released, Failed, Dropped, Quarantined, QuarantinedLarge,
-       Unsynced]
+       QuarantinedInPart, Unsynced]

@@ -50,9 +50,27 @@ def action(rng, depth):
     return rng.choice(["next", "next", "accept", "reject", "defer"])
 
 
+def rewrite(rng):
+    """Of names that the client chose, to listed domains and others; and of whole addresses, which is a forwarding."""
+    fixed = "alias-of-nobody"
+    rules = [
+        lambda: (f"@{rng.choice(DOMAINS)}", f"@{rng.choice(DOMAINS + ['away.test'])}"),
+        lambda: (f"bob@{rng.choice(DOMAINS)}", f"{fixed}@{rng.choice(DOMAINS + ['away.test'])}"),
+        lambda: (f"~^(.+)@{rng.choice(['ours', 'alias', 'foreign'])}[.]test$", f"$1@{rng.choice(DOMAINS + ['away.test'])}"),
+        lambda: ("~^(b.*)@(.+)$", rng.choice(["$1@$2", "$1@example.org", "$1@away.test"])),
+    ]
+    return {"recipient": dict(rng.choice(rules)() for _ in range(rng.randint(1, 2)))}
+
+
 def step(rng, depth):
-    kind = rng.choice(["accept", "accept", "reject", "reject", "defer", "match", "match", "lookup-smtp", "limit"])
+    kind = rng.choice(["accept", "accept", "accept", "reject", "reject", "defer", "match", "match", "lookup-smtp", "limit", "route", "rewrite"])
     keys = {}
+    if kind in ("route", "rewrite") and rng.random() < 0.5:
+        kind = "accept"
+    if kind == "route":
+        keys["transport"] = rng.choice(["to-mail", "internet", "elsewhere"])
+    if kind == "rewrite":
+        keys = rewrite(rng)
     if kind == "match":
         keys = {"when": when(rng), "matched": action(rng, depth), "unmatched": action(rng, depth)}
     elif rng.random() < 0.85:
@@ -75,19 +93,81 @@ def steps(rng, depth=0):
     return [step(rng, depth) for _ in range(rng.randint(1, 4 if depth == 0 else 2))]
 
 
+def content_atom(rng):
+    return rng.choice([
+        lambda: atom(rng), lambda: atom(rng), lambda: f'header("X-Kind") {rng.choice(["==", "!="])} "{rng.choice(["one", "two"])}"',
+        lambda: f"size {rng.choice(['>', '<'])} {rng.choice([10, 1000])}", lambda: f"recipients {rng.choice(['>', '<='])} 1",
+        lambda: f'any(recipient.domain == "{rng.choice(DOMAINS)}")', lambda: f'all(recipient ~ "^{rng.choice(["bob", "ann"])}")',
+        lambda: 'dmarc == "fail"', lambda: "score > 5",
+    ])()
+
+
+def without_recipient(text):
+    """One recipient has no place in a content flow: it is for all of them."""
+    return "true" if "recipient" in text and not text.startswith(("any(", "all(", "recipients")) else text
+
+
+def content_steps(rng, depth=0):
+    """A list that always ends in a verdict."""
+    found = []
+    for _ in range(rng.randint(1, 3)):
+        kind = rng.choice(["match", "match", "reject", "defer", "discard", "hold", "deliver", "route", "route", "rewrite", "rewrite", "header"])
+        keys = {}
+        if kind == "match" and depth < 2:
+            keys = {"when": without_recipient(content_atom(rng)), "matched": rng.choice(["next", content_steps(rng, depth + 1)]),
+                    "unmatched": rng.choice(["next", content_steps(rng, depth + 1)])}
+            found.append({kind: keys})
+            continue
+        if kind == "match":
+            continue
+        if kind == "route":
+            keys["transport"] = rng.choice(["to-mail", "internet", "elsewhere"])
+        if kind == "rewrite":
+            keys = rewrite(rng)
+        if kind == "header":
+            keys["add"] = f"X-Kind: {rng.choice(['one', 'two'])}"
+        if rng.random() < 0.8 or kind in ("reject", "defer", "discard", "hold", "deliver"):
+            keys["when"] = without_recipient(content_atom(rng))
+        if rng.random() < 0.06:
+            keys["observe"] = True
+        found.append({kind: keys} if keys else kind)
+    return found + [rng.choice(["deliver", "deliver", "deliver", "reject"])]
+
+
+def authentication(rng):
+    """Logins: no accident makes one succeed but a backend's own yes, whatever becomes of the other outcomes."""
+    keys = {"server": "mail"}
+    for outcome in ("no", "unknown", "error"):
+        if rng.random() < 0.4:
+            keys[outcome] = rng.choice(["next", "reject", "defer"])
+    found = [{"smtp": keys}]
+    if rng.random() < 0.3:
+        found.insert(0, {"limit": {"by": "client", "failures": "5000/1h"}})
+    if rng.random() < 0.3:
+        found.append(rng.choice(["reject", "defer"]))
+    return found
+
+
 def domain(rng, transport, recipients=True):
     keys = {"transport": transport, "allow_open_relay": "a test of the proof"}
     if recipients:
         keys["recipients"] = steps(rng)
+    if rng.random() < 0.4:
+        keys["content"] = content_steps(rng)
     return keys
 
 
 def configuration(seed):
     """A whole configuration as text. Strangers may relay in it: what the proof says of that are warnings."""
     rng = random.Random(seed)
-    listeners = {name: {"listen": f"127.0.0.1:{port}", "tls": "none", "authentication": "none"} for name, port in (("one", 2601), ("two", 2602))}
-    if rng.random() < 0.2:
-        listeners["two"]["proxy"] = {"from": [rng.choice(["0.0.0.0/0", "203.0.113.5"])]}
+    listeners = {name: {"listen": f"127.0.0.1:{port}", "tls": "none", "authentication": "none"}
+                 for name, port in (("one", 2601), ("two", 2602), ("three", 2603))}
+    for name in ("two", "three"):
+        if rng.random() < 0.2:
+            listeners[name]["proxy"] = {"from": rng.sample(["0.0.0.0/0", "203.0.113.5", "198.51.100.0/24"], rng.randint(1, 2))}
+    for name in ("one", "three"):
+        if rng.random() < 0.3:
+            listeners[name].update({"authentication": {"flow": "staff", "required": rng.random() < 0.3}, "allow_cleartext_auth": True})
     if rng.random() < 0.2:
         listeners["two"]["processing"] = "queued"
     if rng.random() < 0.2:
@@ -97,7 +177,8 @@ def configuration(seed):
         "servers": {"mail": {"smtp": "127.0.0.1:2600", "tls": "none"}},
         "listeners": listeners,
         "lists": {"office": str(HERE / rng.choice(["office-a.list", "office-b.list"]))},
-        "transports": {"to-mail": {"server": "mail"}},
+        "flows": {"authentication": {"staff": authentication(rng)}},
+        "transports": {"to-mail": {"server": "mail"}, "elsewhere": {"method": "lookup-mx", "direction": "outbound"}},
         "domains": {"example.org": {"aliases": ["alias.test"], **domain(rng, rng.choice(["to-mail", "internet"]))},
                     "ours.test": domain(rng, "internet"), "any": domain(rng, rng.choice(["internet", "internet", "to-mail"]))},
         "entitlements": {"open_relay_support": True},

@@ -181,6 +181,7 @@ def test_errors_are_problems(served):
             ("GET", "/api/v1/incidents?state=odd", None, 400), ("GET", "/api/v1/incidents/7", None, 404),
             ("GET", "/api/v1/incidents/x", None, 404), ("POST", "/api/v1/incidents", {}, 400),
             ("POST", "/api/v1/incidents", {"user": "x" * 513}, 400), ("POST", "/api/v1/incidents", {"user": 5}, 400),
+            ("POST", "/api/v1/incidents", {"user": "192.0.2.0"}, 400),
             ("POST", "/api/v1/incidents/7/closings", {"held": "drop"}, 404),
             ("POST", "/api/v1/incidents/7/closings", {"held": "burn"}, 400),
             ("POST", "/api/v1/tokens", {"name": "x", "expires": "soon"}, 400),

@@ -36,7 +36,6 @@ flows:
       - attachment: {{ macro: {{ reject: "554 5.7.1 no macros" }}, encrypted: {{ quarantine: odd }}, unreadable: hold }}
       - deliver
     usual: [ attachment, match: {{ body: [ "(?i)never to be found" ], matched: reject }}, deliver ]
-    queued: [ attachment, deliver ]
 content: {{ limits: {{ memory: 64M, decoded: 100M, parts: 2000 }} }}
 transports: {{ to-mail: {{ server: mail }} }}
 domains:
@@ -148,13 +147,28 @@ def test_samples(scene):
     expected = {"clam.exe": "forbidden", "clam.zip": "forbidden", "clam.7z": "forbidden", "clam.cab": "forbidden", "clam.tar.gz": "forbidden",
                 "clam.exe.bz2": "forbidden", "clam.bz2.zip": "forbidden", "clam.d64.zip": "forbidden", "clam.impl.zip": "forbidden",
                 "clam.newc.cpio": "forbidden", "clam.odc.cpio": "forbidden", "clam.bin-be.cpio": "forbidden", "clam.bin-le.cpio": "forbidden",
-                "clam.chm": "forbidden", "clam-upx.exe": "forbidden", "clam.arj": "unreadable", "clam.tnef": "unreadable",
+                "clam.chm": "forbidden", "clam-upx.exe": "forbidden", "clam.arj": "unreadable", "clam.tnef": "forbidden",
                 "clam.exe.szdd": "unreadable", "clam.exe.binhex": "unreadable"}
     got = {}
     for name in expected:
         # under a name that says nothing, so that the content alone counts
         got[name] = look(one, "sample", (SAMPLES / name).read_bytes())[1]
     assert got == expected
+
+
+def test_queued(scene):
+    """With processing: queued the same is found, from the queue."""
+    one = scene(", processing: queued")
+    for name, content in [("a.zip", zipped([("x.exe", b"x")])), ("a.zip", zipped([("x.txt", b"x")])), ("a.gz", gzip.compress(bytes(20 << 20)))]:
+        code, text = send(one, attached(name, content))
+        assert code == 250
+        wanted = {"x.exe": "forbidden", "x.txt": "clean"}.get(zipped_name(content), "limit")
+        assert told(one, text)[0] == wanted
+    wait_until(lambda: len(one.mail.messages) == 1, "what is clean arrives")
+
+
+def zipped_name(content):
+    return zipfile.ZipFile(io.BytesIO(content)).namelist()[0] if content.startswith(b"PK") else ""
 
 
 # ---- bombs ----
@@ -296,7 +310,10 @@ COSTLY = {
     "100,000 boundaries of nothing": (b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--b\r\n" * 100_000, (554, "limit")),
     "a header of a part without an end": (b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: text/plain;" +
                                           b"\r\n x=y;" * 300_000 + b"\r\n\r\n--b--\r\n", None),
-    "a boundary of 100 KB": (b"Content-Type: multipart/mixed; boundary=" + b"b" * 900 + b"\r\n\r\n" + (b"--" + b"b" * 900 + b"\r\n") * 1000, None),
+    "a boundary of 900 bytes": (b"Content-Type: multipart/mixed; boundary=" + b"b" * 900 + b"\r\n\r\n" + (b"--" + b"b" * 900 + b"\r\n") * 1000, None),
+    "100,000 fields": (b"X-A: b\r\n" * 100_000 + b"\r\nx", (554, None)),
+    "a field of 2 MB": (b"Subject: a" + b"\r\n b" * 500_000 + b"\r\n\r\nx", (552, None)),
+    "a hundred thousand recipients": (b"To: " + b",\r\n ".join(b"a%d@b.test" % i for i in range(100_000)) + b"\r\n\r\nx", (552, None)),
     "encoded words": (b"".join(b"Subject: " + b"=?x?q?y " * 110 + b"\r\n" for _ in range(90)) + b"\r\nx", None),
     "names in pieces": (b"Content-Disposition: attachment;" + b"".join(b"\r\n filename*%d*=a;" % i for i in range(9999)) + b"\r\n\r\nx", (554, "disguised")),
     "comments in comments": (b"Content-Type: " + b"(" * 900 + b"\r\n\r\nx", None),
@@ -319,7 +336,8 @@ def test_costly_messages(scene):
         print(f"{name:36} {len(message):8} bytes: {code} {text}")
         assert code in (250, 554, 552, 550, 451), (name, code)
         if wanted:
-            assert code == wanted[0] and told(one, text)[0] == wanted[1], (name, code, text)
+            assert code == wanted[0], (name, code, text)
+            assert not wanted[1] or told(one, text)[0] == wanted[1], (name, text)
     if "sanitize" not in BUILD.name:
         assert peak(one.child_pid()) - before < 128 << 20
     assert send(one, attached("a.txt", b"x"))[0] == 250

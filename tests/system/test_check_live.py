@@ -10,6 +10,7 @@ import pytest
 from rig.gateway import BUILD
 from rig.ldap import BASE, PEOPLE, SERVICE, SERVICE_PASSWORD
 from rig.ports import free_port
+from rig.scanners import VIRUS_NAME
 from rig.setups import known
 
 
@@ -20,6 +21,11 @@ def check(path, *words, code=0):
     assert done.returncode == code, f"{done.returncode}\n{done.stdout}{done.stderr}"
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     return [line for line in lines if "probe" in line], [line for line in lines if "code" in line]
+
+
+def live(problems):
+    """Without what the file alone tells."""
+    return [problem for problem in problems if problem["code"] not in ("unused-name", "secret-readable")]
 
 
 def codes(problems):
@@ -222,7 +228,9 @@ def test_scanners_are_pinged(tmp_path, sink, kind, answer, question):
     path = configuration(tmp_path, smtp(mail) + f'\n  scan: {{ {kind}: "{url}" }}')
     probes, problems = check(path)
     assert {"probe": "scan", "result": "answers", "detail": "PONG"}.items() <= probes[1].items()
-    assert asked[0].startswith(question) and "no-answer" not in codes(problems)
+    assert asked[0].startswith(question)
+    # a PONG is no answer to the question about a virus
+    assert ("no-answer" in codes(problems)) == (kind == "clamd")
     listening.close()
     other, _ = one_answer(b"what?\0")
     path.write_text(path.read_text().replace(str(port), str(other.getsockname()[1])))
@@ -246,3 +254,107 @@ def test_a_file_with_errors_is_not_tried(tmp_path, sink):
     path = configuration(tmp_path, smtp(mail), "[ lookup-smtp: mial ]")
     probes, _ = check(path, code=1)
     assert probes == [] and mail.connections == 0
+
+
+# ---- the real ones ----
+
+
+@pytest.fixture(scope="module")
+def scanners(tmp_path_factory):
+    from rig.scanners import Clamd, Rspamd, Spamd
+    running = []
+    try:
+        running += [Clamd(tmp_path_factory.mktemp("clamd")), Rspamd(tmp_path_factory.mktemp("rspamd")), Spamd()]
+        yield running
+    finally:
+        for one in running:
+            one.stop()
+
+
+def test_real_scanners(tmp_path, sink, scanners):
+    clamd, rspamd, spamd = scanners
+    servers = smtp(sink(replies={"RCPT": known("anna")})) + (f'\n  virus: {{ clamd: "unix:{clamd.socket}" }}'
+                                                             f'\n  spam: {{ rspamd: "http://127.0.0.1:{rspamd.port}" }}'
+                                                             f'\n  old: {{ spamd: "127.0.0.1:{spamd.port}" }}')
+    probes, problems = check(configuration(tmp_path, servers))
+    assert {probe["probe"]: (probe["result"], probe["detail"]) for probe in probes if probe["probe"] in ("virus", "spam", "old")} == \
+        {name: ("answers", "PONG") for name in ("virus", "spam", "old")}
+    assert [(probe["result"], probe["detail"]) for probe in probes if probe["probe"].startswith("virus,")] == [("found", f"{VIRUS_NAME}.UNOFFICIAL")]
+    assert live(problems) == []
+    # at the port of another: something answers, and it is not what was asked for
+    crossed = servers.replace(f"unix:{clamd.socket}", f"127.0.0.1:{rspamd.port}").replace(f"http://127.0.0.1:{rspamd.port}", f"http://127.0.0.1:{spamd.port}") \
+        .replace(f'spamd: "127.0.0.1:{spamd.port}"', f'spamd: "unix:{clamd.socket}"')
+    _, problems = check(configuration(tmp_path, crossed))
+    assert codes(live(problems)) == ["no-answer"] * 3, problems
+
+
+def test_a_virus_scanner_without_signatures_is_found(tmp_path, sink):
+    """It answers, and everything is clean."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        while True:
+            try:
+                peer, _ = listening.accept()
+            except OSError:
+                return
+            with peer:
+                said = peer.recv(1000)
+                while not said.startswith(b"zPING") and not said.endswith(b"\0\0\0\0"):
+                    said += peer.recv(1000)
+                peer.sendall(b"PONG\0" if said.startswith(b"zPING") else b"stream: OK\0")
+    threading.Thread(target=serve, daemon=True).start()
+    servers = smtp(sink(replies={"RCPT": known("anna")})) + f'\n  virus: {{ clamd: "127.0.0.1:{listening.getsockname()[1]}" }}'
+    probes, problems = check(configuration(tmp_path, servers))
+    assert codes(live(problems)) == ["finds-nothing"], problems
+    assert [probe["result"] for probe in probes if probe["probe"].startswith("virus")] == ["answers", "clean"]
+    listening.close()
+
+
+# ---- TLS ----
+
+
+def ldap_over_tls(directory, url, more):
+    (directory.folder / "password").write_text(SERVICE_PASSWORD + "\n")
+    return (f'  dir: {{ ldap: "{url}", base_dn: "{PEOPLE}", bind_dn: "{SERVICE}", bind_password_file: {directory.folder}/password{more} }}')
+
+
+@pytest.fixture
+def other_authority(tmp_path):
+    """Of a certificate that signed nothing here."""
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", tmp_path / "other.key",
+                    "-out", tmp_path / "other.crt", "-days", "30", "-subj", "/CN=other.test"], check=True, stderr=subprocess.DEVNULL)
+    return tmp_path / "other.crt"
+
+
+@pytest.mark.parametrize("kind", ["ldaps", "starttls"])
+def test_ldap_with_a_certificate_that_nobody_trusts(tmp_path, sink, ldap, tls_files, other_authority, kind):
+    directory = ldap(tls_files=tls_files)
+    url = f"ldaps://127.0.0.1:{directory.tls_port}" if kind == "ldaps" else f"ldap://127.0.0.1:{directory.port}"
+    more = ", starttls: true" if kind == "starttls" else ""
+    servers = smtp(sink()) + "\n" + ldap_over_tls(directory, url, f"{more}, ca_file: {tls_files[0]}")
+    probes, problems = check(configuration(tmp_path, servers, "[ lookup-ldap: dir ]"))
+    assert [probe["result"] for probe in probes if probe["probe"].startswith("dir,")] == ["missing"] and live(problems) == [], (probes, problems)
+    servers = smtp(sink()) + "\n" + ldap_over_tls(directory, url, f"{more}, ca_file: {other_authority}")
+    probes, problems = check(configuration(tmp_path, servers, "[ lookup-ldap: dir ]"))
+    assert codes(live(problems)) == ["no-answer"] and "certificate" in live(problems)[0]["text"].lower(), problems
+
+
+@pytest.mark.parametrize("tls", ["verified", "required"])
+def test_a_mail_server_with_a_certificate_that_nobody_trusts(tmp_path, sink, tls_files, other_authority, tls):
+    mail = sink(tls_files=tls_files, replies={"RCPT": known("anna")})
+    servers = f'  mail: {{ smtp: "localhost:{mail.port}", tls: {tls}, ca_file: {other_authority} }}'
+    probes, problems = check(configuration(tmp_path, servers))
+    if tls == "required":  # that it is encrypted is enough
+        assert problems == [], problems
+        return
+    assert codes(problems) == ["no-answer"] and "certificate" in problems[0]["text"].lower(), problems
+    assert not any(line.upper().startswith("RCPT") for _, line in mail.commands), "nobody is asked who is not the one"
+    servers = servers.replace(str(other_authority), str(tls_files[0]))
+    assert check(configuration(tmp_path, servers))[1] == []
+
+
+def test_a_mail_server_that_lost_its_tls(tmp_path, sink, tls_files):
+    mail = sink(replies={"RCPT": known("anna")})
+    _, problems = check(configuration(tmp_path, f'  mail: {{ smtp: "localhost:{mail.port}", tls: verified, ca_file: {tls_files[0]} }}'))
+    assert codes(problems) == ["no-answer"] and "does not offer TLS" in problems[0]["text"], problems

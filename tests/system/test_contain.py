@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stolen accounts: held and not bounced, nobody else touched, closed by a person; whatever is killed meanwhile."""
 import collections
+import os
+import random
 import re
 import smtplib
 import threading
+import time
 
 import pytest
 
@@ -337,6 +340,44 @@ def test_killed_while_dropping(scene, state):
     wait_until(lambda: one.gateway.ctl_json("incident", "list", "--all")[0]["state"] == "dropped", "the drop was gone on with")
     one.gateway.wait_empty()
     assert one.arrived() == before
+    one.nobody_was_told()
+
+
+def test_killed_at_random(scene):
+    """Whenever it dies: what was to be released arrives, what was to be dropped does not, and the account is free."""
+    one = scene()
+    rng = random.Random(os.environ.get("CRASH_SEED", "6"))
+    for turn in range(6):
+        drop, number = turn % 2 == 1, str(turn + 1)
+        one.busy = True
+        client = one.client()
+        tokens = [one.send(client, "x@example.com") for _ in range(4)]
+        client.quit()
+        if rng.random() < 0.5:  # the sweep may be what is cut short, too
+            wait_until(lambda: len(one.gateway.queue("--state", "waiting")) == 4, "all of it waits")
+        containing = threading.Thread(target=lambda: one.gateway.ctl("contain", "anna", ok=range(10)))
+        containing.start()
+        incidents = one.gateway.folder / "spool/incidents"
+        wait_until(lambda: incidents.exists() and "state=open" in incidents.read_text(), "it is contained")
+        time.sleep(rng.uniform(0, 0.02))
+        one.gateway.kill()
+        containing.join()
+        one.gateway.start()
+        wait_until(lambda: len(one.held()) == 4, "all of it is held")
+        one.busy = False
+        words = ["incident", "close", number, "--drop" if drop else "--release"]
+        closing = threading.Thread(target=lambda: one.gateway.ctl(*words, ok=range(10)))
+        closing.start()
+        time.sleep(rng.uniform(0, 0.04))
+        one.gateway.kill()
+        closing.join()
+        one.gateway.start()
+        if one.gateway.ctl_json("incident", "list"):
+            one.gateway.ctl(*words)
+        wait_until(lambda: one.gateway.ctl_json("incident", "list", "--all")[0]["state"] == ("dropped" if drop else "released"),
+                   "it is settled")
+        one.gateway.wait_empty()
+        assert {token: one.arrived()[token] > 0 for token in tokens} == dict.fromkeys(tokens, not drop), (turn, tokens)
     one.nobody_was_told()
 
 

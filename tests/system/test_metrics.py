@@ -19,7 +19,7 @@ def counted(gateway, sink, tls_files):
     mx, submission, port = free_port(), free_port(), free_port()
     one = gateway(reception(mail, mx, certificate=tls_files, submission=submission,
                             top=f'metrics: {{ listen: [ "127.0.0.1:{port}" ] }}'), ports=[mx, submission])
-    one.mx, one.submission, one.metrics_port = mx, submission, port
+    one.mx, one.submission, one.metrics_port, one.mail = mx, submission, port, mail
     return one
 
 
@@ -93,3 +93,79 @@ def test_over_tcp_there_is_nothing_else(counted):
         with pytest.raises(urllib.error.HTTPError) as refused:
             fetch(counted, path, **options)
         assert refused.value.code == status, path
+
+
+def test_backends_tell_how_long_they_took(counted):
+    with counted.client(counted.mx) as client:
+        client.docmd("MAIL FROM:<x@example.net>")
+        assert client.docmd("RCPT TO:<anna@example.org>")[0] == 250
+    wait_until(lambda: value(counted, "postern_backend_duration_seconds_count", backend="mail", result="answered") == 1,
+               "the callout is counted")
+    assert value(counted, "postern_backend_duration_seconds_count", backend="mail", result="failed") == 0
+    counted.mail.replies["RCPT"] = lambda _: "421 4.3.2 closing"
+    with counted.client(counted.mx) as client:
+        client.docmd("MAIL FROM:<x@example.net>")
+        assert client.docmd("RCPT TO:<bert@example.org>")[0] == 451
+    wait_until(lambda: value(counted, "postern_backend_duration_seconds_count", backend="mail", result="failed") >= 1,
+               "the failure is counted")
+    answer = counted.find("backend.answer", outcome="failed")
+    assert answer == [] or answer[-1]["backend"] == "mail"  # debug events are in no log, unless asked for
+    story = next(item for item in counted.ctl_json("find", "to:bert@example.org"))
+    told = [event for event in counted.ctl_json("trace", "--raw", story["id"]) if event["event"] == "backend.answer"]
+    assert told[-1]["backend"] == "mail" and told[-1]["outcome"] == "failed" and told[-1]["error"] and told[-1]["duration_us"] >= 0
+
+
+def test_replies_by_their_class(counted):
+    with counted.client(counted.submission, tls=True) as client:
+        client.docmd("NOOP")
+        assert client.docmd("MAIL FROM:<x@example.net>")[0] == 530
+        assert client.docmd("NONSENSE")[0] == 500
+    wait_until(lambda: value(counted, "postern_smtp_replies_total", listener="submission", code="5xx") == 2, "the session ended")
+    assert value(counted, "postern_smtp_replies_total", listener="submission", code="2xx") >= 5  # greeting, EHLO twice, STARTTLS, NOOP
+    assert value(counted, "postern_smtp_replies_total", listener="submission", code="4xx") == 0
+
+
+def test_dns_questions_and_the_cached_share(gateway, sink, dns):
+    names = dns(["far.example. MX 10 mx.far.example.", "mx.far.example. A 127.0.0.1"])
+    mail, world, mx = sink(replies={"RCPT": known("anna")}), sink(), free_port()
+    one = gateway(reception(mail, mx, world=world, names=names, top="trusted_networks: [ 127.0.0.0/8 ]"), ports=[mx])
+    for to in ("a@far.example", "b@far.example", "c@gone.far.example"):
+        with one.client(mx) as client:
+            client.sendmail("anna@example.org", [to], MESSAGE)
+    wait_until(lambda: len(world.messages) == 2 and one.find("delivery.failed", to="c@gone.far.example"), "what can be sent is sent")
+
+    def asked(cached, **labels):
+        return value(one, "postern_dns_queries_total", cached=cached, **labels)
+    assert asked("false", type="MX", result="found") >= 1 and asked("false", type="MX", result="no_name") >= 1
+    assert asked("false", type="A", result="found") >= 1
+    samples = read(one)
+    total = {cached: sum(number for (name, labels), number in samples.items()
+                         if name == "postern_dns_queries_total" and ("cached", cached) in labels) for cached in ("true", "false")}
+    assert samples[("postern_dns_query_seconds_count", ())] == total["false"] > 0
+    assert samples[("postern_dns_query_seconds_bucket", (("le", "+Inf"),))] == total["false"]
+    assert samples[("postern_dns_cached_ratio", ())] == pytest.approx(total["true"] / sum(total.values()), abs=1e-6)
+
+
+def test_a_change_that_waits_for_its_confirmation(counted):
+    assert value(counted, "postern_config_unconfirmed") == 0 and value(counted, "postern_config_unconfirmed_left_seconds") == 0
+    counted.path.write_text(counted.path.read_text().replace("hostname: mx.example.org", "hostname: mx2.example.org"))
+    counted.ctl("apply", "--confirm", "10m", "--reason", "try")
+    assert value(counted, "postern_config_unconfirmed") == 1
+    assert 0 < value(counted, "postern_config_unconfirmed_left_seconds") <= 600
+    counted.ctl("config", "confirm")
+    assert value(counted, "postern_config_unconfirmed") == 0 and value(counted, "postern_config_unconfirmed_left_seconds") == 0
+
+
+def test_transports_have_their_own_numbers(counted):
+    counted.ctl("transport", "pause", "to-mail", "--reason", "test")
+    with counted.client(counted.mx) as client:
+        client.sendmail("x@example.net", ["anna@example.org"], MESSAGE)
+    wait_until(lambda: value(counted, "postern_transport_messages", transport="to-mail", state="paused") == 1, "it waits")
+    assert value(counted, "postern_transport_paused", transport="to-mail") == 1
+    assert value(counted, "postern_transport_bytes", transport="to-mail") > 0
+    assert value(counted, "postern_transport_oldest_seconds", transport="to-mail") >= 0
+    counted.ctl("transport", "resume", "to-mail", "--reason", "test")
+    counted.wait_empty()
+    assert value(counted, "postern_transport_paused", transport="to-mail") == 0
+    assert sum(value(counted, "postern_transport_messages", transport="to-mail", state=state)
+               for state in ("ready", "waiting", "inflight", "held", "content", "paused")) == 0

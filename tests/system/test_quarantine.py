@@ -302,6 +302,15 @@ def test_a_step_behind_refuses_it(scene):
     scene.gateway.wait_empty()
 
 
+def test_given_up_by_an_operator(scene):
+    """`queue fail` tells the sender; what he is sent back is his own message, readable."""
+    send(scene)
+    scene.gateway.ctl("queue", "fail", kept(scene)[0]["entry"])
+    report, = scene.dsn()
+    assert "Cheap pills 1" in report.as_string() and "5.7.0" in report.as_string()
+    settled(scene, accepted=1, failed_dsn=1)
+
+
 # ---- the configuration has changed ----
 
 def test_released_when_its_step_is_gone(scene):
@@ -494,15 +503,15 @@ def test_digest_and_links(gateway, sink):
     scene = with_digests(gateway, sink)
     hostile = (b"Subject: =?utf-8?q?=3Cscript=3Ealert=281=29=3C/script=3E_=E2=80=AE_http://evil.example?=\r\n"
                b"From: \"<img src=x>\" <m@example.net>\r\n\r\n" + SECRET + b"\r\n")
-    send(scene, ["a@kept.test", "b@kept.test"], body=hostile)
+    send(scene, ["A@kept.test", "b@kept.test"], body=hostile)
     send(scene, "a@kept.test", 2)
     send(scene, "a@later.test", 3)  # release_by: admin
     kept(scene, 3)
     assert scene.gateway.ctl_json("quarantine", "digest", "spam") == [{"sent": 2}]
     by_recipient = digests(scene, 2)
-    first, second = by_recipient["a@kept.test"], by_recipient["b@kept.test"]
+    first, second = by_recipient["A@kept.test"], by_recipient["b@kept.test"]
     assert first["Subject"] == "Quarantine: 2 new messages" and second["Subject"] == "Quarantine: 1 new message"
-    assert first["Auto-Submitted"] == "auto-generated" and "q@home.test" in first["From"] and first["To"] == "a@kept.test"
+    assert first["Auto-Submitted"] == "auto-generated" and "q@home.test" in first["From"] and first["To"] == "A@kept.test"
     page = first.get_body(("html",)).get_content()
     assert "<script" not in page and "<img" not in page and "&lt;script&gt;" in page and "too good &lt;b&gt;" in page
     text = first.get_body(("plain",)).get_content()
@@ -534,7 +543,7 @@ def test_digest_and_links(gateway, sink):
     message, = [one for one in got(scene, "kept", 3) if SECRET in one.data]
     assert "b@kept.test" in recipients([message])[0] and len(message.recipients) == 1
     assert visit(scene, path, "POST")[0] == visit(scene, path)[0] == 410
-    assert sorted(one["to"] for one in kept(scene, 2, "--quarantine", "spam")) == [["a@kept.test"], ["a@kept.test"]]
+    assert sorted(one["to"] for one in kept(scene, 2, "--quarantine", "spam")) == [["A@kept.test"], ["a@kept.test"]]
 
 
 def test_the_daily_digest(gateway, sink):

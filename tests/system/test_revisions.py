@@ -149,6 +149,29 @@ def test_what_counts_only_after_a_restart_is_said(scene):
     assert done.returncode == 0 and "workers changed: that counts only after posternd is started anew" in done.stdout
 
 
+def test_sections_that_are_set_up_once_are_named_when_they_change(scene):
+    """admin, metrics, control, events, log, dns, memory: told by apply, and as an event of a reload; once for each change."""
+    port = free_port()
+    more = (f'admin: {{ listen: [ "127.0.0.1:{port}" ] }}\nmetrics: {{ listen: [ "127.0.0.1:{port + 1}" ] }}\nevents: {{ keep: 30d }}\n'
+            "dns: { timeout: 3s }\nmemory: { messages: 100M }\n")
+    scene.path.write_text(scene.first + more)
+    done = postern(scene, "apply")
+    for section in ("admin", "metrics", "events", "dns", "memory"):
+        assert f"{section} changed: that counts only after posternd is started anew" in done.stdout, done.stdout + done.stderr
+        scene.wait("daemon.warning", object=section)
+    told = len(scene.find("daemon.warning"))
+    scene.path.write_text(scene.first + more + "postmaster: boss@example.org\n")
+    assert scene.reload() and len(scene.find("daemon.warning")) == told, "what waits already is not told again"
+    text = scene.path.read_text()
+    assert "\ncontrol: {" in text
+    scene.path.write_text(text.replace("control: {", "control: { scope: read,"))
+    assert scene.reload()
+    scene.wait("daemon.warning", object="control")
+    scene.path.write_text(scene.first)
+    assert scene.reload()
+    assert len(scene.find("daemon.warning")) == told + 1, "back to what is in force: nothing to tell"
+
+
 def test_conf_d_and_another_file(scene):
     """FILE with the conf.d beside it takes the place of all that is in force; paths start where they always do."""
     elsewhere = scene.folder / "elsewhere"

@@ -74,8 +74,8 @@ def lone(text, byte):
 
 @pytest.fixture
 def scene(gateway, sink):
-    def make(listener=""):
-        mail, port = sink(extensions=("PIPELINING", "8BITMIME", "SIZE 0", "CHUNKING")), free_port()
+    def make(listener="", way="DATA"):
+        mail, port = sink(extensions=("PIPELINING", "8BITMIME", "SIZE 0") + ("CHUNKING",) * (way == "BDAT")), free_port()
         one = gateway(CONFIG.format(sink=mail.port, port=port, listener=listener), ports=[port])
         one.mail, one.port = mail, port
         return one
@@ -102,7 +102,7 @@ def as_arrived(text):
 @pytest.mark.parametrize("way", ["DATA", "BDAT"])
 @pytest.mark.parametrize("domain", ["plain.test", "looks.test", "marks.test"])
 def test_as_it_was(scene, domain, way):
-    one = scene()
+    one = scene(way=way)
     sent = {}
     for number, (name, text) in enumerate(CORPUS.items()):
         text = b"X-Number: %d\r\n" % number + text
@@ -117,6 +117,7 @@ def test_as_it_was(scene, domain, way):
         name, text = sent.pop(int(taken.data[at + 10:].split(b"\r\n")[0]))
         top = re.split(rb"\r\n(?![ \t])", taken.data[:at])
         assert taken.data[at:] == text, name
+        assert any(command.startswith(way) for command in taken.commands)
         assert top[-1] == b"" and [field.partition(b":")[0] for field in top[:-1]] == \
             [b"Received"] + [b"X-Checked"] * (domain == "marks.test"), name
     assert not sent

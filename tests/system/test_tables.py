@@ -215,7 +215,7 @@ def test_blocks():
 
 # ---- manual pages ----
 
-PAGES = ["postern.yaml.5", "postern-blocks.7", "postern-events.7", "postern-metrics.7", "postern.1", "posternd.8"]
+PAGES = ["postern.yaml.5", "postern-blocks.7", "postern-scripts.7", "postern-events.7", "postern-metrics.7", "postern.1", "posternd.8"]
 
 
 @pytest.mark.parametrize("page", PAGES)

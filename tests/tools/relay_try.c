@@ -111,21 +111,65 @@ static bool may_claim(const struct settings_listener *listener)
     return false;
 }
 
-/* Is it a relay: mail for any domain, or for a listed one by MX whose recipient nobody knows? */
-static bool relays(const struct settings *settings, const struct rehearsal *out, enum world world)
+static struct str local_of(struct str address)
 {
-    if (strcmp(out->recipient, "accept") != 0)
+    return str_slice(address, 0, (size_t)str_find_last(address, '@'));
+}
+
+/* Has the name that the stranger chose got a domain that nobody listed? One that the file wrote
+ * down as a whole is a forwarding, which is no relay. */
+static bool left(const struct settings *settings, const struct rehearsal *out, struct str to)
+{
+    ptrdiff_t at = str_find_last(out->sent_to, '@');
+    return at > 0 && !str_equal_nocase(out->sent_to, to) &&
+           str_equal_nocase(local_of(out->sent_to), local_of(to)) &&
+           !settings_is_listed(settings, str_from(out->sent_to, (size_t)at + 1));
+}
+
+/* Is it a relay: mail for any domain, or for a listed one by MX whose recipient nobody knows? */
+static bool relays(const struct settings *settings, const struct rehearsal *out, enum world world,
+                   struct str to, struct str domain, bool *out_any)
+{
+    const char *action = out->content_action;
+    bool goes_on = strcmp(action, "reject") != 0 && strcmp(action, "defer") != 0 &&
+                   strcmp(action, "discard") != 0;
+    *out_any = str_equal(domain, STR("any"));
+    if (strcmp(out->recipient, "accept") != 0 || !goes_on)
         return false;
-    if (str_equal(out->domain, STR("any")))
+    if (*out_any)
+        return true;
+    *out_any = left(settings, out, to);
+    if (*out_any)
         return true;
     const struct transport *transport = settings_find_transport(settings, out->transport);
     return transport && transport->method == TRANSPORT_LOOKUP_MX && world != KNOWS_ALL;
+}
+
+/* What the run had: printed at the end, so that one sees what was tried. */
+static struct {
+    unsigned long tries, logins, accepted, content, routed, rewritten, claimed;
+} counts;
+
+static void count(const struct rehearsal_in *in, const struct rehearsal *out,
+                  const struct settings_domain *domain)
+{
+    counts.tries++;
+    counts.logins += in->user.len > 0;
+    counts.claimed +=
+        net_networks_have(in->settings->trusted, in->settings->trusted_count, &in->client);
+    if (strcmp(out->recipient, "accept") != 0)
+        return;
+    counts.accepted++;
+    counts.content += domain->content != NULL && str_equal(out->domain, domain->name);
+    counts.rewritten += out->sent_to.len && !str_equal_nocase(out->sent_to, in->to);
+    counts.routed += !str_equal(out->transport, domain->transport->name);
 }
 
 /* `done`: by listener and domain, those that have relayed, and are not tried again. */
 static void try_once(const struct settings *settings, struct directory *const *directories,
                      bool done[LISTENERS_MAX][DOMAINS_MAX])
 {
+    static const struct str users[] = {TEXT(""), TEXT(""), TEXT("eve"), TEXT("bob@example.org")};
     enum world world = (enum world)pick(WORLDS);
     size_t index = pick(settings->listener_count);
     const struct settings_listener *listener = &settings->listeners[index];
@@ -143,21 +187,29 @@ static void try_once(const struct settings *settings, struct directory *const *d
                               .arena = arena,
                               .client_name = STR_EMPTY,
                               .helo = helos[pick(COUNT(helos))],
-                              .user = STR_EMPTY,
-                              .password = STR_EMPTY,
+                              .user =
+                                  listener->authentication ? users[pick(COUNT(users))] : STR_EMPTY,
+                              .password = STR("guess"),
                               .has_mail = true,
                               .from = senders[pick(COUNT(senders))],
                               .to = to,
-                              .text = STR("Subject: x\r\n\r\nx\r\n")};
+                              .text = STR("Subject: x\r\nX-Kind: one\r\n\r\nx\r\n")};
     check(net_ip_parse(str_c(client), &in.client));
     bool trusted = net_networks_have(settings->trusted, settings->trusted_count, &in.client);
     if (!trusted || may_claim(listener)) {
+        bool any;
         rehearsal_run(&in, &out);
-        done[index][domain->index] = relays(settings, &out, world);
+        if (in.user.len && strcmp(out.auth, "accept") != 0) { /* refused, he goes on without */
+            in.user = STR_EMPTY;
+            rehearsal_run(&in, &out);
+            in.user = STR("eve");
+        }
+        count(&in, &out, domain);
+        done[index][domain->index] = relays(settings, &out, world, to, domain->name, &any);
         if (done[index][domain->index])
             printf("%.*s %.*s %s %.*s <%.*s> %.*s %d,", STR_ARG(listener->name),
-                   STR_ARG(out.domain), client, STR_ARG(in.helo), STR_ARG(in.from), STR_ARG(in.to),
-                   (int)world);
+                   STR_ARG(any ? STR("any") : domain->name), client, STR_ARG(in.helo),
+                   STR_ARG(in.from), STR_ARG(in.to), (int)world);
     }
     arena_free(arena);
 }
@@ -210,6 +262,12 @@ int main(int argc, char **argv)
         check(size < SIZE_MAX_BYTES && fread(text, 1, size, stdin) == size);
         one(str_of(text, size), tries, argc > 3, directories);
     }
+    fprintf(
+        stderr,
+        "%lu tries: %lu with a login, %lu with an address that he only claims; %lu accepted, of "
+        "them %lu through a content flow, %lu routed, %lu rewritten\n",
+        counts.tries, counts.logins, counts.claimed, counts.accepted, counts.content, counts.routed,
+        counts.rewritten);
     free(text);
     for (int i = 0; i < WORLDS; i++)
         directory_stated_free(directories[i]);

@@ -5,6 +5,7 @@
  * Thresholds are ours; without any of them rspamd's own advice counts. Fields that the sender wrote
  * himself to look harmless are taken out where ours are put in.
  */
+#include "flow/expression_internal.h"
 #include "flow/blocks.h"
 
 #include "base/buf.h"
@@ -239,28 +240,36 @@ static enum result act(struct flow_running *running, const struct flow_step *ste
 static const char *const judges_by[] = {"tag_at",    "hold_at",    "quarantine_at",
                                         "reject_at", "quarantine", NULL};
 
+/* "score 4.20: SYMBOLS" */
+static bool score_of(struct str detail, double *out_score)
+{
+    char text[32];
+    char *end;
+    if (!str_starts(detail, STR("score ")))
+        return false;
+    struct str number = str_from(detail, 6);
+    ptrdiff_t colon = str_find(number, ':');
+    if (!str_to_c(colon < 0 ? number : str_slice(number, 0, (size_t)colon), text, sizeof text))
+        return false;
+    *out_score = strtod(text, &end);
+    return end != text && *end == '\0';
+}
+
 /* The score stands in the trace, what rspamd would do does not. */
 static bool judge_again(const struct flow_step *step, struct str outcome, struct str detail,
                         unsigned *out_outcome)
 {
     const struct parameters *parameters = step->parameters;
     struct spam_answer answer = {0};
-    char text[32];
-    char *end;
     *out_outcome = str_equal(outcome, STR("too-big")) ? TOO_BIG : ERROR;
     if (*out_outcome == TOO_BIG || str_equal(outcome, STR("error")))
         return true;
     bool any = parameters->tag_at != 0 || parameters->hold_at != 0 ||
                parameters->quarantine_at != 0 || parameters->reject_at != 0;
-    if (!any || !str_starts(detail, STR("score ")))
+    if (!any || !score_of(detail, &answer.score))
         return false;
-    struct str number = str_from(detail, 6);
-    ptrdiff_t colon = str_find(number, ':');
-    if (!str_to_c(colon < 0 ? number : str_slice(number, 0, (size_t)colon), text, sizeof text))
-        return false;
-    answer.score = strtod(text, &end);
     *out_outcome = judge(parameters, &answer);
-    return end != text && *end == '\0';
+    return true;
 }
 
 static MAY_YIELD enum result run(struct flow_running *running, const struct flow_step *step,
@@ -287,6 +296,21 @@ static MAY_YIELD enum result run(struct flow_running *running, const struct flow
     return act(running, step, &answer, out_outcome, err);
 }
 
+static bool changes_field(const struct flow_step *step, struct str name)
+{
+    (void)step;
+    return str_starts_nocase(name, STR("X-Spam-"));
+}
+
+static unsigned recall(struct str outcome, struct str detail, struct arena *arena,
+                       struct flow_checks *io_checks)
+{
+    (void)arena;
+    if (str_equal(outcome, STR("too-big")) || str_equal(outcome, STR("error")))
+        return 0;
+    return score_of(detail, &io_checks->score) ? 1u << NAME_SCORE : 0;
+}
+
 const struct flow_block flow_block_antispam = {
     .name = "antispam",
     .text = "asks rspamd or SpamAssassin for a score, and acts on it",
@@ -296,6 +320,9 @@ const struct flow_block flow_block_antispam = {
     .outcomes = outcomes,
     .prepare = prepare,
     .run = run,
+    .changes_field = changes_field,
+    .results = 1u << NAME_SCORE,
+    .recall = recall,
     .judge_again = judge_again,
     .judges_by = judges_by,
 };

@@ -127,6 +127,12 @@ static MAY_YIELD enum result run(struct flow_running *running, const struct flow
     return OK;
 }
 
+static bool changes_field(const struct flow_step *step, struct str name)
+{
+    (void)step;
+    return str_starts_nocase(name, STR("ARC-"));
+}
+
 const struct flow_block flow_block_arc_seal = {
     .name = "arc-seal",
     .text = "seals with ARC",
@@ -137,4 +143,5 @@ const struct flow_block flow_block_arc_seal = {
     .outcomes = outcomes,
     .prepare = prepare,
     .run = run,
+    .changes_field = changes_field,
 };

@@ -30,7 +30,8 @@ static const struct option options[] = {
      .type = OPTION_TEXTS,
      .offset = offsetof(struct parameters, names),
      .text = "file names that are forbidden, as patterns with * and ?: \"*.scr\"; dangerous stands "
-             "for the list of extensions that run something when they are opened",
+             "for the extensions of what runs something when it is opened:" FILENAME_DANGEROUS
+             "and classes of the Windows shell",
      .fallback = "dangerous"},
     {.name = "except",
      .type = OPTION_TEXTS,
@@ -129,7 +130,8 @@ static const struct flow_outcome outcomes[] = {
          .reply = "554 5.7.1 An attachment cannot be read",
          .reason = MAIL_REASON_ATTACHMENT,
          .text = "an archive that is damaged or of a kind that cannot be opened here, a piece of a "
-                 "message, or an unknown transfer encoding"},
+                 "message, a message in base64, an unknown transfer encoding, or a part that says "
+                 "twice what it is"},
     [ATTACHMENT_MISMATCH + OUTCOME_OF_FAULT] =
         {.name = "mismatch",
          .key = "mismatch",
@@ -351,8 +353,9 @@ static struct unpack_limits limits_left(const struct looking *looking)
     const struct flow_limits *limits = flow_limits_of(looking->running);
     const struct flow_spent *spent = &looking->running->spent;
     int64_t members = limits->parts - spent->parts;
+    int64_t depth = parameters->depth < limits->depth ? parameters->depth : limits->depth;
     return (struct unpack_limits){
-        .depth = (unsigned)parameters->depth,
+        .depth = (unsigned)depth,
         .ratio = (uint64_t)parameters->ratio,
         .members = members > 0 ? (uint64_t)members : 0,
         .bytes = limits->decoded > spent->decoded ? limits->decoded - spent->decoded : 0,
@@ -470,7 +473,12 @@ static MAY_YIELD enum result look_at_content(struct looking *looking, char *head
 static void look_at_oddities(struct looking *looking)
 {
     const struct mime_part *part = looking->part;
+    static const char *const once[] = {"Content-Type", "Content-Transfer-Encoding",
+                                       "Content-Disposition"};
     const char *why = NULL;
+    for (size_t i = 0; i < sizeof once / sizeof *once; i++)
+        if (mail_header_count(part->header, str_c(once[i])) > 1)
+            why = "it says twice what it is";
     if (looking->names.cut)
         found_in_file(looking, ATTACHMENT_DISGUISED, STR_EMPTY,
                       "names that cannot be read to their end");
@@ -524,11 +532,10 @@ static MAY_YIELD void look_at_part(struct looking *looking, char *head)
                          : arena_printf(arena, "a part without a name (%.*s)",
                                         STR_ARG(filename_printable(part->type, arena)));
     look_at_oddities(looking);
-    if (part->is_multipart || part->is_message) {
-        if (looking->names.count) /* a program may save it under that name */
-            judge_part(looking, FILETYPE_UNKNOWN);
+    /* a message is opened as one whatever its name, which is a subject that ends in .com at times
+     */
+    if (part->is_multipart || part->is_message)
         return;
-    }
     if (mime_is_text(part) && !looking->names.count)
         return;
     if (is_exhausted(looking))

@@ -139,4 +139,5 @@ const struct flow_block flow_block_copy = {
     .outcomes = outcomes,
     .prepare = prepare,
     .run = run,
+    .changes_field = flow_changes_no_field,
 };

@@ -220,6 +220,12 @@ static MAY_YIELD enum result run(struct flow_running *running, const struct flow
     return OK;
 }
 
+static bool changes_field(const struct flow_step *step, struct str name)
+{
+    (void)step;
+    return str_equal_nocase(name, STR("DKIM-Signature"));
+}
+
 const struct flow_block flow_block_dkim_sign = {
     .name = "dkim-sign",
     .text = "signs with DKIM",
@@ -230,4 +236,5 @@ const struct flow_block flow_block_dkim_sign = {
     .outcomes = outcomes,
     .prepare = prepare,
     .run = run,
+    .changes_field = changes_field,
 };

@@ -189,4 +189,5 @@ const struct flow_block flow_block_greylist = {
     .outcomes = outcomes,
     .prepare = prepare,
     .run = run,
+    .changes_field = flow_changes_no_field,
 };

@@ -125,6 +125,18 @@ static enum result run(struct flow_running *running, const struct flow_step *ste
     return OK;
 }
 
+static bool changes_field(const struct flow_step *step, struct str name)
+{
+    const struct parameters *parameters = step->parameters;
+    for (size_t i = 0; i < parameters->add.count; i++) {
+        struct str field = parameters->add.items[i];
+        ptrdiff_t colon = str_find(field, ':');
+        if (colon > 0 && str_equal_nocase(str_slice(field, 0, (size_t)colon), name))
+            return true;
+    }
+    return is_removed(parameters, name);
+}
+
 const struct flow_block flow_block_header = {
     .name = "header",
     .text = "adds and removes header fields",
@@ -134,4 +146,5 @@ const struct flow_block flow_block_header = {
     .outcomes = outcomes,
     .prepare = prepare,
     .run = run,
+    .changes_field = changes_field,
 };

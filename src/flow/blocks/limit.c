@@ -413,4 +413,5 @@ const struct flow_block flow_block_limit = {
     .outcomes = outcomes,
     .prepare = prepare,
     .run = run,
+    .changes_field = flow_changes_no_field,
 };

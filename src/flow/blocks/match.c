@@ -304,6 +304,7 @@ const struct flow_block flow_block_match = {
     .own_when = true,
     .prepare = prepare,
     .run = run,
+    .changes_field = flow_changes_no_field,
     .is_reachable = is_reachable,
     .condition = condition,
 };

@@ -396,4 +396,5 @@ const struct flow_block flow_block_notify = {
     .outcomes = outcomes,
     .prepare = prepare,
     .run = run,
+    .changes_field = flow_changes_no_field,
 };

@@ -413,4 +413,5 @@ const struct flow_block flow_block_rewrite = {
     .outcomes = outcomes,
     .prepare = prepare,
     .run = run,
+    .changes_field = flow_changes_no_field,
 };

@@ -60,4 +60,5 @@ const struct flow_block flow_block_route = {
     .options = &table,
     .outcomes = outcomes,
     .run = run,
+    .changes_field = flow_changes_no_field,
 };

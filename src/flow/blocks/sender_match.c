@@ -165,4 +165,5 @@ const struct flow_block flow_block_sender_match = {
     .options = &table,
     .outcomes = outcomes,
     .run = run,
+    .changes_field = flow_changes_no_field,
 };

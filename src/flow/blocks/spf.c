@@ -2,6 +2,7 @@
 /*
  * flow/blocks/spf.c - may this client send for this domain (RFC 7208)? Asked once a transaction.
  */
+#include "flow/expression_internal.h"
 #include "flow/blocks.h"
 
 #include "base/buf.h"
@@ -127,6 +128,22 @@ static MAY_YIELD enum result run(struct flow_running *running, const struct flow
     return OK;
 }
 
+static unsigned recall(struct str outcome, struct str detail, struct arena *arena,
+                       struct flow_checks *io_checks)
+{
+    (void)arena;
+    if (!str_starts(detail, STR("domain ")))
+        return 0; /* the exempt, and what the HELO name said, say nothing of the sender */
+    for (int i = 0; outcomes[i].name; i++) {
+        if (!str_equal(outcome, str_c(outcomes[i].name)))
+            continue;
+        io_checks->spf_known = true;
+        io_checks->spf.result = (enum spf_result)i;
+        return 1u << NAME_SPF;
+    }
+    return 0;
+}
+
 const struct flow_block flow_block_spf = {
     .name = "spf",
     .text = "checks the sender's SPF record",
@@ -135,4 +152,7 @@ const struct flow_block flow_block_spf = {
     .options = &table,
     .outcomes = outcomes,
     .run = run,
+    .results = 1u << NAME_SPF,
+    .recall = recall,
+    .changes_field = flow_changes_no_field,
 };

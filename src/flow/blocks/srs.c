@@ -211,4 +211,5 @@ const struct flow_block flow_block_srs = {
     .outcomes = outcomes,
     .prepare = prepare,
     .run = run,
+    .changes_field = flow_changes_no_field,
 };

@@ -101,6 +101,12 @@ static enum result run(struct flow_running *running, const struct flow_step *ste
     return OK;
 }
 
+static bool changes_field(const struct flow_step *step, struct str name)
+{
+    (void)step;
+    return str_equal_nocase(name, STR("Subject"));
+}
+
 const struct flow_block flow_block_subject_tag = {
     .name = "subject-tag",
     .text = "puts a word before the subject",
@@ -111,4 +117,5 @@ const struct flow_block flow_block_subject_tag = {
     .outcomes = outcomes,
     .prepare = prepare,
     .run = run,
+    .changes_field = changes_field,
 };

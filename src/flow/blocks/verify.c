@@ -3,6 +3,7 @@
  * flow/blocks/verify.c - who really sent it: SPF, DKIM and DMARC together, told in one
  * Authentication-Results field (RFC 8601).
  */
+#include "flow/expression_internal.h"
 #include "flow/blocks.h"
 
 #include "base/buf.h"
@@ -442,6 +443,51 @@ static MAY_YIELD enum result run(struct flow_running *running, const struct flow
     return step->observe ? OK : write_header(verification, err);
 }
 
+static bool changes_field(const struct flow_step *step, struct str name)
+{
+    (void)step;
+    return str_equal_nocase(name, STR("Authentication-Results")) ||
+           str_equal_nocase(name, STR("Received-SPF"));
+}
+
+/* "spf" of "dmarc=pass of example.org, spf=none, dkim=pass: …"; false: it does not say. */
+static bool detail_has(struct str detail, const char *method, struct arena *arena, struct str *out)
+{
+    struct str prefix = arena_printf(arena, "%s=", method);
+    struct str part;
+    while (str_split(&detail, ',', &part)) {
+        part = str_trim(part);
+        if (!str_starts(part, prefix))
+            continue;
+        size_t end = prefix.len;
+        while (end < part.len && ascii_is_alpha(part.ptr[end]))
+            end++;
+        *out = str_slice(part, prefix.len, end);
+        return out->len > 0;
+    }
+    return false;
+}
+
+static unsigned recall(struct str outcome, struct str detail, struct arena *arena,
+                       struct flow_checks *io_checks)
+{
+    unsigned known = 0;
+    struct str spf;
+    (void)outcome;
+    if (detail_has(detail, "dmarc", arena, &io_checks->dmarc))
+        known |= 1u << NAME_DMARC;
+    if (detail_has(detail, "dkim", arena, &io_checks->dkim))
+        known |= 1u << NAME_DKIM;
+    for (int i = 0; detail_has(detail, "spf", arena, &spf) && i <= SPF_PERMERROR; i++) {
+        if (!str_equal(spf, str_c(spf_result_name((enum spf_result)i))))
+            continue;
+        io_checks->spf_known = true;
+        io_checks->spf.result = (enum spf_result)i;
+        known |= 1u << NAME_SPF;
+    }
+    return known;
+}
+
 const struct flow_block flow_block_verify = {
     .name = "verify",
     .text = "checks SPF, DKIM, DMARC and ARC, and writes Authentication-Results",
@@ -450,4 +496,8 @@ const struct flow_block flow_block_verify = {
     .options = &table,
     .outcomes = outcomes,
     .run = run,
+    .changes_field = changes_field,
+    .results = 1u << NAME_SPF | 1u << NAME_DKIM | 1u << NAME_DKIM_DOMAIN | 1u << NAME_DMARC |
+               1u << NAME_DMARC_POLICY,
+    .recall = recall,
 };

@@ -1,0 +1,3 @@
+function f()
+  retrun 1
+end

@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* An expression, the index and the stories: the index must never hide what an expression fits. */
+#include "admin/event_filter.h"
+
+#include "base/memory.h"
+#include "base/test.h"
+
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+struct fixture {
+    char folder[64];
+    struct store *store;
+};
+
+static void give(const struct event *event, void *arg)
+{
+    struct fixture *fixture = arg;
+    store_put(fixture->store, event, STR("r1"));
+}
+
+static void drop(const struct event *event, void *arg)
+{
+    (void)event;
+    (void)arg;
+}
+
+static void open_store(struct fixture *fixture)
+{
+    struct error err = {0};
+    struct store_settings settings = {.folder = str_c(fixture->folder),
+                                      .keep_ns = INT64_C(90) * 86400 * 1000000000,
+                                      .size = UINT64_C(1) << 40,
+                                      .keep_free = 1};
+    if (store_open(&settings, &fixture->store, &err) != OK)
+        fail_msg("%s", err.text);
+}
+
+static int setup(void **state)
+{
+    struct fixture *fixture = calloc(1, sizeof *fixture);
+    snprintf(fixture->folder, sizeof fixture->folder, "/tmp/find-test-XXXXXX");
+    assert_non_null(mkdtemp(fixture->folder));
+    event_drain(drop, NULL);
+    open_store(fixture);
+    *state = fixture;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *fixture = *state;
+    char command[128];
+    store_close(fixture->store);
+    snprintf(command, sizeof command, "rm -rf '%s'", fixture->folder);
+    assert_int_equal(system(command), 0);
+    free(fixture);
+    return 0;
+}
+
+/* ---- what happened ---- */
+
+static void accepted(struct fixture *fixture, const char *to)
+{
+    struct mail_id_text id = mail_id_text(mail_id_new());
+    event_emit(EVENT_RECIPIENT_ACCEPT, F_C(MESSAGE, id.chars), F_C(CLIENT, "192.0.2.1"),
+               F_C(FROM, "ann@far.example"), F_C(TO, to), F_C(REASON, "none"));
+    event_emit(EVENT_MESSAGE_ACCEPTED, F_C(MESSAGE, id.chars), F_C(SUBJECT, "Lunch on Friday"));
+    event_emit(EVENT_DELIVERY_SENT, F_C(MESSAGE, id.chars), F_C(TO, to));
+    event_emit(EVENT_MESSAGE_DONE, F_C(MESSAGE, id.chars));
+    event_drain(give, fixture);
+}
+
+static void refused(struct fixture *fixture, const char *to, const char *reason)
+{
+    struct mail_id_text id = mail_id_text(mail_id_new());
+    event_emit(EVENT_RECIPIENT_REJECT, F_C(MESSAGE, id.chars), F_C(CLIENT, "198.51.100.9"),
+               F_C(USER, "eve@example.org"), F_C(FROM, "ann@far.example"), F_C(TO, to),
+               F_C(REASON, reason));
+    event_emit(EVENT_MESSAGE_REJECTED, F_C(MESSAGE, id.chars), F_C(REASON, reason));
+    event_drain(give, fixture);
+}
+
+static void deferred(struct fixture *fixture, const char *to)
+{
+    struct mail_id_text id = mail_id_text(mail_id_new());
+    event_emit(EVENT_DELIVERY_DEFERRED, F_C(MESSAGE, id.chars), F_C(TO, to),
+               F_C(ERROR, "no answer from mx.far.example"));
+    event_drain(give, fixture);
+}
+
+static void live(struct fixture *fixture)
+{
+    accepted(fixture, "bob@example.org");
+    refused(fixture, "nobody@example.org", "recipient_unknown");
+    refused(fixture, "x@elsewhere.example", "relay_denied");
+    deferred(fixture, "bob@example.org");
+}
+
+/* ---- asking ---- */
+
+struct search {
+    struct store_reader *reader;
+    struct event_filter filter;
+    unsigned fits;
+    size_t looked_at, found;
+};
+
+static void take_event(const struct event *event, struct str revision, void *arg)
+{
+    struct search *search = arg;
+    (void)revision;
+    for (size_t i = 0; i < search->filter.count; i++) {
+        if (event_term_fits(&search->filter.terms[i], event))
+            search->fits |= 1U << i;
+    }
+}
+
+static bool take_story(struct mail_id id, void *arg)
+{
+    struct search *search = arg;
+    search->fits = 0;
+    search->looked_at++;
+    if (store_story(search->reader, id, take_event, search))
+        search->found += search->fits == (1U << search->filter.count) - 1;
+    return true;
+}
+
+static struct search ask(struct fixture *fixture, const char *text, bool index)
+{
+    struct search search = {0};
+    struct store_term terms[EVENT_FILTER_TERMS_MAX];
+    struct error err = {0};
+    struct arena *arena = arena_new(65536);
+    if (event_filter_parse(str_c(text), arena, &search.filter, &err) != OK)
+        fail_msg("%s: %s", text, err.text);
+    if (store_reader_open(fixture->store, &search.reader, &err) != OK)
+        fail_msg("%s", err.text);
+    size_t count = index ? event_filter_index(&search.filter, terms) : 0;
+    store_search(search.reader, terms, count, search.filter.range, take_story, &search);
+    store_reader_close(search.reader);
+    arena_free(arena);
+    return search;
+}
+
+static const struct {
+    const char *text;
+    size_t found;
+    size_t looked_at; /* with the index; 4 stories in all */
+} questions[] = {
+    {"", 4, 4},
+    {"to:bob@example.org", 2, 2},
+    {"rcpt:bob@example.org", 0, 2},
+    {"to:@example.org", 3, 3},
+    {"from:ann@far.example", 3, 3},
+    {"from:ann@far.example client:192.0.2.1", 1, 1},
+    {"from:ann@far.example user:eve@example.org", 2, 2},
+    {"user:@example.org", 2, 4},
+    {"reason:relay_denied", 1, 1},
+    {"reason:RELAY_DENIED", 1, 1},
+    {"reason:none", 1, 4},
+    {"reason:relay_denied to:@example.org", 0, 1},
+    {"reason:recipient_unknown to:@example.org", 1, 1},
+    {"verdict:refused", 2, 2},
+    {"verdict:deferred", 1, 1},
+    {"verdict:delivered", 1, 4},
+    {"verdict:held", 0, 0},
+    {"event:delivery.deferred", 1, 1},
+    {"event:delivery.", 2, 4},
+    {"event:recipient.rej", 2, 2},
+    {"severity:warn", 1, 1},
+    {"severity:info", 4, 4},
+    {"friday", 1, 4},
+    {"friday verdict:refused", 0, 2},
+    {"error:far.example", 1, 4},
+    {"to:nobody@nowhere.example verdict:refused", 0, 0},
+};
+enum { QUESTIONS = sizeof questions / sizeof *questions };
+
+static void test_the_index_finds_what_a_walk_finds(void **state)
+{
+    struct fixture *fixture = *state;
+    live(fixture);
+    for (int round = 0; round < 2; round++) {
+        for (size_t i = 0; i < QUESTIONS; i++) {
+            const char *text = questions[i].text;
+            struct search search = ask(fixture, text, true);
+            struct search walk = ask(fixture, text, false);
+            if (search.found != questions[i].found || walk.found != questions[i].found ||
+                search.looked_at != questions[i].looked_at)
+                fail_msg("%s: %zu found of %zu looked at, walking %zu", text, search.found,
+                         search.looked_at, walk.found);
+        }
+        store_close(take(fixture->store));
+        open_store(fixture);
+    }
+}
+
+/* Stories that a version before wrote: of events and reasons nothing is in its index. */
+static void test_stories_of_an_earlier_version(void **state)
+{
+    struct fixture *fixture = *state;
+    char path[128];
+    sqlite3 *db = NULL;
+    live(fixture);
+    store_close(take(fixture->store));
+    snprintf(path, sizeof path, "%s/events.db", fixture->folder);
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, "DELETE FROM fresh; DROP TABLE marks", NULL, NULL, NULL),
+                     SQLITE_OK);
+    sqlite3_close(db);
+    usleep(2000); /* ids of another millisecond */
+    open_store(fixture);
+    assert_int_equal(ask(fixture, "reason:relay_denied", true).found, 1);
+    live(fixture);
+    assert_int_equal(ask(fixture, "reason:relay_denied", true).found, 2);
+    assert_int_equal(ask(fixture, "verdict:refused", true).found, 4);
+    assert_int_equal(ask(fixture, "event:delivery.deferred", true).found, 2);
+    assert_int_equal(ask(fixture, "severity:warn since:1h", true).found, 2);
+}
+
+/* A common word beside a rare one: only what has both is looked at. */
+static void test_terms_are_crossed(void **state)
+{
+    enum { MANY = 2000 };
+    struct fixture *fixture = *state;
+    for (int i = 0; i < MANY; i++) {
+        char to[64];
+        snprintf(to, sizeof to, "u%d@example.org", i);
+        if (i % 3)
+            accepted(fixture, to);
+        else
+            refused(fixture, to, i % 2 ? "spam" : "virus");
+    }
+    struct search search = ask(fixture, "from:ann@far.example reason:spam", true);
+    assert_int_equal(search.found, MANY / 6);
+    assert_int_equal(search.looked_at, MANY / 6);
+    search = ask(fixture, "client:198.51.100.9 reason:virus to:u600@example.org", true);
+    assert_int_equal(search.found, 1);
+    assert_int_equal(search.looked_at, 1);
+}
+
+#define CASE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE(test_the_index_finds_what_a_walk_finds),
+        CASE(test_stories_of_an_earlier_version),
+        CASE(test_terms_are_crossed),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * flow/script_http.c - a script asks a web service; the door to libcurl.
+ *
+ * libcurl blocks, so it runs on a lane. The name is looked up before, by the worker's DNS as all
+ * others are, and libcurl is told the addresses. No redirects, no proxy, no cookies; http and https
+ * only; what comes back is bounded in size and time.
+ */
+#include "base/buf.h"
+#include "base/check.h"
+#include "base/memory.h"
+#include "fiber/lane.h"
+#include "flow/script.h"
+
+#include <curl/curl.h>
+#include <stdlib.h>
+
+enum {
+    URL_MAX = 4096,
+    SENT_MAX = 1024 * 1024,
+    GOT_MAX = 1024 * 1024,
+    HEADERS_MAX = 64 * 1024,
+    FIELDS_MAX = 50,
+    TIME_DEFAULT_S = 5,
+    TIME_MAX_S = 30,
+    ADDRESSES_MAX = 8,
+};
+
+struct request { /* the lane's while it runs: heap memory of its own */
+    struct lane_job job;
+    char url[URL_MAX];
+    char method[16];
+    char host[256];
+    char port[8];
+    struct buf sent;
+    struct curl_slist *headers, *resolve;
+    long timeout_ms;
+    /* out */
+    long status;
+    struct buf got, got_headers;
+    CURLcode code;
+    char error[CURL_ERROR_SIZE];
+};
+
+static void release(struct lane_job *job)
+{
+    struct request *request = CONTAINER(job, struct request, job);
+    curl_slist_free_all(request->headers);
+    curl_slist_free_all(request->resolve);
+    buf_done(&request->sent);
+    buf_done(&request->got);
+    buf_done(&request->got_headers);
+    free(request);
+}
+
+/* ---- on the lane ---- */
+
+static size_t receive(char *data, size_t size, size_t count, void *context)
+{
+    struct buf *out = context;
+    buf_append(out, str_of(data, size * count));
+    return out->overflow ? 0 : size * count;
+}
+
+/* Asked by libcurl about once a second: a run that is over frees its thread. */
+static int go_on(void *context, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
+{
+    (void)a, (void)b, (void)c, (void)d;
+    return lane_job_is_abandoned(context); /* not 0: stop */
+}
+
+static void work(struct lane_job *job)
+{
+    struct request *request = CONTAINER(job, struct request, job);
+    CURL *curl = curl_easy_init();
+    check(curl);
+    curl_easy_setopt(curl, CURLOPT_URL, request->url);
+    curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(curl, CURLOPT_FOLLOWLOCATION, 0L);
+    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(curl, CURLOPT_PROXY, "");
+    curl_easy_setopt(curl, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
+    curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, request->timeout_ms);
+    curl_easy_setopt(curl, CURLOPT_USERAGENT, "postern/" POSTERN_VERSION);
+    curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, request->method);
+    if (request->sent.len || str_equal(str_c(request->method), STR("POST"))) {
+        curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->sent.len);
+        curl_easy_setopt(curl, CURLOPT_POSTFIELDS, request->sent.len ? request->sent.ptr : "");
+    } else if (str_equal(str_c(request->method), STR("HEAD"))) {
+        curl_easy_setopt(curl, CURLOPT_NOBODY, 1L);
+    }
+    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, request->headers);
+    curl_easy_setopt(curl, CURLOPT_RESOLVE, request->resolve);
+    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, receive);
+    curl_easy_setopt(curl, CURLOPT_WRITEDATA, &request->got);
+    curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, receive);
+    curl_easy_setopt(curl, CURLOPT_HEADERDATA, &request->got_headers);
+    curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+    curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, go_on);
+    curl_easy_setopt(curl, CURLOPT_XFERINFODATA, job);
+    curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, request->error);
+    request->code = curl_easy_perform(curl);
+    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &request->status);
+    curl_easy_cleanup(curl);
+}
+
+/* ---- what is asked ---- */
+
+static bool is_clean(struct str text)
+{
+    for (size_t i = 0; i < text.len; i++)
+        if ((unsigned char)text.ptr[i] < ' ' || text.ptr[i] == 127)
+            return false;
+    return true;
+}
+
+static enum result take_url_part(CURLU *url, CURLUPart part, char *out, size_t size)
+{
+    char *text = NULL;
+    bool good = curl_url_get(url, part, &text, CURLU_DEFAULT_PORT) == CURLUE_OK &&
+                str_to_c(str_c(text), out, size);
+    curl_free(text);
+    return good ? OK : FAILED;
+}
+
+/* The URL as libcurl understands it: what is looked up is what it will ask for. */
+static enum result take_url(struct request *request, struct str text, struct error *err)
+{
+    char scheme[16] = "";
+    if (!is_clean(text) || !str_to_c(text, request->url, sizeof request->url))
+        return fail(err, ERROR_PERMANENT, "this is no URL");
+    CURLU *url = curl_url();
+    check(url);
+    bool good = curl_url_set(url, CURLUPART_URL, request->url, 0) == CURLUE_OK &&
+                take_url_part(url, CURLUPART_SCHEME, scheme, sizeof scheme) == OK &&
+                take_url_part(url, CURLUPART_HOST, request->host, sizeof request->host) == OK &&
+                take_url_part(url, CURLUPART_PORT, request->port, sizeof request->port) == OK;
+    curl_url_cleanup(url);
+    bool known = str_equal(str_c(scheme), STR("http")) || str_equal(str_c(scheme), STR("https"));
+    if (!good || !known)
+        return fail(err, ERROR_PERMANENT, "the URL must begin with http:// or https://");
+    return OK;
+}
+
+static enum result take_headers(struct request *request, struct arena *arena,
+                                const struct script_value *headers, struct error *err)
+{
+    for (size_t i = 0; headers && i < headers->count; i++) {
+        if (headers->kind != SCRIPT_MAP || headers->items[i].kind != SCRIPT_TEXT ||
+            headers->count > FIELDS_MAX)
+            return fail(err, ERROR_PERMANENT, "headers: expected { [\"Name\"] = \"value\" }");
+        struct str line = arena_printf(arena, "%.*s: %.*s", STR_ARG(headers->keys[i]),
+                                       STR_ARG(headers->items[i].text));
+        if (!is_clean(line) || str_find(headers->keys[i], ':') >= 0)
+            return fail(err, ERROR_PERMANENT, "headers: this is no header field");
+        request->headers = curl_slist_append(request->headers, line.ptr);
+    }
+    return OK;
+}
+
+static enum result take_text_of(const struct script_value *options, const char *key,
+                                struct str fallback, struct str *out, struct error *err)
+{
+    const struct script_value *value = script_value_get(options, key);
+    *out = fallback;
+    if (value && value->kind != SCRIPT_TEXT)
+        return fail(err, ERROR_PERMANENT, "%s must be a text", key);
+    if (value)
+        *out = value->text;
+    return OK;
+}
+
+static enum result take_options(struct request *request, struct script_call *call,
+                                struct error *err)
+{
+    static const struct str methods[] = {{"GET", 3}, {"HEAD", 4},   {"POST", 4},
+                                         {"PUT", 3}, {"DELETE", 6}, {"PATCH", 5}};
+    const struct script_value *options = &call->arguments[0];
+    struct str url, method, body, timeout;
+    int64_t timeout_ns = TIME_DEFAULT_S * NS_PER_S;
+    if (options->kind != SCRIPT_TEXT && options->kind != SCRIPT_MAP)
+        return fail(err, ERROR_PERMANENT, "argument 1: expected a URL, or { url = … }");
+    if (take_text_of(options, "url", options->text, &url, err) != OK ||
+        take_text_of(options, "body", STR_EMPTY, &body, err) != OK ||
+        take_text_of(options, "method", body.len ? STR("POST") : STR("GET"), &method, err) != OK ||
+        take_text_of(options, "timeout", STR_EMPTY, &timeout, err) != OK ||
+        take_url(request, url, err) != OK ||
+        take_headers(request, call->arena, script_value_get(options, "headers"), err) != OK)
+        return FAILED;
+    bool known = false;
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
+        known |= str_equal(method, methods[i]);
+    if (!known)
+        return fail(err, ERROR_PERMANENT, "method: GET, HEAD, POST, PUT, PATCH or DELETE");
+    (void)str_to_c(method, request->method, sizeof request->method);
+    buf_append(&request->sent, body);
+    if (request->sent.overflow)
+        return fail(err, ERROR_LIMIT, "body: at most %d bytes", SENT_MAX);
+    if (timeout.len && (!option_parse_duration(timeout, &timeout_ns) || timeout_ns <= 0 ||
+                        timeout_ns > TIME_MAX_S * NS_PER_S))
+        return fail(err, ERROR_PERMANENT, "timeout: a time such as \"5s\", at most %ds",
+                    TIME_MAX_S);
+    request->timeout_ms = (long)(timeout_ns / NS_PER_MS) + 1;
+    return OK;
+}
+
+/* ---- where it is ---- */
+
+static void add_addresses(struct buf *line, const struct resolver_answer *answer, size_t *count)
+{
+    for (size_t i = 0; i < answer->count && *count < ADDRESSES_MAX; i++) {
+        char text[NET_IP_TEXT];
+        struct str ip = net_ip_format(&answer->ips[i], text);
+        bool is_v6 = answer->ips[i].family == 6;
+        buf_printf(line, "%s%s%.*s%s", (*count)++ ? "," : "", is_v6 ? "[" : "", STR_ARG(ip),
+                   is_v6 ? "]" : "");
+    }
+}
+
+/* FAILED: no answer now, or no address. */
+static MAY_YIELD enum result resolve(struct request *request, struct flow_scripting *scripting,
+                                     struct arena *arena, struct error *why)
+{
+    struct net_ip ip;
+    struct str host = str_c(request->host);
+    struct resolver_answer v4 = {0}, v6 = {0};
+    size_t count = 0;
+    struct buf line BUF_CLEANUP;
+    buf_init(&line, 2048);
+    if (str_starts(host, STR("[")))
+        return OK; /* an address */
+    if (net_ip_parse(host, &ip))
+        return OK;
+    if (!scripting->resolver.ask)
+        return fail(why, ERROR_TEMPORARY, "there is no DNS here");
+    if (resolver_ask(&scripting->resolver, RESOLVER_A, host, arena, &v4, why) != OK)
+        return FAILED;
+    struct error other;
+    if (resolver_ask(&scripting->resolver, RESOLVER_AAAA, host, arena, &v6, &other) != OK)
+        v6.count = 0;
+    buf_printf(&line, "%s:%s:", request->host, request->port);
+    add_addresses(&line, &v4, &count);
+    add_addresses(&line, &v6, &count);
+    if (!count)
+        return fail(why, ERROR_PERMANENT, "%s has no address", request->host);
+    request->resolve = curl_slist_append(NULL, arena_c(arena, buf_str(&line)));
+    return OK;
+}
+
+/* ---- what comes back ---- */
+
+static void give_headers(struct script_call *call, struct str text, struct script_value *out)
+{
+    enum { FIELDS_SHOWN = 200 };
+    struct str line;
+    out->kind = SCRIPT_MAP;
+    out->keys = arena_alloc_array(call->arena, FIELDS_SHOWN, sizeof *out->keys);
+    out->items = arena_alloc_array(call->arena, FIELDS_SHOWN, sizeof *out->items);
+    while (text.ptr && out->count < FIELDS_SHOWN && str_split(&text, '\n', &line)) {
+        ptrdiff_t colon = str_find(line, ':');
+        if (colon <= 0)
+            continue;
+        out->keys[out->count] = arena_lower(call->arena, str_slice(line, 0, (size_t)colon));
+        out->items[out->count++] =
+            script_text(arena_str(call->arena, str_trim(str_from(line, (size_t)colon + 1))));
+    }
+}
+
+static void give_answer(struct script_call *call, const struct request *request)
+{
+    struct script_value *items = script_return_list(call, 3);
+    struct script_value *map = &call->results[0];
+    map->kind = SCRIPT_MAP;
+    map->keys = arena_alloc_array(call->arena, 3, sizeof *map->keys);
+    map->keys[0] = STR("status");
+    map->keys[1] = STR("body");
+    map->keys[2] = STR("headers");
+    items[0] = (struct script_value){.kind = SCRIPT_INTEGER, .integer = request->status};
+    items[1] = script_text(arena_str(call->arena, buf_str(&request->got)));
+    items[2] = (struct script_value){.text = STR_EMPTY};
+    give_headers(call, buf_str(&request->got_headers), &items[2]);
+}
+
+static void give_failure(struct script_call *call, struct str why)
+{
+    script_return_nil(call);
+    script_return_text(call, arena_str(call->arena, why));
+}
+
+static MAY_YIELD void ask(struct script_call *call, struct request *request)
+{
+    struct flow_scripting *scripting = call->context;
+    struct lane *lane = scripting->running->run->http;
+    struct error why = {0};
+    bool lost = false;
+    if (!lane || !fiber_current()) {
+        give_failure(call, STR("no web service is asked here"));
+    } else if (resolve(request, scripting, call->arena, &why) != OK) {
+        give_failure(call, str_c(why.text));
+    } else if (lane_run(lane, &request->job, &why) != OK) {
+        lost = true; /* the lane releases it */
+        give_failure(call, str_c(why.text));
+    } else if (request->got.overflow || request->got_headers.overflow) {
+        give_failure(call, STR("the answer is larger than 1 MiB"));
+    } else if (request->code != CURLE_OK) {
+        give_failure(call, request->error[0] ? str_c(request->error)
+                                             : str_c(curl_easy_strerror(request->code)));
+    } else {
+        give_answer(call, request);
+    }
+    if (!lost)
+        release(&request->job);
+}
+
+enum result flow_script_http(struct script_call *call, struct error *err)
+{
+    struct flow_scripting *scripting = call->context;
+    if (scripting->requests++ >= FLOW_SCRIPT_REQUESTS)
+        return fail(err, ERROR_LIMIT, "more than %d requests", FLOW_SCRIPT_REQUESTS);
+    struct request *request = NEW(struct request);
+    request->job = (struct lane_job){.work = work, .release = release};
+    buf_init(&request->sent, SENT_MAX);
+    buf_init(&request->got, GOT_MAX);
+    buf_init(&request->got_headers, HEADERS_MAX);
+    if (take_options(request, call, err) != OK) {
+        release(&request->job);
+        return FAILED;
+    }
+    ask(call, request);
+    return OK;
+}
