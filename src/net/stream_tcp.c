@@ -98,6 +98,8 @@ enum result stream_open_fd(int fd, struct stream **out_stream, struct error *err
 
 /* ---- connecting ---- */
 
+static const int64_t PAUSE_MIN_NS = 2 * NS_PER_MS, PAUSE_MAX_NS = 50 * NS_PER_MS;
+
 static enum result bind_source(int fd, const struct net_ip *source, struct error *err)
 {
     struct net_address address = {.ip = *source};
@@ -115,9 +117,26 @@ static enum result bind_source(int fd, const struct net_ip *source, struct error
     return OK;
 }
 
+/* As connect(2), its error in *out_errno. A Unix socket whose queue is full says so at once
+ * (EAGAIN), and nothing tells when there is room again: it is tried until the deadline. */
+static MAY_YIELD enum result connect_patiently(int fd, const struct sockaddr_storage *to,
+                                               socklen_t len, int *out_errno, struct error *err)
+{
+    int64_t pause_ns = PAUSE_MIN_NS;
+    for (;;) {
+        *out_errno = connect(fd, (const struct sockaddr *)to, len) == 0 ? 0 : errno;
+        if (*out_errno != EAGAIN || to->ss_family != AF_UNIX)
+            return OK;
+        if (fiber_sleep(pause_ns, err) != OK)
+            return FAILED;
+        pause_ns = pause_ns * 2 < PAUSE_MAX_NS ? pause_ns * 2 : PAUSE_MAX_NS;
+    }
+}
+
 /* Descriptor of a connection that is made or on its way. */
-static enum result begin_connect(const struct net_address *to, const struct net_ip *source,
-                                 int *out_fd, struct error *err)
+static MAY_YIELD enum result begin_connect(const struct net_address *to,
+                                           const struct net_ip *source, int *out_fd,
+                                           struct error *err)
 {
     struct sockaddr_storage storage;
     socklen_t len;
@@ -129,9 +148,11 @@ static enum result begin_connect(const struct net_address *to, const struct net_
         close(fd);
         return FAILED;
     }
-    int result = connect(fd, (struct sockaddr *)&storage, len);
-    if (result != 0 && errno != EINPROGRESS && errno != EINTR) {
-        (void)fail_errno(err, errno, "cannot connect");
+    int error;
+    enum result result = connect_patiently(fd, &storage, len, &error, err);
+    if (result == OK && error != 0 && error != EINPROGRESS && error != EINTR)
+        result = fail_errno(err, error, "cannot connect");
+    if (result != OK) {
         close(fd);
         return FAILED;
     }

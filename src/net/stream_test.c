@@ -8,6 +8,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -529,6 +530,44 @@ static NO_YIELD_CHECK void connect_to_path(void *arg)
     assert_int_equal(stream_connect(&to, NULL, &client, &err), FAILED);
 }
 
+static NO_YIELD_CHECK void accept_all(void *arg)
+{
+    struct error err;
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(fiber_sleep(2 * NS_PER_MS, &err), OK);
+    for (int fd; (fd = accept4(*(int *)arg, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0;)
+        close(fd);
+}
+
+/* The queue of a Unix socket is full: that is waited for, as with other sockets. */
+static NO_YIELD_CHECK void connect_to_a_busy_path(void *arg)
+{
+    (void)arg;
+    struct net_address address = {0};
+    struct stream *clients[16] = {0};
+    struct error err;
+    struct scope scope;
+    size_t count = 0;
+    snprintf(address.unix_path, sizeof address.unix_path, "%s/busy", test_folder());
+    struct net_address to = address;
+    int listener = listen_on(&address);
+    check(listen(listener, 0) == 0 && fcntl(listener, F_SETFL, O_NONBLOCK) == 0);
+    scope_open(&scope, clock_deadline(30 * NS_PER_MS));
+    while (count < 16 && stream_connect(&to, NULL, &clients[count], &err) == OK)
+        count++;
+    scope_close(&scope);
+    assert_true(count < 16);
+    assert_int_equal(err.kind, ERROR_TIMEOUT);
+    scope_open(&scope, clock_deadline(20 * NS_PER_S));
+    assert_int_equal(fiber_spawn(&scope, "accept", accept_all, &listener, &err), OK);
+    assert_int_equal(stream_connect(&to, NULL, &clients[count], &err), OK);
+    scope_close(&scope);
+    for (size_t i = 0; i <= count; i++)
+        stream_close(clients[i]);
+    close(listener);
+    unlink(to.unix_path);
+}
+
 static NO_YIELD_CHECK void connect_too_late(void *arg)
 {
     (void)arg;
@@ -570,6 +609,7 @@ static void connecting(void **state)
     test_loop_open();
     run_fibers(connect_to_port, NULL, NULL);
     run_fibers(connect_to_path, NULL, NULL);
+    run_fibers(connect_to_a_busy_path, NULL, NULL);
     run_fibers(connect_too_late, NULL, NULL);
     run_fibers(connect_to_the_busy, NULL, NULL);
     test_loop_close();
