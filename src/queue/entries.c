@@ -352,7 +352,7 @@ bool queue_entry_settles(const struct queue_entry *entry)
     struct arena *arena = arena_new(0);
     struct queue_meta meta;
     bool settles = read_meta(entry, arena, &meta) &&
-                   account_of(entry->worker->queue, &meta) == QUEUE_ACCOUNT_SETTLING;
+                   account_of(queue_worker_of(entry)->queue, &meta) == QUEUE_ACCOUNT_SETTLING;
     arena_free(arena);
     return settles;
 }

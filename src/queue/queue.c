@@ -239,7 +239,7 @@ void queue_entry_start_found(struct queue_entry *entry)
 {
     limit_due(entry);
     queue_entry_start(entry);
-    bool settles = entry->worker->queue->settles_found && entry->state != QUEUE_HELD &&
+    bool settles = queue_worker_of(entry)->queue->settles_found && entry->state != QUEUE_HELD &&
                    queue_entry_settles(entry);
     if (!entry->suspect && !settles)
         return;
