@@ -27,7 +27,7 @@ def main():
     options = argparse.ArgumentParser()
     options.add_argument("--count", type=int, default=800)
     options.add_argument("--seed", type=int, default=1)
-    options.add_argument("--tries", type=int, default=250)
+    options.add_argument("--tries", type=int, default=120)
     options.add_argument("--red", action="store_true")
     options = options.parse_args()
     seeds = range(options.seed, options.seed + options.count)

@@ -29,7 +29,7 @@ def write(ports, seed, mail_port, names, mx_port):
         "version": 1, "hostname": "mx.example.org", "servers": {"mail": {"smtp": f"127.0.0.1:{mail_port}", "tls": "none"}},
         "listeners": listeners, "lists": {"office": str(relay_configs.HERE / "office-a.list")},
         "transports": {"world": {"method": "lookup-mx", "port": mx_port, "allow_private": True},
-                       "to-mail": {"server": "mail"}, "elsewhere": {"method": "lookup-mx", "port": mx_port, "allow_private": True}},
+                       "to-mail": {"server": "mail"}, "internet": {"method": "lookup-mx", "port": mx_port, "allow_private": True}, "elsewhere": {"method": "lookup-mx", "port": mx_port, "allow_private": True}},
         "trusted_networks": ["127.0.77.0/24"], "dns": {"servers": [names.address]},
         "domains": {"any": {"transport": "world", "allow_open_relay": "a test of the proof"}},
         "entitlements": {"open_relay_support": True}}, indent=1)

@@ -156,8 +156,14 @@ def test_no_secret_is_written_or_said(scene):
                 assert canary not in data, f"{path} has {canary[:20]!r}"
 
 
-def test_passwords_leave_the_memory(scene):
+def start_readable(scene):
     scene.start()
+    if "asan" in pathlib.Path(f"/proc/{scene.child_pid()}/maps").read_text():
+        pytest.skip("a sanitized process keeps what was freed, and has too much memory to search")
+
+
+def test_passwords_leave_the_memory(scene):
+    start_readable(scene)
     assert found_in_memory(os.getpid(), [WRONG.encode()]), "the search finds what is there"
     use_all(scene)
     canaries = [form for secret in (PASSWORD, FILED) for form in forms(secret)] + forms(WRONG)[1:]
@@ -168,7 +174,7 @@ def test_passwords_leave_the_memory(scene):
 
 
 def test_keys_that_are_no_longer_used_leave_the_memory(scene):
-    scene.start()
+    start_readable(scene)
     use_all(scene)
     child = scene.child_pid()
     old, dkim = key_canaries(scene.keys / "old"), key_canaries(scene.keys / "dkim")
