@@ -276,7 +276,8 @@ def test_many_patterns_in_files(gateway, sink, tmp_path):
     send = lambda **rest: try_to_send(scene, "b@plain.test", **rest)[1]
     refused = send(body=b"buy PILL2999s now\r\n")
     assert "no pills" in refused
-    assert "pill2999" in scene.gateway.ctl("trace", refused.rpartition("(ref ")[2].rstrip(")")), "the story names the pattern"
+    ref = refused.rpartition("(ref ")[2].rstrip(")")
+    wait_until(lambda: "pill2999" in scene.gateway.ctl("trace", ref, ok=(0, 1)), "the story names the pattern")
     assert "no pills" not in send(body=b"buy pill3000 now\r\n")
     assert "no bulk" in send(header=b"X-Mailer: Bulk 2\r\n")
     assert "no bulk" in send(subject="never")
