@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """/metrics over the socket and over TCP: what a strict reader makes of it, and that the numbers are those of the mail."""
+import json
+import pathlib
+import re
+import subprocess
 import urllib.error
 import urllib.request
 
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from rig.gateway import wait_until
+from rig.gateway import BUILD, wait_until
 from rig.ports import free_port
 from rig.setups import known, reception
 
@@ -169,3 +174,59 @@ def test_transports_have_their_own_numbers(counted):
     assert value(counted, "postern_transport_paused", transport="to-mail") == 0
     assert sum(value(counted, "postern_transport_messages", transport="to-mail", state=state)
                for state in ("ready", "waiting", "inflight", "held", "content", "paused")) == 0
+
+
+# ---- alerts and dashboard ----
+
+MONITORING = pathlib.Path(__file__).resolve().parents[2] / "packaging" / "monitoring"
+
+
+def known_metrics():
+    """Names and labels, as the manual has them."""
+    text = subprocess.run([BUILD / "postern", "docs", "metrics"], text=True, capture_output=True, check=True).stdout
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| ([^|]*)\|", text, re.M)
+    assert len(rows) > 60
+    return {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
+
+
+def check_expression(expression, known):
+    """Each metric is one of ours, of the kind that its suffix says; each label is one of theirs or Prometheus'."""
+    labels = {"instance", "le"}
+    names = re.findall(r"\b(?:postern|process)_\w+", expression)
+    assert names, expression
+    for name in names:
+        base = re.sub(r"_(bucket|count|sum)$", "", name)
+        assert name in known or known.get(base, ("",))[0] == "histogram", (name, expression)
+        labels |= known[name if name in known else base][1]
+    used = set(re.findall(r"(\w+)\s*(?:=~|!=|=)\s*\"", expression))
+    for group in re.findall(r"\b(?:by|on) \(([^)]*)\)", expression):
+        used |= set(re.split(r",\s*", group))
+    assert used <= labels, (used - labels, expression)
+
+
+def test_alerts_are_about_what_there_is():
+    known = known_metrics()
+    rules = [rule for group in yaml.safe_load((MONITORING / "postern.rules.yml").read_text())["groups"] for rule in group["rules"]]
+    assert len(rules) >= 8 and len({rule["alert"] for rule in rules}) == len(rules)
+    manual = (MONITORING.parents[1] / "docs" / "manual" / "11-metrics.md").read_text()
+    for rule in rules:
+        assert re.fullmatch(r"Postern[A-Z]\w+", rule["alert"])
+        check_expression(rule["expr"], known)
+        assert (MONITORING.parents[1] / rule["annotations"]["page"]).is_file(), rule["annotations"]["page"]
+    for expression in re.findall(r"^\| [^|`]+ \| `(.*)` \|$", manual, re.M):
+        check_expression(expression, known)
+    with pytest.raises(AssertionError):
+        check_expression('sum by (instance) (postern_queue_oldest_minutes) > 1', known)
+    with pytest.raises(AssertionError):
+        check_expression('sum by (planet) (postern_queue_oldest_seconds) > 1', known)
+
+
+def test_the_dashboard_shows_what_there_is():
+    known = known_metrics()
+    board = json.loads((MONITORING / "postern-dashboard.json").read_text())
+    targets = [target for panel in board["panels"] for target in panel.get("targets", [])]
+    assert len(targets) > 20 and len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+    for target in targets:
+        check_expression(target["expr"], known)
+        for label in re.findall(r"{{(\w+)}}", target["legendFormat"]):
+            assert re.search(rf"\bby \([^)]*\b{label}\b", target["expr"]), (label, target["expr"])
