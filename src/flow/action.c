@@ -9,8 +9,8 @@ enum {
 };
 
 const struct flow_action_row flow_actions[ACTION_COUNT] = {
-    [ACTION_NEXT] = {"next", ANYWHERE},
-    [ACTION_NOTE] = {"note", ANYWHERE},
+    [ACTION_NEXT] = {.word = "next", .flows = ANYWHERE},
+    [ACTION_NOTE] = {.word = "note", .flows = ANYWHERE},
     [ACTION_ACCEPT] = {"accept", FLOW_IN_AUTHENTICATION | FLOW_IN_RECIPIENT, .decides = true},
     [ACTION_REJECT] = {"reject", ANYWHERE, .decides = true},
     [ACTION_DEFER] = {"defer", ANYWHERE, .decides = true},
@@ -19,7 +19,7 @@ const struct flow_action_row flow_actions[ACTION_COUNT] = {
     [ACTION_QUARANTINE] = {"quarantine", FLOW_IN_CONTENT, .decides = true},
     [ACTION_DISCARD] = {"discard", FLOW_IN_CONTENT, .decides = true},
     [ACTION_CONTAIN] = {"contain", FLOW_IN_RECIPIENT | FLOW_IN_CONTENT, .decides = true},
-    [ACTION_BRANCH] = {NULL, ANYWHERE},
+    [ACTION_BRANCH] = {.flows = ANYWHERE},
 };
 
 struct words {

@@ -293,8 +293,7 @@ static void report(const struct walk *walk, struct config_report *report)
     explain_fix(walk, problem);
 }
 
-/* True if it was reported. */
-static bool prove(const struct flow_relay_case *relay, const struct flow *flow, enum aim aim,
+static void prove(const struct flow_relay_case *relay, const struct flow *flow, enum aim aim,
                   struct config_report *out_report)
 {
     struct buf found BUF_CLEANUP;
@@ -307,13 +306,12 @@ static bool prove(const struct flow_relay_case *relay, const struct flow *flow, 
     walk.known.assumed = walk.assumed;
     buf_init(&found, (size_t)PATH_MAX_BYTES * PATHS_SHOWN);
     if (relay->authentication_required && !walk.known.may_log_in)
-        return false; /* a stranger never gets there */
+        return; /* a stranger never gets there */
     walk_steps(&walk, &flow->steps, /* changer= */ NULL);
     if (walk.visits > VISITS_MAX)
         print_path(&walk, NULL); /* not proven is not safe */
     if (walk.found_count)
         report(&walk, out_report);
-    return walk.found_count > 0;
 }
 
 /* Can a stranger send to this domain at all? */
@@ -335,18 +333,18 @@ static bool is_open(const struct flow_relay_case *relay, struct arena *arena)
     return walk.found_count > PATHS_SHOWN || walk.visits > VISITS_MAX;
 }
 
-/* Steps that let mail for a listed domain go elsewhere. */
-static bool prove_changes(const struct flow_relay_case *relay, const struct flow *flow,
+/* Steps that let mail for a listed domain go elsewhere: each kind is told, as neither is mended by
+ * mending the other. */
+static void prove_changes(const struct flow_relay_case *relay, const struct flow *flow,
                           struct config_report *report)
 {
     bool accepts_by_look_up = relay->is_any || relay->is_lookup_mx;
     if (!flow || flow->broken)
-        return false;
-    if (relay->takes_any && !relay->is_any && has_block(&flow->steps, /* route= */ false) &&
-        prove(relay, flow, AIM_REWRITTEN, report))
-        return true;
-    return !accepts_by_look_up && has_block(&flow->steps, /* route= */ true) &&
-           prove(relay, flow, AIM_ROUTED, report);
+        return;
+    if (relay->takes_any && !relay->is_any && has_block(&flow->steps, /* route= */ false))
+        prove(relay, flow, AIM_REWRITTEN, report);
+    if (!accepts_by_look_up && has_block(&flow->steps, /* route= */ true))
+        prove(relay, flow, AIM_ROUTED, report);
 }
 
 void flow_prove_relay(const struct flow_relay_case *cases, size_t count,
@@ -359,9 +357,9 @@ void flow_prove_relay(const struct flow_relay_case *cases, size_t count,
         /* mail for its own domain that nobody vouches for; that it may leave for any is worse, and
          * told as well */
         if (relay->is_any || relay->is_lookup_mx)
-            (void)prove(relay, relay->recipient_flow, AIM_ACCEPT, report);
-        if (!prove_changes(relay, relay->recipient_flow, report) && relay->content_flow &&
-            is_open(relay, report->arena))
+            prove(relay, relay->recipient_flow, AIM_ACCEPT, report);
+        prove_changes(relay, relay->recipient_flow, report);
+        if (relay->content_flow && is_open(relay, report->arena))
             prove_changes(relay, relay->content_flow, report);
     }
 }
