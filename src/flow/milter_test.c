@@ -41,7 +41,7 @@ static const struct mail_recipient two[2] = {
     {.address = {"bob@example.com", 15}, .domain = {"example.com", 11}},
 };
 
-static void open_scene(struct scene *scene, const char *trace, const char *own)
+static NO_YIELD_CHECK void open_scene(struct scene *scene, const char *trace, const char *own)
 {
     struct error err;
     bench_open(&scene->bench, FLOW_CONTENT, "[ deliver ]");

@@ -211,7 +211,7 @@ struct large {
     unsigned long long id; /* out: of its file */
 };
 
-static void add_large(void *arg)
+static NO_YIELD_CHECK void add_large(void *arg)
 {
     struct large *large = arg;
     struct error err = {0};
@@ -233,7 +233,7 @@ static void add_large(void *arg)
     body_unref(body);
 }
 
-static void remove_large(void *arg)
+static NO_YIELD_CHECK void remove_large(void *arg)
 {
     const struct large *large = arg;
     struct error err = {0};

@@ -42,7 +42,7 @@ static struct bench bench_of(void **state)
     return bench;
 }
 
-static struct str all_of(struct body *body, char *out, size_t size)
+static NO_YIELD_CHECK struct str all_of(struct body *body, char *out, size_t size)
 {
     size_t done = 0;
     struct error err = {0};
@@ -59,7 +59,8 @@ static struct str all_of(struct body *body, char *out, size_t size)
 
 /* ---- bodies ---- */
 
-static void expect_round_trip(const struct bench *bench, const char *head, uint64_t size)
+static NO_YIELD_CHECK void expect_round_trip(const struct bench *bench, const char *head,
+                                             uint64_t size)
 {
     struct error err = {0};
     struct body *plain = test_body(size, 7), *sealed = NULL, *back = NULL, *copy = NULL;
@@ -92,7 +93,7 @@ static void expect_round_trip(const struct bench *bench, const char *head, uint6
     free(hidden);
 }
 
-static void round_trips(void *arg)
+static NO_YIELD_CHECK void round_trips(void *arg)
 {
     static const uint64_t sizes[] = {0,     1,     16383,  16384,  16385,
                                      32768, 65536, 262144, 300000, 1000000};
@@ -110,8 +111,8 @@ static void test_bodies(void **state)
 }
 
 /* A sealed body of the spool with one byte changed, or cut. */
-static struct body *spoiled(const struct bench *bench, struct body *sealed, uint64_t at,
-                            uint64_t size)
+static NO_YIELD_CHECK struct body *spoiled(const struct bench *bench, struct body *sealed,
+                                           uint64_t at, uint64_t size)
 {
     struct error err = {0};
     struct body *out = NULL;
@@ -126,7 +127,7 @@ static struct body *spoiled(const struct bench *bench, struct body *sealed, uint
     return out;
 }
 
-static void spoil(void *arg)
+static NO_YIELD_CHECK void spoil(void *arg)
 {
     const struct bench *bench = arg;
     struct error err = {0};
