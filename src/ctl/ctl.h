@@ -160,6 +160,14 @@ void ctl_smtp(struct ctl *ctl, const struct ctl_mail *mail, char *out_reply, siz
 /* Text for a URL, percent-encoded, in the arena. */
 const char *ctl_url_text(struct ctl *ctl, const char *text);
 
+/*
+ * The body of a request that acts on a selection (queue, quarantine), from the options and the one
+ * argument, an ID: `object` (taken over) has the selectors. *out_ask: a person should confirm it,
+ * which `final` actions want for a single message too. NULL: it makes no sense, and that was said.
+ */
+json_t *ctl_take_action(struct ctl *ctl, const char *verb, json_t *object, bool final,
+                        bool *out_ask);
+
 /* ---- output ---- */
 
 void ctl_print_json(json_t *value);

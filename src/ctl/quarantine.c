@@ -166,34 +166,12 @@ static bool is_from_start(struct ctl *ctl, json_t *selectors_given)
 static json_t *take_action(struct ctl *ctl, const char *verb, bool *out_ask)
 {
     json_t *object = take_selectors(ctl);
-    const char *reason = ctl_option(ctl, "--reason");
-    const char *expect = ctl_option(ctl, "--expect");
     bool from_start = strcmp(verb, "release") == 0 && is_from_start(ctl, object);
-    bool all = ctl_flag(ctl, "--all");
-    bool dry_run = ctl_flag(ctl, "--dry-run");
-    uint64_t expected = 0;
-    ctl_arguments(ctl, 0, 1);
-    if (ctl->argc == 1)
-        json_object_set_new(object, "id", json_string(ctl->argv[0]));
-    bool bulk = json_object_get(object, "id") == NULL;
-    bool sound = json_object_size(object) > 0 || all;
-    if (!sound)
-        fprintf(stderr, "postern: name an ID, selectors, or --all\n");
-    if (expect && !str_to_uint(str_c(expect), INT32_MAX, &expected)) {
-        fprintf(stderr, "postern: --expect: how many you mean\n");
-        sound = false;
-    }
-    *out_ask = (bulk || strcmp(verb, "delete") == 0) && !dry_run && !expect;
-    json_t *body = json_pack("{s:s, s:s, s:o, s:b}", "verb", verb, "reason", reason ? reason : "",
-                             "select", object, "dry_run", (int)dry_run);
-    if (expect)
-        json_object_set_new(body, "expect", json_integer((json_int_t)expected));
-    if (from_start)
+    json_t *body =
+        ctl_take_action(ctl, verb, object, /* final= */ strcmp(verb, "delete") == 0, out_ask);
+    if (body && from_start)
         json_object_set_new(body, "from", json_string("start"));
-    if (sound)
-        return body;
-    json_decref(body);
-    return NULL;
+    return body;
 }
 
 static void print_action(struct ctl *ctl, const char *verb, json_t *answer)

@@ -138,10 +138,9 @@ static bool is_confirmed(struct ctl *ctl, const char *verb, json_t *object)
     return ctl_confirm(ctl, question.ptr);
 }
 
-/* What to do, from the options; NULL: it makes no sense, and that was said. */
-static json_t *take_action(struct ctl *ctl, const char *verb, bool *out_ask, bool final)
+json_t *ctl_take_action(struct ctl *ctl, const char *verb, json_t *object, bool final,
+                        bool *out_ask)
 {
-    json_t *object = take_selectors(ctl);
     const char *reason = ctl_option(ctl, "--reason");
     const char *expect = ctl_option(ctl, "--expect");
     bool all = ctl_flag(ctl, "--all");
@@ -192,7 +191,7 @@ static int act(struct ctl *ctl, const char *verb, bool final)
 {
     struct ctl_answer answer;
     bool ask;
-    json_t *body = take_action(ctl, verb, &ask, final);
+    json_t *body = ctl_take_action(ctl, verb, take_selectors(ctl), final, &ask);
     if (!body)
         return CTL_USAGE;
     if (ask && !is_confirmed(ctl, verb, json_object_get(body, "select"))) {
