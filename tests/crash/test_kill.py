@@ -6,7 +6,7 @@ import shutil
 import signal
 import time
 
-from books import DOMAINS, Load
+from books import DOMAINS, Load, tell_progress
 from rig.gateway import wait_until
 
 KILLS = int(os.environ.get("CRASH_KILLS", "1000" if os.environ.get("TEST_TIER") == "full" else "30"))
@@ -27,10 +27,14 @@ def run_kills(gateway, books, kills, ways):
     load = Load(books, gateway.port, clients=8)
     slowest = 0.0
     for turn in range(kills):
+        tell_progress(turn, kills)
         accepted = len(books.acknowledged)
         wait_until(lambda: len(books.acknowledged) > accepted, "mail is accepted between two kills")
-        # a long pause now and then: what is doubled in it has no excuse
-        time.sleep(2.5 if turn % 10 == 9 else random.uniform(0.02, 0.35))
+        if turn % 10 == 9:  # a long pause now and then: what is doubled in it has no excuse
+            wait_until(lambda: not gateway.status()["queue"]["loading"], "all is loaded", 120)
+            time.sleep(2.5)
+        else:
+            time.sleep(random.uniform(0.02, 0.35))
         ready = len(gateway.find("daemon.ready"))
         start = time.monotonic()
         ways[turn % len(ways)](gateway)
