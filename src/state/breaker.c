@@ -35,17 +35,19 @@ enum result breaker_admit(struct breaker *breaker, struct error *err)
     return OK;
 }
 
-void breaker_answered(struct breaker *breaker)
+static void answered(struct breaker *breaker)
 {
     atomic_store(&breaker->faults, 0);
+    atomic_store(&breaker->last_about, 0);
     atomic_store(&breaker->probing, false);
     if (atomic_load(&breaker->down) && atomic_exchange(&breaker->down, false))
         event_emit(EVENT_BACKEND_UP, F_C(BACKEND, breaker->name));
 }
 
-void breaker_failed(struct breaker *breaker, struct str why)
+static void failed_at(struct breaker *breaker, uint64_t about, struct str why)
 {
-    if (atomic_load(&breaker->faults) < 1000)
+    bool is_news = !about || atomic_exchange(&breaker->last_about, about) != about;
+    if (is_news && atomic_load(&breaker->faults) < 1000)
         atomic_fetch_add(&breaker->faults, 1);
     atomic_store(&breaker->closed_until, clock_deadline(CLOSED_NS));
     atomic_store(&breaker->probing, false);
@@ -58,8 +60,17 @@ void breaker_abandoned(struct breaker *breaker)
     atomic_store(&breaker->probing, false);
 }
 
-void breaker_took(struct breaker *breaker, int64_t begun_ns, const struct error *failed)
+void breaker_settle(struct breaker *breaker, int64_t begun_ns, uint64_t about,
+                    const struct error *failed)
 {
+    if (failed && failed->kind == ERROR_CANCELLED) {
+        breaker_abandoned(breaker);
+        return;
+    }
+    if (failed)
+        failed_at(breaker, about, str_c(failed->text));
+    else
+        answered(breaker);
     event_emit(EVENT_BACKEND_ANSWER, F_C(BACKEND, breaker->name),
                F_C(OUTCOME, failed ? "failed" : "answered"),
                F_INT(DURATION_US, (clock_monotonic_ns() - begun_ns) / NS_PER_US),
