@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FAULTS_MAX = 3 };
+enum { FAULTS_MAX = 3, FEW = 200 };
 static const int64_t CLOSED_NS = 5 * NS_PER_S;
 
 void breaker_init(struct breaker *breaker, struct str name)
@@ -92,18 +92,28 @@ struct breaker *state_breaker(struct state *state, struct str name)
     struct named_breaker *item = find(state, name);
     if (item)
         return &item->breaker;
+    atomic_fetch_add(&state->breaker_count, 1);
     item = NEW(struct named_breaker);
     breaker_init(&item->breaker, name);
     item->next = atomic_load(&state->breakers);
     while (!atomic_compare_exchange_weak(&state->breakers, &item->next, item)) {
         struct named_breaker *other = find(state, name);
         if (other) { /* another worker was first */
+            atomic_fetch_sub(&state->breaker_count, 1);
             breaker_done(&item->breaker);
             free(item);
             return &other->breaker;
         }
     }
     return &item->breaker;
+}
+
+struct breaker *state_breaker_if_few(struct state *state, struct str name)
+{
+    struct named_breaker *item = find(state, name);
+    if (item || atomic_load(&state->breaker_count) >= FEW)
+        return item ? &item->breaker : NULL;
+    return state_breaker(state, name);
 }
 
 void state_breakers_free(struct state *state)

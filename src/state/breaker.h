@@ -44,3 +44,5 @@ void breaker_abandoned(struct breaker *breaker);
 
 /* The one of this name, made when it is asked for first; lives as long as the state. */
 struct breaker *state_breaker(struct state *state, struct str name);
+/* For names that do not come from the configuration: NULL when there are too many already. */
+struct breaker *state_breaker_if_few(struct state *state, struct str name);
