@@ -16,7 +16,7 @@ hostname: mx.example.org
 servers:
   mail: {{ smtp: "127.0.0.1:{mail}", tls: none }}
 listeners:
-  inbound: {{ listen: [ "127.0.0.1:{mx}" ], tls: none, authentication: none, xclient: {{ from: [ 127.0.0.1 ] }} }}
+  inbound: {{ listen: [ "127.0.0.1:{mx}" ], tls: none, authentication: none, xclient: {{ from: [ 127.0.0.1 ] }}{listener} }}
   submission: {{ listen: [ "127.0.0.1:{submission}" ], tls: required, authentication: users }}
 certificates:
   default: {{ cert: {tls[0]}, key: {tls[1]} }}
@@ -40,9 +40,9 @@ domains:
 @pytest.fixture
 def blocks(gateway, sink, tls_files):
     """blocks(recipient="STEP, ", content="STEP, ") is a gateway with them before its verdicts."""
-    def make(recipient="", content="", more=""):
+    def make(recipient="", content="", more="", listener=""):
         mail, mx, submission = sink(extensions=["AUTH PLAIN", "8BITMIME"], users={"anna": "secret"}), free_port(), free_port()
-        one = gateway(CONFIG.format(mail=mail.port, mx=mx, submission=submission, recipient=recipient, content=content, more=more,
+        one = gateway(CONFIG.format(mail=mail.port, mx=mx, submission=submission, recipient=recipient, content=content, more=more, listener=listener,
                                     tls=tls_files), ports=[mx, submission])
         one.mail, one.mx, one.submission = mail, mx, submission
         return one
@@ -170,8 +170,9 @@ TWO_PARTS = (b"From: a@example.net\r\nMIME-Version: 1.0\r\nContent-Type: multipa
              b"<html><body><p>x</p></body></html>\r\n--B--\r\n")
 
 
-def test_disclaimers(blocks):
-    one = blocks(content='disclaimer: { text: "Grüße & mehr" }, ')
+@pytest.mark.parametrize("listener", ["", ", processing: queued"], ids=["direct", "queued"])
+def test_disclaimers(blocks, listener):
+    one = blocks(content='disclaimer: { text: "Grüße & mehr" }, ', listener=listener)
     signed = TWO_PARTS.replace(b"multipart/alternative", b"multipart/signed")
     for number, message in enumerate((b"From: a@example.net\r\n\r\nHello\r\n", TWO_PARTS, signed), 1):
         with Talk(one.mx, ehlo="c.test") as talk:
