@@ -13,6 +13,7 @@
 #include "gateway/settings.h"
 #include "gateway/worker.h"
 #include "mail/header.h"
+#include "mail/seven_bit.h"
 
 #include <string.h>
 
@@ -92,11 +93,16 @@ static struct str sign(const struct queue_snapshot *snapshot, const struct mail_
     struct str fields = STR_EMPTY;
     struct author author;
     struct dkim_message message;
+    struct error unread;
     size_t cursor = 0;
     author_read(header, arena, &author);
     if (author.kind != AUTHOR_CLEAR)
         return fields;
     struct str domain = signing_keys_domain(keys, author.domains[0]);
+    bool has_eight_bit = true;
+    if (settings_of(snapshot)->signs_seven_bit &&
+        (mail_has_eight_bit(content, &has_eight_bit, &unread) != OK || has_eight_bit))
+        return fields; /* a transport may have to convert it, which it does not if it is signed */
     dkim_message_init(&message, content, header);
     while ((key = signing_keys_next(keys, domain, &cursor)) != NULL) {
         struct dkim_signer signer = {.domain = key->domain,
