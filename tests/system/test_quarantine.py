@@ -147,6 +147,9 @@ def test_status_where_there_is_none(gateway):
 version: 1
 hostname: mx.example.org
 listeners: {{ mx: {{ listen: "127.0.0.1:{port}", tls: none, authentication: none }} }}
+flows: {{ recipient: {{ all: [ accept ] }} }}
+transports: {{ away: {{ method: discard }} }}
+domains: {{ example.org: {{ recipients: all, transport: away }} }}
 """, ports=[port])
     assert one.ctl("quarantine", "status") == "no quarantine is configured, and none holds mail\n"
 
