@@ -188,6 +188,21 @@ def test_disclaimers(blocks, listener):
     assert untouched.body == signed.partition(b"\r\n\r\n")[2]
 
 
+@pytest.mark.parametrize("listener", ["", ", processing: queued"], ids=["direct", "queued"])
+def test_a_flow_sees_all_of_a_long_header(blocks, listener):
+    one = blocks(content="header: { add: 'X-Seen: all', when: 'header(\"X-Last\") == \"end\"' }, ",
+                 listener=listener + ", limits: { header_bytes: 1M, header_fields: 20000 }")
+    fields = b"".join(b"X-%05d: %s\r\n" % (number, b"x" * 90) for number in range(10381))  # just under 1M, with ours above
+    message = b"From: a@example.net\r\n" + fields + b"X-Last: end\r\n\r\nHello\r\n"
+    assert 2**20 - 100 < message.index(b"\r\n\r\n") < 2**20
+    with Talk(one.mx, ehlo="c.test") as talk:
+        talk.mail("a@example.net", "x@example.org")
+        assert talk.data(message, b".\r\n")[0] == 250
+    taken = delivered(one).data
+    assert b"\r\nX-Seen: all\r\n" in taken or taken.startswith(b"X-Seen: all\r\n")
+    assert taken.endswith(message.partition(b"X-Last")[1] + b": end\r\n\r\nHello\r\n") and taken.count(b"\r\nX-10380: ") == 1
+
+
 def test_no_second_disclaimer(blocks):
     one = blocks(content="disclaimer: { id: one, text: legal words }, disclaimer: { id: two, text: legal words }, ")
     with Talk(one.mx, ehlo="c.test") as talk:
