@@ -321,7 +321,7 @@ static void image_init(struct image *image, uint64_t id, enum spool_segment_kind
     *image = (struct image){.id = id, .kind = kind};
     buf_init(&image->bytes, 1 << 20);
     unsigned char header[SPOOL_SEGMENT_HEADER];
-    spool_segment_header_encode(&(struct spool_segment_header){kind, id, 0}, header);
+    spool_segment_header_encode(&(struct spool_segment_header){.kind = kind, .id = id}, header);
     buf_append(&image->bytes, str_of((const char *)header, sizeof header));
 }
 
