@@ -88,13 +88,13 @@ static int unlikely_bits(struct mail_id id)
     return one < two ? one : two;
 }
 
-/* Bytes that a write never reached are those of the segment that the file was before: ids in them
- * were made before this one was. */
-static bool is_left_over(const struct walk *walk, struct mail_id id)
+/* Bytes that a write never reached are those of the segment that the file was before: the entries
+ * that they name were made before this segment was. */
+static bool is_left_over(const struct walk *walk, struct mail_id entry)
 {
     enum { TIME_BITS_FROM = 16 }; /* of the high half: milliseconds */
     return walk->source->was_used &&
-           (int64_t)(id.high >> TIME_BITS_FROM) < walk->source->created_wall_ns / NS_PER_MS;
+           (int64_t)(entry.high >> TIME_BITS_FROM) < walk->source->created_wall_ns / NS_PER_MS;
 }
 
 /* By what stands where an ENTRY record has its ids, verified or not: text and noise are no name,
