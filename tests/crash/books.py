@@ -298,6 +298,17 @@ class Sink:
 
 # ---- the gateway between them ----
 
+def small_segments(spool="spool"):
+    """For `more`: log files so small that those whose mail is delivered are used again within a test."""
+    return f"spool: {{ path: {spool}, segment_size: 1M }}"
+
+
+def used_segments(spool):
+    """How many log files were another one before."""
+    heads = [path.open("rb").read(33) for path in (spool / "log").glob("*.log")]
+    return sum(head[32] & 1 for head in heads if len(head) == 33)
+
+
 def configuration(port, sinks, tls_files, spool="spool", retry="1s", more="", expire="5d", content="deliver"):
     """A relay for all clients; the domains of DOMAINS go to the sinks, each by a transport of its own."""
     cert, key = tls_files

@@ -6,7 +6,7 @@ import shutil
 import signal
 import time
 
-from books import DOMAINS, Load
+from books import DOMAINS, Load, small_segments, used_segments
 from rig.gateway import wait_until
 
 KILLS = int(os.environ.get("CRASH_KILLS", "1000" if os.environ.get("TEST_TIER") == "full" else "30"))
@@ -45,7 +45,7 @@ def run_kills(gateway, books, kills, ways):
 
 
 def test_kills(gateway, sinks, books):
-    one = gateway(sinks)
+    one = gateway(sinks, more=small_segments())
     # of the child alone only now and then: five deaths a minute stop deliveries
     slowest = run_kills(one, books, KILLS, [kill_all, kill_all, kill_child, kill_all])
     books.kills.append(time.monotonic())
@@ -61,6 +61,7 @@ def test_kills(gateway, sinks, books):
     assert not books.unexcused()
     assert not books.strange
     assert not one.find("spool.damaged"), one.find("spool.damaged")
+    assert used_segments(one.folder / "spool") > 0
 
 
 def test_books_notice(gateway, sinks, books):
