@@ -130,14 +130,8 @@ def recover(gateway, books, folder, one_cut):
 
 
 def keep_bounded(books, sinks, one_cut, number):
-    """Now all is delivered, now much waits. In a long run: what arrived everywhere leaves the books, and the queue does not fill the disk."""
-    owed = len(one_cut.owed())
-    if not FULL:
-        sinks[2].refuse = 0.0 if number % 8 < 5 else 0.9
-    elif owed > 4000:
-        sinks[2].refuse = 0.0
-    elif owed < 1000:
-        sinks[2].refuse = 0.9
+    """Now all is delivered, now much waits; what arrived everywhere leaves the books, and the queue does not fill the disk."""
+    sinks[2].refuse = 0.0 if number % 8 < 5 or len(one_cut.owed()) > 4000 else 0.9
     with books.lock:
         for token in [token for token in books.acknowledged if all((token, to) in books.arrived for to in RECIPIENTS)]:
             del books.acknowledged[token]
