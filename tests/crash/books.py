@@ -6,6 +6,7 @@ Every message bears a token of its own in a header and as its last body line. `L
 clear and by TLS; `Sinks` receive at three addresses. Nothing is judged by samples: each token is accounted for.
 """
 import collections
+import contextlib
 import hashlib
 import itertools
 import random
@@ -313,6 +314,21 @@ class Sink:
 
 
 # ---- the gateway between them ----
+
+def small_segments(spool="spool"):
+    """For `more`: log files so small that those whose mail is delivered are used again within a test."""
+    return f"spool: {{ path: {spool}, segment_size: 1M }}"
+
+
+def used_segments(spool):
+    """How many log files were another one before."""
+    used = 0
+    for path in (spool / "log").glob("*.log"):
+        with contextlib.suppress(FileNotFoundError):  # files go while the gateway runs
+            head = path.open("rb").read(33)
+            used += len(head) == 33 and head[32] & 1
+    return used
+
 
 def configuration(port, sinks, tls_files, spool="spool", retry="1s", more="", expire="5d", content="deliver"):
     """A relay for all clients; the domains of DOMAINS go to the sinks, each by a transport of its own."""
