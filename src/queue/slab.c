@@ -86,6 +86,15 @@ void queue_slab_done(struct queue_slab *slab)
     *slab = (struct queue_slab){0};
 }
 
+void queue_slab_settle(struct queue_slab *slab)
+{
+    for (uint32_t i = 0; i < slab->block_count && slab->spare > 0; i++)
+        if (slab->blocks[i] != NULL && slab->blocks[i]->live == 0) {
+            drop_block(slab->blocks[i]);
+            slab->spare--;
+        }
+}
+
 static uint32_t free_number(struct queue_slab *slab)
 {
     while (slab->unused < slab->block_count && slab->blocks[slab->unused] != NULL)

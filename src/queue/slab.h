@@ -30,6 +30,8 @@ struct queue_slab {
 void queue_slab_init(struct queue_slab *slab, void *owner);
 /* All items must have been given back. */
 void queue_slab_done(struct queue_slab *slab);
+/* Blocks that wait for items to come go back; for a quiet moment. */
+void queue_slab_settle(struct queue_slab *slab);
 /* Zeroed, aligned to 8. */
 [[nodiscard]] void *queue_slab_take(struct queue_slab *slab, size_t size);
 void queue_slab_give(void *item);
