@@ -112,7 +112,7 @@ static uint32_t free_number(struct queue_slab *slab)
             slab->blocks = memory_resize_array(slab->blocks, slab->block_cap,
                                                sizeof(struct queue_slab_block *));
         }
-        check(slab->block_count < UINT32_MAX / UNITS);
+        check(slab->block_count < QUEUE_SLAB_NUMBERS / UNITS);
         slab->block_count++;
     }
     return slab->unused++;
