@@ -23,6 +23,7 @@ struct store {
     struct store_file file;
     struct groups groups;
     struct buf entries; /* of the index, of one transaction */
+    size_t entries_needed;
     bool failing;
 };
 

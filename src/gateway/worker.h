@@ -52,6 +52,8 @@ struct worker {
     size_t socket_count;
     struct loop_timer heartbeat;
     size_t at_rest;          /* fibers that came to rest since the heap was trimmed */
+    uint64_t switches;       /* into fibers, at the last look; */
+    uint64_t busiest;        /* most between two looks, since it calmed down */
     struct closing *closing; /* while it drains */
     bool left;               /* its sessions have ended for good */
 

@@ -171,6 +171,8 @@ void queue_settle_found(struct queue *queue);
 struct spool_found;
 void queue_recover(struct queue *queue, const struct spool_found *found);
 void queue_join(struct queue *queue, size_t worker, struct dns *dns);
+/* On the worker's thread, after a burst: memory that was kept for what comes next goes back. */
+void queue_rest(struct queue *queue, size_t worker);
 /* Stop attempts (running ones get until `deadline_ns`), let go of connections. */
 void queue_leave(struct queue *queue, size_t worker, int64_t deadline_ns) MAY_YIELD;
 void queue_free(struct queue *queue);
