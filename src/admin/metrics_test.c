@@ -107,9 +107,9 @@ static void test_latency_is_the_age_of_the_id(void **unused)
     struct mail_id id = mail_id_new();
     TAKE(EVENT_DELIVERY_SENT, (mail_id_time_ms(id) + 2500) * 1000000, F_C(TRANSPORT, "out"),
          F_C(MESSAGE, mail_id_text(id).chars));
-    assert_true(says("postern_delivery_latency_seconds_sum{transport=\"out\"} 2.5"));
-    assert_true(says("postern_delivery_latency_seconds_bucket{transport=\"out\",le=\"1\"} 0"));
-    assert_true(says("postern_delivery_latency_seconds_bucket{transport=\"out\",le=\"5\"} 1"));
+    assert_true(says("postern_delivery_latency_seconds_sum{transport=\"out\",direction=\"none\"} 2.5"));
+    assert_true(says("postern_delivery_latency_seconds_bucket{transport=\"out\",direction=\"none\",le=\"1\"} 0"));
+    assert_true(says("postern_delivery_latency_seconds_bucket{transport=\"out\",direction=\"none\",le=\"5\"} 1"));
 }
 
 static void test_a_backend_is_one_gauge(void **unused)

@@ -88,4 +88,5 @@ EVENT_KEY(REPLIES_5XX,  "replies_5xx")
 EVENT_KEY(INCIDENT,     "incident")
 EVENT_KEY(PERIOD,       "period")
 EVENT_KEY(HELD,         "held")
+EVENT_KEY(PROVIDER,     "provider")
 /* clang-format on */
