@@ -4,6 +4,7 @@
  */
 #include "admin/routes.h"
 
+#include "admin/domain_watch.h"
 #include "admin/http.h"
 #include "admin/log.h"
 #include "admin/metrics.h"
@@ -401,8 +402,21 @@ static void print_process(int64_t started_wall_ns, struct buf *out)
         (double)started_wall_ns / 1e9);
 }
 
+static void print_domains(const struct domain_watch_numbers *domains, struct buf *out)
+{
+    struct pair pairs[DOMAIN_WATCHED + 1] = {{0}};
+    static const char *const words[DOMAIN_WATCHED] = {
+        [DOMAIN_MX] = "mx", [DOMAIN_SPF] = "spf", [DOMAIN_DKIM] = "dkim", [DOMAIN_DMARC] = "dmarc"};
+    for (size_t i = 0; i < DOMAIN_WATCHED; i++)
+        pairs[i] = (struct pair){words[i], domains->unhealthy[i]};
+    family(out, "postern_domains_unhealthy", METRIC_GAUGE,
+           "Listed domains of which DNS says something wrong, as of the last look.", "check",
+           pairs);
+}
+
 struct gauges {
     struct gateway_status status;
+    struct domain_watch_numbers domains;
     const struct gateway_replies *replies;
     size_t reply_count;
     struct queue_totals totals;
@@ -423,6 +437,7 @@ static void print_gauges(const struct gauges *gauges, struct buf *out)
 {
     print_gateway(&gauges->status, out);
     print_replies(gauges->replies, gauges->reply_count, out);
+    print_domains(&gauges->domains, out);
     print_unconfirmed(gauges->unconfirmed, gauges->confirm_by_ns, out);
     print_queue(&gauges->totals, out);
     print_transports(&gauges->transports, gauges->surveyed, out);
@@ -442,6 +457,7 @@ void admin_api_metrics(struct admin_request *request, struct admin_answer *answe
     buf_init(&out, METRICS_MAX);
     gateway_status(request->gateway, request->arena, &gauges.status);
     gateway_spool_numbers(request->gateway, &gauges.spool);
+    domain_watch_numbers(request->domains, &gauges.domains);
     gauges.replies = gateway_replies(request->gateway, request->arena, &gauges.reply_count);
     gauges.totals = queue_totals(gateway_queue(request->gateway));
     gauges.workers = gateway_worker_numbers(request->gateway, request->arena, &gauges.worker_count);

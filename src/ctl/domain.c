@@ -110,3 +110,61 @@ int ctl_domain_check(struct ctl *ctl)
     settings_unref(settings);
     return code;
 }
+
+/* ---- what the daemon saw ---- */
+
+static void print_watched(json_t *domain)
+{
+    static const char *const parts[] = {"mx", "spf", "dkim", "dmarc"};
+    size_t i;
+    json_t *problem;
+    printf("%-32s", ctl_text(domain, "domain"));
+    for (size_t k = 0; k < sizeof parts / sizeof *parts; k++) {
+        const char *health = ctl_text(domain, parts[k]);
+        printf(" %s %-4s", parts[k],
+               health[0] == 'h'                       ? "ok"
+               : health[1] == 'n' && health[2] == 'h' ? "FAIL"
+                                                      : "?");
+    }
+    printf("  looked ");
+    if (ctl_text(domain, "looked")[0])
+        ctl_print_time(ctl_text(domain, "looked"), true);
+    else
+        printf("not yet");
+    printf("\n");
+    json_array_foreach(json_object_get(domain, "problems"), i, problem)
+    {
+        printf("  %-6s", ctl_text(problem, "check"));
+        ctl_print_text(ctl_text(problem, "text"));
+        if (ctl_text(problem, "record")[0]) {
+            printf("\n        publish: ");
+            ctl_print_text(ctl_text(problem, "record"));
+        }
+        printf("\n");
+    }
+}
+
+int ctl_domain_list(struct ctl *ctl)
+{
+    struct ctl_answer answer;
+    size_t i;
+    json_t *domain;
+    bool all_well = true;
+    ctl_arguments(ctl, 0, 0);
+    int code = ctl_request(ctl, "GET", "/api/v1/domains", NULL, &answer);
+    if (code)
+        return code;
+    json_array_foreach(json_object_get(answer.json, "items"), i, domain)
+    {
+        all_well = all_well && json_array_size(json_object_get(domain, "problems")) == 0;
+        if (ctl->json)
+            ctl_print_json(domain);
+        else
+            print_watched(domain);
+    }
+    if (!ctl->json && ctl_number(answer.json, "every_seconds") == 0)
+        printf("nobody looks at them now and then (domain_checks: { every: 0s }); at once: postern "
+               "domain check\n");
+    json_decref(answer.json);
+    return all_well ? CTL_YES : CTL_NO;
+}

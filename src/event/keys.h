@@ -89,4 +89,5 @@ EVENT_KEY(INCIDENT,     "incident")
 EVENT_KEY(PERIOD,       "period")
 EVENT_KEY(HELD,         "held")
 EVENT_KEY(PROVIDER,     "provider")
+EVENT_KEY(CHECK,        "check")
 /* clang-format on */

@@ -81,6 +81,8 @@ EVENT(INCIDENT_OPENED,     "incident.opened",     WARN,   "An account is contain
 EVENT(INCIDENT_SPARED,     "incident.spared",     WARN,   "A flow wanted to contain an account that the configuration exempts.")
 EVENT(INCIDENT_CLOSED,     "incident.closed",     NOTICE, "An account is free again; its held mail is released or dropped.")
 EVENT(INCIDENT_DONE,       "incident.done",       NOTICE, "All held mail of a closed incident was released or dropped.")
+EVENT(DOMAIN_UNHEALTHY,    "domain.unhealthy",    WARN,   "What DNS says of a domain of ours is wrong: others may refuse its mail, or send none.")
+EVENT(DOMAIN_HEALTHY,      "domain.healthy",      NOTICE, "What was wrong with a domain of ours in DNS is right.")
 EVENT(CERTIFICATE_LOADED,  "certificate.loaded",  INFO,   "A certificate was read.")
 EVENT(CERTIFICATE_FAILED,  "certificate.failed",  ERROR,  "A certificate could not be read; the one before stays in use.")
 EVENT(ADMIN_ACTION,        "admin.action",        NOTICE, "An administrator did something.")

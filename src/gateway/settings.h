@@ -131,6 +131,10 @@ struct settings {
         int64_t at_ns;
     } reports;
     struct {
+        int64_t every_ns; /* 0: never */
+        unsigned parts;   /* set of 1 << enum domain_part */
+    } domain_checks;
+    struct {
         struct str path; /* empty: in the spool's folder */
         int64_t keep_ns;
         uint64_t size;
