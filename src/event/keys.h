@@ -90,4 +90,7 @@ EVENT_KEY(PERIOD,       "period")
 EVENT_KEY(HELD,         "held")
 EVENT_KEY(PROVIDER,     "provider")
 EVENT_KEY(CHECK,        "check")
+EVENT_KEY(VALUES,       "values")
+EVENT_KEY(FINDINGS,     "findings")
+EVENT_KEY(FINDING,      "finding")
 /* clang-format on */

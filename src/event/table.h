@@ -45,6 +45,7 @@ EVENT(MESSAGE_DONE,        "message.done",        INFO,   "Nothing of the messag
 EVENT(MESSAGE_HEADER,      "message.header",      DEBUG,  "A header field that conditions look at, as it came.")
 EVENT(FLOW_RESTARTED,      "flow.restarted",      NOTICE, "A released message goes through its flow from the start, since the step that held it is gone.")
 EVENT(FLOW_STEP,           "flow.step",           DEBUG,  "A step of a flow ran.")
+EVENT(FLOW_FINDING,        "flow.finding",        DEBUG,  "Something that a step found in a message: a virus, a rule, a listing.")
 EVENT(SCRIPT_LOG,           "script.log",          INFO,   "A script says something.")
 EVENT(SCRIPT_ATTEMPT,       "script.attempt",      DEBUG,  "A script was asked before or after an attempt of delivery.")
 EVENT(SCRIPT_FAULT,         "script.fault",        ERROR,  "A script around an attempt of delivery failed.")
