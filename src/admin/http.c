@@ -273,6 +273,7 @@ static void fill_request(struct admin_http *http, const struct exchange *exchang
         .config_path = http->settings.config_path,
         .reports = http->settings.reports,
         .quarantines = http->settings.quarantines,
+        .domains = http->settings.domains,
         .node = http->settings.node,
         .arena = exchange->arena,
         .body = buf_str(&exchange->body),

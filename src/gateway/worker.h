@@ -23,6 +23,7 @@ struct incidents;
 struct lane;
 struct mailboxes;
 struct queue;
+struct replies;
 struct settings;
 struct settings_listener;
 struct spool;
@@ -83,6 +84,7 @@ struct gateway {
     struct directory_shared *directories;
     struct lane *http; /* questions of scripts to web services */
     struct occupancy *occupancy;
+    struct replies *replies;
     struct mailboxes *mailboxes;
     struct incidents *incidents;
     struct lane *incident_lane; /* opens them for flows */

@@ -115,6 +115,8 @@ struct queue_handler {
     /* Does any of our listeners have this port? (For an MX that bears our name.) NULL: asked by
      * is_own_address with a loopback address. */
     bool (*is_own_port)(const struct queue_snapshot *snapshot, uint16_t port);
+    /* Who runs this MX host, for events; a text of the snapshot. NULL: nobody says. */
+    struct str (*provider)(const struct queue_snapshot *snapshot, struct str host);
     enum queue_content_verdict (*run_content)(void *context, const struct queue_snapshot *snapshot,
                                               struct queue_content_run *run,
                                               struct mail_reply *out_reply);
