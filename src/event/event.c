@@ -119,20 +119,59 @@ static void wake_reader(const struct ring *ring)
         sem_post(&stream.wakeups);
 }
 
-void event_emit_fields(enum event_type type, const struct event_field *fields, size_t count)
+/* Own fields, and of the contexts that the fiber runs in. */
+static void select_all(struct selection *selection, const struct event_field *fields, size_t count)
 {
-    check(type < EVENT_TYPE_COUNT && count <= OWN_FIELDS);
-    struct selection selection; /* its fields are written before they are read */
-    selection.count = 0;
-    memset(selection.seen, 0, sizeof selection.seen);
-    select_fields(&selection, fields, count, false);
+    check(count <= OWN_FIELDS);
+    selection->count = 0; /* its fields are written before they are read */
+    memset(selection->seen, 0, sizeof selection->seen);
+    select_fields(selection, fields, count, false);
     const struct event_context *context = event_context_source ? event_context_source() : NULL;
     for (; context; context = context->outer)
-        select_fields(&selection, context->fields, context->count, true);
-    struct ring *ring = ring_of_thread();
+        select_fields(selection, context->fields, context->count, true);
+}
+
+/* False: it was dropped. */
+static bool put(struct ring *ring, enum event_type type, int64_t wall_ns,
+                const struct selection *selection, uint32_t may_differ)
+{
     size_t keep_free = event_severity(type) == EVENT_DEBUG ? KEPT_FROM_DEBUG : 0;
-    if (!ring_put(ring, type, clock_wall_ns(), selection.fields, selection.count, keep_free))
-        atomic_fetch_add_explicit(&stream.dropped, 1, memory_order_relaxed);
+    if (ring_put(ring, type, wall_ns, selection->fields, selection->count, may_differ, keep_free))
+        return true;
+    atomic_fetch_add_explicit(&stream.dropped, 1, memory_order_relaxed);
+    return false;
+}
+
+void event_emit_fields(enum event_type type, const struct event_field *fields, size_t count)
+{
+    struct selection selection;
+    check(type < EVENT_TYPE_COUNT);
+    select_all(&selection, fields, count);
+    struct ring *ring = ring_of_thread();
+    (void)put(ring, type, clock_wall_ns(), &selection, EVENT_ALL_CHANGED);
+    wake_reader(ring);
+}
+
+void event_emit_each(enum event_type type, const struct event_field *fields, size_t count,
+                     enum event_key key, const struct str *values, size_t value_count)
+{
+    struct selection selection;
+    struct event_field value = {.key = key, .kind = EVENT_VALUE_STR};
+    check(type < EVENT_TYPE_COUNT);
+    select_all(&selection, fields, count);
+    unsigned place = 0;
+    while (place < selection.count && selection.fields[place]->key != key)
+        place++;
+    check(place < selection.count);
+    selection.fields[place] = &value;
+    struct ring *ring = ring_of_thread();
+    int64_t wall_ns = clock_wall_ns();
+    uint32_t may_differ = EVENT_ALL_CHANGED;
+    for (size_t i = 0; i < value_count; i++) {
+        value.text = values[i];
+        bool is_last = put(ring, type, wall_ns, &selection, may_differ);
+        may_differ = is_last ? UINT32_C(1) << place : EVENT_ALL_CHANGED;
+    }
     wake_reader(ring);
 }
 

@@ -69,6 +69,10 @@ extern const struct event_context *(*event_context_source)(void);
                       sizeof((const struct event_field[]){__VA_ARGS__}) /                          \
                           sizeof(struct event_field))
 void event_emit_fields(enum event_type type, const struct event_field *fields, size_t count);
+/* The same once for each of `value_count` texts, which takes the place of the value of `key`, one
+ * of the fields: what is told of a message for each of its recipients. */
+void event_emit_each(enum event_type type, const struct event_field *fields, size_t count,
+                     enum event_key key, const struct str *values, size_t value_count);
 
 /* ---- the reader ---- */
 

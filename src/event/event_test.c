@@ -577,9 +577,74 @@ static void the_same_again_takes_little_room(void **state)
     assert_int_equal(event_drain(drop, NULL), 10000);
 }
 
+static void one_is_told_of_each(void **state)
+{
+    (void)state;
+    const struct event_context session = {.fields = {F_C(SESSION, "S1"), F_C(TO, "nobody")},
+                                          .count = 2};
+    const struct str to[] = {STR("a@x"), STR("bb@x"), STR("bb@x"), STR_EMPTY};
+    const struct event_field fields[] = {F_C(FROM, "me"), F_STR(TO, STR_EMPTY), F_INT(CODE, 250)};
+    struct buf buf;
+    buf_init(&buf, 1 << 16);
+    event_context_source = context_of_test;
+    current_context = &session;
+    clock_set_fake(1, 0);
+    event_emit(EVENT_DELIVERY_SENT, F_C(FROM, "other"), F_C(TO, "a@x"), F_INT(CODE, 251));
+    event_emit_each(EVENT_DELIVERY_SENT, fields, 3, KEY_TO, to, 4);
+    event_emit_each(EVENT_DELIVERY_SENT, fields, 3, KEY_TO, to, 0);
+    clock_set_fake(-1, -1);
+    current_context = NULL;
+    event_context_source = NULL;
+    assert_int_equal(event_drain(collect, &buf), 5);
+#define SENT(text) "1970-01-01T00:00:00.000Z info   delivery.sent " text " session=S1\n"
+    assert_str(buf_str(&buf), SENT("from=other to=a@x code=251") SENT("from=me to=a@x code=250")
+                                  SENT("from=me to=bb@x code=250") SENT("from=me to=bb@x code=250")
+                                      SENT("from=me to=\"\" code=250"));
+    buf_done(&buf);
+}
+
+/* When the first of them finds no room, those behind it do not rely on it. */
+static void each_is_whole_after_one_was_dropped(void **state)
+{
+    (void)state;
+    enum { MANY = 40 };
+    char text[1000];
+    struct str to[MANY];
+    char names[MANY][16];
+    struct buf buf;
+    for (size_t i = 0; i < MANY; i++) {
+        snprintf(names[i], sizeof names[i], "to%zu", i);
+        to[i] = str_c(names[i]);
+    }
+    memset(text, 'x', sizeof text);
+    uint64_t before = event_dropped();
+    event_emit(EVENT_DELIVERY_SENT, F_C(FROM, "first"), F_C(TO, "nobody"));
+    for (int i = 0; event_dropped() == before; i++) {
+        text[0] = (char)('a' + i % 2);
+        event_emit(EVENT_DAEMON_ERROR, F_STR(DETAIL, str_of(text, sizeof text)));
+    }
+    const struct event_field fields[] = {F_C(FROM, "a much longer sender than before, so that the "
+                                                   "first of these does not fit where a few "
+                                                   "addresses would, whatever the end of the ring "
+                                                   "leaves: twenty kilobytes it cannot be"),
+                                         F_STR(TO, STR_EMPTY)};
+    while (event_dropped() - before < 20)
+        event_emit_each(EVENT_DELIVERY_SENT, fields, 2, KEY_TO, to, MANY);
+    buf_init(&buf, 1 << 24);
+    event_drain(collect, &buf);
+    struct str rest = buf_str(&buf), line;
+    while (str_split(&rest, '\n', &line) && line.len) {
+        if (str_find_str(line, STR(" to=to")) >= 0)
+            assert_true(str_find_str(line, STR("from=\"a much longer")) >= 0);
+    }
+    buf_done(&buf);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(one_is_told_of_each),
+        cmocka_unit_test(each_is_whole_after_one_was_dropped),
         cmocka_unit_test(what_did_not_change_is_not_said_again),
         cmocka_unit_test(the_same_again_takes_little_room),
         cmocka_unit_test(all_kinds_of_fields_come_through),

@@ -59,14 +59,19 @@ static size_t whole_size(const struct event_field *const *fields, unsigned count
 
 /* False: it is another kind of event than the last one. */
 static bool compare(const struct image *image, const struct event_field *const *fields,
-                    unsigned count, struct record_plan *plan)
+                    unsigned count, uint32_t may_differ, struct record_plan *plan)
 {
     const char *at = image->bytes + sizeof(struct record);
     plan->size = sizeof(struct record) + sizeof plan->changed;
     for (unsigned i = 0; i < count; i++) {
         struct record_field last;
-        struct record_field head = head_of(fields[i]);
         memcpy(&last, at, sizeof last);
+        if (!(may_differ & UINT32_C(1) << i)) {
+            plan->whole_size += sizeof last + last.length;
+            at += sizeof last + last.length;
+            continue;
+        }
+        struct record_field head = head_of(fields[i]);
         if (last.key != head.key || last.kind != head.kind)
             return false;
         plan->whole_size += sizeof head + head.length;
@@ -82,11 +87,11 @@ static bool compare(const struct image *image, const struct event_field *const *
 }
 
 struct record_plan record_plan(const struct image *image, const struct event_field *const *fields,
-                               unsigned count)
+                               unsigned count, uint32_t may_differ)
 {
     struct record_plan plan = {.keeps_lengths = true, .whole_size = sizeof(struct record)};
-    if (image && image->size && record_head(image->bytes).count == count)
-        plan.is_like = compare(image, fields, count, &plan);
+    if (image->size && record_head(image->bytes).count == count)
+        plan.is_like = compare(image, fields, count, may_differ, &plan);
     if (!plan.is_like) {
         plan.whole_size = whole_size(fields, count);
         plan.size = plan.whole_size;

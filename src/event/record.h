@@ -49,9 +49,9 @@ struct record_plan {
     size_t whole_size; /* of the fields with a header, without padding */
 };
 
-/* `image` may be NULL. */
+/* Only the fields in `may_differ` are compared; the others are as in the image. */
 struct record_plan record_plan(const struct image *image, const struct event_field *const *fields,
-                               unsigned count);
+                               unsigned count, uint32_t may_differ);
 void record_write(char *to, const struct record_plan *plan, enum event_type type, int64_t wall_ns,
                   const struct event_field *const *fields, unsigned count);
 /* The event was written: it is the last one now. */

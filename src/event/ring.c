@@ -21,11 +21,12 @@ static struct image *image_of(struct ring *ring, enum event_type type)
 }
 
 bool ring_put(struct ring *ring, enum event_type type, int64_t wall_ns,
-              const struct event_field *const *fields, unsigned count, size_t keep_free)
+              const struct event_field *const *fields, unsigned count, uint32_t may_differ,
+              size_t keep_free)
 {
     uint64_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);
     struct image *image = image_of(ring, type);
-    struct record_plan plan = record_plan(image, fields, count);
+    struct record_plan plan = record_plan(image, fields, count, may_differ);
     size_t at = head % RING_BYTES;
     size_t skip = RING_BYTES - at < plan.size ? RING_BYTES - at : 0;
     if (!has_room(ring, head, skip + plan.size + keep_free))

@@ -30,9 +30,11 @@ struct ring {
     _Alignas(64) char bytes[RING_BYTES];
 };
 
-/* Append; false if there is no room. `keep_free` bytes are left for what matters more. */
+/* Append; false if there is no room. `may_differ`: which fields can be others than in the last
+ * event of this type that was put. `keep_free` bytes are left for what matters more. */
 bool ring_put(struct ring *ring, enum event_type type, int64_t wall_ns,
-              const struct event_field *const *fields, unsigned count, size_t keep_free);
+              const struct event_field *const *fields, unsigned count, uint32_t may_differ,
+              size_t keep_free);
 size_t ring_used(const struct ring *ring);
 
 /* The reader: look at what came until now; false if there is nothing. */
