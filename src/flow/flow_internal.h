@@ -283,11 +283,11 @@ struct flow_running {
     /* authentication */
     struct str login;
     struct str password;
-    bool said_no;       /* some backend knows the login and refused the password */
-    bool said_unknown;  /* some backend does not know the login */
-    bool had_error;     /* some backend gave no answer */
-    struct str refusal; /* why it is no yes: the first error, else the last no */
-    struct flow_pending pending[FLOW_PENDING_MAX];
+    bool said_no;                 /* some backend knows the login and refused the password */
+    bool said_unknown;            /* some backend does not know the login */
+    bool had_error;               /* some backend gave no answer */
+    struct str refusal;           /* why it is no yes: the first error, else the last no */
+    struct flow_pending *pending; /* FLOW_PENDING_MAX, or NULL */
     unsigned pending_count;
     bool said_missing;           /* some lookup does not know the recipient */
     struct flow_overrun overrun; /* of the last limit that was reached */

@@ -95,18 +95,6 @@ static bool read_meta(const struct queue_entry *entry, struct arena *arena, stru
     return true;
 }
 
-struct str queue_entry_meta(const struct queue_entry *entry, struct arena *arena)
-{
-    BUF_CLEANUP struct buf buf;
-    struct queue_meta meta;
-    bool sound = read_meta(entry, arena, &meta);
-    check(sound); /* our own bytes */
-    buf_init(&buf, QUEUE_META_MAX);
-    queue_meta_encode(&meta, &buf);
-    check(!buf.overflow); /* submit looked */
-    return arena_str(arena, buf_str(&buf));
-}
-
 struct queue_entry *queue_entry_new(struct queue_worker *worker, struct mail_id id,
                                     const struct queue_meta *meta,
                                     const struct queue_record *record, struct queue_parcel *parcel,
