@@ -46,7 +46,7 @@ bool queue_connection_check(struct queue_connection *connection, const struct qu
         return false;
     bool usable = connection->snapshot == snapshot && connection->messages < PER_CONNECTION &&
                   clock_monotonic_ns() - connection->opened_ns < CONNECTION_S * NS_PER_S &&
-                  stream_is_idle_alive(smtp_client_stream(connection->client));
+                  stream_seems_idle_alive(smtp_client_stream(connection->client));
     if (!usable)
         queue_connection_close(connection, queue, true);
     return usable;

@@ -179,6 +179,9 @@ void spool_set_body_aside(struct spool *spool, uint64_t bulk);
 void *spool_writer_main(void *arg);
 void *spool_syncer_main(void *arg);
 void *spool_upkeep_main(void *arg);
+/* Sync what is written; answers when it is durable. Called and returns with the lock held, while no
+ * other sync runs; the log's end must stay where it is. */
+void spool_sync_written(struct spool *spool);
 /* Hand over; wakes the writer when needed. */
 void spool_submit(struct spool *spool, struct spool_unit *unit);
 /* Answer with the result that stands in each unit; empties the queue. Lock not held. */
