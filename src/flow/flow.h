@@ -222,6 +222,10 @@ struct flow_recorded { /* a step of the trace */
     struct str step;
     struct str outcome;
     struct str detail;
+    struct str values;    /* as conditions read them behind it; may be empty */
+    bool has_findings;    /* what it found is told, whole */
+    struct str *findings; /* their names */
+    size_t finding_count;
 };
 struct flow_replay {
     const struct flow *flow;   /* to go through */

@@ -74,6 +74,11 @@ static bool is_own_address(const struct queue_snapshot *snapshot, const struct n
     return settings_is_own_address(settings_of(snapshot), address);
 }
 
+static struct str provider(const struct queue_snapshot *snapshot, struct str host)
+{
+    return settings_provider(settings_of(snapshot), host);
+}
+
 static bool is_own_port(const struct queue_snapshot *snapshot, uint16_t port)
 {
     const struct settings *settings = settings_of(snapshot);
@@ -415,6 +420,7 @@ void glue_fill_handler(struct gateway *gateway, struct queue_handler *out)
         .postmaster = postmaster,
         .is_own_address = is_own_address,
         .is_own_port = is_own_port,
+        .provider = provider,
         .run_content = run_content,
         .hook = run_hook,
         .account = account,

@@ -177,6 +177,7 @@ static void bind_all(struct settings_loading *loading)
                               settings->servers, settings->server_count, &settings->transports,
                               &settings->transport_count);
     settings_bind_lists(loading);
+    settings_bind_providers(loading);
     settings_bind_certificates(loading);
     settings_bind_quarantines(loading);
     bind_keys(loading);

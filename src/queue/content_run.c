@@ -60,7 +60,7 @@ static void tell_held(const struct queue_attempt *attempt, const struct queue_co
         if (group->held)
             event_emit(EVENT_MESSAGE_HELD, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
                        F_STR(FLOW, attempt->meta.content_flow), F_STR(STEP, group->kept.step),
-                       F_STR(TRANSPORT, group->transport),
+                       F_STR(TRANSPORT, group->transport), F_C(DIRECTION, queue_direction(attempt)),
                        F_C(REASON, mail_reason_name(group->held_reason)),
                        F_STR(QUARANTINE, group->kept.quarantine), F_STR(DETAIL, group->kept.why),
                        F_INT(RECIPIENTS, group->recipient_count));
@@ -131,7 +131,8 @@ static void defer(struct queue_attempt *attempt, const struct mail_reply *reply)
     queue_unit_write(&unit);
     event_emit(EVENT_MESSAGE_DEFERRED, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
                F_C(ENTRY, mail_id_text(entry->id).chars), F_STR(FLOW, attempt->meta.content_flow),
-               F_INT(ATTEMPT, record->attempts), F_STR(REPLY, reply->text));
+               F_C(DIRECTION, queue_direction(attempt)), F_INT(ATTEMPT, record->attempts),
+               F_STR(REPLY, reply->text));
     queue_entry_place(entry);
 }
 
@@ -165,7 +166,7 @@ static void discard(struct queue_attempt *attempt, const struct queue_content_ru
         return;
     }
     event_emit(EVENT_MESSAGE_DISCARDED, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
-               F_STR(FLOW, attempt->meta.content_flow));
+               F_STR(FLOW, attempt->meta.content_flow), F_C(DIRECTION, queue_direction(attempt)));
     queue_entry_free(attempt->entry);
 }
 

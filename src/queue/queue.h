@@ -115,6 +115,8 @@ struct queue_handler {
     /* Does any of our listeners have this port? (For an MX that bears our name.) NULL: asked by
      * is_own_address with a loopback address. */
     bool (*is_own_port)(const struct queue_snapshot *snapshot, uint16_t port);
+    /* Who runs this MX host, for events; a text of the snapshot. NULL: nobody says. */
+    struct str (*provider)(const struct queue_snapshot *snapshot, struct str host);
     enum queue_content_verdict (*run_content)(void *context, const struct queue_snapshot *snapshot,
                                               struct queue_content_run *run,
                                               struct mail_reply *out_reply);
@@ -171,6 +173,8 @@ void queue_settle_found(struct queue *queue);
 struct spool_found;
 void queue_recover(struct queue *queue, const struct spool_found *found);
 void queue_join(struct queue *queue, size_t worker, struct dns *dns);
+/* On the worker's thread, after a burst: memory that was kept for what comes next goes back. */
+void queue_rest(struct queue *queue, size_t worker);
 /* Stop attempts (running ones get until `deadline_ns`), let go of connections. */
 void queue_leave(struct queue *queue, size_t worker, int64_t deadline_ns) MAY_YIELD;
 void queue_free(struct queue *queue);

@@ -92,7 +92,7 @@ static void add_entry(struct splitting *splitting, struct mail_recipient *recipi
     entry->fresh = splitting->fresh && !splitting->held;
     if (entry->fresh)
         queue_fresh_count(&unit->worker->fresh, entry, 1);
-    queue_unit_add(unit, entry);
+    queue_unit_add(unit, entry, &splitting->meta);
 }
 
 /* Stable, and quick for as many as a client may name. */

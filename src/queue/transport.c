@@ -431,6 +431,11 @@ const struct transport *transport_find(const struct transport *transports, size_
     return NULL;
 }
 
+const char *transport_direction_name(const struct transport *transport)
+{
+    return transport->direction == TRANSPORT_INBOUND ? "inbound" : "outbound";
+}
+
 int64_t transport_retry_delay(const struct transport *transport, unsigned k)
 {
     const struct option_durations *delays = &transport->retry.delays;

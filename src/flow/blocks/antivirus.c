@@ -111,4 +111,5 @@ const struct flow_block flow_block_antivirus = {
     .prepare = prepare,
     .run = run,
     .changes_field = flow_changes_no_field,
+    .finds = true,
 };

@@ -9,6 +9,7 @@
 
 #include "base/buf.h"
 #include "content/hook.h"
+#include "flow/expression_internal.h"
 #include "flow/header_edit.h"
 #include "flow/scan_options.h"
 #include "flow/text.h"
@@ -317,4 +318,7 @@ const struct flow_block flow_block_http = {
     .outcomes = outcomes,
     .prepare = prepare,
     .run = run,
+    .changes_field = flow_changes_any_field,
+    .results = 1u << NAME_SCORE,
+    .finds = true,
 };

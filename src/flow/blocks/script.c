@@ -8,6 +8,7 @@
  * only behind a backend's yes in the same run.
  */
 #include "flow/blocks.h"
+#include "flow/expression_internal.h"
 #include "flow/script.h"
 
 #include "base/buf.h"
@@ -373,4 +374,7 @@ const struct flow_block flow_block_script = {
     .may_look_up = may_look_up,
     .may_leave = may_leave,
     .judge_again = judge_again,
+    .changes_field = flow_changes_any_field,
+    .results = 1u << NAME_SCORE,
+    .finds = true,
 };
