@@ -30,7 +30,8 @@ static int tear_down(void **unused)
 
 #define TAKE(type_, wall_ns_, ...)                                                                 \
     do {                                                                                           \
-        struct event event = {.type = (type_), .wall_ns = (wall_ns_)};                             \
+        struct event event = {                                                                     \
+            .type = (type_), .wall_ns = (wall_ns_), .changed = EVENT_ALL_CHANGED};                 \
         const struct event_field fields[] = {__VA_ARGS__};                                         \
         memcpy(event.fields, fields, sizeof fields);                                               \
         event.count = sizeof fields / sizeof *fields;                                              \

@@ -46,6 +46,7 @@ struct flow_compile_context {
     size_t list_count;
     const struct signing_keys *keys; /* NULL: none */
     const struct config_node *root;
+    bool signs_seven_bit;       /* 8-bit text is converted before a signature of ours */
     struct option_paths *files; /* gets what a step reads when it is compiled; may be NULL */
 };
 /* Compile the section `flows` and presets; problems go to the report. */

@@ -287,11 +287,11 @@ struct flow_running {
     /* authentication */
     struct str login;
     struct str password;
-    bool said_no;       /* some backend knows the login and refused the password */
-    bool said_unknown;  /* some backend does not know the login */
-    bool had_error;     /* some backend gave no answer */
-    struct str refusal; /* why it is no yes: the first error, else the last no */
-    struct flow_pending pending[FLOW_PENDING_MAX];
+    bool said_no;                 /* some backend knows the login and refused the password */
+    bool said_unknown;            /* some backend does not know the login */
+    bool had_error;               /* some backend gave no answer */
+    struct str refusal;           /* why it is no yes: the first error, else the last no */
+    struct flow_pending *pending; /* FLOW_PENDING_MAX, or NULL */
     unsigned pending_count;
     bool said_missing;           /* some lookup does not know the recipient */
     struct flow_overrun overrun; /* of the last limit that was reached */
@@ -379,6 +379,10 @@ enum result flow_body_read(const struct flow_running *running, uint64_t offset, 
 /* Another body (sealed; the reference becomes the run's) behind the same header section. The old
  * one is untouched: other groups and copies made before still have it. */
 void flow_body_replace(struct flow_running *running, struct body *body, bool has_8bit);
+/* seven_bit.c: before a signature of ours (RFC 6376 5.3), where the configuration wants it: 8-bit
+ * text becomes quoted-printable or base64, so that no host on the way has to. What cannot be
+ * converted stays. */
+enum result flow_body_make_seven_bit(struct flow_running *running, struct error *err) MAY_YIELD;
 /* mime.c: the parts of the message as it is now, found once and counted against the limits. Texts
  * live in the run's arena; the next change of the body ends its use. ERROR_LIMIT: too many. */
 enum result flow_mime(struct flow_running *running, const struct mime_message **out,

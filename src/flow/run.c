@@ -340,15 +340,15 @@ static MAY_YIELD bool run_behind(struct flow_running *running)
     return false;
 }
 
-static struct flow_running running_of(const struct flow *flow, const struct flow_run *run,
-                                      struct flow_verdict *out)
+static void begin(struct flow_running *running, const struct flow *flow, const struct flow_run *run,
+                  struct flow_verdict *out)
 {
     *out = (struct flow_verdict){0};
-    struct flow_running running = {.flow = flow, .run = run, .facts = *run->facts, .verdict = out};
-    running.facts.effects = &out->effects;
-    if (!running.facts.checks)
-        running.facts.checks = ARENA_NEW(run->arena, struct flow_checks);
-    return running;
+    *running =
+        (struct flow_running){.flow = flow, .run = run, .facts = *run->facts, .verdict = out};
+    running->facts.effects = &out->effects;
+    if (!running->facts.checks)
+        running->facts.checks = ARENA_NEW(run->arena, struct flow_checks);
 }
 
 /* The end of the flow: no step decided. */
@@ -379,7 +379,8 @@ void flow_run_authentication(const struct flow *flow, const struct flow_run *run
                              struct str password, struct flow_verdict *out)
 {
     check(flow->type == FLOW_AUTHENTICATION);
-    struct flow_running running = running_of(flow, run, out);
+    struct flow_running running;
+    begin(&running, flow, run, out);
     running.login = login;
     running.password = password;
     if (!run_steps(&running, &flow->steps, 0)) {
@@ -404,7 +405,8 @@ void flow_run_recipient(const struct flow *flow, const struct flow_run *run,
                         struct flow_verdict *out)
 {
     check(flow->type == FLOW_RECIPIENT);
-    struct flow_running running = running_of(flow, run, out);
+    struct flow_running running;
+    begin(&running, flow, run, out);
     if (!run_steps(&running, &flow->steps, 0))
         end(&running, FLOW_REJECT, MAIL_REASON_POLICY);
     /* recipients that do not exist; where one that was asked gave no answer, nobody knows */
@@ -415,7 +417,8 @@ void flow_run_recipient(const struct flow *flow, const struct flow_run *run,
 void flow_run_content(const struct flow *flow, const struct flow_run *run, struct flow_verdict *out)
 {
     check(flow->type == FLOW_CONTENT);
-    struct flow_running running = running_of(flow, run, out);
+    struct flow_running running;
+    begin(&running, flow, run, out);
     struct flow_checks *checks = running.facts.checks; /* each content has results of its own */
     checks->key_asked = 0;
     checks->dkim = checks->dkim_domain = checks->dmarc = checks->dmarc_policy = STR_EMPTY;

@@ -282,6 +282,7 @@ void gateway_share(struct gateway *gateway, struct settings *trial, unsigned sha
 void gateway_drain(struct gateway *gateway, int64_t deadline_ns)
 {
     atomic_store(&gateway->draining, true);
+    lane_stop(gateway->http);
     for (size_t i = 0; i < gateway->worker_count; i++)
         worker_drain(&gateway->workers[i], deadline_ns);
     for (size_t i = 0; i < gateway->worker_count; i++)

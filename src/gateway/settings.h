@@ -179,6 +179,7 @@ struct settings {
     struct settings_certificate *certificates;
     size_t certificate_count;
     struct signing_keys dkim_keys;
+    bool signs_seven_bit; /* a transport has eight_bit: convert */
     struct settings_quarantine *quarantines;
     size_t quarantine_count;
     struct settings_listener *listeners;

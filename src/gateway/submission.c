@@ -82,7 +82,7 @@ static struct str header_in_force(struct arena *arena, const struct mail_content
 {
     if (content->body_start)
         return content->head;
-    return arena_printf(arena, "%.*s%.*s", STR_ARG(content->head), STR_ARG(header));
+    return arena_join(arena, content->head, header, STR_EMPTY);
 }
 
 /* ---- groups and their flows ---- */
@@ -429,8 +429,9 @@ static void hand_over(struct work *work, struct mail_reply *out_reply) MAY_YIELD
     if (in->facts->authenticated)
         incidents_note_message(in->worker->gateway->incidents, in->facts->user);
     tell_accepted(work, &handed);
+    struct mail_id_text id = mail_id_text(in->message);
     *out_reply = mail_reply_of(
-        250, 2, 0, 0, arena_printf(in->arena, "Ok, queued as %s", mail_id_text(in->message).chars));
+        250, 2, 0, 0, arena_join(in->arena, STR("Ok, queued as "), str_c(id.chars), STR_EMPTY));
 }
 
 static void decide(struct work *work, const struct scope *scope,

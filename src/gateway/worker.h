@@ -53,6 +53,8 @@ struct worker {
     size_t socket_count;
     struct loop_timer heartbeat;
     size_t at_rest;          /* fibers that came to rest since the heap was trimmed */
+    uint64_t switches;       /* into fibers, at the last look; */
+    uint64_t busiest;        /* most between two looks, since it calmed down */
     struct closing *closing; /* while it drains */
     bool left;               /* its sessions have ended for good */
 
@@ -115,9 +117,15 @@ void worker_drain(struct worker *worker, int64_t deadline_ns);
 
 /* ---- a session (session.c) ---- */
 
+/* A connection that was just accepted. */
+struct session_socket {
+    int fd;
+    struct net_address peer;
+    struct net_address local; /* no family: not known yet */
+};
 /* On the worker's thread: serve the connection in a fiber of its own; takes `fd` over. The session
  * keeps a reference to `settings`, of which the listener is one. */
-void session_start(struct worker *worker, const struct settings *settings, int fd,
-                   size_t listener_index);
+void session_start(struct worker *worker, const struct settings *settings,
+                   const struct session_socket *socket, size_t listener_index);
 /* Say goodbye to clients that are between two transactions (drain). */
 void session_end_idle(struct worker *worker);

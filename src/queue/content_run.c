@@ -273,6 +273,8 @@ static void run_entry(struct queue_attempt *attempt) MAY_YIELD
         keep_unreadable(attempt, &err);
         return;
     }
+    /* the attempt keeps its reference; steps may put another body in its place */
+    struct mail_content content = attempt->content;
     struct queue_content_run run = {
         .flow = attempt->meta.content_flow,
         .message = attempt->meta.message,
@@ -284,7 +286,7 @@ static void run_entry(struct queue_attempt *attempt) MAY_YIELD
         .recipients = attempt->meta.recipients,
         .recipient_count = attempt->meta.recipient_count,
         .origin = attempt->meta.origin,
-        .content = &attempt->content,
+        .content = &content,
         .arena = attempt->arena,
     };
     enum queue_content_verdict verdict = run_flow(attempt, &run, &reply);
