@@ -37,24 +37,25 @@ struct stream *stream_new(const struct stream_transport *transport)
     return stream;
 }
 
-/* Small buffers may have held a password; those of message bodies are larger. */
-static void free_buffer(char *buffer, size_t cap)
+/* Small buffers may have held a password, in the first `used` bytes; those of message bodies are
+ * larger. */
+static void free_buffer(char *buffer, size_t cap, size_t used)
 {
     if (buffer && cap <= WIPED_MAX)
-        memory_wipe(buffer, cap);
+        memory_wipe(buffer, used);
     free(buffer);
 }
 
 static void free_input(struct stream *stream)
 {
-    free_buffer(take(stream->in), stream->in_cap);
-    stream->in_begin = stream->in_len = stream->in_cap = 0;
+    free_buffer(take(stream->in), stream->in_cap, stream->in_used);
+    stream->in_begin = stream->in_len = stream->in_cap = stream->in_used = 0;
     stream->in_chunk = CHUNK_MIN;
 }
 
 static void free_output(struct stream *stream)
 {
-    free_buffer(take(stream->out), stream->out_cap);
+    free_buffer(take(stream->out), stream->out_cap, stream->out_len);
     stream->out_len = stream->out_cap = 0;
 }
 
@@ -284,6 +285,8 @@ static enum step read_once(struct stream *stream, size_t max, struct error *err)
     if (step != STEP_DONE)
         return step;
     stream->in_len += got;
+    if (stream->in_used < stream->in_begin + stream->in_len)
+        stream->in_used = stream->in_begin + stream->in_len;
     stream->bytes_read += got;
     stream->moved_in_a_row += got;
     if (got == size && stream->in_chunk < CHUNK_MAX)
@@ -333,6 +336,7 @@ enum result stream_fill_available(struct stream *stream, size_t max, struct erro
 {
     if (stream->broken)
         return fail_broken(err);
+    stream->found_empty = false; /* something may have come since, and who asks wants to know */
     while (stream->in_len < max) {
         enum step step = read_once(stream, max, err);
         if (step == STEP_FAILED)
@@ -561,9 +565,17 @@ bool stream_is_idle_alive(struct stream *stream)
 {
     if (stream->broken || stream->ended || stream->in_len)
         return false;
-    stream->drained = false; /* the loop may not have told of the end yet */
+    stream->drained = stream->found_empty = false; /* the loop may not have told of the end yet */
     enum step step = read_once(stream, CHUNK_MIN, NULL);
     if (stream->in_len == 0)
         free_input(stream);
     return step == STEP_WAIT_READABLE;
+}
+
+bool stream_seems_idle_alive(struct stream *stream)
+{
+    bool (*is_quiet)(const struct stream *) = stream->transport->is_quiet;
+    if (stream->tls || !is_quiet || !is_quiet(stream))
+        return stream_is_idle_alive(stream);
+    return !stream->broken && !stream->ended && !stream->in_len;
 }
