@@ -39,6 +39,7 @@ struct admin_log {
     struct event_lines *lines;
     struct buf line;
     struct buf batch;
+    size_t batch_needed;
     uint64_t reported_drops;
     char ident[64]; /* syslog keeps the pointer */
 
@@ -61,7 +62,7 @@ static void write_out(struct admin_log *log)
         }
         rest = str_from(rest, (size_t)sent);
     }
-    buf_clear(&log->batch);
+    buf_settle(&log->batch, &log->batch_needed);
 }
 
 static int syslog_level(enum event_severity severity)

@@ -230,6 +230,7 @@ static void *run(void *arg)
 {
     struct store *store = arg;
     struct buf arrived;
+    size_t needed = 0;
     int64_t tend_ns = 0;
     buf_init(&arrived, INCOMING_MAX);
     pthread_setname_np(pthread_self(), "events");
@@ -237,8 +238,9 @@ static void *run(void *arg)
         uint64_t sync;
         goes_on = next_turn(store, &arrived, &sync);
         sort_in(store, buf_str(&arrived));
-        buf_clear(&arrived);
+        buf_settle(&arrived, &needed);
         write_out(store, !goes_on || sync != store->sync_done);
+        buf_settle(&store->entries, &store->entries_needed);
         pthread_mutex_lock(&store->mutex);
         store->sync_done = sync;
         pthread_cond_broadcast(&store->synced);
@@ -246,6 +248,7 @@ static void *run(void *arg)
         if (goes_on && (clock_monotonic_ns() - tend_ns > TEND_S * NS_PER_S ||
                         store_index_is_due(&store->file))) {
             tend(store);
+            groups_settle(&store->groups);
             tend_ns = clock_monotonic_ns();
         }
     }

@@ -59,6 +59,17 @@ static void story_leave(struct groups *groups, struct story *story)
     groups->spare_count++;
 }
 
+void groups_settle(struct groups *groups)
+{
+    for (; groups->spare_least > 0; groups->spare_least--) {
+        story_free(CONTAINER(groups->spare.next, struct story, in_list));
+        groups->spare_count--;
+    }
+    groups->spare_least = groups->spare_count;
+    map_settle(&groups->messages);
+    map_settle(&groups->sessions);
+}
+
 void groups_done(struct groups *groups)
 {
     size_t cursor = 0;
@@ -217,6 +228,8 @@ static struct story *story_new(struct groups *groups, struct mail_id id, struct 
         story = CONTAINER(groups->spare.next, struct story, in_list);
         list_remove(&story->in_list);
         groups->spare_count--;
+        if (groups->spare_count < groups->spare_least)
+            groups->spare_least = groups->spare_count;
         story->is_session = story->closed = story->refused = false;
         story->written = story->word_count = 0;
         story->introduced = (struct mail_id){0};

@@ -26,6 +26,7 @@ struct store {
     struct event_decoder *decoder;
     struct groups groups;
     struct buf entries; /* of the index, of one transaction */
+    size_t entries_needed;
     bool failing;
 };
 

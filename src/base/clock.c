@@ -2,7 +2,7 @@
 #include "base/clock.h"
 
 #include <stdatomic.h>
-#include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 static atomic_int_least64_t fake_monotonic = -1;
@@ -99,9 +99,23 @@ struct str clock_format_rfc5322(int64_t wall_ns, char out[TIME_RFC5322_SIZE])
     static const char months[12][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
                                        "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
     struct tm t = utc(wall_ns);
-    int len =
-        snprintf(out, TIME_RFC5322_SIZE, "%s, %02u %s %04u %02u:%02u:%02u +0000", days[t.tm_wday],
-                 (unsigned)t.tm_mday % 100, months[t.tm_mon], (unsigned)(t.tm_year + 1900) % 10000,
-                 (unsigned)t.tm_hour % 100, (unsigned)t.tm_min % 100, (unsigned)t.tm_sec % 100);
-    return (struct str){out, (size_t)len};
+    const struct {
+        const char *name; /* NULL: the number */
+        int number;
+        size_t width;
+        const char *behind;
+    } parts[] = {{days[t.tm_wday], 0, 3, ", "}, {NULL, t.tm_mday, 2, " "},
+                 {months[t.tm_mon], 0, 3, " "}, {NULL, t.tm_year + 1900, 4, " "},
+                 {NULL, t.tm_hour, 2, ":"},     {NULL, t.tm_min, 2, ":"},
+                 {NULL, t.tm_sec, 2, " "}};
+    char *at = out;
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        if (parts[i].name)
+            at = mempcpy(at, parts[i].name, parts[i].width);
+        else
+            at = put_digits(at, (unsigned)parts[i].number, parts[i].width);
+        at = stpcpy(at, parts[i].behind);
+    }
+    at = stpcpy(at, "+0000");
+    return (struct str){out, (size_t)(at - out)};
 }

@@ -164,10 +164,10 @@ const char *flow_action_name(const struct flow_action *action)
     return action->kind == ACTION_BRANCH ? "branch" : flow_actions[action->kind].word;
 }
 
-static void trace(const struct flow_running *running, const struct flow_step *step,
-                  const char *outcome, const char *action, int64_t started_ns)
+static void trace(struct flow_running *running, const struct flow_step *step, const char *outcome,
+                  const char *action, int64_t started_ns, bool ran)
 {
-    struct event_field fields[10] = {
+    struct event_field fields[12] = {
         F_C(FLOW_TYPE, flow_type_name(running->flow->type)),
         F_STR(FLOW, running->flow->name),
         F_STR(STEP, step->id),
@@ -182,6 +182,11 @@ static void trace(const struct flow_running *running, const struct flow_step *st
         fields[count++] = F_STR(RCPT, running->facts.recipient);
     if (running->detail.len)
         fields[count++] = F_STR(DETAIL, running->detail);
+    struct str values = ran ? flow_record_values(running, step) : STR_EMPTY;
+    if (values.len)
+        fields[count++] = F_STR(VALUES, values);
+    if (ran && step->block->finds)
+        fields[count++] = F_INT(FINDINGS, flow_record_findings(running, step));
     event_emit_fields(EVENT_FLOW_STEP, fields, count);
 }
 
@@ -234,22 +239,23 @@ static MAY_YIELD enum progress run_step(struct flow_running *running, const stru
     if (step->when &&
         expression_eval(step->when, &running->facts, running->run->arena, &holds, &err) != OK) {
         end_by_error(running, step, &err);
-        trace(running, step, "fault", "defer", started_ns);
+        trace(running, step, "fault", "defer", started_ns, /* ran= */ false);
         return PROGRESS_DECIDED;
     }
     if (!holds) {
-        trace(running, step, "skipped", "next", started_ns);
+        trace(running, step, "skipped", "next", started_ns, /* ran= */ false);
         return PROGRESS_PASSED;
     }
     running->verdict->steps_run++;
     if (run_block(running, step, &index, &err) != OK) {
         end_by_error(running, step, &err);
-        trace(running, step, "fault", "defer", started_ns);
+        trace(running, step, "fault", "defer", started_ns, /* ran= */ false);
         return PROGRESS_DECIDED;
     }
     check(index < step->outcome_count);
     const struct flow_action *action = &step->actions[index];
-    trace(running, step, step->block->outcomes[index].name, flow_action_name(action), started_ns);
+    trace(running, step, step->block->outcomes[index].name, flow_action_name(action), started_ns,
+          /* ran= */ true);
     if (step->observe)
         return PROGRESS_PASSED;
     if (action->kind == ACTION_BRANCH) {

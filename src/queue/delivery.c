@@ -46,7 +46,7 @@ bool queue_connection_check(struct queue_connection *connection, const struct qu
         return false;
     bool usable = connection->snapshot == snapshot && connection->messages < PER_CONNECTION &&
                   clock_monotonic_ns() - connection->opened_ns < CONNECTION_S * NS_PER_S &&
-                  stream_is_idle_alive(smtp_client_stream(connection->client));
+                  stream_seems_idle_alive(smtp_client_stream(connection->client));
     if (!usable)
         queue_connection_close(connection, queue, true);
     return usable;
@@ -490,8 +490,18 @@ static bool is_closing(const struct transaction *transaction)
     return false;
 }
 
+/* Also of hosts that do not answer: whose outage is it? */
+static void note_provider(struct queue_attempt *attempt, struct str host)
+{
+    const struct queue_handler *handler = &attempt->worker->queue->handler;
+    if (attempt->transport->method == TRANSPORT_LOOKUP_MX && handler->provider != NULL &&
+        attempt->provider.len == 0)
+        attempt->provider = handler->provider(attempt->snapshot, host);
+}
+
 static void note_peer(struct queue_attempt *attempt, const struct queue_connection *connection)
 {
+    note_provider(attempt, str_c(connection->host));
     memcpy(attempt->host, connection->host, sizeof attempt->host);
     attempt->peer = connection->peer;
     attempt->tls = connection->tls;
@@ -614,6 +624,8 @@ static void deliver(struct queue_attempt *attempt, struct queue_connection *conn
         (void)is_stopped(attempt);
         return;
     }
+    if (route.count > 0)
+        note_provider(attempt, route.targets[0].host);
     for (size_t i = 0; i < route.count && count_open(attempt) > 0; i++) {
         const struct queue_target *target = &route.targets[i];
         if (is_stopped(attempt))

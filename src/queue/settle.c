@@ -125,6 +125,11 @@ bool queue_is_expired(const struct queue_attempt *attempt)
 
 /* ---- telling ---- */
 
+const char *queue_direction(const struct queue_attempt *attempt)
+{
+    return attempt->transport != NULL ? transport_direction_name(attempt->transport) : "";
+}
+
 /* Recipients of whom the same is told: fifty that one reply took differ in their addresses. */
 struct telling {
     const struct queue_attempt *attempt;
@@ -186,6 +191,8 @@ static void tell_all(struct telling *telling)
         F_INT(GREETING_US, times->greeting_us),
         F_INT(TRANSFER_US, times->transfer_us),
         F_INT(SIZE, attempt->entry->ready.size),
+        F_C(DIRECTION, queue_direction(attempt)),
+        F_STR(PROVIDER, attempt->provider),
         F_STR(NEXT_TRY, next_text),
         F_STR(GIVE_UP, end_text)};
     enum { ALL = sizeof fields / sizeof fields[0], OF_NEXT_TRY = 2 };

@@ -144,6 +144,8 @@ static void make_own(struct queue_meta *meta, const struct queue_group *group)
 {
     if (group->sender != NULL)
         meta->sender = *group->sender;
+    if (group->seven_bit)
+        meta->flags &= ~(unsigned)QUEUE_META_HAS_8BIT;
     if (group->has_8bit)
         meta->flags |= QUEUE_META_HAS_8BIT;
     if (group->message.high != 0 || group->message.low != 0)
