@@ -65,20 +65,17 @@ const char *event_text(enum event_type type)
 
 bool event_take_revision(struct event *event, struct str *out)
 {
-    unsigned kept = 0;
-    bool found = false;
-    if (str_starts(str_c(event_name(event->type)), STR("config.")))
+    unsigned i = 0;
+    while (i < event->count &&
+           (event->fields[i].key != KEY_REVISION || event->fields[i].kind != EVENT_VALUE_STR))
+        i++;
+    if (i == event->count || str_starts(str_c(event_name(event->type)), STR("config.")))
         return false;
-    for (unsigned i = 0; i < event->count; i++) {
-        if (event->fields[i].key != KEY_REVISION || event->fields[i].kind != EVENT_VALUE_STR) {
-            event->fields[kept++] = event->fields[i];
-            continue;
-        }
-        *out = event->fields[i].text;
-        found = true;
-    }
-    event->count = kept;
-    return found;
+    *out = event->fields[i].text;
+    event->count--;
+    for (; i < event->count; i++) /* a key is given once */
+        event->fields[i] = event->fields[i + 1];
+    return true;
 }
 
 const char *event_key_name(enum event_key key)
