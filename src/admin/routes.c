@@ -48,6 +48,8 @@ static const struct admin_parameter quarantine_query[] = {
 const struct admin_route admin_routes[] = {
     {"GET",  "/api/v1/status",               admin_api_status,         "Health, listeners, queue and totals.",
      READ, NULL, NULL, NULL, "Status"},
+    {"GET",  "/api/v1/domains",              admin_api_domain_list,    "The listed domains, and what DNS said of them last.",
+     READ, NULL, NULL, NULL, "Domains"},
     {"GET",  "/metrics",                     admin_api_metrics,        "Numbers for Prometheus.",
      READ, NULL, NULL, NULL, "text/plain"},
     {"GET",  "/api/v1/openapi.json",         admin_api_openapi,        "This description.",

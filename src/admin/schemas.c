@@ -17,10 +17,15 @@ const struct admin_schema admin_schemas[] = {
      "health:string version:string hostname:string revision:string config:string started:time workers:integer "
      "sessions:integer sessions_total:integer messages_accepted:integer listeners:[Listener] queue:QueueNumbers "
      "totals:Totals balanced:boolean protected_mailboxes:integer events_dropped:integer log_lost:integer "
-     "incidents_open:integer certificate_days_left?:integer config_file?:string config_pending?:Pending?"},
+     "incidents_open:integer domains_unhealthy:integer certificate_days_left?:integer config_file?:string config_pending?:Pending?"},
     {"Listener", "Where mail comes in.", "name:string addresses:[string] sessions:integer"},
     {"QueueNumbers", "Recipients by state, and what they amount to.",
      "loading:boolean unloaded:integer " STATES " entries:integer bytes:integer oldest_seconds:number"},
+    {"Domain", "A listed domain. looked: when, or null; the others are healthy, unhealthy or unknown.",
+     "domain:string looked:time? mx:string spf:string dkim:string dmarc:string problems:[DomainProblem]"},
+    {"DomainProblem", "record: what to publish, or empty.", "check:string text:string record:string"},
+    {"Domains", "All of them; every_seconds: how often they are looked at, 0 is never.",
+     "items:[Domain] every_seconds:integer"},
     {"Totals", "Recipients since the spool was made.",
      "accepted:integer generated:integer delivered:integer failed_dsn:integer failed_silent:integer "
      "quarantined:integer discarded:integer dropped:integer damaged:integer"},

@@ -57,6 +57,17 @@ static void story_leave(struct groups *groups, struct story *story)
     groups->spare_count++;
 }
 
+void groups_settle(struct groups *groups)
+{
+    for (; groups->spare_least > 0; groups->spare_least--) {
+        story_free(CONTAINER(groups->spare.next, struct story, in_list));
+        groups->spare_count--;
+    }
+    groups->spare_least = groups->spare_count;
+    map_settle(&groups->messages);
+    map_settle(&groups->sessions);
+}
+
 void groups_done(struct groups *groups)
 {
     size_t cursor = 0;
@@ -100,11 +111,19 @@ static void add_word(struct story *story, uint64_t word)
     story->words[story->word_count++] = word;
 }
 
+/* A recipient is told by its step and then by its verdict: the second finds nothing new. */
+static bool is_indexed_as_recipient(const struct story *story, const struct event_field *field)
+{
+    return field->key == KEY_TO && str_equal(field->text, pack_last_text(&story->pack, KEY_RCPT));
+}
+
 static void index_field(struct story *story, const struct event_field *field)
 {
     if (field->kind != EVENT_VALUE_STR || field->text.len == 0 || !store_is_indexed(field->key))
         return;
     if (field->key == KEY_REASON && str_equal(field->text, STR("none")))
+        return;
+    if (is_indexed_as_recipient(story, field))
         return;
     add_word(story, store_word(field->key, field->text));
     ptrdiff_t at = str_find_last(field->text, '@');
@@ -114,16 +133,14 @@ static void index_field(struct story *story, const struct event_field *field)
 
 static void pack_event(struct story *story, const struct event *event, struct str revision)
 {
-    bool fresh[32] = {0};
-    if (!pack_add(&story->pack, event, revision, fresh))
+    uint32_t fresh;
+    if (!pack_add(&story->pack, event, revision, &fresh))
         return;
     uint64_t word = store_event_word(event->type);
     if (word)
         add_word(story, word);
-    for (unsigned i = 0; i < event->count; i++) {
-        if (fresh[i])
-            index_field(story, &event->fields[i]);
-    }
+    for (; fresh; fresh &= fresh - 1)
+        index_field(story, &event->fields[__builtin_ctz(fresh)]);
 }
 
 /* ---- finding ---- */
@@ -173,8 +190,6 @@ static void repeat(const struct story *session, size_t begin, struct story *stor
         memcpy(&record, session->said.ptr + at, sizeof record);
         at += sizeof record;
         event_unpack(str_of(session->said.ptr + at, record.size), &event);
-        struct str ignored; /* the record has it */
-        event_take_revision(&event, &ignored);
         event.seq = record.seq;
         at += record.size;
         pack_event(story, &event, str_c(record.revision));
@@ -207,6 +222,8 @@ static struct story *story_new(struct groups *groups, struct mail_id id, struct 
         story = CONTAINER(groups->spare.next, struct story, in_list);
         list_remove(&story->in_list);
         groups->spare_count--;
+        if (groups->spare_count < groups->spare_least)
+            groups->spare_least = groups->spare_count;
         story->is_session = story->closed = story->refused = false;
         story->written = story->word_count = 0;
         story->introduced = (struct mail_id){0};

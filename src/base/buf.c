@@ -26,6 +26,19 @@ void buf_clear(struct buf *buf)
     buf->overflow = false;
 }
 
+void buf_settle(struct buf *buf, size_t *needed)
+{
+    enum { ALWAYS = 64 * 1024, TIMES = 4 };
+    size_t of_late = *needed - *needed / 8;
+    *needed = buf->len > of_late ? buf->len : of_late;
+    buf_clear(buf);
+    if (buf->cap <= ALWAYS || buf->cap / TIMES <= *needed)
+        return;
+    size_t max = buf->max;
+    buf_done(buf);
+    buf_init(buf, max);
+}
+
 char *buf_reserve(struct buf *buf, size_t size)
 {
     if (size > buf->max - buf->len) {

@@ -25,6 +25,9 @@ void buf_init(struct buf *buf, size_t max);
 void buf_done(struct buf *buf);
 /* Empty it and forget an overflow; memory is kept. */
 void buf_clear(struct buf *buf);
+/* The same, for one that is filled again and again: of what a burst needed, memory is given back
+ * some turns after it. `*needed` is what it was filled with of late, 0 at first. */
+void buf_settle(struct buf *buf, size_t *needed);
 
 /* The piece that needs new room; for buf_append alone. */
 void buf_append_grow(struct buf *buf, struct str text);

@@ -77,6 +77,7 @@ const struct ctl_command ctl_commands[] = {
     {"dkim",    "rotate", ctl_dkim_rotate,   "[CONFIGURATION] --to NEXT [--wait SECONDS]", "let the waiting key NEXT sign in place of the others of its domain and kind, once DNS shows it"},
     {"dkim",    "revoke", ctl_dkim_revoke,   "[CONFIGURATION] --key NAME",        "the record that says that a key is no longer valid"},
     {"domain",  "check",  ctl_domain_check,  "[CONFIGURATION] [--domain D] [--ip A,B]", "SPF, DKIM, DMARC, MX, PTR and TLS of your domains, with the record to publish"},
+    {"domain",  "list",   ctl_domain_list,   "",                                  "your domains, and what the running gateway saw of them in DNS last"},
     {"report",  "dmarc",  ctl_report_dmarc,  "[FILE…]",                           "aggregate reports that others sent: a message, gzip, zip or XML; standard input without a file"},
     {"report",  "list",   ctl_report_list,   "",                                  "aggregate reports that wait to be sent"},
     {"report",  "send",   ctl_report_send,   "[--today]",                         "send what is due now; --today: what was counted today, too"},

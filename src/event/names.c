@@ -63,21 +63,6 @@ const char *event_text(enum event_type type)
     return types[type].text;
 }
 
-bool event_take_revision(struct event *event, struct str *out)
-{
-    unsigned i = 0;
-    while (i < event->count &&
-           (event->fields[i].key != KEY_REVISION || event->fields[i].kind != EVENT_VALUE_STR))
-        i++;
-    if (i == event->count || str_starts(str_c(event_name(event->type)), STR("config.")))
-        return false;
-    *out = event->fields[i].text;
-    event->count--;
-    for (; i < event->count; i++) /* a key is given once */
-        event->fields[i] = event->fields[i + 1];
-    return true;
-}
-
 const char *event_key_name(enum event_key key)
 {
     return keys[key];

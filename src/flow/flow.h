@@ -46,6 +46,7 @@ struct flow_compile_context {
     size_t list_count;
     const struct signing_keys *keys; /* NULL: none */
     const struct config_node *root;
+    bool signs_seven_bit;       /* 8-bit text is converted before a signature of ours */
     struct option_paths *files; /* gets what a step reads when it is compiled; may be NULL */
 };
 /* Compile the section `flows` and presets; problems go to the report. */
@@ -221,6 +222,10 @@ struct flow_recorded { /* a step of the trace */
     struct str step;
     struct str outcome;
     struct str detail;
+    struct str values;    /* as conditions read them behind it; may be empty */
+    bool has_findings;    /* what it found is told, whole */
+    struct str *findings; /* their names */
+    size_t finding_count;
 };
 struct flow_replay {
     const struct flow *flow;   /* to go through */

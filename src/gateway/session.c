@@ -9,6 +9,7 @@
 #include "flow/checks.h"
 #include "gateway/plan.h"
 #include "gateway/contain.h"
+#include "gateway/replies.h"
 #include "gateway/submission.h"
 #include "net/dns.h"
 #include "spool/spool.h"
@@ -370,6 +371,12 @@ static void on_refused(void *context, struct smtp_session *smtp, struct str comm
                F_STR(REPLY, reply->text), F_STR(HELO, smtp_session_peer(smtp)->helo));
 }
 
+static void on_ended(void *context, const struct smtp_replies *replies)
+{
+    struct session *session = context;
+    replies_add(session->worker->gateway->replies, session->listener->name, replies);
+}
+
 static const struct smtp_handler handler = {
     .connected = on_connected,
     .authenticate = on_authenticate,
@@ -379,6 +386,7 @@ static const struct smtp_handler handler = {
     .message = on_message,
     .reset = on_reset,
     .refused = on_refused,
+    .ended = on_ended,
 };
 
 /* ---- the fiber ---- */

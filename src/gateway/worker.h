@@ -23,6 +23,7 @@ struct incidents;
 struct lane;
 struct mailboxes;
 struct queue;
+struct replies;
 struct settings;
 struct settings_listener;
 struct spool;
@@ -52,6 +53,8 @@ struct worker {
     size_t socket_count;
     struct loop_timer heartbeat;
     size_t at_rest;          /* fibers that came to rest since the heap was trimmed */
+    uint64_t switches;       /* into fibers, at the last look; */
+    uint64_t busiest;        /* most between two looks, since it calmed down */
     struct closing *closing; /* while it drains */
     bool left;               /* its sessions have ended for good */
 
@@ -81,6 +84,7 @@ struct gateway {
     struct directory_shared *directories;
     struct lane *http; /* questions of scripts to web services */
     struct occupancy *occupancy;
+    struct replies *replies;
     struct mailboxes *mailboxes;
     struct incidents *incidents;
     struct lane *incident_lane; /* opens them for flows */

@@ -71,6 +71,9 @@ enum result stream_fill_available(struct stream *stream, size_t max, struct erro
 enum result stream_write(struct stream *stream, struct str data, struct error *err) MAY_YIELD;
 /* Send all. */
 enum result stream_flush(struct stream *stream, struct error *err) MAY_YIELD;
+/* Send all, and a close_notify with it if there is TLS: nothing may be written afterwards, but what
+ * the peer still sends can be read. */
+enum result stream_finish(struct stream *stream, struct error *err) MAY_YIELD;
 /* Nothing more will be written: the peer sees the end at once (under TLS with a close_notify), and
  * what it still sends can be read. What was not flushed is lost. */
 void stream_end_output(struct stream *stream);

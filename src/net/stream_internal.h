@@ -39,6 +39,8 @@ struct stream {
     size_t in_chunk; /* how much the next read asks for */
     char *out;
     size_t out_len, out_cap;
+    char *wire; /* what TLS made and the transport did not take yet; NULL: nothing */
+    size_t wire_at, wire_len, wire_cap;
 
     uint64_t bytes_read;
     unsigned reads_without_wait;

@@ -14,6 +14,8 @@
 void queue_attempt_init(struct queue_attempt *attempt, struct queue_entry *entry,
                         struct arena *arena);
 void queue_attempt_done(struct queue_attempt *attempt);
+/* Of its transport, for events; empty when that is gone. */
+const char *queue_direction(const struct queue_attempt *attempt);
 /* True: nothing may be sent (the account is contained, the transport is gone), and it is held. */
 bool queue_attempt_bar(struct queue_attempt *attempt);
 /* Content from memory or the spool. FAILED: ERROR_PERMANENT when it is damaged. */

@@ -83,7 +83,8 @@ static enum result create_file(struct body_job *job)
     if (job->fd < 0)
         return fail_errno(&job->err, errno, "make file for a large body");
     unsigned char bytes[SPOOL_SEGMENT_HEADER];
-    struct spool_segment_header header = {SPOOL_SEGMENT_BULK, job->id, clock_wall_ns()};
+    struct spool_segment_header header = {
+        .kind = SPOOL_SEGMENT_BULK, .id = job->id, .created_wall_ns = clock_wall_ns()};
     spool_segment_header_encode(&header, bytes);
     struct iovec piece = {bytes, sizeof bytes};
     return spool_files_write(job->fd, &piece, 1, 0, &job->err);

@@ -121,6 +121,7 @@ static void apply(struct spool *spool, const struct spool_unit_queue *units)
     for (struct spool_unit *unit = units->first; unit; unit = unit->next) {
         for (size_t i = 0; i < unit->record_count; i++)
             apply_record(spool, unit, &unit->records[i]);
+        spool->current->is_private |= unit->is_private;
         unit->result = OK;
         count += unit->is_internal ? 0 : 1;
     }

@@ -229,6 +229,7 @@ static enum result encode_add(struct encoder *encoder, const struct spool_change
     }
     encode_entry(encoder, change, bulk, body_records[at]);
     encoder->unit->brings_mail = true;
+    encoder->unit->is_private |= change->is_private;
     return OK;
 }
 

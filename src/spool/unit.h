@@ -30,6 +30,7 @@ struct spool_unit {
     bool is_lazy;
     bool is_internal; /* of the spool itself: the tombstones in it are copies */
     bool brings_mail;
+    bool is_private; /* see spool_change */
     enum result result;
     struct error error;
 

@@ -117,7 +117,7 @@ def test_every_route_answers_as_described(served):
     waiting = served.wait("delivery.deferred")["message"]
     cause = wait_until(lambda: ask(served, "GET", "/api/v1/queue/causes")[2]["items"], "a cause")[0]["cause"]
     asked = [
-        ("get", "/api/v1/status", "", None), ("get", "/metrics", "", None), ("get", "/api/v1/openapi.json", "", None),
+        ("get", "/api/v1/status", "", None), ("get", "/api/v1/domains", "", None), ("get", "/metrics", "", None), ("get", "/api/v1/openapi.json", "", None),
         ("get", "/api/v1/queue/messages", "?to=@example.org&limit=5", None),
         ("get", "/api/v1/queue/messages/{id}", waiting, None),
         ("get", "/api/v1/queue/causes", "", None), ("get", "/api/v1/queue/causes/{id}", cause, None),
