@@ -167,19 +167,6 @@ const char *arena_c(struct arena *arena, struct str text)
     return arena_str(arena, text).ptr;
 }
 
-struct str arena_join(struct arena *arena, struct str a, struct str b, struct str c)
-{
-    char *text = alloc_unset(arena, a.len + b.len + c.len + 1);
-    if (a.len)
-        memcpy(text, a.ptr, a.len);
-    if (b.len)
-        memcpy(text + a.len, b.ptr, b.len);
-    if (c.len)
-        memcpy(text + a.len + b.len, c.ptr, c.len);
-    text[a.len + b.len + c.len] = 0;
-    return (struct str){text, a.len + b.len + c.len};
-}
-
 struct str arena_vprintf(struct arena *arena, const char *format, va_list args)
 {
     /* at once where most texts end: to count first would be the work twice */
