@@ -11,7 +11,8 @@ from rig.gateway import wait_until
 THREE = [f"u@{domain}" for domain in DOMAINS]
 # what is not on disk yet is done a minute later
 POSTPONED = (("delivery.deferred", "the failure could not be written; it is tried again"),
-             ("daemon.warning", "what was done in a quarantine may be undone by a crash"))
+             ("daemon.warning", "what was done in a quarantine may be undone by a crash"),
+             ("quarantine.problem", "its content flow runs again in a minute"))
 WRITTEN = 0.12  # results are written within 50 ms
 
 
