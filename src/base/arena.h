@@ -33,8 +33,6 @@ size_t arena_used(const struct arena *arena);
 /* Copies end in a NUL that is not counted. */
 struct str arena_str(struct arena *arena, struct str text);
 struct str arena_lower(struct arena *arena, struct str text);
-/* One text of three. */
-struct str arena_join(struct arena *arena, struct str a, struct str b, struct str c);
 const char *arena_c(struct arena *arena, struct str text);
 /* Up to three texts as one; for what is said for every message, where printf costs too much. */
 struct str arena_join(struct arena *arena, struct str a, struct str b, struct str c);
