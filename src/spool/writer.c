@@ -257,6 +257,8 @@ static void mark_sealed(struct spool *spool, uint64_t end)
 {
     pthread_mutex_lock(&spool->index_lock);
     spool->current->end = end;
+    if (end == SPOOL_SEGMENT_HEADER)
+        spool->current->cuts_from = 0; /* what it said is void: nobody needs it */
     spool->current->sealed = true;
     spool->current->sealed_ns = clock_monotonic_ns();
     pthread_mutex_unlock(&spool->index_lock);
