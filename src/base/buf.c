@@ -81,10 +81,8 @@ void buf_append_int(struct buf *buf, int64_t number)
     buf_append(buf, (struct str){at, (size_t)(digits + sizeof digits - at)});
 }
 
-void buf_printf(struct buf *buf, const char *format, ...)
+void buf_vprintf(struct buf *buf, const char *format, va_list args)
 {
-    va_list args;
-    va_start(args, format);
     va_list again;
     va_copy(again, args);
     /* into the room that is there; most pieces fit */
@@ -99,6 +97,13 @@ void buf_printf(struct buf *buf, const char *format, ...)
             vsnprintf(at, (size_t)len + 1, format, args);
         buf->len += (size_t)len;
     }
+}
+
+void buf_printf(struct buf *buf, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    buf_vprintf(buf, format, args);
     va_end(args);
 }
 

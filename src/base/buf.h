@@ -9,6 +9,7 @@
 
 #include "base/str.h"
 
+#include <stdarg.h>
 #include <string.h>
 
 struct buf {
@@ -50,6 +51,8 @@ static inline void buf_append_byte(struct buf *buf, char byte)
 /* In decimal. */
 void buf_append_int(struct buf *buf, int64_t number);
 void buf_printf(struct buf *buf, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void buf_vprintf(struct buf *buf, const char *format, va_list args)
+    __attribute__((format(printf, 2, 0)));
 /* Room for `size` more bytes at ptr + len, or NULL (overflow is set then). The caller adds to len
  * what it wrote. */
 char *buf_reserve(struct buf *buf, size_t size);

@@ -23,6 +23,7 @@ struct incidents;
 struct lane;
 struct mailboxes;
 struct queue;
+struct replies;
 struct settings;
 struct settings_listener;
 struct spool;
@@ -83,6 +84,7 @@ struct gateway {
     struct directory_shared *directories;
     struct lane *http; /* questions of scripts to web services */
     struct occupancy *occupancy;
+    struct replies *replies;
     struct mailboxes *mailboxes;
     struct incidents *incidents;
     struct lane *incident_lane; /* opens them for flows */
@@ -115,9 +117,15 @@ void worker_drain(struct worker *worker, int64_t deadline_ns);
 
 /* ---- a session (session.c) ---- */
 
+/* A connection that was just accepted. */
+struct session_socket {
+    int fd;
+    struct net_address peer;
+    struct net_address local; /* no family: not known yet */
+};
 /* On the worker's thread: serve the connection in a fiber of its own; takes `fd` over. The session
  * keeps a reference to `settings`, of which the listener is one. */
-void session_start(struct worker *worker, const struct settings *settings, int fd,
-                   size_t listener_index);
+void session_start(struct worker *worker, const struct settings *settings,
+                   const struct session_socket *socket, size_t listener_index);
 /* Say goodbye to clients that are between two transactions (drain). */
 void session_end_idle(struct worker *worker);

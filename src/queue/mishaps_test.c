@@ -142,7 +142,7 @@ static void test_notice_cannot_be_written(void **state)
     send_one(&world, &(struct letter){.to = {"ok@example.net", "never@example.net"},
                                       .from = "ok-me@example.org"});
     WAIT_FOR(sink_rcpts(world.sink) == 2);
-    fault_arm("spool.write", 1, 1, EIO);
+    fault_arm("spool.batch", 1, 1, EIO);
     sink_set_stalled(world.sink, false);
     WAIT_FOR(is_settled(&world, 1));
     assert_int_equal(totals(&world).waiting, 1);
@@ -168,7 +168,7 @@ static void test_order_cannot_be_written(void **state)
     send_one(&world, &(struct letter){.to = {"later@example.net"}, .from = "ok-me@example.org"});
     WAIT_FOR(totals(&world).waiting == 1);
     assert_int_equal(queue_flush(world.queue, &err), OK); /* the fault is for the order */
-    fault_arm("spool.write", 1, 1, EIO);
+    fault_arm("spool.batch", 1, 1, EIO);
     struct queue_action_result result = order(&world, QUEUE_FAIL);
     assert_int_equal(result.matched, 1);
     assert_int_equal(result.done, 0);
@@ -200,7 +200,7 @@ static void test_order_in_flight_cannot_be_written(void **state)
                                           .from = "ok-me@example.org"});
         WAIT_FOR(sink_rcpts(world.sink) == 2);
         assert_int_equal(act(&world, QUEUE_FAIL), 1);
-        fault_arm("spool.write", 1, 1, EIO);
+        fault_arm("spool.batch", 1, 1, EIO);
         sink_set_stalled(world.sink, false);
         WAIT_FOR(is_settled(&world, 1) && totals(&world).waiting == 1);
         assert_int_equal(totals(&world).delivered, 1);
@@ -234,7 +234,7 @@ static void test_dropped_is_counted(void **state)
                                       .notify = MAIL_NOTIFY_SUCCESS});
     WAIT_FOR(sink_rcpts(world.sink) == 2);
     assert_int_equal(act(&world, QUEUE_DROP), 1);
-    fault_arm("spool.write", 1, 1, EIO);
+    fault_arm("spool.batch", 1, 1, EIO);
     sink_set_stalled(world.sink, false);
     WAIT_FOR(is_settled(&world, 0));
     assert_int_equal(totals(&world).delivered, 1);

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/memory.h"
+#include "spool/vault.h"
 
 #include <string.h>
 
@@ -29,16 +30,34 @@ static struct spool_change *add_change(struct queue_unit *unit)
     return change;
 }
 
-void queue_unit_add(struct queue_unit *unit, struct queue_entry *entry)
+/* Its flow, which has yet to run, may put it into a quarantine: encrypted, instead of this text. */
+static bool may_be_sealed(const struct queue *queue, const struct queue_entry *entry)
+{
+    return entry->content && !entry->shelved && queue->vault != NULL &&
+           spool_vault_current(queue->vault) != 0;
+}
+
+static struct str encode(const struct queue_meta *meta, struct arena *arena)
+{
+    BUF_CLEANUP struct buf buf;
+    buf_init(&buf, QUEUE_META_MAX);
+    queue_meta_encode(meta, &buf);
+    check(!buf.overflow); /* submit looked */
+    return arena_str(arena, buf_str(&buf));
+}
+
+void queue_unit_add(struct queue_unit *unit, struct queue_entry *entry,
+                    const struct queue_meta *meta)
 {
     check(entry->parcel != NULL);
     struct spool_change *change = add_change(unit);
     change->kind = SPOOL_ADD;
     change->entry = entry->id;
     change->message = entry->message;
-    change->meta = queue_entry_meta(entry, unit->arena);
+    change->meta = encode(meta, unit->arena);
     change->state = queue_entry_record(entry, unit->arena);
     change->content = &entry->parcel->content;
+    change->is_private = may_be_sealed(unit->worker->queue, entry);
     if (unit->added_count == unit->added_cap) {
         size_t cap = unit->added_cap == 0 ? 8 : unit->added_cap * 2;
         struct queue_entry **grown = arena_alloc_array(unit->arena, cap, sizeof *grown);

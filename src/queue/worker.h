@@ -267,9 +267,8 @@ struct queue_entry *queue_entry_new(struct queue_worker *worker, struct mail_id 
                                     const struct queue_meta *meta,
                                     const struct queue_record *record, struct queue_parcel *parcel,
                                     uint64_t size);
-/* Its record and its meta as they are kept on disk, in `arena`. */
+/* Its record as it is kept on disk, in `arena`. */
 struct str queue_entry_record(const struct queue_entry *entry, struct arena *arena);
-struct str queue_entry_meta(const struct queue_entry *entry, struct arena *arena);
 /* Out of all tables, and free. */
 void queue_entry_free(struct queue_entry *entry);
 /* Into the tables, and to where its record says that it belongs. */

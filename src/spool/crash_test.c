@@ -244,6 +244,8 @@ static void settle(struct known *known, const struct test_found *found)
     }
 }
 
+static size_t used_files; /* in which a killed process left its log */
+
 static void one_round(const char *path, struct known *known)
 {
     int ends[2];
@@ -262,6 +264,7 @@ static void one_round(const char *path, struct known *known)
     assert_true(WIFSIGNALED(status));
     read_notes(ends[0], known, SIZE_MAX);
     close(ends[0]);
+    used_files += test_used_files(path);
     static struct test_found found;
     check_spool(path, known, &found);
     settle(known, &found);
@@ -275,6 +278,7 @@ static void test_kill(void **state)
     static struct known known[IDS];
     for (unsigned round = 0; round < ROUNDS; round++)
         one_round(path, known);
+    assert_true(used_files > ROUNDS);
     test_folder_remove(path);
 }
 

@@ -118,7 +118,8 @@ static enum result fill_segment(const struct spool *spool, struct spool_segment 
                                 uint64_t size, struct error *err)
 {
     unsigned char bytes[SPOOL_SEGMENT_HEADER];
-    struct spool_segment_header header = {segment->kind, segment->id, clock_wall_ns()};
+    struct spool_segment_header header = {
+        .kind = segment->kind, .id = segment->id, .created_wall_ns = clock_wall_ns()};
     spool_segment_header_encode(&header, bytes);
     int number = fault_hit("spool.create");
     if (number)
@@ -269,6 +270,13 @@ void spool_files_look_at_space(struct spool *spool)
         return;
     uint64_t bytes = (uint64_t)info.f_bavail * info.f_frsize;
     uint64_t floor = bytes_floor(spool, &info);
+    if (bytes / 2 < floor && atomic_load(&spool->pool_count)) {
+        spool_pool_give_back(spool);
+        if (fstatvfs(spool->folder_fd, &info) != 0)
+            return;
+        bytes = (uint64_t)info.f_bavail * info.f_frsize;
+    }
+    atomic_store(&spool->has_plenty, bytes / 2 >= floor + SPOOL_POOL * spool->segment_size);
     uint64_t inodes_floor = spool->settings.free_inodes_floor;
     /* file systems without a table of inodes say 0 of 0 */
     bool enough = bytes >= floor && (info.f_files == 0 || info.f_favail >= inodes_floor);

@@ -31,6 +31,10 @@ struct spool_segment {
     uint64_t end;          /* of what is valid */
     uint64_t disk_bytes;
     bool sealed;           /* nothing will be written any more */
+    bool was_used;         /* see spool_segment_header */
+    bool reusable;         /* once it is dead its file may become another segment */
+    bool is_private;       /* holds text that may not stay in a file for longer than it must */
+    bool is_freed;         /* its file has the name of one in the pool */
     bool was_cut;          /* has no footer: a PREVIOUS record elsewhere says how far it counts */
     uint64_t cuts_from;    /* its PREVIOUS records do so for segments from this on, or 0 */
     int64_t sealed_ns;     /* monotonic time; 0: before this start */
@@ -112,7 +116,8 @@ void spool_index_drop_segment(struct spool_index *index, struct spool_segment *s
 struct spool_segment *spool_segment_ref(struct spool_segment *segment);
 /* The last one closes the file. */
 void spool_segment_unref(struct spool_segment *segment);
-/* Nothing in it is needed, neither mail nor tombstones nor totals. */
+/* Nothing in it is needed, neither mail nor tombstones nor totals. Nobody finds it any more, but
+ * readers that have a reference may still read. */
 bool spool_segment_is_dead(const struct spool_index *index, const struct spool_segment *segment);
 
 /* ---- applying records ---- */

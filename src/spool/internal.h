@@ -4,9 +4,10 @@
  * the bytes, STATES.md for what each crash leaves.
  *
  * Threads: callers (fibers of workers) encode units and wait; the writer gives them places in the
- * log and writes; the syncer makes them durable, applies them to the index and answers; upkeep
- * makes segments ahead, watches the space, reclaims. Two locks: `lock` for what the threads hand
- * each other, `index_lock` for the index; the latter is taken last and held for memory work only.
+ * log and writes; the syncer (of small batches the writer himself) makes them durable, applies them
+ * to the index and answers; upkeep makes segments ahead, watches the space, reclaims. Two locks:
+ * `lock` for what the threads hand each other, `index_lock` for the index; the latter is taken last
+ * and held for memory work only.
  */
 #pragma once
 
@@ -27,6 +28,8 @@ enum {
     SPOOL_CHUNK = 64 * 1024,       /* of such a file */
     SPOOL_BODY_BUDGET = 64 * 1024 * 1024, /* memory of bodies that grow, beyond 64K each */
     SPOOL_READ_WHOLE = 64 * 1024,         /* smaller stored bodies are read into memory at once */
+    SPOOL_POOL = 4,                       /* files kept to become segments */
+    SPOOL_PAGE = 4096,
 };
 
 struct spool_unit_queue {
@@ -99,6 +102,8 @@ struct spool {
     struct spool_segment *cold; /* open for copies, or NULL */
     uint64_t cold_offset;
     int64_t reclaim_after_ns;
+    uint64_t pool[SPOOL_POOL]; /* ids in the names of its files, oldest first */
+    atomic_uint pool_count;
 
     /* ---- anybody's ---- */
     atomic_uint_fast64_t next_id;  /* of segments and bulk files */
@@ -107,9 +112,10 @@ struct spool {
     atomic_bool loading_stops;
     atomic_size_t body_memory;
     atomic_bool has_space;
-    atomic_bool broken; /* syncs fail again and again */
+    atomic_bool has_plenty; /* files may be kept for later */
+    atomic_bool broken;     /* syncs fail again and again */
     _Atomic int64_t totals[SPOOL_TOTALS];
-    atomic_uint_fast64_t units, syncs, bytes_written, damaged;
+    atomic_uint_fast64_t units, syncs, bytes_written, damaged, reused;
 };
 
 /* ---- loading.c: the start ---- */
@@ -144,8 +150,25 @@ enum result spool_files_sync(const struct spool *spool, int fd, struct error *er
 enum result spool_files_sync_folder(const struct spool *spool, int fd, struct error *err);
 /* False: it is still there; the next start removes it. */
 bool spool_files_unlink(const struct spool *spool, uint64_t id, enum spool_segment_kind kind);
-/* Look at free bytes and inodes; sets has_space and tells of changes. */
+/* Look at free bytes and inodes; sets has_space and tells of changes. The pool is given back before
+ * space is short. */
 void spool_files_look_at_space(struct spool *spool);
+
+/* ---- pool.c: files of old segments that become new ones. Before the threads start, by upkeep,
+ * after they ended ---- */
+
+/* Take over what lies there. Returns the highest id in a name: the files hold records of this id
+ * and of lower ones. */
+uint64_t spool_pool_open(struct spool *spool);
+/* For one more beside `more`? */
+bool spool_pool_has_room(const struct spool *spool, unsigned more);
+/* The name only; once the folder is synced, spool_pool_add. False: it is as before, or gone. */
+bool spool_pool_rename_into(const struct spool *spool, const struct spool_segment *segment);
+void spool_pool_add(struct spool *spool, uint64_t id);
+/* A segment made ahead, as by spool_files_new_segment. False: none can be made of the pool. */
+bool spool_pool_make_segment(struct spool *spool, struct spool_segment **out_segment);
+/* Remove all files of the pool. */
+void spool_pool_give_back(struct spool *spool);
 
 /* ---- corrupt.c ---- */
 /* Put the bytes of a damage aside and tell of it; false if that was done before. */
@@ -157,6 +180,9 @@ void spool_set_body_aside(struct spool *spool, uint64_t bulk);
 void *spool_writer_main(void *arg);
 void *spool_syncer_main(void *arg);
 void *spool_upkeep_main(void *arg);
+/* Sync what is written; answers when it is durable. Called and returns with the lock held, while no
+ * other sync runs; the log's end must stay where it is. */
+void spool_sync_written(struct spool *spool);
 /* Hand over; wakes the writer when needed. */
 void spool_submit(struct spool *spool, struct spool_unit *unit);
 /* Answer with the result that stands in each unit; empties the queue. Lock not held. */
@@ -184,6 +210,8 @@ enum result spool_bulk_check(int fd, uint64_t id, uint64_t size, struct error *e
 int spool_bulk_open(const struct spool *spool, uint64_t id);
 
 /* ---- reclaim.c ---- */
+/* Take some segments that are dead out of the log and the index. False: none could be. */
+bool spool_remove_dead(struct spool *spool);
 /* One step of reclaim; true if there may be more to do at once. */
 bool spool_reclaim_step(struct spool *spool);
 /* Give the open cold segment its footer. */

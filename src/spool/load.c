@@ -69,7 +69,7 @@ static enum result open_file(struct spool_loader *loader, int log_fd, const char
 enum result spool_loader_open(struct spool_loader *loader, int log_fd, bool writable,
                               struct error *err)
 {
-    *loader = (struct spool_loader){0};
+    *loader = (struct spool_loader){.log_fd = log_fd};
     int copy = openat(log_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *folder = copy < 0 ? NULL : fdopendir(copy);
     if (!folder)
@@ -129,6 +129,17 @@ void spool_read_all(int fd, char *out, uint64_t size, uint64_t offset)
     }
 }
 
+/* Of a spool that is in use a file may get another name, and then other content, at any moment. */
+static bool still_has_name(const struct spool_loader *loader,
+                           const struct spool_recover_segment *segment, int fd)
+{
+    char name[SPOOL_NAME_SIZE];
+    struct stat by_name, open;
+    spool_segment_name(segment->id, segment->kind, name);
+    return fstatat(loader->log_fd, name, &by_name, AT_SYMLINK_NOFOLLOW) == 0 &&
+           fstat(fd, &open) == 0 && by_name.st_ino == open.st_ino;
+}
+
 /* The space is kept from one segment to the next: fresh pages cost as much as reading does. The
  * next one in turn, which is older, comes from the disk meanwhile. */
 void spool_loader_load(void *context, struct spool_recover_segment *segment, bool load)
@@ -150,7 +161,8 @@ void spool_loader_load(void *context, struct spool_recover_segment *segment, boo
         loader->bytes = memory_resize_array(NULL, size, 1);
     }
     spool_read_all(file->fd, loader->bytes, size, 0);
-    segment->bytes = str_of(loader->bytes, size);
+    segment->is_gone = !still_has_name(loader, segment, file->fd);
+    segment->bytes = segment->is_gone ? STR_EMPTY : str_of(loader->bytes, size);
 }
 
 struct str spool_loader_part(struct spool_loader *loader, uint64_t segment, uint64_t begin,

@@ -11,6 +11,7 @@ struct spool_loaded_file {
 };
 /* Segment files of a folder, ascending by id; `segments` and `files` run in parallel. */
 struct spool_loader {
+    int log_fd; /* the caller's */
     struct spool_recover_segment *segments;
     struct spool_loaded_file *files;
     size_t count;

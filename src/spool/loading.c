@@ -103,6 +103,10 @@ static void adopt_segment(struct spool_loading *loading, size_t at)
     loading->damages_told = loading->recovered.damage_count;
     pthread_mutex_lock(&spool->index_lock);
     source->segment->disk_bytes = file->file_size;
+    /* made of the pool and never begun; what held mail before this start goes: nobody knows any
+     * more whether it held private text */
+    source->segment->reusable =
+        source->is_empty && source->was_used && file->file_size == spool->segment_size;
     pthread_mutex_unlock(&spool->index_lock);
     if (source->is_foreign)
         put_away(spool, source);
@@ -112,35 +116,6 @@ static void adopt_segment(struct spool_loading *loading, size_t at)
     source->segment->fd = file->fd;
     pthread_mutex_unlock(&spool->index_lock);
     file->fd = -1;
-}
-
-/* Segments that nothing needs, in rounds: each round lets go of tombstones of the next. */
-static void remove_dead_segments(struct spool *spool)
-{
-    for (bool more = true; more;) {
-        more = false;
-        LIST_EACH (&spool->index.segments, link) {
-            struct spool_segment *segment = CONTAINER(link, struct spool_segment, link);
-            if (spool_segment_is_dead(&spool->index, segment)) {
-                spool_files_unlink(spool, segment->id, segment->kind);
-                more = true;
-            }
-        }
-        struct error err;
-        if (!more || spool_files_sync_folder(spool, spool->log_fd, &err) != OK)
-            return;
-        bool dropped = false;
-        LIST_EACH (&spool->index.segments, link) {
-            struct spool_segment *segment = CONTAINER(link, struct spool_segment, link);
-            char name[SPOOL_NAME_SIZE];
-            spool_segment_name(segment->id, segment->kind, name);
-            if (faccessat(spool->log_fd, name, F_OK, 0) == 0)
-                continue;
-            spool_index_drop_segment(&spool->index, segment);
-            dropped = true;
-        }
-        more = dropped;
-    }
 }
 
 /* Calls `look` for each file of a large body. */
@@ -311,6 +286,25 @@ static void guard(void *context, bool enter)
         pthread_mutex_unlock(&spool->index_lock);
 }
 
+/*
+ * What a process made ahead, and died before it used it. The newest are in the head, so it goes
+ * before new ones are made: all else that is dead waits until everything is loaded, and a process
+ * that dies before that, again and again, would fill the disk.
+ */
+static void remove_made_ahead(struct spool_loading *loading)
+{
+    struct spool *spool = loading->spool;
+    for (size_t i = 0; i < loading->loader.count; i++) {
+        const struct spool_recover_segment *source = &loading->loader.segments[i];
+        if (!spool_recover_in_head(&loading->recovery, i) || !source->is_empty ||
+            source->must_end > SPOOL_SEGMENT_HEADER)
+            continue;
+        if (spool_segment_is_dead(&spool->index, source->segment) &&
+            spool_files_unlink(spool, source->id, source->kind))
+            spool_index_drop_segment(&spool->index, source->segment);
+    }
+}
+
 static void take_applied(struct spool_loading *loading, struct mail_id **list, size_t *count)
 {
     struct spool_recovery *recovery = &loading->recovery;
@@ -337,12 +331,15 @@ enum result spool_loading_begin(struct spool *spool, spool_found_fn *found, void
     }
     spool->loading = loading;
     buf_init(&loading->space, 4 * 1024 * 1024);
+    uint64_t in_pool = spool_pool_open(spool);
     loading->first_new_id = loader->count ? loader->segments[loader->count - 1].id + 1 : 1;
+    if (in_pool >= loading->first_new_id)
+        loading->first_new_id = in_pool + 1;
     each_body(loading, note_id);
     /* The log may still name files that are gone and had higher ids than all that are here. A new
      * file of such an id would be taken for the old one, and removed with it. */
-    atomic_store(&spool->next_id,
-                 loading->first_new_id + (loader->count ? IDS_LEFT_OUT : UINT64_C(0)));
+    bool is_fresh = loader->count == 0 && !in_pool;
+    atomic_store(&spool->next_id, loading->first_new_id + (is_fresh ? UINT64_C(0) : IDS_LEFT_OUT));
     struct spool_recovery *recovery = &loading->recovery;
     spool_recover_begin(recovery, loader->segments, loader->count, spool_loader_load, loader,
                         &spool->index, &loading->recovered);
@@ -353,6 +350,7 @@ enum result spool_loading_begin(struct spool *spool, spool_found_fn *found, void
         if (spool_recover_in_head(recovery, i))
             adopt_segment(loading, i);
     }
+    remove_made_ahead(loading);
     take_applied(loading, &loading->waiting, &loading->waiting_count);
     spool->next_unit = loading->recovered.next_unit;
     spool->next_sequence = loading->recovered.next_sequence;
@@ -385,8 +383,9 @@ static void finish(struct spool_loading *loading)
         pthread_mutex_unlock(&spool->index_lock);
     }
     each_body(loading, sweep_body);
-    if (!loading->has_thread)
-        remove_dead_segments(spool);
+    /* each round lets go of tombstones of the next */
+    while (!loading->has_thread && spool_remove_dead(spool))
+        ;
 }
 
 static void tell_waiting(struct spool_loading *loading)

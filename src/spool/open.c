@@ -108,12 +108,15 @@ enum result spool_open(const struct spool_settings *settings, spool_found_fn *fo
     struct spool *spool = NEW(struct spool);
     init_sync(spool);
     adopt_settings(spool, settings);
-    if (spool_files_open(spool, err) != OK ||
-        spool_loading_begin(spool, found, found_context, err) != OK) {
+    enum result opened = spool_files_open(spool, err);
+    if (opened == OK) {
+        fit_segment_size(spool);
+        opened = spool_loading_begin(spool, found, found_context, err);
+    }
+    if (opened != OK) {
         free_spool(spool);
         return fail_context(err, "spool %.*s", STR_ARG(settings->path));
     }
-    fit_segment_size(spool);
     spool->lane = lane_new("spool", LANE_THREADS, LANE_WAITING);
     spool->bulk_lane = lane_new("spool-bulk", 1, LANE_WAITING);
     spool->bulk_window = FIRST_WINDOW;
@@ -147,7 +150,11 @@ void spool_close(struct spool *spool)
         pthread_join(spool->threads[i], NULL);
     for (struct list *link; (link = list_shift(&spool->ready));) {
         struct spool_segment *segment = CONTAINER(link, struct spool_segment, link);
-        spool_files_unlink(spool, segment->id, segment->kind);
+        if (segment->was_used && spool_pool_has_room(spool, 0) &&
+            spool_pool_rename_into(spool, segment))
+            spool_pool_add(spool, segment->id);
+        else
+            spool_files_unlink(spool, segment->id, segment->kind);
         spool_segment_unref(segment);
     }
     struct spool_unit_queue *queues[] = {&spool->waiting, &spool->written, &spool->refused};
@@ -184,5 +191,8 @@ struct spool_stats spool_stats(const struct spool *constant)
         stats.disk_bytes += segment->disk_bytes;
     }
     pthread_mutex_unlock(&spool->index_lock);
+    stats.pooled = atomic_load(&spool->pool_count);
+    stats.reused = atomic_load(&spool->reused);
+    stats.disk_bytes += stats.pooled * spool->segment_size;
     return stats;
 }

@@ -40,23 +40,37 @@ static size_t find_dead(struct spool *spool, struct spool_segment *out[DEAD_AT_O
     return count;
 }
 
+/* Its file goes to the pool, if nobody reads it any more, or away. A file that was renamed before
+ * the folder could not be synced is not touched again. */
+static bool take_out_of_log(const struct spool *spool, struct spool_segment *segment,
+                            unsigned *to_pool)
+{
+    if (!segment->is_freed && segment->reusable && !segment->is_private &&
+        atomic_load(&segment->references) == 1 && spool_pool_has_room(spool, *to_pool))
+        segment->is_freed = spool_pool_rename_into(spool, segment);
+    *to_pool += segment->is_freed;
+    return segment->is_freed || spool_files_unlink(spool, segment->id, segment->kind);
+}
+
 /* True if there was something. Dead segments stay dead, so nobody else touches them meanwhile. One
  * whose file cannot be removed keeps its tombstones: its records would count at the next start. */
-static bool remove_dead(struct spool *spool)
+bool spool_remove_dead(struct spool *spool)
 {
     struct spool_segment *dead[DEAD_AT_ONCE];
     size_t found = find_dead(spool, dead), count = 0;
+    unsigned to_pool = 0;
     for (size_t i = 0; i < found; i++)
-        if (spool_files_unlink(spool, dead[i]->id, dead[i]->kind))
+        if (take_out_of_log(spool, dead[i], &to_pool))
             dead[count++] = dead[i];
-    if (!count)
-        return false;
     struct error err;
-    if (spool_files_sync_folder(spool, spool->log_fd, &err) != OK)
+    if (!count || spool_files_sync_folder(spool, spool->log_fd, &err) != OK)
         return false;
     pthread_mutex_lock(&spool->index_lock);
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
+        if (dead[i]->is_freed)
+            spool_pool_add(spool, dead[i]->id);
         spool_index_drop_segment(&spool->index, dead[i]);
+    }
     pthread_mutex_unlock(&spool->index_lock);
     return true;
 }
@@ -490,7 +504,7 @@ static void copy_forward(struct spool *spool, struct spool_segment *old)
     char *bytes = memory_resize_array(NULL, old->end + 1, 1);
     spool_read_all(old->fd, bytes, old->end, 0);
     copying.bytes = str_of(bytes, old->end);
-    spool_segment_scan(copying.bytes, old->id, &copying.scan);
+    spool_segment_scan(copying.bytes, old->id, UINT64_MAX, &copying.scan);
     put_batch(&copying);
     build(&copying);
     if (!copying.stuck)
@@ -511,7 +525,7 @@ bool spool_reclaim_step(struct spool *spool)
 {
     if (atomic_load(&spool->is_loading)) /* nobody knows yet what is needed */
         return false;
-    if (remove_dead(spool))
+    if (spool_remove_dead(spool))
         return true;
     if (spool_real_ns() < spool->reclaim_after_ns)
         return false;
@@ -519,5 +533,5 @@ bool spool_reclaim_step(struct spool *spool)
     if (!old)
         return false;
     copy_forward(spool, old);
-    return remove_dead(spool);
+    return spool_remove_dead(spool);
 }

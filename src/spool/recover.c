@@ -5,6 +5,7 @@
  */
 #include "spool/recover.h"
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "spool/bytes.h"
 
@@ -87,13 +88,23 @@ static int unlikely_bits(struct mail_id id)
     return one < two ? one : two;
 }
 
+/* Bytes that a write never reached are those of the segment that the file was before: the entries
+ * that they name were made before this segment was. */
+static bool is_left_over(const struct walk *walk, struct mail_id entry)
+{
+    enum { TIME_BITS_FROM = 16 }; /* of the high half: milliseconds */
+    return walk->source->was_used &&
+           (int64_t)(entry.high >> TIME_BITS_FROM) < walk->source->created_wall_ns / NS_PER_MS;
+}
+
 /* By what stands where an ENTRY record has its ids, verified or not: text and noise are no name,
  * for a wrong one is worse than none; ids of which a bit was flipped still are. */
-static void name_damage(struct spool_damage *damage, const unsigned char *payload)
+static void name_damage(const struct walk *walk, struct spool_damage *damage,
+                        const unsigned char *payload)
 {
     struct mail_id entry = spool_id_decode(payload);
     struct mail_id message = spool_id_decode(payload + 16);
-    if (unlikely_bits(entry) + unlikely_bits(message) > 1)
+    if (unlikely_bits(entry) + unlikely_bits(message) > 1 || is_left_over(walk, entry))
         return;
     damage->entry = entry;
     damage->message = message;
@@ -113,7 +124,7 @@ static void guess_name(const struct walk *walk, uint64_t offset, struct spool_da
     if (spool_get16(at + 8) != SPOOL_RECORD_ENTRY &&
         spool_get32(at + 24) < SPOOL_ENTRY_FIXED) /* too short to be one */
         return;
-    name_damage(damage, at + SPOOL_RECORD_HEADER);
+    name_damage(walk, damage, at + SPOOL_RECORD_HEADER);
 }
 
 /* What lives was not damaged: its name lies where another's should. */
@@ -244,12 +255,15 @@ static const char *apply_entry(struct walk *walk, const struct unit_run *run,
                                const struct spool_found_record *found, struct spool_damage *damage)
 {
     struct str payload = payload_of(walk, found);
-    if (payload.len >= SPOOL_ENTRY_FIXED)
-        name_damage(damage, (const unsigned char *)payload.ptr);
     struct spool_entry_record entry;
-    if (!found->intact || !spool_entry_decode(payload, found->record.length, &entry))
+    if (!found->intact || !spool_entry_decode(payload, found->record.length, &entry)) {
+        if (payload.len >= SPOOL_ENTRY_FIXED)
+            name_damage(walk, damage, (const unsigned char *)payload.ptr);
         return "entry does not verify";
-    damage->sure = true;
+    }
+    damage->entry = entry.entry;
+    damage->message = entry.message;
+    damage->named = damage->sure = true;
     uint64_t body_offset = 0;
     if (entry.body_record != SPOOL_NO_BODY) {
         const struct spool_found_record *body = body_of(run, entry.body_record);
@@ -447,7 +461,7 @@ static void tell_gaps(struct walk *walk, size_t damages_before)
 static void tell_cut(struct walk *walk)
 {
     struct spool_recover_segment *source = walk->source;
-    if (source->bytes.len < source->must_end) {
+    if (source->bytes.len < source->must_end && !source->is_gone) {
         struct spool_damage damage = {.segment = source->id,
                                       .begin = source->bytes.len,
                                       .end = source->must_end,
@@ -471,6 +485,8 @@ static void read_header(struct spool_recover_segment *source)
         source->bytes.len < SPOOL_SEGMENT_HEADER ||
         !spool_segment_header_decode((const unsigned char *)source->bytes.ptr, &header) ||
         header.id != source->id || header.kind != source->kind;
+    source->was_used = !source->header_is_bad && header.was_used;
+    source->created_wall_ns = source->was_used ? header.created_wall_ns : 0;
 }
 
 static bool is_zero(struct str bytes)
@@ -489,9 +505,13 @@ static void recover_segment(struct spool_recovery *recovery, struct spool_recove
     if (recovery->load)
         recovery->load(recovery->load_context, source, /* load= */ true);
     read_header(source);
-    spool_segment_scan(source->bytes, source->id, &walk.scan);
+    /* copies are written in pieces of any size, and never over what was there before */
+    uint64_t written = source->kind == SPOOL_SEGMENT_MAIN ? source->must_end : UINT64_MAX;
+    spool_segment_scan(source->bytes, source->id, written, &walk.scan);
     size_t header = source->header_is_bad ? 0 : (size_t)SPOOL_SEGMENT_HEADER;
-    source->is_empty = walk.scan.record_count == 0 && is_zero(str_from(source->bytes, header));
+    bool has_nothing = source->was_used ? source->must_end <= SPOOL_SEGMENT_HEADER
+                                        : is_zero(str_from(source->bytes, header));
+    source->is_empty = walk.scan.record_count == 0 && has_nothing;
     source->is_foreign = walk.scan.record_count == 0 && source->header_is_bad && !source->is_empty;
     guard(&walk, true);
     read_limits(&walk);

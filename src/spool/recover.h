@@ -22,8 +22,12 @@ struct spool_recover_segment {
     uint64_t whole_end;            /* no gap and no unfinished unit before it */
     bool has_footer;
     bool cut_known; /* another segment's PREVIOUS record speaks of it */
-    bool is_empty;  /* no record at all, and no other byte than zeros behind the header */
+    bool is_empty;  /* no record at all; behind the header only zeros, or what the file held before
+                       it became this segment */
+    bool was_used;  /* see spool_segment_header */
+    int64_t created_wall_ns; /* of one that was */
     bool header_is_bad;
+    bool is_gone;    /* set with `bytes`: it went away while it was read, which is no damage */
     bool is_foreign; /* no header, no record, but bytes: not ours, or wholly damaged */
 };
 

@@ -10,7 +10,7 @@
 
 static const char magic[8] = {'P', 'O', 'S', 'T', 'S', 'E', 'G', '1'};
 
-enum { VERSION = 1 };
+enum { VERSION = 1, FLAG_USED = 1 };
 
 void spool_segment_header_encode(const struct spool_segment_header *header,
                                  unsigned char out[SPOOL_SEGMENT_HEADER])
@@ -21,6 +21,7 @@ void spool_segment_header_encode(const struct spool_segment_header *header,
     spool_put32(out + 12, (uint32_t)header->kind);
     spool_put64(out + 16, header->id);
     spool_put64(out + 24, (uint64_t)header->created_wall_ns);
+    spool_put32(out + 32, header->was_used ? FLAG_USED : 0);
     spool_put32(out + 60, spool_crc(0, out, 60));
 }
 
@@ -37,6 +38,7 @@ bool spool_segment_header_decode(const unsigned char in[SPOOL_SEGMENT_HEADER],
         .kind = (enum spool_segment_kind)kind,
         .id = spool_get64(in + 16),
         .created_wall_ns = (int64_t)spool_get64(in + 24),
+        .was_used = (spool_get32(in + 32) & FLAG_USED) != 0,
     };
     return true;
 }
@@ -85,11 +87,12 @@ static bool record_at(struct str bytes, uint64_t segment, uint64_t offset,
     return true;
 }
 
-/* The first offset from `from` on where a record lies, or the end of the bytes. */
-static uint64_t next_record(struct str bytes, uint64_t segment, uint64_t from)
+/* The first offset from `from` on and before `limit` where a record lies, or the end of the bytes.
+ */
+static uint64_t next_record(struct str bytes, uint64_t segment, uint64_t from, uint64_t limit)
 {
     static const char zeros[4096];
-    for (uint64_t at = from; at + SPOOL_RECORD_HEADER <= bytes.len;) {
+    for (uint64_t at = from; at < limit && at + SPOOL_RECORD_HEADER <= bytes.len;) {
         /* preallocated space is zero: pass over it in pages */
         if (at + sizeof zeros <= bytes.len && memcmp(bytes.ptr + at, zeros, sizeof zeros) == 0) {
             at += sizeof zeros;
@@ -103,7 +106,19 @@ static uint64_t next_record(struct str bytes, uint64_t segment, uint64_t from)
     return bytes.len;
 }
 
-void spool_segment_scan(struct str bytes, uint64_t segment, struct spool_scan *out)
+/* The end of the batch that this record begins, or 0. */
+static uint64_t batch_end(struct str bytes, const struct spool_found_record *found)
+{
+    struct spool_batch batch;
+    if (found->record.type != SPOOL_RECORD_BATCH || !found->intact ||
+        !spool_batch_decode(spool_found_record_payload(bytes, found), &batch) ||
+        batch.bytes > bytes.len)
+        return 0;
+    return spool_found_record_end(found) + batch.bytes;
+}
+
+void spool_segment_scan(struct str bytes, uint64_t segment, uint64_t written,
+                        struct spool_scan *out)
 {
     *out = (struct spool_scan){0};
     uint64_t at = SPOOL_SEGMENT_HEADER;
@@ -112,9 +127,15 @@ void spool_segment_scan(struct str bytes, uint64_t segment, struct spool_scan *o
         if (record_at(bytes, segment, at, &found)) {
             add_record(out, found);
             at = spool_found_record_end(&found);
+            uint64_t end = batch_end(bytes, &found);
+            if (end > written)
+                written = end;
             continue;
         }
-        uint64_t next = next_record(bytes, segment, at + SPOOL_RECORD_ALIGN);
+        uint64_t known = written > at ? written : at;
+        uint64_t limit =
+            known > UINT64_MAX - SPOOL_SCAN_BEYOND ? UINT64_MAX : known + SPOOL_SCAN_BEYOND;
+        uint64_t next = next_record(bytes, segment, at + SPOOL_RECORD_ALIGN, limit);
         add_gap(out, at, next);
         at = next;
     }

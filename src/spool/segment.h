@@ -20,6 +20,7 @@ struct spool_segment_header {
     enum spool_segment_kind kind;
     uint64_t id;
     int64_t created_wall_ns;
+    bool was_used; /* the file was another segment before: bytes of that one lie behind the end */
 };
 void spool_segment_header_encode(const struct spool_segment_header *header,
                                  unsigned char out[SPOOL_SEGMENT_HEADER]);
@@ -48,10 +49,16 @@ struct spool_scan {
     size_t gap_cap;
 };
 
-/* Walk `bytes`, a segment from its first byte on (the header is skipped, not looked at). After
- * bytes that are no record the walk resumes at the next that are one; the last gap ends at the end
- * of the bytes. */
-void spool_segment_scan(struct str bytes, uint64_t segment, struct spool_scan *out);
+enum { SPOOL_SCAN_BEYOND = 512 * 1024 }; /* as far as a record with its payload reaches, twice */
+/*
+ * Walk `bytes`, a segment from its first byte on (the header is skipped, not looked at). After
+ * bytes that are no record the walk resumes at the next that are one. It looks for that one as far
+ * as something is known to have been written, by `written` or by a batch that was met, and
+ * SPOOL_SCAN_BEYOND further: what lies behind was left there by an older segment. The last gap ends
+ * at the end of the bytes. UINT64_MAX: look everywhere.
+ */
+void spool_segment_scan(struct str bytes, uint64_t segment, uint64_t written,
+                        struct spool_scan *out);
 void spool_scan_done(struct spool_scan *scan);
 
 static inline uint64_t spool_found_record_end(const struct spool_found_record *found)

@@ -3,7 +3,7 @@
  * Recovery of arbitrary bytes: the input is cut into up to three segments (the first two bytes say
  * where). Records are bound to their place by CRCs that a fuzzer cannot guess, so each record
  * whose magic stands in the input gets right CRCs before recovery sees it, unless the input's
- * third byte is odd.
+ * third byte is odd. Bit 2 of that byte makes them files that were used before.
  */
 #include "spool/recover.h"
 
@@ -39,6 +39,15 @@ static void repair(unsigned char *bytes, size_t size, uint64_t segment)
     }
 }
 
+/* As a file that was another segment before, so that what is no record may be of that one. */
+static void make_used(unsigned char *bytes, size_t size, uint64_t segment,
+                      enum spool_segment_kind kind)
+{
+    struct spool_segment_header header = {.kind = kind, .id = segment, .was_used = true};
+    if (size >= SPOOL_SEGMENT_HEADER)
+        spool_segment_header_encode(&header, bytes);
+}
+
 static void look_at(const struct spool_index *index, const struct spool_recover_segment *segments,
                     size_t count)
 {
@@ -69,10 +78,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         size_t length = cuts[i + 1] - cuts[i];
         if (data[2] % 2 == 0)
             repair(copy + cuts[i], length, i + 1);
+        enum spool_segment_kind kind =
+            i == 1 && data[2] & 2 ? SPOOL_SEGMENT_COLD : SPOOL_SEGMENT_MAIN;
+        if (data[2] & 4)
+            make_used(copy + cuts[i], length, i + 1, kind);
         segments[i] = (struct spool_recover_segment){
-            .id = i + 1,
-            .kind = i == 1 && data[2] & 2 ? SPOOL_SEGMENT_COLD : SPOOL_SEGMENT_MAIN,
-            .bytes = str_of((const char *)copy + cuts[i], length)};
+            .id = i + 1, .kind = kind, .bytes = str_of((const char *)copy + cuts[i], length)};
     }
     struct spool_index index;
     struct spool_recovered recovered;

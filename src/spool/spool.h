@@ -79,8 +79,10 @@ struct spool_change {
     enum spool_change_kind kind;
     struct mail_id entry;
     struct mail_id message;
-    struct str meta;                    /* at most 1M */
-    struct str state;                   /* at most 4K */
+    struct str meta;  /* at most 1M */
+    struct str state; /* at most 4K */
+    bool is_private;  /* ADD: its text may be replaced by one that is encrypted, and shall not stay
+                         in a  file that waits to be used again */
     const struct mail_content *content; /* ADD; a memory body is written with the unit, once for all
                                            entries of the unit that share it */
     unsigned counter;
@@ -127,6 +129,8 @@ int64_t spool_counter(const struct spool *spool, unsigned counter);
 struct spool_stats {
     uint64_t units, syncs, bytes_written, entries, segments;
     uint64_t live_bytes, disk_bytes;
+    uint64_t pooled; /* files of log segments that wait to be used again */
+    uint64_t reused; /* segments that were made of such since the start */
     uint64_t damaged;
 };
 struct spool_stats spool_stats(const struct spool *spool);

@@ -121,6 +121,7 @@ static void apply(struct spool *spool, const struct spool_unit_queue *units)
     for (struct spool_unit *unit = units->first; unit; unit = unit->next) {
         for (size_t i = 0; i < unit->record_count; i++)
             apply_record(spool, unit, &unit->records[i]);
+        spool->current->is_private |= unit->is_private;
         unit->result = OK;
         count += unit->is_internal ? 0 : 1;
     }
@@ -142,8 +143,7 @@ int64_t spool_real_ns(void)
     return (int64_t)now.tv_sec * NS_PER_S + now.tv_nsec;
 }
 
-/* Sync what is written; answers when it is durable. Called and returns with the lock held. */
-static void sync_once(struct spool *spool)
+void spool_sync_written(struct spool *spool)
 {
     spool->syncing = spool->written;
     spool->written = (struct spool_unit_queue){0};
@@ -199,8 +199,8 @@ void *spool_syncer_main(void *arg)
     pthread_setname_np(pthread_self(), "spool-sync");
     pthread_mutex_lock(&spool->lock);
     for (;;) {
-        if (spool->written.first && !spool->sync_failed)
-            sync_once(spool);
+        if (spool->written.first && !spool->sync_failed && !spool->sync_runs)
+            spool_sync_written(spool);
         else if (spool->phase == SPOOL_WRITER_ENDED)
             break;
         else

@@ -194,6 +194,18 @@ static NO_YIELD_CHECK void reclaim(void *arg)
         check(fiber_sleep(10 * NS_PER_MS, &err) == OK);
 }
 
+/* A segment is made from the pool: all mail goes until three were, but for what comes last. */
+static NO_YIELD_CHECK void reuse(void *arg)
+{
+    struct child *self = arg;
+    for (unsigned i = 0; i < 70 && spool_stats(self->spool).reused < 3; i++) {
+        if (add(self, 8000, 1) == OK)
+            change(self, self->next - 1, REMOVED, true);
+    }
+    for (unsigned i = 0; i < 12; i++)
+        (void)add(self, 8000, 1);
+}
+
 static NO_YIELD_CHECK void failed_sync(void *arg)
 {
     (void)add(arg, 1000, 1);
@@ -237,22 +249,26 @@ struct scenario {
     unsigned syncs; /* the process was killed at this one after its start */
     bool lies;      /* red control: it tells of success too early, or whatever happened */
     bool damaged;   /* a body in what is left is damaged on disk */
+    bool used;      /* what is left lies in files that were used before */
 };
 static const struct scenario scenarios[] = {
-    {"small mail", small_mail, 0, 0, false, false},
-    {"several destinations", several_destinations, 0, 0, false, false},
-    {"large mail", large_mail, 0, 0, false, false},
-    {"segments roll", roll, 0, 0, false, false},
-    {"states and removals", states, 0, 0, false, false},
-    {"reclaim", reclaim, 0, 0, false, false},
-    {"a sync fails", failed_sync, 0, 0, false, false},
-    {"four syncs fail", failed_syncs, 0, 0, false, false},
-    {"a write fails", failed_write, 0, 0, false, false},
-    {"recovery", nothing, 160, 0, false, false},
-    {"recovery of a tail that was not synced", nothing, 160, 7, false, false},
-    {"recovery of a damaged spool", nothing, 160, 0, false, true},
+    {"small mail", small_mail, 0, 0, false, false, false},
+    {"several destinations", several_destinations, 0, 0, false, false, false},
+    {"large mail", large_mail, 0, 0, false, false, false},
+    {"segments roll", roll, 0, 0, false, false, false},
+    {"states and removals", states, 0, 0, false, false, false},
+    {"reclaim", reclaim, 0, 0, false, false, false},
+    {"a sync fails", failed_sync, 0, 0, false, false, false},
+    {"four syncs fail", failed_syncs, 0, 0, false, false, false},
+    {"a write fails", failed_write, 0, 0, false, false, false},
+    {"recovery", nothing, 160, 0, false, false, false},
+    {"recovery of a tail that was not synced", nothing, 160, 7, false, false, false},
+    {"recovery of a damaged spool", nothing, 160, 0, false, true, false},
+    {"a segment is made from the pool", reuse, 0, 0, false, false, false},
+    {"recovery of used files", nothing, 160, 7, false, false, true},
+    {"used files are used again", reuse, 160, 0, false, false, true},
 };
-static const struct scenario control = {"red control", small_lies, 0, 0, true, false};
+static const struct scenario control = {"red control", small_lies, 0, 0, true, false, false};
 enum { SCENARIOS = sizeof scenarios / sizeof *scenarios };
 
 /* Whatever failed is over: mail is taken again within five seconds. */
@@ -533,12 +549,15 @@ static const char *check_spool(const struct scenario *scenario, const char *path
 static void make_template(const struct scenario *scenario, char path[TEST_PATH_SIZE],
                           struct known *known)
 {
-    static const struct scenario first = {"first", reclaim, 0, 0, false, false},
-                                 second = {"second", roll, 128, 0, false, false};
+    static const struct scenario mixed = {"first", reclaim, 0, 0, false, false, false},
+                                 all_used = {"first", reuse, 0, 0, false, false, false},
+                                 second = {"second", roll, 128, 0, false, false, false};
+    const struct scenario *first = scenario->used ? &all_used : &mixed;
     test_folder_new(path);
     memset(known, 0, IDS * sizeof *known);
     struct turn whole = {.number = 0}, cut = {.only = SYS_fdatasync, .number = scenario->syncs};
-    run_turn(path, &first, &whole, known);
+    run_turn(path, first, &whole, known);
+    assert_true(!scenario->used || test_used_files(path) > 1);
     assert_int_equal(whole.status, 0);
     run_turn(path, &second, &cut, known);
     assert_true(cut.hit || scenario->syncs == 0);

@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "fiber/loop.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <ftw.h>
 #include <setjmp.h>
@@ -300,6 +301,25 @@ NO_YIELD_CHECK void test_commit_grown(void *arg)
                                            .state = STR("s"),
                                            .content = &content};
     assert_int_equal(spool_commit(grown->fixture->spool, changes, 2, &err), OK);
+}
+
+size_t test_used_files(const char *path)
+{
+    enum { FLAGS_AT = 32 };
+    char name[TEST_PATH_SIZE * 3];
+    (void)snprintf(name, sizeof name, "%s/log", path);
+    DIR *folder = opendir(name);
+    check(folder != NULL);
+    size_t count = 0;
+    for (struct dirent *item; (item = readdir(folder));) {
+        char flags = 0;
+        int fd = openat(dirfd(folder), item->d_name, O_RDONLY | O_CLOEXEC);
+        if (strstr(item->d_name, ".free") || (pread(fd, &flags, 1, FLAGS_AT) == 1 && flags & 1))
+            count++;
+        close(fd);
+    }
+    closedir(folder);
+    return count;
 }
 
 size_t test_files_in(const char *path, const char *folder)

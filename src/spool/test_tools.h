@@ -64,6 +64,8 @@ void test_expect_body(struct body *body, uint64_t size, unsigned seed);
 /* It reads back as test_add wrote it. */
 void test_expect_entry(struct spool *spool, uint64_t number, uint64_t size);
 size_t test_files_in(const char *path, const char *folder);
+/* Log segments in files that were another one before, and files that wait to be. */
+size_t test_used_files(const char *path);
 
 /* A body that grows piece by piece, and two entries that share it. */
 struct test_grown {

@@ -30,17 +30,18 @@ struct spool_unit {
     bool is_lazy;
     bool is_internal; /* of the spool itself: the tombstones in it are copies */
     bool brings_mail;
+    bool is_private; /* see spool_change */
     enum result result;
     struct error error;
 
     uint64_t bytes;
-    uint64_t place; /* offset in the segment; the writer's */
-    struct spool_unit_record *records;
-    size_t record_count;
+    uint64_t place;                    /* offset in the segment; the writer's */
+    struct spool_unit_record *records; /* behind the unit, as is the memory of */
+    size_t record_count;               /* headers, fixed parts and small texts */
     struct iovec *pieces;
     size_t piece_count;
-    char *memory;     /* headers, fixed parts, small texts */
-    char *body_bytes; /* of bodies that do not lie in memory */
+    struct iovec few[4]; /* pieces of most units */
+    char *body_bytes;    /* of bodies that do not lie in memory */
 };
 
 /*

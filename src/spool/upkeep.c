@@ -35,8 +35,10 @@ static void make_ready(struct spool *spool)
             return;
         struct spool_segment *segment;
         struct error err;
-        enum result result =
-            spool_files_new_segment(spool, SPOOL_SEGMENT_MAIN, spool->segment_size, &segment, &err);
+        enum result result = OK;
+        if (!spool_pool_make_segment(spool, &segment))
+            result = spool_files_new_segment(spool, SPOOL_SEGMENT_MAIN, spool->segment_size,
+                                             &segment, &err);
         pthread_mutex_lock(&spool->lock);
         if (result == OK) {
             list_append(&spool->ready, &segment->link);

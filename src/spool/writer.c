@@ -160,9 +160,14 @@ static void encode_batch(struct spool *spool, uint64_t durable, uint64_t bytes,
     spool_record_encode(&record, spool->current->id, spool->offset, out);
 }
 
-/* Hand a written batch to the syncer; if a sync failed meanwhile, its bytes are void too. */
-static void pass_to_syncer(struct spool *spool, struct spool_unit_queue *units, uint64_t end,
-                           bool wrote)
+/*
+ * A written batch is to be synced; if a sync failed meanwhile, its bytes are void too. The syncer
+ * gets it when there is so much that the next batch should be written meanwhile. Else the writer
+ * syncs it himself: he could only wait, and to wake two threads for a small batch costs more than
+ * anything else it needs.
+ */
+static void pass_to_sync(struct spool *spool, struct spool_unit_queue *units, uint64_t end,
+                         bool wrote)
 {
     pthread_mutex_lock(&spool->lock);
     spool->offset = end;
@@ -172,9 +177,26 @@ static void pass_to_syncer(struct spool *spool, struct spool_unit_queue *units, 
     if (!wrote)
         spool->sync_failed = true; /* what was written before this batch may still be synced */
     bool wake = wrote && !spool->sync_runs;
+    if (wake && !spool->sync_failed && spool->written.bytes < SPOOL_AHEAD) {
+        spool_sync_written(spool);
+        wake = false;
+    }
     pthread_mutex_unlock(&spool->lock);
     if (wake)
         pthread_cond_signal(&spool->syncer_wake);
+}
+
+/*
+ * Zeros up to the end of the page at `end`. In a file that was used before a part of a page could
+ * only be written after the page was read.
+ */
+static struct iovec rest_of_page(const struct spool *spool, uint64_t end)
+{
+    static const char zeros[SPOOL_PAGE];
+    size_t rest = spool->current->was_used ? (size_t)(-end % SPOOL_PAGE) : 0;
+    if (end + rest > spool->segment_size)
+        rest = 0;
+    return (struct iovec){(void *)(uintptr_t)zeros, rest};
 }
 
 static void write_batch(struct spool *spool, struct spool_unit_queue *units)
@@ -198,6 +220,9 @@ static void write_batch(struct spool *spool, struct spool_unit_queue *units)
         offset += unit->bytes;
         spool->segment_units++;
     }
+    struct iovec rest = rest_of_page(spool, offset);
+    if (rest.iov_len)
+        gather_add(gather, &rest);
     gather_flush(gather);
     bool wrote = !gather->failed;
     free(gather);
@@ -207,7 +232,7 @@ static void write_batch(struct spool *spool, struct spool_unit_queue *units)
     atomic_fetch_add(&spool->bytes_written, offset - spool->offset);
     if (!wrote)
         event_emit(EVENT_SPOOL_ERROR, F_C(ERROR, err.text), F_INT(SEGMENT, spool->current->id));
-    pass_to_syncer(spool, units, offset, wrote);
+    pass_to_sync(spool, units, offset, wrote);
 }
 
 /* ---- rolling ---- */
@@ -223,8 +248,9 @@ static bool drain_syncs(struct spool *spool)
     return fine;
 }
 
-/* The last record of a segment says that it is whole. */
-static bool seal(struct spool *spool)
+/* The last record of a segment says that it is whole. `keeps_size`: its file may be used again, and
+ * blocks that are given back would have to be made anew. */
+static bool seal(struct spool *spool, bool keeps_size)
 {
     struct spool_segment *segment = spool->current;
     unsigned char bytes[SPOOL_RECORD_HEADER + SPOOL_FOOTER_SIZE];
@@ -238,14 +264,15 @@ static bool seal(struct spool *spool)
         .payload_crc = spool_crc(0, bytes + SPOOL_RECORD_HEADER, SPOOL_FOOTER_SIZE),
     };
     spool_record_encode(&record, segment->id, spool->offset, bytes);
-    struct iovec piece = {bytes, sizeof bytes};
-    struct error err;
-    bool sealed = spool_files_write(segment->fd, &piece, 1, spool->offset, &err) == OK &&
-                  spool_files_sync(spool, segment->fd, &err) == OK;
     uint64_t end = spool->offset + sizeof bytes;
+    struct iovec pieces[] = {{bytes, sizeof bytes}, rest_of_page(spool, end)};
+    struct error err;
+    bool sealed = spool_files_write(segment->fd, pieces, 2, spool->offset, &err) == OK &&
+                  spool_files_sync(spool, segment->fd, &err) == OK;
     if (!sealed) {
         event_emit(EVENT_SPOOL_ERROR, F_C(ERROR, err.text), F_INT(SEGMENT, segment->id));
-    } else if (ftruncate(segment->fd, (off_t)end) == 0) { /* give the unused rest back */
+    } else if (!keeps_size &&
+               ftruncate(segment->fd, (off_t)end) == 0) { /* give the unused rest back */
         pthread_mutex_lock(&spool->index_lock);
         segment->disk_bytes = end;
         pthread_mutex_unlock(&spool->index_lock);
@@ -253,13 +280,14 @@ static bool seal(struct spool *spool)
     return sealed;
 }
 
-static void mark_sealed(struct spool *spool, uint64_t end)
+static void mark_sealed(struct spool *spool, uint64_t end, bool reusable)
 {
     pthread_mutex_lock(&spool->index_lock);
     spool->current->end = end;
     if (end == SPOOL_SEGMENT_HEADER)
         spool->current->cuts_from = 0; /* what it said is void: nobody needs it */
     spool->current->sealed = true;
+    spool->current->reusable = reusable;
     spool->current->sealed_ns = clock_monotonic_ns();
     pthread_mutex_unlock(&spool->index_lock);
 }
@@ -310,6 +338,7 @@ static void begin_segment(struct spool *spool, struct spool_segment *segment)
         spool_index_add_segment(&spool->index, segment->id, segment->kind, segment->fd);
     in_index->end = segment->end;
     in_index->disk_bytes = segment->disk_bytes;
+    in_index->was_used = segment->was_used;
     for (unsigned i = 0; i < spool->cut_count; i++) {
         const struct spool_previous *cut = &spool->cuts[i];
         struct spool_segment *other = spool_index_segment(&spool->index, cut->segment);
@@ -398,8 +427,11 @@ static struct spool_segment *next_segment(struct spool *spool, struct spool_unit
 static void seal_and_cut(struct spool *spool)
 {
     uint64_t end = spool->offset;
-    bool sealed = seal(spool);
-    mark_sealed(spool, end);
+    pthread_mutex_lock(&spool->index_lock);
+    bool reusable = !spool->current->is_private; /* all that is in it was applied */
+    pthread_mutex_unlock(&spool->index_lock);
+    bool sealed = seal(spool, reusable);
+    mark_sealed(spool, end, sealed && reusable);
     spool->cut_count = 1;
     spool->cuts[0] = (struct spool_previous){
         .segment = spool->current->id,
@@ -499,7 +531,7 @@ static void leave_poisoned(struct spool *spool)
     pthread_mutex_unlock(&spool->lock);
     spool_answer(spool, &impatient);
 
-    mark_sealed(spool, durable);
+    mark_sealed(spool, durable, /* reusable= */ false);
     add_cut(spool, durable);
     spool->must_roll = true;
     if (failures >= FAILURES_PATIENT)
@@ -630,7 +662,7 @@ void *spool_writer_main(void *arg)
             put_back(spool, &units);
     }
     if (spool->current && !spool->must_roll && !spool->sync_failed)
-        seal(spool);
+        seal(spool, /* keeps_size= */ false);
     pthread_mutex_lock(&spool->lock);
     spool->phase = SPOOL_WRITER_ENDED;
     pthread_cond_broadcast(&spool->syncer_wake);

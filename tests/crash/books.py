@@ -6,6 +6,7 @@ Every message bears a token of its own in a header and as its last body line. `L
 clear and by TLS; `Sinks` receive at three addresses. Nothing is judged by samples: each token is accounted for.
 """
 import collections
+import contextlib
 import hashlib
 import itertools
 import random
@@ -49,9 +50,18 @@ class Books:
         self.notices = collections.defaultdict(list)  # token: times at which its sender was told of a failure
         self.dropped = set()    # tokens that an operator may have dropped
         self.kills = []
+        self.newest = None      # token of what was acknowledged last
 
     def new_token(self):
         return b"t%d-%08x" % (next(self.numbers), random.getrandbits(32))
+
+    def book_kill(self, begin):
+        """A kill at some time since `begin` and before now: on a busy machine it takes its time."""
+        end = time.monotonic()
+        while begin < end:
+            self.kills.append(begin)
+            begin += 0.5
+        self.kills.append(end)
 
     def lost(self, recipients, tokens=None, queued=()):
         """Acknowledged, and not at the sink for one of the recipients, nor its sender told, and not in `queued`."""
@@ -78,6 +88,12 @@ class Books:
 
     def duplicates(self):
         return sum(len(copies) - 1 for copies in self.arrived.values())
+
+
+def tell_progress(number, of):
+    """A long run tells now and then how far it is; with `pytest -s` it is seen at once."""
+    if number and number % max(of // 50, 20) == 0:
+        print(f"{time.strftime('%H:%M:%S')} {number} of {of}", flush=True)
 
 
 # ---- the sending side ----
@@ -191,6 +207,7 @@ def send_one(books, client, size, recipients, bdat=False, token=None, sender=b"s
         books.sent[token] = hashlib.sha1(body_of(message)).digest()
     text = client.send(message, recipients, bdat, sender)
     with books.lock:
+        books.newest = token
         books.acknowledged[token] = time.monotonic(), text.partition("queued as ")[2].split(" ")[0]
     return token
 
@@ -297,6 +314,21 @@ class Sink:
 
 
 # ---- the gateway between them ----
+
+def small_segments(spool="spool"):
+    """For `more`: log files so small that those whose mail is delivered are used again within a test."""
+    return f"spool: {{ path: {spool}, segment_size: 1M }}"
+
+
+def used_segments(spool):
+    """How many log files were another one before."""
+    used = 0
+    for path in (spool / "log").glob("*.log"):
+        with contextlib.suppress(FileNotFoundError):  # files go while the gateway runs
+            head = path.open("rb").read(33)
+            used += len(head) == 33 and head[32] & 1
+    return used
+
 
 def configuration(port, sinks, tls_files, spool="spool", retry="1s", more="", expire="5d", content="deliver"):
     """A relay for all clients; the domains of DOMAINS go to the sinks, each by a transport of its own."""
