@@ -168,6 +168,8 @@ const char *ctl_url_text(struct ctl *ctl, const char *text);
  */
 json_t *ctl_take_action(struct ctl *ctl, const char *verb, json_t *object, bool final,
                         bool *out_ask);
+/* Say of how many the answer tells that they failed. */
+void ctl_warn_of_failed(json_t *answer);
 
 /* ---- output ---- */
 

@@ -303,7 +303,8 @@ struct queue_action_result {
     size_t matched;
     size_t done;       /* what left meanwhile, or is in no state for the verb, is not */
     size_t unreadable; /* of those not done: encrypted with a key that is missing */
-    bool refused;      /* another number than expected was selected, so nothing was done */
+    size_t failed; /* of those not done: the spool could not be read or written; order it again */
+    bool refused;  /* another number than expected was selected, so nothing was done */
 };
 enum result queue_act(struct queue *queue, const struct queue_selector *selector,
                       const struct queue_action *action, struct queue_action_result *out,
