@@ -438,6 +438,12 @@ enum result stream_finish(struct stream *stream, struct error *err)
     return push_wire(stream, err);
 }
 
+enum result stream_finish_before_close(struct stream *stream, struct error *err)
+{
+    stream->is_last = !stream->tls;
+    return stream_finish(stream, err);
+}
+
 enum result stream_write(struct stream *stream, struct str data, struct error *err)
 {
     if (stream->broken || stream->mute)
