@@ -130,6 +130,13 @@ const struct admin_schema admin_schemas[] = {
      "id:string time?:time to:[string] verdict?:string message?:string session?:string from?:string client?:string "
      "user?:string ref?:string reason?:string reply?:string listener?:string message_id?:string subject?:string"},
     {"Found", "Stories, newest first; complete: there are no more.", "items:[FoundStory] complete:boolean"},
+    {"User", "senders: addresses that he may use besides his login, as in the file.", "user:string senders:string file:string"},
+    {"UsersFile", "writable: the gateway may change it. problem: why it cannot be read, or empty.",
+     "file:string writable:boolean problem:string"},
+    {"Users", "All of them, and the files they stand in.", "items:[User] files:[UsersFile]"},
+    {"UserWish", "file may be left out where there is one.", "user:string password:string senders?:string file?:string"},
+    {"PasswordWish", "senders that are left out stay as they are.", "password:string senders?:string file?:string"},
+    {"UserChanged", "Who it was.", "user:string"},
     {"Token", "Who may use the API over TCP; last_used: since the daemon's start.",
      "name:string scope:string created:time? expires:time? by:string last_used:time?"},
     {"Tokens", "All of them.", "items:[Token] total:integer"},

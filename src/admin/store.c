@@ -41,7 +41,8 @@ static bool put_arrival(struct store *store, const struct event *event, struct s
     struct str record = *seen == store->drops ? event->record : event->packed;
     struct arrival arrival = {.size = (uint32_t)record.len, .source = event->source};
     arrival.seq = event->seq;
-    str_to_c(revision, arrival.revision, sizeof arrival.revision);
+    if (revision.len < sizeof arrival.revision) /* it is ours, and short */
+        memcpy(arrival.revision, revision.ptr, revision.len);
     if (store->incoming.len + sizeof arrival + record.len > INCOMING_MAX)
         return false;
     buf_append(&store->incoming, str_of((const char *)&arrival, sizeof arrival));

@@ -170,19 +170,6 @@ static void discard(struct queue_attempt *attempt, const struct queue_content_ru
     queue_entry_free(attempt->entry);
 }
 
-static void drop(struct queue_attempt *attempt)
-{
-    struct queue_unit unit;
-    queue_unit_init(&unit, attempt->worker, attempt->arena);
-    queue_unit_count(&unit, QUEUE_COUNT_DROPPED, attempt->entry->pending);
-    queue_unit_remove(&unit, attempt->entry);
-    queue_unit_write(&unit);
-    event_emit(EVENT_DELIVERY_DROPPED, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
-               F_C(ENTRY, mail_id_text(attempt->entry->id).chars),
-               F_INT(RECIPIENTS, attempt->entry->pending));
-    queue_entry_free(attempt->entry);
-}
-
 /* What an operator asked for while the flow ran comes before what the flow says. */
 static bool grant_wish(struct queue_attempt *attempt) MAY_YIELD
 {
@@ -198,7 +185,7 @@ static bool grant_wish(struct queue_attempt *attempt) MAY_YIELD
         queue_settle_refused(attempt, &reply);
         return true;
     case QUEUE_DROP:
-        drop(attempt);
+        queue_settle_dropped(attempt);
         return true;
     default:
         return false;

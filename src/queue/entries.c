@@ -11,8 +11,10 @@
 #include <string.h>
 
 enum {
-    KEPT_MAX = 256 * 1024, /* a body beyond that is on disk, in an open file while it is held */
-    LARGE_KEPT_MAX = 64,   /* such files; the others are opened again when it is their turn */
+    /* a body of the spool beyond that is in an open file while it is held; one that a step of a
+     * flow made (a disclaimer, a milter) is in memory, however large */
+    KEPT_MAX = 256 * 1024,
+    LARGE_KEPT_MAX = 64, /* such files; the others are opened again when it is their turn */
     POSTPONED_S = 60,
 };
 
@@ -29,8 +31,8 @@ struct queue_parcel *queue_parcel_new(struct queue *queue, const struct mail_con
                                             .body = body_ref(content->body),
                                             .body_start = content->body_start};
     uint64_t size = content->body->size;
-    parcel->charged = content->head.len + (size > KEPT_MAX ? 0 : size);
-    parcel->is_large = size > KEPT_MAX;
+    parcel->is_large = size > KEPT_MAX && !body_is_memory(content->body);
+    parcel->charged = content->head.len + (parcel->is_large ? 0 : size);
     atomic_fetch_add_explicit(&queue->memory_used, parcel->charged, memory_order_relaxed);
     if (parcel->is_large)
         atomic_fetch_add_explicit(&queue->large_kept, 1, memory_order_relaxed);

@@ -652,3 +652,16 @@ void queue_settle_damaged(struct queue_attempt *attempt)
                F_C(ENTRY, mail_id_text(entry->id).chars), F_INT(RECIPIENTS, entry->pending));
     queue_entry_free(entry);
 }
+
+void queue_settle_dropped(struct queue_attempt *attempt)
+{
+    struct queue_unit unit;
+    queue_unit_init(&unit, attempt->worker, attempt->arena);
+    queue_unit_count(&unit, QUEUE_COUNT_DROPPED, attempt->entry->pending);
+    queue_unit_remove(&unit, attempt->entry);
+    queue_unit_write(&unit);
+    event_emit(EVENT_DELIVERY_DROPPED, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
+               F_C(ENTRY, mail_id_text(attempt->entry->id).chars),
+               F_INT(RECIPIENTS, attempt->entry->pending));
+    queue_entry_free(attempt->entry);
+}

@@ -44,6 +44,8 @@ void queue_settle_refused(struct queue_attempt *attempt, const struct mail_reply
 /* A content flow does, and made copies or notices (NULL: none), which go into the same unit. */
 void queue_settle_refused_with(struct queue_attempt *attempt, const struct mail_reply *reply,
                                const struct queue_content_run *run) MAY_YIELD;
+/* It goes, and nobody is told; written lazily. */
+void queue_settle_dropped(struct queue_attempt *attempt);
 /* content_run.c: the groups of a run as entries of the unit; or of them only what it generated. */
 void queue_content_add(struct queue_unit *unit, const struct queue_attempt *attempt,
                        const struct queue_content_run *run, bool generated_only);
