@@ -2,10 +2,11 @@
 /*
  * fill-spool.c - a spool with many deferred messages, to measure start and memory.
  *
- *   fill-spool FOLDER COUNT TRANSPORT DOMAINS DUE_SECONDS [BYTES]
+ *   fill-spool FOLDER COUNT TRANSPORT DOMAINS DUE_SECONDS [BYTES [WORDS]]
  *
  * Each message has one recipient, one attempt behind it and its answer; its next try is DUE_SECONDS
- * from now on, spread over an hour. Written without syncs, then synced once.
+ * from now on, spread over an hour. WORDS: a log number of the peer's stands in each answer.
+ * Written without syncs, then synced once.
  */
 #include "base/check.h"
 #include "base/memory.h"
@@ -25,6 +26,7 @@ struct filling {
     struct spool *spool;
     struct loop *loop;
     size_t count, domains, bytes;
+    bool words;
     struct str transport;
     int64_t due_s;
     struct arena *arena;
@@ -76,6 +78,10 @@ static struct str record_of(struct filling *filling, size_t number)
                   .enhanced = {4, 7, 1},
                   .text = STR("Greylisting in action, please come back later")},
         .mta = STR("mx.example.net")};
+    if (filling->words) /* spread, as those of a server that has other clients too */
+        said.reply.text =
+            arena_printf(filling->arena, "Greylisting in action, please come back later (%010llX)",
+                         (unsigned long long)(number * 0x9e3779b97f4a7c15 >> 24));
     queue_record_init(&record, 1, filling->arena);
     record.attempts = 1;
     record.last_try_wall_ns = clock_wall_ns();
@@ -127,7 +133,8 @@ int main(int argc, char **argv)
     struct error err;
     struct scope root;
     if (argc < 6) {
-        fprintf(stderr, "usage: fill-spool FOLDER COUNT TRANSPORT DOMAINS DUE_SECONDS [BYTES]\n");
+        fprintf(stderr,
+                "usage: fill-spool FOLDER COUNT TRANSPORT DOMAINS DUE_SECONDS [BYTES [WORDS]]\n");
         return 2;
     }
     struct filling filling = {.count = strtoul(argv[2], NULL, 10),
@@ -135,6 +142,7 @@ int main(int argc, char **argv)
                               .domains = strtoul(argv[4], NULL, 10),
                               .due_s = strtol(argv[5], NULL, 10),
                               .bytes = argc > 6 ? strtoul(argv[6], NULL, 10) : 500,
+                              .words = argc > 7,
                               .arena = arena_new(0)};
     struct spool_settings settings = {
         .path = str_c(argv[1]), .free_bytes_floor = 1, .no_sync = true};

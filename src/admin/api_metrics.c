@@ -4,6 +4,7 @@
  */
 #include "admin/routes.h"
 
+#include "admin/domain_watch.h"
 #include "admin/http.h"
 #include "admin/log.h"
 #include "admin/metrics.h"
@@ -85,6 +86,28 @@ static void print_workers(const struct gateway_worker_numbers *workers, size_t c
                                (double)workers[i].longest_turn_ns / 1e9};
             metrics_print_sample(out, families[f].name, "worker", str_of(name, (size_t)len),
                                  values[f]);
+        }
+    }
+}
+
+/* Those that happened: a listener, a command, a class. */
+static void print_replies(const struct gateway_replies *replies, size_t count, struct buf *out)
+{
+    char labels[256];
+    metrics_print_head(out, "postern_smtp_replies_total", METRIC_COUNTER,
+                       "Replies to clients, counted when their connections end.");
+    for (size_t i = 0; i < count; i++) {
+        struct str listener = str_slice(replies[i].listener, 0, 120);
+        for (size_t k = 0; k < SMTP_ANSWERED_COUNT * SMTP_REPLY_CLASSES; k++) {
+            uint64_t number = replies[i].counts[k / SMTP_REPLY_CLASSES][k % SMTP_REPLY_CLASSES];
+            if (!number)
+                continue;
+            int len =
+                snprintf(labels, sizeof labels, "listener=\"%.*s\",command=\"%s\",code=\"%zuxx\"",
+                         STR_ARG(listener), smtp_answered_names[k / SMTP_REPLY_CLASSES],
+                         2 + k % SMTP_REPLY_CLASSES);
+            metrics_print_labelled(out, "postern_smtp_replies_total", str_of(labels, (size_t)len),
+                                   (double)number);
         }
     }
 }
@@ -379,8 +402,23 @@ static void print_process(int64_t started_wall_ns, struct buf *out)
         (double)started_wall_ns / 1e9);
 }
 
+static void print_domains(const struct domain_watch_numbers *domains, struct buf *out)
+{
+    struct pair pairs[DOMAIN_WATCHED + 1] = {{0}};
+    static const char *const words[DOMAIN_WATCHED] = {
+        [DOMAIN_MX] = "mx", [DOMAIN_SPF] = "spf", [DOMAIN_DKIM] = "dkim", [DOMAIN_DMARC] = "dmarc"};
+    for (size_t i = 0; i < DOMAIN_WATCHED; i++)
+        pairs[i] = (struct pair){words[i], domains->unhealthy[i]};
+    family(out, "postern_domains_unhealthy", METRIC_GAUGE,
+           "Listed domains of which DNS says something wrong, as of the last look.", "check",
+           pairs);
+}
+
 struct gauges {
     struct gateway_status status;
+    struct domain_watch_numbers domains;
+    const struct gateway_replies *replies;
+    size_t reply_count;
     struct queue_totals totals;
     struct gateway_spool_numbers spool;
     const struct gateway_worker_numbers *workers;
@@ -398,6 +436,8 @@ struct gauges {
 static void print_gauges(const struct gauges *gauges, struct buf *out)
 {
     print_gateway(&gauges->status, out);
+    print_replies(gauges->replies, gauges->reply_count, out);
+    print_domains(&gauges->domains, out);
     print_unconfirmed(gauges->unconfirmed, gauges->confirm_by_ns, out);
     print_queue(&gauges->totals, out);
     print_transports(&gauges->transports, gauges->surveyed, out);
@@ -417,6 +457,8 @@ void admin_api_metrics(struct admin_request *request, struct admin_answer *answe
     buf_init(&out, METRICS_MAX);
     gateway_status(request->gateway, request->arena, &gauges.status);
     gateway_spool_numbers(request->gateway, &gauges.spool);
+    domain_watch_numbers(request->domains, &gauges.domains);
+    gauges.replies = gateway_replies(request->gateway, request->arena, &gauges.reply_count);
     gauges.totals = queue_totals(gateway_queue(request->gateway));
     gauges.workers = gateway_worker_numbers(request->gateway, request->arena, &gauges.worker_count);
     gauges.quarantines = queue_quarantine_numbers(gateway_queue(request->gateway), request->arena,
@@ -462,10 +504,13 @@ static void describe_family(struct str help, struct str type, struct str sample,
 void admin_describe_gauges(struct buf *out)
 {
     struct gateway_listener_status listener = {.name = STR("mx")};
+    struct gateway_replies replies = {.listener = STR("mx"), .counts = {{1}}};
     struct gateway_worker_numbers worker = {0};
     struct transport_numbers transport = {.name = STR("internet")};
     struct queue_quarantine_numbers quarantine = {.name = STR("spam")};
-    struct gauges gauges = {.workers = &worker,
+    struct gauges gauges = {.replies = &replies,
+                            .reply_count = 1,
+                            .workers = &worker,
                             .worker_count = 1,
                             .transports = {.items = &transport, .count = 1},
                             .surveyed = true,

@@ -41,7 +41,7 @@ static void take_event(const struct event *event, struct str revision, void *arg
     struct decisions *decisions = arg;
     bool decision = is_decision(event->type);
     if ((!decision && event->type != EVENT_FLOW_STEP && event->type != EVENT_SESSION_TLS &&
-         event->type != EVENT_MESSAGE_HEADER) ||
+         event->type != EVENT_MESSAGE_HEADER && event->type != EVENT_FLOW_FINDING) ||
         json_array_size(decisions->events) >= EVENTS_MAX)
         return;
     decisions->decides |= decision;

@@ -2,6 +2,7 @@
 /* admin/api_status.c - GET /status: one object that answers "is mail flowing?". */
 #include "admin/routes.h"
 
+#include "admin/domain_watch.h"
 #include "admin/http.h"
 #include "admin/log.h"
 #include "base/clock.h"
@@ -64,10 +65,12 @@ void admin_api_status(struct admin_request *request, struct admin_answer *answer
     struct gateway_status status = {0};
     gateway_status(request->gateway, request->arena, &status);
     struct queue_totals totals = queue_totals(gateway_queue(request->gateway));
+    struct domain_watch_numbers domains;
+    domain_watch_numbers(request->domains, &domains);
     char started[TIME_RFC3339_SIZE];
     answer->json = json_pack(
         "{s:s, s:s, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:b, s:I, s:I, s:I, "
-        "s:I}",
+        "s:I, s:I}",
         "health", health(&status, totals.loading), "version", POSTERN_VERSION, "hostname",
         admin_json(status.hostname), "revision", admin_json(status.revision), "config",
         admin_json(status.config_path), "started",
@@ -77,8 +80,9 @@ void admin_api_status(struct admin_request *request, struct admin_answer *answer
         (json_int_t)status.messages_accepted, "listeners", listeners_json(&status), "queue",
         queue_json(&totals), "totals", totals_json(&totals), "balanced",
         queue_balance(&totals) == 0, "protected_mailboxes", (json_int_t)status.protected_mailboxes,
-        "incidents_open", (json_int_t)status.incidents_open, "events_dropped",
-        (json_int_t)status.events_dropped, "log_lost", (json_int_t)admin_log_lost(request->log));
+        "incidents_open", (json_int_t)status.incidents_open, "domains_unhealthy",
+        (json_int_t)domains.any, "events_dropped", (json_int_t)status.events_dropped, "log_lost",
+        (json_int_t)admin_log_lost(request->log));
     admin_config_add(request, answer->json);
     if (status.certificate_days_left != INT_MAX)
         json_object_set_new(answer->json, "certificate_days_left",

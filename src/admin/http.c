@@ -30,6 +30,9 @@ enum {
     METRICS_CONNECTIONS_MAX = 8,
     METRICS_TIMEOUT_S = 10,
     API_LISTENERS_MAX = 8,
+    /* by select it would be deaf for descriptors from 1024 on: for all while there are many
+       sessions */
+    HOW = MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL,
 };
 
 #define PAGES "/quarantine/"
@@ -270,6 +273,7 @@ static void fill_request(struct admin_http *http, const struct exchange *exchang
         .config_path = http->settings.config_path,
         .reports = http->settings.reports,
         .quarantines = http->settings.quarantines,
+        .domains = http->settings.domains,
         .node = http->settings.node,
         .arena = exchange->arena,
         .body = buf_str(&exchange->body),
@@ -462,7 +466,7 @@ static struct MHD_Daemon *serve_tcp(struct admin_http *http, const struct net_ad
     struct sockaddr_storage name;
     socklen_t length;
     net_address_to_sockaddr(address, &name, &length);
-    unsigned flags = MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD;
+    unsigned flags = HOW;
     if (name.ss_family == AF_INET6)
         flags |= MHD_USE_IPv6;
     return MHD_start_daemon(flags, 0, NULL, NULL, handler, http, MHD_OPTION_SOCK_ADDR, &name,
@@ -515,11 +519,10 @@ enum result admin_http_start(const struct admin_http_settings *settings,
         destroy(http);
         return FAILED;
     }
-    http->daemon = MHD_start_daemon(MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD,
-                                    0, NULL, NULL, handle, http, MHD_OPTION_LISTEN_SOCKET, http->fd,
-                                    MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX,
-                                    MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)TIMEOUT_S,
-                                    MHD_OPTION_NOTIFY_COMPLETED, completed, NULL, MHD_OPTION_END);
+    http->daemon = MHD_start_daemon(
+        HOW, 0, NULL, NULL, handle, http, MHD_OPTION_LISTEN_SOCKET, http->fd,
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
+        (unsigned)TIMEOUT_S, MHD_OPTION_NOTIFY_COMPLETED, completed, NULL, MHD_OPTION_END);
     if (!http->daemon) {
         destroy(http);
         return fail(err, ERROR_TEMPORARY, "cannot start the HTTP server");

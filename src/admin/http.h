@@ -18,6 +18,7 @@
 struct admin_http;
 struct admin_log;
 struct change_desk;
+struct domain_watch;
 struct revisions;
 struct store;
 struct tail;
@@ -41,6 +42,7 @@ struct admin_http_settings {
     struct metrics *metrics;
     struct reports *reports; /* NULL: none are made */
     struct quarantine_keeper *quarantines;
+    struct domain_watch *domains;
     struct change_desk *desk;
     struct revisions *revisions; /* NULL: none are kept */
     struct str config_path;
@@ -68,6 +70,7 @@ struct admin_request {
     struct metrics *metrics;
     struct reports *reports; /* NULL: none are made */
     struct quarantine_keeper *quarantines;
+    struct domain_watch *domains;
     struct change_desk *desk;
     struct revisions *revisions;
     struct str config_path;

@@ -36,8 +36,10 @@ struct admin_log {
     int fd;
 
     /* the thread's */
+    struct event_lines *lines;
     struct buf line;
     struct buf batch;
+    size_t batch_needed;
     uint64_t reported_drops;
     char ident[64]; /* syslog keeps the pointer */
 
@@ -60,7 +62,7 @@ static void write_out(struct admin_log *log)
         }
         rest = str_from(rest, (size_t)sent);
     }
-    buf_clear(&log->batch);
+    buf_settle(&log->batch, &log->batch_needed);
 }
 
 static int syslog_level(enum event_severity severity)
@@ -108,32 +110,31 @@ static void put_postfix_line(const char *program, unsigned process, struct str l
     log_line(log, event_severity(context->event->type), buf_str(&log->line));
 }
 
-/* What a session or its message went through is of the revision that it began with: it says so, and
- * the field is shown in the place of the revision in force. */
-static void take_revision(struct admin_log *log, struct event *event, char out[REVISION_SIZE])
+/* What a session or its message went through is of the revision that it began with: it is shown in
+ * the place of the revision in force. */
+static struct str revision_of(struct admin_log *log, const struct event *event,
+                              char room[static REVISION_SIZE])
 {
-    struct str own;
-    if (event_take_revision(event, &own) && str_to_c(own, out, REVISION_SIZE))
-        return;
+    if (event->revision.len && event->revision.len < REVISION_SIZE)
+        return event->revision;
     pthread_mutex_lock(&log->mutex);
-    memcpy(out, log->revision, REVISION_SIZE);
+    memcpy(room, log->revision, REVISION_SIZE);
     pthread_mutex_unlock(&log->mutex);
+    return str_c(room);
 }
 
-static void take_event(const struct event *drained, void *arg)
+static void take_event(const struct event *event, void *arg)
 {
     struct admin_log *log = arg;
-    char revision[REVISION_SIZE];
-    struct event copy = *drained;
-    const struct event *event = &copy;
-    take_revision(log, &copy, revision);
+    char room[REVISION_SIZE];
+    struct str revision = revision_of(log, event, room);
     if (log->settings.store)
-        store_put(log->settings.store, event, str_c(revision));
+        store_put(log->settings.store, event, revision);
     if (log->settings.metrics)
         metrics_take(log->settings.metrics, event);
     if (log->settings.reports)
         reports_take(log->settings.reports, event);
-    tail_offer(log->settings.tail, event, str_c(revision));
+    tail_offer(log->settings.tail, event, revision);
     if (log->settings.postfix) { /* it knows itself what Postfix would tell */
         struct postfix_line line = {log, event};
         log_postfix_lines(event, put_postfix_line, &line);
@@ -146,7 +147,7 @@ static void take_event(const struct event *drained, void *arg)
     if (log->settings.human)
         event_format_human(event, &log->line);
     else
-        event_format_json(event, log->settings.node, str_c(revision), &log->line);
+        event_lines_json(log->lines, event, revision, &log->line);
     log_line(log, severity, buf_str(&log->line));
 }
 
@@ -202,6 +203,7 @@ enum result admin_log_start(const struct admin_log_settings *settings, struct ad
     log->settings.node = arena_str(log->arena, settings->node);
     log->settings.path = arena_str(log->arena, settings->path);
     log->fd = STDOUT_FILENO;
+    log->lines = event_lines_new(log->settings.node);
     buf_init(&log->line, LINE_MAX_BYTES);
     buf_init(&log->batch, BATCH_MAX + LINE_MAX_BYTES);
     pthread_mutex_init(&log->mutex, NULL);
@@ -213,6 +215,7 @@ enum result admin_log_start(const struct admin_log_settings *settings, struct ad
     if (result == OK && pthread_create(&log->thread, NULL, run, log) != 0)
         result = fail(err, ERROR_LIMIT, "cannot start the log thread");
     if (result != OK) {
+        event_lines_free(log->lines);
         arena_free(log->arena);
         free(log);
         return FAILED;
@@ -231,6 +234,7 @@ void admin_log_stop(struct admin_log *log)
         close(log->fd);
     buf_done(&log->line);
     buf_done(&log->batch);
+    event_lines_free(log->lines);
     pthread_mutex_destroy(&log->mutex);
     arena_free(log->arena);
     free(log);

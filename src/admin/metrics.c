@@ -37,14 +37,26 @@ struct family { /* the rows of one name */
     size_t count;
 };
 
+enum { ROWS_OF_EVENT = 11 };
+
+/* What the last event of a stream counted as in one row. As long as the fields that it depends on
+ * stay, the next one counts as the same. */
+struct counting {
+    struct series *series; /* NULL: not at all */
+    uint64_t *bucket;      /* NULL: none */
+    double value;
+    int64_t born_ms;     /* of an age: when that was */
+    uint32_t depends_on; /* fields of the event */
+};
+
 struct metrics {
     pthread_mutex_t mutex;
+    struct event_slots countings; /* of each stream: struct counting, one a row */
     struct map by_key;
     struct family families[ROWS_MAX];   /* at the first row of their name */
     unsigned short family_of[ROWS_MAX]; /* a row's */
-    struct series *latest[ROWS_MAX];    /* of a row: most events count where the last one did */
     size_t row_count;
-    unsigned short of_event[EVENT_TYPE_COUNT][12]; /* rows + 1, ends with 0 */
+    unsigned short of_event[EVENT_TYPE_COUNT][ROWS_OF_EVENT + 1]; /* rows + 1, ends with 0 */
 };
 
 static bool is_first_of_name(size_t index)
@@ -67,6 +79,7 @@ void metrics_free(struct metrics *metrics)
         }
     }
     map_done(&metrics->by_key);
+    event_slots_done(&metrics->countings, free);
     pthread_mutex_destroy(&metrics->mutex);
     free(metrics);
 }
@@ -172,10 +185,7 @@ static size_t bound_count(const struct metric_row *row)
 
 static struct series *find(struct metrics *metrics, size_t index, const struct key *key, bool make)
 {
-    struct series *series = metrics->latest[index];
-    if (series && series->key_len == key->len && memcmp(series->key, key->bytes, key->len) == 0)
-        return series;
-    series = map_get(&metrics->by_key, str_of(key->bytes, key->len));
+    struct series *series = map_get(&metrics->by_key, str_of(key->bytes, key->len));
     if (series || !make)
         return series;
     struct family *family = &metrics->families[metrics->family_of[index]];
@@ -197,7 +207,14 @@ static struct series *find(struct metrics *metrics, size_t index, const struct k
     return series;
 }
 
-static double value_of(const struct metric_row *row, const struct indexed *indexed)
+static double age_of(const struct counting *counting, const struct event *event)
+{
+    return fmax(0, (double)(event->wall_ns / NS_PER_MS - counting->born_ms) / 1e3);
+}
+
+/* NAN: it counts nothing. */
+static double value_of(const struct metric_row *row, const struct indexed *indexed,
+                       struct counting *counting)
 {
     struct mail_id id;
     if (row->value == METRIC_ONE || row->value == METRIC_ZERO)
@@ -211,31 +228,63 @@ static double value_of(const struct metric_row *row, const struct indexed *index
         return (double)field->number / 1e6;
     if (field->kind != EVENT_VALUE_STR || !mail_id_parse(field->text, &id)) /* of an age */
         return NAN;
-    return fmax(0, (double)(indexed->event->wall_ns / NS_PER_MS - mail_id_time_ms(id)) / 1e3);
+    counting->born_ms = mail_id_time_ms(id);
+    return age_of(counting, indexed->event);
 }
 
-static void count(struct metrics *metrics, size_t index, const struct indexed *indexed)
+static uint32_t fields_of(const struct metric_row *row, const struct indexed *indexed)
+{
+    uint32_t fields = 0;
+    if (row->value != METRIC_ONE && row->value != METRIC_ZERO && indexed->at[row->key])
+        fields |= UINT32_C(1) << (indexed->at[row->key] - 1);
+    for (size_t i = 0; i < METRIC_LABELS && row->labels[i].name; i++)
+        if (!row->labels[i].fixed && indexed->at[row->labels[i].key])
+            fields |= UINT32_C(1) << (indexed->at[row->labels[i].key] - 1);
+    return fields;
+}
+
+static uint64_t *bucket_of(const struct metric_row *row, const struct series *series, double value)
+{
+    for (size_t i = 0; series->buckets && row->bounds[i] > 0; i++)
+        if (value <= row->bounds[i])
+            return &series->buckets[i];
+    return NULL;
+}
+
+/* What the event counts as in the row. */
+static void prepare(struct metrics *metrics, size_t index, const struct indexed *indexed,
+                    struct counting *out)
 {
     const struct metric_row *row = &metric_rows[index];
-    double value = value_of(row, indexed);
-    if (isnan(value))
+    *out = (struct counting){.depends_on = fields_of(row, indexed)};
+    out->value = value_of(row, indexed, out);
+    if (isnan(out->value))
         return;
     struct key key;
     make_key(metrics, index, indexed, /* other= */ false, &key);
     bool full = metrics->families[metrics->family_of[index]].count >= SERIES_MAX;
-    struct series *series = find(metrics, index, &key, !full);
-    if (!series) {
+    out->series = find(metrics, index, &key, !full);
+    if (!out->series) {
         make_key(metrics, index, indexed, /* other= */ true, &key);
-        series = find(metrics, index, &key, true);
+        out->series = find(metrics, index, &key, true);
     }
-    metrics->latest[index] = series;
+    out->bucket = bucket_of(row, out->series, out->value);
+}
+
+static void count(const struct metric_row *row, const struct event *event,
+                  struct counting *counting)
+{
+    struct series *series = counting->series;
+    if (!series)
+        return;
+    if (row->value == METRIC_MESSAGE_AGE) { /* it changes with the time */
+        counting->value = age_of(counting, event);
+        counting->bucket = bucket_of(row, series, counting->value);
+    }
     series->count++;
-    series->sum = row->kind == METRIC_GAUGE ? value : series->sum + value;
-    for (size_t i = 0; series->buckets && row->bounds[i] > 0; i++)
-        if (value <= row->bounds[i]) {
-            series->buckets[i]++;
-            break;
-        }
+    series->sum = row->kind == METRIC_GAUGE ? counting->value : series->sum + counting->value;
+    if (counting->bucket)
+        ++*counting->bucket;
 }
 
 void metrics_take(struct metrics *metrics, const struct event *event)
@@ -243,11 +292,22 @@ void metrics_take(struct metrics *metrics, const struct event *event)
     const unsigned short *list = metrics->of_event[event->type];
     if (!*list)
         return;
-    struct indexed indexed;
-    index_fields(event, &indexed);
+    struct counting **countings =
+        (struct counting **)event_slot(&metrics->countings, event->source, event->type);
+    uint32_t changed = *countings ? event->changed : EVENT_ALL_CHANGED;
+    if (!*countings)
+        *countings = memory_alloc_array(ROWS_OF_EVENT, sizeof **countings);
+    struct indexed indexed = {.event = NULL};
     pthread_mutex_lock(&metrics->mutex);
-    for (; *list; list++)
-        count(metrics, *list - 1u, &indexed);
+    for (size_t i = 0; list[i]; i++) {
+        struct counting *counting = &(*countings)[i];
+        if (changed == EVENT_ALL_CHANGED || changed & counting->depends_on) {
+            if (!indexed.event)
+                index_fields(event, &indexed);
+            prepare(metrics, list[i] - 1u, &indexed, counting);
+        }
+        count(&metric_rows[list[i] - 1u], event, counting);
+    }
     pthread_mutex_unlock(&metrics->mutex);
 }
 
@@ -261,6 +321,7 @@ struct metrics *metrics_new(void)
         unsigned short *list = metrics->of_event[metric_rows[i].event];
         while (*list)
             list++;
+        check(list < metrics->of_event[metric_rows[i].event] + ROWS_OF_EVENT);
         *list = (unsigned short)++metrics->row_count;
         metrics->family_of[i] = is_first_of_name(i) ? (unsigned short)i : metrics->family_of[i - 1];
         if (!metric_rows[i].labels[0].name) { /* what never happened is 0 */

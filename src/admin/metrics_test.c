@@ -30,7 +30,8 @@ static int tear_down(void **unused)
 
 #define TAKE(type_, wall_ns_, ...)                                                                 \
     do {                                                                                           \
-        struct event event = {.type = (type_), .wall_ns = (wall_ns_)};                             \
+        struct event event = {                                                                     \
+            .type = (type_), .wall_ns = (wall_ns_), .changed = EVENT_ALL_CHANGED};                 \
         const struct event_field fields[] = {__VA_ARGS__};                                         \
         memcpy(event.fields, fields, sizeof fields);                                               \
         event.count = sizeof fields / sizeof *fields;                                              \
@@ -87,11 +88,15 @@ static void test_histograms_add_up(void **unused)
     TAKE(EVENT_MESSAGE_ACCEPTED, 0, F_C(LISTENER, "mx"), F_INT(SIZE, 1000));
     TAKE(EVENT_MESSAGE_ACCEPTED, 0, F_C(LISTENER, "mx"), F_INT(SIZE, 5000));
     TAKE(EVENT_MESSAGE_ACCEPTED, 0, F_C(LISTENER, "mx"), F_INT(SIZE, 1000000000));
-    assert_true(says("postern_message_size_bytes_bucket{listener=\"mx\",le=\"4096\"} 1"));
-    assert_true(says("postern_message_size_bytes_bucket{listener=\"mx\",le=\"16384\"} 2"));
-    assert_true(says("postern_message_size_bytes_bucket{listener=\"mx\",le=\"+Inf\"} 3"));
-    assert_true(says("postern_message_size_bytes_sum{listener=\"mx\"} 1000006000"));
-    assert_true(says("postern_message_size_bytes_count{listener=\"mx\"} 3"));
+    assert_true(says(
+        "postern_message_size_bytes_bucket{listener=\"mx\",direction=\"none\",le=\"4096\"} 1"));
+    assert_true(says(
+        "postern_message_size_bytes_bucket{listener=\"mx\",direction=\"none\",le=\"16384\"} 2"));
+    assert_true(says(
+        "postern_message_size_bytes_bucket{listener=\"mx\",direction=\"none\",le=\"+Inf\"} 3"));
+    assert_true(
+        says("postern_message_size_bytes_sum{listener=\"mx\",direction=\"none\"} 1000006000"));
+    assert_true(says("postern_message_size_bytes_count{listener=\"mx\",direction=\"none\"} 3"));
 }
 
 static void test_an_event_without_its_number_is_no_sample(void **unused)
@@ -107,9 +112,12 @@ static void test_latency_is_the_age_of_the_id(void **unused)
     struct mail_id id = mail_id_new();
     TAKE(EVENT_DELIVERY_SENT, (mail_id_time_ms(id) + 2500) * 1000000, F_C(TRANSPORT, "out"),
          F_C(MESSAGE, mail_id_text(id).chars));
-    assert_true(says("postern_delivery_latency_seconds_sum{transport=\"out\"} 2.5"));
-    assert_true(says("postern_delivery_latency_seconds_bucket{transport=\"out\",le=\"1\"} 0"));
-    assert_true(says("postern_delivery_latency_seconds_bucket{transport=\"out\",le=\"5\"} 1"));
+    assert_true(
+        says("postern_delivery_latency_seconds_sum{transport=\"out\",direction=\"none\"} 2.5"));
+    assert_true(says("postern_delivery_latency_seconds_bucket{transport=\"out\",direction=\"none\","
+                     "le=\"1\"} 0"));
+    assert_true(says("postern_delivery_latency_seconds_bucket{transport=\"out\",direction=\"none\","
+                     "le=\"5\"} 1"));
 }
 
 static void test_a_backend_is_one_gauge(void **unused)

@@ -17,10 +17,15 @@ const struct admin_schema admin_schemas[] = {
      "health:string version:string hostname:string revision:string config:string started:time workers:integer "
      "sessions:integer sessions_total:integer messages_accepted:integer listeners:[Listener] queue:QueueNumbers "
      "totals:Totals balanced:boolean protected_mailboxes:integer events_dropped:integer log_lost:integer "
-     "incidents_open:integer certificate_days_left?:integer config_file?:string config_pending?:Pending?"},
+     "incidents_open:integer domains_unhealthy:integer certificate_days_left?:integer config_file?:string config_pending?:Pending?"},
     {"Listener", "Where mail comes in.", "name:string addresses:[string] sessions:integer"},
     {"QueueNumbers", "Recipients by state, and what they amount to.",
      "loading:boolean unloaded:integer " STATES " entries:integer bytes:integer oldest_seconds:number"},
+    {"Domain", "A listed domain. looked: when, or null; the others are healthy, unhealthy or unknown.",
+     "domain:string looked:time? mx:string spf:string dkim:string dmarc:string problems:[DomainProblem]"},
+    {"DomainProblem", "record: what to publish, or empty.", "check:string text:string record:string"},
+    {"Domains", "All of them; every_seconds: how often they are looked at, 0 is never.",
+     "items:[Domain] every_seconds:integer"},
     {"Totals", "Recipients since the spool was made.",
      "accepted:integer generated:integer delivered:integer failed_dsn:integer failed_silent:integer "
      "quarantined:integer discarded:integer dropped:integer damaged:integer"},
@@ -125,6 +130,13 @@ const struct admin_schema admin_schemas[] = {
      "id:string time?:time to:[string] verdict?:string message?:string session?:string from?:string client?:string "
      "user?:string ref?:string reason?:string reply?:string listener?:string message_id?:string subject?:string"},
     {"Found", "Stories, newest first; complete: there are no more.", "items:[FoundStory] complete:boolean"},
+    {"User", "senders: addresses that he may use besides his login, as in the file.", "user:string senders:string file:string"},
+    {"UsersFile", "writable: the gateway may change it. problem: why it cannot be read, or empty.",
+     "file:string writable:boolean problem:string"},
+    {"Users", "All of them, and the files they stand in.", "items:[User] files:[UsersFile]"},
+    {"UserWish", "file may be left out where there is one.", "user:string password:string senders?:string file?:string"},
+    {"PasswordWish", "senders that are left out stay as they are.", "password:string senders?:string file?:string"},
+    {"UserChanged", "Who it was.", "user:string"},
     {"Token", "Who may use the API over TCP; last_used: since the daemon's start.",
      "name:string scope:string created:time? expires:time? by:string last_used:time?"},
     {"Tokens", "All of them.", "items:[Token] total:integer"},

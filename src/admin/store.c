@@ -27,22 +27,36 @@ enum {
 /* An event on its way from the log's thread. */
 struct arrival {
     uint32_t size;
-    char revision[12];
+    uint32_t source;
+    char revision[16];
     uint64_t seq;
 };
 
 /* ---- the log's thread ---- */
 
+/* Records of a stream say what changed: after one was dropped, the next is put whole. */
+static bool put_arrival(struct store *store, const struct event *event, struct str revision)
+{
+    uintptr_t *seen = (uintptr_t *)event_slot(&store->seen, event->source, event->type);
+    struct str record = *seen == store->drops ? event->record : event->packed;
+    struct arrival arrival = {.size = (uint32_t)record.len, .source = event->source};
+    arrival.seq = event->seq;
+    if (revision.len < sizeof arrival.revision) /* it is ours, and short */
+        memcpy(arrival.revision, revision.ptr, revision.len);
+    if (store->incoming.len + sizeof arrival + record.len > INCOMING_MAX)
+        return false;
+    buf_append(&store->incoming, str_of((const char *)&arrival, sizeof arrival));
+    buf_append(&store->incoming, record);
+    *seen = store->drops;
+    return true;
+}
+
 void store_put(struct store *store, const struct event *event, struct str revision)
 {
-    struct arrival arrival = {.size = (uint32_t)event->packed.len, .seq = event->seq};
-    str_to_c(revision, arrival.revision, sizeof arrival.revision);
     pthread_mutex_lock(&store->mutex);
-    if (store->incoming.len + sizeof arrival + arrival.size > INCOMING_MAX) {
+    if (!put_arrival(store, event, revision)) {
         store->totals.dropped++;
-    } else {
-        buf_append(&store->incoming, str_of((const char *)&arrival, sizeof arrival));
-        buf_append(&store->incoming, event->packed);
+        store->drops++;
     }
     pthread_mutex_unlock(&store->mutex);
 }
@@ -70,14 +84,12 @@ static void sort_in(struct store *store, struct str arrived)
     int64_t now_ns = clock_monotonic_ns();
     while (arrived.len) {
         struct arrival arrival;
-        struct event event;
         memcpy(&arrival, arrived.ptr, sizeof arrival);
-        event_unpack(str_slice(arrived, sizeof arrival, sizeof arrival + arrival.size), &event);
-        struct str ignored; /* the record has it */
-        event_take_revision(&event, &ignored);
-        event.seq = arrival.seq;
+        struct str record = str_slice(arrived, sizeof arrival, sizeof arrival + arrival.size);
         arrived = str_from(arrived, sizeof arrival + arrival.size);
-        if (!groups_add(&store->groups, &event, str_c(arrival.revision), now_ns))
+        const struct event *event =
+            event_decode(store->decoder, arrival.source, record, arrival.seq);
+        if (!groups_add(&store->groups, event, str_c(arrival.revision), now_ns))
             count(store, 0, 1);
     }
 }
@@ -218,6 +230,7 @@ static void *run(void *arg)
 {
     struct store *store = arg;
     struct buf arrived;
+    size_t needed = 0;
     int64_t tend_ns = 0;
     buf_init(&arrived, INCOMING_MAX);
     pthread_setname_np(pthread_self(), "events");
@@ -225,8 +238,9 @@ static void *run(void *arg)
         uint64_t sync;
         goes_on = next_turn(store, &arrived, &sync);
         sort_in(store, buf_str(&arrived));
-        buf_clear(&arrived);
+        buf_settle(&arrived, &needed);
         write_out(store, !goes_on || sync != store->sync_done);
+        buf_settle(&store->entries, &store->entries_needed);
         pthread_mutex_lock(&store->mutex);
         store->sync_done = sync;
         pthread_cond_broadcast(&store->synced);
@@ -234,6 +248,7 @@ static void *run(void *arg)
         if (goes_on && (clock_monotonic_ns() - tend_ns > TEND_S * NS_PER_S ||
                         store_index_is_due(&store->file))) {
             tend(store);
+            groups_settle(&store->groups);
             tend_ns = clock_monotonic_ns();
         }
     }
@@ -279,10 +294,18 @@ static enum result open_files(struct store *store, struct error *err)
     return OK;
 }
 
+/* A number in the place of a pointer. */
+static void keep(void *number)
+{
+    (void)number;
+}
+
 static void destroy(struct store *store)
 {
     store_file_close(&store->file);
     groups_done(&store->groups);
+    event_decoder_free(store->decoder);
+    event_slots_done(&store->seen, keep);
     buf_done(&store->incoming);
     buf_done(&store->entries);
     pthread_mutex_destroy(&store->mutex);
@@ -297,6 +320,8 @@ enum result store_open(const struct store_settings *settings, struct store **out
     struct store *store = NEW(struct store);
     pthread_condattr_t monotonic;
     store->settings = *settings;
+    store->decoder = event_decoder_new();
+    store->drops = 1;
     buf_init(&store->incoming, INCOMING_MAX);
     buf_init(&store->entries, ENTRIES_MAX);
     pthread_mutex_init(&store->mutex, NULL);

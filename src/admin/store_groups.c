@@ -14,7 +14,7 @@ enum {
     WAIT_S = 5,
     STALE_S = 3600, /* a session whose end was dropped */
     PACK_ENOUGH = 512 * 1024,
-    SPARE_MAX = 256,
+    SPARE_MAX = 1024,        /* a turn of the thread writes some hundred */
     SPARE_BYTES = 16 * 1024, /* a larger one is not kept */
 };
 
@@ -48,13 +48,26 @@ static void story_free(struct story *story)
 static void story_leave(struct groups *groups, struct story *story)
 {
     if (groups->spare_count == SPARE_MAX || story->pack.bytes.cap > SPARE_BYTES ||
-        story->said.cap > SPARE_BYTES || story->word_cap * sizeof *story->words > SPARE_BYTES) {
+        story->said.cap > SPARE_BYTES ||
+        story->pack.address_cap * sizeof *story->pack.addresses > SPARE_BYTES ||
+        story->word_cap * sizeof *story->words > SPARE_BYTES) {
         story_free(story);
         return;
     }
     list_remove(&story->in_list);
     list_append(&groups->spare, &story->in_list);
     groups->spare_count++;
+}
+
+void groups_settle(struct groups *groups)
+{
+    for (; groups->spare_least > 0; groups->spare_least--) {
+        story_free(CONTAINER(groups->spare.next, struct story, in_list));
+        groups->spare_count--;
+    }
+    groups->spare_least = groups->spare_count;
+    map_settle(&groups->messages);
+    map_settle(&groups->sessions);
 }
 
 void groups_done(struct groups *groups)
@@ -114,16 +127,14 @@ static void index_field(struct story *story, const struct event_field *field)
 
 static void pack_event(struct story *story, const struct event *event, struct str revision)
 {
-    bool fresh[32] = {0};
-    if (!pack_add(&story->pack, event, revision, fresh))
+    uint32_t fresh;
+    if (!pack_add(&story->pack, event, revision, &fresh))
         return;
     uint64_t word = store_event_word(event->type);
     if (word)
         add_word(story, word);
-    for (unsigned i = 0; i < event->count; i++) {
-        if (fresh[i])
-            index_field(story, &event->fields[i]);
-    }
+    for (; fresh; fresh &= fresh - 1)
+        index_field(story, &event->fields[__builtin_ctz(fresh)]);
 }
 
 /* ---- finding ---- */
@@ -133,23 +144,35 @@ static struct str key_of(const struct mail_id *id)
     return str_of((const char *)id, sizeof *id); /* short enough to lie in the map itself */
 }
 
-static struct story *look_up(const struct map *map, struct story **last, struct str name)
+/* Where a story that was asked for lately is noted; ids differ most in their last characters. */
+static struct story **recent_of(struct groups *groups, struct str name)
+{
+    unsigned char last = (unsigned char)name.ptr[MAIL_ID_LEN - 1];
+    unsigned char before = (unsigned char)name.ptr[MAIL_ID_LEN - 2];
+    return &groups->recent[(last + before * 8u) % GROUPS_RECENT];
+}
+
+static struct story *look_up(struct groups *groups, bool is_session, struct str name)
 {
     struct mail_id id;
-    if (*last && name.len == MAIL_ID_LEN && memcmp(name.ptr, (*last)->name, MAIL_ID_LEN) == 0)
-        return *last;
+    if (name.len != MAIL_ID_LEN)
+        return NULL;
+    struct story **recent = recent_of(groups, name);
+    if (*recent && (*recent)->is_session == is_session &&
+        memcmp(name.ptr, (*recent)->name, MAIL_ID_LEN) == 0)
+        return *recent;
+    const struct map *map = is_session ? &groups->sessions : &groups->messages;
     struct story *story = mail_id_parse(name, &id) ? map_get(map, key_of(&id)) : NULL;
-    *last = story ? story : *last;
+    *recent = story ? story : *recent;
     return story;
 }
 
 static void forget(struct groups *groups, const struct story *story)
 {
     map_remove(story->is_session ? &groups->sessions : &groups->messages, key_of(&story->id));
-    if (groups->last_message == story)
-        groups->last_message = NULL;
-    if (groups->last_session == story)
-        groups->last_session = NULL;
+    struct story **recent = recent_of(groups, str_of(story->name, MAIL_ID_LEN));
+    if (*recent == story)
+        *recent = NULL;
 }
 
 /* ---- sessions ---- */
@@ -173,8 +196,6 @@ static void repeat(const struct story *session, size_t begin, struct story *stor
         memcpy(&record, session->said.ptr + at, sizeof record);
         at += sizeof record;
         event_unpack(str_of(session->said.ptr + at, record.size), &event);
-        struct str ignored; /* the record has it */
-        event_take_revision(&event, &ignored);
         event.seq = record.seq;
         at += record.size;
         pack_event(story, &event, str_c(record.revision));
@@ -207,6 +228,8 @@ static struct story *story_new(struct groups *groups, struct mail_id id, struct 
         story = CONTAINER(groups->spare.next, struct story, in_list);
         list_remove(&story->in_list);
         groups->spare_count--;
+        if (groups->spare_count < groups->spare_least)
+            groups->spare_least = groups->spare_count;
         story->is_session = story->closed = story->refused = false;
         story->written = story->word_count = 0;
         story->introduced = (struct mail_id){0};
@@ -237,7 +260,7 @@ static bool add_to_session(struct groups *groups, const struct event *event, str
                            struct str name, int64_t now_ns)
 {
     struct mail_id id;
-    struct story *session = look_up(&groups->sessions, &groups->last_session, name);
+    struct story *session = look_up(groups, /* is_session= */ true, name);
     if (!session) {
         if (groups->sessions.count >= STORIES_MAX)
             sweep(groups, now_ns);
@@ -246,6 +269,7 @@ static bool add_to_session(struct groups *groups, const struct event *event, str
         session = story_new(groups, id, name, now_ns);
         session->is_session = true;
         map_put(&groups->sessions, key_of(&session->id), session);
+        *recent_of(groups, name) = session;
     }
     session->touched_ns = now_ns;
     say(session, event, revision);
@@ -277,8 +301,7 @@ static bool ends_message(enum event_type type)
 static void introduce(struct groups *groups, struct story *story, const struct event *event)
 {
     struct str name = text_of(event, KEY_SESSION);
-    struct story *session =
-        name.len ? look_up(&groups->sessions, &groups->last_session, name) : NULL;
+    struct story *session = name.len ? look_up(groups, /* is_session= */ true, name) : NULL;
     if (!session || text_of(event, KEY_LISTENER).len == 0 ||
         mail_id_equal(session->introduced, story->id))
         return; /* not said by the session itself, or told already */
@@ -290,12 +313,13 @@ static bool add_to_message(struct groups *groups, const struct event *event, str
                            struct str name, int64_t now_ns)
 {
     struct mail_id id;
-    struct story *story = look_up(&groups->messages, &groups->last_message, name);
+    struct story *story = look_up(groups, /* is_session= */ false, name);
     if (!story) {
         if (groups->messages.count >= STORIES_MAX || !mail_id_parse(name, &id))
             return false;
         story = story_new(groups, id, name, now_ns);
         map_put(&groups->messages, key_of(&story->id), story);
+        *recent_of(groups, name) = story;
         introduce(groups, story, event);
         wait_for_writing(groups, story, now_ns);
     }

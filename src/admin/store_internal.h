@@ -15,14 +15,18 @@ struct store {
     pthread_mutex_t mutex; /* for what follows */
     pthread_cond_t wake, synced;
     struct buf incoming;
+    uintptr_t drops;         /* and one */
+    struct event_slots seen; /* of each stream: what `drops` was at its last event */
     struct store_totals totals;
     uint64_t sync_wanted, sync_done;
     bool stop;
 
     /* ---- the thread's ---- */
     struct store_file file;
+    struct event_decoder *decoder;
     struct groups groups;
     struct buf entries; /* of the index, of one transaction */
+    size_t entries_needed;
     bool failing;
 };
 

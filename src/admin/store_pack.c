@@ -2,22 +2,38 @@
 #include "admin/store_pack.h"
 
 #include "base/clock.h"
+#include "base/memory.h"
 
+#include <stdlib.h>
 #include <string.h>
 
-enum { FORMAT = 1, PACK_MAX = 1024 * 1024, REVISION = 255, FIELDS_MAX = 32 };
-enum tag { TAG_SAME, TAG_TEXT, TAG_NUMBER, TAG_FALSE, TAG_TRUE };
+/* Format 1 had only events that are whole. */
+enum { FORMAT = 2, FORMAT_WHOLE = 1, PACK_MAX = 1024 * 1024, REVISION = 255, FIELDS_MAX = 32 };
+enum tag {
+    TAG_SAME,
+    TAG_TEXT,
+    TAG_NUMBER,
+    TAG_FALSE,
+    TAG_TRUE,
+    TAG_EARLIER, /* the text with that number, from 0, of those told in full */
+};
+enum { EARLIER_MAX = 4096, LOOK_AHEAD = 16 };
+/* In the place of the number of fields, which with the revision is at least 1. */
+enum { LIKE_THE_LAST = 0 };
 
 _Static_assert((int)EVENT_KEY_COUNT < (int)REVISION && (int)EVENT_TYPE_COUNT < 256,
                "numbers fit a byte");
 
 /* ---- writing ---- */
 
-static void put_number(struct buf *out, uint64_t number)
+enum { NUMBER_MAX = 10, HEAD_MAX = 5 * NUMBER_MAX, FIELD_MAX = 2 + NUMBER_MAX };
+
+static char *put_number(char *to, uint64_t number)
 {
     for (; number > 127; number >>= 7)
-        buf_append_byte(out, (char)(number | 128));
-    buf_append_byte(out, (char)number);
+        *to++ = (char)(number | 128);
+    *to++ = (char)number;
+    return to;
 }
 
 /* Small negative numbers are small, too. */
@@ -33,78 +49,221 @@ static int64_t unfold(uint64_t number)
 
 void pack_init(struct pack *pack, uint64_t dictionary)
 {
+    *pack = (struct pack){0};
     buf_init(&pack->bytes, PACK_MAX);
     pack_clear(pack, dictionary);
 }
 
 void pack_clear(struct pack *pack, uint64_t dictionary)
 {
+    char head[1 + NUMBER_MAX] = {FORMAT};
     struct buf bytes = pack->bytes;
+    struct pack_address *addresses = pack->addresses;
+    uint32_t address_cap = pack->address_cap;
     memset(pack, 0, sizeof *pack);
     pack->bytes = bytes;
+    pack->addresses = addresses;
+    pack->address_cap = address_cap;
     buf_clear(&pack->bytes);
-    buf_append_byte(&pack->bytes, FORMAT);
-    put_number(&pack->bytes, dictionary);
+    char *end = put_number(head + 1, dictionary);
+    buf_append(&pack->bytes, str_of(head, (size_t)(end - head)));
 }
 
 void pack_done(struct pack *pack)
 {
     buf_done(&pack->bytes);
+    free(pack->addresses);
+    pack->addresses = NULL;
 }
 
-/* True if the text is not what the field had before. */
-static bool put_text(struct pack *pack, struct pack_value *value, struct str text)
+static struct str text_at(const struct pack *pack, const struct pack_value *value)
 {
-    if (value->known && str_equal(text, str_of(pack->bytes.ptr + value->offset, value->length))) {
-        buf_append_byte(&pack->bytes, TAG_SAME);
-        return false;
+    return str_of(pack->bytes.ptr + value->offset, value->length);
+}
+
+static bool is_known(const struct pack *pack, const struct pack_value *value, struct str text)
+{
+    return value->offset && value->length == text.len && str_equal(text, text_at(pack, value));
+}
+
+/* *io_fresh gets `bit` if the text is not what the field had before. */
+static char *put_text(struct pack *pack, char *to, struct pack_value *value, struct str text,
+                      uint32_t bit, uint32_t *io_fresh)
+{
+    if (is_known(pack, value, text)) {
+        *to++ = TAG_SAME;
+        return to;
     }
-    buf_append_byte(&pack->bytes, TAG_TEXT);
-    put_number(&pack->bytes, text.len);
-    *value = (struct pack_value){(uint32_t)pack->bytes.len, (uint32_t)text.len, true};
-    buf_append(&pack->bytes, text);
-    return true;
+    *to++ = TAG_TEXT;
+    to = put_number(to, text.len);
+    *value = (struct pack_value){(uint32_t)(to - pack->bytes.ptr), (uint32_t)text.len};
+    pack->text_count++;
+    if (text.len)
+        memcpy(to, text.ptr, text.len);
+    *io_fresh |= bit;
+    return to + text.len;
 }
 
-static bool put_field(struct pack *pack, const struct event_field *field)
+/* An address that was told before: the last one, or one of those behind it, or the first again. */
+static const struct pack_address *find_address(struct pack *pack, struct str text)
 {
-    buf_append_byte(&pack->bytes, (char)field->key);
+    for (uint32_t i = 0; i < LOOK_AHEAD && pack->address + i < pack->address_count; i++) {
+        if (is_known(pack, &pack->addresses[pack->address + i].text, text)) {
+            pack->address += i;
+            return &pack->addresses[pack->address];
+        }
+    }
+    if (pack->address_count == 0 || !is_known(pack, &pack->addresses[0].text, text))
+        return NULL;
+    pack->address = 0;
+    return &pack->addresses[0];
+}
+
+static void add_address(struct pack *pack, struct pack_value text)
+{
+    if (pack->text_count > EARLIER_MAX)
+        return;
+    if (pack->address_count == pack->address_cap) {
+        pack->address_cap = pack->address_cap ? pack->address_cap * 2 : 4;
+        pack->addresses =
+            memory_resize_array(pack->addresses, pack->address_cap, sizeof *pack->addresses);
+    }
+    pack->address = pack->address_count++;
+    pack->addresses[pack->address] = (struct pack_address){text, pack->text_count - 1};
+}
+
+/* A recipient's. */
+static char *put_address(struct pack *pack, char *to, struct pack_value *value, struct str text,
+                         uint32_t bit, uint32_t *io_fresh)
+{
+    const struct pack_address *address =
+        is_known(pack, value, text) ? NULL : find_address(pack, text);
+    if (address) {
+        *value = address->text;
+        *to++ = TAG_EARLIER;
+        return put_number(to, address->number);
+    }
+    uint32_t before = pack->text_count;
+    to = put_text(pack, to, value, text, bit, io_fresh);
+    if (pack->text_count > before)
+        add_address(pack, *value);
+    return to;
+}
+
+static char *put_value(struct pack *pack, char *to, const struct event_field *field, uint32_t bit,
+                       uint32_t *io_fresh)
+{
+    struct pack_value *value = &pack->values[field->key];
     switch (field->kind) {
     case EVENT_VALUE_STR:
-        return put_text(pack, &pack->values[field->key], field->text);
+        return field->key == KEY_TO || field->key == KEY_RCPT
+                   ? put_address(pack, to, value, field->text, bit, io_fresh)
+                   : put_text(pack, to, value, field->text, bit, io_fresh);
     case EVENT_VALUE_INT:
-        buf_append_byte(&pack->bytes, TAG_NUMBER);
-        put_number(&pack->bytes, fold(field->number));
-        break;
+        *to++ = TAG_NUMBER;
+        return put_number(to, fold(field->number));
     case EVENT_VALUE_BOOL:
-        buf_append_byte(&pack->bytes, field->number ? TAG_TRUE : TAG_FALSE);
+        *to++ = field->number ? TAG_TRUE : TAG_FALSE;
         break;
     }
-    return false;
+    return to;
 }
 
-bool pack_add(struct pack *pack, const struct event *event, struct str revision,
-              bool fresh[static 32])
+/* The last event of that type, or where it is to be noted. */
+static struct pack_kind *kind_of(struct pack *pack, enum event_type type)
 {
-    enum { EVENT_BYTES_MAX = FIELDS_MAX * 1100 };
-    if (pack->bytes.len + EVENT_BYTES_MAX > PACK_MAX)
-        return false;
+    for (unsigned i = 0; i < PACK_KINDS; i++) {
+        if (pack->kinds[i].known && pack->kinds[i].type == type)
+            return &pack->kinds[i];
+    }
+    struct pack_kind *kind = &pack->kinds[pack->next_kind++ % PACK_KINDS];
+    *kind = (struct pack_kind){.type = type};
+    return kind;
+}
+
+static size_t room_for(const struct event *event, struct str revision, uint32_t fields)
+{
+    size_t room = HEAD_MAX + FIELD_MAX + revision.len;
+    for (unsigned i = 0; i < event->count; i++) {
+        if (fields & UINT32_C(1) << i)
+            room += FIELD_MAX +
+                    (event->fields[i].kind == EVENT_VALUE_STR ? event->fields[i].text.len : 0);
+    }
+    return room;
+}
+
+static char *put_head(struct pack *pack, char *to, const struct event *event)
+{
     int64_t now_us = event->wall_ns / NS_PER_US;
-    put_number(&pack->bytes, (uint64_t)event->type);
-    put_number(&pack->bytes, fold(now_us - pack->last_us));
-    put_number(&pack->bytes, fold((int64_t)(event->seq - pack->last_seq)));
-    put_number(&pack->bytes, event->count + 1);
+    to = put_number(to, (uint64_t)event->type);
+    to = put_number(to, fold(now_us - pack->last_us));
+    to = put_number(to, fold((int64_t)(event->seq - pack->last_seq)));
     pack->last_us = now_us;
     pack->last_seq = event->seq;
     pack->count++;
-    buf_append_byte(&pack->bytes, (char)REVISION);
-    put_text(pack, &pack->values[EVENT_KEY_COUNT], revision);
-    for (unsigned i = 0; i < event->count; i++)
-        fresh[i] = put_field(pack, &event->fields[i]);
+    return to;
+}
+
+static char *put_whole(struct pack *pack, char *to, const struct event *event, struct str revision,
+                       uint32_t *io_fresh)
+{
+    uint32_t ignored = 0;
+    to = put_number(to, event->count + 1);
+    *to++ = (char)REVISION;
+    to = put_text(pack, to, &pack->values[EVENT_KEY_COUNT], revision, 0, &ignored);
+    for (unsigned i = 0; i < event->count; i++) {
+        *to++ = (char)event->fields[i].key;
+        to = put_value(pack, to, &event->fields[i], UINT32_C(1) << i, io_fresh);
+    }
+    return to;
+}
+
+bool pack_add(struct pack *pack, const struct event *event, struct str revision,
+              uint32_t *out_fresh)
+{
+    struct pack_kind *kind = kind_of(pack, event->type);
+    bool is_like = kind->known && event->changed != EVENT_ALL_CHANGED &&
+                   kind->source == event->source && kind->number + 1 == event->number &&
+                   is_known(pack, &pack->values[EVENT_KEY_COUNT], revision);
+    uint32_t fields = is_like ? event->changed : EVENT_ALL_CHANGED;
+    *out_fresh = 0;
+    char *to = buf_reserve(&pack->bytes, room_for(event, revision, fields));
+    if (!to)
+        return false;
+    *kind = (struct pack_kind){true, event->type, event->source, event->number};
+    to = put_head(pack, to, event);
+    if (is_like) {
+        *to++ = LIKE_THE_LAST;
+        to = put_number(to, fields);
+        for (uint32_t rest = fields; rest; rest &= rest - 1) {
+            unsigned i = (unsigned)__builtin_ctz(rest);
+            to = put_value(pack, to, &event->fields[i], UINT32_C(1) << i, out_fresh);
+        }
+    } else {
+        to = put_whole(pack, to, event, revision, out_fresh);
+    }
+    pack->bytes.len = (size_t)(to - pack->bytes.ptr);
     return true;
 }
 
 /* ---- reading: the bytes come from a file, so nothing is believed ---- */
+
+/* The fields of an event as the row has them: keys are numbers of its dictionary. */
+struct raw {
+    unsigned count;
+    struct event_field fields[FIELDS_MAX];
+};
+
+struct reading {
+    struct str rest;
+    const struct dictionary *dictionary;
+    struct str last[256];  /* texts, by the row's number of their key */
+    struct raw *raws[256]; /* the last event of each type; NULL: none yet */
+    struct str *told;      /* the first EARLIER_MAX texts; NULL: none yet */
+    unsigned told_count;
+    struct event event;
+    int64_t us;
+};
 
 static bool get_byte(struct str *rest, unsigned *out)
 {
@@ -129,97 +288,171 @@ static bool get_number(struct str *rest, uint64_t *out)
     return false;
 }
 
-static bool get_text(struct str *rest, unsigned tag, struct str *last)
+static void note_text(struct reading *reading, struct str text)
 {
-    uint64_t length;
+    if (reading->told_count == EARLIER_MAX)
+        return;
+    if ((reading->told_count & (reading->told_count - 1)) == 0) /* 0, or a power of two */
+        reading->told = memory_resize_array(
+            reading->told, reading->told_count ? reading->told_count * 2 : 1, sizeof text);
+    reading->told[reading->told_count++] = text;
+}
+
+static bool get_text(struct reading *reading, unsigned tag, struct str *last)
+{
+    uint64_t number; /* or length */
     if (tag == TAG_SAME)
         return last->ptr != NULL;
-    if (!get_number(rest, &length) || length > rest->len)
+    if (!get_number(&reading->rest, &number))
         return false;
-    *last = str_slice(*rest, 0, (size_t)length);
-    *rest = str_from(*rest, (size_t)length);
+    if (tag == TAG_EARLIER) {
+        if (number >= reading->told_count)
+            return false;
+        *last = reading->told[number];
+        return true;
+    }
+    if (number > reading->rest.len)
+        return false;
+    *last = str_slice(reading->rest, 0, (size_t)number);
+    reading->rest = str_from(reading->rest, (size_t)number);
+    note_text(reading, *last);
     return true;
 }
 
-/* One field; an unknown key is read and left out (*out_known false). */
-static bool get_field(struct str *rest, const struct dictionary *dictionary, struct str last[256],
-                      struct event_field *out, bool *out_known)
+/* The value of a field whose key is set. */
+static bool get_value(struct reading *reading, struct event_field *io_field)
 {
-    unsigned key;
     unsigned tag;
     uint64_t number;
-    if (!get_byte(rest, &key) || !get_byte(rest, &tag) || tag > TAG_TRUE)
+    struct str *last = &reading->last[io_field->key];
+    if (!get_byte(&reading->rest, &tag) || tag > TAG_EARLIER)
         return false;
-    *out_known = dictionary->keys[key] >= 0;
-    out->key = (enum event_key)dictionary->keys[key];
-    if (tag == TAG_SAME || tag == TAG_TEXT) {
-        out->kind = EVENT_VALUE_STR;
-        if (!get_text(rest, tag, &last[key]))
+    if (tag == TAG_SAME || tag == TAG_TEXT || tag == TAG_EARLIER) {
+        io_field->kind = EVENT_VALUE_STR;
+        if (!get_text(reading, tag, last))
             return false;
-        out->text = last[key];
+        io_field->text = *last;
     } else if (tag == TAG_NUMBER) {
-        out->kind = EVENT_VALUE_INT;
-        if (!get_number(rest, &number))
+        io_field->kind = EVENT_VALUE_INT;
+        if (!get_number(&reading->rest, &number))
             return false;
-        out->number = unfold(number);
+        io_field->number = unfold(number);
     } else {
-        out->kind = EVENT_VALUE_BOOL;
-        out->number = tag == TAG_TRUE;
+        io_field->kind = EVENT_VALUE_BOOL;
+        io_field->number = tag == TAG_TRUE;
     }
     return true;
 }
 
 /* What comes before the fields. */
-static bool get_head(struct str *rest, struct event *event, int64_t *io_us, uint64_t *out_type,
-                     uint64_t *out_fields)
+static bool get_head(struct reading *reading, uint64_t *out_type, uint64_t *out_fields)
 {
     uint64_t us;
     uint64_t seq;
-    if (!get_number(rest, out_type) || !get_number(rest, &us) || !get_number(rest, &seq) ||
-        !get_number(rest, out_fields) || *out_type > 255)
+    if (!get_number(&reading->rest, out_type) || !get_number(&reading->rest, &us) ||
+        !get_number(&reading->rest, &seq) || !get_number(&reading->rest, out_fields) ||
+        *out_type > 255)
         return false;
-    *io_us = (int64_t)((uint64_t)*io_us + (uint64_t)unfold(us));
-    event->wall_ns = (int64_t)((uint64_t)*io_us * (uint64_t)NS_PER_US);
-    event->seq += (uint64_t)unfold(seq);
-    event->count = 0;
+    reading->us = (int64_t)((uint64_t)reading->us + (uint64_t)unfold(us));
+    reading->event.wall_ns = (int64_t)((uint64_t)reading->us * (uint64_t)NS_PER_US);
+    reading->event.seq += (uint64_t)unfold(seq);
     return true;
+}
+
+static bool get_whole(struct reading *reading, uint64_t fields, struct raw *out)
+{
+    out->count = 0;
+    for (uint64_t i = 0; i < fields; i++) {
+        unsigned key;
+        struct event_field field;
+        if (!get_byte(&reading->rest, &key))
+            return false;
+        field.key = (enum event_key)key;
+        if (!get_value(reading, &field))
+            return false;
+        if (key != REVISION && out->count < FIELDS_MAX)
+            out->fields[out->count++] = field;
+    }
+    return true;
+}
+
+static bool get_changes(struct reading *reading, struct raw *io_raw)
+{
+    uint64_t changed;
+    if (!get_number(&reading->rest, &changed) || changed >> io_raw->count != 0)
+        return false;
+    for (; changed; changed &= changed - 1) {
+        if (!get_value(reading, &io_raw->fields[__builtin_ctzll(changed)]))
+            return false;
+    }
+    return true;
+}
+
+/* Give the event to the reader, with today's numbers; what today has no name for is left out. */
+static void tell(struct reading *reading, uint64_t type, const struct raw *raw,
+                 store_take_event *give, void *arg)
+{
+    struct str revision = reading->last[REVISION];
+    struct event *event = &reading->event;
+    if (reading->dictionary->types[type] < 0)
+        return;
+    event->type = (enum event_type)reading->dictionary->types[type];
+    event->count = 0;
+    for (unsigned i = 0; i < raw->count; i++) {
+        int key = reading->dictionary->keys[raw->fields[i].key];
+        if (key < 0)
+            continue;
+        event->fields[event->count] = raw->fields[i];
+        event->fields[event->count++].key = (enum event_key)key;
+    }
+    give(event, revision.ptr ? revision : STR_EMPTY, arg);
+}
+
+static bool read_event(struct reading *reading, bool only_whole, store_take_event *give, void *arg)
+{
+    uint64_t type;
+    uint64_t fields;
+    if (!get_head(reading, &type, &fields))
+        return false;
+    struct raw **raw = &reading->raws[type];
+    bool is_like = fields == LIKE_THE_LAST && !only_whole;
+    if (is_like && !*raw)
+        return false;
+    if (!*raw)
+        *raw = NEW(struct raw);
+    if (is_like ? !get_changes(reading, *raw) : !get_whole(reading, fields, *raw))
+        return false;
+    tell(reading, type, *raw, give, arg);
+    return true;
+}
+
+static bool is_format(unsigned format)
+{
+    return format == FORMAT || format == FORMAT_WHOLE;
 }
 
 bool pack_version(struct str bytes, uint64_t *out_version)
 {
     unsigned format;
-    return get_byte(&bytes, &format) && format == FORMAT && get_number(&bytes, out_version);
+    return get_byte(&bytes, &format) && is_format(format) && get_number(&bytes, out_version);
 }
 
-bool pack_read(struct str bytes, const struct dictionary *dictionary, store_take_event *take,
+bool pack_read(struct str bytes, const struct dictionary *dictionary, store_take_event *give,
                void *arg)
 {
     unsigned format;
-    uint64_t number;
-    struct str last[256] = {0};
-    struct event event = {.packed = STR_EMPTY};
-    int64_t us = 0;
-    if (!get_byte(&bytes, &format) || format != FORMAT || !get_number(&bytes, &number))
-        return false;
-    while (bytes.len) {
-        uint64_t type;
-        uint64_t fields;
-        if (!get_head(&bytes, &event, &us, &type, &fields))
-            return false;
-        for (uint64_t i = 0; i < fields; i++) {
-            struct event_field field;
-            bool known;
-            if (!get_field(&bytes, dictionary, last, &field, &known))
-                return false;
-            if (known && event.count < FIELDS_MAX)
-                event.fields[event.count++] = field;
-        }
-        if (dictionary->types[type] < 0)
-            continue;
-        event.type = (enum event_type)dictionary->types[type];
-        take(&event, last[REVISION].ptr ? last[REVISION] : STR_EMPTY, arg);
-    }
-    return true;
+    uint64_t version;
+    struct reading reading = {.dictionary = dictionary};
+    bool good = get_byte(&bytes, &format) && is_format(format) && get_number(&bytes, &version);
+    reading.rest = bytes;
+    reading.event.changed = EVENT_ALL_CHANGED;
+    reading.event.packed = reading.event.record = reading.event.revision = STR_EMPTY;
+    while (good && reading.rest.len)
+        good = read_event(&reading, format == FORMAT_WHOLE, give, arg);
+    for (unsigned i = 0; i < 256; i++)
+        free(reading.raws[i]);
+    free(reading.told);
+    return good;
 }
 
 /* ---- names ---- */

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * admin/store_pack.h - events of one story in few bytes: a value that a field had before in the
- * same row takes two bytes. Private to the store.
+ * admin/store_pack.h - events of one story in few bytes. Private to the store.
+ *
+ * A value that a field had before in the same row takes two bytes. An event that follows one of its
+ * type in its stream (event/event.h) and in the row is written as what changed: of fifty recipients
+ * each takes its address.
  */
 #pragma once
 
@@ -9,13 +12,31 @@
 #include "base/buf.h"
 
 struct pack_value {
-    uint32_t offset; /* of the text in the buffer */
+    uint32_t offset; /* of the text in the buffer; 0: there is none */
     uint32_t length;
-    bool known;
 };
+
+struct pack_address { /* of a recipient: told at RCPT, when accepted, and when delivered */
+    struct pack_value text;
+    uint32_t number; /* among all texts of the row */
+};
+
+struct pack_kind { /* the last event of a type in the row */
+    bool known;
+    enum event_type type;
+    unsigned source; /* its place in its stream */
+    uint32_t number;
+};
+enum { PACK_KINDS = 8 }; /* more types are remembered in turn */
 
 struct pack {
     struct buf bytes;
+    struct pack_kind kinds[PACK_KINDS];
+    unsigned next_kind;
+    struct pack_address *addresses;
+    uint32_t address_count, address_cap;
+    uint32_t address;    /* the last one told */
+    uint32_t text_count; /* told in full */
     int64_t last_us;
     uint64_t last_seq;
     uint64_t count;                                /* events */
@@ -26,9 +47,9 @@ void pack_init(struct pack *pack, uint64_t dictionary);
 /* Empty it; memory is kept. */
 void pack_clear(struct pack *pack, uint64_t dictionary);
 void pack_done(struct pack *pack);
-/* Append; false if it is full. `fresh[i]` tells whether field i was not just the same before. */
+/* Append; false if it is full. Bit i of *out_fresh: field i is a text and new to the row. */
 bool pack_add(struct pack *pack, const struct event *event, struct str revision,
-              bool fresh[static 32]);
+              uint32_t *out_fresh);
 
 /* The names that numbers stood for when a row was written: they may differ between versions. */
 struct dictionary {

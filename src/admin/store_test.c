@@ -418,8 +418,8 @@ static void take_any(const struct event *event, struct str revision, void *arg)
 
 static void pack_one(const struct event *event, void *arg)
 {
-    bool fresh[32];
-    assert_true(pack_add(arg, event, STR("r1"), fresh));
+    uint32_t fresh;
+    assert_true(pack_add(arg, event, STR("r1"), &fresh));
 }
 
 static void test_pack(void **state)
@@ -454,6 +454,115 @@ static void test_pack(void **state)
     pack_done(&pack);
 }
 
+/* ---- of many recipients each takes what is its own ---- */
+
+enum { RECIPIENTS = 500 };
+
+/* A step, a verdict, and later a delivery of each; some more often, some in another order. */
+static void say_recipients(void)
+{
+    static char names[RECIPIENTS][32];
+    struct str to[RECIPIENTS];
+    for (unsigned i = 0; i < RECIPIENTS; i++) {
+        snprintf(names[i], sizeof names[i], "u%u@example.org", i);
+        to[i] = str_c(names[i]);
+        event_emit(EVENT_FLOW_STEP, F_C(MESSAGE, "01M8EFG6E5PMFH7RSPQ3D8FNKR"), F_STR(RCPT, to[i]),
+                   F_INT(DURATION_US, i / 3));
+        event_emit(EVENT_RECIPIENT_ACCEPT, F_C(MESSAGE, "01M8EFG6E5PMFH7RSPQ3D8FNKR"),
+                   F_STR(TO, to[i]), F_C(DOMAIN, "example.org"));
+    }
+    const struct event_field fields[] = {F_C(FROM, "me@example.org"), F_STR(TO, STR_EMPTY)};
+    event_emit_each(EVENT_DELIVERY_SENT, fields, 2, KEY_TO, to, RECIPIENTS);
+    event_emit(EVENT_MESSAGE_DONE, F_C(MESSAGE, "01M8EFG6E5PMFH7RSPQ3D8FNKR"));
+    event_emit_each(EVENT_DELIVERY_FAILED, fields, 2, KEY_TO, to + 20, 3);
+    event_emit_each(EVENT_DELIVERY_FAILED, fields, 2, KEY_TO, to, 30);
+    event_emit_each(EVENT_DELIVERY_FAILED, fields, 2, KEY_TO, to + RECIPIENTS - 5, 5);
+}
+
+static void take_human(const struct event *event, struct str revision, void *arg)
+{
+    assert_true(str_equal(revision, STR("r1")));
+    event_format_human(event, arg);
+}
+
+static void format_drained(const struct event *event, void *arg)
+{
+    event_format_human(event, arg);
+}
+
+static void test_recipients_in_one_row(void **state)
+{
+    struct pack pack;
+    struct dictionary dictionary;
+    struct buf names BUF_CLEANUP, read BUF_CLEANUP, told BUF_CLEANUP;
+    (void)state;
+    buf_init(&names, 65536);
+    buf_init(&read, 1 << 20);
+    buf_init(&told, 1 << 20);
+    dictionary_text(&names);
+    dictionary_parse(buf_str(&names), 9, &dictionary);
+    pack_init(&pack, 9);
+    say_recipients();
+    event_drain(pack_one, &pack);
+    assert_in_range(pack.bytes.len, RECIPIENTS, RECIPIENTS * 50); /* each takes 17 for its name */
+    assert_true(pack_read(buf_str(&pack.bytes), &dictionary, take_human, &read));
+    clock_set_fake(1, 0);
+    say_recipients();
+    clock_set_fake(-1, -1);
+    event_drain(format_drained, &told);
+    struct str a = buf_str(&read), b = buf_str(&told), line, other;
+    for (unsigned i = 0; i < 3 * RECIPIENTS + 1 + 38; i++) { /* but for the time */
+        assert_true(str_split(&a, '\n', &line) && str_split(&b, '\n', &other));
+        assert_true(line.len > 24);
+        assert_true(str_equal(str_from(line, 24), str_from(other, 24)));
+    }
+    pack_done(&pack);
+}
+
+static void take_old(const struct event *event, struct str revision, void *arg)
+{
+    take_event(event, revision.len ? revision : STR("r7"), arg);
+}
+
+/* Rows of the format before: whole events only. */
+static void test_rows_of_format_1(void **state)
+{
+    static const char row[] = {
+        1, 9,       /* format, dictionary */
+        0, 2, 2, 0, /* type, time, number, no field, not even a revision */
+        0, 2, 2, 3,   (char)255, 1,   2,   'r', '7', /* two and the revision */
+        3, 1, 4, 'k', 'e',       'p', 't', 4,   2,   14};
+    struct dictionary dictionary;
+    struct told told = {0};
+    uint64_t version;
+    (void)state;
+    dictionary_parse(STR("session.protocol \na b c reply code "), 9, &dictionary);
+    assert_true(pack_version(str_of(row, sizeof row), &version) && version == 9);
+    assert_true(pack_read(str_of(row, sizeof row), &dictionary, take_old, &told));
+    assert_int_equal(told.count, 2);
+    assert_non_null(strstr(told.text, "\"reply\":\"kept\",\"code\":7"));
+}
+
+/* An event that is like none before, or changes more fields than there are. */
+static void test_rows_that_lie(void **state)
+{
+    static const char none_before[] = {2, 9, 0, 2, 2, 0, 1, 1, 1, 'x'};
+    static const char too_many[] = {2, 9, 0,   2, 2, 2, (char)255, 1, 2, 'r', '7', 3,
+                                    1, 1, 'x', 0, 2, 2, 0,         2, 1, 1,   'y'};
+    struct dictionary dictionary;
+    struct told told = {0};
+    (void)state;
+    dictionary_parse(STR("session.protocol \na b c reply "), 9, &dictionary);
+    assert_false(
+        pack_read(str_of(none_before, sizeof none_before), &dictionary, take_event, &told));
+    assert_int_equal(told.count, 0);
+    assert_false(pack_read(str_of(too_many, sizeof too_many), &dictionary, take_event, &told));
+    assert_int_equal(told.count, 1);
+    static const char never_told[] = {2, 9, 0, 2, 2, 2, (char)255, 1, 2, 'r', '7', 3, 5, 1};
+    assert_false(pack_read(str_of(never_told, sizeof never_told), &dictionary, take_event, &told));
+    assert_int_equal(told.count, 1);
+}
+
 static void test_names_of_another_version(void **state)
 {
     struct pack pack;
@@ -467,11 +576,11 @@ static void test_names_of_another_version(void **state)
     assert_int_equal(dictionary.keys[3], KEY_REPLY);
     assert_int_equal(dictionary.keys[0], -1);
     pack_init(&pack, 2);
-    bool fresh[32];
+    uint32_t fresh;
     struct event event = {.type = (enum event_type)0, .count = 2};
     event.fields[0] = (struct event_field){.key = (enum event_key)0, .text = STR("lost")};
     event.fields[1] = (struct event_field){.key = (enum event_key)3, .text = STR("kept")};
-    assert_true(pack_add(&pack, &event, STR("r7"), fresh));
+    assert_true(pack_add(&pack, &event, STR("r7"), &fresh));
     assert_true(pack_read(buf_str(&pack.bytes), &dictionary, take_event, &told));
     assert_int_equal(told.count, 1);
     assert_non_null(strstr(told.text, "\"event\":\"session.protocol\""));
@@ -494,6 +603,9 @@ int main(void)
         CASE(test_damaged_file),
         CASE(test_index),
         CASE(test_pack),
+        CASE(test_recipients_in_one_row),
+        CASE(test_rows_of_format_1),
+        CASE(test_rows_that_lie),
         CASE(test_names_of_another_version),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

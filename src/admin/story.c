@@ -211,11 +211,45 @@ static void tell_session(json_t *story, json_t *event)
     }
 }
 
+/* "spf=pass score=4.2" as an object; numbers as numbers. */
+static json_t *values_of(struct str text)
+{
+    json_t *values = json_object();
+    struct str pair;
+    while (text.len && str_split(&text, ' ', &pair)) {
+        ptrdiff_t equal = str_find(pair, '=');
+        char name[64], value[300];
+        if (equal <= 0 || !str_to_c(str_slice(pair, 0, (size_t)equal), name, sizeof name) ||
+            !str_to_c(str_from(pair, (size_t)equal + 1), value, sizeof value))
+            continue;
+        json_object_set_new(values, name,
+                            strcmp(name, "score") == 0 ? json_real(strtod(value, NULL))
+                                                       : json_string(value));
+    }
+    return values;
+}
+
+/* Told before the step that found it. */
+static void tell_finding(json_t *story, json_t *event)
+{
+    json_t *finding = json_object();
+    json_object_set(finding, "name", json_object_get(event, "finding"));
+    json_object_set_new(finding, "text", json_string(text_of(event, "detail")));
+    json_array_append_new(member(story, "found", json_array), finding);
+}
+
 static void tell_step(json_t *story, json_t *event)
 {
     json_t *step = without_frame(event);
     json_t *place;
     json_object_del(step, "event");
+    json_object_del(step, "findings");
+    if (json_object_get(step, "values"))
+        json_object_set_new(step, "values", values_of(str_c(text_of(event, "values"))));
+    json_t *found = json_object_get(story, "found");
+    if (found)
+        json_object_set(step, "findings", found);
+    json_object_del(story, "found");
     if (is(event, "type", "recipient"))
         place = recipient_of(story, text_of(event, "rcpt"));
     else
@@ -268,6 +302,8 @@ static void tell_event(json_t *story, json_t *event)
     tell_session(story, event);
     if (str_equal(name, STR("flow.step"))) {
         tell_step(story, event);
+    } else if (str_equal(name, STR("flow.finding"))) {
+        tell_finding(story, event);
     } else if (str_starts(name, STR("recipient."))) {
         tell_recipient(story, event);
     } else if (str_starts(name, STR("delivery.")) && text_of(event, "to")[0]) {

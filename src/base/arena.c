@@ -89,7 +89,8 @@ static struct chunk *add_chunk(struct arena *arena, size_t at_least)
     return chunk;
 }
 
-void *arena_alloc(struct arena *arena, size_t size)
+/* For bytes that are all written at once. */
+static void *alloc_unset(struct arena *arena, size_t size)
 {
     check(size <= SIZE_MAX / 2);
     size_t rounded = (size + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1);
@@ -103,8 +104,12 @@ void *arena_alloc(struct arena *arena, size_t size)
     char *ptr = chunk->bytes + chunk->used;
     chunk->used += SEPARATE_ALLOCATIONS ? chunk->size : rounded;
     arena->used += rounded;
-    memset(ptr, 0, size);
     return ptr;
+}
+
+void *arena_alloc(struct arena *arena, size_t size)
+{
+    return memset(alloc_unset(arena, size), 0, size);
 }
 
 void *arena_alloc_array(struct arena *arena, size_t count, size_t size)
@@ -127,17 +132,19 @@ size_t arena_used(const struct arena *arena)
 
 struct str arena_str(struct arena *arena, struct str text)
 {
-    char *copy = arena_alloc(arena, text.len + 1);
+    char *copy = alloc_unset(arena, text.len + 1);
     if (text.len)
         memcpy(copy, text.ptr, text.len);
+    copy[text.len] = '\0';
     return (struct str){copy, text.len};
 }
 
 struct str arena_lower(struct arena *arena, struct str text)
 {
-    char *copy = arena_alloc(arena, text.len + 1);
+    char *copy = alloc_unset(arena, text.len + 1);
     for (size_t i = 0; i < text.len; i++)
         copy[i] = ascii_lower(text.ptr[i]);
+    copy[text.len] = '\0';
     return (struct str){copy, text.len};
 }
 
@@ -146,15 +153,34 @@ const char *arena_c(struct arena *arena, struct str text)
     return arena_str(arena, text).ptr;
 }
 
+struct str arena_join(struct arena *arena, struct str a, struct str b, struct str c)
+{
+    const struct str parts[] = {a, b, c};
+    char *text = alloc_unset(arena, a.len + b.len + c.len + 1);
+    size_t len = 0;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (parts[i].len)
+            memcpy(text + len, parts[i].ptr, parts[i].len);
+        len += parts[i].len;
+    }
+    text[len] = '\0';
+    return (struct str){text, len};
+}
+
 struct str arena_vprintf(struct arena *arena, const char *format, va_list args)
 {
+    /* at once where most texts end: to count first would be the work twice */
+    char first[128];
     va_list again;
     va_copy(again, args);
-    int len = vsnprintf(NULL, 0, format, again);
+    int len = vsnprintf(first, sizeof first, format, again);
     va_end(again);
     check(len >= 0);
-    char *text = arena_alloc(arena, (size_t)len + 1);
-    vsnprintf(text, (size_t)len + 1, format, args);
+    char *text = alloc_unset(arena, (size_t)len + 1);
+    if ((size_t)len < sizeof first)
+        memcpy(text, first, (size_t)len + 1);
+    else
+        vsnprintf(text, (size_t)len + 1, format, args);
     return (struct str){text, (size_t)len};
 }
 

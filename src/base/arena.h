@@ -34,6 +34,8 @@ size_t arena_used(const struct arena *arena);
 struct str arena_str(struct arena *arena, struct str text);
 struct str arena_lower(struct arena *arena, struct str text);
 const char *arena_c(struct arena *arena, struct str text);
+/* Up to three texts as one; for what is said for every message, where printf costs too much. */
+struct str arena_join(struct arena *arena, struct str a, struct str b, struct str c);
 struct str arena_printf(struct arena *arena, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 struct str arena_vprintf(struct arena *arena, const char *format, va_list args)

@@ -26,6 +26,19 @@ void buf_clear(struct buf *buf)
     buf->overflow = false;
 }
 
+void buf_settle(struct buf *buf, size_t *needed)
+{
+    enum { ALWAYS = 64 * 1024, TIMES = 4 };
+    size_t of_late = *needed - *needed / 8;
+    *needed = buf->len > of_late ? buf->len : of_late;
+    buf_clear(buf);
+    if (buf->cap <= ALWAYS || buf->cap / TIMES <= *needed)
+        return;
+    size_t max = buf->max;
+    buf_done(buf);
+    buf_init(buf, max);
+}
+
 char *buf_reserve(struct buf *buf, size_t size)
 {
     if (size > buf->max - buf->len) {
@@ -68,10 +81,8 @@ void buf_append_int(struct buf *buf, int64_t number)
     buf_append(buf, (struct str){at, (size_t)(digits + sizeof digits - at)});
 }
 
-void buf_printf(struct buf *buf, const char *format, ...)
+void buf_vprintf(struct buf *buf, const char *format, va_list args)
 {
-    va_list args;
-    va_start(args, format);
     va_list again;
     va_copy(again, args);
     /* into the room that is there; most pieces fit */
@@ -86,6 +97,13 @@ void buf_printf(struct buf *buf, const char *format, ...)
             vsnprintf(at, (size_t)len + 1, format, args);
         buf->len += (size_t)len;
     }
+}
+
+void buf_printf(struct buf *buf, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    buf_vprintf(buf, format, args);
     va_end(args);
 }
 

@@ -9,6 +9,7 @@
 
 #include "base/str.h"
 
+#include <stdarg.h>
 #include <string.h>
 
 struct buf {
@@ -24,6 +25,9 @@ void buf_init(struct buf *buf, size_t max);
 void buf_done(struct buf *buf);
 /* Empty it and forget an overflow; memory is kept. */
 void buf_clear(struct buf *buf);
+/* The same, for one that is filled again and again: of what a burst needed, memory is given back
+ * some turns after it. `*needed` is what it was filled with of late, 0 at first. */
+void buf_settle(struct buf *buf, size_t *needed);
 
 /* The piece that needs new room; for buf_append alone. */
 void buf_append_grow(struct buf *buf, struct str text);
@@ -47,6 +51,8 @@ static inline void buf_append_byte(struct buf *buf, char byte)
 /* In decimal. */
 void buf_append_int(struct buf *buf, int64_t number);
 void buf_printf(struct buf *buf, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void buf_vprintf(struct buf *buf, const char *format, va_list args)
+    __attribute__((format(printf, 2, 0)));
 /* Room for `size` more bytes at ptr + len, or NULL (overflow is set then). The caller adds to len
  * what it wrote. */
 char *buf_reserve(struct buf *buf, size_t size);

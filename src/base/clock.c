@@ -2,7 +2,7 @@
 #include "base/clock.h"
 
 #include <stdatomic.h>
-#include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 static atomic_int_least64_t fake_monotonic = -1;
@@ -72,25 +72,35 @@ static char *put_digits(char *at, uint64_t number, size_t width)
 
 struct str clock_format_rfc3339(int64_t wall_ns, char out[TIME_RFC3339_SIZE])
 {
-    struct tm t = utc(wall_ns);
-    const struct {
-        int number;
-        size_t width;
-        char behind;
-    } parts[] = {{t.tm_year + 1900, 4, '-'},
-                 {t.tm_mon + 1, 2, '-'},
-                 {t.tm_mday, 2, 'T'},
-                 {t.tm_hour, 2, ':'},
-                 {t.tm_min, 2, ':'},
-                 {t.tm_sec, 2, '.'},
-                 {(int)(wall_ns / NS_PER_MS % 1000), 3, 'Z'}};
-    char *at = out;
-    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
-        at = put_digits(at, (unsigned)parts[i].number, parts[i].width);
-        *at++ = parts[i].behind;
+    /* events come by thousands a second: all but their milliseconds is that of the last one */
+    static _Thread_local struct {
+        int64_t second;
+        char text[TIME_RFC3339_SIZE];
+    } last = {.second = INT64_MIN};
+    enum { MS_AT = 20, LENGTH = 24 };
+    if (last.second != wall_ns / NS_PER_S) {
+        struct tm t = utc(wall_ns);
+        const struct {
+            int number;
+            size_t width;
+            char behind;
+        } parts[] = {{t.tm_year + 1900, 4, '-'},
+                     {t.tm_mon + 1, 2, '-'},
+                     {t.tm_mday, 2, 'T'},
+                     {t.tm_hour, 2, ':'},
+                     {t.tm_min, 2, ':'},
+                     {t.tm_sec, 2, '.'},
+                     {0, 3, 'Z'}};
+        char *at = last.text;
+        for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+            at = put_digits(at, (unsigned)parts[i].number, parts[i].width);
+            *at++ = parts[i].behind;
+        }
+        last.second = wall_ns / NS_PER_S;
     }
-    *at = '\0';
-    return (struct str){out, (size_t)(at - out)};
+    memcpy(out, last.text, LENGTH + 1);
+    put_digits(out + MS_AT, (unsigned)(wall_ns / NS_PER_MS % 1000), 3);
+    return (struct str){out, LENGTH};
 }
 
 struct str clock_format_rfc5322(int64_t wall_ns, char out[TIME_RFC5322_SIZE])
@@ -99,9 +109,23 @@ struct str clock_format_rfc5322(int64_t wall_ns, char out[TIME_RFC5322_SIZE])
     static const char months[12][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
                                        "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
     struct tm t = utc(wall_ns);
-    int len =
-        snprintf(out, TIME_RFC5322_SIZE, "%s, %02u %s %04u %02u:%02u:%02u +0000", days[t.tm_wday],
-                 (unsigned)t.tm_mday % 100, months[t.tm_mon], (unsigned)(t.tm_year + 1900) % 10000,
-                 (unsigned)t.tm_hour % 100, (unsigned)t.tm_min % 100, (unsigned)t.tm_sec % 100);
-    return (struct str){out, (size_t)len};
+    const struct {
+        const char *name; /* NULL: the number */
+        int number;
+        size_t width;
+        const char *behind;
+    } parts[] = {{days[t.tm_wday], 0, 3, ", "}, {NULL, t.tm_mday, 2, " "},
+                 {months[t.tm_mon], 0, 3, " "}, {NULL, t.tm_year + 1900, 4, " "},
+                 {NULL, t.tm_hour, 2, ":"},     {NULL, t.tm_min, 2, ":"},
+                 {NULL, t.tm_sec, 2, " "}};
+    char *at = out;
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        if (parts[i].name)
+            at = mempcpy(at, parts[i].name, parts[i].width);
+        else
+            at = put_digits(at, (unsigned)parts[i].number, parts[i].width);
+        at = stpcpy(at, parts[i].behind);
+    }
+    at = stpcpy(at, "+0000");
+    return (struct str){out, (size_t)(at - out)};
 }

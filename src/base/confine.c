@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/confine.h"
 
+#include "base/calls.h"
+
 #include <errno.h>
 #include <linux/landlock.h>
 #include <linux/types.h>
@@ -9,16 +11,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <seccomp.h>
-
 /* What reading, writing, memory and an orderly end need. No call makes a descriptor. */
-static const int calls[] = {
-    SCMP_SYS(read),        SCMP_SYS(write),      SCMP_SYS(writev), SCMP_SYS(brk),
-    SCMP_SYS(mmap),        SCMP_SYS(munmap),     SCMP_SYS(mremap), SCMP_SYS(mprotect),
-    SCMP_SYS(madvise),     SCMP_SYS(exit_group), SCMP_SYS(exit),   SCMP_SYS(rt_sigreturn),
-    SCMP_SYS(futex),       SCMP_SYS(fstat),      SCMP_SYS(lseek),  SCMP_SYS(clock_gettime),
-    SCMP_SYS(newfstatat),  SCMP_SYS(getrandom),  SCMP_SYS(getpid), SCMP_SYS(rt_sigprocmask),
-    SCMP_SYS(sigaltstack), SCMP_SYS(gettid),     SCMP_SYS(close),  SCMP_SYS(getuid),
+static const struct call_rule calls[] = {
+    {.name = "read"},        {.name = "write"},      {.name = "writev"}, {.name = "brk"},
+    {.name = "mmap"},        {.name = "munmap"},     {.name = "mremap"}, {.name = "mprotect"},
+    {.name = "madvise"},     {.name = "exit_group"}, {.name = "exit"},   {.name = "rt_sigreturn"},
+    {.name = "futex"},       {.name = "fstat"},      {.name = "lseek"},  {.name = "clock_gettime"},
+    {.name = "newfstatat"},  {.name = "getrandom"},  {.name = "getpid"}, {.name = "rt_sigprocmask"},
+    {.name = "sigaltstack"}, {.name = "gettid"},     {.name = "close"},  {.name = "getuid"},
 };
 
 static enum result set_limits(const struct confine_limits *limits, struct error *err)
@@ -60,18 +60,6 @@ static void shut_file_system(void)
     close((int)fd);
 }
 
-static enum result filter_calls(struct error *err)
-{
-    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
-    int failure = filter ? 0 : -ENOMEM;
-    for (size_t i = 0; failure == 0 && i < sizeof calls / sizeof *calls; i++)
-        failure = seccomp_rule_add(filter, SCMP_ACT_ALLOW, calls[i], 0);
-    if (failure == 0)
-        failure = seccomp_load(filter);
-    seccomp_release(filter);
-    return failure == 0 ? OK : fail_errno(err, -failure, "cannot filter system calls");
-}
-
 enum result confine(const struct confine_limits *limits, struct error *err)
 {
     if (close_others(limits->keep_descriptor, err) != OK)
@@ -81,5 +69,5 @@ enum result confine(const struct confine_limits *limits, struct error *err)
     if (set_limits(limits, err) != OK)
         return FAILED;
     shut_file_system();
-    return filter_calls(err);
+    return calls_filter(calls, sizeof calls / sizeof *calls, /* otherwise= */ EPERM, err);
 }

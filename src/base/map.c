@@ -146,7 +146,8 @@ static struct map_slot *free_slot(struct map_slot *slots, size_t cap, uint32_t h
     return &slots[i];
 }
 
-static void grow(struct map *map)
+/* Room for what there is and as much again. */
+static void resize(struct map *map)
 {
     size_t cap = 16;
     while (cap < map->count * 2)
@@ -184,7 +185,7 @@ void *map_put(struct map *map, struct str key, void *value)
         return old;
     }
     if ((map->used + 1) * 4 > map->cap * 3)
-        grow(map);
+        resize(map);
     slot = free_slot(map->slots, map->cap, hash);
     *slot = (struct map_slot){.value = value, .hash = hash, .state = SLOT_TAKEN};
     set_key(slot, key);
@@ -204,6 +205,13 @@ void *map_remove(struct map *map, struct str key)
     slot->value = NULL;
     map->count--;
     return value;
+}
+
+void map_settle(struct map *map)
+{
+    enum { ALWAYS = 1024, TIMES = 16 };
+    if (map->cap > ALWAYS && map->cap / TIMES > map->count)
+        resize(map);
 }
 
 bool map_next(const struct map *map, size_t *cursor, struct str *out_key, void **out_value)

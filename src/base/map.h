@@ -28,6 +28,10 @@ void *map_put(struct map *map, struct str key, void *value);
 /* Returns the value that was there, or NULL. */
 void *map_remove(struct map *map, struct str key);
 
+/* Give room back that was for many more than there are; to be called now and then. Not during a
+ * walk. */
+void map_settle(struct map *map);
+
 /* Walk in no particular order: start with *cursor = 0; false at the end. The map must not grow
  * meanwhile; removing the item just returned is allowed. */
 bool map_next(const struct map *map, size_t *cursor, struct str *out_key, void **out_value);

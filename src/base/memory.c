@@ -44,6 +44,15 @@ __attribute__((noinline)) void memory_wipe(void *ptr, size_t size)
         explicit_bzero(ptr, size);
 }
 
+void memory_tune(void)
+{
+#ifndef OTHER_MALLOC
+    enum { LARGE = 256 * 1024 };
+    (void)mallopt(M_MMAP_THRESHOLD, LARGE);
+    (void)mallopt(M_TRIM_THRESHOLD, LARGE);
+#endif
+}
+
 void memory_trim(void)
 {
 /* Where a sanitizer's malloc is used that of the C library is not set up, and two threads that come

@@ -41,7 +41,7 @@ static void write_head(const struct ask *ask, const struct server_endpoint *endp
 {
     const struct hook_question *question = ask->question;
     uint64_t size = question->facts.len;
-    http_write_request(endpoint, STR_EMPTY, out);
+    http_write_request(STR("POST"), endpoint, STR_EMPTY, out);
     buf_append(out, STR("User-Agent: Postern\r\nAccept: application/json\r\n"));
     if (question->password.len)
         buf_printf(out, "Authorization: Bearer %.*s\r\n", STR_ARG(question->password));

@@ -22,9 +22,11 @@ static struct str host_of(struct str url)
     return slash < 0 ? rest : str_slice(rest, 0, (size_t)slash);
 }
 
-void http_write_request(const struct server_endpoint *endpoint, struct str target, struct buf *out)
+void http_write_request(struct str method, const struct server_endpoint *endpoint,
+                        struct str target, struct buf *out)
 {
-    buf_append(out, STR("POST "));
+    buf_append(out, method);
+    buf_append_byte(out, ' ');
     buf_append(out, target.len ? target : path_of(endpoint->url));
     buf_append(out, STR(" HTTP/1.1\r\n"));
     http_write_field(out, "Host", host_of(endpoint->url));
@@ -106,10 +108,12 @@ static enum result read_one_head(struct str text, struct head *head, bool *out_w
         return fail(err, ERROR_PROTOCOL, "the answer is not HTTP");
     head->answer.status = (unsigned)status;
     head->answer.reason = str_slice(line, 9, 100);
+    head->answer.fields = str_slice(text, 0, 0);
     while (next_line(&text, &line)) {
         if (line.len == 0) {
             *out_whole = true;
             head->rest = text;
+            head->answer.fields.len = (size_t)(line.ptr - head->answer.fields.ptr);
             return OK;
         }
         if (read_field(line, head, err) != OK)

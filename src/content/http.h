@@ -14,14 +14,16 @@
 
 enum { HTTP_JSON_DEPTH = 32 };
 
-/* "POST TARGET HTTP/1.1", Host and Connection: the target is the endpoint's URL's, or `target` if
+/* "METHOD TARGET HTTP/1.1", Host and Connection: the target is the endpoint's URL's, or `target` if
  * it is not empty. More fields and the empty line are the caller's. */
-void http_write_request(const struct server_endpoint *endpoint, struct str target, struct buf *out);
+void http_write_request(struct str method, const struct server_endpoint *endpoint,
+                        struct str target, struct buf *out);
 /* A field; a control character in the value becomes ?. Nothing for an empty value. */
 void http_write_field(struct buf *out, const char *name, struct str value);
 
 struct http_answer {
     unsigned status;
+    struct str fields; /* lines, each with its end */
     struct str reason; /* "404 Not Found": code and words, for people */
     struct str type;   /* Content-Type, or empty */
     struct str body;

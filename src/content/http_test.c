@@ -93,7 +93,7 @@ static void test_requests(void **unused)
         struct server_endpoint endpoint = {.url = str_c(cases[i].url)};
         struct buf out BUF_CLEANUP;
         buf_init(&out, 1000);
-        http_write_request(&endpoint, str_c(cases[i].target), &out);
+        http_write_request(STR("POST"), &endpoint, str_c(cases[i].target), &out);
         assert_str(buf_str(&out), cases[i].request);
     }
 }

@@ -17,7 +17,7 @@ struct symbol {
 void rspamd_write_head(const struct spam_question *question, const struct server_endpoint *endpoint,
                        uint64_t size, struct buf *out)
 {
-    http_write_request(endpoint, STR("/checkv2"), out);
+    http_write_request(STR("POST"), endpoint, STR("/checkv2"), out);
     buf_printf(out, "Content-Length: %llu\r\n", (unsigned long long)size);
     http_write_field(out, "Queue-Id", question->message_id);
     http_write_field(out, "IP", question->client);

@@ -135,14 +135,7 @@ enum result scanner_ask(const struct scanner *scanner, scanner_talk *talk, void 
         return FAILED;
     int64_t begun_ns = clock_monotonic_ns();
     enum result result = ask(scanner, talk, arg, err);
-    if (result == OK || err->kind != ERROR_CANCELLED)
-        breaker_took(breaker, begun_ns, result == OK ? NULL : err);
-    if (result == OK)
-        breaker_answered(breaker);
-    else if (err->kind == ERROR_CANCELLED)
-        breaker_abandoned(breaker);
-    else
-        breaker_failed(breaker, str_c(err->text));
+    breaker_settle(breaker, begun_ns, /* about= */ 0, result == OK ? NULL : err);
     return result;
 }
 

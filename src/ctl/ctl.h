@@ -100,6 +100,7 @@ int ctl_report_dmarc(struct ctl *ctl);
 int ctl_report_list(struct ctl *ctl);
 int ctl_report_send(struct ctl *ctl);
 int ctl_domain_check(struct ctl *ctl);
+int ctl_domain_list(struct ctl *ctl);
 int ctl_send(struct ctl *ctl);
 int ctl_spool_verify(struct ctl *ctl);
 int ctl_schema(struct ctl *ctl);

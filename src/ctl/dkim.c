@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "content/dkim_key.h"
 #include "ctl/dkim.h"
+#include "gateway/dkim_dns.h"
 #include "gateway/settings.h"
 #include "mail/address.h"
 
@@ -32,33 +33,13 @@ static json_t *record_strings(struct str record)
     return strings;
 }
 
-const char *ctl_zone_line(struct arena *arena, struct str name, struct str text)
-{
-    struct buf line BUF_CLEANUP;
-    size_t count = (text.len + STRING_MAX - 1) / STRING_MAX;
-    buf_init(&line, 4 * RECORD_MAX);
-    buf_printf(&line, "%.*s. IN TXT", STR_ARG(name));
-    for (size_t i = 0; i < count; i++) {
-        struct str part = str_slice(text, i * STRING_MAX, (i + 1) * STRING_MAX);
-        buf_printf(&line, "%s\"%.*s\"",
-                   count == 1 ? " "
-                   : i        ? "\n    "
-                              : " (\n    ",
-                   STR_ARG(part));
-    }
-    buf_append(&line, count == 1 ? STR_EMPTY : STR(" )"));
-    return arena_c(arena, buf_str(&line));
-}
-
 const char *ctl_dkim_record(struct arena *arena, const struct sign_key *key)
 {
     struct error err;
-    struct buf record BUF_CLEANUP;
-    buf_init(&record, RECORD_MAX);
-    if (dkim_key_record(key, &record, &err) == OK)
-        return arena_c(arena, buf_str(&record));
-    fprintf(stderr, "postern: %s\n", err.text);
-    return NULL;
+    const char *record = dkim_dns_record(arena, key, &err);
+    if (!record)
+        fprintf(stderr, "postern: %s\n", err.text);
+    return record;
 }
 
 static int print_record(struct ctl *ctl, const char *name, struct str domain, struct str selector,
@@ -70,7 +51,7 @@ static int print_record(struct ctl *ctl, const char *name, struct str domain, st
     if (!record)
         return CTL_NO;
     if (!ctl->json) {
-        printf("%s\n", ctl_zone_line(ctl->arena, owner, str_c(record)));
+        printf("%s\n", dkim_dns_zone_line(ctl->arena, owner, str_c(record)));
         return CTL_YES;
     }
     json_t *item =

@@ -9,6 +9,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "ctl/dkim.h"
+#include "gateway/dkim_dns.h"
 #include "gateway/settings.h"
 #include "net/dns.h"
 
@@ -28,7 +29,7 @@ struct watch_dns {
     const struct settings *settings;
     const struct signing_key *key;
     int64_t deadline_ns;
-    enum ctl_dkim_shown shown;
+    enum dkim_shown shown;
     struct error err;
     bool failed;
 };
@@ -43,9 +44,9 @@ static MAY_YIELD void look_until_shown(struct loop *loop, void *arg)
             watch->failed = true;
             return;
         }
-        watch->shown = ctl_dkim_look(dns, watch->key);
+        watch->shown = dkim_dns_look(dns, watch->key);
         dns_free(dns);
-        if (watch->shown == SHOWN_PUBLISHED || clock_monotonic_ns() >= watch->deadline_ns ||
+        if (watch->shown == DKIM_SHOWN_PUBLISHED || clock_monotonic_ns() >= watch->deadline_ns ||
             fiber_sleep(PAUSE_S * NS_PER_S, &err) != OK)
             return;
     }
@@ -281,7 +282,7 @@ int ctl_dkim_rotate(struct ctl *ctl)
     int code = CTL_NO;
     if (ctl_on_loop(look_until_shown, &watch, &watch.err) != OK || watch.failed) {
         fprintf(stderr, "postern: %s\n", watch.err.text);
-    } else if (watch.shown == SHOWN_PUBLISHED) {
+    } else if (watch.shown == DKIM_SHOWN_PUBLISHED) {
         code = switch_over(ctl, settings, next, path);
     } else {
         struct str owner = arena_printf(ctl->arena, "%.*s._domainkey.%.*s", STR_ARG(next->selector),
@@ -289,8 +290,8 @@ int ctl_dkim_rotate(struct ctl *ctl)
         const char *record = ctl_dkim_record(ctl->arena, next->key);
         fprintf(stderr,
                 "postern: DNS does not show the key (%s), so nothing was changed. Publish:\n",
-                ctl_dkim_shown_words[watch.shown]);
-        printf("%s\n", record ? ctl_zone_line(ctl->arena, owner, str_c(record)) : "");
+                dkim_shown_words[watch.shown]);
+        printf("%s\n", record ? dkim_dns_zone_line(ctl->arena, owner, str_c(record)) : "");
         code = CTL_TRY_AGAIN;
     }
     settings_unref(settings);
@@ -319,7 +320,7 @@ int ctl_dkim_revoke(struct ctl *ctl)
     } else if (key) {
         struct str owner = arena_printf(ctl->arena, "%.*s._domainkey.%.*s", STR_ARG(key->selector),
                                         STR_ARG(key->domain));
-        printf("%s\n", ctl_zone_line(ctl->arena, owner, STR("v=DKIM1; p=")));
+        printf("%s\n", dkim_dns_zone_line(ctl->arena, owner, STR("v=DKIM1; p=")));
         fprintf(stderr,
                 "An empty p= says that the key is revoked (RFC 6376 3.6.1). Once it is "
                 "published, take %s out of dkim_keys and destroy its file.\n",

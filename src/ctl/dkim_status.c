@@ -4,30 +4,24 @@
  *
  * A key is taken into use once the world can see it: publish, wait, then `active: true`.
  */
-#include "base/buf.h"
 #include "base/clock.h"
-#include "content/dkim_key.h"
 #include "ctl/ctl.h"
 #include "ctl/dkim.h"
 #include "fiber/loop.h"
+#include "gateway/dkim_dns.h"
 #include "gateway/settings.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { KEY_BYTES_MAX = 2048, WAIT_MAX_S = 7 * 86400, PAUSE_S = 5 };
-
-const char *const ctl_dkim_shown_words[] = {
-    [SHOWN_PUBLISHED] = "published", [SHOWN_MISSING] = "missing",     [SHOWN_ANOTHER] = "differs",
-    [SHOWN_REVOKED] = "revoked",     [SHOWN_NO_ANSWER] = "no-answer",
-};
+enum { WAIT_MAX_S = 7 * 86400, PAUSE_S = 5 };
 
 struct looking {
     struct ctl *ctl;
     const struct settings *settings;
     struct loop *loop;
     int64_t deadline_ns;
-    enum ctl_dkim_shown *shown; /* one a key */
+    enum dkim_shown *shown; /* one a key */
     const char *domain;
     struct error err;
     bool failed;
@@ -36,51 +30,6 @@ struct looking {
 static bool is_wanted(const struct looking *looking, const struct signing_key *key)
 {
     return !looking->domain || str_equal_nocase(key->domain, str_c(looking->domain));
-}
-
-static bool same_key(const struct sign_key *a, const struct sign_key *b)
-{
-    struct error err;
-    struct buf one BUF_CLEANUP;
-    struct buf other BUF_CLEANUP;
-    buf_init(&one, KEY_BYTES_MAX);
-    buf_init(&other, KEY_BYTES_MAX);
-    return sign_key_public_bytes(a, &one, &err) == OK &&
-           sign_key_public_bytes(b, &other, &err) == OK &&
-           str_equal(buf_str(&one), buf_str(&other));
-}
-
-static enum ctl_dkim_shown judge(const struct signing_key *key,
-                                 const struct dns_text_answer *answer, struct arena *arena)
-{
-    enum ctl_dkim_shown shown = SHOWN_MISSING;
-    for (size_t i = 0; answer->status == DNS_FOUND && i < answer->count; i++) {
-        struct dkim_key found;
-        const char *detail;
-        if (str_ends(str_trim(answer->texts[i]), STR("p=")))
-            shown = SHOWN_REVOKED;
-        else
-            shown = SHOWN_ANOTHER;
-        if (dkim_key_parse(answer->texts[i], sign_key_kind(key->key), arena, &found, &detail) ==
-                DKIM_PASS &&
-            same_key(found.key, key->key))
-            return SHOWN_PUBLISHED;
-    }
-    return shown;
-}
-
-enum ctl_dkim_shown ctl_dkim_look(struct dns *dns, const struct signing_key *key)
-{
-    struct dns_text_answer answer;
-    struct error err;
-    struct arena *arena = arena_new(0);
-    struct str name =
-        arena_printf(arena, "%.*s._domainkey.%.*s", STR_ARG(key->selector), STR_ARG(key->domain));
-    enum ctl_dkim_shown shown = SHOWN_NO_ANSWER;
-    if (dns_query_txt(dns, name, arena, &answer, &err) == OK)
-        shown = judge(key, &answer, arena);
-    arena_free(arena);
-    return shown;
 }
 
 /* With a resolver of its own each time, so that what was missing is not remembered. */
@@ -96,8 +45,8 @@ static MAY_YIELD bool look_at_all(struct looking *looking)
     for (size_t i = 0; i < keys->count; i++) {
         if (!is_wanted(looking, &keys->items[i]))
             continue;
-        looking->shown[i] = ctl_dkim_look(dns, &keys->items[i]);
-        all = all && looking->shown[i] == SHOWN_PUBLISHED;
+        looking->shown[i] = dkim_dns_look(dns, &keys->items[i]);
+        all = all && looking->shown[i] == DKIM_SHOWN_PUBLISHED;
     }
     dns_free(dns);
     return all;
@@ -114,17 +63,17 @@ static MAY_YIELD void run(struct loop *loop, void *arg)
 }
 
 static void print_key(const struct looking *looking, const struct signing_key *key,
-                      enum ctl_dkim_shown shown)
+                      enum dkim_shown shown)
 {
     if (!looking->ctl->json) {
         printf("%-16.*s %-14.*s %-24.*s %-6s %s\n", STR_ARG(key->name), STR_ARG(key->selector),
-               STR_ARG(key->domain), key->active ? "signs" : "waits", ctl_dkim_shown_words[shown]);
+               STR_ARG(key->domain), key->active ? "signs" : "waits", dkim_shown_words[shown]);
         return;
     }
     json_t *item =
         json_pack("{s:s%, s:s%, s:s%, s:b, s:s}", "key", key->name.ptr, key->name.len, "domain",
                   key->domain.ptr, key->domain.len, "selector", key->selector.ptr,
-                  key->selector.len, "active", key->active, "dns", ctl_dkim_shown_words[shown]);
+                  key->selector.len, "active", key->active, "dns", dkim_shown_words[shown]);
     ctl_print_json(item);
     json_decref(item);
 }
@@ -138,8 +87,8 @@ static int tell(const struct looking *looking, bool waited)
         if (!is_wanted(looking, &keys->items[i]))
             continue;
         print_key(looking, &keys->items[i], looking->shown[i]);
-        if ((keys->items[i].active || waited) && looking->shown[i] != SHOWN_PUBLISHED)
-            code = looking->shown[i] == SHOWN_NO_ANSWER ? CTL_TRY_AGAIN : CTL_NO;
+        if ((keys->items[i].active || waited) && looking->shown[i] != DKIM_SHOWN_PUBLISHED)
+            code = looking->shown[i] == DKIM_SHOWN_NO_ANSWER ? CTL_TRY_AGAIN : CTL_NO;
     }
     return code;
 }

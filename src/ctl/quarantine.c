@@ -262,10 +262,13 @@ int ctl_quarantine_status(struct ctl *ctl)
     if (ctl->json) {
         ctl_print_json(answer.json);
     } else {
-        json_array_foreach(json_object_get(answer.json, "items"), i, item)
+        json_t *items = json_object_get(answer.json, "items");
+        json_array_foreach(items, i, item)
         {
             print_quarantine(item);
         }
+        if (json_array_size(items) == 0)
+            printf("no quarantine is configured, and none holds mail\n");
         if (ctl_text(answer.json, "key")[0])
             printf("new mail is encrypted with the key %s\n", ctl_text(answer.json, "key"));
     }

@@ -130,6 +130,25 @@ static void count_in(struct shadowing *self, bool open, const char *kind, const 
 
 /* ---- one decision ---- */
 
+/* All that the step found, if each is told as it was; a record of before there were any says
+ * nothing. */
+static void take_findings(struct shadowing *self, json_t *step, struct flow_recorded *out)
+{
+    json_t *found = json_object_get(step, "found");
+    size_t i;
+    json_t *finding;
+    out->has_findings = json_is_integer(json_object_get(step, "findings")) &&
+                        (size_t)ctl_number(step, "findings") == json_array_size(found);
+    out->findings =
+        arena_alloc_array(self->ctl->arena, json_array_size(found) + 1, sizeof *out->findings);
+    json_array_foreach(found, i, finding)
+    {
+        if (!json_is_true(json_object_get(finding, "complete")))
+            out->has_findings = false;
+        out->findings[out->finding_count++] = str_c(ctl_text(finding, "finding"));
+    }
+}
+
 static size_t take_records(struct shadowing *self, const char *type, const char *flow,
                            struct flow_recorded out[RECORDS_MAX])
 {
@@ -141,9 +160,11 @@ static size_t take_records(struct shadowing *self, const char *type, const char 
         if (strcmp(ctl_text(step, "type"), type) != 0 || count == RECORDS_MAX ||
             (flow[0] && strcmp(ctl_text(step, "flow"), flow) != 0))
             continue;
-        out[count++] = (struct flow_recorded){.step = str_c(ctl_text(step, "step")),
-                                              .outcome = str_c(ctl_text(step, "outcome")),
-                                              .detail = str_c(ctl_text(step, "detail"))};
+        out[count] = (struct flow_recorded){.step = str_c(ctl_text(step, "step")),
+                                            .outcome = str_c(ctl_text(step, "outcome")),
+                                            .detail = str_c(ctl_text(step, "detail")),
+                                            .values = str_c(ctl_text(step, "values"))};
+        take_findings(self, step, &out[count++]);
     }
     return count;
 }
@@ -346,6 +367,7 @@ static void read_decision(struct shadowing *self, json_t *event, json_t *recipie
 static void read_story(struct shadowing *self, json_t *events)
 {
     json_t *recipients = json_array();
+    json_t *found = json_array();
     size_t i;
     json_t *event;
     self->steps = json_array();
@@ -354,9 +376,13 @@ static void read_story(struct shadowing *self, json_t *events)
     self->tls = "";
     json_array_foreach(events, i, event)
     {
-        if (strcmp(ctl_text(event, "event"), "flow.step") == 0)
+        if (strcmp(ctl_text(event, "event"), "flow.finding") == 0) {
+            json_array_append(found, event);
+        } else if (strcmp(ctl_text(event, "event"), "flow.step") == 0) {
             json_array_append(self->steps, event);
-        else if (strcmp(ctl_text(event, "event"), "message.header") == 0)
+            json_object_set_new(event, "found", json_copy(found)); /* told before it */
+            json_array_clear(found);
+        } else if (strcmp(ctl_text(event, "event"), "message.header") == 0)
             json_array_append(self->headers, event);
         else if (strcmp(ctl_text(event, "event"), "session.tls") == 0)
             self->tls = ctl_text(event, "tls");
@@ -368,6 +394,7 @@ static void read_story(struct shadowing *self, json_t *events)
     json_decref(self->headers);
     json_decref(self->steps);
     json_decref(recipients);
+    json_decref(found);
 }
 
 /* ---- the command ---- */

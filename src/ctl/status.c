@@ -105,6 +105,9 @@ int ctl_status(struct ctl *ctl)
         if (ctl_number(status, "incidents_open"))
             printf("incidents  %lld open: postern incident list\n",
                    ctl_number(status, "incidents_open"));
+        if (ctl_number(status, "domains_unhealthy"))
+            printf("domains    %lld with something wrong in DNS: postern domain list\n",
+                   ctl_number(status, "domains_unhealthy"));
         printf("mailboxes  %lld protected\n", ctl_number(status, "protected_mailboxes"));
         if (ctl_number(status, "events_dropped") || ctl_number(status, "log_lost"))
             printf("log        %lld events dropped, %lld lines lost\n",

@@ -67,6 +67,29 @@ static void print_session(json_t *story)
     printf("\n");
 }
 
+/* "found Eicar-Signature (virus), …" */
+static void print_findings(json_t *findings)
+{
+    enum { SHOWN = 8 };
+    size_t i;
+    json_t *finding;
+    size_t count = json_array_size(findings);
+    json_array_foreach(findings, i, finding)
+    {
+        if (i == SHOWN)
+            break;
+        printf("%s", i ? ", " : "        found ");
+        ctl_print_text(ctl_text(finding, "name"));
+        print_pair(" (", finding, "text");
+        if (has(finding, "text"))
+            printf(")");
+    }
+    if (count > SHOWN)
+        printf(", and %zu more (--json)", count - SHOWN);
+    if (count)
+        printf("\n");
+}
+
 static void print_steps(json_t *place)
 {
     size_t i;
@@ -87,6 +110,7 @@ static void print_steps(json_t *place)
             printf("  (observed only)");
         print_pair("  ", step, "detail");
         printf("\n");
+        print_findings(json_object_get(step, "findings"));
     }
 }
 

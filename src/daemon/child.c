@@ -3,6 +3,7 @@
 
 #include "admin/access.h"
 #include "admin/change.h"
+#include "admin/domain_watch.h"
 #include "admin/http.h"
 #include "admin/log.h"
 #include "admin/store.h"
@@ -306,6 +307,7 @@ static enum result start_admin(struct child *child, struct error *err)
         .config_path = str_c(child->options->config_path),
         .reports = child->reports,
         .quarantines = child->quarantines,
+        .domains = child->domains,
         .node = settings->hostname,
     };
     if (admin_http_start(&http, &child->http, err) != OK)
@@ -342,6 +344,7 @@ static enum result start(struct child *child, struct error *err)
     if ((child->reports && reports_start(child->reports, child->gateway, err) != OK) ||
         quarantine_keeper_start(child->settings->spool.path, child->gateway, &child->quarantines,
                                 err) != OK ||
+        domain_watch_start(child->gateway, &child->domains, err) != OK ||
         start_admin(child, err) != OK)
         return FAILED;
     tell(child, LINK_READY);
@@ -362,6 +365,7 @@ static void stop(struct child *child)
     admin_http_stop(child->http); /* first: its threads ask the gateway */
     reports_stop(child->reports); /* likewise */
     quarantine_keeper_stop(child->quarantines);
+    domain_watch_stop(child->domains);
     gateway_drain(child->gateway, clock_deadline(DRAIN_S * NS_PER_S));
     gateway_free(child->gateway);
     admin_log_stop(child->log);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* daemon/main.c - posternd: options, and on to the supervisor. */
+#include "base/memory.h"
 #include "crypto/wipe.h"
 #include "daemon/check.h"
 #include "daemon/supervisor.h"
@@ -27,6 +28,7 @@ int main(int argc, char **argv)
     };
     const char *path = NULL;
     bool check = false, unconfined = false;
+    memory_tune();
     (void)crypto_wipe_freed();
     for (int found; (found = getopt_long(argc, argv, "c:h", options, NULL)) != -1;) {
         switch (found) {

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/sandbox.h"
 
+#include "base/calls.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/landlock.h>
 #include <sched.h>
-#include <seccomp.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -19,129 +20,100 @@
 
 /* ---- system calls ---- */
 
+/* clang-format off */
+#define REFUSE(call) {.name = (call), .error = EPERM}
+#define REFUSE_BITS(call, number, bits, those)                                                     \
+    {.name = (call), .error = EPERM, .test = CALL_IF_BITS, .argument = (number), .mask = (bits), .value = (those)}
+#define REFUSE_FAMILY(family)                                                                      \
+    {.name = "socket", .error = EAFNOSUPPORT, .test = CALL_IF_EQUAL, .value = (family)}
+/* clang-format on */
+
 /* What a mail gateway has no use for and an intruder has. */
-static const int refused_calls[] = {
+enum { WRITTEN_CODE = PROT_WRITE | PROT_EXEC };
+static const struct call_rule call_rules[] = {
     /* other programs and processes */
-    SCMP_SYS(execve),
-    SCMP_SYS(execveat),
-    SCMP_SYS(fork),
-    SCMP_SYS(vfork),
-    SCMP_SYS(process_vm_readv),
-    SCMP_SYS(process_vm_writev),
-    SCMP_SYS(process_madvise),
-    SCMP_SYS(pidfd_getfd),
-    SCMP_SYS(kcmp),
-    SCMP_SYS(personality),
-    SCMP_SYS(setns),
-    SCMP_SYS(unshare),
-    SCMP_SYS(chroot),
+    REFUSE("execve"),
+    REFUSE("execveat"),
+    REFUSE("fork"),
+    REFUSE("vfork"),
+    REFUSE("process_vm_readv"),
+    REFUSE("process_vm_writev"),
+    REFUSE("process_madvise"),
+    REFUSE("pidfd_getfd"),
+    REFUSE("kcmp"),
+    REFUSE("personality"),
+    REFUSE("setns"),
+    REFUSE("unshare"),
+    REFUSE("chroot"),
     /* parts of the kernel with a history */
-    SCMP_SYS(bpf),
-    SCMP_SYS(perf_event_open),
-    SCMP_SYS(userfaultfd),
-    SCMP_SYS(io_uring_setup),
-    SCMP_SYS(io_uring_enter),
-    SCMP_SYS(io_uring_register),
-    SCMP_SYS(add_key),
-    SCMP_SYS(request_key),
-    SCMP_SYS(keyctl),
-    SCMP_SYS(open_by_handle_at),
-    SCMP_SYS(vmsplice),
+    REFUSE("bpf"),
+    REFUSE("perf_event_open"),
+    REFUSE("userfaultfd"),
+    REFUSE("io_uring_setup"),
+    REFUSE("io_uring_enter"),
+    REFUSE("io_uring_register"),
+    REFUSE("add_key"),
+    REFUSE("request_key"),
+    REFUSE("keyctl"),
+    REFUSE("open_by_handle_at"),
+    REFUSE("vmsplice"),
     /* mounts */
-    SCMP_SYS(mount),
-    SCMP_SYS(umount2),
-    SCMP_SYS(pivot_root),
-    SCMP_SYS(move_mount),
-    SCMP_SYS(open_tree),
-    SCMP_SYS(fsopen),
-    SCMP_SYS(fsmount),
-    SCMP_SYS(fsconfig),
-    SCMP_SYS(fspick),
-    SCMP_SYS(mount_setattr),
+    REFUSE("mount"),
+    REFUSE("umount2"),
+    REFUSE("pivot_root"),
+    REFUSE("move_mount"),
+    REFUSE("open_tree"),
+    REFUSE("fsopen"),
+    REFUSE("fsmount"),
+    REFUSE("fsconfig"),
+    REFUSE("fspick"),
+    REFUSE("mount_setattr"),
     /* the machine */
-    SCMP_SYS(kexec_load),
-    SCMP_SYS(kexec_file_load),
-    SCMP_SYS(init_module),
-    SCMP_SYS(finit_module),
-    SCMP_SYS(delete_module),
-    SCMP_SYS(reboot),
-    SCMP_SYS(swapon),
-    SCMP_SYS(swapoff),
-    SCMP_SYS(acct),
-    SCMP_SYS(settimeofday),
-    SCMP_SYS(clock_settime),
-    SCMP_SYS(adjtimex),
-    SCMP_SYS(clock_adjtime),
-    SCMP_SYS(sethostname),
-    SCMP_SYS(setdomainname),
-    SCMP_SYS(quotactl),
-    SCMP_SYS(syslog),
-    SCMP_SYS(vhangup),
-    SCMP_SYS(iopl),
-    SCMP_SYS(ioperm),
-};
-
-static bool refuse(scmp_filter_ctx filter, int call, int error_number)
-{
-    /* a call that this architecture lacks needs no rule */
-    int result = seccomp_rule_add(filter, SCMP_ACT_ERRNO((uint32_t)error_number), call, 0);
-    return result == 0 || result == -EDOM || result == -EACCES;
-}
-
-/* If the bits `mask` of that argument are `value`. */
-static bool refuse_if(scmp_filter_ctx filter, int call, unsigned argument, uint64_t mask,
-                      uint64_t value)
-{
-    return seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), call, 1,
-                            SCMP_CMP(argument, SCMP_CMP_MASKED_EQ, mask, value)) == 0;
-}
-
-/* Of IP, Unix and netlink (which lists interfaces) only. */
-static bool refuse_sockets(scmp_filter_ctx filter)
-{
-    static const uint64_t kept[] = {AF_UNSPEC, AF_UNIX, AF_INET, AF_INET6, AF_NETLINK};
-    bool good = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EAFNOSUPPORT), SCMP_SYS(socket), 1,
-                                 SCMP_CMP(0, SCMP_CMP_GT, AF_NETLINK, 0)) == 0;
-    for (uint64_t family = 0; family < AF_NETLINK; family++) {
-        bool keep = false;
-        for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
-            keep = keep || kept[i] == family;
-        if (!keep)
-            good = good && seccomp_rule_add(filter, SCMP_ACT_ERRNO(EAFNOSUPPORT), SCMP_SYS(socket),
-                                            1, SCMP_CMP(0, SCMP_CMP_EQ, family, 0)) == 0;
-    }
-    return good;
-}
-
-static bool add_rules(scmp_filter_ctx filter)
-{
-    bool good = true;
-    for (size_t i = 0; i < sizeof refused_calls / sizeof *refused_calls; i++)
-        good = good && refuse(filter, refused_calls[i], EPERM);
+    REFUSE("kexec_load"),
+    REFUSE("kexec_file_load"),
+    REFUSE("init_module"),
+    REFUSE("finit_module"),
+    REFUSE("delete_module"),
+    REFUSE("reboot"),
+    REFUSE("swapon"),
+    REFUSE("swapoff"),
+    REFUSE("acct"),
+    REFUSE("settimeofday"),
+    REFUSE("clock_settime"),
+    REFUSE("adjtimex"),
+    REFUSE("clock_adjtime"),
+    REFUSE("sethostname"),
+    REFUSE("setdomainname"),
+    REFUSE("quotactl"),
+    REFUSE("syslog"),
+    REFUSE("vhangup"),
+    REFUSE("iopl"),
+    REFUSE("ioperm"),
     /* the library then falls back to clone, whose flags a filter can see */
-    good = good && refuse(filter, SCMP_SYS(clone3), ENOSYS);
-    enum { WRITTEN_CODE = PROT_WRITE | PROT_EXEC };
-    good = good && refuse_if(filter, SCMP_SYS(mmap), 2, WRITTEN_CODE, WRITTEN_CODE) &&
-           refuse_if(filter, SCMP_SYS(mprotect), 2, PROT_EXEC, PROT_EXEC) &&
-           refuse_if(filter, SCMP_SYS(pkey_mprotect), 2, PROT_EXEC, PROT_EXEC);
+    {.name = "clone3", .error = ENOSYS},
+    /* memory both written and executed */
+    REFUSE_BITS("mmap", 2, WRITTEN_CODE, WRITTEN_CODE),
+    REFUSE_BITS("mprotect", 2, PROT_EXEC, PROT_EXEC),
+    REFUSE_BITS("pkey_mprotect", 2, PROT_EXEC, PROT_EXEC),
 #ifndef __SANITIZE_ADDRESS__ /* whose search for leaks is a process that looks into this one */
-    good = good && refuse(filter, SCMP_SYS(ptrace), EPERM) &&
-           refuse_if(filter, SCMP_SYS(clone), 0, CLONE_THREAD, 0);
+    REFUSE("ptrace"),
+    REFUSE_BITS("clone", 0, CLONE_THREAD, 0),
 #endif
-    return good && refuse_sockets(filter);
-}
-
-static enum result confine_calls(struct error *err)
-{
-    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
-    if (!filter)
-        return fail(err, ERROR_TEMPORARY, "cannot make a filter of system calls");
-    int loaded = add_rules(filter) ? seccomp_load(filter) : -EINVAL;
-    seccomp_release(filter);
-    if (loaded != 0)
-        return fail_errno(err, -loaded, "cannot load the filter of system calls");
-    return OK;
-}
+    /* sockets but of IP, Unix and netlink (which lists interfaces) */
+    {.name = "socket", .error = EAFNOSUPPORT, .test = CALL_IF_GREATER, .value = AF_NETLINK},
+    REFUSE_FAMILY(AF_AX25),
+    REFUSE_FAMILY(AF_IPX),
+    REFUSE_FAMILY(AF_APPLETALK),
+    REFUSE_FAMILY(AF_NETROM),
+    REFUSE_FAMILY(AF_BRIDGE),
+    REFUSE_FAMILY(AF_ATMPVC),
+    REFUSE_FAMILY(AF_X25),
+    REFUSE_FAMILY(AF_ROSE),
+    REFUSE_FAMILY(AF_DECnet),
+    REFUSE_FAMILY(AF_NETBEUI),
+    REFUSE_FAMILY(AF_SECURITY),
+    REFUSE_FAMILY(AF_KEY),
+};
 
 /* ---- paths ---- */
 
@@ -279,5 +251,6 @@ enum result sandbox_enter(const struct sandbox *wanted, enum sandbox_paths *out_
         return fail_errno(err, errno, "cannot give up privileges");
     if (confine_paths(wanted, out_paths, err) != OK)
         return FAILED;
-    return confine_calls(err);
+    return calls_filter(call_rules, sizeof call_rules / sizeof *call_rules, /* otherwise= */ 0,
+                        err);
 }

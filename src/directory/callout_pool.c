@@ -145,6 +145,7 @@ struct question {
     struct mail_reply mail; /* texts in `arena` */
     struct mail_reply rcpt;
     struct arena *arena;
+    bool reached;         /* a connection was had to ask on */
     bool cannot_be_asked; /* the server is well, but this address is beyond it */
 };
 
@@ -156,9 +157,11 @@ static enum result ask_once(struct directory *directory, struct question *questi
     struct connection *connection = NULL;
     struct mail_reply mail, rcpt;
     *out_again = false;
+    question->reached = false;
     if (take_connection(directory, question->server, pool, fresh, &connection, err) != OK)
         return FAILED;
     struct smtp_client *client = connection->client;
+    question->reached = true;
     if (question->smtputf8 && !(smtp_client_extensions(client) & SMTP_EXT_SMTPUTF8)) {
         question->cannot_be_asked = true;
         give_back(connection);
@@ -220,23 +223,21 @@ static void lookup(struct directory *directory, const struct server *server, str
         .arena = arena,
     };
     struct error error;
-    if (breaker_admit(&backend->breaker, &error) != OK) {
+    if (breaker_admit(&backend->lookups, &error) != OK) {
         directory_answer_lookup(out, DIRECTORY_ERROR, arena, "%s", error.text);
         return;
     }
     int64_t begun_ns = clock_monotonic_ns();
     if (ask(directory, &question, &error) == OK) {
-        breaker_took(&backend->breaker, begun_ns, NULL);
-        breaker_answered(&backend->breaker);
+        breaker_settle(&backend->lookups, begun_ns, /* about= */ 0, NULL);
         answer(backend, &question, out);
         return;
     }
-    if (error.kind == ERROR_CANCELLED || question.cannot_be_asked) {
-        breaker_abandoned(&backend->breaker);
-    } else {
-        breaker_took(&backend->breaker, begun_ns, &error);
-        breaker_failed(&backend->breaker, str_c(error.text));
-    }
+    uint64_t about = question.reached ? hash_bytes(address) | 1 : 0;
+    if (question.cannot_be_asked)
+        breaker_abandoned(&backend->lookups);
+    else
+        breaker_settle(&backend->lookups, begun_ns, about, &error);
     directory_answer_lookup(out, DIRECTORY_ERROR, arena, "%s", error.text);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "directory/directory.h"
 
+#include "base/buf.h"
 #include "base/check.h"
 #include "base/memory.h"
 #include "directory/directory_internal.h"
@@ -44,7 +45,8 @@ static void backend_free(struct directory_backend *backend)
     lane_free(backend->lane);
     for (size_t i = 0; i < BACKEND_LDAP_CONNECTIONS; i++)
         ldap_connection_free(atomic_load(&backend->kept[i]));
-    breaker_done(&backend->breaker);
+    breaker_done(&backend->lookups);
+    breaker_done(&backend->logins);
     free(backend);
 }
 
@@ -111,9 +113,17 @@ void directory_free(struct directory *directory)
 static struct directory_backend *find_backend(struct directory_shared *shared, struct str name)
 {
     struct directory_backend *backend = atomic_load(&shared->backends);
-    while (backend && !str_equal(str_c(backend->breaker.name), name))
+    while (backend && !str_equal(str_c(backend->lookups.name), name))
         backend = backend->next;
     return backend;
+}
+
+static void init_logins(struct breaker *breaker, struct str name)
+{
+    struct buf text BUF_CLEANUP;
+    buf_init(&text, 1024);
+    buf_printf(&text, "%.*s (logins)", STR_ARG(name));
+    breaker_init(breaker, buf_str(&text));
 }
 
 struct directory_backend *directory_backend(struct directory_shared *shared, struct str name,
@@ -123,7 +133,8 @@ struct directory_backend *directory_backend(struct directory_shared *shared, str
     if (backend)
         return backend;
     backend = NEW(struct directory_backend);
-    breaker_init(&backend->breaker, name);
+    breaker_init(&backend->lookups, name);
+    init_logins(&backend->logins, name);
     if (ldap)
         backend->lane = lane_new("ldap", BACKEND_LDAP_CONNECTIONS, LDAP_JOBS_MAX);
     backend->next = atomic_load(&shared->backends);
@@ -144,7 +155,7 @@ void directory_backend_denied(struct directory_backend *backend, struct str repl
     if (told && now - told < DENIED_EVERY_NS)
         return;
     if (atomic_compare_exchange_strong(&backend->denied_told, &told, now))
-        event_emit(EVENT_BACKEND_DENIED, F_C(BACKEND, backend->breaker.name), F_STR(REPLY, reply));
+        event_emit(EVENT_BACKEND_DENIED, F_C(BACKEND, backend->lookups.name), F_STR(REPLY, reply));
 }
 
 /* ---- answers ---- */

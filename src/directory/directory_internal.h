@@ -25,7 +25,8 @@ enum {
  */
 struct directory_backend {
     struct directory_backend *next;
-    struct breaker breaker;
+    struct breaker lookups; /* apart: a password that makes the server hang up stops no mail */
+    struct breaker logins;
     struct lane *lane; /* LDAP only */
     _Atomic(struct ldap_connection *) kept[BACKEND_LDAP_CONNECTIONS];
     atomic_uint preferred;       /* index of the URL that answered last */

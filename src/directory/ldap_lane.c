@@ -161,9 +161,10 @@ static enum result run(struct directory *directory, const struct server *server,
         directory_backend(directory->shared, server->name, /* ldap= */ true);
     if (!backend->lane) {
         job_free(job);
-        return fail(err, ERROR_PERMANENT, "%s is not an LDAP server", backend->breaker.name);
+        return fail(err, ERROR_PERMANENT, "%s is not an LDAP server", backend->lookups.name);
     }
-    if (breaker_admit(&backend->breaker, err) != OK) {
+    struct breaker *breaker = job->is_login ? &backend->logins : &backend->lookups;
+    if (breaker_admit(breaker, err) != OK) {
         job_free(job);
         return FAILED;
     }
@@ -176,20 +177,15 @@ static enum result run(struct directory *directory, const struct server *server,
     enum result result = lane_run(backend->lane, &job->job, &error);
     scope_close(&scope);
     if (result != OK) {
-        if (error.kind == ERROR_TIMEOUT) {
-            breaker_took(&backend->breaker, begun_ns, &error);
-            breaker_failed(&backend->breaker, str_c(error.text));
-        } else {
-            breaker_abandoned(&backend->breaker);
-        }
+        if (error.kind == ERROR_TIMEOUT)
+            breaker_settle(breaker, begun_ns, /* about= */ 0, &error);
+        else
+            breaker_abandoned(breaker);
         *err = error;
         return fail_context(err, "LDAP");
     }
-    breaker_took(&backend->breaker, begun_ns, job->outcome.fault ? &job->outcome.error : NULL);
-    if (job->outcome.fault)
-        breaker_failed(&backend->breaker, str_c(job->outcome.error.text));
-    else
-        breaker_answered(&backend->breaker);
+    breaker_settle(breaker, begun_ns, /* about= */ 0,
+                   job->outcome.fault ? &job->outcome.error : NULL);
     return OK;
 }
 

@@ -16,13 +16,15 @@ static void ask(struct directory *directory, const struct server *server, struct
     struct smtp_client *client;
     struct mail_reply reply;
     struct error error;
-    if (breaker_admit(&backend->breaker, &error) != OK) {
+    if (breaker_admit(&backend->logins, &error) != OK) {
         directory_answer_login(out, DIRECTORY_LOGIN_ERROR, arena, "%s", error.text);
         return;
     }
     int64_t begun_ns = clock_monotonic_ns();
+    uint64_t about = 0;
     enum result result = callout_open(directory, server, /* for_login= */ true, &client, &error);
     if (result == OK) {
+        about = hash_bytes(login) | 1;
         result = smtp_client_auth(client, login, password, &reply, &error);
         if (result == OK) {
             out->reply = mail_reply_copy(arena, &reply);
@@ -31,17 +33,11 @@ static void ask(struct directory *directory, const struct server *server, struct
             smtp_client_abort(client); /* an exchange cut short is followed by no QUIT */
         }
     }
-    if (result == OK || error.kind != ERROR_CANCELLED)
-        breaker_took(&backend->breaker, begun_ns, result == OK ? NULL : &error);
+    breaker_settle(&backend->logins, begun_ns, about, result == OK ? NULL : &error);
     if (result != OK) {
-        if (error.kind == ERROR_CANCELLED)
-            breaker_abandoned(&backend->breaker);
-        else
-            breaker_failed(&backend->breaker, str_c(error.text));
         directory_answer_login(out, DIRECTORY_LOGIN_ERROR, arena, "%s", error.text);
         return;
     }
-    breaker_answered(&backend->breaker);
     struct str text = mail_reply_text(arena, &out->reply);
     directory_answer_login(out, callout_judge_login(&out->reply), arena, "AUTH: %.*s",
                            STR_ARG(text));

@@ -14,9 +14,10 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
-enum { OWN_FIELDS = 24, GATHER_MS = 20, QUARTER = RING_BYTES / 4 };
+enum { OWN_FIELDS = 28, GATHER_MS = 20, QUARTER = RING_BYTES / 4 };
 /* The last eighth of a ring is not for debug events, which are most of them. */
 enum { KEPT_FROM_DEBUG = RING_BYTES / 8 };
 
@@ -30,6 +31,7 @@ static struct {
     pthread_key_t thread_end;
     atomic_uint_least64_t dropped;
     uint64_t seq; /* the reader's */
+    struct event_decoder *decoder;
     enum { WAKE_NEVER, WAKE_QUARTER, WAKE_ANY } _Atomic wake;
     sem_t wakeups;
 } stream = {.once = PTHREAD_ONCE_INIT, .lock = PTHREAD_MUTEX_INITIALIZER};
@@ -51,6 +53,18 @@ static void init_stream(void)
     check(sem_init(&stream.wakeups, 0, 0) == 0);
 }
 
+/* The smallest number that no ring has, as readers keep tables by it. With the lock. */
+static unsigned free_source(void)
+{
+    unsigned source = 0;
+    for (const struct ring *ring = stream.rings; ring;) {
+        bool taken = ring->source == source;
+        source += taken;
+        ring = taken ? stream.rings : ring->next;
+    }
+    return source;
+}
+
 static struct ring *ring_of_thread(void)
 {
     if (own_ring)
@@ -63,8 +77,10 @@ static struct ring *ring_of_thread(void)
     atomic_init(&ring->tail, 0);
     atomic_init(&ring->ended, false);
     ring->known_tail = 0;
+    memset(ring->images, 0, sizeof ring->images);
     check(pthread_setspecific(stream.thread_end, ring) == 0);
     pthread_mutex_lock(&stream.lock);
+    ring->source = free_source();
     ring->next = stream.rings;
     stream.rings = ring;
     pthread_mutex_unlock(&stream.lock);
@@ -75,7 +91,7 @@ static struct ring *ring_of_thread(void)
 struct selection {
     const struct event_field *fields[EVENT_FIELDS];
     unsigned count;
-    bool seen[EVENT_KEY_COUNT];
+    uint64_t seen[(EVENT_KEY_COUNT + 63) / 64]; /* a bit a key */
 };
 
 /* A key is given once: what is nearest to the event wins. */
@@ -84,10 +100,12 @@ static void select_fields(struct selection *selection, const struct event_field 
 {
     for (size_t i = 0; i < count && selection->count < EVENT_FIELDS; i++) {
         const struct event_field *field = &fields[i];
-        if (selection->seen[field->key] ||
+        uint64_t *seen = &selection->seen[field->key / 64];
+        uint64_t bit = UINT64_C(1) << field->key % 64;
+        if (*seen & bit ||
             (leave_out_empty && field->kind == EVENT_VALUE_STR && field->text.len == 0))
             continue;
-        selection->seen[field->key] = true;
+        *seen |= bit;
         selection->fields[selection->count++] = field;
     }
 }
@@ -101,18 +119,59 @@ static void wake_reader(const struct ring *ring)
         sem_post(&stream.wakeups);
 }
 
-void event_emit_fields(enum event_type type, const struct event_field *fields, size_t count)
+/* Own fields, and of the contexts that the fiber runs in. */
+static void select_all(struct selection *selection, const struct event_field *fields, size_t count)
 {
-    check(type < EVENT_TYPE_COUNT && count <= OWN_FIELDS);
-    struct selection selection = {0};
-    select_fields(&selection, fields, count, false);
+    check(count <= OWN_FIELDS);
+    selection->count = 0; /* its fields are written before they are read */
+    memset(selection->seen, 0, sizeof selection->seen);
+    select_fields(selection, fields, count, false);
     const struct event_context *context = event_context_source ? event_context_source() : NULL;
     for (; context; context = context->outer)
-        select_fields(&selection, context->fields, context->count, true);
-    struct ring *ring = ring_of_thread();
+        select_fields(selection, context->fields, context->count, true);
+}
+
+/* False: it was dropped. */
+static bool put(struct ring *ring, enum event_type type, int64_t wall_ns,
+                const struct selection *selection, uint32_t may_differ)
+{
     size_t keep_free = event_severity(type) == EVENT_DEBUG ? KEPT_FROM_DEBUG : 0;
-    if (!ring_put(ring, type, clock_wall_ns(), selection.fields, selection.count, keep_free))
-        atomic_fetch_add_explicit(&stream.dropped, 1, memory_order_relaxed);
+    if (ring_put(ring, type, wall_ns, selection->fields, selection->count, may_differ, keep_free))
+        return true;
+    atomic_fetch_add_explicit(&stream.dropped, 1, memory_order_relaxed);
+    return false;
+}
+
+void event_emit_fields(enum event_type type, const struct event_field *fields, size_t count)
+{
+    struct selection selection;
+    check(type < EVENT_TYPE_COUNT);
+    select_all(&selection, fields, count);
+    struct ring *ring = ring_of_thread();
+    (void)put(ring, type, clock_wall_ns(), &selection, EVENT_ALL_CHANGED);
+    wake_reader(ring);
+}
+
+void event_emit_each(enum event_type type, const struct event_field *fields, size_t count,
+                     enum event_key key, const struct str *values, size_t value_count)
+{
+    struct selection selection;
+    struct event_field value = {.key = key, .kind = EVENT_VALUE_STR};
+    check(type < EVENT_TYPE_COUNT);
+    select_all(&selection, fields, count);
+    unsigned place = 0;
+    while (place < selection.count && selection.fields[place]->key != key)
+        place++;
+    check(place < selection.count);
+    selection.fields[place] = &value;
+    struct ring *ring = ring_of_thread();
+    int64_t wall_ns = clock_wall_ns();
+    uint32_t may_differ = EVENT_ALL_CHANGED;
+    for (size_t i = 0; i < value_count; i++) {
+        value.text = values[i];
+        bool is_last = put(ring, type, wall_ns, &selection, may_differ);
+        may_differ = is_last ? UINT32_C(1) << place : EVENT_ALL_CHANGED;
+    }
     wake_reader(ring);
 }
 
@@ -139,6 +198,8 @@ static void forget(struct ring *ring)
         link = &(*link)->next;
     *link = ring->next;
     pthread_mutex_unlock(&stream.lock);
+    for (unsigned type = 0; type < EVENT_TYPE_COUNT; type++)
+        free(ring->images[type]);
     free(ring);
 }
 
@@ -168,13 +229,12 @@ size_t event_drain(void (*take_event)(const struct event *event, void *arg), voi
 {
     size_t taken = 0;
     struct ring *rings = first_ring();
+    if (!stream.decoder)
+        stream.decoder = event_decoder_new();
     for (struct ring *ring = rings; ring; ring = ring->next)
         (void)ring_begin(ring);
     for (struct ring *ring; (ring = oldest(rings));) {
-        struct event event;
-        ring_get(ring, &event);
-        event.seq = ++stream.seq;
-        take_event(&event, arg);
+        take_event(event_decode(stream.decoder, ring->source, ring_get(ring), ++stream.seq), arg);
         (void)ring_release(ring);
         taken++;
     }

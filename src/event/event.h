@@ -69,6 +69,10 @@ extern const struct event_context *(*event_context_source)(void);
                       sizeof((const struct event_field[]){__VA_ARGS__}) /                          \
                           sizeof(struct event_field))
 void event_emit_fields(enum event_type type, const struct event_field *fields, size_t count);
+/* The same once for each of `value_count` texts, which takes the place of the value of `key`, one
+ * of the fields: what is told of a message for each of its recipients. */
+void event_emit_each(enum event_type type, const struct event_field *fields, size_t count,
+                     enum event_key key, const struct str *values, size_t value_count);
 
 /* ---- the reader ---- */
 
@@ -76,19 +80,44 @@ struct event {
     enum event_type type;
     int64_t wall_ns;
     uint64_t seq;
+    struct str revision; /* that a session began with; an event about a configuration has it among
+                            its fields; may be empty */
     unsigned count;
     struct event_field fields[32]; /* texts borrowed until the callback returns */
-    struct str packed;             /* type, time and fields in few bytes; borrowed likewise */
+    struct str packed; /* whole: type, time and fields in few bytes; borrowed likewise */
+
+    /* Events of one type and one thread are a stream, and follow each other in it. */
+    unsigned source;   /* the thread, a small number; used again when the thread has ended */
+    uint32_t number;   /* in its stream */
+    uint32_t changed;  /* bit i: field i is not what it was in the event before; the others are, and
+                          so is the revision */
+    struct str record; /* as it came: whole, or what changed; for event_decode */
 };
+/* Nothing is as before, and there may be other fields. */
+#define EVENT_ALL_CHANGED UINT32_MAX
 
 /* Take every event that is there out of the rings, the oldest of all first, and number them. What
  * is emitted meanwhile waits for the next call. One thread only. Returns how many there were. */
 size_t event_drain(void (*take_event)(const struct event *event, void *arg), void *arg);
 /* What a copy of `packed` holds; `seq` is not in it. Texts are borrowed from `packed`. */
 void event_unpack(struct str packed, struct event *out);
-/* Take the field `revision` out, which is the one that a session began with; false: there is none,
- * or the event is about a configuration and keeps it. */
-bool event_take_revision(struct event *event, struct str *out);
+
+/* A second reader of records, in another thread say: of each stream it gets every record in its
+ * order, or a whole one (`packed`) after some were left out. The event is borrowed until the next
+ * one of its stream, and what is too long to be kept from `record`. */
+struct event_decoder *event_decoder_new(void);
+void event_decoder_free(struct event_decoder *decoder);
+const struct event *event_decode(struct event_decoder *decoder, unsigned source, struct str record,
+                                 uint64_t seq);
+
+/* What a reader keeps of each stream: a pointer, NULL at first. */
+struct event_slots {
+    void ***of;
+    unsigned count;
+};
+void **event_slot(struct event_slots *slots, unsigned source, enum event_type type);
+void event_slots_done(struct event_slots *slots, void (*free_one)(void *pointer));
+
 /* Wait until there may be events, at most `timeout_ms`, and then some 20 ms more for others, unless
  * a ring fills. Reader's thread only. */
 void event_wait(int timeout_ms);
@@ -106,6 +135,12 @@ struct buf;
  * are no UTF-8 become \u0080 … \u00ff. `node` and `revision` are left out when empty. */
 void event_format_json(const struct event *event, struct str node, struct str revision,
                        struct buf *out);
+/* The same for a log, which gets every event of each stream in its order, of the severities that it
+ * takes. */
+struct event_lines *event_lines_new(struct str node);
+void event_lines_free(struct event_lines *lines);
+void event_lines_json(struct event_lines *lines, const struct event *event, struct str revision,
+                      struct buf *out);
 /* One line for a person at a terminal, equally escaped; a value with blanks, '=' or escapes in it
  * stands in quotes, so it cannot pass for another field. */
 void event_format_human(const struct event *event, struct buf *out);

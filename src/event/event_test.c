@@ -251,8 +251,10 @@ static void a_full_ring_drops_and_counts(void **state)
     uint64_t before = event_dropped();
     size_t emitted = 0;
     /* More than a ring can hold. */
-    for (; emitted < 2000; emitted++)
+    for (; emitted < 2000; emitted++) {
+        text[0] = (char)('a' + emitted % 2);
         event_emit(EVENT_DAEMON_ERROR, F_STR(DETAIL, str_of(text, sizeof text)));
+    }
     uint64_t dropped = event_dropped() - before;
     assert_in_range(dropped, 900, 1100);
     assert_int_equal(event_drain(drop, NULL), emitted - dropped);
@@ -409,9 +411,242 @@ static void the_oldest_comes_first(void **state)
     buf_done(&buf);
 }
 
+/* ---- streams: an event is written as what changed ---- */
+
+enum { RANDOM_EVENTS = 3000, RANDOM_FIELDS = 5 };
+
+static uint64_t next_random(uint64_t *seed)
+{
+    *seed = *seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return *seed >> 33;
+}
+
+/* Field `index` changes now and then, in length or not; some are long, one is the revision. */
+static struct event_field random_field(uint64_t *seed, unsigned index, char *room,
+                                       struct event_field last)
+{
+    static const enum event_key keys[RANDOM_FIELDS] = {KEY_MESSAGE, KEY_TO, KEY_REVISION,
+                                                       KEY_DETAIL, KEY_SIZE};
+    uint64_t dice = next_random(seed);
+    if (dice % 4 && last.key == keys[index])
+        return last;
+    if (keys[index] == KEY_SIZE)
+        return F_INT(SIZE, next_random(seed) % 3);
+    size_t len = keys[index] == KEY_REVISION ? 1 + dice % 3 : dice % 16 ? dice % 7 : dice % 1100;
+    for (size_t i = 0; i < len; i++)
+        room[i] = (char)('a' + next_random(seed) % 3);
+    struct event_field field = F_STR(TO, str_of(room, len));
+    field.key = keys[index];
+    return field;
+}
+
+static void assert_same_event(const struct event *event, const struct event *expected)
+{
+    assert_int_equal(event->type, expected->type);
+    assert_int_equal(event->count, expected->count);
+    assert_int_equal(event->seq, expected->seq);
+    assert_int_equal(event->wall_ns, expected->wall_ns);
+    assert_true(str_equal(event->revision, expected->revision));
+    for (unsigned i = 0; i < event->count; i++) {
+        const struct event_field *a = &event->fields[i];
+        const struct event_field *b = &expected->fields[i];
+        assert_int_equal(a->key, b->key);
+        assert_int_equal(a->kind, b->kind);
+        assert_true(a->kind == EVENT_VALUE_STR ? str_equal(a->text, b->text)
+                                               : a->number == b->number);
+    }
+}
+
+struct stream_check {
+    uint64_t seed;
+    struct event expected; /* the event that comes */
+    struct event_decoder *second;
+    bool second_missed; /* a record: it needs a whole one */
+    struct event_lines *lines;
+    struct event_field last[RANDOM_FIELDS + 1];
+    char texts[RANDOM_FIELDS + 1][1100]; /* of `last` */
+    unsigned last_count;
+    size_t likes;
+};
+
+static void keep_last(struct stream_check *check, const struct event *event)
+{
+    check->last_count = event->count;
+    for (unsigned i = 0; i < event->count; i++) {
+        check->last[i] = event->fields[i];
+        if (event->fields[i].kind != EVENT_VALUE_STR)
+            continue;
+        if (event->fields[i].text.len)
+            memcpy(check->texts[i], event->fields[i].text.ptr, event->fields[i].text.len);
+        check->last[i].text.ptr = check->texts[i];
+    }
+}
+
+/* What is said to be as before is as before. */
+static void check_changed(struct stream_check *check, const struct event *event)
+{
+    if (event->changed == EVENT_ALL_CHANGED)
+        return;
+    check->likes++;
+    assert_int_equal(event->count, check->last_count);
+    for (unsigned i = 0; i < event->count; i++) {
+        const struct event_field *field = &event->fields[i];
+        if (event->changed & UINT32_C(1) << i)
+            continue;
+        assert_int_equal(field->key, check->last[i].key);
+        assert_true(field->kind == EVENT_VALUE_STR ? str_equal(field->text, check->last[i].text)
+                                                   : field->number == check->last[i].number);
+    }
+}
+
+static void check_event(const struct event *event, void *arg)
+{
+    struct stream_check *check = arg;
+    struct buf line BUF_CLEANUP, again BUF_CLEANUP;
+    check->expected.seq = event->seq;
+    assert_same_event(event, &check->expected);
+    check_changed(check, event);
+    keep_last(check, event);
+    struct event unpacked;
+    event_unpack(event->packed, &unpacked);
+    unpacked.seq = event->seq;
+    assert_same_event(&unpacked, &check->expected);
+    /* a second reader, which does not get all of them */
+    if (next_random(&check->seed) % 8 == 0) {
+        check->second_missed = true;
+    } else {
+        struct str record = check->second_missed ? event->packed : event->record;
+        assert_same_event(event_decode(check->second, event->source, record, event->seq),
+                          &check->expected);
+        check->second_missed = false;
+    }
+    buf_init(&line, 65536);
+    buf_init(&again, 65536);
+    event_format_json(event, STR("mx1"), event->revision, &line);
+    event_lines_json(check->lines, event, event->revision, &again);
+    assert_true(str_equal(buf_str(&line), buf_str(&again)));
+}
+
+static void what_did_not_change_is_not_said_again(void **state)
+{
+    (void)state;
+    struct stream_check check = {.seed = 7, .second = event_decoder_new()};
+    check.lines = event_lines_new(STR("mx1"));
+    static char rooms[RANDOM_FIELDS][2][1100];
+    struct event_field fields[RANDOM_FIELDS] = {0};
+    uint64_t seed = 1;
+    for (int i = 0; i < RANDOM_EVENTS; i++) {
+        unsigned count = next_random(&seed) % 20 ? RANDOM_FIELDS : RANDOM_FIELDS - 1;
+        struct event *expected = &check.expected;
+        *expected = (struct event){.type = EVENT_FLOW_STEP, .wall_ns = i * INT64_C(700000000)};
+        for (unsigned k = 0; k < RANDOM_FIELDS; k++) {
+            fields[k] = random_field(&seed, k, rooms[k][i % 2], fields[k]);
+            if (fields[k].kind == EVENT_VALUE_STR && fields[k].text.len) { /* also in this room */
+                memmove(rooms[k][i % 2], fields[k].text.ptr, fields[k].text.len);
+                fields[k].text.ptr = rooms[k][i % 2];
+            }
+            if (k >= count)
+                continue;
+            struct event_field as_kept = fields[k];
+            if (as_kept.kind == EVENT_VALUE_STR)
+                as_kept.text = str_slice(as_kept.text, 0, 1024);
+            if (as_kept.key == KEY_REVISION)
+                expected->revision = as_kept.text;
+            else
+                expected->fields[expected->count++] = as_kept;
+        }
+        clock_set_fake(1, expected->wall_ns);
+        event_emit_fields(EVENT_FLOW_STEP, fields, count);
+        assert_int_equal(event_drain(check_event, &check), 1);
+    }
+    clock_set_fake(-1, -1);
+    assert_in_range(check.likes, RANDOM_EVENTS / 2, RANDOM_EVENTS - 1);
+    event_decoder_free(check.second);
+    event_lines_free(check.lines);
+}
+
+static void the_same_again_takes_little_room(void **state)
+{
+    (void)state;
+    char text[900];
+    memset(text, 'x', sizeof text);
+    uint64_t before = event_dropped();
+    for (int i = 0; i < 10000; i++) /* nine times what a ring holds of whole ones */
+        event_emit(EVENT_DAEMON_ERROR, F_STR(DETAIL, str_of(text, sizeof text)), F_INT(COUNT, i));
+    assert_int_equal(event_dropped(), before);
+    assert_int_equal(event_drain(drop, NULL), 10000);
+}
+
+static void one_is_told_of_each(void **state)
+{
+    (void)state;
+    const struct event_context session = {.fields = {F_C(SESSION, "S1"), F_C(TO, "nobody")},
+                                          .count = 2};
+    const struct str to[] = {STR("a@x"), STR("bb@x"), STR("bb@x"), STR_EMPTY};
+    const struct event_field fields[] = {F_C(FROM, "me"), F_STR(TO, STR_EMPTY), F_INT(CODE, 250)};
+    struct buf buf;
+    buf_init(&buf, 1 << 16);
+    event_context_source = context_of_test;
+    current_context = &session;
+    clock_set_fake(1, 0);
+    event_emit(EVENT_DELIVERY_SENT, F_C(FROM, "other"), F_C(TO, "a@x"), F_INT(CODE, 251));
+    event_emit_each(EVENT_DELIVERY_SENT, fields, 3, KEY_TO, to, 4);
+    event_emit_each(EVENT_DELIVERY_SENT, fields, 3, KEY_TO, to, 0);
+    clock_set_fake(-1, -1);
+    current_context = NULL;
+    event_context_source = NULL;
+    assert_int_equal(event_drain(collect, &buf), 5);
+#define SENT(text) "1970-01-01T00:00:00.000Z info   delivery.sent " text " session=S1\n"
+    assert_str(buf_str(&buf), SENT("from=other to=a@x code=251") SENT("from=me to=a@x code=250")
+                                  SENT("from=me to=bb@x code=250") SENT("from=me to=bb@x code=250")
+                                      SENT("from=me to=\"\" code=250"));
+    buf_done(&buf);
+}
+
+/* When the first of them finds no room, those behind it do not rely on it. */
+static void each_is_whole_after_one_was_dropped(void **state)
+{
+    (void)state;
+    enum { MANY = 40 };
+    char text[1000];
+    struct str to[MANY];
+    char names[MANY][16];
+    struct buf buf;
+    for (size_t i = 0; i < MANY; i++) {
+        snprintf(names[i], sizeof names[i], "to%zu", i);
+        to[i] = str_c(names[i]);
+    }
+    memset(text, 'x', sizeof text);
+    uint64_t before = event_dropped();
+    event_emit(EVENT_DELIVERY_SENT, F_C(FROM, "first"), F_C(TO, "nobody"));
+    for (int i = 0; event_dropped() == before; i++) {
+        text[0] = (char)('a' + i % 2);
+        event_emit(EVENT_DAEMON_ERROR, F_STR(DETAIL, str_of(text, sizeof text)));
+    }
+    const struct event_field fields[] = {F_C(FROM, "a much longer sender than before, so that the "
+                                                   "first of these does not fit where a few "
+                                                   "addresses would, whatever the end of the ring "
+                                                   "leaves: twenty kilobytes it cannot be"),
+                                         F_STR(TO, STR_EMPTY)};
+    while (event_dropped() - before < 20)
+        event_emit_each(EVENT_DELIVERY_SENT, fields, 2, KEY_TO, to, MANY);
+    buf_init(&buf, 1 << 24);
+    event_drain(collect, &buf);
+    struct str rest = buf_str(&buf), line;
+    while (str_split(&rest, '\n', &line) && line.len) {
+        if (str_find_str(line, STR(" to=to")) >= 0)
+            assert_true(str_find_str(line, STR("from=\"a much longer")) >= 0);
+    }
+    buf_done(&buf);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(one_is_told_of_each),
+        cmocka_unit_test(each_is_whole_after_one_was_dropped),
+        cmocka_unit_test(what_did_not_change_is_not_said_again),
+        cmocka_unit_test(the_same_again_takes_little_room),
         cmocka_unit_test(all_kinds_of_fields_come_through),
         cmocka_unit_test(an_event_without_fields),
         cmocka_unit_test(contexts_add_their_fields),

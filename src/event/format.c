@@ -8,6 +8,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "event/format.h"
 #include "event/names.h"
 
 static void put_unit(struct buf *out, uint32_t unit)
@@ -67,7 +68,7 @@ static void put_quoted(struct buf *out, struct str text)
     buf_append_byte(out, '"');
 }
 
-static void put_value(struct buf *out, const struct event_field *field)
+void format_value(const struct event_field *field, struct buf *out)
 {
     switch (field->kind) {
     case EVENT_VALUE_STR:
@@ -82,14 +83,9 @@ static void put_value(struct buf *out, const struct event_field *field)
     }
 }
 
-void event_format_json(const struct event *event, struct str node, struct str revision,
-                       struct buf *out)
+void format_json_rest(const struct event *event, struct str node, struct str revision,
+                      struct buf *out, struct format_places *places)
 {
-    char time[TIME_RFC3339_SIZE];
-    buf_append(out, STR("{\"time\":\""));
-    buf_append(out, clock_format_rfc3339(event->wall_ns, time));
-    buf_append(out, STR("\",\"seq\":"));
-    buf_append_int(out, (int64_t)event->seq);
     buf_append(out, event_type_piece(event->type));
     buf_append(out, str_c(event_severity_name(event_severity(event->type))));
     buf_append_byte(out, '"');
@@ -103,9 +99,24 @@ void event_format_json(const struct event *event, struct str node, struct str re
     }
     for (unsigned i = 0; i < event->count; i++) {
         buf_append(out, event_key_piece(event->fields[i].key));
-        put_value(out, &event->fields[i]);
+        if (places)
+            places->begin[i] = (uint32_t)out->len;
+        format_value(&event->fields[i], out);
+        if (places)
+            places->end[i] = (uint32_t)out->len;
     }
     buf_append(out, STR("}\n"));
+}
+
+void event_format_json(const struct event *event, struct str node, struct str revision,
+                       struct buf *out)
+{
+    char time[TIME_RFC3339_SIZE];
+    buf_append(out, STR("{\"time\":\""));
+    buf_append(out, clock_format_rfc3339(event->wall_ns, time));
+    buf_append(out, STR("\",\"seq\":"));
+    buf_append_int(out, (int64_t)event->seq);
+    format_json_rest(event, node, revision, out, NULL);
 }
 
 /* True if the text can stand without quotes and be told from the next field. */
@@ -130,7 +141,7 @@ void event_format_human(const struct event *event, struct buf *out)
         if (field->kind == EVENT_VALUE_STR && is_word(field->text))
             buf_append(out, field->text);
         else
-            put_value(out, field);
+            format_value(field, out);
     }
     buf_append_byte(out, '\n');
 }

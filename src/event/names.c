@@ -63,24 +63,6 @@ const char *event_text(enum event_type type)
     return types[type].text;
 }
 
-bool event_take_revision(struct event *event, struct str *out)
-{
-    unsigned kept = 0;
-    bool found = false;
-    if (str_starts(str_c(event_name(event->type)), STR("config.")))
-        return false;
-    for (unsigned i = 0; i < event->count; i++) {
-        if (event->fields[i].key != KEY_REVISION || event->fields[i].kind != EVENT_VALUE_STR) {
-            event->fields[kept++] = event->fields[i];
-            continue;
-        }
-        *out = event->fields[i].text;
-        found = true;
-    }
-    event->count = kept;
-    return found;
-}
-
 const char *event_key_name(enum event_key key)
 {
     return keys[key];

@@ -1,60 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "event/ring.h"
 
-#include "base/check.h"
+#include "base/memory.h"
 
 #include <string.h>
-
-enum { ALIGNMENT = 8, SKIP = 0xFFFF };
-
-struct record {
-    uint32_t size; /* with this header, a multiple of ALIGNMENT */
-    uint16_t type; /* SKIP: nothing more before the end of the ring */
-    uint16_t count;
-    int64_t wall_ns;
-};
-
-struct field {
-    uint8_t key;
-    uint8_t kind;
-    uint16_t length; /* of the bytes that follow */
-};
-
-_Static_assert(EVENT_KEY_COUNT <= UINT8_MAX, "keys fit a byte");
-_Static_assert((int)EVENT_TYPE_COUNT < (int)SKIP, "types fit");
-
-/* Where to cut, so that no UTF-8 sequence is split. */
-static size_t cut(struct str text)
-{
-    if (text.len <= EVENT_TEXT)
-        return text.len;
-    size_t end = EVENT_TEXT;
-    while (end > EVENT_TEXT - 3 && ((unsigned char)text.ptr[end] & 0xC0) == 0x80)
-        end--;
-    return end;
-}
-
-static size_t encode_field(char *to, const struct event_field *from)
-{
-    bool text = from->kind == EVENT_VALUE_STR;
-    size_t length = text ? cut(from->text) : sizeof from->number;
-    struct field field = {(uint8_t)from->key, (uint8_t)from->kind, (uint16_t)length};
-    memcpy(to, &field, sizeof field);
-    if (length)
-        memcpy(to + sizeof field, text ? from->text.ptr : (const char *)&from->number, length);
-    return sizeof field + length;
-}
-
-static size_t encoded_size(const struct event_field *const *fields, unsigned count)
-{
-    size_t size = sizeof(struct record);
-    for (unsigned i = 0; i < count; i++) {
-        size += sizeof(struct field);
-        size +=
-            fields[i]->kind == EVENT_VALUE_STR ? cut(fields[i]->text) : sizeof fields[i]->number;
-    }
-    return (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-}
 
 static bool has_room(struct ring *ring, uint64_t head, size_t size)
 {
@@ -64,28 +13,34 @@ static bool has_room(struct ring *ring, uint64_t head, size_t size)
     return head + size - ring->known_tail <= RING_BYTES;
 }
 
+static struct image *image_of(struct ring *ring, enum event_type type)
+{
+    if (!ring->images[type])
+        ring->images[type] = NEW(struct image);
+    return ring->images[type];
+}
+
 bool ring_put(struct ring *ring, enum event_type type, int64_t wall_ns,
-              const struct event_field *const *fields, unsigned count, size_t keep_free)
+              const struct event_field *const *fields, unsigned count, uint32_t may_differ,
+              size_t keep_free)
 {
     uint64_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);
-    size_t size = encoded_size(fields, count);
+    struct image *image = image_of(ring, type);
+    struct record_plan plan = record_plan(image, fields, count, may_differ);
     size_t at = head % RING_BYTES;
-    size_t skip = RING_BYTES - at < size ? RING_BYTES - at : 0;
-    if (!has_room(ring, head, skip + size + keep_free))
+    size_t skip = RING_BYTES - at < plan.size ? RING_BYTES - at : 0;
+    if (!has_room(ring, head, skip + plan.size + keep_free))
         return false;
     if (skip) {
         /* A header may be larger than what is left; size and type always fit. */
-        struct record filler = {.size = (uint32_t)skip, .type = SKIP};
-        memcpy(ring->bytes + at, &filler, ALIGNMENT);
+        struct record filler = {.size = (uint32_t)skip, .type = RECORD_SKIP};
+        memcpy(ring->bytes + at, &filler, RECORD_ALIGNMENT);
         at = 0;
     }
-    struct record record = {(uint32_t)size, (uint16_t)type, (uint16_t)count, wall_ns};
-    memcpy(ring->bytes + at, &record, sizeof record);
-    at += sizeof record;
-    for (unsigned i = 0; i < count; i++)
-        at += encode_field(ring->bytes + at, fields[i]);
+    record_write(ring->bytes + at, &plan, type, wall_ns, fields, count);
+    record_note(image, &plan, fields, count);
     /* Sequentially consistent, as the producer next looks whether the reader sleeps. */
-    atomic_store(&ring->head, head + skip + size);
+    atomic_store(&ring->head, head + skip + plan.size);
     return true;
 }
 
@@ -111,7 +66,7 @@ static bool settle(struct ring *ring, uint64_t tail)
 {
     if (tail < ring->limit) {
         struct record record = record_at(ring, tail);
-        if (record.type == SKIP) {
+        if (record.type == RECORD_SKIP) {
             tail += record.size;
             record = record_at(ring, tail);
         }
@@ -127,35 +82,10 @@ bool ring_begin(struct ring *ring)
     return settle(ring, atomic_load_explicit(&ring->tail, memory_order_relaxed));
 }
 
-void event_unpack(struct str packed, struct event *out)
-{
-    struct record record;
-    check(packed.len >= sizeof record);
-    memcpy(&record, packed.ptr, sizeof record);
-    out->packed = packed;
-    out->type = (enum event_type)record.type;
-    out->wall_ns = record.wall_ns;
-    out->count = record.count;
-    const char *at = packed.ptr + sizeof record;
-    for (unsigned i = 0; i < record.count; i++) {
-        struct field field;
-        memcpy(&field, at, sizeof field);
-        at += sizeof field;
-        struct event_field *to = &out->fields[i];
-        to->key = (enum event_key)field.key;
-        to->kind = (enum event_value_kind)field.kind;
-        if (to->kind == EVENT_VALUE_STR)
-            to->text = (struct str){at, field.length};
-        else
-            memcpy(&to->number, at, sizeof to->number);
-        at += field.length;
-    }
-}
-
-void ring_get(struct ring *ring, struct event *event)
+struct str ring_get(struct ring *ring)
 {
     uint64_t tail = atomic_load_explicit(&ring->tail, memory_order_relaxed);
-    event_unpack((struct str){ring->bytes + tail % RING_BYTES, record_at(ring, tail).size}, event);
+    return (struct str){ring->bytes + tail % RING_BYTES, record_at(ring, tail).size};
 }
 
 bool ring_release(struct ring *ring)

@@ -20,6 +20,7 @@ enum { BACKGROUND_NICE = 10 };
  * `waiter` and `done` belong to the thread that waits. */
 struct lane_job_state {
     struct list link; /* in lane->waiting */
+    struct lane *lane;
     struct post post; /* the way back */
     struct lane_job *job;
     struct loop *loop;
@@ -37,6 +38,7 @@ struct lane {
     struct list waiting;
     size_t jobs; /* waiting and running */
     bool ending;
+    atomic_bool stopped;
     bool background;
     unsigned thread_count;
     pthread_t threads[];
@@ -140,6 +142,11 @@ struct lane *lane_new_background(const char *name, unsigned threads, size_t max_
     return new_lane(name, threads, max_waiting, /* background= */ true);
 }
 
+void lane_stop(struct lane *lane)
+{
+    atomic_store(&lane->stopped, true);
+}
+
 void lane_free(struct lane *lane)
 {
     if (!lane)
@@ -200,6 +207,7 @@ enum result lane_run(struct lane *lane, struct lane_job *job, struct error *err)
     }
     struct lane_job_state *state = NEW(struct lane_job_state);
     state->job = job;
+    state->lane = lane;
     state->loop = loop_current();
     state->waiter = fiber_current();
     list_init(&state->link);
@@ -222,7 +230,7 @@ enum result lane_run(struct lane *lane, struct lane_job *job, struct error *err)
 
 bool lane_job_is_abandoned(const struct lane_job *job)
 {
-    return atomic_load(&job->state->abandoned);
+    return atomic_load(&job->state->abandoned) || atomic_load(&job->state->lane->stopped);
 }
 
 size_t lane_load(const struct lane *lane)

@@ -33,7 +33,12 @@ void lane_free(struct lane *lane);
  */
 enum result lane_run(struct lane *lane, struct lane_job *job, struct error *err) MAY_YIELD;
 
-/* For `work`, in between: has the waiter given up, so that nobody wants what comes of it? */
+/* What runs and what waits is to end soon: lane_job_is_abandoned() says so to the work of each,
+ * though somebody still waits for it. Any thread. */
+void lane_stop(struct lane *lane);
+
+/* For `work`, in between: has the waiter given up, or the lane been stopped, so that nobody wants
+ * what comes of it? */
 bool lane_job_is_abandoned(const struct lane_job *job);
 
 /* Jobs waiting and running now. */

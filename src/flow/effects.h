@@ -37,6 +37,7 @@ struct flow_extra {
     struct mail_id message; /* of a notice: its own */
     struct mail_content content;
     bool has_8bit;
+    bool seven_bit; /* of a copy: as in flow_effects */
     struct str step;
 };
 
@@ -53,7 +54,8 @@ struct flow_effects {
     size_t recipient_count;
     /* name of the transport that a step chose for all recipients; empty: those of their domains */
     struct str transport;
-    bool has_8bit; /* a step put 8-bit text into the body */
+    bool has_8bit;  /* a step put 8-bit text into the body */
+    bool seven_bit; /* a step made 7-bit text of all of it, before that */
     /* judgements */
     struct flow_finding *findings;
     size_t finding_count;

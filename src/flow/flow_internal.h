@@ -99,6 +99,7 @@ struct flow_block {
     bool may_rewrite;       /* it can change recipients: their domains enter that proof anew */
     bool signs;             /* it makes a signature of ours */
     bool breaks_signatures; /* it changes what was signed: an error behind one that signs */
+    bool finds;             /* it may add findings */
     /* After binding: resolve and check. `node` may be NULL. Problems go to the report. */
     void (*prepare)(struct flow_compiling *compiling, struct flow_step *step,
                     const struct config_node *node);
@@ -119,6 +120,10 @@ struct flow_block {
     /* Of a block that may rewrite: can a recipient whose name or domain the client chose get a
      * domain that is not listed? NULL: yes. */
     bool (*may_leave)(const struct flow_step *step, const struct flow_relay_case *relay);
+    /* Of a block that may rewrite: can a recipient whose name the client chose get an address of
+     * the listed domain `name`? NULL: no. */
+    bool (*may_enter)(const struct flow_step *step, const struct flow_relay_case *relay,
+                      struct str name);
     /* For a replay: what this step makes of an answer that another step of this block got, by its
      * outcome and detail in the trace. False: that cannot be told. NULL: the same outcome. */
     bool (*judge_again)(const struct flow_step *step, struct str outcome, struct str detail,
@@ -133,8 +138,11 @@ struct flow_block {
     unsigned (*recall)(struct str outcome, struct str detail, struct arena *arena,
                        struct flow_checks *io_checks);
 };
-/* For changes_field: none. */
+/* For changes_field: none; and any, of a block whose `results` are complete. */
 bool flow_changes_no_field(const struct flow_step *step, struct str name);
+bool flow_changes_any_field(const struct flow_step *step, struct str name);
+/* What conditions may see anew behind the block: a set of 1 << enum expression_name. */
+unsigned flow_block_results(const struct flow_block *block);
 /* Ends with NULL. */
 extern const struct flow_block *const flow_blocks[];
 const struct flow_block *flow_block_find(struct str name);
@@ -175,6 +183,13 @@ struct flow {
 /* flow/record.c */
 void flow_collect_fields(struct flow *flow, struct arena *arena);
 void flow_record_fields(const struct flow_running *running);
+/* What the step that just ran found, an event each; returns how many. */
+size_t flow_record_findings(struct flow_running *running, const struct flow_step *step);
+/* What conditions read of checks behind it, "spf=pass score=4.2": what it may have changed, and
+ * what was never told in this run. May be empty. */
+struct str flow_record_values(struct flow_running *running, const struct flow_step *step);
+/* The same read back: what is in `io_checks` then, a set of 1 << enum expression_name. */
+unsigned flow_recall_values(struct str values, struct flow_checks *io_checks);
 
 struct flow_set {
     struct arena *arena;
@@ -272,11 +287,11 @@ struct flow_running {
     /* authentication */
     struct str login;
     struct str password;
-    bool said_no;       /* some backend knows the login and refused the password */
-    bool said_unknown;  /* some backend does not know the login */
-    bool had_error;     /* some backend gave no answer */
-    struct str refusal; /* why it is no yes: the first error, else the last no */
-    struct flow_pending pending[FLOW_PENDING_MAX];
+    bool said_no;                 /* some backend knows the login and refused the password */
+    bool said_unknown;            /* some backend does not know the login */
+    bool had_error;               /* some backend gave no answer */
+    struct str refusal;           /* why it is no yes: the first error, else the last no */
+    struct flow_pending *pending; /* FLOW_PENDING_MAX, or NULL */
     unsigned pending_count;
     bool said_missing;           /* some lookup does not know the recipient */
     struct flow_overrun overrun; /* of the last limit that was reached */
@@ -287,6 +302,10 @@ struct flow_running {
     size_t trace_len;
     bool has_new_body; /* of the flow's own: the old header section does not stand in it */
     struct flow_spent spent;
+    struct { /* to the history, in this run */
+        unsigned names;
+        size_t findings;
+    } told;
     struct mime_message *mime; /* of the body at work, once a step has asked */
     /* what the block of the current step says; empty before each */
     struct mail_reply reply;
@@ -360,6 +379,10 @@ enum result flow_body_read(const struct flow_running *running, uint64_t offset, 
 /* Another body (sealed; the reference becomes the run's) behind the same header section. The old
  * one is untouched: other groups and copies made before still have it. */
 void flow_body_replace(struct flow_running *running, struct body *body, bool has_8bit);
+/* seven_bit.c: before a signature of ours (RFC 6376 5.3), where the configuration wants it: 8-bit
+ * text becomes quoted-printable or base64, so that no host on the way has to. What cannot be
+ * converted stays. */
+enum result flow_body_make_seven_bit(struct flow_running *running, struct error *err) MAY_YIELD;
 /* mime.c: the parts of the message as it is now, found once and counted against the limits. Texts
  * live in the run's arena; the next change of the body ends its use. ERROR_LIMIT: too many. */
 enum result flow_mime(struct flow_running *running, const struct mime_message **out,

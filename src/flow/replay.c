@@ -7,6 +7,7 @@
  * guessed.
  */
 #include "base/buf.h"
+#include "flow/effects.h"
 #include "flow/expression_internal.h"
 #include "flow/flow_internal.h"
 
@@ -20,7 +21,8 @@ struct replaying {
     struct expression_knowledge known;
     struct flow_facts facts;
     struct flow_checks checks;
-    struct str *fields; /* those that are known still */
+    struct flow_effects effects; /* for findings */
+    struct str *fields;          /* those that are known still */
     struct flow_replayed *out;
 };
 
@@ -167,15 +169,7 @@ static bool find_outcome(const struct replaying *replaying, const struct flow_st
 enum {
     CONTENT_CHECKS = 1u << NAME_DKIM | 1u << NAME_DKIM_DOMAIN | 1u << NAME_DMARC |
                      1u << NAME_DMARC_POLICY | 1u << NAME_SCORE,
-    ALL_CHECKS = CONTENT_CHECKS | 1u << NAME_SPF,
 };
-
-bool flow_changes_no_field(const struct flow_step *step, struct str name)
-{
-    (void)step;
-    (void)name;
-    return false;
-}
 
 /* Fields that the step changed are no longer what they were when the message came. */
 static void forget_fields(struct replaying *replaying, const struct flow_step *step)
@@ -188,6 +182,19 @@ static void forget_fields(struct replaying *replaying, const struct flow_step *s
     replaying->known.field_count = kept;
 }
 
+static void learn_findings(struct replaying *replaying, const struct flow_recorded *record)
+{
+    struct flow_effects *effects = &replaying->effects;
+    if (!record || !record->has_findings ||
+        effects->finding_count + record->finding_count > FLOW_FINDINGS_MAX) {
+        replaying->known.given &= ~(1u << NAME_FINDINGS);
+        return;
+    }
+    for (size_t i = 0; i < record->finding_count; i++)
+        effects->findings[effects->finding_count++] =
+            (struct flow_finding){.name = record->findings[i]};
+}
+
 static void learn(struct replaying *replaying, const struct flow_step *step,
                   const struct flow_recorded *record)
 {
@@ -196,10 +203,14 @@ static void learn(struct replaying *replaying, const struct flow_step *step,
         return;
     if (!step->observe)
         forget_fields(replaying, step);
-    replaying->known.given &= ~(block->changes_field ? block->results : (unsigned)ALL_CHECKS);
+    replaying->known.given &= ~flow_block_results(block);
+    if (block->finds)
+        learn_findings(replaying, record);
     if (block->may_rewrite && !step->observe)
         replaying->known.given &= ~(1u << NAME_RECIPIENTS);
-    if (block->recall && record)
+    if (record && record->values.len)
+        replaying->known.given |= flow_recall_values(record->values, &replaying->checks);
+    else if (block->recall && record) /* told before there were values */
         replaying->known.given |=
             block->recall(record->outcome, record->detail, replaying->arena, &replaying->checks);
 }
@@ -304,7 +315,7 @@ static unsigned names_of(const struct flow_replay *in)
     if (in->has_recipients)
         names |= 1u << NAME_RECIPIENTS;
     if (in->flow->type == FLOW_CONTENT)
-        names |= (unsigned)CONTENT_CHECKS; /* each run begins without any result */
+        names |= (unsigned)CONTENT_CHECKS | 1u << NAME_FINDINGS; /* each run begins without any */
     return names;
 }
 
@@ -314,6 +325,9 @@ void flow_replay_run(const struct flow_replay *replay, struct arena *arena,
     struct replaying replaying = {
         .in = replay, .arena = arena, .out = out, .facts = *replay->facts};
     replaying.facts.checks = &replaying.checks;
+    replaying.effects.findings =
+        arena_alloc_array(arena, FLOW_FINDINGS_MAX, sizeof *replaying.effects.findings);
+    replaying.facts.effects = &replaying.effects;
     replaying.fields = arena_alloc_array(arena, replay->field_count + 1, sizeof *replaying.fields);
     for (size_t i = 0; i < replay->field_count; i++)
         replaying.fields[i] = replay->fields[i];

@@ -102,7 +102,21 @@ static void test_cases(void **state)
 
 /* ---- content ---- */
 
-/* The content flow `now`; what was recorded: "STEP OUTCOME DETAIL", a line each, the header. */
+/* "DETAIL|VALUES|FINDING,FINDING"; without the second | nothing is known of findings. */
+static void read_rest(struct flow_recorded *record, struct str rest, struct arena *arena)
+{
+    struct str name;
+    record->findings = arena_alloc_array(arena, 4, sizeof *record->findings);
+    if (!str_split(&rest, '|', &record->detail))
+        return;
+    if (!rest.ptr || !str_split(&rest, '|', &record->values))
+        record->values = STR_EMPTY;
+    record->has_findings = rest.ptr != NULL;
+    while (rest.len && str_split(&rest, ',', &name))
+        record->findings[record->finding_count++] = name;
+}
+
+/* The content flow `now`; what was recorded: "STEP OUTCOME REST", a line each, the header. */
 static void replay_content(const char *then, const char *now, const char *recorded,
                            const char *header, struct arena *arena, struct flow_replayed *out)
 {
@@ -125,7 +139,7 @@ static void replay_content(const char *then, const char *now, const char *record
         records[count] = (struct flow_recorded){.detail = STR_EMPTY};
         if (str_split(&line, ' ', &records[count].step) &&
             str_split(&line, ' ', &records[count].outcome))
-            records[count].detail = line;
+            read_rest(&records[count], line, arena);
         count++;
     }
     struct flow_facts facts = facts_of("x@example.net");
@@ -151,6 +165,7 @@ static void replay_content(const char *then, const char *now, const char *record
 
 #define ENDS     "      - deliver\n"
 #define VERIFIES "      - verify: [ spf, dkim, dmarc ]\n"
+#define LOOKS    "      - attachment: { macro: next, encrypted: next }\n"
 #define VERIFIED "1-verify fail dmarc=fail of example.net, spf=softfail, dkim=none\n"
 
 static const struct {
@@ -204,6 +219,26 @@ static const struct {
     {"what it does not tell", VERIFIES ENDS,
      VERIFIES "      - reject: { when: dmarc.policy == \"reject\" }\n" ENDS, VERIFIED,
      "open 2-reject", "dmarc.policy is not in the record"},
+    {"what it tells as a value", VERIFIES ENDS,
+     VERIFIES "      - reject: { when: dmarc.policy == \"reject\" and dkim.domain == \"a.example\" "
+              "and spf == \"pass\" }\n" ENDS,
+     "1-verify pass dkim=pass|spf=pass dkim=pass dkim.domain=a.example dmarc=pass "
+     "dmarc.policy=reject\n",
+     "reject 2-reject", ""},
+    {"an empty value is one", VERIFIES ENDS,
+     VERIFIES "      - reject: { when: dkim.domain == \"\" and dmarc.policy == \"\" }\n" ENDS,
+     "1-verify pass dkim=none|spf=none dkim=none dkim.domain= dmarc=none dmarc.policy=\n",
+     "reject 2-reject", ""},
+    {"nothing was found yet", ENDS, "      - reject: { when: findings == \"\" }\n" ENDS, "",
+     "reject 1-reject", ""},
+    {"what was found", LOOKS ENDS,
+     LOOKS "      - reject: { when: findings == \"macro encrypted\" }\n" ENDS,
+     "1-attachment macro x||macro,encrypted\n", "reject 2-reject", ""},
+    {"nothing was found", LOOKS ENDS, LOOKS "      - reject: { when: findings ~ \"macro\" }\n" ENDS,
+     "1-attachment clean x||\n", "deliver 3-deliver", ""},
+    {"nobody told what was found", LOOKS ENDS,
+     LOOKS "      - reject: { when: findings ~ \"macro\" }\n" ENDS, "1-attachment macro x\n",
+     "open 2-reject", "findings is not in the record"},
     {"in a match", ENDS,
      "      - match: { when: header(\"X-Kind\") == \"old\", matched: [ discard ] }\n" ENDS, "",
      "discard 1.matched.1-discard", ""},

@@ -164,10 +164,10 @@ const char *flow_action_name(const struct flow_action *action)
     return action->kind == ACTION_BRANCH ? "branch" : flow_actions[action->kind].word;
 }
 
-static void trace(const struct flow_running *running, const struct flow_step *step,
-                  const char *outcome, const char *action, int64_t started_ns)
+static void trace(struct flow_running *running, const struct flow_step *step, const char *outcome,
+                  const char *action, int64_t started_ns, bool ran)
 {
-    struct event_field fields[10] = {
+    struct event_field fields[12] = {
         F_C(FLOW_TYPE, flow_type_name(running->flow->type)),
         F_STR(FLOW, running->flow->name),
         F_STR(STEP, step->id),
@@ -182,6 +182,11 @@ static void trace(const struct flow_running *running, const struct flow_step *st
         fields[count++] = F_STR(RCPT, running->facts.recipient);
     if (running->detail.len)
         fields[count++] = F_STR(DETAIL, running->detail);
+    struct str values = ran ? flow_record_values(running, step) : STR_EMPTY;
+    if (values.len)
+        fields[count++] = F_STR(VALUES, values);
+    if (ran && step->block->finds)
+        fields[count++] = F_INT(FINDINGS, flow_record_findings(running, step));
     event_emit_fields(EVENT_FLOW_STEP, fields, count);
 }
 
@@ -234,22 +239,23 @@ static MAY_YIELD enum progress run_step(struct flow_running *running, const stru
     if (step->when &&
         expression_eval(step->when, &running->facts, running->run->arena, &holds, &err) != OK) {
         end_by_error(running, step, &err);
-        trace(running, step, "fault", "defer", started_ns);
+        trace(running, step, "fault", "defer", started_ns, /* ran= */ false);
         return PROGRESS_DECIDED;
     }
     if (!holds) {
-        trace(running, step, "skipped", "next", started_ns);
+        trace(running, step, "skipped", "next", started_ns, /* ran= */ false);
         return PROGRESS_PASSED;
     }
     running->verdict->steps_run++;
     if (run_block(running, step, &index, &err) != OK) {
         end_by_error(running, step, &err);
-        trace(running, step, "fault", "defer", started_ns);
+        trace(running, step, "fault", "defer", started_ns, /* ran= */ false);
         return PROGRESS_DECIDED;
     }
     check(index < step->outcome_count);
     const struct flow_action *action = &step->actions[index];
-    trace(running, step, step->block->outcomes[index].name, flow_action_name(action), started_ns);
+    trace(running, step, step->block->outcomes[index].name, flow_action_name(action), started_ns,
+          /* ran= */ true);
     if (step->observe)
         return PROGRESS_PASSED;
     if (action->kind == ACTION_BRANCH) {
@@ -334,15 +340,15 @@ static MAY_YIELD bool run_behind(struct flow_running *running)
     return false;
 }
 
-static struct flow_running running_of(const struct flow *flow, const struct flow_run *run,
-                                      struct flow_verdict *out)
+static void begin(struct flow_running *running, const struct flow *flow, const struct flow_run *run,
+                  struct flow_verdict *out)
 {
     *out = (struct flow_verdict){0};
-    struct flow_running running = {.flow = flow, .run = run, .facts = *run->facts, .verdict = out};
-    running.facts.effects = &out->effects;
-    if (!running.facts.checks)
-        running.facts.checks = ARENA_NEW(run->arena, struct flow_checks);
-    return running;
+    *running =
+        (struct flow_running){.flow = flow, .run = run, .facts = *run->facts, .verdict = out};
+    running->facts.effects = &out->effects;
+    if (!running->facts.checks)
+        running->facts.checks = ARENA_NEW(run->arena, struct flow_checks);
 }
 
 /* The end of the flow: no step decided. */
@@ -373,7 +379,8 @@ void flow_run_authentication(const struct flow *flow, const struct flow_run *run
                              struct str password, struct flow_verdict *out)
 {
     check(flow->type == FLOW_AUTHENTICATION);
-    struct flow_running running = running_of(flow, run, out);
+    struct flow_running running;
+    begin(&running, flow, run, out);
     running.login = login;
     running.password = password;
     if (!run_steps(&running, &flow->steps, 0)) {
@@ -398,7 +405,8 @@ void flow_run_recipient(const struct flow *flow, const struct flow_run *run,
                         struct flow_verdict *out)
 {
     check(flow->type == FLOW_RECIPIENT);
-    struct flow_running running = running_of(flow, run, out);
+    struct flow_running running;
+    begin(&running, flow, run, out);
     if (!run_steps(&running, &flow->steps, 0))
         end(&running, FLOW_REJECT, MAIL_REASON_POLICY);
     /* recipients that do not exist; where one that was asked gave no answer, nobody knows */
@@ -409,7 +417,8 @@ void flow_run_recipient(const struct flow *flow, const struct flow_run *run,
 void flow_run_content(const struct flow *flow, const struct flow_run *run, struct flow_verdict *out)
 {
     check(flow->type == FLOW_CONTENT);
-    struct flow_running running = running_of(flow, run, out);
+    struct flow_running running;
+    begin(&running, flow, run, out);
     struct flow_checks *checks = running.facts.checks; /* each content has results of its own */
     checks->key_asked = 0;
     checks->dkim = checks->dkim_domain = checks->dmarc = checks->dmarc_policy = STR_EMPTY;

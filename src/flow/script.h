@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "content/http.h"
 #include "flow/flow_internal.h"
 #include "script/script.h"
 
@@ -74,6 +75,21 @@ enum result flow_script_run(struct flow_scripting *scripting, unsigned where,
                             struct script_outcome *outcome) MAY_YIELD;
 /* The fault with its traceback on one line, for a trace. */
 struct str flow_script_fault(const struct script_fault *fault, struct arena *arena);
+
+/* A request to a server with http:, one of its addresses or the next (script_http_server.c). */
+struct flow_script_request {
+    const struct server *server;
+    struct str method;
+    struct str path;   /* empty: as in the server's URL */
+    struct str fields; /* lines, each with its end */
+    struct str body;
+    int64_t timeout_ns;
+    size_t answer_max;
+};
+/* In the call's arena. FAILED: no answer. */
+enum result flow_script_ask_server(struct script_call *call,
+                                   const struct flow_script_request *request,
+                                   struct http_answer *out, struct error *err) MAY_YIELD;
 
 /* script_http.c: the row `http`. */
 enum result flow_script_http(struct script_call *call, struct error *err) MAY_YIELD;

@@ -4,13 +4,15 @@
  *
  * libcurl blocks, so it runs on a lane. The name is looked up before, by the worker's DNS as all
  * others are, and libcurl is told the addresses. No redirects, no proxy, no cookies; http and https
- * only; what comes back is bounded in size and time.
+ * only; what comes back is bounded in size and time. Each service has a breaker: one that hangs
+ * does not take all threads of the lane. A server of the configuration needs no lane.
  */
 #include "base/buf.h"
 #include "base/check.h"
 #include "base/memory.h"
 #include "fiber/lane.h"
 #include "flow/script.h"
+#include "state/breaker.h"
 
 #include <curl/curl.h>
 #include <stdlib.h>
@@ -28,8 +30,10 @@ enum {
 
 struct request { /* the lane's while it runs: heap memory of its own */
     struct lane_job job;
-    char url[URL_MAX];
+    const struct server *server; /* of the configuration; NULL: the URL says who */
+    char url[URL_MAX];           /* or, with `server`, the path */
     char method[16];
+    char scheme[16];
     char host[256];
     char port[8];
     struct buf sent;
@@ -126,19 +130,34 @@ static enum result take_url_part(CURLU *url, CURLUPart part, char *out, size_t s
 /* The URL as libcurl understands it: what is looked up is what it will ask for. */
 static enum result take_url(struct request *request, struct str text, struct error *err)
 {
-    char scheme[16] = "";
     if (!is_clean(text) || !str_to_c(text, request->url, sizeof request->url))
         return fail(err, ERROR_PERMANENT, "this is no URL");
     CURLU *url = curl_url();
     check(url);
-    bool good = curl_url_set(url, CURLUPART_URL, request->url, 0) == CURLUE_OK &&
-                take_url_part(url, CURLUPART_SCHEME, scheme, sizeof scheme) == OK &&
-                take_url_part(url, CURLUPART_HOST, request->host, sizeof request->host) == OK &&
-                take_url_part(url, CURLUPART_PORT, request->port, sizeof request->port) == OK;
+    bool good =
+        curl_url_set(url, CURLUPART_URL, request->url, 0) == CURLUE_OK &&
+        take_url_part(url, CURLUPART_SCHEME, request->scheme, sizeof request->scheme) == OK &&
+        take_url_part(url, CURLUPART_HOST, request->host, sizeof request->host) == OK &&
+        take_url_part(url, CURLUPART_PORT, request->port, sizeof request->port) == OK;
     curl_url_cleanup(url);
-    bool known = str_equal(str_c(scheme), STR("http")) || str_equal(str_c(scheme), STR("https"));
+    struct str scheme = str_c(request->scheme);
+    bool known = str_equal(scheme, STR("http")) || str_equal(scheme, STR("https"));
     if (!good || !known)
         return fail(err, ERROR_PERMANENT, "the URL must begin with http:// or https://");
+    return OK;
+}
+
+/* A server of the configuration, and maybe the path there. */
+static enum result take_server(struct request *request, const struct flow_script *script,
+                               struct str name, struct str path, struct error *err)
+{
+    request->server = server_find(script->servers, script->server_count, name);
+    if (!request->server || request->server->kind != SERVER_HTTP)
+        return fail(err, ERROR_PERMANENT,
+                    "there is no server \"%.*s\" with http:", STR_ARG(str_slice(name, 0, 100)));
+    bool good = !path.len || (str_starts(path, STR("/")) && str_find(path, ' ') < 0);
+    if (!good || !is_clean(path) || !str_to_c(path, request->url, sizeof request->url))
+        return fail(err, ERROR_PERMANENT, "path: this is no path, which begins with /");
     return OK;
 }
 
@@ -176,15 +195,19 @@ static enum result take_options(struct request *request, struct script_call *cal
     static const struct str methods[] = {{"GET", 3}, {"HEAD", 4},   {"POST", 4},
                                          {"PUT", 3}, {"DELETE", 6}, {"PATCH", 5}};
     const struct script_value *options = &call->arguments[0];
-    struct str url, method, body, timeout;
+    const struct flow_scripting *scripting = call->context;
+    struct str url, server, path, method, body, timeout;
     int64_t timeout_ns = TIME_DEFAULT_S * NS_PER_S;
     if (options->kind != SCRIPT_TEXT && options->kind != SCRIPT_MAP)
         return fail(err, ERROR_PERMANENT, "argument 1: expected a URL, or { url = … }");
     if (take_text_of(options, "url", options->text, &url, err) != OK ||
+        take_text_of(options, "server", STR_EMPTY, &server, err) != OK ||
+        take_text_of(options, "path", STR_EMPTY, &path, err) != OK ||
         take_text_of(options, "body", STR_EMPTY, &body, err) != OK ||
         take_text_of(options, "method", body.len ? STR("POST") : STR("GET"), &method, err) != OK ||
         take_text_of(options, "timeout", STR_EMPTY, &timeout, err) != OK ||
-        take_url(request, url, err) != OK ||
+        (server.len ? take_server(request, scripting->script, server, path, err)
+                    : take_url(request, url, err)) != OK ||
         take_headers(request, call->arena, script_value_get(options, "headers"), err) != OK)
         return FAILED;
     bool known = false;
@@ -192,6 +215,8 @@ static enum result take_options(struct request *request, struct script_call *cal
         known |= str_equal(method, methods[i]);
     if (!known)
         return fail(err, ERROR_PERMANENT, "method: GET, HEAD, POST, PUT, PATCH or DELETE");
+    if (server.len && str_equal(method, STR("HEAD")))
+        return fail(err, ERROR_PERMANENT, "method: not HEAD to a server");
     (void)str_to_c(method, request->method, sizeof request->method);
     buf_append(&request->sent, body);
     if (request->sent.overflow)
@@ -200,6 +225,8 @@ static enum result take_options(struct request *request, struct script_call *cal
                         timeout_ns > TIME_MAX_S * NS_PER_S))
         return fail(err, ERROR_PERMANENT, "timeout: a time such as \"5s\", at most %ds",
                     TIME_MAX_S);
+    if (server.len && !timeout.len) /* the server's own, within the script's */
+        timeout_ns = TIME_MAX_S * NS_PER_S;
     request->timeout_ms = (long)(timeout_ns / NS_PER_MS) + 1;
     return OK;
 }
@@ -266,7 +293,7 @@ static void give_headers(struct script_call *call, struct str text, struct scrip
     }
 }
 
-static void give_answer(struct script_call *call, const struct request *request)
+static void give_answer(struct script_call *call, const struct http_answer *answer)
 {
     struct script_value *items = script_return_list(call, 3);
     struct script_value *map = &call->results[0];
@@ -275,10 +302,10 @@ static void give_answer(struct script_call *call, const struct request *request)
     map->keys[0] = STR("status");
     map->keys[1] = STR("body");
     map->keys[2] = STR("headers");
-    items[0] = (struct script_value){.kind = SCRIPT_INTEGER, .integer = request->status};
-    items[1] = script_text(arena_str(call->arena, buf_str(&request->got)));
+    items[0] = (struct script_value){.kind = SCRIPT_INTEGER, .integer = answer->status};
+    items[1] = script_text(arena_str(call->arena, answer->body));
     items[2] = (struct script_value){.text = STR_EMPTY};
-    give_headers(call, buf_str(&request->got_headers), &items[2]);
+    give_headers(call, answer->fields, &items[2]);
 }
 
 static void give_failure(struct script_call *call, struct str why)
@@ -287,27 +314,102 @@ static void give_failure(struct script_call *call, struct str why)
     script_return_text(call, arena_str(call->arena, why));
 }
 
+/* ---- asking ---- */
+
+static enum result judge(const struct request *request, struct error *why)
+{
+    if (request->got.overflow || request->got_headers.overflow)
+        return fail(why, ERROR_LIMIT, "the answer is larger than 1 MiB");
+    if (request->code == CURLE_ABORTED_BY_CALLBACK)
+        return fail(why, ERROR_CANCELLED, "the gateway is stopping");
+    if (request->code != CURLE_OK)
+        return fail(why, ERROR_TEMPORARY, "%s",
+                    request->error[0] ? request->error : curl_easy_strerror(request->code));
+    return OK;
+}
+
+/* `*out_lost`: the lane has the request, and releases it. */
+static MAY_YIELD enum result ask_url(struct flow_scripting *scripting, struct request *request,
+                                     struct arena *arena, bool *out_lost, struct error *why)
+{
+    struct lane *lane = scripting->running->run->http;
+    if (resolve(request, scripting, arena, why) != OK)
+        return FAILED;
+    struct str name =
+        arena_printf(arena, "%s://%s:%s", request->scheme, request->host, request->port);
+    struct breaker *breaker = state_breaker_if_few(scripting->running->run->state, name);
+    if (breaker && breaker_admit(breaker, why) != OK)
+        return FAILED;
+    int64_t begun_ns = clock_monotonic_ns();
+    enum result result = lane_run(lane, &request->job, why);
+    *out_lost = result != OK;
+    if (result == OK)
+        result = judge(request, why);
+    if (!breaker)
+        return result;
+    if (result != OK && why->kind == ERROR_LIMIT && *out_lost)
+        breaker_abandoned(breaker); /* not asked: too many wait for the lane */
+    else
+        breaker_settle(breaker, begun_ns, /* about= */ 0,
+                       result == OK || why->kind == ERROR_LIMIT ? NULL : why);
+    return result;
+}
+
+/* What says where the request goes and where it ends is not the script's. */
+static bool is_ours(const char *line)
+{
+    static const char *const names[] = {
+        "Host:", "Connection:", "Content-Length:", "Transfer-Encoding:"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (str_starts_nocase(str_c(line), str_c(names[i])))
+            return true;
+    return false;
+}
+
+static MAY_YIELD enum result ask_server(struct script_call *call, const struct request *request,
+                                        struct http_answer *out, struct error *why)
+{
+    struct buf fields BUF_CLEANUP;
+    buf_init(&fields, HEADERS_MAX);
+    for (const struct curl_slist *line = request->headers; line; line = line->next)
+        if (!is_ours(line->data))
+            buf_printf(&fields, "%s\r\n", line->data);
+    if (fields.overflow)
+        return fail(why, ERROR_PERMANENT, "headers: at most %d bytes", HEADERS_MAX);
+    const struct flow_script_request question = {
+        .server = request->server,
+        .method = str_c(request->method),
+        .path = str_c(request->url),
+        .fields = buf_str(&fields),
+        .body = buf_str(&request->sent),
+        .timeout_ns = request->timeout_ms * NS_PER_MS,
+        .answer_max = GOT_MAX,
+    };
+    return flow_script_ask_server(call, &question, out, why);
+}
+
 static MAY_YIELD void ask(struct script_call *call, struct request *request)
 {
     struct flow_scripting *scripting = call->context;
-    struct lane *lane = scripting->running->run->http;
+    struct http_answer answer = {0};
     struct error why = {0};
     bool lost = false;
-    if (!lane || !fiber_current()) {
-        give_failure(call, STR("no web service is asked here"));
-    } else if (resolve(request, scripting, call->arena, &why) != OK) {
-        give_failure(call, str_c(why.text));
-    } else if (lane_run(lane, &request->job, &why) != OK) {
-        lost = true; /* the lane releases it */
-        give_failure(call, str_c(why.text));
-    } else if (request->got.overflow || request->got_headers.overflow) {
-        give_failure(call, STR("the answer is larger than 1 MiB"));
-    } else if (request->code != CURLE_OK) {
-        give_failure(call, request->error[0] ? str_c(request->error)
-                                             : str_c(curl_easy_strerror(request->code)));
+    enum result result;
+    if (!scripting->running->run->http || !fiber_current()) {
+        result = fail(&why, ERROR_PERMANENT, "no web service is asked here");
+    } else if (request->server) {
+        result = ask_server(call, request, &answer, &why);
     } else {
-        give_answer(call, request);
+        result = ask_url(scripting, request, call->arena, &lost, &why);
+        if (result == OK)
+            answer = (struct http_answer){.status = (unsigned)request->status,
+                                          .body = buf_str(&request->got),
+                                          .fields = buf_str(&request->got_headers)};
     }
+    if (result == OK)
+        give_answer(call, &answer);
+    else
+        give_failure(call, str_c(why.text));
     if (!lost)
         release(&request->job);
 }

@@ -353,7 +353,7 @@ static enum result date(struct script_call *call, struct error *err)
 const struct script_row flow_postern_rows[] = {
     {"dns", "type, name", "asks DNS for \"a\", \"aaaa\", \"mx\", \"ptr\" (also of an address) or \"txt\": a list of texts, empty if there is none; nil and a reason when there is no answer", FLOW_EVERYWHERE, true, 0, dns, 500},
     {"lookup", "server, address [, options]", "asks a server with smtp: or ldap: whether the recipient exists: \"found\", \"missing\", \"denied\" or \"error\", and its words; options of ldap: { filter = \"(mail={address})\", base = \"…\" }", FLOW_EVERYWHERE, true, 0, lookup, 1000},
-    {"http", "url or options", "asks a web service: { status =, body =, headers = }, or nil and a reason; options: { url =, method =, body =, headers =, timeout = \"5s\" }", FLOW_EVERYWHERE, true, 0, flow_script_http, 5000},
+    {"http", "url or options", "asks a web service: { status =, body =, headers = }, or nil and a reason; options: { url = or server = and path =, method =, body =, headers =, timeout = \"5s\" }", FLOW_EVERYWHERE, true, 0, flow_script_http, 5000},
     {"listed", "list, text", "is the address, domain or client's address in that list of the configuration?", FLOW_EVERYWHERE, false, 0, listed, 100},
     {"is_own_domain", "domain", "is the domain one of those under domains, by name or alias?", FLOW_EVERYWHERE, false, 0, is_domain_listed, 0},
     {"count", "key, max, period [, amount]", "counts for the key, over all workers and restarts, if that stays within max in the period (\"1h\"): true or false, and the count; amount 0 only looks", FLOW_EVERYWHERE, true, 0, count, 200},

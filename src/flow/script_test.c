@@ -1,134 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* flow/script_test.c - the block `script`: its outcomes, what scripts see, ask and change, and what
  * the proof says of them. */
-#include "flow/run_bench.h"
-
-#include "content/resolver.h"
-#include "fiber/lane.h"
-#include "mail/header.h"
-
-#include <arpa/inet.h>
-#include <pthread.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-#include <unistd.h>
-
-static char folder[] = "/tmp/flow-script-XXXXXX";
-
-static bool takes(const void *context, struct str domain)
-{
-    (void)context;
-    return !str_equal(domain, STR("nowhere.example"));
-}
-
-static bool lists(const void *context, struct str domain)
-{
-    (void)context;
-    return str_equal(domain, STR("example.org"));
-}
-
-static const struct flow_ways some_ways = {
-    .is_taken = takes, .is_listed = lists, .postmaster = {"postmaster@example.org", 22}};
-
-static const struct mail_recipient two[2] = {
-    {.address = {"ann@example.org", 15}, .domain = {"example.org", 11}},
-    {.address = {"bob@example.com", 15}, .domain = {"example.com", 11}},
-};
-
-#define SECTIONS                                                                                   \
-    "quarantines: { spam: { keep: 30d } }\n"                                                       \
-    "transports: { special: { method: discard }, other: { method: discard } }\n"
-
-/* ---- DNS of the tests ---- */
-
-static enum result ask_dns(void *context, enum resolver_type type, struct str name,
-                           struct arena *arena, struct resolver_answer *out, struct error *err)
-{
-    (void)context;
-    if (str_equal(name, STR("down.example")))
-        return fail(err, ERROR_TEMPORARY, "SERVFAIL");
-    *out = (struct resolver_answer){.status = DNS_NO_NAME};
-    if (type == RESOLVER_A && str_equal(name, STR("a.example"))) {
-        out->ips = arena_alloc_array(arena, 1, sizeof *out->ips);
-        check(net_ip_parse(STR("192.0.2.1"), &out->ips[0]));
-        out->count = 1;
-    }
-    if ((type == RESOLVER_MX && str_equal(name, STR("a.example"))) ||
-        (type == RESOLVER_PTR && str_equal(name, STR("7.2.0.192.in-addr.arpa")))) {
-        out->texts = arena_alloc_array(arena, 1, sizeof *out->texts);
-        out->texts[0] = STR("mx.a.example");
-        out->count = 1;
-    }
-    return OK;
-}
-
-static const struct resolver some_dns = {.ask = ask_dns, .budget = 100};
-
-/* ---- one run ---- */
-
-static void write_script(const char *name, const char *text)
-{
-    char path[200];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    FILE *file = fopen(path, "w");
-    check(file && fputs(text, file) >= 0);
-    fclose(file);
-}
-
-static const char letter[] = "Received: from x\r\nSubject: hello\r\nX-A: 1\r\nX-A: 2\r\n"
-                             "Content-Type: text/html\r\n\r\n";
-
-NO_YIELD_CHECK static void open_script(struct bench *bench, enum flow_type type,
-                                       const char *options, const char *more, const char *script)
-{
-    char text[4096];
-    struct error err;
-    static const char *const ends[] = {"reject", "reject", "deliver"};
-    write_script("s.lua", script);
-    bench_open(bench, type, type == FLOW_CONTENT ? "[ deliver ]" : "[ reject ]");
-    flow_fixture_close(&bench->fixture);
-    snprintf(text, sizeof text,
-             SECTIONS "flows: { %s: { f: [ script: { file: %s/s.lua%s }%s, %s ] } }\n",
-             type_names[type], folder, options, more, ends[type]);
-    flow_fixture_open(&bench->fixture, text);
-    if (bench->fixture.result != OK) {
-        flow_fixture_print(&bench->fixture);
-        fail_msg("%s does not compile", script);
-    }
-    bench->flow = flow_find(bench->fixture.set, type, STR("f"));
-    bench->run.ways = &some_ways;
-    bench->run.resolver = &some_dns;
-    bench->run.hostname = STR("mx.example.org");
-    bench->facts.recipients = two;
-    bench->facts.recipient_count = 2;
-    struct str whole = str_c(letter);
-    bench->facts.header = str_slice(whole, 0, mail_header_length(whole));
-    struct body *body = body_memory_new(100000);
-    check(body_append(body, whole, &err) == OK);
-    check(body_append(body, STR("<p>some <b>text</b>\r\n"), &err) == OK &&
-          body_seal(body, &err) == OK);
-    bench->content.body = body;
-    bench->facts.size = body->size;
-}
-
-static void close_script(struct bench *bench)
-{
-    struct body *body = bench->content.body;
-    bench_close(bench);
-    body_unref(body);
-}
-
-static void run_it(void *arg) NO_YIELD_CHECK
-{
-    struct bench *bench = arg;
-    if (bench->flow == flow_find(bench->fixture.set, FLOW_CONTENT, STR("f")))
-        scan(bench);
-    else if (bench->flow == flow_find(bench->fixture.set, FLOW_RECIPIENT, STR("f")))
-        look_up(bench);
-    else
-        log_in(bench, "ann", "secret");
-}
+#include "flow/script_bench.h"
 
 /* What the verdict is, in words: "kind|reply|detail|what changed". */
 static struct str in_words(struct bench *bench)
@@ -317,6 +190,9 @@ static const struct run_case {
      "'x ' .. tostring(a) .. why",
      "reject|550 5.7.1 x nilno web service is asked here|*|"},
     {"no url", R, "", "postern.http('file:///etc/passwd')", "*the URL must begin with http*"},
+    {"no server", R, "", "postern.http({server='mail'})",
+     "*there is no server \"mail\" with http*"},
+    {"no path", R, "", "postern.http({server='hook', path='a b'})", "*path: this is no path*"},
     {"no method", R, "", "postern.http({url='http://a.example/', method='X Y'})", "*method: GET*"},
     {"a header in a header", R, "",
      "postern.http({url='http://a.example/', headers={a='b\\r\\nc: d'}})",
@@ -332,20 +208,6 @@ static const struct run_case {
     {"a fault at a login", A, "", "error('x', 0)",
      "defer|454 4.7.0 Temporary authentication failure|*|"},
 };
-
-static bool fits(struct str text, struct str form)
-{
-    struct str piece;
-    bool first = true;
-    while (form.ptr && str_split(&form, '*', &piece)) {
-        ptrdiff_t at = str_find_str(text, piece);
-        if (at < 0 || (first && at > 0))
-            return false;
-        text = str_from(text, (size_t)at + piece.len);
-        first = false;
-    }
-    return true;
-}
 
 /* Without the folder's name. */
 static struct str short_path(struct bench *bench, struct str text)
@@ -494,129 +356,6 @@ static void scripts_wait_on_fibers(void **state)
     close_script(&bench);
 }
 
-/* ---- a web service ---- */
-
-struct web {
-    int listener;
-    uint16_t port;
-    pthread_t thread;
-    const char *answer; /* NULL: say nothing */
-    size_t more;        /* so many bytes behind it */
-    char heard[4096];
-};
-
-/* One connection. */
-static void *serve(void *arg)
-{
-    static char filler[65536];
-    struct web *web = arg;
-    int fd = accept(web->listener, NULL, NULL);
-    ssize_t got = read(fd, web->heard, sizeof web->heard - 1);
-    check(got >= 0);
-    if (web->answer)
-        check(write(fd, web->answer, strlen(web->answer)) > 0);
-    else
-        check(read(fd, filler, sizeof filler) >= 0); /* until the client gives up */
-    for (size_t sent = 0; sent < web->more; sent += sizeof filler)
-        if (send(fd, filler, sizeof filler, MSG_NOSIGNAL) < 0)
-            break;
-    close(fd);
-    return NULL;
-}
-
-static void open_web(struct web *web, const char *answer)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof address;
-    *web = (struct web){.listener = socket(AF_INET, SOCK_STREAM, 0), .answer = answer};
-    check(bind(web->listener, (struct sockaddr *)&address, len) == 0);
-    check(listen(web->listener, 5) == 0);
-    check(getsockname(web->listener, (struct sockaddr *)&address, &len) == 0);
-    web->port = ntohs(address.sin_port);
-    check(pthread_create(&web->thread, NULL, serve, web) == 0);
-}
-
-static void close_web(struct web *web)
-{
-    pthread_join(web->thread, NULL);
-    close(web->listener);
-}
-
-static const struct {
-    const char *name, *call; /* %s: the URL */
-    const char *answer;
-    size_t more;
-    const char *heard;
-    const char *expected;
-} requests[] = {
-    {"get", "postern.http('%s')", "HTTP/1.0 200 OK\r\nX-A: b\r\n\r\nhello", 0,
-     "GET /x HTTP/1.1\r\n", "200 hello b"},
-    {"post", "postern.http({url='%s', body='hi', headers={['X-H']='v'}})",
-     "HTTP/1.0 404 No\r\nX-A: b\r\n\r\n", 0, "POST /x HTTP/1.1\r\n", "404  b"},
-    {"a redirect", "postern.http('%s')",
-     "HTTP/1.0 302 Go\r\nX-A: c\r\nLocation: file:///etc/passwd\r\n\r\n", 0, "GET", "302  c"},
-    {"too much", "postern.http('%s')", "HTTP/1.0 200 OK\r\n\r\n", 4 << 20, "GET",
-     "nil the answer is larger than 1 MiB"},
-    {"no http", "postern.http('%s')", "what?\r\n\r\n", 0, "GET", "nil *"},
-    {"nothing", "postern.http({url='%s', timeout='50ms'})", NULL, 0, "GET", "nil *"},
-};
-
-static void web_services_are_asked(void **state)
-{
-    (void)state;
-    for (size_t i = 0; i < sizeof requests / sizeof *requests; i++) {
-        struct bench bench;
-        struct web web;
-        char script[2000], call[500], url[100];
-        open_web(&web, requests[i].answer);
-        web.more = requests[i].more;
-        snprintf(url, sizeof url, "http://127.0.0.1:%u/x", web.port);
-        struct str form = str_c(requests[i].call);
-        ptrdiff_t at = str_find_str(form, STR("%s"));
-        snprintf(call, sizeof call, "%.*s%s%.*s", (int)at, form.ptr, url,
-                 STR_ARG(str_from(form, (size_t)at + 2)));
-        snprintf(script, sizeof script,
-                 "function content(mail) local a, why = %s if not a then return 'hold', 'nil ' .. "
-                 "why end return 'hold', a.status .. ' ' .. a.body .. ' ' .. a.headers['x-a'] end",
-                 call);
-        open_script(&bench, FLOW_CONTENT, "", "", script);
-        clock_set_fake(-1, -1);
-        struct lane *lane = lane_new("web", 1, 10);
-        bench.run.http = lane;
-        test_in_fiber(run_it, &bench);
-        lane_free(lane);
-        close_web(&web);
-        if (!fits(bench.verdict.detail, str_c(requests[i].expected)) ||
-            !str_starts(str_c(web.heard), str_c(requests[i].heard)))
-            fail_msg("%s: \"%.*s\", heard \"%s\"", requests[i].name, STR_ARG(bench.verdict.detail),
-                     web.heard);
-        close_script(&bench);
-    }
-}
-
-/* The script's time ends the question, and the question's thread with it. */
-static void the_time_of_a_script_ends_its_question(void **state)
-{
-    struct bench bench;
-    struct web web;
-    char script[500];
-    (void)state;
-    open_web(&web, NULL);
-    snprintf(script, sizeof script,
-             "function content(mail) postern.http({url='http://127.0.0.1:%u/', timeout='30s'}) end",
-             web.port);
-    open_script(&bench, FLOW_CONTENT, ", time: 50ms", "", script);
-    clock_set_fake(-1, -1);
-    struct lane *lane = lane_new("web", 1, 10);
-    bench.run.http = lane;
-    test_in_fiber(run_it, &bench);
-    assert_int_equal(bench.verdict.kind, FLOW_DEFER);
-    assert_true(fits(bench.verdict.detail, STR("*the script took longer than it may*")));
-    lane_free(lane);
-    close_web(&web);
-    close_script(&bench);
-}
-
 /* ---- the configuration ---- */
 
 static const struct {
@@ -724,20 +463,6 @@ static void the_proof_takes_a_script_for_both(void **state)
     }
 }
 
-static int make_folder(void **state)
-{
-    (void)state;
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int remove_folder(void **state)
-{
-    char command[200];
-    (void)state;
-    snprintf(command, sizeof command, "rm -r %s", folder);
-    return system(command);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -747,8 +472,6 @@ int main(void)
         cmocka_unit_test(an_observed_step_changes_nothing),
         cmocka_unit_test(steps_behind_see_it),
         cmocka_unit_test(scripts_wait_on_fibers),
-        cmocka_unit_test(web_services_are_asked),
-        cmocka_unit_test(the_time_of_a_script_ends_its_question),
         cmocka_unit_test(problems_are_told_at_their_place),
         cmocka_unit_test(the_proof_takes_a_script_for_both),
     };

@@ -11,6 +11,7 @@
 #include "gateway/glue.h"
 #include "gateway/mailboxes.h"
 #include "gateway/quarantine.h"
+#include "gateway/replies.h"
 #include "gateway/settings.h"
 #include "gateway/worker.h"
 #include "net/dns.h"
@@ -197,6 +198,7 @@ enum result gateway_new(struct settings *settings, const struct gateway_options 
     gateway->directories = directory_shared_new();
     gateway->http = lane_new("http", HTTP_THREADS, HTTP_WAITING);
     gateway->occupancy = occupancy_new();
+    gateway->replies = replies_new();
     gateway->mailboxes = mailboxes_new();
     gateway->incidents = incidents_new();
     gateway->incident_lane = lane_new("incidents", 1, INCIDENTS_WAITING);
@@ -280,6 +282,7 @@ void gateway_share(struct gateway *gateway, struct settings *trial, unsigned sha
 void gateway_drain(struct gateway *gateway, int64_t deadline_ns)
 {
     atomic_store(&gateway->draining, true);
+    lane_stop(gateway->http);
     for (size_t i = 0; i < gateway->worker_count; i++)
         worker_drain(&gateway->workers[i], deadline_ns);
     for (size_t i = 0; i < gateway->worker_count; i++)
@@ -298,6 +301,7 @@ void gateway_free(struct gateway *gateway)
     lane_free(gateway->http);
     directory_shared_free(gateway->directories);
     occupancy_free(gateway->occupancy);
+    replies_free(gateway->replies);
     mailboxes_free(gateway->mailboxes);
     incidents_free(gateway->incidents);
     settings_unref(gateway->settings);

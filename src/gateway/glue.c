@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gateway/glue.h"
 
+#include "base/buf.h"
 #include "content/author.h"
 #include "content/dkim.h"
 #include "content/resolver.h"
@@ -13,10 +14,14 @@
 #include "gateway/settings.h"
 #include "gateway/worker.h"
 #include "mail/header.h"
+#include "mail/seven_bit.h"
 
 #include <string.h>
 
-enum { HEADER_MAX = 1024 * 1024, READ_SIZE = 64 * 1024 };
+enum {
+    HEADER_MAX = 4 * 1024 * 1024, /* limits.header_bytes is less, with what flows have added */
+    READ_SIZE = 64 * 1024,
+};
 
 static const struct settings *settings_of(const struct queue_snapshot *snapshot)
 {
@@ -69,6 +74,11 @@ static bool is_own_address(const struct queue_snapshot *snapshot, const struct n
     return settings_is_own_address(settings_of(snapshot), address);
 }
 
+static struct str provider(const struct queue_snapshot *snapshot, struct str host)
+{
+    return settings_provider(settings_of(snapshot), host);
+}
+
 static bool is_own_port(const struct queue_snapshot *snapshot, uint16_t port)
 {
     const struct settings *settings = settings_of(snapshot);
@@ -92,11 +102,16 @@ static struct str sign(const struct queue_snapshot *snapshot, const struct mail_
     struct str fields = STR_EMPTY;
     struct author author;
     struct dkim_message message;
+    struct error unread;
     size_t cursor = 0;
     author_read(header, arena, &author);
     if (author.kind != AUTHOR_CLEAR)
         return fields;
     struct str domain = signing_keys_domain(keys, author.domains[0]);
+    bool has_eight_bit = true;
+    if (settings_of(snapshot)->signs_seven_bit &&
+        (mail_has_eight_bit(content, &has_eight_bit, &unread) != OK || has_eight_bit))
+        return fields; /* a transport may have to convert it, which it does not if it is signed */
     dkim_message_init(&message, content, header);
     while ((key = signing_keys_next(keys, domain, &cursor)) != NULL) {
         struct dkim_signer signer = {.domain = key->domain,
@@ -117,25 +132,26 @@ static struct str sign(const struct queue_snapshot *snapshot, const struct mail_
 
 /* ---- processing: queued ---- */
 
-/* The header section of the message as it is now, in `arena`. */
-static struct str read_header(struct queue_content_run *run) MAY_YIELD
+/* The header section of the message as it is now, in the run's arena. */
+static enum result read_header(struct queue_content_run *run, struct str *out,
+                               struct error *err) MAY_YIELD
 {
     const struct mail_content *content = run->content;
-    char *space = arena_alloc(run->arena, HEADER_MAX);
     char *piece = arena_alloc(run->arena, READ_SIZE);
-    size_t len = 0;
-    while (len < HEADER_MAX) {
+    struct buf text BUF_CLEANUP;
+    size_t end = 0;
+    buf_init(&text, HEADER_MAX);
+    while (end == 0) {
         struct str data;
-        size_t want = HEADER_MAX - len < READ_SIZE ? HEADER_MAX - len : READ_SIZE;
-        if (mail_content_read(content, len, want, piece, &data, NULL) != OK || data.len == 0)
+        if (mail_content_read(content, text.len, READ_SIZE, piece, &data, err) != OK)
+            return FAILED;
+        buf_append(&text, data);
+        if (data.len == 0 || text.overflow)
             break;
-        memcpy(space + len, data.ptr, data.len);
-        len += data.len;
-        size_t end = mail_header_length(str_of(space, len));
-        if (end)
-            return str_of(space, end);
+        end = mail_header_length(buf_str(&text));
     }
-    return str_of(space, len);
+    *out = arena_str(run->arena, end ? str_slice(buf_str(&text), 0, end) : buf_str(&text));
+    return OK;
 }
 
 static enum queue_content_verdict verdict_of(enum flow_verdict_kind kind)
@@ -238,6 +254,7 @@ NO_YIELD_CHECK static enum queue_content_verdict run_content(void *context,
 {
     struct gateway *gateway = context;
     struct flow_facts facts;
+    struct error err;
     const struct flow *flow = flow_find(settings_of(snapshot)->flows, FLOW_CONTENT, run->flow);
     if (!flow && run->after_step.len && begin_anew(settings_of(snapshot), run))
         return QUEUE_CONTENT_DELIVER;
@@ -253,7 +270,10 @@ NO_YIELD_CHECK static enum queue_content_verdict run_content(void *context,
     facts.recipients = run->recipients;
     facts.recipient_count = run->recipient_count;
     facts.size = mail_content_size(run->content);
-    facts.header = read_header(run);
+    if (read_header(run, &facts.header, &err) != OK) { /* no flow judges what it cannot see */
+        *out_reply = mail_reply_of(451, 4, 3, 0, STR("The message cannot be read now"));
+        return QUEUE_CONTENT_DEFER;
+    }
     const struct resolver resolver = resolver_of_dns(worker_current()->dns);
     const struct flow_ways ways = plan_ways(settings_of(snapshot));
     struct flow_run flow_run = {.arena = run->arena,
@@ -400,6 +420,7 @@ void glue_fill_handler(struct gateway *gateway, struct queue_handler *out)
         .postmaster = postmaster,
         .is_own_address = is_own_address,
         .is_own_port = is_own_port,
+        .provider = provider,
         .run_content = run_content,
         .hook = run_hook,
         .account = account,

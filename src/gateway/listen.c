@@ -4,6 +4,7 @@
 #include "base/memory.h"
 #include "event/event.h"
 #include "gateway/settings.h"
+#include "net/stream.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -27,14 +28,15 @@ struct worker_socket {
     struct loop_timer pause;
     struct worker *worker;
     size_t listener_index;
-    int reserve_from; /* descriptors from here on are kept for others */
+    int reserve_from;         /* descriptors from here on are kept for others */
+    struct net_address local; /* of each connection; no family: they differ */
 };
 
 /* A connection on its way to another worker. */
 struct passed {
     struct post post;
     struct worker *to;
-    int fd;
+    struct session_socket socket;
     size_t listener_index;
     const struct settings *settings; /* a reference: the index is of these */
 };
@@ -42,7 +44,7 @@ struct passed {
 static void take_passed(struct post *post)
 {
     struct passed *passed = CONTAINER(post, struct passed, post);
-    session_start(passed->to, passed->settings, passed->fd, passed->listener_index);
+    session_start(passed->to, passed->settings, &passed->socket, passed->listener_index);
     settings_unref(passed->settings);
     free(passed);
 }
@@ -76,15 +78,12 @@ static unsigned percentile(const struct net_ip *ip)
 
 /* The settings for the next session: those on trial for a share of the client networks, always the
  * same ones. A listener that the trial does not know by name stays with the settings in force. */
-static const struct settings *choose_settings(struct worker *self, int fd, size_t *listener_index)
+static const struct settings *choose_settings(struct worker *self, const struct net_ip *client,
+                                              size_t *listener_index)
 {
-    struct sockaddr_storage storage;
-    socklen_t size = sizeof storage;
-    struct net_address client;
-    if (!self->trial || getpeername(fd, (struct sockaddr *)&storage, &size) != 0)
+    if (!self->trial)
         return self->settings;
-    net_address_from_sockaddr(&storage, &client);
-    struct net_network network = net_client_network(&client.ip);
+    struct net_network network = net_client_network(client);
     if (percentile(&network.ip) >= self->share)
         return self->settings;
     struct str name = self->settings->listeners[*listener_index].name;
@@ -95,18 +94,19 @@ static const struct settings *choose_settings(struct worker *self, int fd, size_
     return self->trial;
 }
 
-static void dispatch(struct worker *self, int fd, size_t listener_index)
+static void dispatch(struct worker *self, const struct session_socket *socket,
+                     size_t listener_index)
 {
     struct worker *worker = choose(self);
-    const struct settings *settings = choose_settings(self, fd, &listener_index);
+    const struct settings *settings = choose_settings(self, &socket->peer.ip, &listener_index);
     if (worker == self) {
-        session_start(self, settings, fd, listener_index);
+        session_start(self, settings, socket, listener_index);
         return;
     }
     struct passed *passed = NEW(struct passed);
     *passed = (struct passed){.post = {.run = take_passed},
                               .to = worker,
-                              .fd = fd,
+                              .socket = *socket,
                               .listener_index = listener_index,
                               .settings = settings_ref(settings)};
     loop_post(worker->loop, &passed->post);
@@ -153,21 +153,40 @@ static void accept_ready(struct loop_source *source, uint32_t events)
     (void)events;
     struct worker_socket *entry = CONTAINER(source, struct worker_socket, source);
     for (int i = 0; i < ACCEPTS_A_TURN; i++) {
-        int fd = accept4(source->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        struct sockaddr_storage peer = {0};
+        socklen_t size = sizeof peer;
+        int fd = accept4(source->fd, (struct sockaddr *)&peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0 && fd >= entry->reserve_from) {
             refuse(fd);
             pause_accepting(entry, EMFILE);
             return;
         }
         if (fd >= 0) {
-            dispatch(entry->worker, fd, entry->listener_index);
+            struct session_socket socket = {.fd = fd, .local = entry->local};
+            net_address_from_sockaddr(&peer, &socket.peer);
+            dispatch(entry->worker, &socket, entry->listener_index);
             continue;
         }
+        if (errno == ECONNABORTED || errno == EINTR)
+            continue;
         if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
             pause_accepting(entry, errno);
-        if (errno != ECONNABORTED && errno != EINTR)
-            return;
+        return;
     }
+}
+
+/* The address that all connections to the socket have on our side, if it is bound to one. */
+static struct net_address own_address(int fd)
+{
+    static const struct net_ip any = {.family = 0};
+    struct sockaddr_storage storage = {0};
+    socklen_t size = sizeof storage;
+    struct net_address address = {0};
+    if (getsockname(fd, (struct sockaddr *)&storage, &size) == 0)
+        net_address_from_sockaddr(&storage, &address);
+    if (memcmp(address.ip.bytes, any.bytes, sizeof any.bytes) == 0)
+        address = (struct net_address){0};
+    return address;
 }
 
 static void add_socket(struct worker *worker, size_t at, int fd, size_t listener_index)
@@ -179,7 +198,9 @@ static void add_socket(struct worker *worker, size_t at, int fd, size_t listener
         .worker = worker,
         .listener_index = listener_index,
         .reserve_from = where_the_reserve_begins(),
+        .local = own_address(fd),
     };
+    stream_prepare_listening(fd);
     struct error err = {0};
     if (entry->source.fd < 0 || loop_source_add(&entry->source, EPOLLIN, true, &err) != OK)
         event_emit(EVENT_DAEMON_ERROR,

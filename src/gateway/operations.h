@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "mail/id.h"
 #include "mail/reply.h"
+#include "smtp/server.h"
 
 struct gateway;
 struct queue;
@@ -50,6 +51,16 @@ struct gateway_spool_numbers {
     uint64_t units, syncs, bytes_written, segments, live_bytes, disk_bytes;
 };
 void gateway_spool_numbers(struct gateway *gateway, struct gateway_spool_numbers *out);
+
+/* Replies to clients of sessions that have ended, by what they answer and their first digit less 2.
+ */
+struct gateway_replies {
+    struct str listener;
+    uint64_t counts[SMTP_ANSWERED_COUNT][SMTP_REPLY_CLASSES];
+};
+/* One a listener that had sessions; in `arena`. */
+struct gateway_replies *gateway_replies(struct gateway *gateway, struct arena *arena,
+                                        size_t *out_count);
 
 struct gateway_worker_numbers {
     uint64_t fibers, turns;

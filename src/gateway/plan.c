@@ -113,8 +113,10 @@ static struct queue_group common_of(struct plan *plan, const struct plan_source 
 {
     const struct flow_verdict *verdict = source->verdict;
     const struct flow_effects *effects = &verdict->effects;
-    struct queue_group group = {
-        .content = *source->content, .content_flow = STR_EMPTY, .has_8bit = effects->has_8bit};
+    struct queue_group group = {.content = *source->content,
+                                .content_flow = STR_EMPTY,
+                                .has_8bit = effects->has_8bit,
+                                .seven_bit = effects->seven_bit};
     if (verdict->kind == FLOW_HOLD || verdict->kind == FLOW_QUARANTINE ||
         verdict->kind == FLOW_REJECT) {
         keep(source, plan->arena, &group);
@@ -252,6 +254,7 @@ void plan_add_extras(struct plan *plan, const struct plan_source *source)
                                  .recipient_count = 1,
                                  .sender = sender,
                                  .has_8bit = extra->has_8bit,
+                                 .seven_bit = extra->seven_bit,
                                  .generated = true,
                                  .message = extra->message};
     }

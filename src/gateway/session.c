@@ -9,6 +9,7 @@
 #include "flow/checks.h"
 #include "gateway/plan.h"
 #include "gateway/contain.h"
+#include "gateway/replies.h"
 #include "gateway/submission.h"
 #include "net/dns.h"
 #include "spool/spool.h"
@@ -370,6 +371,12 @@ static void on_refused(void *context, struct smtp_session *smtp, struct str comm
                F_STR(REPLY, reply->text), F_STR(HELO, smtp_session_peer(smtp)->helo));
 }
 
+static void on_ended(void *context, const struct smtp_replies *replies)
+{
+    struct session *session = context;
+    replies_add(session->worker->gateway->replies, session->listener->name, replies);
+}
+
 static const struct smtp_handler handler = {
     .connected = on_connected,
     .authenticate = on_authenticate,
@@ -379,6 +386,7 @@ static const struct smtp_handler handler = {
     .message = on_message,
     .reset = on_reset,
     .refused = on_refused,
+    .ended = on_ended,
 };
 
 /* ---- the fiber ---- */
@@ -398,51 +406,53 @@ static void forget(struct session *session)
 NO_YIELD_CHECK static void run(void *arg)
 {
     struct session *session = arg;
-    struct stream *stream;
-    struct error err;
     snprintf(session->revision_text, sizeof session->revision_text, "r%u",
              session->settings->revision);
     session->revision_events.outer = fiber_context();
     session->revision_events.fields[session->revision_events.count++] =
         F_C(REVISION, session->revision_text);
     fiber_set_context(&session->revision_events);
-    if (stream_open_fd(session->fd, &stream, &err) == OK) {
-        scope_open(&session->scope, TIME_NEVER);
-        smtp_server_run(&session->listener->smtp, &handler, session, stream,
-                        &session->worker->gateway->draining);
-        session->smtp = NULL;
-        scope_close(&session->scope);
-        stream_close(stream);
-    } else {
-        close(session->fd);
-    }
+    scope_open(&session->scope, TIME_NEVER);
+    smtp_server_run(&session->listener->smtp, &handler, session, session->stream,
+                    &session->worker->gateway->draining);
+    session->smtp = NULL;
+    scope_close(&session->scope);
+    stream_close(take(session->stream));
     fiber_set_context(session->revision_events.outer);
     forget(session);
 }
 
-void session_start(struct worker *worker, const struct settings *settings, int fd,
-                   size_t listener_index)
+static enum result open_socket(struct session *session, const struct session_socket *socket,
+                               struct error *err)
+{
+    const struct net_address *local = socket->local.ip.family ? &socket->local : NULL;
+    if (loop_fibers_left(session->worker->loop) <= DELIVERY_FIBERS)
+        return fail(err, ERROR_LIMIT, "the last fibers are for deliveries");
+    return stream_open_accepted(socket->fd, &socket->peer, local, &session->stream, err);
+}
+
+void session_start(struct worker *worker, const struct settings *settings,
+                   const struct session_socket *socket, size_t listener_index)
 {
     struct session *session = NEW(struct session);
     *session = (struct session){
         .worker = worker,
         .settings = settings_ref(settings),
         .listener = &settings->listeners[listener_index],
-        .fd = fd,
     };
     list_append(&worker->open_sessions, &session->in_worker);
     atomic_fetch_add_explicit(&worker->session_count, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&worker->gateway->sessions_total, 1, memory_order_relaxed);
     struct error err = {.text = "the worker stops"};
-    bool few = loop_fibers_left(worker->loop) <= DELIVERY_FIBERS;
-    if (few)
-        (void)fail(&err, ERROR_LIMIT, "the last fibers are for deliveries");
-    if (worker->left || few ||
+    if (worker->left || open_socket(session, socket, &err) != OK ||
         fiber_spawn(&worker->sessions, "session", run, session, &err) != OK) {
         static const char busy[] = "421 4.3.2 Too many connections, try again later\r\n";
-        ssize_t ignored = write(fd, busy, sizeof busy - 1);
+        ssize_t ignored = write(socket->fd, busy, sizeof busy - 1);
         (void)ignored;
-        close(fd);
+        if (session->stream)
+            stream_close(take(session->stream));
+        else
+            close(socket->fd);
         event_emit(EVENT_SESSION_LIMIT, F_C(LIMIT, "fibers"), F_C(DETAIL, err.text));
         forget(session);
     }

@@ -19,7 +19,7 @@ struct session {
     struct settings *settings; /* those it began with */
     const struct settings_listener *listener;
     struct smtp_session *smtp; /* once connected */
-    int fd;
+    struct stream *stream;
     bool counted; /* in the occupancy */
     struct net_ip counted_ip;
     bool name_asked;

@@ -102,9 +102,20 @@ static void bind_keys(struct settings_loading *loading)
             option_paths_add(&settings->files, loading->arena, settings->dkim_keys.items[i].path);
 }
 
+/* A transport that would have to convert what we signed: then it is converted before
+ * (RFC 6376 5.3). */
+static bool signs_seven_bit(const struct settings *settings)
+{
+    for (size_t i = 0; i < settings->transport_count; i++)
+        if (settings->transports[i].eight_bit == TRANSPORT_EIGHT_BIT_CONVERT)
+            return true;
+    return false;
+}
+
 static void bind_flows(struct settings_loading *loading)
 {
     struct settings *settings = loading->settings;
+    settings->signs_seven_bit = signs_seven_bit(settings);
     loading->flow_context = (struct flow_compile_context){
         .option = loading->context,
         .servers = settings->servers,
@@ -114,6 +125,7 @@ static void bind_flows(struct settings_loading *loading)
         .keys = &settings->dkim_keys,
         .files = &settings->files,
         .root = loading->context.root,
+        .signs_seven_bit = settings->signs_seven_bit,
     };
     (void)!flow_compile_all(config_get(loading->context.root, STR("flows")), &loading->flow_context,
                             &settings->flows);
@@ -165,6 +177,7 @@ static void bind_all(struct settings_loading *loading)
                               settings->servers, settings->server_count, &settings->transports,
                               &settings->transport_count);
     settings_bind_lists(loading);
+    settings_bind_providers(loading);
     settings_bind_certificates(loading);
     settings_bind_quarantines(loading);
     bind_keys(loading);

@@ -131,6 +131,10 @@ struct settings {
         int64_t at_ns;
     } reports;
     struct {
+        int64_t every_ns; /* 0: never */
+        unsigned parts;   /* set of 1 << enum domain_part */
+    } domain_checks;
+    struct {
         struct str path; /* empty: in the spool's folder */
         int64_t keep_ns;
         uint64_t size;
@@ -151,7 +155,7 @@ struct settings {
     struct option_texts own_addresses_written;
     struct {
         const struct config_node *trusted_networks, *lists, *servers, *certificates, *listeners,
-            *flows, *transports, *domains, *quarantines, *dkim_keys;
+            *flows, *transports, *domains, *quarantines, *dkim_keys, *providers;
     } sections;
 
     /* ---- what was made of them ---- */
@@ -167,10 +171,15 @@ struct settings {
     const struct flow_attempt_script **attempt_scripts; /* by index of transport; NULL: none */
     struct flow_list *lists;
     size_t list_count;
+    struct settings_provider { /* the first that fits a host is its provider */
+        struct str name, suffix;
+    } * providers;
+    size_t provider_count;
     struct flow_set *flows;
     struct settings_certificate *certificates;
     size_t certificate_count;
     struct signing_keys dkim_keys;
+    bool signs_seven_bit; /* a transport has eight_bit: convert */
     struct settings_quarantine *quarantines;
     size_t quarantine_count;
     struct settings_listener *listeners;
@@ -214,6 +223,8 @@ bool settings_is_listed(const struct settings *settings, struct str domain);
 /* The recipient flow for a domain on a listener. */
 const struct flow *settings_recipient_flow(const struct settings_listener *listener,
                                            const struct settings_domain *domain);
+/* Who runs this MX host; "other" for all but the large ones. */
+struct str settings_provider(const struct settings *settings, struct str host);
 const struct settings_quarantine *settings_find_quarantine(const struct settings *settings,
                                                            struct str name);
 const struct settings_listener *settings_find_listener(const struct settings *settings,

@@ -281,6 +281,8 @@ static void schema_section(struct str name, struct buf *out)
     }
     if (str_equal(name, STR("lists")))
         table = &settings_list_options;
+    if (str_equal(name, STR("providers")))
+        table = &settings_provider_options;
     if (table) {
         buf_append(out, STR("{\"type\":[\"object\",\"null\"],\"additionalProperties\":"));
         schema_entry(table, presets, out);
@@ -329,5 +331,6 @@ void settings_manual(struct buf *out)
         option_manual(sections[i].table, out);
     option_manual(&settings_authentication_options, out);
     option_manual(&settings_list_options, out);
+    option_manual(&settings_provider_options, out);
     option_manual(&settings_network_options, out);
 }

@@ -61,6 +61,7 @@ extern const struct option_table settings_certificate_options;
 extern const struct option_table settings_quarantine_options;
 extern const struct option_table settings_list_options;
 extern const struct option_table settings_network_options;
+extern const struct option_table settings_provider_options;
 
 #define SETTINGS_ERROR(loading, code, place, ...)                                                  \
     config_problem((loading)->report, CONFIG_ERROR, code, place, __VA_ARGS__)
@@ -74,6 +75,7 @@ const struct config_node *settings_section(struct settings_loading *loading, con
 void settings_expand(struct settings_loading *loading, struct config_node *root);
 void settings_bind_top(struct settings_loading *loading);
 void settings_bind_lists(struct settings_loading *loading);
+void settings_bind_providers(struct settings_loading *loading);
 void settings_bind_certificates(struct settings_loading *loading);
 void settings_bind_quarantines(struct settings_loading *loading);
 void settings_bind_listeners(struct settings_loading *loading);

@@ -3,6 +3,7 @@
 #include "gateway/settings_internal.h"
 
 #include "base/clock.h"
+#include "gateway/domain_check.h"
 #include "gateway/memory_limit.h"
 #include "mail/address.h"
 
@@ -240,6 +241,31 @@ static const struct option contain_rows[] = {
 GROUP_TABLE(contain_options, "contain", "Accounts that are contained by flows (`then: contain`).",
             contain_rows);
 
+static const struct option_word part_words[] = {
+    {"mx", DOMAIN_MX}, {"spf", DOMAIN_SPF}, {"dkim", DOMAIN_DKIM}, {"dmarc", DOMAIN_DMARC}, {0}};
+static const struct option domain_check_rows[] = {
+    {.name = "every",
+     .type = OPTION_DURATION,
+     .offset = AT(domain_checks.every_ns),
+     .text = "how often each of the listed domains is looked at, about; 0s: never",
+     .fallback = "1h",
+     .min = 0,
+     .max = 30 * DAY_NS},
+    {.name = "checks",
+     .type = OPTION_WORDS,
+     .offset = AT(domain_checks.parts),
+     .text = "what of them",
+     .fallback = "[ mx, spf, dkim, dmarc ]",
+     .words = part_words},
+    {0},
+};
+GROUP_TABLE(
+    domain_check_options, "domain_checks",
+    "What DNS says of the domains, looked at now and then: events domain.unhealthy and "
+    "domain.healthy, and the number postern_domains_unhealthy. `postern domain check` asks at "
+    "once, and more.",
+    domain_check_rows);
+
 static const struct option event_rows[] = {
     {.name = "path",
      .type = OPTION_PATH,
@@ -349,6 +375,10 @@ static const struct option rows[] = {
      .type = OPTION_NODE,
      .offset = AT(sections.lists),
      .text = "names for files of addresses, domains and networks"},
+    {.name = "providers",
+     .type = OPTION_NODE,
+     .offset = AT(sections.providers),
+     .text = "large receivers by their MX hosts, for numbers"},
     {.name = "content",
      .type = OPTION_GROUP,
      .offset = 0,
@@ -437,6 +467,11 @@ static const struct option rows[] = {
      .text = "reports to others",
      .group = &report_options,
      .reload = RELOAD_RESTART},
+    {.name = "domain_checks",
+     .type = OPTION_GROUP,
+     .offset = 0,
+     .text = "what DNS says of the domains, looked at now and then",
+     .group = &domain_check_options},
     {.name = "events",
      .type = OPTION_GROUP,
      .offset = 0,

@@ -82,7 +82,7 @@ static struct str header_in_force(struct arena *arena, const struct mail_content
 {
     if (content->body_start)
         return content->head;
-    return arena_printf(arena, "%.*s%.*s", STR_ARG(content->head), STR_ARG(header));
+    return arena_join(arena, content->head, header, STR_EMPTY);
 }
 
 /* ---- groups and their flows ---- */
@@ -162,6 +162,32 @@ static void run_flows(struct work *work) MAY_YIELD
 
 /* ---- the reply ---- */
 
+static const char *direction_of_transport(const struct submission *in, struct str name)
+{
+    const struct transport *transport = settings_find_transport(in->settings, name);
+    return transport ? transport_direction_name(transport) : "";
+}
+
+/* Where the message goes, by the transports that its recipients were given at RCPT. */
+static const char *direction_of(const struct submission *in)
+{
+    const struct transport *last = NULL;
+    const char *direction = "";
+    for (size_t i = 0; i < in->recipient_count; i++) {
+        const struct transport *transport =
+            in->transports && in->transports[i].len
+                ? settings_find_transport(in->settings, in->transports[i])
+                : in->domains[i]->transport;
+        if (!transport || transport == last)
+            continue;
+        if (last && last->direction != transport->direction)
+            return "mixed";
+        last = transport;
+        direction = transport_direction_name(transport);
+    }
+    return direction;
+}
+
 static bool goes_on(const struct group *group)
 {
     return group->verdict.kind != FLOW_REJECT && group->verdict.kind != FLOW_DEFER;
@@ -193,7 +219,7 @@ static void refuse(struct submission *in, const struct flow_verdict *verdict,
                F_INT(SIZE, in->body->size), F_STR(STEP, verdict->step),
                F_C(REASON, mail_reason_name(verdict->reason)), F_INT(CODE, out_reply->code),
                F_STR(REPLY, out_reply->text), F_STR(DETAIL, verdict->detail),
-               F_STR(HELO, in->facts->helo));
+               F_STR(HELO, in->facts->helo), F_C(DIRECTION, direction_of(in)));
 }
 
 static void refuse_later(struct submission *in, bool no_space, const char *detail,
@@ -317,15 +343,17 @@ static void tell_accepted(const struct work *work, const struct hand_over *hande
                F_STR(FROM, in->sender->address), F_INT(RECIPIENTS, in->recipient_count),
                F_INT(SIZE, in->body->size), F_STR(MESSAGE_ID, id), F_STR(USER, in->facts->user),
                F_STR(SUBJECT, subject), F_STR(CLIENT_NAME, in->facts->client_name),
-               F_STR(HELO, in->facts->helo));
+               F_STR(HELO, in->facts->helo), F_C(DIRECTION, direction_of(in)));
     if (handed->discarded)
         event_emit(EVENT_MESSAGE_DISCARDED, F_C(MESSAGE, mail_id_text(in->message).chars),
-                   F_INT(RECIPIENTS, handed->discarded));
+                   F_INT(RECIPIENTS, handed->discarded), F_C(DIRECTION, direction_of(in)));
     for (size_t i = 0; i < handed->plan.group_count; i++) {
         const struct queue_group *group = &handed->plan.groups[i];
         if (group->held)
             event_emit(EVENT_MESSAGE_HELD, F_C(MESSAGE, mail_id_text(in->message).chars),
-                       F_STR(TRANSPORT, group->transport), F_STR(STEP, group->kept.step),
+                       F_STR(TRANSPORT, group->transport),
+                       F_C(DIRECTION, direction_of_transport(in, group->transport)),
+                       F_STR(STEP, group->kept.step),
                        F_C(REASON, mail_reason_name(group->held_reason)),
                        F_STR(QUARANTINE, group->kept.quarantine), F_STR(DETAIL, group->kept.why),
                        F_INT(RECIPIENTS, group->recipient_count));
@@ -401,8 +429,9 @@ static void hand_over(struct work *work, struct mail_reply *out_reply) MAY_YIELD
     if (in->facts->authenticated)
         incidents_note_message(in->worker->gateway->incidents, in->facts->user);
     tell_accepted(work, &handed);
+    struct mail_id_text id = mail_id_text(in->message);
     *out_reply = mail_reply_of(
-        250, 2, 0, 0, arena_printf(in->arena, "Ok, queued as %s", mail_id_text(in->message).chars));
+        250, 2, 0, 0, arena_join(in->arena, STR("Ok, queued as "), str_c(id.chars), STR_EMPTY));
 }
 
 static void decide(struct work *work, const struct scope *scope,

@@ -59,15 +59,32 @@ static void append_received(struct buf *out, const struct trace_facts *facts)
     buf_append(out, STR("\r\n"));
 }
 
-static void append_missing(struct buf *out, const struct trace_facts *facts, struct str header)
+struct found {
+    bool date, message_id, bcc;
+};
+
+/* In one walk over the header, as every message of our own users has it. */
+static struct found look_for_fields(struct str header)
 {
+    struct found found = {0};
     struct mail_field field;
-    if (!mail_header_find(header, STR("Date"), &field)) {
+    while (mail_header_next(&header, &field)) {
+        found.date |= str_equal_nocase(field.name, STR("Date"));
+        found.message_id |= str_equal_nocase(field.name, STR("Message-ID"));
+        found.bcc |= str_equal_nocase(field.name, STR("Bcc"));
+    }
+    return found;
+}
+
+static void append_missing(struct buf *out, const struct trace_facts *facts,
+                           const struct found *found)
+{
+    if (!found->date) {
         char date[TIME_RFC5322_SIZE];
         struct str now = clock_format_rfc5322(clock_wall_ns(), date);
         buf_printf(out, "Date: %.*s\r\n", STR_ARG(now));
     }
-    if (!mail_header_find(header, STR("Message-ID"), &field))
+    if (!found->message_id)
         buf_printf(out, "Message-ID: <%s@%.*s>\r\n", mail_id_text(facts->message).chars,
                    STR_ARG(facts->hostname));
 }
@@ -90,8 +107,9 @@ void trace_build(struct arena *arena, const struct trace_facts *facts, struct st
     append_received(&head, facts);
     uint64_t body_start = 0;
     if (facts->own_user) {
-        append_missing(&head, facts, header);
-        if (mail_header_count(header, STR("Bcc"))) {
+        struct found found = look_for_fields(header);
+        append_missing(&head, facts, &found);
+        if (found.bcc) {
             append_without_bcc(&head, header);
             body_start = header.len;
         }

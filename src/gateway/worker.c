@@ -18,6 +18,8 @@ enum {
     HEARTBEAT_MS = 500,
     BEATS_A_TRIM = 10,
     MANY_AT_REST = 200,
+    BUSY_SWITCHES = 10000, /* between two trims */
+    CALM_PART = 8,         /* of what it had to do when it was busiest */
     DRAIN_STEP_MS = 20,
     SETTLE_TURNS = 3
 };
@@ -29,14 +31,30 @@ struct worker *worker_current(void)
     return current;
 }
 
-/* Sessions that wait for long keep what they need. What TLS handshakes needed lies between what is
- * kept, so when many came to rest, the heap gives its holes back, too: some ms, once. */
+/* It was busy, and now has far less to do. */
+static bool calmed_down(struct worker *worker)
+{
+    uint64_t all = loop_stats(worker->loop).switches, since = all - worker->switches;
+    worker->switches = all;
+    if (since > worker->busiest)
+        worker->busiest = since;
+    if (worker->busiest < BUSY_SWITCHES || since > worker->busiest / CALM_PART)
+        return false;
+    worker->busiest = since;
+    return true;
+}
+
+/* Sessions that wait for long keep what they need, and so does mail that waits. What handshakes,
+ * sessions and bodies needed lies between what is kept, so when many came to rest, or a burst is
+ * over, the heap gives its holes back, too: some ms, once. */
 static void trim(struct worker *worker)
 {
     worker->at_rest += loop_trim_stacks(worker->loop);
-    if (worker->at_rest < MANY_AT_REST)
+    bool calm = calmed_down(worker);
+    if (worker->at_rest < MANY_AT_REST && !calm)
         return;
     worker->at_rest = 0;
+    queue_rest(worker->gateway->queue, worker->index);
     memory_trim();
 }
 

@@ -23,6 +23,7 @@ struct incidents;
 struct lane;
 struct mailboxes;
 struct queue;
+struct replies;
 struct settings;
 struct settings_listener;
 struct spool;
@@ -52,6 +53,8 @@ struct worker {
     size_t socket_count;
     struct loop_timer heartbeat;
     size_t at_rest;          /* fibers that came to rest since the heap was trimmed */
+    uint64_t switches;       /* into fibers, at the last look; */
+    uint64_t busiest;        /* most between two looks, since it calmed down */
     struct closing *closing; /* while it drains */
     bool left;               /* its sessions have ended for good */
 
@@ -81,6 +84,7 @@ struct gateway {
     struct directory_shared *directories;
     struct lane *http; /* questions of scripts to web services */
     struct occupancy *occupancy;
+    struct replies *replies;
     struct mailboxes *mailboxes;
     struct incidents *incidents;
     struct lane *incident_lane; /* opens them for flows */
@@ -113,9 +117,15 @@ void worker_drain(struct worker *worker, int64_t deadline_ns);
 
 /* ---- a session (session.c) ---- */
 
+/* A connection that was just accepted. */
+struct session_socket {
+    int fd;
+    struct net_address peer;
+    struct net_address local; /* no family: not known yet */
+};
 /* On the worker's thread: serve the connection in a fiber of its own; takes `fd` over. The session
  * keeps a reference to `settings`, of which the listener is one. */
-void session_start(struct worker *worker, const struct settings *settings, int fd,
-                   size_t listener_index);
+void session_start(struct worker *worker, const struct settings *settings,
+                   const struct session_socket *socket, size_t listener_index);
 /* Say goodbye to clients that are between two transactions (drain). */
 void session_end_idle(struct worker *worker);

@@ -264,7 +264,7 @@ struct str mail_address_text(struct arena *arena, const struct mail_address *add
 {
     if (address->kind == MAIL_DOMAIN_NONE)
         return arena_str(arena, address->local);
-    return arena_printf(arena, "%.*s@%.*s", STR_ARG(address->local), STR_ARG(address->domain));
+    return arena_join(arena, address->local, STR("@"), address->domain);
 }
 
 struct str mail_address_key(struct arena *arena, const struct mail_address *address)

@@ -3,8 +3,10 @@
 
 #include "base/arena.h"
 #include "base/buf.h"
+#include "base/memory.h"
 #include "mail/header.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 enum {
@@ -22,7 +24,8 @@ struct walk {
     struct buf out;
     struct str boundaries[DEPTH_MAX]; /* outermost first */
     size_t depth;
-    const char *why; /* set: it cannot be done */
+    size_t signed_depth; /* with so many boundaries open we are in a multipart/signed; 0: in none */
+    const char *why;     /* set: it cannot be done */
 };
 
 struct entity {
@@ -225,8 +228,13 @@ static void put_leaf(struct walk *walk, const struct entity *entity, bool is_mes
     bool declared =
         str_equal(entity->encoding, STR("8bit")) || str_equal(entity->encoding, STR("binary"));
     if (!has_8bit(body)) {
-        put_header(walk, entity, declared ? "7bit" : "", /* label= */ false);
+        bool relabel = declared && !walk->signed_depth;
+        put_header(walk, entity, relabel ? "7bit" : "", /* label= */ false);
         buf_append(&walk->out, body);
+        return;
+    }
+    if (walk->signed_depth) {
+        walk->why = "the signature of a part would break";
         return;
     }
     if (entity->encoding.len && !declared && !str_equal(entity->encoding, STR("7bit"))) {
@@ -256,6 +264,8 @@ static void enter_multipart(struct walk *walk, const struct entity *entity)
         walk->why = "parts are nested too deep";
     else
         walk->boundaries[walk->depth++] = arena_str(walk->arena, entity->boundary);
+    if (!walk->signed_depth && str_equal(entity->type, STR("multipart/signed")))
+        walk->signed_depth = walk->depth;
 }
 
 /* One entity: its header, and its body if it is a leaf; a message in it is an entity again. */
@@ -271,7 +281,8 @@ static void put_entity(struct walk *walk, bool is_message)
         }
         bool eight =
             str_equal(entity.encoding, STR("8bit")) || str_equal(entity.encoding, STR("binary"));
-        put_header(walk, &entity, eight ? "7bit" : "", /* label= */ false);
+        bool relabel = eight && !walk->signed_depth;
+        put_header(walk, &entity, relabel ? "7bit" : "", /* label= */ false);
         if (is_multipart) {
             enter_multipart(walk, &entity);
             return;
@@ -297,6 +308,8 @@ static void walk_all(struct walk *walk)
         buf_append(&walk->out, line);
         walk->at = end;
         walk->depth = closes ? level - 1 : level;
+        if (walk->depth < walk->signed_depth)
+            walk->signed_depth = 0;
         if (!closes)
             put_entity(walk, false);
     }
@@ -338,16 +351,38 @@ enum result mail_to_seven_bit(struct arena *arena, const struct mail_content *in
     walk_all(&walk);
     enum result result = OK;
     if (!walk.why) {
-        struct body *body = body_memory_new(walk.out.len);
-        result = body_append(body, buf_str(&walk.out), err);
+        struct str text = buf_str(&walk.out);
+        size_t header_len = mail_header_length(text);
+        struct body *body = body_memory_new(text.len);
+        result = body_append(body, str_from(text, header_len), err);
         if (result == OK)
             result = body_seal(body, err);
         if (result == OK)
-            *out = (struct mail_content){.head = STR_EMPTY, .body = body};
+            *out = (struct mail_content){.head = arena_str(arena, str_slice(text, 0, header_len)),
+                                         .body = body};
         else
             body_unref(body);
     }
     *out_why = walk.why;
     buf_done(&walk.out);
+    return result;
+}
+
+enum result mail_has_eight_bit(const struct mail_content *content, bool *out_has, struct error *err)
+{
+    char *space = memory_alloc(READ_SIZE);
+    enum result result = OK;
+    bool has = false;
+    for (uint64_t at = 0; result == OK && !has;) {
+        struct str data;
+        result = mail_content_read(content, at, READ_SIZE, space, &data, err);
+        if (result != OK || data.len == 0)
+            break;
+        has = has_8bit(data);
+        at += data.len;
+    }
+    free(space);
+    if (result == OK)
+        *out_has = has;
     return result;
 }

@@ -15,12 +15,16 @@ enum {
     CHUNK_MAX = 65536,
     OUT_MAX = 65536,
     OUT_MIN = 1024,
+    WIRE_MAX = 2 * OUT_MAX,      /* then TLS has to wait */
     COMPACT_BELOW = 1024,        /* less room than this behind the data: move or grow */
     READS_IN_A_ROW = 16,         /* then others get their turn ... */
     BYTES_IN_A_ROW = 128 * 1024, /* ... or after so many bytes, both directions */
     BULK = 48 * 1024,            /* who moves so much between two waits goes behind the others */
     WIPED_MAX = 16384,           /* a line with a password is never in a larger buffer */
 };
+
+/* Who says nothing for so long rests: what TLS needs for records goes back. */
+static const int64_t REST_AFTER_NS = 200 * NS_PER_MS;
 
 /* What one step of input or output came to. */
 enum step { STEP_DONE, STEP_WAIT_READABLE, STEP_WAIT_WRITABLE, STEP_END, STEP_FAILED };
@@ -33,31 +37,49 @@ struct stream *stream_new(const struct stream_transport *transport)
     return stream;
 }
 
-/* Small buffers may have held a password; those of message bodies are larger. */
-static void free_buffer(char *buffer, size_t cap)
+/* Small buffers may have held a password, in the first `used` bytes; those of message bodies are
+ * larger. */
+static void free_buffer(char *buffer, size_t cap, size_t used)
 {
     if (buffer && cap <= WIPED_MAX)
-        memory_wipe(buffer, cap);
+        memory_wipe(buffer, used);
     free(buffer);
 }
 
 static void free_input(struct stream *stream)
 {
-    free_buffer(take(stream->in), stream->in_cap);
-    stream->in_begin = stream->in_len = stream->in_cap = 0;
+    free_buffer(take(stream->in), stream->in_cap, stream->in_used);
+    stream->in_begin = stream->in_len = stream->in_cap = stream->in_used = 0;
     stream->in_chunk = CHUNK_MIN;
 }
 
 static void free_output(struct stream *stream)
 {
-    free_buffer(take(stream->out), stream->out_cap);
+    free_buffer(take(stream->out), stream->out_cap, stream->out_len);
     stream->out_len = stream->out_cap = 0;
+}
+
+static void free_wire(struct stream *stream)
+{
+    free(take(stream->wire)); /* encrypted, or the open part of a handshake */
+    stream->wire_at = stream->wire_len = stream->wire_cap = 0;
+}
+
+/* A close_notify, and what else TLS has to send, if it goes out without waiting. */
+static void try_goodbye(struct stream *stream)
+{
+    if (!stream->tls || stream->broken)
+        return;
+    tls_session_say_goodbye(stream->tls);
+    if (stream->wire_len)
+        (void)!stream->transport->write(stream, stream->wire + stream->wire_at,
+                                        stream->wire_len - stream->wire_at);
+    free_wire(stream);
 }
 
 void stream_end_output(struct stream *stream)
 {
-    if (stream->tls && !stream->broken)
-        tls_session_say_goodbye(stream->tls);
+    try_goodbye(stream);
     if (stream->transport->end_output)
         stream->transport->end_output(stream);
 }
@@ -66,13 +88,37 @@ void stream_close(struct stream *stream)
 {
     if (!stream)
         return;
-    if (stream->tls && !stream->broken)
-        tls_session_say_goodbye(stream->tls);
+    try_goodbye(stream);
     tls_session_free(stream->tls);
     stream->transport->close(stream);
     free_input(stream);
     free_output(stream);
+    free_wire(stream);
     free(stream);
+}
+
+/* A peer that has heard enough may have said why before it closed. */
+static void end_writing(struct stream *stream)
+{
+    if (stream->tls)
+        stream->broken = true;
+    else
+        stream->mute = true;
+}
+
+/* The answer of a peer in conversation comes soon, and then the buffers are needed again. */
+static MAY_YIELD enum result wait_for_input(struct stream *stream, struct error *err)
+{
+    if (!stream->tls)
+        return stream->transport->wait_readable(stream, err);
+    struct scope scope;
+    scope_open(&scope, clock_deadline(REST_AFTER_NS));
+    enum result result = stream->transport->wait_readable(stream, err);
+    scope_close(&scope);
+    if (result == OK)
+        return OK;
+    tls_session_rest(stream->tls);
+    return fiber_check(err) == OK ? stream->transport->wait_readable(stream, err) : FAILED;
 }
 
 /* The pointers of the transport are called through these two alone. */
@@ -85,10 +131,43 @@ static MAY_YIELD enum result wait_for(struct stream *stream, enum step step, str
     if (stream->in_len == 0)
         free_input(stream);
     enum result result = step == STEP_WAIT_WRITABLE ? stream->transport->wait_writable(stream, err)
-                                                    : stream->transport->wait_readable(stream, err);
+                                                    : wait_for_input(stream, err);
     if (result == OK && stream->moved_lately > BULK)
         fiber_yield();
     return result;
+}
+
+/* Send what TLS made. */
+static MAY_YIELD enum result push_wire(struct stream *stream, struct error *err)
+{
+    while (stream->wire_at < stream->wire_len) {
+        ssize_t taken = stream->transport->write(stream, stream->wire + stream->wire_at,
+                                                 stream->wire_len - stream->wire_at);
+        if (taken >= 0) {
+            stream->wire_at += (size_t)taken;
+            continue;
+        }
+        if (errno == EINTR)
+            continue;
+        bool is_full = errno == EAGAIN || errno == EWOULDBLOCK;
+        if (!is_full)
+            (void)fail_errno(err, errno, "cannot write to the peer");
+        if (!is_full || wait_for(stream, STEP_WAIT_WRITABLE, err) == FAILED) {
+            end_writing(stream);
+            return FAILED;
+        }
+    }
+    free_wire(stream);
+    return OK;
+}
+
+/* Until the step can be tried again. What TLS made leaves before: the peer may wait for it. */
+static MAY_YIELD enum result await(struct stream *stream, enum step step, struct error *err)
+{
+    if (stream->wire_len == 0)
+        return wait_for(stream, step, err);
+    enum result result = push_wire(stream, err);
+    return result == OK && step == STEP_WAIT_READABLE ? wait_for(stream, step, err) : result;
 }
 
 /* A peer that sends or takes without a pause must not outrun deadlines, nor keep out others. */
@@ -109,15 +188,6 @@ static enum step break_with_errno(struct stream *stream, int number, const char 
     stream->broken = true;
     (void)fail_errno(err, number, "cannot %s the peer", doing);
     return STEP_FAILED;
-}
-
-/* A peer that has heard enough may have said why before it closed. */
-static void end_writing(struct stream *stream)
-{
-    if (stream->tls)
-        stream->broken = true;
-    else
-        stream->mute = true;
 }
 
 static enum step step_of_tls(struct stream *stream, enum tls_io io)
@@ -215,6 +285,8 @@ static enum step read_once(struct stream *stream, size_t max, struct error *err)
     if (step != STEP_DONE)
         return step;
     stream->in_len += got;
+    if (stream->in_used < stream->in_begin + stream->in_len)
+        stream->in_used = stream->in_begin + stream->in_len;
     stream->bytes_read += got;
     stream->moved_in_a_row += got;
     if (got == size && stream->in_chunk < CHUNK_MAX)
@@ -246,7 +318,7 @@ enum result stream_fill(struct stream *stream, size_t max, bool *out_end, struct
             *out_end = step == STEP_END;
             return OK;
         }
-        if (wait_for(stream, step, err) == FAILED)
+        if (await(stream, step, err) == FAILED)
             return FAILED;
     }
 }
@@ -264,6 +336,7 @@ enum result stream_fill_available(struct stream *stream, size_t max, struct erro
 {
     if (stream->broken)
         return fail_broken(err);
+    stream->found_empty = false; /* something may have come since, and who asks wants to know */
     while (stream->in_len < max) {
         enum step step = read_once(stream, max, err);
         if (step == STEP_FAILED)
@@ -297,7 +370,8 @@ static enum step write_once(struct stream *stream, struct str data, size_t *out_
     return STEP_FAILED;
 }
 
-/* On failure it is not known how much the peer received, so nothing more is sent. */
+/* Under TLS the last of it is left to push_wire(). On failure it is not known how much the peer
+ * received, so nothing more is sent. */
 static MAY_YIELD enum result send_all(struct stream *stream, struct str data, struct error *err)
 {
     while (data.len) {
@@ -308,11 +382,13 @@ static MAY_YIELD enum result send_all(struct stream *stream, struct str data, st
         if (step == STEP_DONE) {
             data = str_from(data, taken);
             stream->moved_in_a_row += taken;
+            if (stream->wire_len >= OUT_MAX && push_wire(stream, err) == FAILED)
+                return FAILED;
             continue;
         }
         if (step == STEP_END)
             (void)fail(err, ERROR_TEMPORARY, "the peer closed the connection");
-        if (step == STEP_END || step == STEP_FAILED || wait_for(stream, step, err) == FAILED) {
+        if (step == STEP_END || step == STEP_FAILED || await(stream, step, err) == FAILED) {
             end_writing(stream);
             return FAILED;
         }
@@ -335,15 +411,31 @@ static void append_output(struct stream *stream, struct str data)
     stream->out_len = needed;
 }
 
-enum result stream_flush(struct stream *stream, struct error *err)
+static MAY_YIELD enum result send_output(struct stream *stream, struct error *err)
 {
     if (stream->broken || stream->mute)
         return fail_broken(err);
-    if (stream->out_len == 0)
-        return OK;
     enum result result = send_all(stream, (struct str){stream->out, stream->out_len}, err);
     free_output(stream);
     return result;
+}
+
+/* What TLS has to say for itself can wait for the next words: it leaves before the stream waits. */
+enum result stream_flush(struct stream *stream, struct error *err)
+{
+    bool has_words = stream->out_len > 0;
+    if (send_output(stream, err) == FAILED)
+        return FAILED;
+    return has_words ? push_wire(stream, err) : OK;
+}
+
+enum result stream_finish(struct stream *stream, struct error *err)
+{
+    if (send_output(stream, err) == FAILED)
+        return FAILED;
+    if (stream->tls)
+        tls_session_say_goodbye(stream->tls);
+    return push_wire(stream, err);
 }
 
 enum result stream_write(struct stream *stream, struct str data, struct error *err)
@@ -363,7 +455,8 @@ enum result stream_write(struct stream *stream, struct str data, struct error *e
     }
     /* whole pieces go out from where they are, the rest waits for what follows */
     size_t direct = data.len - data.len % OUT_MAX;
-    if (send_all(stream, str_slice(data, 0, direct), err) == FAILED)
+    if (send_all(stream, str_slice(data, 0, direct), err) == FAILED ||
+        push_wire(stream, err) == FAILED)
         return FAILED;
     append_output(stream, str_from(data, direct));
     return OK;
@@ -377,10 +470,22 @@ static ssize_t carry_read(void *object, void *out, size_t size)
     return stream->transport->read(stream, out, size);
 }
 
+/* Not sent here: records of one turn leave together, before the stream waits or when all was
+ * written. */
 static ssize_t carry_write(void *object, const void *data, size_t size)
 {
     struct stream *stream = object;
-    return stream->transport->write(stream, data, size);
+    if (stream->wire_len >= WIRE_MAX) {
+        errno = EAGAIN;
+        return -1;
+    }
+    if (size > stream->wire_cap - stream->wire_len) {
+        stream->wire_cap = stream->wire_len + size;
+        stream->wire = memory_resize_array(stream->wire, stream->wire_cap, 1);
+    }
+    memcpy(stream->wire + stream->wire_len, data, size);
+    stream->wire_len += size;
+    return (ssize_t)size;
 }
 
 static MAY_YIELD enum result shake_hands(struct stream *stream, struct error *err)
@@ -394,7 +499,7 @@ static MAY_YIELD enum result shake_hands(struct stream *stream, struct error *er
         if (step == STEP_END)
             return fail(err, ERROR_TEMPORARY,
                         "the peer closed the connection in the TLS handshake");
-        if (step == STEP_FAILED || wait_for(stream, step, err) == FAILED)
+        if (step == STEP_FAILED || await(stream, step, err) == FAILED)
             return FAILED;
     }
 }
@@ -460,9 +565,17 @@ bool stream_is_idle_alive(struct stream *stream)
 {
     if (stream->broken || stream->ended || stream->in_len)
         return false;
-    stream->drained = false; /* the loop may not have told of the end yet */
+    stream->drained = stream->found_empty = false; /* the loop may not have told of the end yet */
     enum step step = read_once(stream, CHUNK_MIN, NULL);
     if (stream->in_len == 0)
         free_input(stream);
     return step == STEP_WAIT_READABLE;
+}
+
+bool stream_seems_idle_alive(struct stream *stream)
+{
+    bool (*is_quiet)(const struct stream *) = stream->transport->is_quiet;
+    if (stream->tls || !is_quiet || !is_quiet(stream))
+        return stream_is_idle_alive(stream);
+    return !stream->broken && !stream->ended && !stream->in_len;
 }

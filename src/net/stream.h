@@ -27,6 +27,13 @@ struct stream_tls_info {
 
 /* Take over a connected, non-blocking socket. */
 enum result stream_open_fd(int fd, struct stream **out_stream, struct error *err);
+/* The same for one that was just accepted: its peer is known from accept(2), its own address from
+ * the listening socket (NULL if that has none), which also gave it TCP_NODELAY. */
+enum result stream_open_accepted(int fd, const struct net_address *peer,
+                                 const struct net_address *local, struct stream **out_stream,
+                                 struct error *err);
+/* Before accepting from it. */
+void stream_prepare_listening(int fd);
 /* Connect; `source` may be NULL. The deadline is the fiber's. */
 enum result stream_connect(const struct net_address *to, const struct net_ip *source,
                            struct stream **out_stream, struct error *err) MAY_YIELD;
@@ -64,6 +71,9 @@ enum result stream_fill_available(struct stream *stream, size_t max, struct erro
 enum result stream_write(struct stream *stream, struct str data, struct error *err) MAY_YIELD;
 /* Send all. */
 enum result stream_flush(struct stream *stream, struct error *err) MAY_YIELD;
+/* Send all, and a close_notify with it if there is TLS: nothing may be written afterwards, but what
+ * the peer still sends can be read. */
+enum result stream_finish(struct stream *stream, struct error *err) MAY_YIELD;
 /* Nothing more will be written: the peer sees the end at once (under TLS with a close_notify), and
  * what it still sends can be read. What was not flushed is lost. */
 void stream_end_output(struct stream *stream);
@@ -75,3 +85,6 @@ const struct net_address *stream_local(const struct stream *stream);
 uint64_t stream_bytes_read(const struct stream *stream);
 /* Is the connection still usable while nobody reads: false once the peer closed or sent bytes. */
 bool stream_is_idle_alive(struct stream *stream);
+/* The same as far as the loop has heard, at no cost: for who copes with a peer that has just gone.
+ */
+bool stream_seems_idle_alive(struct stream *stream);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Streams over sockets. Reads and writes are tried first; the loop is asked only after EAGAIN. A
- * read that got less than it asked for has emptied the socket (epoll(7)), so until the loop tells
- * of more the next one is not tried: half of all reads would be for that EAGAIN.
+ * read that got less than it asked for, or nothing, has emptied the socket (epoll(7)), so until the
+ * loop tells of more the next one is not tried: half of all reads would be for that EAGAIN.
  */
 #include "base/check.h"
 #include "net/stream_internal.h"
@@ -17,14 +17,21 @@
 static ssize_t tcp_read(struct stream *stream, void *out, size_t size)
 {
     struct watch *watch = &stream->watch;
-    if (stream->drained && !watch->readable) {
+    if ((stream->drained || stream->found_empty) && !watch->readable) {
         errno = EAGAIN;
         return -1;
     }
     watch->readable = false; /* what is told from here on is behind what this read gets */
     ssize_t got = recv(watch->fd, out, size, 0);
     stream->drained = got > 0 && (size_t)got < size && !watch->special;
+    stream->found_empty = got < 0 && errno == EAGAIN;
     return got;
+}
+
+static bool tcp_is_quiet(const struct stream *stream)
+{
+    const struct watch *watch = &stream->watch;
+    return (stream->drained || stream->found_empty) && !watch->readable && !watch->special;
 }
 
 static ssize_t tcp_write(struct stream *stream, const void *data, size_t size)
@@ -34,7 +41,7 @@ static ssize_t tcp_write(struct stream *stream, const void *data, size_t size)
 
 static MAY_YIELD enum result tcp_wait_readable(struct stream *stream, struct error *err)
 {
-    stream->drained = false;
+    stream->drained = stream->found_empty = false;
     return watch_wait_readable(&stream->watch, err);
 }
 
@@ -58,11 +65,20 @@ static void tcp_close(struct stream *stream)
 static const struct stream_transport tcp_transport = {
     .read = tcp_read,
     .write = tcp_write,
+    .is_quiet = tcp_is_quiet,
     .wait_readable = tcp_wait_readable,
     .wait_writable = tcp_wait_writable,
     .end_output = tcp_end_output,
     .close = tcp_close,
 };
+
+static void learn_own_address(struct stream *stream, int fd)
+{
+    struct sockaddr_storage storage = {0};
+    socklen_t len = sizeof storage;
+    if (getsockname(fd, (struct sockaddr *)&storage, &len) == 0)
+        net_address_from_sockaddr(&storage, &stream->local);
+}
 
 static void learn_addresses(struct stream *stream, int fd)
 {
@@ -70,10 +86,7 @@ static void learn_addresses(struct stream *stream, int fd)
     socklen_t len = sizeof storage;
     if (getpeername(fd, (struct sockaddr *)&storage, &len) == 0)
         net_address_from_sockaddr(&storage, &stream->peer);
-    storage = (struct sockaddr_storage){0};
-    len = sizeof storage;
-    if (getsockname(fd, (struct sockaddr *)&storage, &len) == 0)
-        net_address_from_sockaddr(&storage, &stream->local);
+    learn_own_address(stream, fd);
 }
 
 static void set_no_delay(int fd)
@@ -83,16 +96,42 @@ static void set_no_delay(int fd)
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 
-enum result stream_open_fd(int fd, struct stream **out_stream, struct error *err)
+static enum result open_watched(int fd, struct stream **out_stream, struct error *err)
 {
     struct stream *stream = stream_new(&tcp_transport);
     if (watch_open(&stream->watch, fd, err) == FAILED) {
         free(stream);
         return FAILED;
     }
-    set_no_delay(fd);
-    learn_addresses(stream, fd);
     *out_stream = stream;
+    return OK;
+}
+
+enum result stream_open_fd(int fd, struct stream **out_stream, struct error *err)
+{
+    if (open_watched(fd, out_stream, err) == FAILED)
+        return FAILED;
+    set_no_delay(fd);
+    learn_addresses(*out_stream, fd);
+    return OK;
+}
+
+void stream_prepare_listening(int fd)
+{
+    set_no_delay(fd); /* Linux gives it to all that are accepted */
+}
+
+enum result stream_open_accepted(int fd, const struct net_address *peer,
+                                 const struct net_address *local, struct stream **out_stream,
+                                 struct error *err)
+{
+    if (open_watched(fd, out_stream, err) == FAILED)
+        return FAILED;
+    (*out_stream)->peer = *peer;
+    if (local)
+        (*out_stream)->local = *local;
+    else
+        learn_own_address(*out_stream, fd);
     return OK;
 }
 
@@ -187,10 +226,9 @@ static MAY_YIELD enum result connect_stream(const struct net_address *to,
     int fd = -1;
     if (fiber_check(err) == FAILED || begin_connect(to, source, &fd, err) == FAILED)
         return FAILED;
-    struct stream *stream = stream_new(&tcp_transport);
-    if (watch_open(&stream->watch, fd, err) == FAILED) {
+    struct stream *stream;
+    if (open_watched(fd, &stream, err) == FAILED) {
         close(fd);
-        free(stream);
         return FAILED;
     }
     if (await_connection(stream, err) == FAILED) {

@@ -88,9 +88,11 @@ static int version_number(int version)
 
 static void set_common(SSL_CTX *ssl, int min_version)
 {
-    SSL_CTX_set_options(ssl, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION);
-    SSL_CTX_set_mode(ssl, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
-                              SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    /* buffers are kept while a conversation goes on (see tls_session_rest), passwords in them not
+     */
+    SSL_CTX_set_options(ssl,
+                        SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_CLEANSE_PLAINTEXT);
+    SSL_CTX_set_mode(ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_read_ahead(ssl, 1); /* one system call a record instead of two */
     SSL_CTX_set_min_proto_version(ssl, version_number(min_version));
 }

@@ -347,6 +347,122 @@ static void sessions_are_resumed_by_ticket(void **state)
     }
 }
 
+/* ---- how much goes over the wire, and in how many pieces ---- */
+
+/* A client over a socket that keeps the borders of what was sent, so that pieces can be counted. */
+struct counting {
+    int fd;
+    unsigned pieces, tickets;
+    bool ok; /* a reply came, and behind it a close_notify */
+    char reply[64];
+};
+
+static int count_ticket(SSL *ssl, SSL_SESSION *session)
+{
+    (void)session;
+    struct counting *counting = SSL_get_app_data(ssl);
+    counting->tickets++;
+    return 0;
+}
+
+static void send_all_of(BIO *out, int fd)
+{
+    char *data;
+    long len = BIO_get_mem_data(out, &data);
+    if (len > 0)
+        check(send(fd, data, (size_t)len, MSG_NOSIGNAL) == len);
+    (void)BIO_reset(out);
+}
+
+static bool take_piece(struct counting *counting, BIO *in)
+{
+    char piece[20000];
+    ssize_t got = recv(counting->fd, piece, sizeof piece, 0);
+    if (got <= 0)
+        return false;
+    counting->pieces++;
+    return BIO_write(in, piece, (int)got) == got;
+}
+
+/* Handshake, one command, the reply, the end; Finished and the command leave together. */
+static void *run_counting(void *arg)
+{
+    struct counting *counting = arg;
+    SSL_CTX *context = SSL_CTX_new(TLS_client_method());
+    SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+    SSL_CTX_sess_set_new_cb(context, count_ticket);
+    SSL *ssl = SSL_new(context);
+    SSL_set_app_data(ssl, counting);
+    BIO *in = BIO_new(BIO_s_mem()), *out = BIO_new(BIO_s_mem());
+    BIO_set_mem_eof_return(in, -1);
+    SSL_set_bio(ssl, in, out);
+    SSL_set_connect_state(ssl);
+    while (SSL_do_handshake(ssl) != 1) {
+        send_all_of(out, counting->fd);
+        if (!take_piece(counting, in))
+            break;
+    }
+    int got = -1;
+    if (SSL_is_init_finished(ssl) && SSL_write(ssl, "QUIT\r\n", 6) == 6) {
+        send_all_of(out, counting->fd);
+        while ((got = SSL_read(ssl, counting->reply, sizeof counting->reply - 1)) <= 0)
+            if (!take_piece(counting, in))
+                break;
+    }
+    char rest;
+    counting->ok =
+        got > 0 && SSL_read(ssl, &rest, 1) <= 0 && (SSL_get_shutdown(ssl) & SSL_RECEIVED_SHUTDOWN);
+    while (take_piece(counting, in))
+        continue;
+    SSL_free(ssl);
+    SSL_CTX_free(context);
+    close(counting->fd);
+    return NULL;
+}
+
+static NO_YIELD_CHECK void serve_and_finish(void *arg)
+{
+    struct served *served = arg;
+    struct error err;
+    bool end = false;
+    served->result = stream_tls_accept(served->stream, served->context, &err);
+    if (served->result == OK)
+        served->result = stream_flush(served->stream, &err); /* nothing to say yet */
+    if (served->result == OK)
+        served->result = stream_fill(served->stream, 1000, &end, &err);
+    if (served->result == OK)
+        served->result = stream_write(served->stream, STR("221 bye\r\n"), &err);
+    if (served->result == OK)
+        served->result = stream_finish(served->stream, &err);
+    stream_close(take(served->stream));
+}
+
+static void records_of_a_turn_leave_in_one_piece(void **state)
+{
+    (void)state;
+    const struct test_certificate *files[] = {&main_files};
+    int fds[2], on = 1;
+    pthread_t thread;
+    struct error err;
+    struct served served = {.context = new_server(files, 1)};
+    check(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) == 0);
+    check(ioctl(fds[0], FIONBIO, &on) == 0);
+    struct counting counting = {.fd = fds[1]};
+    test_loop_open();
+    check(stream_open_fd(fds[0], &served.stream, &err) == OK);
+    check(pthread_create(&thread, NULL, run_counting, &counting) == 0);
+    run_fibers(serve_and_finish, NULL, &served);
+    pthread_join(thread, NULL);
+    test_loop_close();
+    tls_context_unref(served.context);
+    assert_int_equal(served.result, OK);
+    assert_true(counting.ok);
+    assert_string_equal(counting.reply, "221 bye\r\n");
+    assert_int_equal(counting.tickets, 1);
+    /* the flight of the handshake; then ticket, reply and close_notify */
+    assert_int_equal(counting.pieces, 2);
+}
+
 /* ---- files ---- */
 
 static void bad_files_are_explained(void **state)
@@ -474,6 +590,7 @@ int main(void)
         cmocka_unit_test(wrong_protocols_get_an_alert),
         cmocka_unit_test(old_versions_and_renegotiation_are_refused),
         cmocka_unit_test(sessions_are_resumed_by_ticket),
+        cmocka_unit_test(records_of_a_turn_leave_in_one_piece),
         cmocka_unit_test(bad_files_are_explained),
         cmocka_unit_test(certificates_are_renewed),
         cmocka_unit_test(days_left),

@@ -22,6 +22,7 @@ struct tls_session {
     int carrier_errno;
     bool name_given; /* there was a name to check the peer by */
     bool ready;      /* the handshake is done */
+    bool said_goodbye;
     bool ended;
     bool broken;
     struct error why_broken;
@@ -343,10 +344,16 @@ bool tls_session_has_pending(const struct tls_session *session)
     return !session->ended && !session->broken && SSL_has_pending(session->ssl);
 }
 
+void tls_session_rest(struct tls_session *session)
+{
+    (void)SSL_free_buffers(session->ssl);
+}
+
 void tls_session_say_goodbye(struct tls_session *session)
 {
-    if (session->ready && may_go_on(session))
+    if (session->ready && !session->said_goodbye && may_go_on(session))
         (void)SSL_shutdown(session->ssl);
+    session->said_goodbye = true;
     ERR_clear_error();
 }
 

@@ -45,7 +45,9 @@ enum tls_io tls_session_write(struct tls_session *session, const void *data, siz
                               size_t *out_taken, struct error *err);
 /* Bytes came from the carrier that were not handed out yet. */
 bool tls_session_has_pending(const struct tls_session *session);
-/* Try to send close_notify, once. */
+/* Give back the memory that only records in work need, as far as nothing is half read. */
+void tls_session_rest(struct tls_session *session);
+/* Send close_notify to the carrier, once. */
 void tls_session_say_goodbye(struct tls_session *session);
 
 const struct stream_tls_info *tls_session_info(const struct tls_session *session);

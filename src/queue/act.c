@@ -34,19 +34,6 @@ static void write_record(struct queue_attempt *attempt)
     queue_entry_place(attempt->entry);
 }
 
-static void drop(struct queue_attempt *attempt)
-{
-    struct queue_unit unit;
-    queue_unit_init(&unit, attempt->worker, attempt->arena);
-    queue_unit_count(&unit, QUEUE_COUNT_DROPPED, attempt->entry->pending);
-    queue_unit_remove(&unit, attempt->entry);
-    queue_unit_write(&unit);
-    event_emit(EVENT_DELIVERY_DROPPED, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
-               F_C(ENTRY, mail_id_text(attempt->entry->id).chars),
-               F_INT(RECIPIENTS, attempt->entry->pending));
-    queue_entry_free(attempt->entry);
-}
-
 /* Out of a quarantine only if it can be read. */
 static bool is_readable(const struct queue_attempt *attempt, struct queue_share *share)
 {
@@ -180,7 +167,7 @@ static bool act_on(struct queue_entry *entry, struct queue_share *share) MAY_YIE
         if (is_partly(&attempt, request))
             done = queue_quarantine_part(&attempt, verb, only_to(request), false);
         else
-            drop(&attempt);
+            queue_settle_dropped(&attempt);
         break;
     }
     queue_attempt_done(&attempt);

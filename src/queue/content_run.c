@@ -60,7 +60,7 @@ static void tell_held(const struct queue_attempt *attempt, const struct queue_co
         if (group->held)
             event_emit(EVENT_MESSAGE_HELD, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
                        F_STR(FLOW, attempt->meta.content_flow), F_STR(STEP, group->kept.step),
-                       F_STR(TRANSPORT, group->transport),
+                       F_STR(TRANSPORT, group->transport), F_C(DIRECTION, queue_direction(attempt)),
                        F_C(REASON, mail_reason_name(group->held_reason)),
                        F_STR(QUARANTINE, group->kept.quarantine), F_STR(DETAIL, group->kept.why),
                        F_INT(RECIPIENTS, group->recipient_count));
@@ -131,7 +131,8 @@ static void defer(struct queue_attempt *attempt, const struct mail_reply *reply)
     queue_unit_write(&unit);
     event_emit(EVENT_MESSAGE_DEFERRED, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
                F_C(ENTRY, mail_id_text(entry->id).chars), F_STR(FLOW, attempt->meta.content_flow),
-               F_INT(ATTEMPT, record->attempts), F_STR(REPLY, reply->text));
+               F_C(DIRECTION, queue_direction(attempt)), F_INT(ATTEMPT, record->attempts),
+               F_STR(REPLY, reply->text));
     queue_entry_place(entry);
 }
 
@@ -165,20 +166,7 @@ static void discard(struct queue_attempt *attempt, const struct queue_content_ru
         return;
     }
     event_emit(EVENT_MESSAGE_DISCARDED, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
-               F_STR(FLOW, attempt->meta.content_flow));
-    queue_entry_free(attempt->entry);
-}
-
-static void drop(struct queue_attempt *attempt)
-{
-    struct queue_unit unit;
-    queue_unit_init(&unit, attempt->worker, attempt->arena);
-    queue_unit_count(&unit, QUEUE_COUNT_DROPPED, attempt->entry->pending);
-    queue_unit_remove(&unit, attempt->entry);
-    queue_unit_write(&unit);
-    event_emit(EVENT_DELIVERY_DROPPED, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
-               F_C(ENTRY, mail_id_text(attempt->entry->id).chars),
-               F_INT(RECIPIENTS, attempt->entry->pending));
+               F_STR(FLOW, attempt->meta.content_flow), F_C(DIRECTION, queue_direction(attempt)));
     queue_entry_free(attempt->entry);
 }
 
@@ -197,7 +185,7 @@ static bool grant_wish(struct queue_attempt *attempt) MAY_YIELD
         queue_settle_refused(attempt, &reply);
         return true;
     case QUEUE_DROP:
-        drop(attempt);
+        queue_settle_dropped(attempt);
         return true;
     default:
         return false;
@@ -272,6 +260,8 @@ static void run_entry(struct queue_attempt *attempt) MAY_YIELD
         keep_unreadable(attempt, &err);
         return;
     }
+    /* the attempt keeps its reference; steps may put another body in its place */
+    struct mail_content content = attempt->content;
     struct queue_content_run run = {
         .flow = attempt->meta.content_flow,
         .message = attempt->meta.message,
@@ -283,7 +273,7 @@ static void run_entry(struct queue_attempt *attempt) MAY_YIELD
         .recipients = attempt->meta.recipients,
         .recipient_count = attempt->meta.recipient_count,
         .origin = attempt->meta.origin,
-        .content = &attempt->content,
+        .content = &content,
         .arena = attempt->arena,
     };
     enum queue_content_verdict verdict = run_flow(attempt, &run, &reply);

@@ -46,7 +46,7 @@ bool queue_connection_check(struct queue_connection *connection, const struct qu
         return false;
     bool usable = connection->snapshot == snapshot && connection->messages < PER_CONNECTION &&
                   clock_monotonic_ns() - connection->opened_ns < CONNECTION_S * NS_PER_S &&
-                  stream_is_idle_alive(smtp_client_stream(connection->client));
+                  stream_seems_idle_alive(smtp_client_stream(connection->client));
     if (!usable)
         queue_connection_close(connection, queue, true);
     return usable;
@@ -301,13 +301,13 @@ static bool is_ascii(struct str text)
     return true;
 }
 
+/* The texts live as long as the attempt, and recipients share them. */
 static void decide(struct queue_attempt *attempt, size_t index, enum queue_verdict verdict,
                    struct mail_reply reply, struct str mta)
 {
     struct queue_result *result = &attempt->results[index];
     result->verdict = verdict;
-    result->said.reply = mail_reply_copy(attempt->arena, &reply);
-    result->said.mta = arena_str(attempt->arena, mta);
+    result->said = (struct queue_said){.reply = reply, .mta = mta};
 }
 
 static bool is_open(const struct queue_attempt *attempt, size_t index)
@@ -429,7 +429,7 @@ static size_t judge(struct queue_attempt *attempt, const struct transaction *tra
     static const enum queue_stage stages[] = {QUEUE_STAGE_MAIL, QUEUE_STAGE_RCPT, QUEUE_STAGE_DATA,
                                               QUEUE_STAGE_END};
     bool dsn = (smtp_client_extensions(connection->client) & SMTP_EXT_DSN) != 0;
-    struct str mta = str_c(connection->host);
+    struct str mta = arena_str(attempt->arena, str_c(connection->host));
     size_t accepted = 0;
     for (size_t i = 0; i < transaction->count; i++)
         accepted += transaction->recipients[i].accepted;
@@ -490,8 +490,18 @@ static bool is_closing(const struct transaction *transaction)
     return false;
 }
 
+/* Also of hosts that do not answer: whose outage is it? */
+static void note_provider(struct queue_attempt *attempt, struct str host)
+{
+    const struct queue_handler *handler = &attempt->worker->queue->handler;
+    if (attempt->transport->method == TRANSPORT_LOOKUP_MX && handler->provider != NULL &&
+        attempt->provider.len == 0)
+        attempt->provider = handler->provider(attempt->snapshot, host);
+}
+
 static void note_peer(struct queue_attempt *attempt, const struct queue_connection *connection)
 {
+    note_provider(attempt, str_c(connection->host));
     memcpy(attempt->host, connection->host, sizeof attempt->host);
     attempt->peer = connection->peer;
     attempt->tls = connection->tls;
@@ -614,6 +624,8 @@ static void deliver(struct queue_attempt *attempt, struct queue_connection *conn
         (void)is_stopped(attempt);
         return;
     }
+    if (route.count > 0)
+        note_provider(attempt, route.targets[0].host);
     for (size_t i = 0; i < route.count && count_open(attempt) > 0; i++) {
         const struct queue_target *target = &route.targets[i];
         if (is_stopped(attempt))

@@ -64,6 +64,7 @@ struct queue_attempt {
     char host[256];
     struct net_address peer;
     struct str tls, cipher;
+    struct str provider; /* by the first MX host; empty: not by MX, or nothing was found */
 };
 
 /* Fills results; the connection is used, made, kept or closed. */

@@ -11,8 +11,10 @@
 #include <string.h>
 
 enum {
-    KEPT_MAX = 256 * 1024, /* a body beyond that is on disk, in an open file while it is held */
-    LARGE_KEPT_MAX = 64,   /* such files; the others are opened again when it is their turn */
+    /* a body of the spool beyond that is in an open file while it is held; one that a step of a
+     * flow made (a disclaimer, a milter) is in memory, however large */
+    KEPT_MAX = 256 * 1024,
+    LARGE_KEPT_MAX = 64, /* such files; the others are opened again when it is their turn */
     POSTPONED_S = 60,
 };
 
@@ -29,8 +31,8 @@ struct queue_parcel *queue_parcel_new(struct queue *queue, const struct mail_con
                                             .body = body_ref(content->body),
                                             .body_start = content->body_start};
     uint64_t size = content->body->size;
-    parcel->charged = content->head.len + (size > KEPT_MAX ? 0 : size);
-    parcel->is_large = size > KEPT_MAX;
+    parcel->is_large = size > KEPT_MAX && !body_is_memory(content->body);
+    parcel->charged = content->head.len + (parcel->is_large ? 0 : size);
     atomic_fetch_add_explicit(&queue->memory_used, parcel->charged, memory_order_relaxed);
     if (parcel->is_large)
         atomic_fetch_add_explicit(&queue->large_kept, 1, memory_order_relaxed);
@@ -69,8 +71,8 @@ void queue_entry_store(struct queue_entry *entry, const struct queue_record *rec
     queue_record_split(record, &entry->record, &tail);
     check(!tail.overflow);
     uint32_t old = entry->tail;
-    entry->tail = queue_text_get(worker, buf_str(&tail));
-    queue_text_unref(worker, old);
+    entry->tail = queue_tail_get(worker, buf_str(&tail));
+    queue_tail_unref(worker, old);
     entry->pending = (uint32_t)queue_record_pending(record);
 }
 
@@ -78,7 +80,7 @@ struct str queue_entry_record(const struct queue_entry *entry, struct arena *are
 {
     BUF_CLEANUP struct buf buf;
     buf_init(&buf, QUEUE_RECORD_MAX);
-    queue_record_join(&entry->record, queue_text_str(queue_worker_of(entry), entry->tail),
+    queue_record_join(&entry->record, queue_tail_str(queue_worker_of(entry), entry->tail, arena),
                       entry->recipients, &buf);
     check(!buf.overflow);
     return arena_str(arena, buf_str(&buf));
@@ -93,18 +95,6 @@ static bool read_meta(const struct queue_entry *entry, struct arena *arena, stru
         return false;
     out->accepted_wall_ns = entry->accepted_wall_ns;
     return true;
-}
-
-struct str queue_entry_meta(const struct queue_entry *entry, struct arena *arena)
-{
-    BUF_CLEANUP struct buf buf;
-    struct queue_meta meta;
-    bool sound = read_meta(entry, arena, &meta);
-    check(sound); /* our own bytes */
-    buf_init(&buf, QUEUE_META_MAX);
-    queue_meta_encode(&meta, &buf);
-    check(!buf.overflow); /* submit looked */
-    return arena_str(arena, buf_str(&buf));
 }
 
 struct queue_entry *queue_entry_new(struct queue_worker *worker, struct mail_id id,
@@ -144,7 +134,8 @@ bool queue_entry_decode(const struct queue_entry *entry, struct arena *arena,
                         struct queue_meta *out_meta, struct queue_record *out_record)
 {
     return read_meta(entry, arena, out_meta) &&
-           queue_record_read(&entry->record, queue_text_str(queue_worker_of(entry), entry->tail),
+           queue_record_read(&entry->record,
+                             queue_tail_str(queue_worker_of(entry), entry->tail, arena),
                              out_meta->recipient_count, arena, out_record);
 }
 
@@ -219,7 +210,7 @@ void queue_entry_free(struct queue_entry *entry)
         atomic_fetch_sub_explicit(&worker->bytes, entry->ready.size, memory_order_relaxed);
     }
     queue_parcel_unref(entry->parcel);
-    queue_text_unref(worker, entry->tail);
+    queue_tail_unref(worker, entry->tail);
     queue_text_unref(worker, entry->common);
     queue_text_unref(worker, entry->domain);
     queue_slab_give(entry);

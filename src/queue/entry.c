@@ -50,10 +50,26 @@ enum {
 
 /* ---- writing ---- */
 
-static void put_number(struct buf *out, uint64_t value, unsigned size)
+static char *write_number(char *to, uint64_t value, unsigned size)
 {
     for (unsigned i = 0; i < size; i++)
-        buf_append_byte(out, (char)(unsigned char)(value >> (8 * i)));
+        *to++ = (char)(unsigned char)(value >> (8 * i));
+    return to;
+}
+
+static char *write_text(char *to, struct str text)
+{
+    to = write_number(to, text.len, 4);
+    if (text.len > 0)
+        memcpy(to, text.ptr, text.len);
+    return to + text.len;
+}
+
+static void put_number(struct buf *out, uint64_t value, unsigned size)
+{
+    char bytes[8];
+    write_number(bytes, value, size);
+    buf_append(out, str_of(bytes, size));
 }
 
 static void put_text(struct buf *out, struct str text)
@@ -87,6 +103,7 @@ static void put_id(struct buf *out, struct mail_id id)
 struct reader {
     struct str rest;
     bool bad;
+    bool is_kept; /* the bytes are in the arena: texts need no copy */
     struct arena *arena;
 };
 
@@ -110,7 +127,9 @@ static struct str get_text(struct reader *reader)
         reader->bad = true;
         return STR_EMPTY;
     }
-    struct str text = arena_str(reader->arena, str_slice(reader->rest, 0, (size_t)len));
+    struct str text = str_slice(reader->rest, 0, (size_t)len);
+    if (!reader->is_kept)
+        text = arena_str(reader->arena, text);
     reader->rest = str_from(reader->rest, (size_t)len);
     return text;
 }
@@ -150,14 +169,24 @@ static struct mail_id get_id(struct reader *reader)
 
 static void put_recipients(struct buf *out, const struct queue_meta *meta)
 {
-    put_number(out, meta->recipient_count, 4);
+    enum { NUMBERS = 3 * 4 + 1 }; /* of each recipient */
+    size_t size = 4 + meta->recipient_count * NUMBERS;
     for (size_t i = 0; i < meta->recipient_count; i++) {
         const struct mail_recipient *recipient = &meta->recipients[i];
-        put_text(out, recipient->address);
-        put_text(out, recipient->domain);
-        put_text(out, recipient->orcpt);
-        put_number(out, recipient->notify, 1);
+        size += recipient->address.len + recipient->domain.len + recipient->orcpt.len;
     }
+    char *to = buf_reserve(out, size);
+    if (to == NULL)
+        return;
+    to = write_number(to, meta->recipient_count, 4);
+    for (size_t i = 0; i < meta->recipient_count; i++) {
+        const struct mail_recipient *recipient = &meta->recipients[i];
+        to = write_text(to, recipient->address);
+        to = write_text(to, recipient->domain);
+        to = write_text(to, recipient->orcpt);
+        to = write_number(to, recipient->notify, 1);
+    }
+    out->len += size;
 }
 
 static void put_kept(struct buf *out, const struct queue_kept *kept)
@@ -247,7 +276,7 @@ static bool get_recipients(struct reader *reader, struct queue_meta *meta)
 
 bool queue_meta_decode(struct str bytes, struct arena *arena, struct queue_meta *out)
 {
-    struct reader reader = {.rest = bytes, .arena = arena};
+    struct reader reader = {.rest = arena_str(arena, bytes), .is_kept = true, .arena = arena};
     struct queue_meta meta = {0};
     uint64_t version = get_number(&reader, 1);
     if (version != VERSION && version != VERSION_KEPT && version != VERSION_LABEL)
@@ -406,7 +435,7 @@ bool queue_meta_read(struct mail_id message, struct str common, struct str domai
                      struct arena *arena, struct queue_meta *out)
 {
     struct reader shared = {.rest = common, .arena = arena};
-    struct reader reader = {.rest = own, .arena = arena};
+    struct reader reader = {.rest = arena_str(arena, own), .is_kept = true, .arena = arena};
     struct queue_meta meta = {0};
     get_common(&shared, &meta);
     unsigned form = (unsigned)get_small(&reader);

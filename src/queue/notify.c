@@ -100,8 +100,10 @@ static bool add_entry(struct queue_unit *unit, const struct queue_notice *notice
     struct queue_record record;
     queue_record_init(&record, 1, unit->arena);
     struct queue_parcel *parcel = queue_parcel_new(notice->worker->queue, content);
-    queue_unit_add(unit, queue_entry_new(notice->worker, mail_id_new(), &meta, &record, parcel,
-                                         mail_content_size(content)));
+    queue_unit_add(unit,
+                   queue_entry_new(notice->worker, mail_id_new(), &meta, &record, parcel,
+                                   mail_content_size(content)),
+                   &meta);
     queue_parcel_unref(parcel);
     queue_unit_count(unit, QUEUE_COUNT_GENERATED, 1);
     return true;
@@ -259,7 +261,9 @@ void queue_notice_keep(struct queue_unit *unit, const struct queue_notice *notic
     record.held_since_wall_ns = clock_steady_wall_ns();
     record.last_try_wall_ns = notice->recipients[0].last_try_wall_ns;
     struct queue_parcel *parcel = queue_parcel_new(notice->worker->queue, content);
-    queue_unit_add(unit, queue_entry_new(notice->worker, mail_id_new(), &meta, &record, parcel,
-                                         mail_content_size(content)));
+    queue_unit_add(unit,
+                   queue_entry_new(notice->worker, mail_id_new(), &meta, &record, parcel,
+                                   mail_content_size(content)),
+                   &meta);
     queue_parcel_unref(parcel);
 }

@@ -357,8 +357,10 @@ static void add_part(struct queue_unit *unit, const struct queue_attempt *attemp
     record.held_since_wall_ns = held ? attempt->record.held_since_wall_ns : 0;
     record.held_total_ns = attempt->record.held_total_ns;
     record.digested = held && attempt->record.digested;
-    queue_unit_add(unit, queue_entry_new(unit->worker, mail_id_new(), meta, &record, parcel,
-                                         attempt->entry->ready.size));
+    queue_unit_add(unit,
+                   queue_entry_new(unit->worker, mail_id_new(), meta, &record, parcel,
+                                   attempt->entry->ready.size),
+                   meta);
 }
 
 static enum result commit_parts(struct queue_attempt *attempt, const struct parting *parting,

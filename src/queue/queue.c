@@ -334,6 +334,11 @@ static void wait_for_end(struct queue_worker *worker, int64_t deadline_ns) MAY_Y
             return;
 }
 
+void queue_rest(struct queue *queue, size_t index)
+{
+    queue_slab_settle(&queue->workers[index].slab);
+}
+
 void queue_leave(struct queue *queue, size_t index, int64_t deadline_ns)
 {
     struct queue_worker *worker = &queue->workers[index];

@@ -40,7 +40,7 @@ struct queue_content_run { /* processing: queued */
     struct str origin;            /* what queue_submit was given */
     struct str after_step;        /* it was kept there and released: begin behind it; else empty */
     bool released;                /* it was held once, and somebody let it go */
-    struct mail_content *content; /* in, out: what a refusal is about */
+    struct mail_content *content; /* in, out; a new body is not the queue's to release */
     struct arena *arena;
     enum mail_reason held_reason; /* out: why, for QUEUE_CONTENT_HOLD without groups */
     /* out: what stands in place of the entry for DELIVER and HOLD (none: the entry as it is), and
@@ -115,6 +115,8 @@ struct queue_handler {
     /* Does any of our listeners have this port? (For an MX that bears our name.) NULL: asked by
      * is_own_address with a loopback address. */
     bool (*is_own_port)(const struct queue_snapshot *snapshot, uint16_t port);
+    /* Who runs this MX host, for events; a text of the snapshot. NULL: nobody says. */
+    struct str (*provider)(const struct queue_snapshot *snapshot, struct str host);
     enum queue_content_verdict (*run_content)(void *context, const struct queue_snapshot *snapshot,
                                               struct queue_content_run *run,
                                               struct mail_reply *out_reply);
@@ -171,6 +173,8 @@ void queue_settle_found(struct queue *queue);
 struct spool_found;
 void queue_recover(struct queue *queue, const struct spool_found *found);
 void queue_join(struct queue *queue, size_t worker, struct dns *dns);
+/* On the worker's thread, after a burst: memory that was kept for what comes next goes back. */
+void queue_rest(struct queue *queue, size_t worker);
 /* Stop attempts (running ones get until `deadline_ns`), let go of connections. */
 void queue_leave(struct queue *queue, size_t worker, int64_t deadline_ns) MAY_YIELD;
 void queue_free(struct queue *queue);
@@ -189,6 +193,7 @@ struct queue_group {
     struct queue_kept kept;
     const struct mail_sender *sender; /* NULL: the submission's */
     bool has_8bit;                    /* more than the submission says */
+    bool seven_bit;                   /* whatever the submission says; has_8bit comes after */
     /* A copy or a notice of ours: counted as generated; when it fails only postmaster hears. */
     bool generated;
     struct mail_id message; /* a message of its own; zero: the submission's */

@@ -125,11 +125,36 @@ bool queue_is_expired(const struct queue_attempt *attempt)
 
 /* ---- telling ---- */
 
-static void emit(enum event_type type, const struct queue_attempt *attempt, size_t index,
-                 int64_t next_wall_ns)
+const char *queue_direction(const struct queue_attempt *attempt)
 {
-    const struct queue_result *result = &attempt->results[index];
-    const struct mail_reply *reply = &result->said.reply;
+    return attempt->transport != NULL ? transport_direction_name(attempt->transport) : "";
+}
+
+/* Recipients of whom the same is told: fifty that one reply took differ in their addresses. */
+struct telling {
+    const struct queue_attempt *attempt;
+    enum event_type type;
+    int64_t next_wall_ns;           /* of the next try; 0: not told */
+    const struct mail_reply *reply; /* to all of them */
+    struct str *addresses;
+    size_t count;
+};
+
+static struct telling telling_of(struct queue_attempt *attempt)
+{
+    return (struct telling){.attempt = attempt,
+                            .addresses =
+                                arena_alloc_array(attempt->arena, attempt->meta.recipient_count + 1,
+                                                  sizeof(struct str))};
+}
+
+static void tell_all(struct telling *telling)
+{
+    if (telling->count == 0)
+        return;
+    const struct queue_attempt *attempt = telling->attempt;
+    const struct mail_reply *reply = telling->reply;
+    int64_t next_wall_ns = telling->next_wall_ns;
     const struct queue_times *times = &attempt->times;
     char next[TIME_RFC3339_SIZE] = "", end[TIME_RFC3339_SIZE] = "", ip[NET_ADDRESS_TEXT];
     struct str next_text = STR_EMPTY, end_text = STR_EMPTY;
@@ -146,7 +171,7 @@ static void emit(enum event_type type, const struct queue_attempt *attempt, size
         F_C(SESSION, mail_id_text(attempt->meta.session).chars),
         F_C(ENTRY, mail_id_text(attempt->entry->id).chars),
         F_STR(FROM, attempt->meta.sender.address),
-        F_STR(TO, attempt->meta.recipients[index].address),
+        F_STR(TO, STR_EMPTY) /* each address */,
         F_STR(TRANSPORT, attempt->meta.transport),
         F_STR(DESTINATION, attempt->transport != NULL
                                ? queue_destination_name(attempt->transport, &attempt->meta)
@@ -166,16 +191,41 @@ static void emit(enum event_type type, const struct queue_attempt *attempt, size
         F_INT(GREETING_US, times->greeting_us),
         F_INT(TRANSFER_US, times->transfer_us),
         F_INT(SIZE, attempt->entry->ready.size),
+        F_C(DIRECTION, queue_direction(attempt)),
+        F_STR(PROVIDER, attempt->provider),
         F_STR(NEXT_TRY, next_text),
         F_STR(GIVE_UP, end_text)};
     enum { ALL = sizeof fields / sizeof fields[0], OF_NEXT_TRY = 2 };
-    event_emit_fields(type, fields, next_wall_ns > 0 ? ALL : ALL - OF_NEXT_TRY);
+    event_emit_each(telling->type, fields, next_wall_ns > 0 ? ALL : ALL - OF_NEXT_TRY, KEY_TO,
+                    telling->addresses, telling->count);
+    telling->count = 0;
+}
+
+static bool is_same_reply(const struct mail_reply *a, const struct mail_reply *b)
+{
+    return a->code == b->code && a->enhanced.class == b->enhanced.class &&
+           a->enhanced.subject == b->enhanced.subject && a->enhanced.detail == b->enhanced.detail &&
+           str_equal(a->text, b->text);
+}
+
+/* Said at the latest by tell_all(). */
+static void tell(struct telling *telling, enum event_type type, size_t index, int64_t next_wall_ns)
+{
+    const struct mail_reply *reply = &telling->attempt->results[index].said.reply;
+    if (telling->count > 0 && (telling->type != type || telling->next_wall_ns != next_wall_ns ||
+                               !is_same_reply(telling->reply, reply)))
+        tell_all(telling);
+    telling->type = type;
+    telling->reply = reply;
+    telling->next_wall_ns = next_wall_ns;
+    telling->addresses[telling->count++] = telling->attempt->meta.recipients[index].address;
 }
 
 /* ---- sorting what came out ---- */
 
 struct settling {
     struct queue_attempt *attempt;
+    struct telling telling;
     struct queue_unit unit;
     struct queue_notice notice;       /* template: all but recipients */
     struct queue_dsn_recipient *told; /* of the notification */
@@ -192,7 +242,7 @@ struct settling {
 static void settling_init(struct settling *settling, struct queue_attempt *attempt)
 {
     size_t count = attempt->meta.recipient_count + 1;
-    *settling = (struct settling){.attempt = attempt};
+    *settling = (struct settling){.attempt = attempt, .telling = telling_of(attempt)};
     queue_unit_init(&settling->unit, attempt->worker, attempt->arena);
     settling->told = arena_alloc_array(attempt->arena, count, sizeof *settling->told);
     settling->kept = arena_alloc_array(attempt->arena, count, sizeof *settling->kept);
@@ -253,7 +303,7 @@ static void note_delivered(struct settling *settling, size_t index)
         attempt->transport->method == TRANSPORT_LMTP ? QUEUE_DSN_DELIVERED : QUEUE_DSN_RELAYED;
     attempt->record.status[index] = QUEUE_STATUS_DONE;
     queue_unit_count(&settling->unit, QUEUE_COUNT_DELIVERED, 1);
-    emit(EVENT_DELIVERY_SENT, attempt, index, 0);
+    tell(&settling->telling, EVENT_DELIVERY_SENT, index, 0);
     if (attempt->transport->direction == TRANSPORT_INBOUND && handler->delivered_inbound != NULL)
         handler->delivered_inbound(handler->context, recipient->address);
     if ((attempt->meta.flags & QUEUE_META_OWN_USER) != 0 && !attempt->results[index].told_onward &&
@@ -451,19 +501,20 @@ static void sort_results(struct settling *settling, bool last)
             queue_unit_count(&settling->unit, QUEUE_COUNT_DISCARDED, 1);
             break;
         case QUEUE_VERDICT_FAILED:
-            emit(EVENT_DELIVERY_FAILED, attempt, i, 0);
+            tell(&settling->telling, EVENT_DELIVERY_FAILED, i, 0);
             note_failed(settling, i, false);
             break;
         case QUEUE_VERDICT_OPEN:
         case QUEUE_VERDICT_DEFERRED:
             note_deferred(settling, i);
             if (last) {
-                emit(EVENT_DELIVERY_EXPIRED, attempt, i, 0);
+                tell(&settling->telling, EVENT_DELIVERY_EXPIRED, i, 0);
                 note_failed(settling, i, true);
             }
             break;
         }
     }
+    tell_all(&settling->telling);
 }
 
 /* What an operator asked for while the attempt ran. */
@@ -482,7 +533,8 @@ static void apply_wish(struct settling *settling)
     for (size_t i = 0; i < attempt->meta.recipient_count; i++) {
         if (!is_pending(attempt, i))
             continue;
-        emit(wish == QUEUE_DROP ? EVENT_DELIVERY_DROPPED : EVENT_DELIVERY_FAILED, attempt, i, 0);
+        tell(&settling->telling,
+             wish == QUEUE_DROP ? EVENT_DELIVERY_DROPPED : EVENT_DELIVERY_FAILED, i, 0);
         if (wish == QUEUE_FAIL) {
             note_failed(settling, i, false);
             continue;
@@ -490,6 +542,7 @@ static void apply_wish(struct settling *settling)
         attempt->record.status[i] = QUEUE_STATUS_DONE;
         queue_unit_count(&settling->unit, QUEUE_COUNT_DROPPED, 1);
     }
+    tell_all(&settling->telling);
 }
 
 void queue_settle(struct queue_attempt *attempt)
@@ -518,7 +571,8 @@ void queue_settle(struct queue_attempt *attempt)
     if (!attempt->stopped && !attempt->hold && !last) {
         for (size_t i = 0; i < attempt->meta.recipient_count; i++)
             if (is_pending(attempt, i))
-                emit(EVENT_DELIVERY_DEFERRED, attempt, i, due_wall_ns);
+                tell(&settling.telling, EVENT_DELIVERY_DEFERRED, i, due_wall_ns);
+        tell_all(&settling.telling);
         note_delay(&settling);
     }
     apply_wish(&settling);
@@ -579,9 +633,10 @@ void queue_settle_refused_with(struct queue_attempt *attempt, const struct mail_
             continue;
         if (reply != NULL)
             attempt->results[i].said = (struct queue_said){.reply = *reply, .mta = STR_EMPTY};
-        emit(EVENT_DELIVERY_FAILED, attempt, i, 0);
+        tell(&settling.telling, EVENT_DELIVERY_FAILED, i, 0);
         note_failed(&settling, i, false);
     }
+    tell_all(&settling.telling);
     finish_shielded(&settling);
 }
 
@@ -596,4 +651,17 @@ void queue_settle_damaged(struct queue_attempt *attempt)
     event_emit(EVENT_SPOOL_DAMAGED, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
                F_C(ENTRY, mail_id_text(entry->id).chars), F_INT(RECIPIENTS, entry->pending));
     queue_entry_free(entry);
+}
+
+void queue_settle_dropped(struct queue_attempt *attempt)
+{
+    struct queue_unit unit;
+    queue_unit_init(&unit, attempt->worker, attempt->arena);
+    queue_unit_count(&unit, QUEUE_COUNT_DROPPED, attempt->entry->pending);
+    queue_unit_remove(&unit, attempt->entry);
+    queue_unit_write(&unit);
+    event_emit(EVENT_DELIVERY_DROPPED, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
+               F_C(ENTRY, mail_id_text(attempt->entry->id).chars),
+               F_INT(RECIPIENTS, attempt->entry->pending));
+    queue_entry_free(attempt->entry);
 }

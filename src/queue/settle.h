@@ -14,6 +14,8 @@
 void queue_attempt_init(struct queue_attempt *attempt, struct queue_entry *entry,
                         struct arena *arena);
 void queue_attempt_done(struct queue_attempt *attempt);
+/* Of its transport, for events; empty when that is gone. */
+const char *queue_direction(const struct queue_attempt *attempt);
 /* True: nothing may be sent (the account is contained, the transport is gone), and it is held. */
 bool queue_attempt_bar(struct queue_attempt *attempt);
 /* Content from memory or the spool. FAILED: ERROR_PERMANENT when it is damaged. */
@@ -42,6 +44,8 @@ void queue_settle_refused(struct queue_attempt *attempt, const struct mail_reply
 /* A content flow does, and made copies or notices (NULL: none), which go into the same unit. */
 void queue_settle_refused_with(struct queue_attempt *attempt, const struct mail_reply *reply,
                                const struct queue_content_run *run) MAY_YIELD;
+/* It goes, and nobody is told; written lazily. */
+void queue_settle_dropped(struct queue_attempt *attempt);
 /* content_run.c: the groups of a run as entries of the unit; or of them only what it generated. */
 void queue_content_add(struct queue_unit *unit, const struct queue_attempt *attempt,
                        const struct queue_content_run *run, bool generated_only);

@@ -11,6 +11,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 /* A sanitizer sees an item that was given back as it sees freed memory. */
 #if defined(__SANITIZE_ADDRESS__)
@@ -65,6 +66,11 @@ void queue_slab_init(struct queue_slab *slab, void *owner)
         list_init(&slab->open[i]);
 }
 
+static size_t size_of(uint32_t units)
+{
+    return ((size_t)units * UNIT + BLOCK - 1) & ~(size_t)(BLOCK - 1);
+}
+
 static void drop_block(struct queue_slab_block *block)
 {
     struct queue_slab *slab = block->slab;
@@ -72,8 +78,9 @@ static void drop_block(struct queue_slab_block *block)
     slab->blocks[block->number] = NULL;
     if (block->number < slab->unused)
         slab->unused = block->number;
-    ASAN_UNPOISON_MEMORY_REGION(block, (size_t)block->end * UNIT);
-    free(block);
+    size_t size = size_of(block->end);
+    ASAN_UNPOISON_MEMORY_REGION(block, size);
+    (void)munmap(block, size);
 }
 
 void queue_slab_done(struct queue_slab *slab)
@@ -86,6 +93,15 @@ void queue_slab_done(struct queue_slab *slab)
     *slab = (struct queue_slab){0};
 }
 
+void queue_slab_settle(struct queue_slab *slab)
+{
+    for (uint32_t i = 0; i < slab->block_count && slab->spare > 0; i++)
+        if (slab->blocks[i] != NULL && slab->blocks[i]->live == 0) {
+            drop_block(slab->blocks[i]);
+            slab->spare--;
+        }
+}
+
 static uint32_t free_number(struct queue_slab *slab)
 {
     while (slab->unused < slab->block_count && slab->blocks[slab->unused] != NULL)
@@ -96,19 +112,34 @@ static uint32_t free_number(struct queue_slab *slab)
             slab->blocks = memory_resize_array(slab->blocks, slab->block_cap,
                                                sizeof(struct queue_slab_block *));
         }
-        check(slab->block_count < UINT32_MAX / UNITS);
+        check(slab->block_count < QUEUE_SLAB_NUMBERS / UNITS);
         slab->block_count++;
     }
     return slab->unused++;
 }
 
-/* A page of it is touched only when it is needed. */
+/*
+ * Not of the heap: there a block would stand wherever the bodies of a burst had left room, and keep
+ * their memory from going back. A page of it is touched only when it is needed.
+ */
+static char *map_block(size_t size)
+{
+    char *start =
+        mmap(NULL, size + BLOCK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    check(start != MAP_FAILED); /* as memory_alloc */
+    size_t before = (BLOCK - (uintptr_t)start % BLOCK) % BLOCK;
+    if (before > 0)
+        (void)munmap(start, before);
+    if (before < BLOCK)
+        (void)munmap(start + before + size, BLOCK - before);
+    return start + before;
+}
+
 static struct queue_slab_block *new_block(struct queue_slab *slab, uint32_t item_units,
                                           uint32_t units)
 {
-    size_t size = ((size_t)units * UNIT + BLOCK - 1) & ~(size_t)(BLOCK - 1);
-    struct queue_slab_block *block = aligned_alloc(BLOCK, size);
-    check(block != NULL); /* as memory_alloc */
+    size_t size = size_of(units);
+    struct queue_slab_block *block = (struct queue_slab_block *)map_block(size);
     uint32_t number = free_number(slab);
     *block = (struct queue_slab_block){.slab = slab,
                                        .number = number,

@@ -12,7 +12,7 @@
 
 #include <stdint.h>
 
-enum { QUEUE_SLAB_CLASSES = 192 };
+enum { QUEUE_SLAB_CLASSES = 192, QUEUE_SLAB_NUMBERS = 1 << 30 /* 8 GiB of items */ };
 
 struct queue_slab_block;
 struct queue_slab {
@@ -30,11 +30,13 @@ struct queue_slab {
 void queue_slab_init(struct queue_slab *slab, void *owner);
 /* All items must have been given back. */
 void queue_slab_done(struct queue_slab *slab);
+/* Blocks that wait for items to come go back; for a quiet moment. */
+void queue_slab_settle(struct queue_slab *slab);
 /* Zeroed, aligned to 8. */
 [[nodiscard]] void *queue_slab_take(struct queue_slab *slab, size_t size);
 void queue_slab_give(void *item);
-/* Never 0; the item's until it is given back. So it is for what stands in an item at a multiple of
- * 8 bytes. */
+/* Never 0, less than QUEUE_SLAB_NUMBERS; the item's until it is given back. So it is for what
+ * stands in an item at a multiple of 8 bytes. */
 uint32_t queue_slab_number(const void *item);
 /* 0: NULL. */
 void *queue_slab_at(const struct queue_slab *slab, uint32_t number);

@@ -82,6 +82,12 @@ static void test_come_and_go(void **state)
             queue_slab_give(take(items[i].bytes));
     assert_int_equal(slab.items, 0);
     assert_true(blocks(&slab) <= 8); /* some may stay */
+    queue_slab_settle(&slab);
+    assert_int_equal(blocks(&slab), 0);
+    fill(&slab, &items[0], 200, 1);
+    queue_slab_settle(&slab);
+    look(&slab, &items[0]);
+    queue_slab_give(items[0].bytes);
     queue_slab_done(&slab);
     free(items);
 }

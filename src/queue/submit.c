@@ -92,7 +92,7 @@ static void add_entry(struct splitting *splitting, struct mail_recipient *recipi
     entry->fresh = splitting->fresh && !splitting->held;
     if (entry->fresh)
         queue_fresh_count(&unit->worker->fresh, entry, 1);
-    queue_unit_add(unit, entry);
+    queue_unit_add(unit, entry, &splitting->meta);
 }
 
 /* Stable, and quick for as many as a client may name. */
@@ -144,6 +144,8 @@ static void make_own(struct queue_meta *meta, const struct queue_group *group)
 {
     if (group->sender != NULL)
         meta->sender = *group->sender;
+    if (group->seven_bit)
+        meta->flags &= ~(unsigned)QUEUE_META_HAS_8BIT;
     if (group->has_8bit)
         meta->flags |= QUEUE_META_HAS_8BIT;
     if (group->message.high != 0 || group->message.low != 0)

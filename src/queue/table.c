@@ -5,6 +5,7 @@
  */
 #include "base/check.h"
 #include "base/memory.h"
+#include "queue/alike.h"
 #include "queue/worker.h"
 
 #include <stdlib.h>
@@ -124,9 +125,11 @@ static struct str str_in(const struct queue_text *text)
     return str_of(text->bytes, text->len);
 }
 
-static size_t text_bucket(const struct queue_texts *texts, struct str bytes)
+/* Models stand where all stand that are like them. */
+static size_t text_bucket(const struct queue_texts *texts, struct str bytes, bool is_model)
 {
-    return (size_t)hash_bytes(bytes) & (texts->bucket_count - 1);
+    uint64_t hash = is_model ? queue_alike_hash(bytes) : hash_bytes(bytes);
+    return (size_t)hash & (texts->bucket_count - 1);
 }
 
 static void grow_texts(struct queue_worker *worker)
@@ -140,7 +143,7 @@ static void grow_texts(struct queue_worker *worker)
         while (old[i] != 0) {
             uint32_t number = old[i];
             struct queue_text *text = text_at(worker, number);
-            uint32_t *bucket = &texts->buckets[text_bucket(texts, str_in(text))];
+            uint32_t *bucket = &texts->buckets[text_bucket(texts, str_in(text), text->is_model)];
             old[i] = text->next;
             text->next = *bucket;
             *bucket = number;
@@ -153,29 +156,40 @@ struct str queue_text_str(const struct queue_worker *worker, uint32_t number)
     return number == 0 ? STR_EMPTY : str_in(text_at(worker, number));
 }
 
-uint32_t queue_text_get(struct queue_worker *worker, struct str bytes)
+static uint32_t *bucket_for(struct queue_worker *worker, struct str bytes, bool is_model)
 {
     struct queue_texts *texts = &worker->texts;
-    if (bytes.len == 0)
-        return 0;
     if (texts->count >= texts->bucket_count)
         grow_texts(worker);
-    uint32_t *bucket = &texts->buckets[text_bucket(texts, bytes)];
-    uint32_t number = *bucket;
-    while (number != 0 && !str_equal(str_in(text_at(worker, number)), bytes))
-        number = text_at(worker, number)->next;
-    if (number != 0) {
-        text_at(worker, number)->references++;
-        return number;
-    }
+    return &texts->buckets[text_bucket(texts, bytes, is_model)];
+}
+
+static uint32_t add_text(struct queue_worker *worker, struct str bytes, bool is_model,
+                         uint32_t *bucket)
+{
     struct queue_text *text = queue_slab_take(&worker->slab, sizeof *text + bytes.len);
     text->references = 1;
-    text->len = (uint32_t)bytes.len;
+    text->len = (uint32_t)bytes.len & (UINT32_MAX >> 1);
+    text->is_model = is_model;
     memcpy(text->bytes, bytes.ptr, bytes.len);
     text->next = *bucket;
     *bucket = queue_slab_number(text);
-    texts->count++;
+    worker->texts.count++;
     return *bucket;
+}
+
+uint32_t queue_text_get(struct queue_worker *worker, struct str bytes)
+{
+    if (bytes.len == 0)
+        return 0;
+    uint32_t *bucket = bucket_for(worker, bytes, false);
+    for (uint32_t number = *bucket; number != 0; number = text_at(worker, number)->next)
+        if (!text_at(worker, number)->is_model &&
+            str_equal(str_in(text_at(worker, number)), bytes)) {
+            text_at(worker, number)->references++;
+            return number;
+        }
+    return add_text(worker, bytes, false, bucket);
 }
 
 void queue_text_unref(struct queue_worker *worker, uint32_t number)
@@ -184,12 +198,71 @@ void queue_text_unref(struct queue_worker *worker, uint32_t number)
     if (text == NULL || --text->references > 0)
         return;
     struct queue_texts *texts = &worker->texts;
-    uint32_t *at = &texts->buckets[text_bucket(texts, str_in(text))];
+    uint32_t *at = &texts->buckets[text_bucket(texts, str_in(text), text->is_model)];
     while (*at != number)
         at = &text_at(worker, *at)->next;
     *at = text->next;
     texts->count--;
     queue_slab_give(text);
+}
+
+/* ---- tails ---- */
+
+enum { VARIANT = 1 << 30, VARIANT_MAX = 1 << 15 };
+_Static_assert((int)VARIANT >= (int)QUEUE_SLAB_NUMBERS, "no number has this bit");
+
+static uint32_t add_variant(struct queue_worker *worker, uint32_t model, struct str differs)
+{
+    struct queue_variant *variant = queue_slab_take(&worker->slab, sizeof *variant + differs.len);
+    variant->model = model;
+    memcpy(variant->differs, differs.ptr, differs.len);
+    return queue_slab_number(variant) | VARIANT;
+}
+
+uint32_t queue_tail_get(struct queue_worker *worker, struct str bytes)
+{
+    BUF_CLEANUP struct buf differs;
+    buf_init(&differs, VARIANT_MAX);
+    if (bytes.len == 0)
+        return 0;
+    uint32_t *bucket = bucket_for(worker, bytes, true);
+    for (uint32_t number = *bucket; number != 0; number = text_at(worker, number)->next) {
+        struct queue_text *text = text_at(worker, number);
+        buf_clear(&differs);
+        if (!text->is_model || !queue_alike_pack(str_in(text), bytes, &differs))
+            continue;
+        if (differs.len >= bytes.len)
+            return queue_text_get(worker, bytes); /* alike in nothing that counts */
+        text->references++;
+        return differs.len == 0 ? number : add_variant(worker, number, buf_str(&differs));
+    }
+    return add_text(worker, bytes, true, bucket);
+}
+
+static struct queue_variant *variant_at(const struct queue_worker *worker, uint32_t tail)
+{
+    return (tail & VARIANT) != 0 ? queue_slab_at(&worker->slab, tail & ~(uint32_t)VARIANT) : NULL;
+}
+
+void queue_tail_unref(struct queue_worker *worker, uint32_t tail)
+{
+    struct queue_variant *variant = variant_at(worker, tail);
+    queue_text_unref(worker, variant != NULL ? variant->model : tail);
+    if (variant != NULL)
+        queue_slab_give(variant);
+}
+
+struct str queue_tail_str(const struct queue_worker *worker, uint32_t tail, struct arena *arena)
+{
+    const struct queue_variant *variant = variant_at(worker, tail);
+    if (variant == NULL)
+        return queue_text_str(worker, tail);
+    BUF_CLEANUP struct buf bytes;
+    buf_init(&bytes, QUEUE_RECORD_MAX);
+    queue_alike_unpack(queue_text_str(worker, variant->model), str_of(variant->differs, SIZE_MAX),
+                       &bytes);
+    check(!bytes.overflow);
+    return arena_str(arena, buf_str(&bytes));
 }
 
 /* ---- both ---- */

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "net/tls.h"
+#include "script/options.h"
 
 #include <stddef.h>
 
@@ -126,27 +127,7 @@ static const struct option script_rows[] = {
      .words = on_error_words,
      .fallback = "defer",
      .text = "when `before` fails: defer the attempt, or make it (next)"},
-    {.name = "memory",
-     .type = OPTION_SIZE,
-     .offset = offsetof(struct transport_script, memory),
-     .fallback = "8M",
-     .min = 256 * 1024,
-     .max = 64 * 1024 * 1024,
-     .text = "what a run may have"},
-    {.name = "work",
-     .type = OPTION_INT,
-     .offset = offsetof(struct transport_script, work),
-     .fallback = "2000000",
-     .min = 1000,
-     .max = 100 * 1000 * 1000,
-     .text = "how much a run may do, in instructions of Lua; long texts count more"},
-    {.name = "time",
-     .type = OPTION_DURATION,
-     .offset = offsetof(struct transport_script, time_ns),
-     .fallback = "10s",
-     .min = NS_PER_MS,
-     .max = 600 * NS_PER_S,
-     .text = "how long a run may take, with all that it waits for"},
+    SCRIPT_LIMIT_ROWS(struct transport_script),
     {0},
 };
 static const struct option_table script_options = {
@@ -448,6 +429,11 @@ const struct transport *transport_find(const struct transport *transports, size_
             return &transports[i];
     }
     return NULL;
+}
+
+const char *transport_direction_name(const struct transport *transport)
+{
+    return transport->direction == TRANSPORT_INBOUND ? "inbound" : "outbound";
 }
 
 int64_t transport_retry_delay(const struct transport *transport, unsigned k)

@@ -64,6 +64,8 @@ enum result transport_bind_all(const struct config_node *section,
                                size_t server_count, struct transport **out, size_t *out_count);
 const struct transport *transport_find(const struct transport *transports, size_t count,
                                        struct str name);
+/* "inbound" or "outbound". */
+const char *transport_direction_name(const struct transport *transport);
 /* When is retry `k` (from 1) due after the start of the attempt before; -1: there is no retry k. */
 int64_t transport_retry_delay(const struct transport *transport, unsigned k);
 extern const struct option_table transport_options;

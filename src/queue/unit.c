@@ -37,14 +37,24 @@ static bool may_be_sealed(const struct queue *queue, const struct queue_entry *e
            spool_vault_current(queue->vault) != 0;
 }
 
-void queue_unit_add(struct queue_unit *unit, struct queue_entry *entry)
+static struct str encode(const struct queue_meta *meta, struct arena *arena)
+{
+    BUF_CLEANUP struct buf buf;
+    buf_init(&buf, QUEUE_META_MAX);
+    queue_meta_encode(meta, &buf);
+    check(!buf.overflow); /* submit looked */
+    return arena_str(arena, buf_str(&buf));
+}
+
+void queue_unit_add(struct queue_unit *unit, struct queue_entry *entry,
+                    const struct queue_meta *meta)
 {
     check(entry->parcel != NULL);
     struct spool_change *change = add_change(unit);
     change->kind = SPOOL_ADD;
     change->entry = entry->id;
     change->message = entry->message;
-    change->meta = queue_entry_meta(entry, unit->arena);
+    change->meta = encode(meta, unit->arena);
     change->state = queue_entry_record(entry, unit->arena);
     change->content = &entry->parcel->content;
     change->is_private = may_be_sealed(unit->worker->queue, entry);

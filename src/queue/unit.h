@@ -30,8 +30,11 @@ struct queue_unit {
 };
 
 void queue_unit_init(struct queue_unit *unit, struct queue_worker *worker, struct arena *arena);
-/* The entry is the unit's until it was committed; then it is in the queue. */
-void queue_unit_add(struct queue_unit *unit, struct queue_entry *entry);
+/* The entry, which was made of `meta`, is the unit's until it was committed; then it is in the
+ * queue.
+ */
+void queue_unit_add(struct queue_unit *unit, struct queue_entry *entry,
+                    const struct queue_meta *meta);
 /* What queue_entry_store() left in the entry is written. */
 void queue_unit_state(struct queue_unit *unit, struct queue_entry *entry);
 void queue_unit_remove(struct queue_unit *unit, const struct queue_entry *entry);

@@ -39,12 +39,19 @@ struct queue_parcel {
     struct queue *queue;
 };
 
-/* Bytes that entries of a worker share: the tail of a record. */
+/* Bytes that entries of a worker share: the tail of a record, what is common in its meta. */
 struct queue_text {
     uint32_t next; /* in the table; numbers of the slab, as below */
     uint32_t references;
-    uint32_t len;
+    uint32_t len : 31;
+    bool is_model : 1; /* others may be told as what differs from it */
     char bytes[];
+};
+
+/* Bytes of one entry that are like a text: what is different (alike.h). */
+struct queue_variant {
+    uint32_t model; /* text */
+    char differs[];
 };
 
 /*
@@ -68,7 +75,7 @@ struct queue_entry {
     } __attribute__((packed, aligned(4)));
     uint32_t next;         /* in the table */
     uint32_t older, newer; /* by age */
-    uint32_t tail;         /* text: of the record; 0: empty */
+    uint32_t tail;         /* of the record, as queue_tail_get says; 0: empty */
     uint32_t common;       /* text: of the meta, as split by queue_meta_split */
     uint32_t domain;       /* text: of its only recipient, or 0 */
     uint32_t pending;      /* recipients */
@@ -245,6 +252,11 @@ uint32_t queue_text_get(struct queue_worker *worker, struct str bytes);
 /* 0 is allowed. */
 void queue_text_unref(struct queue_worker *worker, uint32_t number);
 struct str queue_text_str(const struct queue_worker *worker, uint32_t number);
+/* The same for the tail of a record, with the words of an answer: of those that are alike only what
+ * is different is kept for each. Its bytes are told in `arena`. */
+uint32_t queue_tail_get(struct queue_worker *worker, struct str bytes);
+void queue_tail_unref(struct queue_worker *worker, uint32_t tail);
+struct str queue_tail_str(const struct queue_worker *worker, uint32_t tail, struct arena *arena);
 /* All entries and texts must be gone. */
 void queue_tables_done(struct queue_worker *worker);
 
@@ -255,9 +267,8 @@ struct queue_entry *queue_entry_new(struct queue_worker *worker, struct mail_id 
                                     const struct queue_meta *meta,
                                     const struct queue_record *record, struct queue_parcel *parcel,
                                     uint64_t size);
-/* Its record and its meta as they are kept on disk, in `arena`. */
+/* Its record as it is kept on disk, in `arena`. */
 struct str queue_entry_record(const struct queue_entry *entry, struct arena *arena);
-struct str queue_entry_meta(const struct queue_entry *entry, struct arena *arena);
 /* Out of all tables, and free. */
 void queue_entry_free(struct queue_entry *entry);
 /* Into the tables, and to where its record says that it belongs. */

@@ -6,7 +6,6 @@
 #include "smtp/client_internal.h"
 
 #include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 /* ---- life cycle ---- */
@@ -52,18 +51,8 @@ void smtp_client_quit(struct smtp_client *client)
 
 static void add_command(struct smtp_client *client, const char *format, va_list args)
 {
-    va_list copy;
-    va_copy(copy, args);
-    int length = vsnprintf(NULL, 0, format, copy);
-    va_end(copy);
-    check(length >= 0);
-    char *at = buf_reserve(&client->out, (size_t)length + 3);
-    if (!at)
-        return; /* noticed when the batch is sent */
-    vsnprintf(at, (size_t)length + 1, format, args);
-    at[length] = '\r';
-    at[length + 1] = '\n';
-    client->out.len += (size_t)length + 2;
+    buf_vprintf(&client->out, format, args);
+    buf_append(&client->out, STR("\r\n"));
 }
 
 void smtp_client_add(struct smtp_client *client, const char *format, ...)

@@ -17,6 +17,9 @@ enum {
      * sides could wait for each other (RFC 2920 3.1) */
     BATCH_RECIPIENTS = 64,
     SLICE = 64 * 1024,
+    /* content that BDAT takes along with the envelope: about what a first flight carries, so that
+     * it costs little where all recipients are refused */
+    EARLY_CONTENT = 16 * 1024,
 };
 
 struct transaction {
@@ -278,20 +281,19 @@ static enum result write_slices(struct transaction *transaction, struct smtp_dat
     return stream_flush(stream, err);
 }
 
+/* Sends it whole, or the connection is of no more use. */
 static enum result write_content(struct transaction *transaction, struct error *err) MAY_YIELD
 {
     struct smtp_data_writer writer;
     struct error error;
     uint64_t length = mail_content_size(transaction->mail->content);
     size_t size = length < SLICE ? (size_t)length + 1 : SLICE;
-    char *space = memory_alloc(size);
+    char *space = memory_resize_array(NULL, size, 1);
     smtp_data_writer_init(&writer, /* dots= */ !transaction->chunking);
     enum result result = write_slices(transaction, &writer, space, size, &error);
     free(space);
-    if (result == OK) {
-        set_stage_of_open(transaction, SMTP_STAGE_END);
+    if (result == OK)
         return OK;
-    }
     /* a message cut short must never look complete: only closing is left */
     if (err)
         *err = error;
@@ -317,19 +319,26 @@ static enum result chunk_length(struct transaction *transaction, uint64_t *out_l
     return OK;
 }
 
+/* The BDAT command goes to the stream, with what waits in front of it; then the content. */
 static enum result send_chunk(struct transaction *transaction, struct error *err) MAY_YIELD
 {
     uint64_t length;
     struct error error;
+    struct smtp_client *client = transaction->client;
     if (chunk_length(transaction, &length, &error) != OK) {
         /* nothing of it was sent, but the transaction cannot go on */
         if (err)
             *err = error;
-        return smtp_client_break(transaction->client, &error);
+        return smtp_client_break(client, &error);
     }
-    struct smtp_client *client = transaction->client;
-    smtp_client_add(client, "BDAT %llu LAST", (unsigned long long)length);
-    enum result result = stream_write(client->stream, buf_str(&client->out), &error);
+    buf_append(&client->out, STR("BDAT "));
+    buf_append_int(&client->out, (int64_t)length);
+    buf_append(&client->out, STR(" LAST\r\n"));
+    enum result result = OK;
+    if (client->out.overflow)
+        result = fail(&error, ERROR_LIMIT, "too many commands for one batch");
+    if (result == OK)
+        result = stream_write(client->stream, buf_str(&client->out), &error);
     buf_clear(&client->out);
     if (result != OK) {
         if (err)
@@ -347,6 +356,7 @@ static enum result read_final(struct transaction *transaction, struct error *err
     const struct smtp_client_mail *mail = transaction->mail;
     struct mail_reply reply;
     bool all_taken = true;
+    set_stage_of_open(transaction, SMTP_STAGE_END); /* all was sent */
     for (size_t i = 0; i < mail->recipient_count; i++) {
         struct smtp_client_recipient *recipient = &mail->recipients[i];
         if (recipient->reply.code)
@@ -402,8 +412,11 @@ static enum result send_content(struct transaction *transaction, bool data_pendi
 {
     bool somebody = transaction->accepted && !transaction->mail_refused;
     bool go = somebody;
-    if (somebody && transaction->chunking)
-        return send_chunk(transaction, err) == OK ? read_final(transaction, err) : FAILED;
+    if (somebody && transaction->chunking) {
+        if (send_chunk(transaction, err) != OK)
+            return FAILED;
+        return read_final(transaction, err);
+    }
     if (somebody && !data_pending) {
         smtp_client_add(transaction->client, "DATA");
         if (smtp_client_send_batch(transaction->client, err) != OK)
@@ -415,6 +428,58 @@ static enum result send_content(struct transaction *transaction, bool data_pendi
     if (!go)
         return smtp_client_check(transaction->client, err);
     return write_content(transaction, err) == OK ? read_final(transaction, err) : FAILED;
+}
+
+/* ---- all in one piece ---- */
+
+/*
+ * BDAT may be pipelined behind RCPT (RFC 3030 4.2), as the server takes exactly the octets that it
+ * announces whatever becomes of the recipients. So a small message costs one round trip instead of
+ * two. LMTP is left out: a chunk without recipients has no defined number of replies there.
+ */
+static bool goes_in_one_piece(const struct transaction *transaction)
+{
+    return transaction->pipelining && transaction->chunking && !transaction->client->lmtp &&
+           transaction->mail->recipient_count <= BATCH_RECIPIENTS &&
+           mail_content_size(transaction->mail->content) <= EARLY_CONTENT;
+}
+
+/* Nobody was accepted: the server has to refuse the content that came along. */
+static enum result read_lone_chunk(struct transaction *transaction, struct error *err) MAY_YIELD
+{
+    struct smtp_client *client = transaction->client;
+    struct mail_reply reply;
+    if (smtp_client_read(client, &reply, err) != OK)
+        return FAILED;
+    if (reply.code < 400)
+        return protocol_error(transaction, "BDAT without recipients", &reply, err);
+    client->needs_reset = true; /* as after any failed BDAT */
+    return smtp_client_check(client, err);
+}
+
+static enum result send_in_one_piece(struct transaction *transaction, struct error *err) MAY_YIELD
+{
+    struct smtp_client *client = transaction->client;
+    const struct smtp_client_mail *mail = transaction->mail;
+    bool reset_pending;
+    size_t batch[BATCH_RECIPIENTS];
+    size_t next = 0;
+    size_t count = choose_batch(mail, &next, BATCH_RECIPIENTS, batch);
+    if (open_transaction(transaction, &reset_pending, err) != OK)
+        return FAILED;
+    for (size_t i = 0; i < count; i++)
+        smtp_client_add_rcpt(client, mail->recipients[batch[i]].recipient, transaction->smtputf8);
+    if (send_chunk(transaction, err) != OK)
+        return FAILED;
+    if ((reset_pending && read_reset(transaction, err) != OK) || read_mail(transaction, err) != OK)
+        return FAILED;
+    for (size_t i = 0; i < count; i++) {
+        if (read_rcpt(transaction, &mail->recipients[batch[i]], err) != OK)
+            return FAILED;
+    }
+    if (!transaction->accepted || transaction->mail_refused)
+        return read_lone_chunk(transaction, err);
+    return read_final(transaction, err);
 }
 
 enum result smtp_client_send(struct smtp_client *client, const struct smtp_client_mail *mail,
@@ -443,6 +508,8 @@ enum result smtp_client_send(struct smtp_client *client, const struct smtp_clien
         somebody = somebody || !mail->recipients[i].reply.code;
     if (!somebody)
         return OK;
+    if (goes_in_one_piece(&transaction))
+        return send_in_one_piece(&transaction, err);
     bool data_pending;
     if (send_envelope(&transaction, &data_pending, err) != OK)
         return FAILED;

@@ -104,31 +104,39 @@ static void check_limits(struct smtp_data *data)
 /* Sixteen bytes that the compiler handles at once where the machine can. */
 typedef unsigned char lanes __attribute__((vector_size(16)));
 
-/* NUL and bytes over 127. */
+/* NUL, bytes over 127, and any CR without an LF behind it. */
 static void look_at_bytes(struct smtp_data *data, struct str text)
 {
     lanes high = {0};
     lanes zero = {0};
+    lanes cr = {0};
     unsigned char rest_high = 0;
     bool rest_zero = false;
+    bool rest_cr = text.len && text.ptr[text.len - 1] == '\r';
     size_t i = 0;
-    for (; i + 2 * sizeof(lanes) <= text.len; i += 2 * sizeof(lanes)) {
-        lanes part[2];
-        memcpy(part, text.ptr + i, sizeof part);
-        high |= part[0] | part[1];
-        zero |= (lanes)(part[0] == 0) | (lanes)(part[1] == 0);
+    for (; i + sizeof(lanes) < text.len; i += sizeof(lanes)) {
+        lanes part, behind;
+        memcpy(&part, text.ptr + i, sizeof part);
+        memcpy(&behind, text.ptr + i + 1, sizeof behind);
+        high |= part;
+        zero |= (lanes)(part == 0);
+        cr |= (lanes)(part == '\r') & (lanes)(behind != '\n');
     }
     for (; i < text.len; i++) {
         unsigned char byte = (unsigned char)text.ptr[i];
         rest_high |= byte;
         rest_zero |= byte == 0;
+        rest_cr |= byte == '\r' && i + 1 < text.len && text.ptr[i + 1] != '\n';
     }
     for (size_t k = 0; k < sizeof(lanes); k++) {
         rest_high |= high[k];
         rest_zero |= zero[k] != 0;
+        rest_cr |= cr[k] != 0;
     }
     if (rest_high & 0x80)
         data->has_8bit = true;
+    if (rest_cr)
+        set_fault(data, SMTP_DATA_BARE_CR);
     if (rest_zero)
         set_fault(data, SMTP_DATA_NUL);
 }
@@ -149,8 +157,6 @@ static struct str take_run(struct smtp_data *data, struct str *input)
         bool crlf = lf && lf > at && lf[-1] == '\r';
         bool held = !lf && end[-1] == '\r';
         const char *text_end = crlf ? lf - 1 : lf ? lf : held ? end - 1 : end;
-        if (memchr(at, '\r', (size_t)(text_end - at)))
-            set_fault(data, SMTP_DATA_BARE_CR);
         add_text(data, at, (size_t)(text_end - at));
         if (!crlf) {
             data->state = lf ? MEND : held ? CR : TEXT;

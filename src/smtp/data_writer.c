@@ -15,6 +15,39 @@ static size_t index_of(struct str text, size_t begin, size_t end, char byte)
     return found ? (size_t)(found - text.ptr) : end;
 }
 
+/* Sixteen bytes that the compiler handles at once where the machine can. */
+typedef unsigned char lanes __attribute__((vector_size(16)));
+
+enum { STRIDE = 2 * sizeof(lanes) };
+
+/* Are the next STRIDE bytes, behind one that may be looked at too, as they should be: each LF
+ * behind a CR and each CR before an LF, no NUL, no dot to be stuffed? */
+static bool is_plain(const char *text, bool dots)
+{
+    lanes found = {0};
+    for (size_t i = 0; i < STRIDE; i += sizeof(lanes)) {
+        lanes byte, before;
+        memcpy(&byte, text + i, sizeof byte);
+        memcpy(&before, text + i - 1, sizeof before);
+        found |= (lanes)(byte == 0) | ((lanes)(byte == '\n') ^ (lanes)(before == '\r'));
+        if (dots)
+            found |= (lanes)(byte == '.') & (lanes)(before == '\n');
+    }
+    uint64_t half[2];
+    memcpy(half, &found, sizeof half);
+    return (half[0] | half[1]) == 0;
+}
+
+/* From the start of a line, which is not that of the text, over whole lines that need no look. */
+static size_t skip_plain(struct str text, size_t begin, bool dots)
+{
+    size_t at = begin;
+    while (text.len - at >= STRIDE && is_plain(text.ptr + at, dots))
+        at += STRIDE;
+    const char *last = memrchr(text.ptr + begin, '\n', at - begin);
+    return last ? (size_t)(last - text.ptr) + 1 : begin;
+}
+
 /* How far `text` may leave as it is. `writer->at_line_start` is left as it is at that point. */
 static size_t clean_run(struct smtp_data_writer *writer, struct str text)
 {
@@ -32,7 +65,7 @@ static size_t clean_run(struct smtp_data_writer *writer, struct str text)
             return stop;
         }
         writer->at_line_start = true;
-        at = line_end + 1;
+        at = skip_plain(text, line_end + 1, writer->dots);
     }
     return at;
 }

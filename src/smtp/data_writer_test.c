@@ -4,6 +4,8 @@
 #include "base/buf.h"
 #include "smtp/data_writer.h"
 
+#include <string.h>
+
 static const struct {
     const char *name;
     struct str content;
@@ -114,9 +116,53 @@ static void keeps_the_rules_for_every_short_content(void **state)
     }
 }
 
+static void write_whole_or_bytewise(struct str content, bool dots, bool bytewise, struct buf *out)
+{
+    struct smtp_data_writer writer;
+    buf_init(out, 1 << 16);
+    smtp_data_writer_init(&writer, dots);
+    if (bytewise) {
+        for (size_t i = 0; i < content.len; i++)
+            write_pieces(&writer, str_slice(content, i, i + 1), out);
+    } else {
+        write_pieces(&writer, content, out);
+    }
+    buf_append(out, smtp_data_writer_end(&writer));
+}
+
+/* Long contents are looked at many bytes at once: what comes out must not depend on it, wherever
+ * between clean lines of whatever length something odd stands. */
+static void writes_long_contents_as_byte_by_byte(void **state)
+{
+    (void)state;
+    static const struct str odd[] = {
+        {"", 0},          {".", 1},       {"..\r\n", 4}, {"\r", 1},     {"\n", 1},     {"\0", 1},
+        {"\r\n.\r\n", 5}, {"\n.\r\n", 4}, {"\r.\n", 3},  {"\r\r\n", 3}, {"\r\n\n", 3},
+    };
+    char content[512];
+    for (size_t k = 0; k < sizeof odd / sizeof odd[0]; k++) {
+        for (size_t i = 0; i < 256; i++) {
+            size_t width = 3 + i % 83;
+            for (size_t at = 0; at < 400; at++)
+                content[at] = at % width == width - 2 ? '\r' : at % width == width - 1 ? '\n' : 'x';
+            memcpy(content + i, odd[k].ptr, odd[k].len);
+            for (int dots = 0; dots < 2; dots++) {
+                struct buf whole, bytewise;
+                write_whole_or_bytewise(str_of(content, 400), dots, false, &whole);
+                write_whole_or_bytewise(str_of(content, 400), dots, true, &bytewise);
+                if (!str_equal(buf_str(&whole), buf_str(&bytewise)))
+                    fail_msg("odd %zu at %zu, lines of %zu", k, i, width);
+                buf_done(&whole);
+                buf_done(&bytewise);
+            }
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(writes_long_contents_as_byte_by_byte),
         cmocka_unit_test(writes_true_line_ends_cut_anywhere),
         cmocka_unit_test(keeps_the_rules_for_every_short_content),
     };

@@ -164,25 +164,31 @@ enum verb_flags {
 static const struct {
     void (*run)(struct smtp_session *session, struct str arguments);
     unsigned flags;
+    enum smtp_answered answered;
 } verbs[SMTP_VERB_COUNT] = {
-    [SMTP_VERB_UNKNOWN] = {smtp_server_not_implemented, 0},
-    [SMTP_VERB_HELO] = {smtp_server_helo, BEFORE_HELLO | BEFORE_TLS},
-    [SMTP_VERB_EHLO] = {smtp_server_hello, BEFORE_HELLO | BEFORE_TLS},
+    [SMTP_VERB_UNKNOWN] = {smtp_server_not_implemented, 0, SMTP_ANSWERED_OTHER},
+    [SMTP_VERB_HELO] = {smtp_server_helo, BEFORE_HELLO | BEFORE_TLS, SMTP_ANSWERED_HELO},
+    [SMTP_VERB_EHLO] = {smtp_server_hello, BEFORE_HELLO | BEFORE_TLS, SMTP_ANSWERED_HELO},
     [SMTP_VERB_STARTTLS] = {smtp_server_starttls,
-                            BEFORE_HELLO | BEFORE_TLS | NO_ARGUMENT | LAST_IN_GROUP},
-    [SMTP_VERB_AUTH] = {smtp_server_auth, LAST_IN_GROUP | OUTSIDE_TRANSACTION},
-    [SMTP_VERB_MAIL] = {smtp_server_mail, OUTSIDE_TRANSACTION},
-    [SMTP_VERB_RCPT] = {smtp_server_rcpt, IN_TRANSACTION | COUNTS_ITSELF},
-    [SMTP_VERB_DATA] = {smtp_server_data, IN_TRANSACTION | NO_ARGUMENT | LAST_IN_GROUP},
-    [SMTP_VERB_BDAT] = {smtp_server_bdat, HAS_CHUNK | COUNTS_ITSELF},
-    [SMTP_VERB_RSET] = {smtp_server_rset, BEFORE_HELLO | NO_ARGUMENT},
-    [SMTP_VERB_NOOP] = {smtp_server_noop, BEFORE_HELLO | BEFORE_TLS},
-    [SMTP_VERB_QUIT] = {smtp_server_quit, BEFORE_HELLO | BEFORE_TLS | NO_ARGUMENT},
-    [SMTP_VERB_VRFY] = {smtp_server_vrfy, 0},
-    [SMTP_VERB_EXPN] = {smtp_server_not_implemented, BEFORE_HELLO},
-    [SMTP_VERB_HELP] = {smtp_server_help, BEFORE_HELLO},
-    [SMTP_VERB_ETRN] = {smtp_server_not_implemented, BEFORE_HELLO},
-    [SMTP_VERB_XCLIENT] = {smtp_server_xclient, BEFORE_HELLO | BEFORE_TLS | OUTSIDE_TRANSACTION},
+                            BEFORE_HELLO | BEFORE_TLS | NO_ARGUMENT | LAST_IN_GROUP,
+                            SMTP_ANSWERED_STARTTLS},
+    [SMTP_VERB_AUTH] = {smtp_server_auth, LAST_IN_GROUP | OUTSIDE_TRANSACTION, SMTP_ANSWERED_AUTH},
+    [SMTP_VERB_MAIL] = {smtp_server_mail, OUTSIDE_TRANSACTION, SMTP_ANSWERED_MAIL},
+    [SMTP_VERB_RCPT] = {smtp_server_rcpt, IN_TRANSACTION | COUNTS_ITSELF, SMTP_ANSWERED_RCPT},
+    [SMTP_VERB_DATA] = {smtp_server_data, IN_TRANSACTION | NO_ARGUMENT | LAST_IN_GROUP,
+                        SMTP_ANSWERED_DATA},
+    [SMTP_VERB_BDAT] = {smtp_server_bdat, HAS_CHUNK | COUNTS_ITSELF, SMTP_ANSWERED_DATA},
+    [SMTP_VERB_RSET] = {smtp_server_rset, BEFORE_HELLO | NO_ARGUMENT, SMTP_ANSWERED_OTHER},
+    [SMTP_VERB_NOOP] = {smtp_server_noop, BEFORE_HELLO | BEFORE_TLS, SMTP_ANSWERED_OTHER},
+    [SMTP_VERB_QUIT] = {smtp_server_quit, BEFORE_HELLO | BEFORE_TLS | NO_ARGUMENT,
+                        SMTP_ANSWERED_OTHER},
+    [SMTP_VERB_VRFY] = {smtp_server_vrfy, 0, SMTP_ANSWERED_OTHER},
+    [SMTP_VERB_EXPN] = {smtp_server_not_implemented, BEFORE_HELLO, SMTP_ANSWERED_OTHER},
+    [SMTP_VERB_HELP] = {smtp_server_help, BEFORE_HELLO, SMTP_ANSWERED_OTHER},
+    [SMTP_VERB_ETRN] = {smtp_server_not_implemented, BEFORE_HELLO, SMTP_ANSWERED_OTHER},
+    [SMTP_VERB_XCLIENT] = {smtp_server_xclient, BEFORE_HELLO | BEFORE_TLS | OUTSIDE_TRANSACTION,
+                           SMTP_ANSWERED_OTHER},
+    [SMTP_VERB_HTTP] = {NULL, 0, SMTP_ANSWERED_OTHER},
 };
 
 static MAY_YIELD void refuse_unknown(struct smtp_session *session)
@@ -289,12 +295,14 @@ static MAY_YIELD void handle_line(struct smtp_session *session, struct str line)
     bool secret = command.verb == SMTP_VERB_AUTH || command.verb == SMTP_VERB_UNKNOWN;
     session->command = shown_command(&command, line);
     session->line_len = line.len;
+    session->answering = verbs[command.verb].answered;
     obey(session, command);
     if (secret)
         smtp_session_wipe_line(session);
     else
         smtp_session_consume_line(session);
     session->command = STR_EMPTY;
+    session->answering = SMTP_ANSWERED_OTHER;
 }
 
 static MAY_YIELD void check_counts(struct smtp_session *session)
@@ -415,13 +423,28 @@ static MAY_YIELD void say_goodbye(struct smtp_session *session)
     struct error err;
     struct scope scope;
     scope_open_shielded(&scope, clock_deadline(5 * NS_PER_S));
-    enum result result = stream_flush(session->stream, &err);
+    enum result result = stream_finish(session->stream, &err);
     scope_close(&scope);
     if (result == FAILED || !session->cut_off)
         return;
     scope_open(&scope, clock_deadline(NS_PER_S));
     linger(session);
     scope_close(&scope);
+}
+
+const char *const smtp_answered_names[SMTP_ANSWERED_COUNT] = {
+    [SMTP_ANSWERED_CONNECT] = "connect",   [SMTP_ANSWERED_HELO] = "helo",
+    [SMTP_ANSWERED_STARTTLS] = "starttls", [SMTP_ANSWERED_AUTH] = "auth",
+    [SMTP_ANSWERED_MAIL] = "mail",         [SMTP_ANSWERED_RCPT] = "rcpt",
+    [SMTP_ANSWERED_DATA] = "data",         [SMTP_ANSWERED_OTHER] = "other",
+};
+
+static uint64_t count_class(const struct smtp_session *session, unsigned digit)
+{
+    uint64_t count = 0;
+    for (size_t i = 0; i < SMTP_ANSWERED_COUNT; i++)
+        count += session->replies.counts[i][digit - 2];
+    return count;
 }
 
 static void close_session(struct smtp_session *session)
@@ -432,10 +455,13 @@ static void close_session(struct smtp_session *session)
         memory_wipe((char *)(uintptr_t)rest.ptr, rest.len);
     smtp_session_reset(session);
     event_emit(EVENT_SESSION_CLOSE, F_C(WHY, session->why ? session->why : "closed"),
-               F_INT(COUNT, session->messages), F_INT(REPLIES_2XX, session->replies[2]),
-               F_INT(REPLIES_3XX, session->replies[3]), F_INT(REPLIES_4XX, session->replies[4]),
-               F_INT(REPLIES_5XX, session->replies[5]), F_STR(HELO, session->peer.helo),
+               F_INT(COUNT, session->messages), F_INT(REPLIES_2XX, count_class(session, 2)),
+               F_INT(REPLIES_3XX, count_class(session, 3)),
+               F_INT(REPLIES_4XX, count_class(session, 4)),
+               F_INT(REPLIES_5XX, count_class(session, 5)), F_STR(HELO, session->peer.helo),
                F_INT(DURATION_US, (clock_monotonic_ns() - session->start_ns) / NS_PER_US));
+    if (session->handler->ended)
+        session->handler->ended(session->context, &session->replies);
     arena_free(session->arena);
     arena_free(session->long_arena);
     free(session);

@@ -91,6 +91,24 @@ struct smtp_message {
     unsigned received_count;
 };
 
+/* Replies of a session by what they answer, and by their first digit less 2. */
+enum smtp_answered {
+    SMTP_ANSWERED_CONNECT,
+    SMTP_ANSWERED_HELO,
+    SMTP_ANSWERED_STARTTLS,
+    SMTP_ANSWERED_AUTH,
+    SMTP_ANSWERED_MAIL,
+    SMTP_ANSWERED_RCPT,
+    SMTP_ANSWERED_DATA, /* and BDAT */
+    SMTP_ANSWERED_OTHER,
+    SMTP_ANSWERED_COUNT
+};
+enum { SMTP_REPLY_CLASSES = 4 };
+extern const char *const smtp_answered_names[SMTP_ANSWERED_COUNT];
+struct smtp_replies {
+    uint32_t counts[SMTP_ANSWERED_COUNT][SMTP_REPLY_CLASSES];
+};
+
 /*
  * What a session asks of its owner. `context` is per session. Replies are filled by the handler
  * (text borrowed from session-long or transaction-long memory: smtp_session_arena()); the server
@@ -121,6 +139,8 @@ struct smtp_handler {
      * ref to its text and tell the event stream why. */
     void (*refused)(void *context, struct smtp_session *session, struct str command,
                     enum mail_reason reason, struct mail_reply *reply);
+    /* The session is over; nothing may be asked of it any more. */
+    void (*ended)(void *context, const struct smtp_replies *replies);
 };
 
 /*

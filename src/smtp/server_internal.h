@@ -70,7 +70,8 @@ struct smtp_session {
     int64_t auth_failures;
     unsigned unknown;
     uint64_t messages;
-    uint64_t replies[6]; /* by their first digit */
+    enum smtp_answered answering;
+    struct smtp_replies replies;
     int64_t start_ns;
     int64_t end_ns; /* monotonic; when the session is over in any case */
 

@@ -21,7 +21,7 @@ static const struct option rows[] = {
          "Longest line of an AUTH exchange; other commands may have 4096 bytes."),
      .min = 1024, .max = 65535},
     {ROW("header_bytes", OPTION_SIZE, header_bytes, "256K", "Largest header section."), .min = 1024,
-     .max = INT64_C(64) << 20},
+     .max = INT64_C(1) << 20},
     {ROW("header_fields", OPTION_INT, header_fields, "1000", "Most fields of a header section."),
      .min = 10, .max = 100000},
     {ROW("hops", OPTION_INT, hops, "50", "Most Received fields; more is a mail loop."), .min = 5,

@@ -87,11 +87,18 @@ static struct str take_piece(struct str *text)
     return piece;
 }
 
+static void count(struct smtp_session *session, unsigned code)
+{
+    unsigned digit = code / 100;
+    if (digit >= 2 && digit < 2 + SMTP_REPLY_CLASSES)
+        session->replies.counts[session->answering][digit - 2]++;
+}
+
 void smtp_session_reply(struct smtp_session *session, const struct mail_reply *reply)
 {
     struct str rest = reply->text;
     struct str line;
-    session->replies[reply->code / 100 % 6]++;
+    count(session, reply->code);
     /* str_split gives no part of an empty text that has a pointer, but such a reply has a line */
     if (rest.len == 0) {
         put_line(session, reply, false, STR_EMPTY);
@@ -109,7 +116,8 @@ void smtp_session_reply_line(struct smtp_session *session, unsigned code, bool m
                              struct str text)
 {
     struct mail_reply reply = {.code = (unsigned short)code};
-    session->replies[more ? 0 : code / 100 % 6]++; /* once for all its lines */
+    if (!more) /* once for all its lines */
+        count(session, code);
     put_line(session, &reply, more, str_slice(text, 0, LINE_MAX_TEXT));
 }
 

@@ -236,7 +236,7 @@ static void limits(void **state)
     run_scripts(scripts, sizeof scripts / sizeof scripts[0]);
 }
 
-static void play_over_size(const char *behind, int stuffed)
+static void play_over_size(const char *behind)
 {
     /* an over-size message is read to its true end, whatever dots are in it */
     char text[8192];
@@ -246,15 +246,30 @@ static void play_over_size(const char *behind, int stuffed)
     snprintf(text, sizeof text, DATA "%s%sC: .\nS: 552 5.3.4 Message too big (ref TESTTEST)\n" QUIT,
              lines, behind);
     struct script script = {"over-size", text, NEVER_CUT, few_limits, NULL, NULL, NULL, 0};
-    (void)stuffed;
     run_script(&script, 0);
 }
 
 static void over_size(void **state)
 {
     (void)state;
-    play_over_size("", 0);
-    play_over_size("C: ..\nC: .x\nC: . \nC: QUIT\n", 1);
+    play_over_size("");
+    play_over_size("C: ..\nC: .x\nC: . \nC: QUIT\n");
+}
+
+/* Bytes buy time: 500 of them (min_rate) a second beyond the first minute. */
+static void a_slow_client_that_sends_enough(void **state)
+{
+    (void)state;
+    static char text[65536] = DATA;
+    for (int i = 0; i < 500; i++) /* 50,000 bytes: 100 seconds */
+        snprintf(text + strlen(text), 104, "C: %098d\n", 0);
+    size_t lines = strlen(text);
+    for (int k = 0; k < 2; k++) {
+        snprintf(text + lines, sizeof text - lines,
+                 k ? "T: 99\nC: .\n" QUEUED QUIT : "T: 101\nS: 421 4.4.2 *\nE\n");
+        struct script script = {"paid", text, NEVER_CUT, NULL, NULL, NULL, NULL, k};
+        run_script(&script, 0);
+    }
 }
 
 /* ---- line ends ---- */
@@ -572,6 +587,7 @@ int main(void)
         cmocka_unit_test(order_and_syntax),
         cmocka_unit_test(limits),
         cmocka_unit_test(over_size),
+        cmocka_unit_test(a_slow_client_that_sends_enough),
         cmocka_unit_test(line_ends),
         cmocka_unit_test(pipelining),
         cmocka_unit_test(nothing_is_smuggled),

@@ -4,9 +4,10 @@
  * the bytes, STATES.md for what each crash leaves.
  *
  * Threads: callers (fibers of workers) encode units and wait; the writer gives them places in the
- * log and writes; the syncer makes them durable, applies them to the index and answers; upkeep
- * makes segments ahead, watches the space, reclaims. Two locks: `lock` for what the threads hand
- * each other, `index_lock` for the index; the latter is taken last and held for memory work only.
+ * log and writes; the syncer (of small batches the writer himself) makes them durable, applies them
+ * to the index and answers; upkeep makes segments ahead, watches the space, reclaims. Two locks:
+ * `lock` for what the threads hand each other, `index_lock` for the index; the latter is taken last
+ * and held for memory work only.
  */
 #pragma once
 
@@ -179,6 +180,9 @@ void spool_set_body_aside(struct spool *spool, uint64_t bulk);
 void *spool_writer_main(void *arg);
 void *spool_syncer_main(void *arg);
 void *spool_upkeep_main(void *arg);
+/* Sync what is written; answers when it is durable. Called and returns with the lock held, while no
+ * other sync runs; the log's end must stay where it is. */
+void spool_sync_written(struct spool *spool);
 /* Hand over; wakes the writer when needed. */
 void spool_submit(struct spool *spool, struct spool_unit *unit);
 /* Answer with the result that stands in each unit; empties the queue. Lock not held. */

@@ -286,6 +286,25 @@ static void guard(void *context, bool enter)
         pthread_mutex_unlock(&spool->index_lock);
 }
 
+/*
+ * What a process made ahead, and died before it used it. The newest are in the head, so it goes
+ * before new ones are made: all else that is dead waits until everything is loaded, and a process
+ * that dies before that, again and again, would fill the disk.
+ */
+static void remove_made_ahead(struct spool_loading *loading)
+{
+    struct spool *spool = loading->spool;
+    for (size_t i = 0; i < loading->loader.count; i++) {
+        const struct spool_recover_segment *source = &loading->loader.segments[i];
+        if (!spool_recover_in_head(&loading->recovery, i) || !source->is_empty ||
+            source->must_end > SPOOL_SEGMENT_HEADER)
+            continue;
+        if (spool_segment_is_dead(&spool->index, source->segment) &&
+            spool_files_unlink(spool, source->id, source->kind))
+            spool_index_drop_segment(&spool->index, source->segment);
+    }
+}
+
 static void take_applied(struct spool_loading *loading, struct mail_id **list, size_t *count)
 {
     struct spool_recovery *recovery = &loading->recovery;
@@ -331,6 +350,7 @@ enum result spool_loading_begin(struct spool *spool, spool_found_fn *found, void
         if (spool_recover_in_head(recovery, i))
             adopt_segment(loading, i);
     }
+    remove_made_ahead(loading);
     take_applied(loading, &loading->waiting, &loading->waiting_count);
     spool->next_unit = loading->recovered.next_unit;
     spool->next_sequence = loading->recovered.next_sequence;

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <dirent.h>
 #include <sched.h>
 #include <stdatomic.h>
 
@@ -608,6 +609,55 @@ static void test_loads_later(void **state)
     assert_int_equal(fixture->found.count, 170);
 }
 
+/* How many files of the log the newest start made: names of one begin with the same half of an id.
+ */
+static unsigned made_by_start(const char *path, unsigned start)
+{
+    char name[TEST_PATH_SIZE * 2];
+    snprintf(name, sizeof name, "%s/log", path);
+    DIR *folder = opendir(name);
+    assert_non_null(folder);
+    unsigned count = 0;
+    for (struct dirent *item; (item = readdir(folder));)
+        count += strtoull(item->d_name, NULL, 16) >> 32 == start;
+    closedir(folder);
+    return count;
+}
+
+/* A process that dies while it loads, again and again, does not fill the disk with what it made
+ * ahead. */
+static void test_dies_while_it_loads(void **state)
+{
+    enum { MADE_AHEAD = 3 };
+    struct test_fixture *fixture = *state;
+    struct spool_settings settings = {.segment_size = 64 * 1024, .load_later_over = 1};
+    struct later later = {0};
+    struct error err;
+    char path[TEST_PATH_SIZE];
+    spool_close(fixture->spool);
+    fixture->spool = test_open_with(
+        &(struct spool_settings){.path = str_c(fixture->path), .segment_size = 64 * 1024},
+        &fixture->found);
+    test_on_fiber(add_hundreds, fixture);
+    spool_close(take(fixture->spool));
+    size_t files = test_files_in(fixture->path, "log");
+    for (unsigned turn = 1; turn <= 4; turn++) {
+        struct spool *spool;
+        settings.path = str_c(fixture->path);
+        assert_int_equal(spool_open(&settings, note_later, &later, &spool, &err), OK);
+        assert_true(spool_is_loading(spool));
+        while (made_by_start(fixture->path, turn) < MADE_AHEAD)
+            sched_yield();
+        test_folder_copy(fixture->path, path);
+        spool_close(spool);
+        test_folder_remove(fixture->path);
+        memcpy(fixture->path, path, sizeof path);
+    }
+    assert_true(test_files_in(fixture->path, "log") <= files + MADE_AHEAD);
+    fixture->spool = test_open(fixture->path, &fixture->found);
+    assert_int_equal(fixture->found.count, 150);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -626,6 +676,7 @@ int main(void)
         CASE(test_ids),
         CASE(test_unknown_entry),
         CASE(test_loads_later),
+        CASE(test_dies_while_it_loads),
     };
     return cmocka_run_group_tests_name("spool", tests, NULL, NULL);
 }

@@ -143,8 +143,7 @@ int64_t spool_real_ns(void)
     return (int64_t)now.tv_sec * NS_PER_S + now.tv_nsec;
 }
 
-/* Sync what is written; answers when it is durable. Called and returns with the lock held. */
-static void sync_once(struct spool *spool)
+void spool_sync_written(struct spool *spool)
 {
     spool->syncing = spool->written;
     spool->written = (struct spool_unit_queue){0};
@@ -200,8 +199,8 @@ void *spool_syncer_main(void *arg)
     pthread_setname_np(pthread_self(), "spool-sync");
     pthread_mutex_lock(&spool->lock);
     for (;;) {
-        if (spool->written.first && !spool->sync_failed)
-            sync_once(spool);
+        if (spool->written.first && !spool->sync_failed && !spool->sync_runs)
+            spool_sync_written(spool);
         else if (spool->phase == SPOOL_WRITER_ENDED)
             break;
         else

@@ -19,7 +19,7 @@ static const char padding[SPOOL_RECORD_ALIGN];
 
 struct encoder {
     struct spool_unit *unit;
-    char *at; /* in unit->memory */
+    char *at; /* in the memory behind the unit and its records */
     size_t piece_cap;
     uint32_t crc;
     uint64_t length;
@@ -38,8 +38,12 @@ static void add_piece(struct encoder *encoder, const void *bytes, size_t size)
         return;
     }
     if (unit->piece_count == encoder->piece_cap) {
-        encoder->piece_cap = encoder->piece_cap ? encoder->piece_cap * 2 : 8;
-        unit->pieces = memory_resize_array(unit->pieces, encoder->piece_cap, sizeof *unit->pieces);
+        encoder->piece_cap *= 2;
+        bool first = unit->pieces == unit->few;
+        unit->pieces = memory_resize_array(first ? NULL : unit->pieces, encoder->piece_cap,
+                                           sizeof *unit->pieces);
+        if (first)
+            memcpy(unit->pieces, unit->few, sizeof unit->few);
     }
     unit->pieces[unit->piece_count++] = (struct iovec){(void *)(uintptr_t)bytes, size};
 }
@@ -252,10 +256,16 @@ static size_t own_size(const struct spool_change *changes, size_t count, bool co
 
 static void start_unit(struct encoder *encoder, size_t records, size_t own, bool copy_all)
 {
-    struct spool_unit *unit = NEW(struct spool_unit);
-    unit->records = memory_resize_array(NULL, records, sizeof *unit->records);
-    unit->memory = memory_resize_array(NULL, own, 1);
-    *encoder = (struct encoder){.unit = unit, .at = unit->memory, .copy_all = copy_all};
+    /* one piece of memory for all of it: there are two units a message */
+    size_t head = sizeof(struct spool_unit) + records * sizeof(struct spool_unit_record);
+    char *memory = memory_resize_array(NULL, head + own, 1);
+    struct spool_unit *unit = (struct spool_unit *)(void *)memory;
+    *unit = (struct spool_unit){.records = (struct spool_unit_record *)(void *)(unit + 1),
+                                .pieces = unit->few};
+    *encoder = (struct encoder){.unit = unit,
+                                .at = memory + head,
+                                .piece_cap = sizeof unit->few / sizeof unit->few[0],
+                                .copy_all = copy_all};
 }
 
 static struct spool_unit *finish_unit(struct encoder *encoder)
@@ -355,8 +365,7 @@ void spool_unit_free(struct spool_unit *unit)
         free(kept[1]);
         free(kept);
     }
-    free(unit->records);
-    free(unit->pieces);
-    free(unit->memory);
+    if (unit->pieces != unit->few)
+        free(unit->pieces);
     free(unit);
 }

@@ -35,13 +35,13 @@ struct spool_unit {
     struct error error;
 
     uint64_t bytes;
-    uint64_t place; /* offset in the segment; the writer's */
-    struct spool_unit_record *records;
-    size_t record_count;
+    uint64_t place;                    /* offset in the segment; the writer's */
+    struct spool_unit_record *records; /* behind the unit, as is the memory of */
+    size_t record_count;               /* headers, fixed parts and small texts */
     struct iovec *pieces;
     size_t piece_count;
-    char *memory;     /* headers, fixed parts, small texts */
-    char *body_bytes; /* of bodies that do not lie in memory */
+    struct iovec few[4]; /* pieces of most units */
+    char *body_bytes;    /* of bodies that do not lie in memory */
 };
 
 /*

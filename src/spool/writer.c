@@ -159,9 +159,14 @@ static void encode_batch(struct spool *spool, uint64_t durable, uint64_t bytes,
     spool_record_encode(&record, spool->current->id, spool->offset, out);
 }
 
-/* Hand a written batch to the syncer; if a sync failed meanwhile, its bytes are void too. */
-static void pass_to_syncer(struct spool *spool, struct spool_unit_queue *units, uint64_t end,
-                           bool wrote)
+/*
+ * A written batch is to be synced; if a sync failed meanwhile, its bytes are void too. The syncer
+ * gets it when there is so much that the next batch should be written meanwhile. Else the writer
+ * syncs it himself: he could only wait, and to wake two threads for a small batch costs more than
+ * anything else it needs.
+ */
+static void pass_to_sync(struct spool *spool, struct spool_unit_queue *units, uint64_t end,
+                         bool wrote)
 {
     pthread_mutex_lock(&spool->lock);
     spool->offset = end;
@@ -171,6 +176,10 @@ static void pass_to_syncer(struct spool *spool, struct spool_unit_queue *units, 
     if (!wrote)
         spool->sync_failed = true; /* what was written before this batch may still be synced */
     bool wake = wrote && !spool->sync_runs;
+    if (wake && !spool->sync_failed && spool->written.bytes < SPOOL_AHEAD) {
+        spool_sync_written(spool);
+        wake = false;
+    }
     pthread_mutex_unlock(&spool->lock);
     if (wake)
         pthread_cond_signal(&spool->syncer_wake);
@@ -219,7 +228,7 @@ static void write_batch(struct spool *spool, struct spool_unit_queue *units)
     atomic_fetch_add(&spool->bytes_written, offset - spool->offset);
     if (!wrote)
         event_emit(EVENT_SPOOL_ERROR, F_C(ERROR, err.text), F_INT(SEGMENT, spool->current->id));
-    pass_to_syncer(spool, units, offset, wrote);
+    pass_to_sync(spool, units, offset, wrote);
 }
 
 /* ---- rolling ---- */

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FAULTS_MAX = 3 };
+enum { FAULTS_MAX = 3, FEW = 200 };
 static const int64_t CLOSED_NS = 5 * NS_PER_S;
 
 void breaker_init(struct breaker *breaker, struct str name)
@@ -35,17 +35,19 @@ enum result breaker_admit(struct breaker *breaker, struct error *err)
     return OK;
 }
 
-void breaker_answered(struct breaker *breaker)
+static void answered(struct breaker *breaker)
 {
     atomic_store(&breaker->faults, 0);
+    atomic_store(&breaker->last_about, 0);
     atomic_store(&breaker->probing, false);
     if (atomic_load(&breaker->down) && atomic_exchange(&breaker->down, false))
         event_emit(EVENT_BACKEND_UP, F_C(BACKEND, breaker->name));
 }
 
-void breaker_failed(struct breaker *breaker, struct str why)
+static void failed_at(struct breaker *breaker, uint64_t about, struct str why)
 {
-    if (atomic_load(&breaker->faults) < 1000)
+    bool is_news = !about || atomic_exchange(&breaker->last_about, about) != about;
+    if (is_news && atomic_load(&breaker->faults) < 1000)
         atomic_fetch_add(&breaker->faults, 1);
     atomic_store(&breaker->closed_until, clock_deadline(CLOSED_NS));
     atomic_store(&breaker->probing, false);
@@ -58,8 +60,17 @@ void breaker_abandoned(struct breaker *breaker)
     atomic_store(&breaker->probing, false);
 }
 
-void breaker_took(struct breaker *breaker, int64_t begun_ns, const struct error *failed)
+void breaker_settle(struct breaker *breaker, int64_t begun_ns, uint64_t about,
+                    const struct error *failed)
 {
+    if (failed && failed->kind == ERROR_CANCELLED) {
+        breaker_abandoned(breaker);
+        return;
+    }
+    if (failed)
+        failed_at(breaker, about, str_c(failed->text));
+    else
+        answered(breaker);
     event_emit(EVENT_BACKEND_ANSWER, F_C(BACKEND, breaker->name),
                F_C(OUTCOME, failed ? "failed" : "answered"),
                F_INT(DURATION_US, (clock_monotonic_ns() - begun_ns) / NS_PER_US),
@@ -81,18 +92,28 @@ struct breaker *state_breaker(struct state *state, struct str name)
     struct named_breaker *item = find(state, name);
     if (item)
         return &item->breaker;
+    atomic_fetch_add(&state->breaker_count, 1);
     item = NEW(struct named_breaker);
     breaker_init(&item->breaker, name);
     item->next = atomic_load(&state->breakers);
     while (!atomic_compare_exchange_weak(&state->breakers, &item->next, item)) {
         struct named_breaker *other = find(state, name);
         if (other) { /* another worker was first */
+            atomic_fetch_sub(&state->breaker_count, 1);
             breaker_done(&item->breaker);
             free(item);
             return &other->breaker;
         }
     }
     return &item->breaker;
+}
+
+struct breaker *state_breaker_if_few(struct state *state, struct str name)
+{
+    struct named_breaker *item = find(state, name);
+    if (item || atomic_load(&state->breaker_count) >= FEW)
+        return item ? &item->breaker : NULL;
+    return state_breaker(state, name);
 }
 
 void state_breakers_free(struct state *state)

@@ -3,6 +3,10 @@
  * state/breaker.h - a backend that failed three times in a row is left alone for five seconds; then
  * one question finds out whether it is back.
  *
+ * What one question breaks says nothing about others: a fault in the midst of a conversation counts
+ * only when the one before it was about something else. What strangers can ask and what users can
+ * ask of the same backend has a breaker each.
+ *
  * All workers share a breaker; every field is atomic. Its two events, backend.down and backend.up,
  * come once each time.
  */
@@ -18,6 +22,7 @@ struct state;
 struct breaker {
     char *name;                   /* owned */
     atomic_int faults;            /* in a row */
+    _Atomic uint64_t last_about;  /* of the last one that was about something */
     _Atomic int64_t closed_until; /* monotonic: no questions before it */
     atomic_bool probing;          /* one question is out to see whether it is back */
     atomic_bool down;             /* told by backend.down */
@@ -26,16 +31,18 @@ struct breaker {
 void breaker_init(struct breaker *breaker, struct str name);
 void breaker_done(struct breaker *breaker);
 
-/* After OK exactly one of answered(), failed() or abandoned() follows. FAILED (temporary): it is
- * left alone now. */
+/* After OK exactly one of settle() or abandoned() follows. FAILED (temporary): it is left alone
+ * now. */
 enum result breaker_admit(struct breaker *breaker, struct error *err);
-void breaker_answered(struct breaker *breaker);
-void breaker_failed(struct breaker *breaker, struct str why);
-/* Tell (as backend.answer) how long a question took that was answered or failed; `begun_ns` is
- * monotonic, `failed` NULL after an answer. */
-void breaker_took(struct breaker *breaker, int64_t begun_ns, const struct error *failed);
+/* `failed`: NULL after an answer; one of the kind cancelled is as abandoned(). `about`: a hash of
+ * what was asked, 0 when the backend could not even be reached. `begun_ns` (monotonic) is for the
+ * time in backend.answer. */
+void breaker_settle(struct breaker *breaker, int64_t begun_ns, uint64_t about,
+                    const struct error *failed);
 /* The question was given up: nothing is known. */
 void breaker_abandoned(struct breaker *breaker);
 
 /* The one of this name, made when it is asked for first; lives as long as the state. */
 struct breaker *state_breaker(struct state *state, struct str name);
+/* For names that do not come from the configuration: NULL when there are too many already. */
+struct breaker *state_breaker_if_few(struct state *state, struct str name);

@@ -82,6 +82,7 @@ struct state {
     unsigned char secret[STATE_SECRET_SIZE];
     unsigned char kept_secret[STATE_SECRET_SIZE];
     _Atomic(struct named_breaker *) breakers;
+    atomic_uint breaker_count;
     struct state_keeping *keeping; /* NULL: nothing outlives the process */
 };
 

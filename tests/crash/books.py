@@ -50,9 +50,18 @@ class Books:
         self.notices = collections.defaultdict(list)  # token: times at which its sender was told of a failure
         self.dropped = set()    # tokens that an operator may have dropped
         self.kills = []
+        self.newest = None      # token of what was acknowledged last
 
     def new_token(self):
         return b"t%d-%08x" % (next(self.numbers), random.getrandbits(32))
+
+    def book_kill(self, begin):
+        """A kill at some time since `begin` and before now: on a busy machine it takes its time."""
+        end = time.monotonic()
+        while begin < end:
+            self.kills.append(begin)
+            begin += 0.5
+        self.kills.append(end)
 
     def lost(self, recipients, tokens=None, queued=()):
         """Acknowledged, and not at the sink for one of the recipients, nor its sender told, and not in `queued`."""
@@ -79,6 +88,12 @@ class Books:
 
     def duplicates(self):
         return sum(len(copies) - 1 for copies in self.arrived.values())
+
+
+def tell_progress(number, of):
+    """A long run tells now and then how far it is; with `pytest -s` it is seen at once."""
+    if number and number % max(of // 50, 20) == 0:
+        print(f"{time.strftime('%H:%M:%S')} {number} of {of}", flush=True)
 
 
 # ---- the sending side ----
@@ -192,6 +207,7 @@ def send_one(books, client, size, recipients, bdat=False, token=None, sender=b"s
         books.sent[token] = hashlib.sha1(body_of(message)).digest()
     text = client.send(message, recipients, bdat, sender)
     with books.lock:
+        books.newest = token
         books.acknowledged[token] = time.monotonic(), text.partition("queued as ")[2].split(" ")[0]
     return token
 

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from books import Client, Load, send_one
+from books import Client, Load, send_one, tell_progress
 from rig.gateway import wait_until
 # the disk of the power cuts
 from test_power import KINDS, Cut, disk, entries_in  # noqa: F401  pylint: disable=unused-import
@@ -100,18 +100,19 @@ def test_kills_while_loading(gateway, sinks, books, slow_loading):
     backlog = Backlog(one, sinks, books)
     span = time_to_load(one)
     hit = came = 0
-    for _ in range(KILLS):
-        books.kills.append(time.monotonic())
+    for number in range(KILLS):
+        tell_progress(number, KILLS)
+        begin = time.monotonic()
         one.kill()
-        books.kills.append(time.monotonic())
+        books.book_kill(begin)
         loaded = starts_loading(one)
         before = len(books.acknowledged)
         load = Load(books, one.port, clients=4, sizes=(1000, 20_000), recipients=TO)
         backlog.let_go(3)
         time.sleep(random.uniform(0, span * 0.6))
-        books.kills.append(time.monotonic())
+        begin = time.monotonic()
         one.kill()
-        books.kills.append(time.monotonic())
+        books.book_kill(begin)
         load.stop()
         hit += is_loading(one, loaded)
         came += len(books.acknowledged) - before
@@ -157,6 +158,7 @@ def test_power_cuts_while_loading(gateway, sinks, books, slow_loading, disk, mou
     span = time_to_load(one)
     hit = checked = 0
     for number in range(CUTS):
+        tell_progress(number, CUTS)
         one.kill()
         loaded = starts_loading(one)
         load = Load(books, one.port, clients=4, sizes=(1000, 20_000), recipients=TO, pause=0.005)

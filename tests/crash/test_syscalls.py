@@ -54,9 +54,9 @@ def patch(path, count):
 
 def kill(gateway, books):
     """Booked on both sides: to find the child takes a while on a busy machine, and mail is delivered meanwhile."""
-    books.kills.append(time.monotonic())
+    begin = time.monotonic()
     gateway.kill()
-    books.kills.append(time.monotonic())
+    books.book_kill(begin)
 
 
 def let_all_go(gateway, books, sinks, scenario):

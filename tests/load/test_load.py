@@ -246,6 +246,26 @@ def test_out_of_descriptors(gateway, counting_sink, tools):
     assert "unique=100 dup=0" in sink.ctl("stats")
 
 
+def fetch(port, path):
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+        client.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+        return b"".join(iter(lambda: client.recv(65536), b""))
+
+
+def test_many_descriptors_do_not_deafen_the_control_socket(gateway):
+    """Its connections have numbers above 1024 then, and so have those of the metrics."""
+    listen, metrics = free_port(), free_port()
+    one = gateway(config(listen, free_port(), more=f'metrics: {{ listen: [ "127.0.0.1:{metrics}" ] }}'), [listen, metrics])
+    child = one.child_pid()
+    clients = [dialogue(listen, [])[0] for _ in range(1200)]
+    assert descriptors(child) > 1200
+    assert one.status()["sessions"] == 1200
+    assert b"200 OK" in fetch(metrics, "/metrics")
+    for client in clients:
+        client.close()
+    assert one.child_pid() == child
+
+
 # ---- short connections ----
 
 HELLO = [b"EHLO client.test\r\n"]

@@ -16,7 +16,7 @@ hostname: mx.example.org
 servers:
   mail: {{ smtp: "127.0.0.1:{mail}", tls: none }}
 listeners:
-  inbound: {{ listen: [ "127.0.0.1:{mx}" ], tls: none, authentication: none, xclient: {{ from: [ 127.0.0.1 ] }} }}
+  inbound: {{ listen: [ "127.0.0.1:{mx}" ], tls: none, authentication: none, xclient: {{ from: [ 127.0.0.1 ] }}{listener} }}
   submission: {{ listen: [ "127.0.0.1:{submission}" ], tls: required, authentication: users }}
 certificates:
   default: {{ cert: {tls[0]}, key: {tls[1]} }}
@@ -40,9 +40,9 @@ domains:
 @pytest.fixture
 def blocks(gateway, sink, tls_files):
     """blocks(recipient="STEP, ", content="STEP, ") is a gateway with them before its verdicts."""
-    def make(recipient="", content="", more=""):
+    def make(recipient="", content="", more="", listener=""):
         mail, mx, submission = sink(extensions=["AUTH PLAIN", "8BITMIME"], users={"anna": "secret"}), free_port(), free_port()
-        one = gateway(CONFIG.format(mail=mail.port, mx=mx, submission=submission, recipient=recipient, content=content, more=more,
+        one = gateway(CONFIG.format(mail=mail.port, mx=mx, submission=submission, recipient=recipient, content=content, more=more, listener=listener,
                                     tls=tls_files), ports=[mx, submission])
         one.mail, one.mx, one.submission = mail, mx, submission
         return one
@@ -170,8 +170,9 @@ TWO_PARTS = (b"From: a@example.net\r\nMIME-Version: 1.0\r\nContent-Type: multipa
              b"<html><body><p>x</p></body></html>\r\n--B--\r\n")
 
 
-def test_disclaimers(blocks):
-    one = blocks(content='disclaimer: { text: "Grüße & mehr" }, ')
+@pytest.mark.parametrize("listener", ["", ", processing: queued"], ids=["direct", "queued"])
+def test_disclaimers(blocks, listener):
+    one = blocks(content='disclaimer: { text: "Grüße & mehr" }, ', listener=listener)
     signed = TWO_PARTS.replace(b"multipart/alternative", b"multipart/signed")
     for number, message in enumerate((b"From: a@example.net\r\n\r\nHello\r\n", TWO_PARTS, signed), 1):
         with Talk(one.mx, ehlo="c.test") as talk:
@@ -185,6 +186,21 @@ def test_disclaimers(blocks):
     assert "Grüße" in text.get_content().splitlines()[0] and text.get_content().rstrip().endswith("Grüße & mehr")
     assert "Grüße &amp; mehr</div>" in html.get_content() and html.get_content().rstrip().endswith("</body></html>")
     assert untouched.body == signed.partition(b"\r\n\r\n")[2]
+
+
+@pytest.mark.parametrize("listener", ["", ", processing: queued"], ids=["direct", "queued"])
+def test_a_flow_sees_all_of_a_long_header(blocks, listener):
+    one = blocks(content="header: { add: 'X-Seen: all', when: 'header(\"X-Last\") == \"end\"' }, ",
+                 listener=listener + ", limits: { header_bytes: 1M, header_fields: 20000 }")
+    fields = b"".join(b"X-%05d: %s\r\n" % (number, b"x" * 90) for number in range(10381))  # just under 1M, with ours above
+    message = b"From: a@example.net\r\n" + fields + b"X-Last: end\r\n\r\nHello\r\n"
+    assert 2**20 - 100 < message.index(b"\r\n\r\n") < 2**20
+    with Talk(one.mx, ehlo="c.test") as talk:
+        talk.mail("a@example.net", "x@example.org")
+        assert talk.data(message, b".\r\n")[0] == 250
+    taken = delivered(one).data
+    assert b"\r\nX-Seen: all\r\n" in taken or taken.startswith(b"X-Seen: all\r\n")
+    assert taken.endswith(message.partition(b"X-Last")[1] + b": end\r\n\r\nHello\r\n") and taken.count(b"\r\nX-10380: ") == 1
 
 
 def test_no_second_disclaimer(blocks):

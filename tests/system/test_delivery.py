@@ -8,6 +8,7 @@ import pytest
 
 from rig.gateway import wait_until
 from rig.outbound import Host, Outbound
+from rig.ports import free_port
 
 HANG_UP = None
 
@@ -502,3 +503,33 @@ def test_protected_mailboxes_count_inbound_only(gateway, sink):
     scene.gateway.wait("entitlement.mailboxes")
     assert scene.gateway.status()["protected_mailboxes"] == 3
     scene.gateway.wait_empty()
+
+
+def test_lmtp_at_a_unix_socket(gateway, sink, tmp_path):
+    """A reply a recipient, and an address to be seen in the events."""
+    place = tmp_path / "lmtp"
+    host = sink(path=place, lmtp=True, replies={"end busy@example.org": "452 4.2.2 full"})
+    port = free_port()
+    one = gateway(f"""
+version: 1
+hostname: mx.example.org
+servers: {{ mail: {{ lmtp: "unix:{place}" }} }}
+listeners: {{ mx: {{ listen: "127.0.0.1:{port}", tls: none, authentication: none }} }}
+flows: {{ recipient: {{ all: [ accept ] }} }}
+transports: {{ inside: {{ method: lmtp, server: mail, retry: {{ delays: [ 1s ], count: 20 }} }} }}
+domains: {{ example.org: {{ recipients: all, transport: inside }} }}
+""", ports=[port])
+
+    def send(*to):
+        with one.client(port) as client:
+            client.sendmail("a@example.net", [f"{name}@example.org" for name in to], "Subject: x\r\n\r\n.dot\r\n")
+
+    send("good", "busy", "fine")
+    wait_until(lambda: host.messages, "it is delivered")
+    assert host.messages[0].recipients == ["good@example.org", "fine@example.org"] and host.messages[0].data.endswith(b"\r\n.dot\r\n")
+    one.wait("delivery.sent", to="good@example.org", ip=f"unix:{place}")
+    one.wait("delivery.deferred", to="busy@example.org")
+    del host.replies["end busy@example.org"]
+    one.wait("delivery.sent", to="busy@example.org")
+    one.wait_empty()
+    assert host.connections <= 2, "a second connection at most: the next attempt may use the first again"

@@ -6,7 +6,9 @@ import subprocess
 
 import pytest
 
-from rig.gateway import BUILD
+from rig.gateway import BUILD, wait_until
+from rig.ports import free_port
+from rig.setups import reception
 
 GOOD = ["mx.example.org. A 192.0.2.1", "1.2.0.192.in-addr.arpa. PTR mx.example.org.", "example.org. MX 10 mx.example.org.",
         'example.org. TXT "v=spf1 ip4:192.0.2.1 -all"', '_dmarc.example.org. TXT "v=DMARC1; p=reject; rua=mailto:d@example.org"']
@@ -159,3 +161,49 @@ def test_a_key_that_signs_is_not_revoked(world):
     assert postern(folder, "dkim", "revoke", "postern.yaml", "--key", "second").stdout == \
         'second._domainkey.example.org. IN TXT "v=DKIM1; p="\n'
     assert "no key" in postern(folder, "dkim", "revoke", "postern.yaml", "--key", "third", ok=(1,)).stderr
+
+
+# --- the daemon looks now and then ---
+
+WATCHED = ["mx.example.org. A 192.0.2.1", "example.org. MX 10 mx.example.org.", 'example.org. TXT "v=spf1 ip4:192.0.2.1 -all"']
+
+
+def test_the_daemon_looks_now_and_then(gateway, sink, dns):
+    """What turns wrong and what turns right again: an event, a number, the list; what has no answer changes nothing."""
+    names = dns([*WATCHED, '_dmarc.example.org. TXT "v=DMARC1; p=reject; rua=mailto:d@example.org"'])
+    mx = free_port()
+    one = gateway(reception(sink(), mx, names=names, top="domain_checks: { every: 1s }").replace(
+        "dns: {", "dns: { timeout: 500ms,"), ports=[mx])
+
+    def unhealthy():
+        found = re.findall(r'^postern_domains_unhealthy\{check="(\w+)"\} (\d+)', one.ctl("metrics"), re.M)
+        assert [check for check, _ in found] == ["mx", "spf", "dkim", "dmarc"]
+        return {check for check, number in found if number != "0"}
+    wait_until(lambda: one.ctl_json("domain", "list")[0]["dmarc"] == "healthy", "it was looked at")
+    assert unhealthy() == set() and not one.find("domain.unhealthy") and not one.find("domain.healthy")
+    names.change([*WATCHED[:2], 'example.org. TXT "v=spf1 ip4:192.0.2.77 -all"'])
+    gone = one.wait("domain.unhealthy", check="dmarc")
+    assert gone["domain"] == "example.org" and "no record" in gone["detail"] and "v=DMARC1" in gone["expected"]
+    assert one.wait("domain.unhealthy", check="spf")["expected"] == 'example.org. IN TXT "v=spf1 ip4:192.0.2.1 ip4:192.0.2.77 -all"'
+    assert unhealthy() == {"spf", "dmarc"}
+    (listed,) = one.ctl_json("domain", "list", ok=(1,))
+    assert [problem["check"] for problem in listed["problems"]] == ["spf", "dmarc"] and listed["mx"] == "healthy"
+    assert "1 with something wrong in DNS" in one.ctl("status")
+    names.stop()
+    looked = listed["looked"]
+    wait_until(lambda: one.ctl_json("domain", "list", ok=(1,))[0]["looked"] > looked, "it was looked at without an answer", seconds=60)
+    assert unhealthy() == {"spf", "dmarc"} and len(one.find("domain.unhealthy")) == 2 and not one.find("domain.healthy")
+    names.change([*WATCHED, '_dmarc.example.org. TXT "v=DMARC1; p=reject; rua=mailto:d@example.org"'])
+    assert one.wait("domain.healthy", check="spf", seconds=60) and one.wait("domain.healthy", check="dmarc", seconds=60)
+    assert unhealthy() == set()
+
+
+def test_nobody_looks_where_nobody_is_asked_to(gateway, sink, dns):
+    names = dns(["x. A 192.0.2.1"])
+    mx = free_port()
+    one = gateway(reception(sink(), mx, names=names, top="domain_checks: { every: 1s, checks: [ mx ] }"), ports=[mx])
+    wait_until(lambda: one.ctl_json("domain", "list", ok=(0, 1))[0]["mx"] == "unhealthy", "it was looked at")
+    assert {event["check"] for event in one.find("domain.unhealthy")} == {"mx"}
+    one.path.write_text(one.path.read_text().replace("every: 1s", "every: 0s"))
+    one.reload()
+    wait_until(lambda: one.ctl_json("domain", "list", ok=(0, 1)) == [], "nothing is known any more", seconds=90)

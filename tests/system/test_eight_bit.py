@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """8-bit mail to a host that takes 7-bit mail only: sent as it is, converted or refused, as the transport says."""
 import email
+import subprocess
 
 import pytest
 
 from rig.gateway import wait_until
 from rig.ports import free_port
+
+dkim = pytest.importorskip("dkim")
+
+ED_SEED = b"nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A="
+ED_RECORD = b"v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
 
 MESSAGE = ("From: a@example.org\r\nTo: b@example.net\r\nSubject: eight\r\nMIME-Version: 1.0\r\n"
            "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\nJörg = äöü\r\n").encode()
@@ -13,7 +19,7 @@ MESSAGE = ("From: a@example.org\r\nTo: b@example.net\r\nSubject: eight\r\nMIME-V
 
 @pytest.fixture
 def scene(gateway, sink):
-    def make(how, extensions=("PIPELINING",)):
+    def make(how, extensions=("PIPELINING",), flow="[ deliver ]", listener="", message=MESSAGE, more=""):
         host = sink(extensions=extensions)
         port = free_port()
         one = gateway(f"""
@@ -21,16 +27,22 @@ version: 1
 hostname: mx.example.org
 servers: {{ next: {{ smtp: "127.0.0.1:{host.port}", tls: none }} }}
 trusted_networks: [ 127.0.0.0/8 ]
-listeners: {{ relay: {{ listen: [ "127.0.0.1:{port}" ], tls: none, authentication: none }} }}
-flows: {{ recipient: {{ own: [ accept: {{ when: client in trusted }}, reject ] }} }}
-transports: {{ out: {{ method: server, server: next, eight_bit: {how}, retry: {{ delays: [ 1s ], count: 1 }} }} }}
-domains: {{ any: {{ recipients: own, transport: out }} }}
+listeners: {{ relay: {{ listen: [ "127.0.0.1:{port}" ], tls: none, authentication: none{listener} }} }}
+dkim_keys: {{ key: {{ domain: example.org, selector: ed, key: key }} }}
+flows:
+  recipient: {{ own: [ accept: {{ when: client in trusted }}, reject ] }}
+  content: {{ all: {flow} }}
+transports: {{ out: {{ method: server, server: next, eight_bit: {how}, retry: {{ delays: [ 1s ], count: 1 }} }}{more} }}
+domains: {{ any: {{ recipients: own, content: all, transport: out }} }}
 entitlements: {{ open_relay_support: true }}
-""", ports=[port])
+""", ports=[port], start=False)
+        (one.folder / "key").write_bytes(ED_SEED + b"\n")
+        (one.folder / "key").chmod(0o600)
+        one.start()
         client = one.client(port)
         client.mail("a@example.org", ["BODY=8BITMIME"])
         client.rcpt("b@example.net")
-        assert client.data(MESSAGE)[0] == 250
+        assert client.data(message)[0] == 250
         return one, host
     return make
 
@@ -62,4 +74,51 @@ def test_fail(scene):
     one, host = scene("fail")
     event = one.wait("delivery.failed", to="b@example.net")
     assert event["enhanced"] == "5.6.3"
+    assert not [message for message in host.messages if message.recipients == ["b@example.net"]]
+
+
+# ---- what we signed (RFC 6376 5.3: a signature comes after the conversion) ----
+
+LISTENERS = pytest.mark.parametrize("listener", ["", ", processing: queued"], ids=["direct", "queued"])
+SIGNED = "[ dkim-sign, deliver ]"
+
+
+def is_signed(message):
+    return dkim.verify(message.data, dnsfunc=lambda name, timeout=5: ED_RECORD)
+
+
+@LISTENERS
+@pytest.mark.parametrize("extensions", [("PIPELINING",), ("PIPELINING", "8BITMIME")], ids=["7-bit host", "8-bit host"])
+def test_what_we_signed_is_converted_before(scene, listener, extensions):
+    _, host = scene("convert", extensions, SIGNED, listener)
+    wait_until(lambda: host.messages, "it arrives")
+    taken = host.messages[0]
+    assert all(byte < 128 for byte in taken.data)
+    assert "BODY=8BITMIME" not in taken.mail_parameters
+    assert email.message_from_bytes(taken.data).get_payload(decode=True).decode() == "Jörg = äöü\r\n"
+    assert is_signed(taken)
+
+
+def test_steps_before_and_behind_the_signature(scene):
+    _, host = scene("convert", flow='[ header: { add: "X-Before: 1" }, dkim-sign, header: { add: "X-Behind: 2" }, deliver ]')
+    wait_until(lambda: host.messages, "it arrives")
+    parsed = email.message_from_bytes(host.messages[0].data)
+    assert (parsed["X-Before"], parsed["X-Behind"], parsed["Subject"]) == ("1", "2", "eight")
+    assert [name for name, _ in parsed.items()].count("From") == 1
+    assert parsed.get_payload(decode=True).decode() == "Jörg = äöü\r\n"
+    assert is_signed(host.messages[0])
+
+
+def test_where_no_transport_converts_it_is_signed_as_it_is(scene):
+    _, host = scene("send", flow=SIGNED)
+    wait_until(lambda: host.messages, "it arrives")
+    assert host.messages[0].body == MESSAGE.partition(b"\r\n\r\n")[2]
+    assert is_signed(host.messages[0])
+
+
+def test_a_signature_of_others_is_not_broken(scene):
+    foreign = b"DKIM-Signature: v=1; a=rsa-sha256; d=example.net; s=x; h=from; bh=AA==; b=AA==\r\n" + MESSAGE
+    one, host = scene("convert", flow=SIGNED, message=foreign)
+    event = one.wait("delivery.failed", to="b@example.net")
+    assert event["enhanced"] == "5.6.3" and "signature" in event["reply"], event
     assert not [message for message in host.messages if message.recipients == ["b@example.net"]]

@@ -52,16 +52,16 @@ def test_numbers_are_those_of_the_mail(counted):
         assert client.docmd("RCPT TO:<nobody@example.org>")[0] == 550
         assert client.docmd("RCPT TO:<a@foreign.example>")[0] == 550
     counted.wait_empty()
-    wait_until(lambda: value(counted, "postern_deliveries_total", transport="to-mail", result="sent") == 1, "one is sent")
+    wait_until(lambda: value(counted, "postern_deliveries_total", transport="to-mail", provider="none", result="sent") == 1, "one is sent")
     for want, name, labels in [
             (1, "postern_smtp_tls_handshakes_total", {"listener": "submission", "tls": "TLSv1.3", "result": "ok"}),
             (1, "postern_auth_attempts_total", {"listener": "submission", "flow": "staff", "result": "ok"}),
             (1, "postern_recipients_total", {"listener": "submission", "verdict": "accepted", "reason": ""}),
             (1, "postern_recipients_total", {"listener": "inbound", "verdict": "rejected", "reason": "recipient_unknown"}),
             (1, "postern_recipients_total", {"listener": "inbound", "verdict": "rejected", "reason": "relay_denied"}),
-            (1, "postern_messages_total", {"listener": "submission", "verdict": "accepted", "reason": ""}),
-            (1, "postern_message_size_bytes_count", {"listener": "submission"}),
-            (1, "postern_delivery_latency_seconds_count", {"transport": "to-mail"}),
+            (1, "postern_messages_total", {"listener": "submission", "direction": "inbound", "verdict": "accepted", "reason": ""}),
+            (1, "postern_message_size_bytes_count", {"listener": "submission", "direction": "inbound"}),
+            (1, "postern_delivery_latency_seconds_count", {"transport": "to-mail", "direction": "inbound"}),
             (1, "postern_balance_out_recipients_total", {"by": "delivered"}),
             (0, "postern_balance", {}),
             (0, "postern_queue_entries", {}),
@@ -120,14 +120,45 @@ def test_backends_tell_how_long_they_took(counted):
     assert told[-1]["backend"] == "mail" and told[-1]["outcome"] == "failed" and told[-1]["error"] and told[-1]["duration_us"] >= 0
 
 
-def test_replies_by_their_class(counted):
+def test_replies_by_command_and_class(counted):
+    def replies():
+        return {(labels["command"], labels["code"]): number for (name, pairs), number in read(counted).items()
+                for labels in [dict(pairs)] if name == "postern_smtp_replies_total" and labels["listener"] == "submission"}
+    wait_until(lambda: ("connect", "2xx") in replies(), "who waited for the port is counted")
+    before = replies()
     with counted.client(counted.submission, tls=True) as client:
         client.docmd("NOOP")
         assert client.docmd("MAIL FROM:<x@example.net>")[0] == 530
         assert client.docmd("NONSENSE")[0] == 500
-    wait_until(lambda: value(counted, "postern_smtp_replies_total", listener="submission", code="5xx") == 2, "the session ended")
-    assert value(counted, "postern_smtp_replies_total", listener="submission", code="2xx") >= 5  # greeting, EHLO twice, STARTTLS, NOOP
-    assert value(counted, "postern_smtp_replies_total", listener="submission", code="4xx") == 0
+        client.login("anna", "secret")
+        client.sendmail("anna@example.org", ["anna@example.org"], MESSAGE)
+    wait_until(lambda: replies().get(("data", "2xx")), "the session ended")
+    more = {key: number - before.get(key, 0) for key, number in replies().items() if number != before.get(key, 0)}
+    assert more == {("connect", "2xx"): 1, ("helo", "2xx"): 2, ("starttls", "2xx"): 1, ("other", "2xx"): 2, ("mail", "5xx"): 1,
+                    ("other", "5xx"): 1, ("auth", "2xx"): 1, ("mail", "2xx"): 1, ("rcpt", "2xx"): 1, ("data", "3xx"): 1,
+                    ("data", "2xx"): 1}, more  # other: NOOP and QUIT; NONSENSE
+
+
+def test_providers_by_their_hosts(gateway, sink, dns):
+    """A short list of large receivers, and `other`; whose outage it is shows while they do not answer, too."""
+    names = dns(["one.example. MX 10 mx1.big.example.", "mx1.big.example. A 127.0.0.1", "two.example. MX 10 mx.notbig.example.",
+                 "mx.notbig.example. A 127.0.0.1", "down.example. MX 10 a.down.big.example.", "a.down.big.example. A 127.0.0.9"])
+    mail, world, mx = sink(replies={"RCPT": known("anna")}), sink(), free_port()
+    one = gateway(reception(mail, mx, world=world, names=names,
+                            top="trusted_networks: [ 127.0.0.0/8 ]\nproviders: { big: [ big.example ], google: [] }"), ports=[mx])
+    with one.client(mx) as client:
+        client.sendmail("anna@example.org", ["a@one.example", "a@two.example", "a@down.example", "anna@example.org"], MESSAGE)
+    wait_until(lambda: len(world.messages) == 2 and one.find("delivery.deferred", to="a@down.example"), "each was tried")
+
+    def deliveries():
+        return {(labels["provider"], labels["result"]): number for (name, pairs), number in read(one).items()
+                for labels in [dict(pairs)] if name == "postern_deliveries_total"}
+    wait_until(lambda: sum(deliveries().values()) == 4, "each is counted")
+    assert deliveries() == {("big", "sent"): 1, ("other", "sent"): 1, ("big", "deferred"): 1, ("none", "sent"): 1}
+    assert {event["to"]: event.get("provider") for event in one.find("delivery.sent")} == \
+        {"a@one.example": "big", "a@two.example": "other", "anna@example.org": ""}
+    assert value(one, "postern_messages_total", listener="inbound", direction="mixed", verdict="accepted", reason="") == 1
+    assert one.find("delivery.deferred")[0]["direction"] == "outbound"
 
 
 def test_dns_questions_and_the_cached_share(gateway, sink, dns):

@@ -141,6 +141,19 @@ def test_the_verbs_touch_nothing_else(scene):
     assert len(scene.gateway.queue("--state", "held")) == 1
 
 
+def test_status_where_there_is_none(gateway):
+    port = free_port()
+    one = gateway(f"""
+version: 1
+hostname: mx.example.org
+listeners: {{ mx: {{ listen: "127.0.0.1:{port}", tls: none, authentication: none }} }}
+flows: {{ recipient: {{ all: [ accept ] }} }}
+transports: {{ away: {{ method: discard }} }}
+domains: {{ example.org: {{ recipients: all, transport: away }} }}
+""", ports=[port])
+    assert one.ctl("quarantine", "status") == "no quarantine is configured, and none holds mail\n"
+
+
 def test_the_api_answers_as_described(gateway, sink):
     scene = with_digests(gateway, sink)
     scene.gateway.api_port = scene.api

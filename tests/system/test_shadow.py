@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`postern shadow`: exactly the decisions that another configuration would have made differently."""
+import email.message
+import email.policy
 import subprocess
 
 import pytest
@@ -193,3 +195,67 @@ def test_what_cannot_be_told_whole_is_not_told(gateway, sink):
     assert (result["open"], result["changed"]) == (2, 0), result
     stories = [one.ctl("trace", "--raw", item["id"]) for item in one.ctl_json("find", "from:x@example.net")]
     assert stories and not any("secret-word" in story for story in stories)
+
+
+CHECKED = """  content:
+    look:
+      - verify: { checks: [ spf, dkim, dmarc ] }
+      - attachment: { forbidden: next, mismatch: next }
+      - deliver
+"""
+PROGRAM = b"MZ\x90\0\x03\0\0\0\x04\0\0\0" + bytes(100)
+
+
+def with_attachment(sender, name, content):
+    message = email.message.EmailMessage()
+    message["From"], message["Subject"] = sender, "an attachment"
+    message.set_content("hello")
+    message.add_attachment(content, maintype="application", subtype="octet-stream", filename=name)
+    return message.as_bytes(policy=email.policy.SMTP)
+
+
+@pytest.mark.parametrize("processing", ["direct", "queued"])
+def test_results_of_checks_and_findings_are_those_of_then(gateway, sink, dns, processing):
+    """dkim.domain, dmarc.policy, spf, findings: what conditions read then. What match looks for in the text stays undecided."""
+    names = dns(['good.example. TXT "v=spf1 ip4:127.0.0.1 -all"', '_dmarc.good.example. TXT "v=DMARC1; p=reject"',
+                 'bad.example. TXT "v=spf1 -all"', '_dmarc.bad.example. TXT "v=DMARC1; p=quarantine"'])
+    mx = free_port()
+    one = gateway(reception(sink(), mx, names=names, inbound=f", processing: {processing}", flows=CHECKED.rstrip()).replace(
+        "recipients: local-users,", "recipients: local-users, content: look,"), ports=[mx])
+    text = one.path.read_text()
+    for sender, name, content in [("x@good.example", "a.txt", b"hello"), ("x@bad.example", "b.exe", PROGRAM),
+                                  ("x@none.example", "c.txt", b"hello")]:
+        with one.client(mx) as client:
+            client.sendmail(sender, ["anna@example.org"], with_attachment(sender, name, content))
+    one.wait_empty()
+    wait_until(lambda: shadow(one, text)["decisions"] == 6, "the history has them")
+    assert shadow(one, text)["same"] == 6
+
+    def changes(condition, opened=0):
+        result = shadow(one, text.replace("      - deliver", f"      - hold: {{ when: {condition} }}\n      - deliver"))
+        assert result["open"] == opened, result
+        return sum(group["count"] for group in result["groups"] if group["after"] == "hold")
+    assert changes('dmarc.policy == "reject"') == 0  # what is asked for a message that fails, and it passed
+    assert changes('dmarc.policy == "quarantine"') == 1
+    assert changes('dkim.domain == ""') == 3
+    assert changes('spf == "pass" and dmarc == "pass"') == 1
+    assert changes('findings ~ "attachment-forbidden"') == 1
+    assert changes('findings == ""') == 2
+    bodies = shadow(one, text.replace("      - deliver", '      - match: { body: [ "hello" ], matched: hold }\n      - deliver'))
+    assert (bodies["changed"], bodies["open"]) == (0, 3) and bodies["groups"][0]["why"] == "match was not asked this then", bodies
+
+
+def test_findings_stand_in_the_story(gateway, sink):
+    """As data with --json, and in a line for people."""
+    mx = free_port()
+    one = gateway(reception(sink(), mx, flows=CHECKED.replace("      - verify: { checks: [ spf, dkim, dmarc ] }\n", "").rstrip()).replace(
+        "recipients: local-users,", "recipients: local-users, content: look,"), ports=[mx])
+    with one.client(mx) as client:
+        client.sendmail("x@example.net", ["anna@example.org"], with_attachment("x@example.net", "b.exe", PROGRAM))
+    message = one.wait("message.accepted")["message"]
+    story = wait_until(lambda: one.ctl_json("trace", message, ok=(0, 1)), "the story")[0]
+    (step,) = [step for step in story["content"]["steps"] if step["block"] == "attachment"]
+    assert [finding["name"] for finding in step["findings"]] == ["attachment-forbidden"] * 2  # by its name, and by its type
+    assert all(finding["text"].startswith("b.exe: ") for finding in step["findings"])
+    assert "found attachment-forbidden (b.exe" in one.ctl("trace", message)
+    assert "findings" not in [step for step in story["content"]["steps"] if step["block"] == "deliver"][0]

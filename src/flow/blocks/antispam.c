@@ -10,6 +10,7 @@
 
 #include "base/buf.h"
 #include "content/spam.h"
+#include "flow/scan_options.h"
 #include "mail/header.h"
 
 #include <stdlib.h>
@@ -30,12 +31,7 @@ struct parameters {
         .text = (text_), .min = -1000, .max = 1000                                                 \
     }
 static const struct option options[] = {
-    {.name = "server",
-     .type = OPTION_REFERENCE,
-     .offset = offsetof(struct parameters, server),
-     .text = "a server with rspamd: or spamd:",
-     .required = true,
-     .refers_to = "servers"},
+    FLOW_SCAN_SERVER_ROW("a server with rspamd: or spamd:"),
     THRESHOLD("tag_at", tag_at, "score from which X-Spam-Flag: YES is put in"),
     THRESHOLD("hold_at", hold_at, "score from which the message waits for a person"),
     THRESHOLD("quarantine_at", quarantine_at, "score from which the message goes into quarantine"),
@@ -45,13 +41,7 @@ static const struct option options[] = {
      .offset = offsetof(struct parameters, quarantine),
      .text = "the quarantine that quarantine_at means",
      .refers_to = "quarantines"},
-    {.name = "max_size",
-     .type = OPTION_SIZE,
-     .offset = offsetof(struct parameters, max_size),
-     .text = "larger messages are not asked about",
-     .fallback = "10M",
-     .min = 1024,
-     .max = INT64_C(4) << 30},
+    FLOW_SCAN_SIZE_ROW("10M", "larger messages are not asked about"),
     {.name = NULL},
 };
 static const struct option_table table = {

@@ -5,6 +5,7 @@
 #include "flow/blocks.h"
 
 #include "content/clamd.h"
+#include "flow/scan_options.h"
 
 enum { CLEAN, INFECTED, TOO_BIG, ERROR };
 
@@ -14,19 +15,9 @@ struct parameters {
 };
 
 static const struct option options[] = {
-    {.name = "server",
-     .type = OPTION_REFERENCE,
-     .offset = offsetof(struct parameters, server),
-     .text = "a server with clamd:",
-     .required = true,
-     .refers_to = "servers"},
-    {.name = "max_size",
-     .type = OPTION_SIZE,
-     .offset = offsetof(struct parameters, max_size),
-     .text = "larger messages are not scanned; clamd has its own limit, StreamMaxLength",
-     .fallback = "100M",
-     .min = 1024,
-     .max = INT64_C(4) << 30},
+    FLOW_SCAN_SERVER_ROW("a server with clamd:"),
+    FLOW_SCAN_SIZE_ROW("100M",
+                       "larger messages are not scanned; clamd has its own limit, StreamMaxLength"),
     {.name = NULL},
 };
 static const struct option_table table = {
@@ -120,4 +111,5 @@ const struct flow_block flow_block_antivirus = {
     .prepare = prepare,
     .run = run,
     .changes_field = flow_changes_no_field,
+    .finds = true,
 };

@@ -14,6 +14,7 @@ struct parameters {
 };
 struct prepared {
     const struct signing_keys *keys;
+    bool seven_bit;
     const struct signing_key *chosen; /* NULL: that of our host name */
 };
 
@@ -59,6 +60,7 @@ static void prepare(struct flow_compiling *compiling, struct flow_step *step,
     struct prepared *prepared = ARENA_NEW(compiling->context->option.arena, struct prepared);
     (void)node;
     prepared->keys = compiling->context->keys ? compiling->context->keys : &none;
+    prepared->seven_bit = compiling->context->signs_seven_bit;
     for (size_t i = 0; i < prepared->keys->count; i++)
         if (str_equal(prepared->keys->items[i].name, parameters->key))
             prepared->chosen = &prepared->keys->items[i];
@@ -99,7 +101,8 @@ static MAY_YIELD enum result seal(struct flow_running *running, const struct par
 static MAY_YIELD enum result run(struct flow_running *running, const struct flow_step *step,
                                  unsigned *out_outcome, struct error *err)
 {
-    const struct signing_key *key = choose(running, step->prepared);
+    const struct prepared *prepared = step->prepared;
+    const struct signing_key *key = choose(running, prepared);
     const struct arc_answer *chain = running->facts.checks->arc;
     struct str fields = STR_EMPTY;
     *out_outcome = SKIPPED;
@@ -107,6 +110,8 @@ static MAY_YIELD enum result run(struct flow_running *running, const struct flow
         running->detail = key ? STR("no step before has checked arc") : STR("there is no key");
         return OK;
     }
+    if (prepared->seven_bit && !step->observe && flow_body_make_seven_bit(running, err) != OK)
+        return FAILED;
     if (seal(running, step->parameters, key, &fields, err) == FAILED) {
         if (flow_is_over(NULL) || err->kind == ERROR_TEMPORARY)
             return FAILED;

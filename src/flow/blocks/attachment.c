@@ -592,4 +592,6 @@ const struct flow_block flow_block_attachment = {
     .outcomes = outcomes,
     .prepare = prepare,
     .run = run,
+    .changes_field = flow_changes_any_field,
+    .finds = true,
 };

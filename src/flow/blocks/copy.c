@@ -115,7 +115,12 @@ static enum result run(struct flow_running *running, const struct flow_step *ste
                                        STR_ARG(prepared->to[i].address));
         return OK;
     }
-    struct flow_extra extra = {.kind = FLOW_COPY, .sender = parameters->sender, .step = step->id};
+    const struct flow_effects *effects = &running->verdict->effects;
+    struct flow_extra extra = {.kind = FLOW_COPY,
+                               .sender = parameters->sender,
+                               .has_8bit = effects->has_8bit,
+                               .seven_bit = effects->seven_bit,
+                               .step = step->id};
     if (!step->observe)
         extra.content = snapshot(running, parameters->envelope);
     for (size_t i = 0; i < prepared->count && !step->observe; i++) {

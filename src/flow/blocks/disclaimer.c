@@ -377,4 +377,5 @@ const struct flow_block flow_block_disclaimer = {
     .outcomes = outcomes,
     .prepare = prepare,
     .run = run,
+    .changes_field = flow_changes_any_field,
 };

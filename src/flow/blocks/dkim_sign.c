@@ -21,6 +21,7 @@ struct parameters {
 };
 struct prepared {
     const struct signing_keys *keys;
+    bool seven_bit;
     const struct signing_key **chosen; /* NULL: by the domain in From */
     size_t chosen_count;
 };
@@ -102,6 +103,7 @@ static void prepare(struct flow_compiling *compiling, struct flow_step *step,
     struct prepared *prepared = ARENA_NEW(arena, struct prepared);
     (void)node;
     prepared->keys = compiling->context->keys ? compiling->context->keys : &none;
+    prepared->seven_bit = compiling->context->signs_seven_bit;
     step->prepared = prepared;
     if (!prepared->keys->count)
         flow_problem(compiling, CONFIG_WARNING, "no-keys", step->place,
@@ -201,12 +203,15 @@ static MAY_YIELD enum result sign(struct flow_running *running, const struct par
 static MAY_YIELD enum result run(struct flow_running *running, const struct flow_step *step,
                                  unsigned *out_outcome, struct error *err)
 {
+    const struct prepared *prepared = step->prepared;
     struct signing signing = {.count = 0};
     struct str fields = STR_EMPTY;
     *out_outcome = SKIPPED;
     choose(running, step, &signing);
     if (!signing.count)
         return OK;
+    if (prepared->seven_bit && !step->observe && flow_body_make_seven_bit(running, err) != OK)
+        return FAILED;
     if (sign(running, step->parameters, &signing, &fields, err) != OK) {
         if (flow_is_over(NULL) || err->kind == ERROR_TEMPORARY)
             return FAILED;

@@ -349,4 +349,5 @@ const struct flow_block flow_block_dnsbl = {
     .prepare = prepare,
     .run = run,
     .changes_field = flow_changes_no_field,
+    .finds = true,
 };

@@ -9,7 +9,9 @@
 
 #include "base/buf.h"
 #include "content/hook.h"
+#include "flow/expression_internal.h"
 #include "flow/header_edit.h"
+#include "flow/scan_options.h"
 #include "flow/text.h"
 
 enum { ACCEPTED, REFUSED, DEFERRED, HELD, QUARANTINED, DISCARDED, TOO_BIG, ERROR };
@@ -25,12 +27,7 @@ struct parameters {
 static const struct option_word sends_words[] = {
     {"none", SENDS_NOTHING}, {"header", SENDS_HEADER}, {"whole", SENDS_ALL}, {NULL, 0}};
 static const struct option options[] = {
-    {.name = "server",
-     .type = OPTION_REFERENCE,
-     .offset = offsetof(struct parameters, server),
-     .text = "a server with http:",
-     .required = true,
-     .refers_to = "servers"},
+    FLOW_SCAN_SERVER_ROW("a server with http:"),
     {.name = "message",
      .type = OPTION_WORD,
      .offset = offsetof(struct parameters, message),
@@ -39,13 +36,7 @@ static const struct option options[] = {
          "it; content flows only",
      .fallback = "none",
      .words = sends_words},
-    {.name = "max_size",
-     .type = OPTION_SIZE,
-     .offset = offsetof(struct parameters, max_size),
-     .text = "with message: whole, nobody is asked about larger messages",
-     .fallback = "100M",
-     .min = 1024,
-     .max = INT64_C(4) << 30},
+    FLOW_SCAN_SIZE_ROW("100M", "with message: whole, nobody is asked about larger messages"),
     {.name = NULL},
 };
 static const struct option_table table = {
@@ -327,4 +318,7 @@ const struct flow_block flow_block_http = {
     .outcomes = outcomes,
     .prepare = prepare,
     .run = run,
+    .changes_field = flow_changes_any_field,
+    .results = 1u << NAME_SCORE,
+    .finds = true,
 };

@@ -220,6 +220,9 @@ static void pending_add(struct flow_running *running, struct str key,
 {
     if (running->pending_count == FLOW_PENDING_MAX)
         return;
+    if (!running->pending)
+        running->pending =
+            arena_alloc_array(running->run->arena, FLOW_PENDING_MAX, sizeof *running->pending);
     running->pending[running->pending_count++] =
         (struct flow_pending){.key = key, .max = rate->count, .period_ns = rate->period_ns};
 }

@@ -57,4 +57,5 @@ const struct flow_block flow_block_lookup_file = {
     .prepare = prepare,
     .run = run,
     .ask = ask,
+    .changes_field = flow_changes_no_field,
 };

@@ -88,4 +88,5 @@ const struct flow_block flow_block_lookup_ldap = {
     .prepare = prepare,
     .run = run,
     .ask = ask,
+    .changes_field = flow_changes_no_field,
 };

@@ -8,6 +8,7 @@
 #include "flow/blocks.h"
 
 #include "flow/milter_changes.h"
+#include "flow/scan_options.h"
 
 #include <string.h>
 
@@ -24,12 +25,7 @@ static const struct option_word recipient_words[] = {{"none", MILTER_RECIPIENTS_
                                                      {"any", MILTER_RECIPIENTS_ANY},
                                                      {NULL, 0}};
 static const struct option options[] = {
-    {.name = "server",
-     .type = OPTION_REFERENCE,
-     .offset = offsetof(struct parameters, server),
-     .text = "a server with milter:",
-     .required = true,
-     .refers_to = "servers"},
+    FLOW_SCAN_SERVER_ROW("a server with milter:"),
     {.name = "recipients",
      .type = OPTION_WORD,
      .offset = offsetof(struct parameters, recipients),
@@ -37,13 +33,7 @@ static const struct option options[] = {
              "may not take off any either, and one that insists gives no answer)",
      .fallback = "listed",
      .words = recipient_words},
-    {.name = "max_size",
-     .type = OPTION_SIZE,
-     .offset = offsetof(struct parameters, max_size),
-     .text = "larger messages are not shown",
-     .fallback = "100M",
-     .min = 1024,
-     .max = INT64_C(4) << 30},
+    FLOW_SCAN_SIZE_ROW("100M", "larger messages are not shown"),
     {.name = NULL},
 };
 static const struct option_table table = {
@@ -314,4 +304,6 @@ const struct flow_block flow_block_milter = {
     .outcomes = outcomes,
     .prepare = prepare,
     .run = run,
+    .changes_field = flow_changes_any_field,
+    .finds = true,
 };

@@ -8,10 +8,12 @@
  * only behind a backend's yes in the same run.
  */
 #include "flow/blocks.h"
+#include "flow/expression_internal.h"
 #include "flow/script.h"
 
 #include "base/buf.h"
 #include "flow/text.h"
+#include "script/options.h"
 
 enum { NEXT, ACCEPT, REJECT, DEFER, DELIVER, HOLD, QUARANTINE, DISCARD, ERROR };
 
@@ -46,27 +48,7 @@ static const struct option options[] = {
      .offset = offsetof(struct parameters, any_domain),
      .fallback = "false",
      .text = "recipients may get addresses in domains that are not listed"},
-    {.name = "memory",
-     .type = OPTION_SIZE,
-     .offset = offsetof(struct parameters, memory),
-     .fallback = "8M",
-     .min = 256 * 1024,
-     .max = 64 * 1024 * 1024,
-     .text = "what a run may have"},
-    {.name = "work",
-     .type = OPTION_INT,
-     .offset = offsetof(struct parameters, work),
-     .fallback = "2000000",
-     .min = 1000,
-     .max = 100 * 1000 * 1000,
-     .text = "how much a run may do, in instructions of Lua; long texts count more"},
-    {.name = "time",
-     .type = OPTION_DURATION,
-     .offset = offsetof(struct parameters, time_ns),
-     .fallback = "10s",
-     .min = NS_PER_MS,
-     .max = 600 * NS_PER_S,
-     .text = "how long a run may take, with all that it waits for"},
+    SCRIPT_LIMIT_ROWS(struct parameters),
     {.name = NULL},
 };
 static const struct option_table table = {
@@ -392,4 +374,7 @@ const struct flow_block flow_block_script = {
     .may_look_up = may_look_up,
     .may_leave = may_leave,
     .judge_again = judge_again,
+    .changes_field = flow_changes_any_field,
+    .results = 1u << NAME_SCORE,
+    .finds = true,
 };

@@ -19,8 +19,7 @@ class NameServer:
         self.folder = pathlib.Path(folder) / "nsd"
         self.folder.mkdir(exist_ok=True)
         self.host, self.port = host, free_port(host)
-        zone = "$ORIGIN .\n$TTL 1\n@ SOA ns. admin. 1 3600 600 86400 1\n@ NS ns.\nns. A 127.0.0.1\n"
-        (self.folder / "root.zone").write_text(zone + "\n".join(records) + "\n")
+        self.write_zone(records)
         (self.folder / "nsd.conf").write_text(f"""
 server:
     ip-address: {host}@{self.port}
@@ -40,6 +39,16 @@ zone:
     zonefile: "root.zone"
 """)
         self.process = None
+        self.start()
+
+    def write_zone(self, records):
+        zone = "$ORIGIN .\n$TTL 1\n@ SOA ns. admin. 1 3600 600 86400 1\n@ NS ns.\nns. A 127.0.0.1\n"
+        (self.folder / "root.zone").write_text(zone + "\n".join(records) + "\n")
+
+    def change(self, records):
+        """Other records from now on."""
+        self.stop()
+        self.write_zone(records)
         self.start()
 
     @property

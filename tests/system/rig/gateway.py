@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """posternd under test: a folder of its own, its events, its end."""
+import collections
 import json
 import os
 import pathlib
@@ -49,6 +50,7 @@ class Gateway:
         self.ports = list(ports)
         self.path = self.folder / "postern.yaml"
         self.events = []
+        self.named = collections.defaultdict(list)  # the same by their names: a long run has millions
         self.raw = []  # lines of its output, as they were
         self.process = None
         self.crash_expected = False
@@ -94,10 +96,14 @@ class Gateway:
     def _read(self, pipe):
         for line in pipe:
             self.raw.append(line)
+            if self.crash_expected:  # what a process began to say when it was killed
+                line = line[line.rfind(b'{"time":'):] if line.endswith(b"\n") else b""
             try:
-                self.events.append(json.loads(line))
+                event = json.loads(line or b'{"event": "cut off"}')
             except ValueError:
-                self.events.append({"event": "not json", "line": repr(line)})
+                event = {"event": "not json", "line": repr(line)}
+            self.events.append(event)
+            self.named[event["event"]].append(event)
 
     def stop(self, seconds=60):
         """SIGTERM, and its exit status."""
@@ -149,8 +155,8 @@ class Gateway:
     # ---- looking ----
 
     def find(self, name, **fields):
-        return [event for event in list(self.events)
-                if event["event"] == name and all(event.get(key) == value for key, value in fields.items())]
+        return [event for event in list(self.named.get(name, ()))
+                if all(event.get(key) == value for key, value in fields.items())]
 
     def wait(self, name, seconds=20, count=1, **fields):
         """The last of at least `count` events of that name with these fields."""

@@ -1,20 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Free ports on loopback, each handed out once; test processes side by side have ranges of their own."""
+"""Free ports on loopback, none handed out twice in a thousand; test processes side by side have ranges of their own."""
+import fcntl
 import os
 import random
 import socket
+import threading
 import time
 
 # below the ephemeral range, where an outgoing connection could take a port before we listen
-_FIRST, _RANGE = 10000, 2500
+_FIRST, _RANGE, _RANGES = 10000, 1100, 20
 _worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
-_left = list(range(_FIRST + _worker * _RANGE, _FIRST + (_worker + 1) * _RANGE))
-random.shuffle(_left)
+
+
+def _take_range():
+    """The first that no other process of this machine has, from ours on; its lock is held until the process ends."""
+    folder = os.path.join("/tmp", f"postern-test-ports-{os.getuid()}")
+    os.makedirs(folder, exist_ok=True)
+    for at in range(_RANGES):
+        number = (_worker + at) % _RANGES
+        lock = os.open(os.path.join(folder, str(number)), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return number
+        except BlockingIOError:
+            os.close(lock)
+    return _worker % _RANGES
+
+
+def _ports():
+    """All of the range in any order, again and again."""
+    first = _FIRST + _take_range() * _RANGE
+    while True:
+        yield from random.sample(range(first, first + _RANGE), _RANGE)
+
+
+_left, _lock = _ports(), threading.Lock()
 
 
 def free_port(host="127.0.0.1"):
     while True:
-        port = _left.pop()
+        with _lock:
+            port = next(_left)
         if _can_bind(host, port):
             return port
 

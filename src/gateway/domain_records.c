@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ctl/domain_records.c - SPF, DKIM and DMARC of an own domain, beside what the gateway does. */
+/* gateway/domain_records.c - SPF, DKIM and DMARC of an own domain, beside what the gateway does. */
 #include "content/dmarc_record.h"
 #include "content/resolver.h"
 #include "content/spf.h"
-#include "ctl/domain.h"
+#include "gateway/dkim_dns.h"
+#include "gateway/domain_check.h"
 
 #include "base/clock.h"
 
@@ -21,7 +22,7 @@ static struct str with_addresses(struct domain_check *check, struct str record)
     }
     struct str rest = record.len > 6 ? str_from(record, 6) : STR(" mx -all");
     struct str text = arena_printf(check->arena, "v=spf1%.*s%.*s", STR_ARG(terms), STR_ARG(rest));
-    return str_c(ctl_zone_line(check->arena, check->domain, text));
+    return str_c(dkim_dns_zone_line(check->arena, check->domain, text));
 }
 
 static bool is_spf(struct str text)
@@ -45,17 +46,17 @@ static MAY_YIELD void try_address(struct domain_check *check, const struct net_i
     struct spf_outcome outcome;
     spf_check(&resolver, &request, check->arena, &outcome);
     if (outcome.result == SPF_PASS)
-        domain_found(check, FINDING_OK, "SPF", STR_EMPTY,
+        domain_found(check, FINDING_OK, DOMAIN_SPF, STR_EMPTY,
                      "%.*s may send (%.*s), after %u questions", STR_ARG(shown),
                      STR_ARG(outcome.mechanism), resolver.asked);
     else if (outcome.result == SPF_TEMPERROR)
-        domain_found(check, FINDING_NO_ANSWER, "SPF", STR_EMPTY, "no answer: %.*s",
+        domain_found(check, FINDING_NO_ANSWER, DOMAIN_SPF, STR_EMPTY, "no answer: %.*s",
                      STR_ARG(outcome.problem));
     else if (outcome.result == SPF_PERMERROR)
-        domain_found(check, FINDING_FAIL, "SPF", STR_EMPTY,
+        domain_found(check, FINDING_FAIL, DOMAIN_SPF, STR_EMPTY,
                      "the record is broken, so it protects nobody: %.*s", STR_ARG(outcome.problem));
     else
-        domain_found(check, FINDING_FAIL, "SPF", with_addresses(check, record),
+        domain_found(check, FINDING_FAIL, DOMAIN_SPF, with_addresses(check, record),
                      "our mail leaves from %.*s, and the record says %s to it", STR_ARG(shown),
                      spf_result_name(outcome.result));
 }
@@ -63,10 +64,10 @@ static MAY_YIELD void try_address(struct domain_check *check, const struct net_i
 static void judge_end(struct domain_check *check, struct str record)
 {
     if (str_find_str(record, STR("+all")) >= 0 || str_ends(str_trim(record), STR(" all")))
-        domain_found(check, FINDING_FAIL, "SPF", STR_EMPTY,
+        domain_found(check, FINDING_FAIL, DOMAIN_SPF, STR_EMPTY,
                      "the record allows everybody: end it with -all");
     else if (str_find_str(record, STR("?all")) >= 0)
-        domain_found(check, FINDING_WARN, "SPF", STR_EMPTY,
+        domain_found(check, FINDING_WARN, DOMAIN_SPF, STR_EMPTY,
                      "?all says nothing about others: end it with -all, or ~all to begin with");
 }
 
@@ -77,7 +78,7 @@ void domain_check_spf(struct domain_check *check)
     struct str record = STR_EMPTY;
     size_t count = 0;
     if (dns_query_txt(check->dns, check->domain, check->arena, &answer, &err) != OK) {
-        domain_found(check, FINDING_NO_ANSWER, "SPF", STR_EMPTY, "no answer: %s", err.text);
+        domain_found(check, FINDING_NO_ANSWER, DOMAIN_SPF, STR_EMPTY, "no answer: %s", err.text);
         return;
     }
     for (size_t i = 0; answer.status == DNS_FOUND && i < answer.count; i++) {
@@ -87,7 +88,7 @@ void domain_check_spf(struct domain_check *check)
         count++;
     }
     if (count != 1) {
-        domain_found(check, FINDING_FAIL, "SPF", with_addresses(check, STR_EMPTY),
+        domain_found(check, FINDING_FAIL, DOMAIN_SPF, with_addresses(check, STR_EMPTY),
                      count ? "there are several records, which counts as an error"
                            : "there is no record: anybody may use the domain, and large receivers "
                              "refuse its mail");
@@ -97,7 +98,7 @@ void domain_check_spf(struct domain_check *check)
         try_address(check, &check->addresses[i], record);
     if (check->address_count == 0)
         domain_found(
-            check, FINDING_WARN, "SPF", STR_EMPTY,
+            check, FINDING_WARN, DOMAIN_SPF, STR_EMPTY,
             "there is a record; name the addresses that your mail leaves from with --ip to "
             "see whether it covers them");
     judge_end(check, record);
@@ -111,29 +112,30 @@ void domain_check_dkim(struct domain_check *check)
     size_t signing = 0;
     for (size_t i = 0; i < keys->count; i++) {
         const struct signing_key *key = &keys->items[i];
+        struct error err;
         if (!str_equal(key->domain, check->domain) || !key->key)
             continue;
         struct str owner = arena_printf(check->arena, "%.*s._domainkey.%.*s",
                                         STR_ARG(key->selector), STR_ARG(key->domain));
-        const char *record = ctl_dkim_record(check->arena, key->key);
-        enum ctl_dkim_shown shown = ctl_dkim_look(check->dns, key);
+        const char *record = dkim_dns_record(check->arena, key->key, &err);
+        enum dkim_shown shown = dkim_dns_look(check->dns, key);
         signing += key->active;
-        if (shown == SHOWN_PUBLISHED)
-            domain_found(check, FINDING_OK, "DKIM", STR_EMPTY, "%.*s is published and %s",
+        if (shown == DKIM_SHOWN_PUBLISHED)
+            domain_found(check, FINDING_OK, DOMAIN_DKIM, STR_EMPTY, "%.*s is published and %s",
                          STR_ARG(key->selector), key->active ? "signs" : "waits");
-        else if (shown == SHOWN_NO_ANSWER)
-            domain_found(check, FINDING_NO_ANSWER, "DKIM", STR_EMPTY, "no answer for %.*s",
+        else if (shown == DKIM_SHOWN_NO_ANSWER)
+            domain_found(check, FINDING_NO_ANSWER, DOMAIN_DKIM, STR_EMPTY, "no answer for %.*s",
                          STR_ARG(owner));
         else
-            domain_found(check, key->active ? FINDING_FAIL : FINDING_WARN, "DKIM",
-                         record ? str_c(ctl_zone_line(check->arena, owner, str_c(record)))
+            domain_found(check, key->active ? FINDING_FAIL : FINDING_WARN, DOMAIN_DKIM,
+                         record ? str_c(dkim_dns_zone_line(check->arena, owner, str_c(record)))
                                 : STR_EMPTY,
-                         "%.*s is %s in DNS%s", STR_ARG(key->selector), ctl_dkim_shown_words[shown],
+                         "%.*s is %s in DNS%s", STR_ARG(key->selector), dkim_shown_words[shown],
                          key->active ? ", and signs: receivers see broken signatures"
                                      : ", and does not sign yet");
     }
     if (signing == 0)
-        domain_found(check, FINDING_WARN, "DKIM", STR_EMPTY,
+        domain_found(check, FINDING_WARN, DOMAIN_DKIM, STR_EMPTY,
                      "no key signs for the domain: postern dkim generate --domain %.*s FILE",
                      STR_ARG(check->domain));
 }
@@ -144,22 +146,22 @@ static struct str suggested_dmarc(struct domain_check *check, struct str owner, 
 {
     struct str text = arena_printf(check->arena, "v=DMARC1; p=%s; rua=mailto:dmarc-reports@%.*s",
                                    policy, STR_ARG(check->domain));
-    return str_c(ctl_zone_line(check->arena, owner, text));
+    return str_c(dkim_dns_zone_line(check->arena, owner, text));
 }
 
 static void judge_dmarc(struct domain_check *check, struct str owner,
                         const struct dmarc_record *record)
 {
-    domain_found(check, FINDING_OK, "DMARC", STR_EMPTY, "the policy is %s",
+    domain_found(check, FINDING_OK, DOMAIN_DMARC, STR_EMPTY, "the policy is %s",
                  dmarc_policy_name(record->p));
     if (record->p == DMARC_POLICY_NONE)
-        domain_found(check, FINDING_WARN, "DMARC", suggested_dmarc(check, owner, "quarantine"),
+        domain_found(check, FINDING_WARN, DOMAIN_DMARC, suggested_dmarc(check, owner, "quarantine"),
                      "p=none asks for reports only: once they are clean, ask for more");
     if (record->testing)
-        domain_found(check, FINDING_WARN, "DMARC", STR_EMPTY,
+        domain_found(check, FINDING_WARN, DOMAIN_DMARC, STR_EMPTY,
                      "t=y: receivers do one step less than the policy says");
     if (record->rua.len == 0)
-        domain_found(check, FINDING_WARN, "DMARC", STR_EMPTY,
+        domain_found(check, FINDING_WARN, DOMAIN_DMARC, STR_EMPTY,
                      "without rua= you never hear who uses your domain");
 }
 
@@ -172,7 +174,7 @@ void domain_check_dmarc(struct domain_check *check)
     struct str text = STR_EMPTY;
     size_t count = 0;
     if (dns_query_txt(check->dns, owner, check->arena, &answer, &err) != OK) {
-        domain_found(check, FINDING_NO_ANSWER, "DMARC", STR_EMPTY, "no answer: %s", err.text);
+        domain_found(check, FINDING_NO_ANSWER, DOMAIN_DMARC, STR_EMPTY, "no answer: %s", err.text);
         return;
     }
     for (size_t i = 0; answer.status == DNS_FOUND && i < answer.count; i++)
@@ -181,11 +183,11 @@ void domain_check_dmarc(struct domain_check *check)
             count++;
         }
     if (count != 1)
-        domain_found(check, FINDING_FAIL, "DMARC", suggested_dmarc(check, owner, "none"),
+        domain_found(check, FINDING_FAIL, DOMAIN_DMARC, suggested_dmarc(check, owner, "none"),
                      count ? "there are several records, which count as none"
                            : "there is no record: receivers do not know what to do with forgeries");
     else if (!dmarc_record_parse(text, &record) || record.bad_policy)
-        domain_found(check, FINDING_FAIL, "DMARC", suggested_dmarc(check, owner, "none"),
+        domain_found(check, FINDING_FAIL, DOMAIN_DMARC, suggested_dmarc(check, owner, "none"),
                      "the record names no valid policy: %.*s", STR_ARG(str_slice(text, 0, 200)));
     else
         judge_dmarc(check, owner, &record);
