@@ -32,11 +32,13 @@ int64_t clock_steady_wall_ns(void)
     static atomic_int_least64_t between; /* wall - monotonic; of the process, as the clocks are */
     if (atomic_load_explicit(&fake_wall, memory_order_relaxed) >= 0)
         return clock_wall_ns();
-    int64_t known = 0;
-    int64_t now = read_clock(CLOCK_REALTIME) - read_clock(CLOCK_MONOTONIC);
-    if (!atomic_compare_exchange_strong(&between, &known, now))
-        now = known;
-    return read_clock(CLOCK_MONOTONIC) + now;
+    int64_t known = atomic_load_explicit(&between, memory_order_relaxed);
+    if (!known) {
+        int64_t now = read_clock(CLOCK_REALTIME) - read_clock(CLOCK_MONOTONIC);
+        if (atomic_compare_exchange_strong(&between, &known, now))
+            known = now;
+    }
+    return read_clock(CLOCK_MONOTONIC) + known;
 }
 
 int64_t clock_deadline(int64_t duration_ns)

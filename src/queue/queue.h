@@ -196,8 +196,11 @@ struct queue_group {
     bool seven_bit;                   /* whatever the submission says; has_8bit comes after */
     /* A copy or a notice of ours: counted as generated; when it fails only postmaster hears. */
     bool generated;
-    struct mail_id message; /* a message of its own; zero: the submission's */
-    bool sealed;            /* the queue's: its content is encrypted */
+    /* A message of its own, to which has_8bit and header_utf8 alone apply; zero: the
+     * submission's. */
+    struct mail_id message;
+    bool header_utf8;
+    bool sealed; /* the queue's: its content is encrypted */
 };
 struct queue_submission {
     struct mail_id message;
