@@ -130,6 +130,30 @@ static void test_large_messages(void **unused)
     close_scene(&scene);
 }
 
+/* However many flows there are, together they hold no more than 256 MiB. */
+static void test_large_messages_of_many_flows(void **unused)
+{
+    struct scene scene;
+    struct queue_content_turn turns[5];
+    static const char *const flows[] = {"a", "b", "c", "d", "e"};
+    (void)unused;
+    open_scene(&scene);
+    for (size_t i = 0; i < 5; i++) {
+        scene.entries[i].ready.size = UINT64_C(64) << 20;
+        queue_content_wait(&scene.worker, &scene.entries[i], str_c(flows[i]));
+    }
+    for (long i = 0; i < 4; i++)
+        assert_int_equal(next(&scene, &turns[i]), i);
+    assert_false(queue_content_is_ready(&scene.worker));
+    assert_int_equal(next(&scene, &turns[4]), -1);
+    queue_content_ended(&scene.worker, &turns[1]);
+    assert_int_equal(next(&scene, &turns[1]), 4);
+    for (size_t i = 0; i < 4; i++)
+        queue_content_ended(&scene.worker, &turns[i]);
+    assert_int_equal(scene.worker.content_bytes, 0);
+    close_scene(&scene);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -137,6 +161,7 @@ int main(void)
         cmocka_unit_test(test_a_slow_flow_leaves_places),
         cmocka_unit_test(test_taken_out),
         cmocka_unit_test(test_large_messages),
+        cmocka_unit_test(test_large_messages_of_many_flows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
