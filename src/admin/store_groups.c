@@ -38,7 +38,9 @@ void groups_init(struct groups *groups, uint64_t dictionary)
 static void story_free(struct story *story)
 {
     list_remove(&story->in_list);
-    pack_done(&story->pack);
+    if (story->pack)
+        pack_done(story->pack);
+    free(story->pack);
     buf_done(&story->said);
     free(story->words);
     free(story);
@@ -47,7 +49,7 @@ static void story_free(struct story *story)
 /* As story_free(), but its memory may serve the next one. */
 static void story_leave(struct groups *groups, struct story *story)
 {
-    if (groups->spare_count == SPARE_MAX || story->pack.bytes.cap > SPARE_BYTES ||
+    if (groups->spare_count == SPARE_MAX || (story->pack && story->pack->bytes.cap > SPARE_BYTES) ||
         story->said.cap > SPARE_BYTES || story->word_cap * sizeof *story->words > SPARE_BYTES) {
         story_free(story);
         return;
@@ -114,7 +116,7 @@ static void add_word(struct story *story, uint64_t word)
 /* A recipient is told by its step and then by its verdict: the second finds nothing new. */
 static bool is_indexed_as_recipient(const struct story *story, const struct event_field *field)
 {
-    return field->key == KEY_TO && str_equal(field->text, pack_last_text(&story->pack, KEY_RCPT));
+    return field->key == KEY_TO && str_equal(field->text, pack_last_text(story->pack, KEY_RCPT));
 }
 
 static void index_field(struct story *story, const struct event_field *field)
@@ -134,7 +136,7 @@ static void index_field(struct story *story, const struct event_field *field)
 static void pack_event(struct story *story, const struct event *event, struct str revision)
 {
     uint32_t fresh;
-    if (!pack_add(&story->pack, event, revision, &fresh))
+    if (!pack_add(story->pack, event, revision, &fresh))
         return;
     uint64_t word = store_event_word(event->type);
     if (word)
@@ -210,6 +212,17 @@ static void sweep(struct groups *groups, int64_t now_ns)
     }
 }
 
+/* An empty pack: it is larger than all that a session says, and most are never written. */
+static void begin_pack(const struct groups *groups, struct story *story)
+{
+    if (story->pack) {
+        pack_clear(story->pack, groups->dictionary);
+        return;
+    }
+    story->pack = NEW(struct pack);
+    pack_init(story->pack, groups->dictionary);
+}
+
 static struct story *story_new(struct groups *groups, struct mail_id id, struct str name,
                                int64_t now_ns)
 {
@@ -217,7 +230,6 @@ static struct story *story_new(struct groups *groups, struct mail_id id, struct 
     if (list_is_empty(&groups->spare)) {
         story = NEW(struct story);
         buf_init(&story->said, SAID_MAX);
-        pack_init(&story->pack, groups->dictionary);
     } else {
         story = CONTAINER(groups->spare.next, struct story, in_list);
         list_remove(&story->in_list);
@@ -228,7 +240,6 @@ static struct story *story_new(struct groups *groups, struct mail_id id, struct 
         story->written = story->word_count = 0;
         story->introduced = (struct mail_id){0};
         buf_clear(&story->said);
-        pack_clear(&story->pack, groups->dictionary);
     }
     story->id = id;
     memcpy(story->name, name.ptr, name.len);
@@ -312,12 +323,13 @@ static bool add_to_message(struct groups *groups, const struct event *event, str
         if (groups->messages.count >= STORIES_MAX || !mail_id_parse(name, &id))
             return false;
         story = story_new(groups, id, name, now_ns);
+        begin_pack(groups, story);
         map_put(&groups->messages, key_of(&story->id), story);
         introduce(groups, story, event);
         wait_for_writing(groups, story, now_ns);
     }
     pack_event(story, event, revision);
-    if (ends_message(event->type) || story->pack.bytes.len > PACK_ENOUGH) {
+    if (ends_message(event->type) || story->pack->bytes.len > PACK_ENOUGH) {
         story->closed = true;
         list_remove(&story->in_list);
         list_append(&groups->ready, &story->in_list);
@@ -336,10 +348,11 @@ bool groups_add(struct groups *groups, const struct event *event, struct str rev
         return add_to_session(groups, event, revision, session, now_ns);
     if (!groups->gateway) {
         groups->gateway = story_new(groups, mail_id_new(), STR_EMPTY, now_ns);
+        begin_pack(groups, groups->gateway);
         wait_for_writing(groups, groups->gateway, now_ns);
     }
     pack_event(groups->gateway, event, revision);
-    if (groups->gateway->pack.bytes.len > PACK_ENOUGH) {
+    if (groups->gateway->pack->bytes.len > PACK_ENOUGH) {
         list_remove(&groups->gateway->in_list);
         list_append(&groups->ready, &groups->gateway->in_list);
     }
@@ -359,7 +372,7 @@ struct story *groups_next(struct groups *groups, int64_t now_ns, bool all)
         return NULL;
     list_remove(&story->in_list);
     if (story->is_session) {
-        pack_clear(&story->pack, groups->dictionary);
+        begin_pack(groups, story);
         repeat(story, story->written, story);
         story->written = story->said.len;
     }
@@ -370,7 +383,7 @@ void groups_written(struct groups *groups, struct story *story)
 {
     if (story->is_session && !story->closed) {
         story->word_count = 0;
-        pack_clear(&story->pack, groups->dictionary);
+        pack_clear(story->pack, groups->dictionary);
         return;
     }
     if (story == groups->gateway)

@@ -14,7 +14,7 @@
 
 struct arena;
 
-/* `max_bytes` is what arena_has_room() answers by; 0 = no ceiling (trusted input only). */
+/* `max_bytes`: bound of arena_has_room(), 0 = none (trusted input); a small one starts small. */
 struct arena *arena_new(size_t max_bytes);
 /* Runs the hooks in reverse order and frees everything. NULL is allowed. */
 void arena_free(struct arena *arena);
@@ -33,8 +33,6 @@ size_t arena_used(const struct arena *arena);
 /* Copies end in a NUL that is not counted. */
 struct str arena_str(struct arena *arena, struct str text);
 struct str arena_lower(struct arena *arena, struct str text);
-/* One text of three. */
-struct str arena_join(struct arena *arena, struct str a, struct str b, struct str c);
 const char *arena_c(struct arena *arena, struct str text);
 /* Up to three texts as one; for what is said for every message, where printf costs too much. */
 struct str arena_join(struct arena *arena, struct str a, struct str b, struct str c);
