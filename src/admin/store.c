@@ -41,7 +41,8 @@ static bool put_arrival(struct store *store, const struct event *event, struct s
     struct str record = *seen == store->drops ? event->record : event->packed;
     struct arrival arrival = {.size = (uint32_t)record.len, .source = event->source};
     arrival.seq = event->seq;
-    str_to_c(revision, arrival.revision, sizeof arrival.revision);
+    if (revision.len < sizeof arrival.revision) /* it is ours, and short */
+        memcpy(arrival.revision, revision.ptr, revision.len);
     if (store->incoming.len + sizeof arrival + record.len > INCOMING_MAX)
         return false;
     buf_append(&store->incoming, str_of((const char *)&arrival, sizeof arrival));
@@ -52,11 +53,29 @@ static bool put_arrival(struct store *store, const struct event *event, struct s
 
 void store_put(struct store *store, const struct event *event, struct str revision)
 {
-    pthread_mutex_lock(&store->mutex);
+    if (!store->held)
+        pthread_mutex_lock(&store->mutex);
     if (!put_arrival(store, event, revision)) {
         store->totals.dropped++;
         store->drops++;
     }
+    if (!store->held)
+        pthread_mutex_unlock(&store->mutex);
+}
+
+void store_hold(struct store *store)
+{
+    if (!store)
+        return;
+    pthread_mutex_lock(&store->mutex);
+    store->held = true;
+}
+
+void store_release(struct store *store)
+{
+    if (!store)
+        return;
+    store->held = false;
     pthread_mutex_unlock(&store->mutex);
 }
 

@@ -14,7 +14,7 @@ enum {
     WAIT_S = 5,
     STALE_S = 3600, /* a session whose end was dropped */
     PACK_ENOUGH = 512 * 1024,
-    SPARE_MAX = 256,
+    SPARE_MAX = 1024,        /* a turn of the thread writes some hundred */
     SPARE_BYTES = 16 * 1024, /* a larger one is not kept */
 };
 
@@ -49,8 +49,11 @@ static void story_free(struct story *story)
 /* As story_free(), but its memory may serve the next one. */
 static void story_leave(struct groups *groups, struct story *story)
 {
-    if (groups->spare_count == SPARE_MAX || (story->pack && story->pack->bytes.cap > SPARE_BYTES) ||
-        story->said.cap > SPARE_BYTES || story->word_cap * sizeof *story->words > SPARE_BYTES) {
+    const struct pack *pack = story->pack;
+    if (groups->spare_count == SPARE_MAX || story->said.cap > SPARE_BYTES ||
+        (pack && (pack->bytes.cap > SPARE_BYTES ||
+                  pack->address_cap * sizeof *pack->addresses > SPARE_BYTES)) ||
+        story->word_cap * sizeof *story->words > SPARE_BYTES) {
         story_free(story);
         return;
     }
@@ -113,19 +116,11 @@ static void add_word(struct story *story, uint64_t word)
     story->words[story->word_count++] = word;
 }
 
-/* A recipient is told by its step and then by its verdict: the second finds nothing new. */
-static bool is_indexed_as_recipient(const struct story *story, const struct event_field *field)
-{
-    return field->key == KEY_TO && str_equal(field->text, pack_last_text(story->pack, KEY_RCPT));
-}
-
 static void index_field(struct story *story, const struct event_field *field)
 {
     if (field->kind != EVENT_VALUE_STR || field->text.len == 0 || !store_is_indexed(field->key))
         return;
     if (field->key == KEY_REASON && str_equal(field->text, STR("none")))
-        return;
-    if (is_indexed_as_recipient(story, field))
         return;
     add_word(story, store_word(field->key, field->text));
     ptrdiff_t at = str_find_last(field->text, '@');
@@ -152,23 +147,35 @@ static struct str key_of(const struct mail_id *id)
     return str_of((const char *)id, sizeof *id); /* short enough to lie in the map itself */
 }
 
-static struct story *look_up(const struct map *map, struct story **last, struct str name)
+/* Where a story that was asked for lately is noted; ids differ most in their last characters. */
+static struct story **recent_of(struct groups *groups, struct str name)
+{
+    unsigned char last = (unsigned char)name.ptr[MAIL_ID_LEN - 1];
+    unsigned char before = (unsigned char)name.ptr[MAIL_ID_LEN - 2];
+    return &groups->recent[(last + before * 8u) % GROUPS_RECENT];
+}
+
+static struct story *look_up(struct groups *groups, bool is_session, struct str name)
 {
     struct mail_id id;
-    if (*last && name.len == MAIL_ID_LEN && memcmp(name.ptr, (*last)->name, MAIL_ID_LEN) == 0)
-        return *last;
+    if (name.len != MAIL_ID_LEN)
+        return NULL;
+    struct story **recent = recent_of(groups, name);
+    if (*recent && (*recent)->is_session == is_session &&
+        memcmp(name.ptr, (*recent)->name, MAIL_ID_LEN) == 0)
+        return *recent;
+    const struct map *map = is_session ? &groups->sessions : &groups->messages;
     struct story *story = mail_id_parse(name, &id) ? map_get(map, key_of(&id)) : NULL;
-    *last = story ? story : *last;
+    *recent = story ? story : *recent;
     return story;
 }
 
 static void forget(struct groups *groups, const struct story *story)
 {
     map_remove(story->is_session ? &groups->sessions : &groups->messages, key_of(&story->id));
-    if (groups->last_message == story)
-        groups->last_message = NULL;
-    if (groups->last_session == story)
-        groups->last_session = NULL;
+    struct story **recent = recent_of(groups, str_of(story->name, MAIL_ID_LEN));
+    if (*recent == story)
+        *recent = NULL;
 }
 
 /* ---- sessions ---- */
@@ -265,7 +272,7 @@ static bool add_to_session(struct groups *groups, const struct event *event, str
                            struct str name, int64_t now_ns)
 {
     struct mail_id id;
-    struct story *session = look_up(&groups->sessions, &groups->last_session, name);
+    struct story *session = look_up(groups, /* is_session= */ true, name);
     if (!session) {
         if (groups->sessions.count >= STORIES_MAX)
             sweep(groups, now_ns);
@@ -274,6 +281,7 @@ static bool add_to_session(struct groups *groups, const struct event *event, str
         session = story_new(groups, id, name, now_ns);
         session->is_session = true;
         map_put(&groups->sessions, key_of(&session->id), session);
+        *recent_of(groups, name) = session;
     }
     session->touched_ns = now_ns;
     say(session, event, revision);
@@ -305,8 +313,7 @@ static bool ends_message(enum event_type type)
 static void introduce(struct groups *groups, struct story *story, const struct event *event)
 {
     struct str name = text_of(event, KEY_SESSION);
-    struct story *session =
-        name.len ? look_up(&groups->sessions, &groups->last_session, name) : NULL;
+    struct story *session = name.len ? look_up(groups, /* is_session= */ true, name) : NULL;
     if (!session || text_of(event, KEY_LISTENER).len == 0 ||
         mail_id_equal(session->introduced, story->id))
         return; /* not said by the session itself, or told already */
@@ -318,13 +325,14 @@ static bool add_to_message(struct groups *groups, const struct event *event, str
                            struct str name, int64_t now_ns)
 {
     struct mail_id id;
-    struct story *story = look_up(&groups->messages, &groups->last_message, name);
+    struct story *story = look_up(groups, /* is_session= */ false, name);
     if (!story) {
         if (groups->messages.count >= STORIES_MAX || !mail_id_parse(name, &id))
             return false;
         story = story_new(groups, id, name, now_ns);
         begin_pack(groups, story);
         map_put(&groups->messages, key_of(&story->id), story);
+        *recent_of(groups, name) = story;
         introduce(groups, story, event);
         wait_for_writing(groups, story, now_ns);
     }

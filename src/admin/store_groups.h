@@ -30,15 +30,16 @@ struct story {
     size_t word_count, word_cap;
 };
 
+enum { GROUPS_RECENT = 128 };
+
 struct groups {
-    struct map messages, sessions; /* by the id's bytes: struct story */
-    struct story *last_message;    /* events of one come together; NULL, or found there */
-    struct story *last_session;
-    struct list ready;               /* to be written now, */
-    struct list waiting;             /* or when it has waited; the oldest first */
-    struct story *gateway;           /* NULL: nothing to write */
-    struct list spare;               /* emptied, with their memory */
-    size_t spare_count, spare_least; /* the least there were since groups_settle() */
+    struct map messages, sessions;       /* by the id's bytes: struct story */
+    struct story *recent[GROUPS_RECENT]; /* found there lately, by their names; or NULL */
+    struct list ready;                   /* to be written now, */
+    struct list waiting;                 /* or when it has waited; the oldest first */
+    struct story *gateway;               /* NULL: nothing to write */
+    struct list spare;                   /* emptied, with their memory */
+    size_t spare_count, spare_least;     /* the least there were since groups_settle() */
     uint64_t dictionary;
 };
 

@@ -9,7 +9,15 @@
 
 /* Format 1 had only events that are whole. */
 enum { FORMAT = 2, FORMAT_WHOLE = 1, PACK_MAX = 1024 * 1024, REVISION = 255, FIELDS_MAX = 32 };
-enum tag { TAG_SAME, TAG_TEXT, TAG_NUMBER, TAG_FALSE, TAG_TRUE };
+enum tag {
+    TAG_SAME,
+    TAG_TEXT,
+    TAG_NUMBER,
+    TAG_FALSE,
+    TAG_TRUE,
+    TAG_EARLIER, /* the text with that number, from 0, of those told in full */
+};
+enum { EARLIER_MAX = 4096, LOOK_AHEAD = 16 };
 /* In the place of the number of fields, which with the revision is at least 1. */
 enum { LIKE_THE_LAST = 0 };
 
@@ -41,6 +49,7 @@ static int64_t unfold(uint64_t number)
 
 void pack_init(struct pack *pack, uint64_t dictionary)
 {
+    *pack = (struct pack){0};
     buf_init(&pack->bytes, PACK_MAX);
     pack_clear(pack, dictionary);
 }
@@ -49,8 +58,12 @@ void pack_clear(struct pack *pack, uint64_t dictionary)
 {
     char head[1 + NUMBER_MAX] = {FORMAT};
     struct buf bytes = pack->bytes;
+    struct pack_address *addresses = pack->addresses;
+    uint32_t address_cap = pack->address_cap;
     memset(pack, 0, sizeof *pack);
     pack->bytes = bytes;
+    pack->addresses = addresses;
+    pack->address_cap = address_cap;
     buf_clear(&pack->bytes);
     char *end = put_number(head + 1, dictionary);
     buf_append(&pack->bytes, str_of(head, (size_t)(end - head)));
@@ -59,41 +72,93 @@ void pack_clear(struct pack *pack, uint64_t dictionary)
 void pack_done(struct pack *pack)
 {
     buf_done(&pack->bytes);
+    free(pack->addresses);
+    pack->addresses = NULL;
 }
 
 static struct str text_at(const struct pack *pack, const struct pack_value *value)
 {
-    return value->known ? str_of(pack->bytes.ptr + value->offset, value->length) : STR_EMPTY;
+    return str_of(pack->bytes.ptr + value->offset, value->length);
 }
 
-struct str pack_last_text(const struct pack *pack, enum event_key key)
+static bool is_known(const struct pack *pack, const struct pack_value *value, struct str text)
 {
-    return text_at(pack, &pack->values[key]);
+    return value->offset && value->length == text.len && str_equal(text, text_at(pack, value));
 }
 
 /* *io_fresh gets `bit` if the text is not what the field had before. */
 static char *put_text(struct pack *pack, char *to, struct pack_value *value, struct str text,
                       uint32_t bit, uint32_t *io_fresh)
 {
-    if (value->known && str_equal(text, text_at(pack, value))) {
+    if (is_known(pack, value, text)) {
         *to++ = TAG_SAME;
         return to;
     }
     *to++ = TAG_TEXT;
     to = put_number(to, text.len);
-    *value = (struct pack_value){(uint32_t)(to - pack->bytes.ptr), (uint32_t)text.len, true};
+    *value = (struct pack_value){(uint32_t)(to - pack->bytes.ptr), (uint32_t)text.len};
+    pack->text_count++;
     if (text.len)
         memcpy(to, text.ptr, text.len);
     *io_fresh |= bit;
     return to + text.len;
 }
 
+/* An address that was told before: the last one, or one of those behind it, or the first again. */
+static const struct pack_address *find_address(struct pack *pack, struct str text)
+{
+    for (uint32_t i = 0; i < LOOK_AHEAD && pack->address + i < pack->address_count; i++) {
+        if (is_known(pack, &pack->addresses[pack->address + i].text, text)) {
+            pack->address += i;
+            return &pack->addresses[pack->address];
+        }
+    }
+    if (pack->address_count == 0 || !is_known(pack, &pack->addresses[0].text, text))
+        return NULL;
+    pack->address = 0;
+    return &pack->addresses[0];
+}
+
+static void add_address(struct pack *pack, struct pack_value text)
+{
+    if (pack->text_count > EARLIER_MAX)
+        return;
+    if (pack->address_count == pack->address_cap) {
+        pack->address_cap = pack->address_cap ? pack->address_cap * 2 : 4;
+        pack->addresses =
+            memory_resize_array(pack->addresses, pack->address_cap, sizeof *pack->addresses);
+    }
+    pack->address = pack->address_count++;
+    pack->addresses[pack->address] = (struct pack_address){text, pack->text_count - 1};
+}
+
+/* A recipient's. */
+static char *put_address(struct pack *pack, char *to, struct pack_value *value, struct str text,
+                         uint32_t bit, uint32_t *io_fresh)
+{
+    const struct pack_address *address =
+        is_known(pack, value, text) ? NULL : find_address(pack, text);
+    if (address) {
+        *value = address->text;
+        *to++ = TAG_EARLIER;
+        return put_number(to, address->number);
+    }
+    uint32_t before = pack->text_count;
+    to = put_text(pack, to, value, text, bit, io_fresh);
+    if (pack->text_count > before)
+        add_address(pack, *value);
+    return to;
+}
+
 static char *put_value(struct pack *pack, char *to, const struct event_field *field, uint32_t bit,
                        uint32_t *io_fresh)
 {
+    struct pack_value *value = &pack->values[field->key];
     switch (field->kind) {
     case EVENT_VALUE_STR:
-        return put_text(pack, to, &pack->values[field->key], field->text, bit, io_fresh);
+        return field->key == KEY_TO || field->key == KEY_RCPT
+                   ? put_address(pack, to, value, field->text, bit, io_fresh)
+                   : put_text(pack, to, value, field->text, bit, io_fresh);
     case EVENT_VALUE_INT:
         *to++ = TAG_NUMBER;
         return put_number(to, fold(field->number));
@@ -159,7 +224,7 @@ bool pack_add(struct pack *pack, const struct event *event, struct str revision,
     struct pack_kind *kind = kind_of(pack, event->type);
     bool is_like = kind->known && event->changed != EVENT_ALL_CHANGED &&
                    kind->source == event->source && kind->number + 1 == event->number &&
-                   str_equal(revision, text_at(pack, &pack->values[EVENT_KEY_COUNT]));
+                   is_known(pack, &pack->values[EVENT_KEY_COUNT], revision);
     uint32_t fields = is_like ? event->changed : EVENT_ALL_CHANGED;
     *out_fresh = 0;
     char *to = buf_reserve(&pack->bytes, room_for(event, revision, fields));
@@ -194,6 +259,8 @@ struct reading {
     const struct dictionary *dictionary;
     struct str last[256];  /* texts, by the row's number of their key */
     struct raw *raws[256]; /* the last event of each type; NULL: none yet */
+    struct str *told;      /* the first EARLIER_MAX texts; NULL: none yet */
+    unsigned told_count;
     struct event event;
     int64_t us;
 };
@@ -221,15 +288,34 @@ static bool get_number(struct str *rest, uint64_t *out)
     return false;
 }
 
-static bool get_text(struct str *rest, unsigned tag, struct str *last)
+static void note_text(struct reading *reading, struct str text)
 {
-    uint64_t length;
+    if (reading->told_count == EARLIER_MAX)
+        return;
+    if ((reading->told_count & (reading->told_count - 1)) == 0) /* 0, or a power of two */
+        reading->told = memory_resize_array(
+            reading->told, reading->told_count ? reading->told_count * 2 : 1, sizeof text);
+    reading->told[reading->told_count++] = text;
+}
+
+static bool get_text(struct reading *reading, unsigned tag, struct str *last)
+{
+    uint64_t number; /* or length */
     if (tag == TAG_SAME)
         return last->ptr != NULL;
-    if (!get_number(rest, &length) || length > rest->len)
+    if (!get_number(&reading->rest, &number))
         return false;
-    *last = str_slice(*rest, 0, (size_t)length);
-    *rest = str_from(*rest, (size_t)length);
+    if (tag == TAG_EARLIER) {
+        if (number >= reading->told_count)
+            return false;
+        *last = reading->told[number];
+        return true;
+    }
+    if (number > reading->rest.len)
+        return false;
+    *last = str_slice(reading->rest, 0, (size_t)number);
+    reading->rest = str_from(reading->rest, (size_t)number);
+    note_text(reading, *last);
     return true;
 }
 
@@ -239,11 +325,11 @@ static bool get_value(struct reading *reading, struct event_field *io_field)
     unsigned tag;
     uint64_t number;
     struct str *last = &reading->last[io_field->key];
-    if (!get_byte(&reading->rest, &tag) || tag > TAG_TRUE)
+    if (!get_byte(&reading->rest, &tag) || tag > TAG_EARLIER)
         return false;
-    if (tag == TAG_SAME || tag == TAG_TEXT) {
+    if (tag == TAG_SAME || tag == TAG_TEXT || tag == TAG_EARLIER) {
         io_field->kind = EVENT_VALUE_STR;
-        if (!get_text(&reading->rest, tag, last))
+        if (!get_text(reading, tag, last))
             return false;
         io_field->text = *last;
     } else if (tag == TAG_NUMBER) {
@@ -365,6 +451,7 @@ bool pack_read(struct str bytes, const struct dictionary *dictionary, store_take
         good = read_event(&reading, format == FORMAT_WHOLE, give, arg);
     for (unsigned i = 0; i < 256; i++)
         free(reading.raws[i]);
+    free(reading.told);
     return good;
 }
 

@@ -12,9 +12,13 @@
 #include "base/buf.h"
 
 struct pack_value {
-    uint32_t offset; /* of the text in the buffer */
+    uint32_t offset; /* of the text in the buffer; 0: there is none */
     uint32_t length;
-    bool known;
+};
+
+struct pack_address { /* of a recipient: told at RCPT, when accepted, and when delivered */
+    struct pack_value text;
+    uint32_t number; /* among all texts of the row */
 };
 
 struct pack_kind { /* the last event of a type in the row */
@@ -29,6 +33,10 @@ struct pack {
     struct buf bytes;
     struct pack_kind kinds[PACK_KINDS];
     unsigned next_kind;
+    struct pack_address *addresses;
+    uint32_t address_count, address_cap;
+    uint32_t address;    /* the last one told */
+    uint32_t text_count; /* told in full */
     int64_t last_us;
     uint64_t last_seq;
     uint64_t count;                                /* events */
@@ -39,12 +47,9 @@ void pack_init(struct pack *pack, uint64_t dictionary);
 /* Empty it; memory is kept. */
 void pack_clear(struct pack *pack, uint64_t dictionary);
 void pack_done(struct pack *pack);
-/* Append; false if it is full. Bit i of *out_fresh: field i is a text and not what that field last
- * was in the row. */
+/* Append; false if it is full. Bit i of *out_fresh: field i is a text and new to the row. */
 bool pack_add(struct pack *pack, const struct event *event, struct str revision,
               uint32_t *out_fresh);
-/* The text that a field last had in the row; empty: none. */
-struct str pack_last_text(const struct pack *pack, enum event_key key);
 
 /* The names that numbers stood for when a row was written: they may differ between versions. */
 struct dictionary {

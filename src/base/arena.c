@@ -148,20 +148,6 @@ struct str arena_str(struct arena *arena, struct str text)
     return (struct str){copy, text.len};
 }
 
-struct str arena_join(struct arena *arena, struct str a, struct str b, struct str c)
-{
-    const struct str parts[] = {a, b, c};
-    char *text = alloc_unset(arena, a.len + b.len + c.len + 1);
-    size_t len = 0;
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        if (parts[i].len)
-            memcpy(text + len, parts[i].ptr, parts[i].len);
-        len += parts[i].len;
-    }
-    text[len] = '\0';
-    return (struct str){text, len};
-}
-
 struct str arena_lower(struct arena *arena, struct str text)
 {
     char *copy = alloc_unset(arena, text.len + 1);
@@ -174,6 +160,20 @@ struct str arena_lower(struct arena *arena, struct str text)
 const char *arena_c(struct arena *arena, struct str text)
 {
     return arena_str(arena, text).ptr;
+}
+
+struct str arena_join(struct arena *arena, struct str a, struct str b, struct str c)
+{
+    const struct str parts[] = {a, b, c};
+    char *text = alloc_unset(arena, a.len + b.len + c.len + 1);
+    size_t len = 0;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (parts[i].len)
+            memcpy(text + len, parts[i].ptr, parts[i].len);
+        len += parts[i].len;
+    }
+    text[len] = '\0';
+    return (struct str){text, len};
 }
 
 struct str arena_vprintf(struct arena *arena, const char *format, va_list args)

@@ -122,6 +122,7 @@ void smtp_session_reset(struct smtp_session *session)
     session->sender = (struct mail_sender){.address = STR_EMPTY, .envid = STR_EMPTY};
     session->recipients = NULL;
     session->recipient_count = session->recipient_room = 0;
+    session->recipient_domain = STR_EMPTY;
     session->chunks = CHUNK_NONE;
     session->body_failed = false;
     if (session->arena)
@@ -423,7 +424,8 @@ static MAY_YIELD void say_goodbye(struct smtp_session *session)
     struct error err;
     struct scope scope;
     scope_open_shielded(&scope, clock_deadline(5 * NS_PER_S));
-    enum result result = stream_finish(session->stream, &err);
+    enum result result = session->quits ? stream_finish_before_close(session->stream, &err)
+                                        : stream_finish(session->stream, &err);
     scope_close(&scope);
     if (result == FAILED || !session->cut_off)
         return;

@@ -56,6 +56,7 @@ struct smtp_session {
     struct mail_recipient *recipients;
     size_t recipient_count;
     size_t recipient_room;
+    struct str recipient_domain; /* of the last one that was asked for, as a name; or empty */
     enum chunk_state chunks;
     struct body *body;
     struct smtp_data data;
@@ -77,6 +78,7 @@ struct smtp_session {
     int64_t end_ns; /* monotonic; when the session is over in any case */
 
     bool closing;
+    bool quits;      /* the client said so, and nothing behind it */
     bool cut_off;    /* by us, maybe while he was sending */
     const char *why; /* static; how it ended */
 };
