@@ -58,8 +58,8 @@ static struct {
 
 /* ---- key schedule (RFC 8446, 7.1) ---- */
 
-static void lean_hmac(const unsigned char *key, size_t key_len, const unsigned char *a, size_t a_len,
-                      const unsigned char *b, size_t b_len, unsigned char out[HASH])
+static void lean_hmac(const unsigned char *key, size_t key_len, const unsigned char *a,
+                      size_t a_len, const unsigned char *b, size_t b_len, unsigned char out[HASH])
 {
     unsigned char pad[128], inner[HASH];
     SHA512_CTX h;
@@ -230,11 +230,13 @@ static ssize_t lean_next(struct lean_tls *t, unsigned char *type, unsigned char 
             memmove(t->raw, head, have);
         t->raw_at = 0, t->raw_len = have;
         lean_room(&t->raw, &t->raw_cap, whole > 4096 ? whole : 4096);
-        ssize_t room = (ssize_t)(t->raw_cap - have);
-        ssize_t n = t->is_drained ? IO_AGAIN : io_read(t->fd, NULL, (char *)t->raw + have, (size_t)room);
+        if (t->is_drained)
+            return IO_AGAIN;
+        size_t room = t->raw_cap - have;
+        ssize_t n = io_read(t->fd, NULL, (char *)t->raw + have, room);
         if (n <= 0)
             return n;
-        t->is_drained = n < room;
+        t->is_drained = (size_t)n < room;
         t->raw_len += (size_t)n;
     }
     if (*type != REC_DATA || !t->in.cipher)

@@ -55,6 +55,7 @@ case " $PEERS " in
     done
     step "calls a message" "$BENCH_DIR/calls.sh" postern
     step "idle sessions" "$BENCH_DIR/idle.sh" postern "$IDLE"
+    IDLE_OPTIONS="--starttls --tls-every 2" step "idle sessions, half with TLS" "$BENCH_DIR/idle.sh" postern "$IDLE"
     IDLE_OPTIONS=--starttls step "idle sessions with TLS" "$BENCH_DIR/idle.sh" postern $((IDLE / 2))
     step "deferral storm of $STORM messages" "$BENCH_DIR/storm.sh" postern "$STORM"
     case " $PEERS " in

@@ -32,6 +32,7 @@ static const struct admin_parameter decisions_query[] = {
     {"last", "integer", "the newest so many; 1000"},
     {"since", "integer", "from this time on, in milliseconds since 1970"}, {0}};
 
+static const struct admin_parameter file_query[] = {{"file", "string", "the users file; may be left out where there is one"}, {0}};
 static const struct admin_parameter quarantine_query[] = {
     {"quarantine", "string", "one of them by name; default: all"},
     {"id",         "string", "a message, or an entry of it"},
@@ -114,6 +115,14 @@ const struct admin_route admin_routes[] = {
      OPERATE, "quarantine digest", NULL, "DigestWish", "DigestsSent"},
     {"POST", "/api/v1/quarantine/keys",      admin_api_quarantine_key, "A new key for what comes from now on.",
      ADMIN, "quarantine key", NULL, NULL, "QuarantineKey"},
+    {"GET",  "/api/v1/users",                admin_api_user_list,      "Users of the users files that logins are looked up in; never a hash.",
+     READ, NULL, NULL, NULL, "Users"},
+    {"POST", "/api/v1/users",                admin_api_user_create,    "A new user, in a users file under the spool's folder.",
+     ADMIN, "user add", NULL, "UserWish", "UserChanged"},
+    {"POST", "/api/v1/users/{id}/passwords", admin_api_user_password,  "Another password, from now on.",
+     ADMIN, "user passwd", NULL, "PasswordWish", "UserChanged"},
+    {"DELETE", "/api/v1/users/{id}",         admin_api_user_remove,    "Remove a user.",
+     ADMIN, "user rm", file_query, NULL, "UserChanged"},
     {"GET",  "/api/v1/tokens",               admin_api_token_list,     "Tokens for the API over TCP, without their secrets.",
      ADMIN, NULL, NULL, NULL, "Tokens"},
     {"POST", "/api/v1/tokens",               admin_api_token_create,   "Make a token; this answer is the only one that shows it.",

@@ -60,6 +60,10 @@ void admin_api_quarantine_key(struct admin_request *request, struct admin_answer
 void admin_quarantine_page(struct admin_request *request, struct str method, struct str token,
                            struct admin_answer *answer);
 void admin_api_domain_list(struct admin_request *request, struct admin_answer *answer);
+void admin_api_user_list(struct admin_request *request, struct admin_answer *answer);
+void admin_api_user_create(struct admin_request *request, struct admin_answer *answer);
+void admin_api_user_password(struct admin_request *request, struct admin_answer *answer);
+void admin_api_user_remove(struct admin_request *request, struct admin_answer *answer);
 void admin_api_openapi(struct admin_request *request, struct admin_answer *answer);
 void admin_api_token_list(struct admin_request *request, struct admin_answer *answer);
 void admin_api_token_create(struct admin_request *request, struct admin_answer *answer);

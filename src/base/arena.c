@@ -155,15 +155,16 @@ const char *arena_c(struct arena *arena, struct str text)
 
 struct str arena_join(struct arena *arena, struct str a, struct str b, struct str c)
 {
+    const struct str parts[] = {a, b, c};
     char *text = alloc_unset(arena, a.len + b.len + c.len + 1);
-    if (a.len)
-        memcpy(text, a.ptr, a.len);
-    if (b.len)
-        memcpy(text + a.len, b.ptr, b.len);
-    if (c.len)
-        memcpy(text + a.len + b.len, c.ptr, c.len);
-    text[a.len + b.len + c.len] = 0;
-    return (struct str){text, a.len + b.len + c.len};
+    size_t len = 0;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (parts[i].len)
+            memcpy(text + len, parts[i].ptr, parts[i].len);
+        len += parts[i].len;
+    }
+    text[len] = '\0';
+    return (struct str){text, len};
 }
 
 struct str arena_vprintf(struct arena *arena, const char *format, va_list args)

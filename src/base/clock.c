@@ -32,11 +32,13 @@ int64_t clock_steady_wall_ns(void)
     static atomic_int_least64_t between; /* wall - monotonic; of the process, as the clocks are */
     if (atomic_load_explicit(&fake_wall, memory_order_relaxed) >= 0)
         return clock_wall_ns();
-    int64_t known = 0;
-    int64_t now = read_clock(CLOCK_REALTIME) - read_clock(CLOCK_MONOTONIC);
-    if (!atomic_compare_exchange_strong(&between, &known, now))
-        now = known;
-    return read_clock(CLOCK_MONOTONIC) + now;
+    int64_t known = atomic_load_explicit(&between, memory_order_relaxed);
+    if (!known) {
+        int64_t now = read_clock(CLOCK_REALTIME) - read_clock(CLOCK_MONOTONIC);
+        if (atomic_compare_exchange_strong(&between, &known, now))
+            known = now;
+    }
+    return read_clock(CLOCK_MONOTONIC) + known;
 }
 
 int64_t clock_deadline(int64_t duration_ns)
@@ -72,25 +74,35 @@ static char *put_digits(char *at, uint64_t number, size_t width)
 
 struct str clock_format_rfc3339(int64_t wall_ns, char out[TIME_RFC3339_SIZE])
 {
-    struct tm t = utc(wall_ns);
-    const struct {
-        int number;
-        size_t width;
-        char behind;
-    } parts[] = {{t.tm_year + 1900, 4, '-'},
-                 {t.tm_mon + 1, 2, '-'},
-                 {t.tm_mday, 2, 'T'},
-                 {t.tm_hour, 2, ':'},
-                 {t.tm_min, 2, ':'},
-                 {t.tm_sec, 2, '.'},
-                 {(int)(wall_ns / NS_PER_MS % 1000), 3, 'Z'}};
-    char *at = out;
-    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
-        at = put_digits(at, (unsigned)parts[i].number, parts[i].width);
-        *at++ = parts[i].behind;
+    /* events come by thousands a second: all but their milliseconds is that of the last one */
+    static _Thread_local struct {
+        int64_t second;
+        char text[TIME_RFC3339_SIZE];
+    } last = {.second = INT64_MIN};
+    enum { MS_AT = 20, LENGTH = 24 };
+    if (last.second != wall_ns / NS_PER_S) {
+        struct tm t = utc(wall_ns);
+        const struct {
+            int number;
+            size_t width;
+            char behind;
+        } parts[] = {{t.tm_year + 1900, 4, '-'},
+                     {t.tm_mon + 1, 2, '-'},
+                     {t.tm_mday, 2, 'T'},
+                     {t.tm_hour, 2, ':'},
+                     {t.tm_min, 2, ':'},
+                     {t.tm_sec, 2, '.'},
+                     {0, 3, 'Z'}};
+        char *at = last.text;
+        for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+            at = put_digits(at, (unsigned)parts[i].number, parts[i].width);
+            *at++ = parts[i].behind;
+        }
+        last.second = wall_ns / NS_PER_S;
     }
-    *at = '\0';
-    return (struct str){out, (size_t)(at - out)};
+    memcpy(out, last.text, LENGTH + 1);
+    put_digits(out + MS_AT, (unsigned)(wall_ns / NS_PER_MS % 1000), 3);
+    return (struct str){out, LENGTH};
 }
 
 struct str clock_format_rfc5322(int64_t wall_ns, char out[TIME_RFC5322_SIZE])

@@ -15,6 +15,10 @@ static void print_outcome(json_t *row)
     if (json_is_true(json_object_get(row, "observed")))
         printf("  (observed only: goes on)");
     printf("\n");
+    /* what is printed below is for the address as it came */
+    if (strcmp(ctl_text(row, "block"), "rewrite") == 0 &&
+        strcmp(ctl_text(row, "outcome"), "rewritten") == 0)
+        printf("%*s(%s: ask for the new address, too)\n", 32, "", ctl_text(row, "text"));
 }
 
 /* The step is named before its first outcome only. */

@@ -2,6 +2,7 @@
 /* ctl/main.c - the `postern` command: finds the verb, gives help. */
 #include "ctl/ctl.h"
 #include "ctl/sendmail.h"
+#include "config/report.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,10 +67,10 @@ const struct ctl_command ctl_commands[] = {
     {"token",   "create", ctl_token_create,  "NAME [--scope read|operate|admin] [--expires 90d]", "a token for the API over TCP, shown once"},
     {"token",   "list",   ctl_token_list,    "",                                  "tokens, what they may do and when they were used"},
     {"token",   "revoke", ctl_token_revoke,  "NAME",                              "make a token worthless at once"},
-    {"user",    "add",    ctl_user_add,      "--file F LOGIN [--senders A,B]",    "a new user; the password is read from standard input"},
-    {"user",    "passwd", ctl_user_passwd,   "--file F LOGIN [--senders A,B]",    "another password, read from standard input"},
-    {"user",    "list",   ctl_user_list,     "--file F",                          "logins in a users file"},
-    {"user",    "rm",     ctl_user_rm,       "--file F LOGIN",                    "remove a user"},
+    {"user",    "add",    ctl_user_add,      "[--file F] LOGIN [--senders A,B]",    "a new user; the password is read from standard input; without --file the running gateway writes it"},
+    {"user",    "passwd", ctl_user_passwd,   "[--file F] LOGIN [--senders A,B]",    "another password, read from standard input"},
+    {"user",    "list",   ctl_user_list,     "[--file F]",                        "logins in a users file; without --file in those of the running gateway"},
+    {"user",    "rm",     ctl_user_rm,       "[--file F] LOGIN",                  "remove a user"},
     {"dkim",    "generate",ctl_dkim_generate, "--domain D [--selector S] [--rsa] [--bits N] FILE", "a new key in FILE, and the record to publish"},
     {"dkim",    "list",   ctl_dkim_list,     "[CONFIGURATION]",                   "keys of a configuration"},
     {"dkim",    "publish",ctl_dkim_publish,  "[CONFIGURATION] [--domain D] [--selector S]", "the records that must stand in DNS"},
@@ -163,8 +164,10 @@ void ctl_arguments(struct ctl *ctl, int least, int most)
         }
     }
     if (ctl->argc < least || ctl->argc > most) {
-        fprintf(stderr, "postern: too %s arguments (see --help)\n",
-                ctl->argc < least ? "few" : "many");
+        const struct ctl_command *command = ctl->command;
+        fprintf(stderr, "postern: too %s arguments; usage: postern %s%s%s %s\n",
+                ctl->argc < least ? "few" : "many", command->noun, command->verb ? " " : "",
+                command->verb ? command->verb : "", command->usage);
         exit(CTL_USAGE);
     }
 }
@@ -183,9 +186,33 @@ static const struct ctl_command *find_command(int argc, char **argv, int *out_wo
     return NULL;
 }
 
+/* "did you mean": of the nouns, or of the verbs of one (NULL: of the nouns). */
+static bool suggest(const char *word, const char *noun)
+{
+    struct str known[128];
+    size_t count = 0;
+    for (const struct ctl_command *c = ctl_commands; c->noun && count < 128; c++)
+        if (!noun || (c->verb && strcmp(c->noun, noun) == 0))
+            known[count++] = str_c(noun ? c->verb : c->noun);
+    struct str nearest = config_nearest(str_c(word), known, count);
+    if (!nearest.len)
+        return false;
+    fprintf(stderr,
+            "postern: there is no %s%s%s; did you mean %s%s%.*s? (postern --help lists all)\n",
+            noun ? noun : "", noun ? " " : "", word, noun ? noun : "", noun ? " " : "",
+            STR_ARG(nearest));
+    return true;
+}
+
 static int unknown_command(int argc, char **argv)
 {
     bool noun_known = false;
+    for (const struct ctl_command *c = ctl_commands; c->noun; c++)
+        noun_known |= argc > 0 && strcmp(argv[0], c->noun) == 0;
+    if ((noun_known ? argc > 1 : argc > 0) &&
+        suggest(argv[noun_known], noun_known ? argv[0] : NULL))
+        return CTL_USAGE;
+    noun_known = false;
     for (const struct ctl_command *c = ctl_commands; c->noun; c++) {
         if (argc < 1 || strcmp(argv[0], c->noun) != 0)
             continue;
@@ -220,6 +247,7 @@ static int run(struct ctl *ctl)
         return CTL_YES;
     }
     remove_argument(ctl, 0, words);
+    ctl->command = command;
     return command->run(ctl);
 }
 

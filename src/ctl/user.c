@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ctl/user.c - `postern user …`: the users file of block `file`. */
+/*
+ * ctl/user.c - `postern user …`: the users file of block `file`, edited here with --file, else by
+ * the running gateway, which may change files under its spool's folder.
+ */
 #include "base/buf.h"
 #include "base/memory.h"
 #include "ctl/ctl.h"
@@ -11,14 +14,6 @@
 #include <unistd.h>
 
 enum { PASSWORD_MAX = 256 };
-
-static const char *users_file(struct ctl *ctl)
-{
-    const char *path = ctl_option(ctl, "--file");
-    if (!path)
-        fprintf(stderr, "postern: name the users file with --file\n");
-    return path;
-}
 
 /* One line from standard input, without echo on a terminal. */
 static bool read_password(char password[PASSWORD_MAX])
@@ -43,14 +38,95 @@ static bool read_password(char password[PASSWORD_MAX])
     return got && password[0] != '\0';
 }
 
+/* ---- by the gateway ---- */
+
+static int tell_changed(struct ctl *ctl, int code, struct ctl_answer *answer, const char *what)
+{
+    if (code)
+        return code;
+    if (ctl->json)
+        ctl_print_json(answer->json);
+    else
+        printf("%s: %s\n", ctl_text(answer->json, "user"), what);
+    json_decref(answer->json);
+    return CTL_YES;
+}
+
+static int ask_to_set(struct ctl *ctl, const char *password, const char *senders, bool create)
+{
+    struct ctl_answer answer;
+    struct str path = create ? STR("/api/v1/users")
+                             : arena_printf(ctl->arena, "/api/v1/users/%s/passwords",
+                                            ctl_url_text(ctl, ctl->argv[0]));
+    json_t *body = json_pack("{s:s}", "password", password);
+    if (create)
+        json_object_set_new(body, "user", json_string(ctl->argv[0]));
+    if (senders)
+        json_object_set_new(body, "senders", json_string(senders));
+    int code = ctl_request(ctl, "POST", path.ptr, body, &answer);
+    json_decref(body);
+    return tell_changed(ctl, code, &answer, create ? "password set" : "password changed");
+}
+
+static int ask_to_remove(struct ctl *ctl)
+{
+    struct ctl_answer answer;
+    struct str path = arena_printf(ctl->arena, "/api/v1/users/%s", ctl_url_text(ctl, ctl->argv[0]));
+    int code = ctl_request(ctl, "DELETE", path.ptr, NULL, &answer);
+    return tell_changed(ctl, code, &answer, "removed");
+}
+
+static void print_user(struct ctl *ctl, json_t *user)
+{
+    if (ctl->json) {
+        ctl_print_json(user);
+        return;
+    }
+    ctl_print_text(ctl_text(user, "user"));
+    if (ctl_text(user, "senders")[0]) {
+        printf("  ");
+        ctl_print_text(ctl_text(user, "senders"));
+    }
+    printf("\n");
+}
+
+static int ask_to_list(struct ctl *ctl)
+{
+    struct ctl_answer answer;
+    size_t i;
+    json_t *item;
+    int code = ctl_request(ctl, "GET", "/api/v1/users", NULL, &answer);
+    if (code)
+        return code;
+    json_array_foreach(json_object_get(answer.json, "items"), i, item) print_user(ctl, item);
+    json_array_foreach(json_object_get(answer.json, "files"), i, item)
+    {
+        if (!ctl_text(item, "problem")[0])
+            continue;
+        fprintf(stderr, "postern: %s\n", ctl_text(item, "problem"));
+        code = CTL_NO;
+    }
+    if (json_array_size(json_object_get(answer.json, "files")) == 0)
+        fprintf(stderr, "postern: no login is looked up in a users file\n");
+    json_decref(answer.json);
+    return code;
+}
+
+/* ---- in a file ---- */
+
 static int set_user(struct ctl *ctl, bool create)
 {
-    const char *path = users_file(ctl);
+    const char *path = ctl_option(ctl, "--file");
     const char *senders = ctl_option(ctl, "--senders");
     ctl_arguments(ctl, 1, 1);
     char password[PASSWORD_MAX];
-    if (!path || !read_password(password))
+    if (!read_password(password))
         return CTL_USAGE;
+    if (!path) {
+        int code = ask_to_set(ctl, password, senders, create);
+        memory_wipe(password, sizeof password);
+        return code;
+    }
     struct error err;
     enum result result = directory_users_set(str_c(path), str_c(ctl->argv[0]), str_c(password),
                                              str_c(senders), create, &err);
@@ -76,10 +152,10 @@ int ctl_user_passwd(struct ctl *ctl)
 
 int ctl_user_rm(struct ctl *ctl)
 {
-    const char *path = users_file(ctl);
+    const char *path = ctl_option(ctl, "--file");
     ctl_arguments(ctl, 1, 1);
     if (!path)
-        return CTL_USAGE;
+        return ask_to_remove(ctl);
     bool found = false;
     struct error err;
     if (directory_users_remove(str_c(path), str_c(ctl->argv[0]), &found, &err) != OK) {
@@ -96,10 +172,10 @@ int ctl_user_rm(struct ctl *ctl)
 /* The list has a line a user: login, and sender addresses behind a tab. */
 int ctl_user_list(struct ctl *ctl)
 {
-    const char *path = users_file(ctl);
+    const char *path = ctl_option(ctl, "--file");
     ctl_arguments(ctl, 0, 0);
     if (!path)
-        return CTL_USAGE;
+        return ask_to_list(ctl);
     struct error err;
     struct buf list BUF_CLEANUP;
     buf_init(&list, 16 * 1024 * 1024);

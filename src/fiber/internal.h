@@ -53,7 +53,12 @@ struct mailbox {
     int event_fd;
 };
 
-enum { LOOP_EVENTS = 256, LOOP_HOOKS = 8 };
+enum { LOOP_EVENTS = 256, LOOP_HOOKS = 8, LOOP_SPARE_BLOCKS = 16 };
+
+struct spare_blocks {
+    void *blocks[LOOP_SPARE_BLOCKS];
+    unsigned count;
+};
 
 struct loop {
     /* ---- fibers ---- */
@@ -76,6 +81,7 @@ struct loop {
 
     /* ---- the rest ---- */
     struct timer_heap timers;
+    struct spare_blocks spare[2]; /* of LOOP_BLOCK, and of two */
     struct list hooks;
     unsigned hook_count;
     atomic_bool stop;
@@ -121,3 +127,6 @@ bool mailbox_go_to_sleep(struct mailbox *mailbox);
 void mailbox_awake(struct mailbox *mailbox);
 /* Run what is there now; returns how many. */
 size_t mailbox_run(struct mailbox *mailbox);
+
+/* block.c */
+void blocks_done(struct loop *loop);

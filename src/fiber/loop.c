@@ -83,6 +83,7 @@ void loop_free(struct loop *loop)
     close(loop->mailbox.event_fd);
     close(loop->epoll_fd);
     stack_pool_done(&loop->stacks);
+    blocks_done(loop);
     context_done(&loop->context);
     free(loop->timers.slots);
     current_loop = NULL;

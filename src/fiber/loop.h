@@ -111,6 +111,16 @@ void loop_hook_remove(struct loop_hook *hook);
  * for long then costs a page or two, and who is busy never pays for it. */
 size_t loop_trim_stacks(struct loop *loop);
 
+/*
+ * Memory for short use, not zeroed. The loop keeps a few blocks of LOOP_BLOCK and of two, which are
+ * what buffers of a conversation need between two waits; other sizes come from the heap, and so do
+ * all on a thread without a loop. Who had a secret in it wipes it before.
+ */
+enum { LOOP_BLOCK = 4096 };
+[[nodiscard]] void *loop_block_take(size_t size);
+/* `size` as it was taken; NULL is allowed. */
+void loop_block_give(void *block, size_t size);
+
 /* ---- queries ---- */
 
 struct loop_stats {

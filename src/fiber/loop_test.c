@@ -614,9 +614,44 @@ static void those_who_yield_hold_up_nobody(void **state)
     assert_in_range(crowd.worst, 1, 3);
 }
 
+/* ---- blocks ---- */
+
+enum { BLOCKS = 40 }; /* more than a loop keeps */
+
+static void take_and_give_blocks(void)
+{
+    static const size_t sizes[] = {LOOP_BLOCK, 2 * LOOP_BLOCK, 1, LOOP_BLOCK + 1};
+    for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
+        char *blocks[BLOCKS];
+        for (size_t i = 0; i < BLOCKS; i++) {
+            blocks[i] = loop_block_take(sizes[s]);
+            memset(blocks[i], (int)i, sizes[s]);
+        }
+        for (size_t i = 0; i < BLOCKS; i++) {
+            /* nobody else was given it */
+            assert_int_equal(blocks[i][0], i);
+            assert_int_equal(blocks[i][sizes[s] - 1], i);
+            loop_block_give(blocks[i], sizes[s]);
+        }
+    }
+    loop_block_give(NULL, LOOP_BLOCK);
+}
+
+static void blocks_are_one_takers_each(void **state)
+{
+    (void)state;
+    struct test_loop test;
+    take_and_give_blocks(); /* no loop here */
+    test_loop_open(&test, NULL);
+    take_and_give_blocks();
+    take_and_give_blocks(); /* from those that were kept */
+    test_loop_close(&test);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(blocks_are_one_takers_each),
         cmocka_unit_test(reading_waits_for_the_peer),
         cmocka_unit_test(reading_ends_at_the_deadline_or_by_cancel),
         cmocka_unit_test(both_directions_make_progress),

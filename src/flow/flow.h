@@ -276,13 +276,23 @@ struct flow_relay_case { /* one listener x domain, for a stranger */
     bool (*looks_up)(const void *context, struct str transport);
     bool (*is_listed)(const void *context, struct str domain);
     bool takes_any;
+    /* Other listed domains whose mail goes by MX, and whether the listener takes mail for them: a
+     * step that rewrites may lead there, and their own recipient flows are not asked then. */
+    const struct flow_relay_target {
+        struct str name;
+        bool served;
+    } * targets;
+    size_t target_count;
+    /* Does this listed name belong to the domain `name`? */
+    bool (*belongs)(const void *context, struct str domain, struct str name);
     const void *context;
     struct config_place place;   /* of the domain */
     struct str allow_open_relay; /* the reason given, or empty */
 };
 /* Report `open-relay` (error, or warning with allow_open_relay) with the paths, for every case in
  * which a stranger can get mail to a domain of his choice, or to a listed one by MX look-up: by the
- * recipient flow, or by steps that route or rewrite in it or in the content flow. */
+ * recipient flow, or by steps that route or rewrite in it or in the content flow. And the warning
+ * `passed-by` where a step rewrites what he chose into another listed domain by MX. */
 void flow_prove_relay(const struct flow_relay_case *cases, size_t count,
                       struct config_report *report);
 

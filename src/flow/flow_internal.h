@@ -120,6 +120,10 @@ struct flow_block {
     /* Of a block that may rewrite: can a recipient whose name or domain the client chose get a
      * domain that is not listed? NULL: yes. */
     bool (*may_leave)(const struct flow_step *step, const struct flow_relay_case *relay);
+    /* Of a block that may rewrite: can a recipient whose name the client chose get an address of
+     * the listed domain `name`? NULL: no. */
+    bool (*may_enter)(const struct flow_step *step, const struct flow_relay_case *relay,
+                      struct str name);
     /* For a replay: what this step makes of an answer that another step of this block got, by its
      * outcome and detail in the trace. False: that cannot be told. NULL: the same outcome. */
     bool (*judge_again)(const struct flow_step *step, struct str outcome, struct str detail,

@@ -18,7 +18,7 @@
 enum { PATHS_SHOWN = 8, PATH_MAX_BYTES = 4096, VISITS_MAX = 20000 };
 
 /* What a path must do to be one: accept, after one step that lets mail go elsewhere. */
-enum aim { AIM_ACCEPT, AIM_ROUTED, AIM_REWRITTEN };
+enum aim { AIM_ACCEPT, AIM_ROUTED, AIM_REWRITTEN, AIM_PASSED_BY };
 
 struct hop {
     const struct flow_step *step;
@@ -28,7 +28,8 @@ struct walk {
     const struct flow_relay_case *relay;
     const struct flow *flow;
     enum aim aim;
-    bool unprotected; /* a backend's yes counts as a yes */
+    struct str target; /* AIM_PASSED_BY: the listed domain */
+    bool unprotected;  /* a backend's yes counts as a yes */
     struct arena *arena;
     struct expression_knowledge known;
     struct expression_assumption assumed[EXPRESSION_ASSUMED_MAX];
@@ -79,6 +80,8 @@ static void print_path(struct walk *walk, const struct flow_step *changer)
         buf_append(out, STR(" -> more paths than can be proven"));
     if (walk->aim == AIM_ACCEPT)
         buf_printf(out, " -> %.*s", STR_ARG(relay->transport));
+    else if (walk->aim == AIM_PASSED_BY)
+        buf_printf(out, " -> domain %.*s by MX", STR_ARG(walk->target));
     else
         buf_append(out, walk->aim == AIM_ROUTED ? STR(" -> a transport that looks up MX")
                                                 : STR(" -> a domain that is not listed"));
@@ -110,6 +113,8 @@ static bool changes(const struct walk *walk, const struct flow_step *step)
         return block->may_route && (!block->may_look_up || block->may_look_up(step, walk->relay));
     if (walk->aim == AIM_REWRITTEN)
         return block->may_rewrite && (!block->may_leave || block->may_leave(step, walk->relay));
+    if (walk->aim == AIM_PASSED_BY)
+        return block->may_enter && block->may_enter(step, walk->relay, walk->target);
     return false;
 }
 
@@ -266,6 +271,9 @@ static void explain_fix(const struct walk *walk, struct config_problem *problem)
                                     STR_ARG(relay->claims));
     else if (walk->aim == AIM_ROUTED)
         problem->fix = STR("route strangers' mail to a server only, or only when: authenticated");
+    else if (walk->aim == AIM_PASSED_BY)
+        problem->fix = STR("rewrite strangers' recipients only behind a lookup that knows them, or "
+                           "only when: authenticated; or say why with allow_open_relay");
     else if (walk->aim == AIM_REWRITTEN)
         problem->fix = STR(
             "rewrite strangers' recipients to listed domains only, or only when: authenticated");
@@ -282,10 +290,19 @@ static void report(const struct walk *walk, struct config_report *report)
     const struct flow_relay_case *relay = walk->relay;
     bool allowed = relay->allow_open_relay.len > 0;
     bool any = relay->is_any || walk->aim == AIM_REWRITTEN;
-    struct config_problem *problem = config_problem(
-        report, allowed ? CONFIG_WARNING : CONFIG_ERROR, "open-relay", relay->place,
-        "a stranger can relay through listener %.*s to %s%.*s", STR_ARG(relay->listener),
-        any ? "any domain" : "domain ", any ? 0 : (int)relay->domain.len, relay->domain.ptr);
+    struct config_problem *problem;
+    if (walk->aim == AIM_PASSED_BY)
+        problem =
+            config_problem(report, CONFIG_WARNING, "passed-by", relay->place,
+                           "what a stranger sends through listener %.*s to domain %.*s is "
+                           "rewritten into domain %.*s, which goes by MX and whose recipient "
+                           "flow is not asked",
+                           STR_ARG(relay->listener), STR_ARG(relay->domain), STR_ARG(walk->target));
+    else
+        problem = config_problem(
+            report, allowed ? CONFIG_WARNING : CONFIG_ERROR, "open-relay", relay->place,
+            "a stranger can relay through listener %.*s to %s%.*s", STR_ARG(relay->listener),
+            any ? "any domain" : "domain ", any ? 0 : (int)relay->domain.len, relay->domain.ptr);
     problem->detail = arena_str(report->arena, buf_str(walk->found));
     if (walk->found_count > PATHS_SHOWN)
         problem->detail = arena_printf(report->arena, "%.*s\nand %zu more",
@@ -294,12 +311,13 @@ static void report(const struct walk *walk, struct config_report *report)
 }
 
 static void prove(const struct flow_relay_case *relay, const struct flow *flow, enum aim aim,
-                  struct config_report *out_report)
+                  struct str target, struct config_report *out_report)
 {
     struct buf found BUF_CLEANUP;
     struct walk walk = {.relay = relay,
                         .flow = flow,
                         .aim = aim,
+                        .target = target,
                         .arena = out_report->arena,
                         .known = know(relay, flow),
                         .found = &found};
@@ -314,15 +332,15 @@ static void prove(const struct flow_relay_case *relay, const struct flow *flow, 
         report(&walk, out_report);
 }
 
-/* Can a stranger send to this domain at all? */
-static bool is_open(const struct flow_relay_case *relay, struct arena *arena)
+/* Can a stranger send to this domain; `unprotected`: also where a backend must know whom? */
+static bool is_open(const struct flow_relay_case *relay, bool unprotected, struct arena *arena)
 {
     struct buf found BUF_CLEANUP;
     const struct flow *flow = relay->recipient_flow;
     struct walk walk = {.relay = relay,
                         .flow = flow,
                         .aim = AIM_ACCEPT,
-                        .unprotected = true,
+                        .unprotected = unprotected,
                         .arena = arena,
                         .known = know(relay, flow),
                         .found = &found,
@@ -342,9 +360,21 @@ static void prove_changes(const struct flow_relay_case *relay, const struct flow
     if (!flow || flow->broken)
         return;
     if (relay->takes_any && !relay->is_any && has_block(&flow->steps, /* route= */ false))
-        prove(relay, flow, AIM_REWRITTEN, report);
+        prove(relay, flow, AIM_REWRITTEN, STR_EMPTY, report);
     if (!accepts_by_look_up && has_block(&flow->steps, /* route= */ true))
-        prove(relay, flow, AIM_ROUTED, report);
+        prove(relay, flow, AIM_ROUTED, STR_EMPTY, report);
+}
+
+/* Steps that rewrite into listed domains, whose mail goes by MX: nobody asks whether those would
+ * have taken it from a stranger. */
+static void prove_passing_by(const struct flow_relay_case *relay, const struct flow *flow,
+                             struct config_report *report)
+{
+    if (!flow || flow->broken || relay->is_any || !has_block(&flow->steps, /* route= */ false))
+        return;
+    for (size_t i = 0; i < relay->target_count; i++)
+        if (relay->targets[i].served || flow->type == FLOW_CONTENT)
+            prove(relay, flow, AIM_PASSED_BY, relay->targets[i].name, report);
 }
 
 void flow_prove_relay(const struct flow_relay_case *cases, size_t count,
@@ -357,9 +387,12 @@ void flow_prove_relay(const struct flow_relay_case *cases, size_t count,
         /* mail for its own domain that nobody vouches for; that it may leave for any is worse, and
          * told as well */
         if (relay->is_any || relay->is_lookup_mx)
-            prove(relay, relay->recipient_flow, AIM_ACCEPT, report);
+            prove(relay, relay->recipient_flow, AIM_ACCEPT, STR_EMPTY, report);
         prove_changes(relay, relay->recipient_flow, report);
-        if (relay->content_flow && is_open(relay, report->arena))
+        prove_passing_by(relay, relay->recipient_flow, report);
+        if (relay->content_flow && is_open(relay, /* unprotected= */ true, report->arena))
             prove_changes(relay, relay->content_flow, report);
+        if (relay->content_flow && is_open(relay, /* unprotected= */ false, report->arena))
+            prove_passing_by(relay, relay->content_flow, report);
     }
 }

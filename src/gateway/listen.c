@@ -167,10 +167,11 @@ static void accept_ready(struct loop_source *source, uint32_t events)
             dispatch(entry->worker, &socket, entry->listener_index);
             continue;
         }
+        if (errno == ECONNABORTED || errno == EINTR)
+            continue;
         if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
             pause_accepting(entry, errno);
-        if (errno != ECONNABORTED && errno != EINTR)
-            return;
+        return;
     }
 }
 

@@ -6,8 +6,8 @@
 #include "base/memory.h"
 
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct occupancy {
     pthread_mutex_t mutex;
@@ -41,20 +41,31 @@ void occupancy_free(struct occupancy *occupancy)
     free(occupancy);
 }
 
+/* What does not fit is cut off. */
+static struct str join(struct key *key, struct str a, struct str b, struct str c)
+{
+    const struct str parts[] = {a, b, c};
+    size_t len = 0;
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        struct str part = str_slice(parts[i], 0, sizeof key->chars - len);
+        if (part.len)
+            memcpy(key->chars + len, part.ptr, part.len);
+        len += part.len;
+    }
+    return str_of(key->chars, len);
+}
+
 static struct str listener_key(struct key *key, struct str listener)
 {
-    int len = snprintf(key->chars, sizeof key->chars, "l %.*s", STR_ARG(listener));
-    return str_of(key->chars, len < (int)sizeof key->chars ? (size_t)len : sizeof key->chars - 1);
+    return join(key, STR("l "), listener, STR_EMPTY);
 }
 
 static struct str client_key(struct key *key, struct str listener, const struct net_ip *client)
 {
     struct net_network network = net_client_network(client);
-    char ip[NET_IP_TEXT];
-    struct str text = net_ip_format(&network.ip, ip);
-    int len = snprintf(key->chars, sizeof key->chars, "c %.*s %.*s", STR_ARG(text),
-                       STR_ARG(str_slice(listener, 0, 64)));
-    return str_of(key->chars, len < (int)sizeof key->chars ? (size_t)len : sizeof key->chars - 1);
+    char client_part[2 + NET_IP_TEXT] = "c ";
+    struct str text = net_ip_format(&network.ip, client_part + 2);
+    return join(key, str_of(client_part, 2 + text.len), STR(" "), str_slice(listener, 0, 64));
 }
 
 static uint64_t count_of(struct occupancy *occupancy, struct str key)

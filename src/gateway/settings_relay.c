@@ -99,6 +99,30 @@ static bool is_listed(const void *context, struct str domain)
     return settings_is_listed(context, domain);
 }
 
+static bool belongs(const void *context, struct str domain, struct str name)
+{
+    const struct settings *settings = context;
+    const struct settings_domain *owner = map_get(&settings->hidden->domains, domain);
+    return owner && str_equal(owner->name, name);
+}
+
+static struct flow_relay_target *targets_of(struct settings_loading *loading,
+                                            const struct settings_listener *listener,
+                                            const struct settings_domain *domain, size_t *out_count)
+{
+    const struct settings *settings = loading->settings;
+    struct flow_relay_target *targets =
+        arena_alloc_array(loading->arena, settings->domain_count + 1, sizeof *targets);
+    *out_count = 0;
+    for (size_t i = 0; i < settings->domain_count; i++) {
+        const struct settings_domain *other = &settings->domains[i];
+        if (other != domain && !other->is_any && is_lookup_mx(other))
+            targets[(*out_count)++] = (struct flow_relay_target){
+                .name = other->name, .served = listener->serves[other->index]};
+    }
+    return targets;
+}
+
 static struct flow_relay_case relay_case(struct settings_loading *loading,
                                          const struct settings_listener *listener,
                                          const struct settings_domain *domain)
@@ -121,12 +145,14 @@ static struct flow_relay_case relay_case(struct settings_loading *loading,
         .claims = settings->trusted_count ? claims(loading, listener) : STR_EMPTY,
         .looks_up = looks_up,
         .is_listed = is_listed,
+        .belongs = belongs,
         .takes_any = any != NULL, /* content flows choose among all domains */
         .context = settings,
         .place = domain->place,
         .allow_open_relay = domain->allow_open_relay,
     };
     relay.names = names_of(loading, listener, domain, &relay.name_count);
+    relay.targets = targets_of(loading, listener, domain, &relay.target_count);
     return relay;
 }
 

@@ -137,6 +137,11 @@ static const struct body_ops memory_ops = {
     .release = memory_release,
 };
 
+bool body_is_memory(const struct body *body)
+{
+    return body->ops == &memory_ops;
+}
+
 struct body *body_memory_new(uint64_t max_bytes)
 {
     struct memory_body *memory = NEW(struct memory_body);

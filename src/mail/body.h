@@ -42,6 +42,8 @@ void body_unref(struct body *body);
 
 /* A body in memory (chunks, no realloc); refuses with ERROR_LIMIT beyond `max_bytes`. */
 struct body *body_memory_new(uint64_t max_bytes);
+/* Is it one of these, so that whoever keeps it keeps all of its bytes in memory? */
+bool body_is_memory(const struct body *body);
 
 /*
  * What is sent on: `head` followed by the bytes of `body` from `body_start` on. Unchanged mail has

@@ -14,7 +14,6 @@ enum {
     CHUNK_MIN = 4096, /* a read of commands */
     CHUNK_MAX = 65536,
     OUT_MAX = 65536,
-    OUT_MIN = 1024,
     WIRE_MAX = 2 * OUT_MAX,      /* then TLS has to wait */
     COMPACT_BELOW = 1024,        /* less room than this behind the data: move or grow */
     READS_IN_A_ROW = 16,         /* then others get their turn ... */
@@ -43,7 +42,19 @@ static void free_buffer(char *buffer, size_t cap, size_t used)
 {
     if (buffer && cap <= WIPED_MAX)
         memory_wipe(buffer, used);
-    free(buffer);
+    loop_block_give(buffer, cap);
+}
+
+/* A larger one in its place, of at least LOOP_BLOCK. */
+static char *grow_buffer(char *buffer, size_t *cap, size_t used, size_t needed)
+{
+    size_t size = needed <= LOOP_BLOCK ? LOOP_BLOCK : needed;
+    char *larger = loop_block_take(size);
+    if (used)
+        memcpy(larger, buffer, used);
+    free_buffer(buffer, *cap, used);
+    *cap = size;
+    return larger;
 }
 
 static void free_input(struct stream *stream)
@@ -229,9 +240,9 @@ static size_t make_room(struct stream *stream, size_t max)
         room = stream->in_cap - stream->in_len;
     }
     if (room < wanted && room < enough) {
-        stream->in_cap = stream->in_begin + stream->in_len + wanted;
-        stream->in = memory_resize_array(stream->in, stream->in_cap, 1);
-        room = wanted;
+        size_t used = stream->in_begin + stream->in_len;
+        stream->in = grow_buffer(stream->in, &stream->in_cap, stream->in_used, used + wanted);
+        room = stream->in_cap - used;
     }
     return room < max - stream->in_len ? room : max - stream->in_len;
 }
@@ -400,11 +411,10 @@ static void append_output(struct stream *stream, struct str data)
 {
     size_t needed = stream->out_len + data.len;
     if (needed > stream->out_cap) {
-        size_t cap = stream->out_cap ? stream->out_cap : OUT_MIN;
+        size_t cap = stream->out_cap ? stream->out_cap : LOOP_BLOCK;
         while (cap < needed)
             cap *= 2;
-        stream->out = memory_resize_array(stream->out, cap, 1);
-        stream->out_cap = cap;
+        stream->out = grow_buffer(stream->out, &stream->out_cap, stream->out_len, cap);
     }
     if (data.len)
         memcpy(stream->out + stream->out_len, data.ptr, data.len);
@@ -436,6 +446,12 @@ enum result stream_finish(struct stream *stream, struct error *err)
     if (stream->tls)
         tls_session_say_goodbye(stream->tls);
     return push_wire(stream, err);
+}
+
+enum result stream_finish_before_close(struct stream *stream, struct error *err)
+{
+    stream->is_last = !stream->tls;
+    return stream_finish(stream, err);
 }
 
 enum result stream_write(struct stream *stream, struct str data, struct error *err)

@@ -74,6 +74,10 @@ enum result stream_flush(struct stream *stream, struct error *err) MAY_YIELD;
 /* Send all, and a close_notify with it if there is TLS: nothing may be written afterwards, but what
  * the peer still sends can be read. */
 enum result stream_finish(struct stream *stream, struct error *err) MAY_YIELD;
+/* The same when stream_close() follows at once: in clear the last bytes and the end leave in one
+ * packet. For a peer who has nothing more to say: bytes of his that were not read would make the
+ * end a reset, and our last words go with it. */
+enum result stream_finish_before_close(struct stream *stream, struct error *err) MAY_YIELD;
 /* Nothing more will be written: the peer sees the end at once (under TLS with a close_notify), and
  * what it still sends can be read. What was not flushed is lost. */
 void stream_end_output(struct stream *stream);

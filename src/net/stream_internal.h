@@ -48,6 +48,7 @@ struct stream {
     size_t moved_lately;   /* the same of the waits before, the older ones for less and less */
     bool drained;          /* the last read emptied the socket */
     bool found_empty;      /* the last read found nothing */
+    bool is_last;          /* what is written now is the last before close() */
     bool ended;            /* the peer closed its side */
     bool broken;           /* an error ended it, in both directions */
     bool mute; /* in clear: nothing more can be written, but what the peer said can be read */

@@ -36,7 +36,9 @@ static bool tcp_is_quiet(const struct stream *stream)
 
 static ssize_t tcp_write(struct stream *stream, const void *data, size_t size)
 {
-    return send(stream->watch.fd, data, size, MSG_NOSIGNAL);
+    int more =
+        stream->is_last ? MSG_MORE : 0; /* close() sends it, with the end in the same packet */
+    return send(stream->watch.fd, data, size, MSG_NOSIGNAL | more);
 }
 
 static MAY_YIELD enum result tcp_wait_readable(struct stream *stream, struct error *err)

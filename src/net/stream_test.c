@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -125,6 +126,65 @@ static void half_closed(void **state)
 {
     (void)state;
     run_over(SOCKETS, end_output_and_read_on, see_the_end_and_write_on);
+}
+
+static NO_YIELD_CHECK void say_the_last_word(void *arg)
+{
+    struct ends *ends = arg;
+    struct error err;
+    assert_int_equal(stream_write(ends->a, STR("bye"), &err), OK);
+    assert_int_equal(stream_finish_before_close(ends->a, &err), OK);
+    stream_close(take(ends->a));
+}
+
+static NO_YIELD_CHECK void hear_the_last_word(void *arg)
+{
+    struct ends *ends = arg;
+    struct error err;
+    bool end = false;
+    fill_until(ends->b, 3);
+    assert_int_equal(stream_fill(ends->b, 1000, &end, &err), OK);
+    assert_true(end);
+    assert_buffered(ends->b, "bye");
+}
+
+static void last_words_leave_with_the_end(void **state)
+{
+    (void)state;
+    run_over_both(say_the_last_word, hear_the_last_word);
+}
+
+/* ---- accepting ---- */
+
+/* What saves three calls a session: all of it is known or inherited. */
+static void accepted_sockets_need_no_questions(void **state)
+{
+    (void)state;
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof address;
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    check(bind(listener, (struct sockaddr *)&address, len) == 0 && listen(listener, 2) == 0);
+    check(getsockname(listener, (struct sockaddr *)&address, &len) == 0);
+    stream_prepare_listening(listener);
+    check(connect(client, (struct sockaddr *)&address, len) == 0);
+    int server = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int no_delay = 0;
+    len = sizeof no_delay;
+    assert_int_equal(getsockopt(server, IPPROTO_TCP, TCP_NODELAY, &no_delay, &len), 0);
+    assert_true(no_delay);
+
+    test_loop_open();
+    struct net_address peer = {.ip = {{192, 0, 2, 1}, 4}, .port = 1234};
+    struct stream *stream;
+    struct error err;
+    assert_int_equal(stream_open_accepted(server, &peer, NULL, &stream, &err), OK);
+    assert_int_equal(stream_peer(stream)->port, 1234);
+    assert_int_equal(stream_local(stream)->port, ntohs(address.sin_port));
+    stream_close(stream);
+    test_loop_close();
+    close(client);
+    close(listener);
 }
 
 /* ---- reading and writing ---- */
@@ -666,6 +726,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(conversation),
         cmocka_unit_test(half_closed),
+        cmocka_unit_test(last_words_leave_with_the_end),
+        cmocka_unit_test(accepted_sockets_need_no_questions),
         cmocka_unit_test(bulk),
         cmocka_unit_test(writing_takes_turns),
         cmocka_unit_test(nothing_is_missed_behind_a_short_read),

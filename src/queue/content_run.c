@@ -170,35 +170,22 @@ static void discard(struct queue_attempt *attempt, const struct queue_content_ru
     queue_entry_free(attempt->entry);
 }
 
-static void drop(struct queue_attempt *attempt)
-{
-    struct queue_unit unit;
-    queue_unit_init(&unit, attempt->worker, attempt->arena);
-    queue_unit_count(&unit, QUEUE_COUNT_DROPPED, attempt->entry->pending);
-    queue_unit_remove(&unit, attempt->entry);
-    queue_unit_write(&unit);
-    event_emit(EVENT_DELIVERY_DROPPED, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
-               F_C(ENTRY, mail_id_text(attempt->entry->id).chars),
-               F_INT(RECIPIENTS, attempt->entry->pending));
-    queue_entry_free(attempt->entry);
-}
-
-/* What an operator asked for while the flow ran comes before what the flow says. */
-static bool grant_wish(struct queue_attempt *attempt) MAY_YIELD
+bool queue_grant_wish(struct queue_attempt *attempt)
 {
     struct mail_reply reply =
         mail_reply_of(554, 5, 7, 0, STR("the message was refused by an administrator"));
     int wish = (int)attempt->entry->wish - 1;
-    attempt->entry->wish = 0;
+    if (wish != QUEUE_FAIL) /* as settle.c does */
+        attempt->entry->wish = 0;
     switch (wish) {
     case QUEUE_HOLD:
         queue_entry_hold(attempt->entry, MAIL_REASON_ADMIN, attempt->arena);
         return true;
     case QUEUE_FAIL:
-        queue_settle_refused(attempt, &reply);
+        (void)queue_settle_refused(attempt, &reply);
         return true;
     case QUEUE_DROP:
-        drop(attempt);
+        queue_settle_dropped(attempt);
         return true;
     default:
         return false;
@@ -221,7 +208,7 @@ static void act(struct queue_attempt *attempt, enum queue_content_verdict verdic
         scope_close(&scope);
         return;
     }
-    if (grant_wish(attempt)) {
+    if (queue_grant_wish(attempt)) { /* comes before what the flow says */
         scope_close(&scope);
         return;
     }
@@ -234,7 +221,7 @@ static void act(struct queue_attempt *attempt, enum queue_content_verdict verdic
         defer(attempt, reply);
         break;
     case QUEUE_CONTENT_REJECT:
-        queue_settle_refused_with(attempt, reply, run);
+        (void)queue_settle_refused_with(attempt, reply, run);
         break;
     case QUEUE_CONTENT_DISCARD:
         discard(attempt, run);

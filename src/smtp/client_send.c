@@ -6,17 +6,16 @@
  * then waiting for the final reply with stage END. When the connection breaks, what was decided
  * stays, and the stage of the others tells how far they got.
  */
-#include "base/memory.h"
+#include "fiber/loop.h"
 #include "smtp/client_internal.h"
 #include "smtp/data_writer.h"
-
-#include <stdlib.h>
 
 enum {
     /* RCPT commands in one batch: the replies to a batch must fit into socket buffers, or both
      * sides could wait for each other (RFC 2920 3.1) */
     BATCH_RECIPIENTS = 64,
     SLICE = 64 * 1024,
+    SLICE_SMALL = 2 * LOOP_BLOCK, /* for messages that fit */
     /* content that BDAT takes along with the envelope: about what a first flight carries, so that
      * it costs little where all recipients are refused */
     EARLY_CONTENT = 16 * 1024,
@@ -287,11 +286,11 @@ static enum result write_content(struct transaction *transaction, struct error *
     struct smtp_data_writer writer;
     struct error error;
     uint64_t length = mail_content_size(transaction->mail->content);
-    size_t size = length < SLICE ? (size_t)length + 1 : SLICE;
-    char *space = memory_resize_array(NULL, size, 1);
+    size_t size = length < SLICE_SMALL ? SLICE_SMALL : length < SLICE ? (size_t)length + 1 : SLICE;
+    char *space = loop_block_take(size);
     smtp_data_writer_init(&writer, /* dots= */ !transaction->chunking);
     enum result result = write_slices(transaction, &writer, space, size, &error);
-    free(space);
+    loop_block_give(space, size);
     if (result == OK)
         return OK;
     /* a message cut short must never look complete: only closing is left */

@@ -424,7 +424,8 @@ static MAY_YIELD void say_goodbye(struct smtp_session *session)
     struct error err;
     struct scope scope;
     scope_open_shielded(&scope, clock_deadline(5 * NS_PER_S));
-    enum result result = stream_finish(session->stream, &err);
+    enum result result = session->quits ? stream_finish_before_close(session->stream, &err)
+                                        : stream_finish(session->stream, &err);
     scope_close(&scope);
     if (result == FAILED || !session->cut_off)
         return;

@@ -145,8 +145,8 @@ struct smtp_handler {
 
 /*
  * Hold the conversation until QUIT, close, a limit or cancellation; `stream` is borrowed and may be
- * under implicit TLS afterwards. Emits session events. `draining` (may be NULL) is read between
- * commands: true = 421 at the next chance outside a transaction.
+ * under implicit TLS afterwards; the caller closes it at once. Emits session events. `draining`
+ * (may be NULL) is read between commands: true = 421 at the next chance outside a transaction.
  */
 void smtp_server_run(const struct smtp_server_settings *settings,
                      const struct smtp_handler *handler, void *context, struct stream *stream,

@@ -4,7 +4,6 @@
  */
 #include "smtp/server_internal.h"
 
-#include <stdio.h>
 #include <string.h>
 
 void smtp_server_greet(struct smtp_session *session, bool first)
@@ -24,10 +23,13 @@ void smtp_server_greet(struct smtp_session *session, bool first)
         smtp_session_end(session, "protocol");
         return;
     }
-    char text[300];
-    snprintf(text, sizeof text, "%.*s ESMTP",
-             STR_ARG(str_slice(session->settings->hostname, 0, 255)));
-    smtp_session_reply_line(session, 220, false, str_c(text));
+    static const char protocol[] = " ESMTP";
+    char text[255 + sizeof protocol];
+    struct str name = str_slice(session->settings->hostname, 0, 255);
+    if (name.len)
+        memcpy(text, name.ptr, name.len);
+    memcpy(text + name.len, protocol, sizeof protocol);
+    smtp_session_reply_line(session, 220, false, str_of(text, name.len + sizeof protocol - 1));
 }
 
 void smtp_session_set_helo(struct smtp_session *session, struct str name)
@@ -65,18 +67,31 @@ void smtp_server_helo(struct smtp_session *session, struct str arguments)
     smtp_session_reply_line(session, 250, false, session->settings->hostname);
 }
 
+/* Without printf: each session has these lines. */
+static MAY_YIELD void offer_with_number(struct smtp_session *session, struct str keyword,
+                                        uint64_t number)
+{
+    char line[64];
+    char *end = line + sizeof line;
+    char *at = end;
+    do
+        *--at = (char)('0' + number % 10);
+    while ((number /= 10) > 0);
+    at -= keyword.len;
+    memcpy(at, keyword.ptr, keyword.len);
+    smtp_session_reply_line(session, 250, true, str_of(at, (size_t)(end - at)));
+}
+
 void smtp_server_hello(struct smtp_session *session, struct str arguments)
 {
     const struct smtp_limits *limits = &session->settings->limits;
-    char line[64];
     if (!take_name(session, arguments))
         return;
     smtp_session_reset(session);
     session->peer.esmtp = true;
     smtp_session_reply_line(session, 250, true, session->settings->hostname);
     smtp_session_reply_line(session, 250, true, STR("PIPELINING"));
-    snprintf(line, sizeof line, "SIZE %llu", (unsigned long long)limits->size);
-    smtp_session_reply_line(session, 250, true, str_c(line));
+    offer_with_number(session, STR("SIZE "), limits->size);
     if (smtp_server_starttls_is_offered(session))
         smtp_session_reply_line(session, 250, true, STR("STARTTLS"));
     if (smtp_server_auth_is_offered(session))
@@ -88,9 +103,7 @@ void smtp_server_hello(struct smtp_session *session, struct str arguments)
     smtp_session_reply_line(session, 250, true, STR("8BITMIME"));
     smtp_session_reply_line(session, 250, true, STR("SMTPUTF8"));
     smtp_session_reply_line(session, 250, true, STR("CHUNKING"));
-    if (limits->recipients) {
-        snprintf(line, sizeof line, "LIMITS RCPTMAX=%lld", (long long)limits->recipients);
-        smtp_session_reply_line(session, 250, true, str_c(line));
-    }
+    if (limits->recipients)
+        offer_with_number(session, STR("LIMITS RCPTMAX="), (uint64_t)limits->recipients);
     smtp_session_reply_line(session, 250, false, STR("DSN"));
 }

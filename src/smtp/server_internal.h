@@ -77,6 +77,7 @@ struct smtp_session {
     int64_t end_ns; /* monotonic; when the session is over in any case */
 
     bool closing;
+    bool quits;      /* the client said so, and nothing behind it */
     bool cut_off;    /* by us, maybe while he was sending */
     const char *why; /* static; how it ended */
 };

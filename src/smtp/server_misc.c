@@ -21,6 +21,8 @@ void smtp_server_quit(struct smtp_session *session, struct str arguments)
 {
     (void)arguments;
     smtp_session_say(session, 221, 0, 0, "Bye");
+    /* who sends more behind it gets the reply first */
+    session->quits = stream_buffered(session->stream).len == session->line_size;
     smtp_session_end(session, "quit");
 }
 

@@ -6,7 +6,8 @@
  *
  * What grows is written by one thread, the bulk lane, and goes to the disk window by window: it
  * waits for each before anybody writes the next. So the disk never holds more of all large bodies
- * together than one window, which is what a sync of the log has to wait for.
+ * together than one window, which is what a sync of the log has to wait for. While no small mail
+ * comes there is nobody to wait: then the disk gets what there is, a few megabytes ahead of it.
  */
 #include "base/check.h"
 #include "base/clock.h"
@@ -26,12 +27,12 @@ enum {
     FIRST_BUFFER = 16 * 1024,
     WINDOW_MIN = 128 * 1024,
     WINDOW_MAX = 4 * 1024 * 1024,
+    BEGIN_AT = 1024 * 1024,   /* without small mail: so much is handed to the disk at once ... */
+    AHEAD_MAX = 2 * BEGIN_AT, /* ... and so much of a body it may have before it is waited for */
 };
-/* A window is sized so that the disk takes about this long for it: beside small mail, and without
- * any for a while, when longer ones let more through. */
-#define WINDOW_NS       (NS_PER_MS / 2)
-#define WINDOW_ALONE_NS (2 * NS_PER_MS)
-#define ALONE_AFTER_NS  (200 * NS_PER_MS)
+/* A window is sized so that the disk takes about this long for it. */
+#define WINDOW_NS      (NS_PER_MS / 2)
+#define ALONE_AFTER_NS (200 * NS_PER_MS)
 
 struct spool_body {
     struct body body;
@@ -46,6 +47,7 @@ struct spool_body {
     int fd;
     uint64_t flushed; /* body bytes in the file */
     uint64_t settled; /* the file's bytes that the disk has */
+    uint64_t begun;   /* that it was given */
     bool sealed;
     bool synced;
     bool broken;
@@ -71,6 +73,7 @@ struct body_job {
     size_t size;
     uint64_t offset;
     uint64_t settled;
+    uint64_t begun;
     enum result result;
     struct error err;
 };
@@ -114,15 +117,42 @@ static enum result write_chunk(struct body_job *job, size_t done)
  */
 static void adapt_window(struct spool *spool, uint64_t bytes, int64_t begin_ns)
 {
-    int64_t now_ns = spool_real_ns();
-    int64_t took_ns = now_ns - begin_ns;
-    bool alone = now_ns - atomic_load(&spool->small_ns) > ALONE_AFTER_NS;
-    int64_t wanted_ns = alone ? WINDOW_ALONE_NS : WINDOW_NS;
-    if (took_ns > wanted_ns && spool->bulk_window > WINDOW_MIN)
+    int64_t took_ns = spool_real_ns() - begin_ns;
+    if (took_ns > WINDOW_NS && spool->bulk_window > WINDOW_MIN)
         spool->bulk_window /= 2;
-    else if (took_ns < wanted_ns / 2 && bytes >= spool->bulk_window &&
+    else if (took_ns < WINDOW_NS / 2 && bytes >= spool->bulk_window &&
              spool->bulk_window < WINDOW_MAX)
         spool->bulk_window *= 2;
+}
+
+static enum result hand_to_disk(struct body_job *job, uint64_t begin, uint64_t end, bool waits)
+{
+    unsigned flags = SYNC_FILE_RANGE_WRITE;
+    if (waits)
+        flags |= SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WAIT_AFTER;
+    int number = fault_hit("spool.window");
+    if (!number && sync_file_range(job->fd, (off_t)begin, (off_t)(end - begin), flags) != 0)
+        number = errno;
+    if (number && number != ENOSYS && number != ESPIPE && number != EINVAL) /* may lack it */
+        return fail_errno(&job->err, number, "write out a large body");
+    return OK;
+}
+
+/* Nobody waits behind what the disk is given: no more than that it does not pile up. */
+static enum result settle_ahead(struct body_job *job, uint64_t end)
+{
+    if (end - job->begun >= BEGIN_AT) {
+        if (hand_to_disk(job, job->begun, end, /* waits= */ false) != OK)
+            return FAILED;
+        job->begun = end;
+    }
+    if (job->begun - job->settled <= AHEAD_MAX)
+        return OK;
+    uint64_t until = job->begun - BEGIN_AT;
+    if (hand_to_disk(job, job->settled, until, /* waits= */ true) != OK)
+        return FAILED;
+    job->settled = until;
+    return OK;
 }
 
 /* Wait until the disk has what was written up to `end`, if that fills a window. An error that this
@@ -130,19 +160,18 @@ static void adapt_window(struct spool *spool, uint64_t bytes, int64_t begin_ns)
 static enum result settle_window(struct body_job *job, uint64_t end)
 {
     struct spool *spool = job->spool;
-    uint64_t bytes = end - job->settled;
-    if (bytes < spool->bulk_window || spool->settings.no_sync)
+    if (spool->settings.no_sync)
         return OK;
-    int number = fault_hit("spool.window");
     int64_t begin_ns = spool_real_ns();
-    if (!number && sync_file_range(job->fd, (off_t)job->settled, (off_t)bytes,
-                                   SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
-                                       SYNC_FILE_RANGE_WAIT_AFTER) != 0)
-        number = errno;
-    if (number && number != ENOSYS && number != ESPIPE && number != EINVAL) /* may lack it */
-        return fail_errno(&job->err, number, "write out a large body");
+    if (begin_ns - atomic_load(&spool->small_ns) > ALONE_AFTER_NS)
+        return settle_ahead(job, end);
+    uint64_t bytes = end - job->settled;
+    if (bytes < spool->bulk_window)
+        return OK;
+    if (hand_to_disk(job, job->settled, end, /* waits= */ true) != OK)
+        return FAILED;
     adapt_window(spool, bytes, begin_ns);
-    job->settled = end;
+    job->settled = job->begun = end;
     return OK;
 }
 
@@ -235,11 +264,13 @@ static enum result flush_chunks(struct spool_body *self, struct error *err) MAY_
                            .bytes = self->bytes,
                            .size = self->filled,
                            .settled = self->settled,
+                           .begun = self->begun,
                            .offset =
                                SPOOL_SEGMENT_HEADER + self->flushed / SPOOL_CHUNK * CHUNK_STRIDE};
     if (run(&job, err) != OK)
         return FAILED;
     self->settled = job.settled;
+    self->begun = job.begun;
     self->flushed += self->filled;
     self->filled = 0;
     return OK;

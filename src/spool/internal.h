@@ -4,9 +4,10 @@
  * the bytes, STATES.md for what each crash leaves.
  *
  * Threads: callers (fibers of workers) encode units and wait; the writer gives them places in the
- * log and writes; the syncer makes them durable, applies them to the index and answers; upkeep
- * makes segments ahead, watches the space, reclaims. Two locks: `lock` for what the threads hand
- * each other, `index_lock` for the index; the latter is taken last and held for memory work only.
+ * log and writes; the syncer (of small batches the writer himself) makes them durable, applies them
+ * to the index and answers; upkeep makes segments ahead, watches the space, reclaims. Two locks:
+ * `lock` for what the threads hand each other, `index_lock` for the index; the latter is taken last
+ * and held for memory work only.
  */
 #pragma once
 

@@ -103,19 +103,21 @@ static void report(struct bench *bench, double seconds)
                     (double)usage.ru_stime.tv_sec * 1e6 + (double)usage.ru_stime.tv_usec;
     struct spool_stats stats = spool_stats(bench->spool);
     qsort(bench->latencies, bench->latency_count, sizeof(int64_t), compare);
-    if (!bench->latency_count)
+    printf("%.1f large ones/s, %.0f MB/s\n", (double)bench->large_done / seconds,
+           (double)(bench->large_done * bench->large_bytes) / 1e6 / seconds);
+    if (!bench->latency_count) {
+        printf("%.2f ms cpu a large one\n", cpu_us / 1e3 / (double)bench->large_done);
         return;
+    }
     printf("%.0f units/s, %llu failed, %.1f us cpu a unit, %.1f units a sync, %llu syncs, "
-           "p50 %.2f ms, p99 %.2f ms, p99.9 %.2f ms, %llu segments, %llu made of used files, "
-           "%.0f MB/s of large ones\n",
+           "p50 %.2f ms, p99 %.2f ms, p99.9 %.2f ms, %llu segments, %llu made of used files\n",
            (double)bench->done / seconds, (unsigned long long)bench->failed,
            cpu_us / (double)bench->done, (double)bench->done / (double)stats.syncs,
            (unsigned long long)stats.syncs,
            (double)bench->latencies[bench->latency_count / 2] / 1e6,
            (double)bench->latencies[bench->latency_count * 99 / 100] / 1e6,
            (double)bench->latencies[bench->latency_count * 999 / 1000] / 1e6,
-           (unsigned long long)stats.segments, (unsigned long long)stats.reused,
-           (double)(bench->large_done * bench->large_bytes) / 1e6 / seconds);
+           (unsigned long long)stats.segments, (unsigned long long)stats.reused);
 }
 
 int main(int argc, char **argv)

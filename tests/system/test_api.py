@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import smtplib
 import socket
 import stat
 
@@ -18,6 +19,8 @@ MESSAGE = b"From: anna@example.org\r\nSubject: =?utf-8?q?gr=C3=BC=C3=9Fe?= from 
 
 # answered only where reports are configured: test_dmarc_reports.py
 REPORTS = {("get", "/api/v1/reports/dmarc"), ("post", "/api/v1/reports/dmarc/send")}
+# where there are users files: test_users
+USERS = {("get", "/api/v1/users"), ("post", "/api/v1/users"), ("post", "/api/v1/users/{id}/passwords"), ("delete", "/api/v1/users/{id}")}
 # where there are quarantines: test_quarantine.py
 QUARANTINE = {("get", "/api/v1/quarantines"), ("get", "/api/v1/quarantine/messages"), ("get", "/api/v1/quarantine/messages/{id}"),
               ("get", "/api/v1/quarantine/messages/{id}/raw"), ("post", "/api/v1/quarantine/actions"),
@@ -150,7 +153,7 @@ def test_every_route_answers_as_described(served):
         ("get", "/api/v1/tokens", "", None), ("delete", "/api/v1/tokens/{id}", "one", None)]
     document = ask(served, "GET", "/api/v1/openapi.json")[2]
     left = {(method, path) for path, operations in document["paths"].items() for method in operations}
-    left -= {("get", "/api/v1/events/stream"), *REPORTS, *QUARANTINE}  # they have tests of their own
+    left -= {("get", "/api/v1/events/stream"), *REPORTS, *QUARANTINE, *USERS}  # they have tests of their own
     for method, path, rest, body in asked:
         where = path.replace("{id}", rest) if "{id}" in path else path + rest
         operation = document["paths"][path][method]
@@ -362,3 +365,64 @@ def test_an_explanation_is_that_of_the_command(served):
                       ({"address": "a@b.test", "client": "somewhere"}, "no IP address")]:
         status, kind, problem = ask(served, "POST", "/api/v1/explanations", body)
         assert status == 400 and kind == "application/problem+json" and why in problem["detail"], problem
+
+
+def test_users(gateway, sink, tls_files, tmp_path):
+    """A users file under the spool's folder is the gateway's to change, and takes effect at once; another is read and left alone."""
+    mail, mx, submission = sink(), free_port(), free_port()
+    foreign = tmp_path / "foreign"
+    foreign.write_text("carol:$y$x:info@example.org\n")
+    one = gateway(reception(mail, mx, certificate=tls_files, submission=submission,
+                            steps=f"[ file: {{ path: spool/users/staff }}, file: {{ path: {foreign} }} ]"), start=False, ports=[mx, submission])
+    (one.folder / "spool" / "users").mkdir(parents=True)
+    own = one.folder / "spool" / "users" / "staff"
+    own.touch()
+    one.start()
+    document = ask(one, "GET", "/api/v1/openapi.json")[2]
+
+    def asked(method, path, name, body=None, status=200, rest=""):
+        got, _, answer = ask(one, method, path.replace("{id}", rest), body)
+        assert got == status, answer
+        if status == 200:
+            jsonschema.validate(answer, schema_of(document, name))
+        return answer
+
+    def login(user, password):
+        try:
+            with one.client(submission, tls=True, login=(user, password)):
+                return True
+        except smtplib.SMTPAuthenticationError:
+            return False
+    files = {item["file"]: item["writable"] for item in asked("GET", "/api/v1/users", "Users")["files"]}
+    assert files == {str(own): True, str(foreign): False}
+    secret = "canary-7Q-secret"
+    asked("POST", "/api/v1/users", "", {"user": "anna", "password": secret}, status=404)  # which file?
+    asked("POST", "/api/v1/users", "", {"user": "anna", "password": secret, "file": str(foreign)}, status=409)
+    asked("POST", "/api/v1/users", "", {"user": "an na", "password": secret, "file": str(own)}, status=400)
+    asked("POST", "/api/v1/users", "", {"user": "anna", "password": "", "file": str(own)}, status=400)
+    asked("POST", "/api/v1/users", "UserChanged", {"user": "anna", "password": secret, "senders": "anna@example.org", "file": str(own)})
+    asked("POST", "/api/v1/users", "", {"user": "Anna", "password": secret, "file": str(own)}, status=409)
+    wait_until(lambda: login("anna", secret), "she may log in")
+    users = asked("GET", "/api/v1/users", "Users")["items"]
+    assert [(user["user"], user["senders"]) for user in users] == [("anna", "anna@example.org"), ("carol", "info@example.org")]
+    assert "$y$" not in json.dumps(users)
+    asked("POST", "/api/v1/users/{id}/passwords", "UserChanged", {"password": secret + "2", "file": str(own)}, rest="anna")
+    wait_until(lambda: login("anna", secret + "2"), "with the new one")
+    assert not login("anna", secret)
+    asked("POST", "/api/v1/users/{id}/passwords", "", {"password": secret, "file": str(own)}, status=404, rest="bert")
+    asked("DELETE", "/api/v1/users/{id}", "", status=404, rest=f"bert?file={own}")
+    asked("DELETE", "/api/v1/users/{id}", "UserChanged", rest=f"anna?file={own}")
+    wait_until(lambda: not login("anna", secret + "2"), "she is gone")
+    assert foreign.read_text() == "carol:$y$x:info@example.org\n" and secret not in own.read_text()
+    assert {(event["verb"], event["object"]) for event in one.find("admin.action")} == \
+        {("user add", "anna"), ("user passwd", "anna"), ("user rm", "anna")}
+    assert secret not in "".join(map(str, one.find("admin.action")))
+    # the command without --file asks the gateway, which wants to know the file where there are two
+    one.write_config(one.path.read_text().replace(f", file: {{ path: {foreign} }}", ""))
+    assert one.reload()
+    one.ctl("user", "add", "bert", stdin=secret + "\n")
+    assert [user["user"] for user in one.ctl_json("user", "list")] == ["bert"]
+    one.ctl("user", "passwd", "bert", stdin=secret + "3\n")
+    wait_until(lambda: login("bert", secret + "3"), "bert's new password")
+    one.ctl("user", "rm", "bert")
+    assert one.ctl_json("user", "list") == [] and one.run_ctl("user", "rm", "bert").returncode == 1

@@ -8,6 +8,7 @@ import pytest
 
 from rig.gateway import wait_until
 from rig.outbound import Host, Outbound
+from rig.ports import free_port
 
 HANG_UP = None
 
@@ -312,6 +313,19 @@ def test_what_is_passed_on(gateway, sink):
     assert bare.messages[0].mail_parameters == "" and bare.messages[0].rcpt_parameters == [""]
 
 
+def test_extensions_that_are_ignored(gateway, sink):
+    all_of_them = ("PIPELINING", "8BITMIME", "SIZE 0", "DSN", "CHUNKING")
+    plain, trusted = sink(extensions=all_of_them), sink(extensions=all_of_them)
+    scene = Outbound(gateway, sink, {"plain": Host(plain, transport="ignore_extensions: [ chunking, dsn ]"), "trusted": Host(trusted)})
+    for name in ("plain", "trusted"):
+        scene.send(f"b@{name}.test", rcpt=["NOTIFY=FAILURE"])
+    wait_until(lambda: plain.messages and trusted.messages, "both arrived")
+    assert trusted.messages[0].rcpt_parameters == ["NOTIFY=FAILURE"]
+    assert any(line.startswith("BDAT") for line in trusted.messages[0].commands)
+    assert plain.messages[0].rcpt_parameters == [""]
+    assert not any(line.startswith("BDAT") for line in plain.messages[0].commands)
+
+
 def test_forms_that_the_host_cannot_take(gateway, sink):
     seven = ("PIPELINING", "DSN")
     utf8 = ("PIPELINING", "8BITMIME", "SMTPUTF8", "DSN")
@@ -502,3 +516,33 @@ def test_protected_mailboxes_count_inbound_only(gateway, sink):
     scene.gateway.wait("entitlement.mailboxes")
     assert scene.gateway.status()["protected_mailboxes"] == 3
     scene.gateway.wait_empty()
+
+
+def test_lmtp_at_a_unix_socket(gateway, sink, tmp_path):
+    """A reply a recipient, and an address to be seen in the events."""
+    place = tmp_path / "lmtp"
+    host = sink(path=place, lmtp=True, replies={"end busy@example.org": "452 4.2.2 full"})
+    port = free_port()
+    one = gateway(f"""
+version: 1
+hostname: mx.example.org
+servers: {{ mail: {{ lmtp: "unix:{place}" }} }}
+listeners: {{ mx: {{ listen: "127.0.0.1:{port}", tls: none, authentication: none }} }}
+flows: {{ recipient: {{ all: [ accept ] }} }}
+transports: {{ inside: {{ method: lmtp, server: mail, retry: {{ delays: [ 1s ], count: 20 }} }} }}
+domains: {{ example.org: {{ recipients: all, transport: inside }} }}
+""", ports=[port])
+
+    def send(*to):
+        with one.client(port) as client:
+            client.sendmail("a@example.net", [f"{name}@example.org" for name in to], "Subject: x\r\n\r\n.dot\r\n")
+
+    send("good", "busy", "fine")
+    wait_until(lambda: host.messages, "it is delivered")
+    assert host.messages[0].recipients == ["good@example.org", "fine@example.org"] and host.messages[0].data.endswith(b"\r\n.dot\r\n")
+    one.wait("delivery.sent", to="good@example.org", ip=f"unix:{place}")
+    one.wait("delivery.deferred", to="busy@example.org")
+    del host.replies["end busy@example.org"]
+    one.wait("delivery.sent", to="busy@example.org")
+    one.wait_empty()
+    assert host.connections <= 2, "a second connection at most: the next attempt may use the first again"

@@ -161,6 +161,28 @@ def test_other_configurations(scene, name, options, good, text):
         assert strangers_try(one) == []
 
 
+PAST = """  b.test: {{ recipients: [ {steps} ], transport: to-mail }}
+  closed.test: {{ recipients: [ reject: {{ when: not authenticated }}, accept ], transport: internet }}"""
+TO_CLOSED = "rewrite: { recipient: { '@b.test': '@closed.test' } }"
+
+
+def test_rewriting_past_another_domains_flow(scene):
+    """A listed domain by MX whose own flow would refuse a stranger: told with the way and what to do; `explain` says it at the step."""
+    one = scene(domains=PAST.format(steps=f"{TO_CLOSED}, accept"))
+    for steps, said in [(f"{TO_CLOSED}, accept", True), (f"lookup-smtp: {{ server: mail, found: next }}, {TO_CLOSED}, accept", False),
+                        (f"reject: {{ when: not authenticated }}, {TO_CLOSED}, accept", False),
+                        ("rewrite: { recipient: { x@b.test: y@closed.test } }, accept", False),
+                        ("rewrite: { recipient: { '@b.test': '@example.org' } }, accept", False)]:
+        other = scene(domains=PAST.format(steps=steps))
+        done = subprocess.run([BUILD / "postern", "check", other.path], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert done.returncode == 0 and ("passed-by" in done.stdout) == said, (steps, done.stdout)
+        if said:
+            assert "-> domain b.test -> b.test.recipients/1 rewrite" in done.stdout and "-> domain closed.test by MX" in done.stdout
+            assert "fix: rewrite strangers' recipients only behind a lookup" in done.stdout
+    done = subprocess.run([BUILD / "postern", "explain", "x@b.test", one.path], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert "that domain's own recipient flow is not asked" in done.stdout, done.stdout + done.stderr
+
+
 def test_sessions_per_listener_that_cannot_relay(scene):
     """Leaving `any` out gives a listener that cannot relay, for nobody."""
     port = free_port()

@@ -56,11 +56,29 @@ static size_t pick(size_t count)
 
 /* ---- the proof ---- */
 
+/* "listener domain>domain" of the words of the warning. */
+static void print_passed_by(struct str text)
+{
+    struct str words[12], word;
+    size_t count = 0;
+    while (text.len && str_split(&text, ' ', &word)) {
+        bool named = count == 0 ? str_equal(word, STR("listener")) : str_equal(word, STR("domain"));
+        if (named && count < 3 && str_split(&text, ' ', &word))
+            words[count++] = str_ends(word, STR(",")) ? str_slice(word, 0, word.len - 1) : word;
+    }
+    check(count == 3);
+    printf("%.*s %.*s>%.*s,", STR_ARG(words[0]), STR_ARG(words[1]), STR_ARG(words[2]));
+}
+
 static void print_proof(const struct config_report *report)
 {
     for (size_t i = 0; i < report->count; i++) {
         struct str text = report->problems[i].text;
         static const char before[] = "a stranger can relay through listener ";
+        if (str_equal(report->problems[i].code, STR("passed-by"))) {
+            print_passed_by(text);
+            continue;
+        }
         if (!str_equal(report->problems[i].code, STR("open-relay")))
             continue;
         if (report->problems[i].severity == CONFIG_ERROR)
@@ -146,17 +164,35 @@ static bool relays(const struct settings *settings, const struct rehearsal *out,
     *out_any = left(settings, out, to);
     if (*out_any)
         return true;
-    /* Rewritten to another listed domain: the file chose where it goes. That domain's own recipient
-     * flow is not asked then, which the proof does not look at either. */
+    /* Rewritten to another listed domain: see passes_by() */
     if (!str_equal_nocase(domain_of(out->sent_to), domain_of(to)))
         return false;
     const struct transport *transport = settings_find_transport(settings, out->transport);
     return transport && transport->method == TRANSPORT_LOOKUP_MX && world != KNOWS_ALL;
 }
 
+/* The listed domain by MX that a name which the stranger chose was rewritten into, and whose own
+ * recipient flow nobody asked; NULL: none. */
+static const struct settings_domain *passes_by(const struct settings *settings,
+                                               const struct rehearsal *out, enum world world,
+                                               struct str to, const struct settings_domain *domain)
+{
+    const char *action = out->content_action;
+    const struct transport *transport = settings_find_transport(settings, out->transport);
+    if (strcmp(out->recipient, "accept") != 0 || strcmp(action, "reject") == 0 ||
+        strcmp(action, "defer") == 0 || strcmp(action, "discard") == 0 || domain->is_any ||
+        world == KNOWS_ALL || !transport || transport->method != TRANSPORT_LOOKUP_MX ||
+        str_find_last(out->sent_to, '@') < 0 ||
+        !str_equal_nocase(local_of(out->sent_to), local_of(to)))
+        return NULL;
+    const struct settings_domain *target = settings_route(settings, domain_of(out->sent_to));
+    bool by_mx = target && !target->is_any && target->transport->method == TRANSPORT_LOOKUP_MX;
+    return by_mx && target != domain ? target : NULL;
+}
+
 /* What the run had: printed at the end, so that one sees what was tried. */
 static struct {
-    unsigned long tries, logins, accepted, content, routed, rewritten, claimed;
+    unsigned long tries, logins, accepted, content, routed, rewritten, passed_by, claimed;
 } counts;
 
 static void count(const struct rehearsal_in *in, const struct rehearsal *out,
@@ -219,6 +255,12 @@ static void try_once(const struct settings *settings, struct directory *const *d
             printf("%.*s %.*s %s %.*s <%.*s> %.*s %d,", STR_ARG(listener->name),
                    STR_ARG(any ? STR("any") : domain->name), client, STR_ARG(in.helo),
                    STR_ARG(in.from), STR_ARG(in.to), (int)world);
+        const struct settings_domain *target = passes_by(settings, &out, world, to, domain);
+        counts.passed_by += target != NULL;
+        if (target)
+            printf("%.*s %.*s>%.*s %s %.*s <%.*s> %.*s %d,", STR_ARG(listener->name),
+                   STR_ARG(domain->name), STR_ARG(target->name), client, STR_ARG(in.helo),
+                   STR_ARG(in.from), STR_ARG(in.to), (int)world);
     }
     arena_free(arena);
 }
@@ -274,9 +316,10 @@ int main(int argc, char **argv)
     fprintf(
         stderr,
         "%lu tries: %lu with a login, %lu with an address that he only claims; %lu accepted, of "
-        "them %lu through a content flow, %lu routed, %lu rewritten\n",
+        "them %lu through a content flow, %lu routed, %lu rewritten, %lu past the flow of a domain "
+        "by MX\n",
         counts.tries, counts.logins, counts.claimed, counts.accepted, counts.content, counts.routed,
-        counts.rewritten);
+        counts.rewritten, counts.passed_by);
     free(text);
     for (int i = 0; i < WORLDS; i++)
         directory_stated_free(directories[i]);

@@ -53,7 +53,11 @@ static const struct option_table table = {
     .size = sizeof(struct parameters),
 };
 static const struct flow_outcome outcomes[] = {
-    [REWRITTEN] = {.name = "rewritten", .action = ACTION_NEXT, .text = "an address was changed"},
+    [REWRITTEN] = {.name = "rewritten",
+                   .action = ACTION_NEXT,
+                   .text =
+                       "an address was changed; a recipient goes where its new domain goes, and "
+                       "that domain's own recipient flow is not asked"},
     [UNCHANGED] = {.name = "unchanged",
                    .key = "unchanged",
                    .action = ACTION_NEXT,
@@ -390,6 +394,29 @@ static bool target_may_leave(const struct rule *rule, struct str to,
     return !relay->is_listed(relay->context, domain);
 }
 
+static bool target_may_enter(const struct rule *rule, struct str to,
+                             const struct flow_relay_case *relay, struct str name)
+{
+    bool keeps_a_part =
+        rule->kind == RULE_PATTERN ? str_find(to, '$') >= 0 : str_starts(to, STR("@"));
+    struct str domain = domain_of(to);
+    return keeps_a_part &&
+           (str_find(domain, '$') >= 0 || relay->belongs(relay->context, domain, name));
+}
+
+static bool may_enter(const struct flow_step *step, const struct flow_relay_case *relay,
+                      struct str name)
+{
+    const struct prepared *prepared = step->prepared;
+    for (size_t i = 0; i < prepared->recipient.count; i++) {
+        const struct rule *rule = &prepared->recipient.items[i];
+        for (size_t k = 0; k < rule->to_count; k++)
+            if (target_may_enter(rule, rule->to[k], relay, name))
+                return true;
+    }
+    return false;
+}
+
 static bool may_leave(const struct flow_step *step, const struct flow_relay_case *relay)
 {
     const struct prepared *prepared = step->prepared;
@@ -408,6 +435,7 @@ const struct flow_block flow_block_rewrite = {
     .flows = FLOW_IN_RECIPIENT | FLOW_IN_CONTENT,
     .may_rewrite = true,
     .may_leave = may_leave,
+    .may_enter = may_enter,
     .options = &table,
     .outcomes = outcomes,
     .prepare = prepare,

@@ -96,8 +96,10 @@ class Gateway:
     def _read(self, pipe):
         for line in pipe:
             self.raw.append(line)
+            if self.crash_expected:  # what a process began to say when it was killed
+                line = line[line.rfind(b'{"time":'):] if line.endswith(b"\n") else b""
             try:
-                event = json.loads(line)
+                event = json.loads(line or b'{"event": "cut off"}')
             except ValueError:
                 event = {"event": "not json", "line": repr(line)}
             self.events.append(event)

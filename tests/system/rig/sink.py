@@ -33,12 +33,12 @@ class Sink:
     Replies are looked up in `replies`: keys "banner", "EHLO", "HELO", "STARTTLS", "AUTH", "MAIL", "RCPT",
     "DATA", "BDAT", "end", "RSET", "QUIT" or "RCPT user@host" give a reply text ("450 4.2.0 busy"), a list of such
     (one after the other, the last stays), a function of the command line, or None: hang up without a word.
-    `extensions` are the EHLO lines. With `lmtp=True`, LHLO and a reply a recipient after the data.
+    `extensions` are the EHLO lines. With `path`, at a Unix socket. With `lmtp=True`, LHLO and a reply a recipient after the data.
     """
 
     def __init__(self, host="127.0.0.1", port=0, extensions=("PIPELINING", "8BITMIME", "SIZE 0", "ENHANCEDSTATUSCODES",
                                                               "DSN", "SMTPUTF8"),
-                 tls_files=None, replies=None, users=None, lmtp=False, break_tls=False):
+                 tls_files=None, replies=None, users=None, lmtp=False, break_tls=False, path=None):
         self.replies = dict(replies or {})
         self.extensions = list(extensions)
         self.users = users or {}
@@ -68,8 +68,14 @@ class Sink:
             request_queue_size = 256
             address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
 
-        self.server = Server((host, port), Handler)
-        self.host, self.port = self.server.server_address[:2]
+        class UnixServer(Server):
+            address_family = socket.AF_UNIX
+
+            def server_bind(self):  # which would look up the name of a port
+                self.socket.bind(self.server_address)
+
+        self.server = UnixServer(str(path), Handler) if path else Server((host, port), Handler)
+        self.host, self.port = (str(path), 0) if path else self.server.server_address[:2]
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 
     def close(self):

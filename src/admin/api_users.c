@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* admin/api_users.c - users of the users files: list, add, new password, remove. */
+#include "admin/routes.h"
+
+#include "admin/http.h"
+#include "base/memory.h"
+#include "gateway/users.h"
+
+void admin_api_user_list(struct admin_request *request, struct admin_answer *answer)
+{
+    struct gateway_users users;
+    json_t *items = json_array();
+    json_t *files = json_array();
+    gateway_users(request->gateway, request->arena, &users);
+    for (size_t i = 0; i < users.user_count; i++)
+        json_array_append_new(items,
+                              json_pack("{s:o, s:o, s:o}", "user", admin_json(users.users[i].login),
+                                        "senders", admin_json(users.users[i].senders), "file",
+                                        admin_json(users.users[i].file)));
+    for (size_t i = 0; i < users.file_count; i++)
+        json_array_append_new(files,
+                              json_pack("{s:o, s:b, s:o}", "file", admin_json(users.files[i].path),
+                                        "writable", users.files[i].writable, "problem",
+                                        admin_json(users.files[i].problem)));
+    answer->json = json_pack("{s:o, s:o}", "items", items, "files", files);
+}
+
+/* ---- changes ---- */
+
+static struct str text_of(json_t *root, const char *name)
+{
+    json_t *value = json_object_get(root, name);
+    return json_is_string(value) ? str_of(json_string_value(value), json_string_length(value))
+                                 : STR_EMPTY;
+}
+
+static void wipe(struct str text)
+{
+    if (text.len)
+        memory_wipe((char *)(uintptr_t)text.ptr, text.len);
+}
+
+static void tell(const struct gateway_user_wish *wish, enum gateway_user_answer result,
+                 struct admin_answer *answer)
+{
+    switch (result) {
+    case GATEWAY_USER_DONE:
+        answer->json = json_pack("{s:o}", "user", admin_json(wish->login));
+        break;
+    case GATEWAY_USER_NO_FILE:
+        admin_problem(answer, 404, "Not found",
+                      wish->file.len ? "no login is looked up in that file"
+                                     : "there is not one users file: say which, with file");
+        break;
+    case GATEWAY_USER_READ_ONLY:
+        admin_problem(answer, 409, "Not ours",
+                      "the gateway changes users files under the folder of the spool only: use "
+                      "postern user --file on its host, or let the file lie there");
+        break;
+    case GATEWAY_USER_EXISTS:
+        admin_problem(answer, 409, "Exists", "there is a user %.*s", STR_ARG(wish->login));
+        break;
+    case GATEWAY_USER_UNKNOWN:
+        admin_problem(answer, 404, "Not found", "there is no user %.*s", STR_ARG(wish->login));
+        break;
+    }
+}
+
+static void change(struct admin_request *request, const struct gateway_user_wish *wish,
+                   struct admin_answer *answer)
+{
+    enum gateway_user_answer result;
+    struct error err;
+    answer->object = arena_str(request->arena, wish->login);
+    if (gateway_user_change(request->gateway, wish, &result, &err) == OK)
+        tell(wish, result, answer);
+    else if (err.kind == ERROR_PERMANENT)
+        admin_problem(answer, 400, "Bad request", "%s", err.text);
+    else
+        admin_problem(answer, 503, "Not now", "%s", err.text);
+}
+
+/* A user of the body, with a password; the body is overwritten. */
+static void set(struct admin_request *request, struct str login, bool create,
+                struct admin_answer *answer)
+{
+    json_t *root = json_loadb(request->body.ptr, request->body.len, 0, NULL);
+    struct gateway_user_wish wish = {.file = text_of(root, "file"),
+                                     .login = create ? text_of(root, "user") : login,
+                                     .senders = text_of(root, "senders"),
+                                     .password = text_of(root, "password"),
+                                     .create = create};
+    if (wish.login.len && wish.password.len)
+        change(request, &wish, answer);
+    else
+        admin_problem(answer, 400, "Bad request", "a user has a name and a password");
+    wipe(wish.password);
+    wipe(request->body);
+    json_decref(root);
+}
+
+/* {"user": "anna", "password": "…", "senders": "anna@example.org"} */
+void admin_api_user_create(struct admin_request *request, struct admin_answer *answer)
+{
+    set(request, STR_EMPTY, /* create= */ true, answer);
+}
+
+void admin_api_user_password(struct admin_request *request, struct admin_answer *answer)
+{
+    set(request, request->parameter, /* create= */ false, answer);
+}
+
+void admin_api_user_remove(struct admin_request *request, struct admin_answer *answer)
+{
+    const struct gateway_user_wish wish = {.file = admin_query(request, "file"),
+                                           .login = request->parameter,
+                                           .senders = STR_EMPTY,
+                                           .password = STR_EMPTY};
+    change(request, &wish, answer);
+}
