@@ -4,6 +4,7 @@
 #include "admin/http.h"
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/memory.h"
 #include "base/random.h"
 #include "crypto/sha256.h"
@@ -38,8 +39,6 @@ struct token {
 struct admin_access {
     pthread_mutex_t mutex; /* for all that follows */
     char path[4096];
-    char fresh_path[4096 + 8]; /* written, then renamed to the other */
-    char folder[4096];
     struct token tokens[TOKENS_MAX];
     size_t count;
     int64_t minute; /* of the refusals counted */
@@ -158,35 +157,6 @@ static enum result load(struct admin_access *access, struct error *err)
     return good ? OK : fail(err, ERROR_PERMANENT, "%s: not a file of tokens", access->path);
 }
 
-static bool write_all(int fd, struct str text)
-{
-    while (text.len) {
-        ssize_t written = write(fd, text.ptr, text.len);
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written <= 0)
-            return false;
-        text = str_from(text, (size_t)written);
-    }
-    return fsync(fd) == 0;
-}
-
-static enum result replace(struct admin_access *access, struct str text, struct error *err)
-{
-    int fd = open(access->fresh_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    if (fd < 0)
-        return fail_errno(err, errno, "cannot write %s", access->fresh_path);
-    bool written = write_all(fd, text);
-    close(fd);
-    if (!written || rename(access->fresh_path, access->path) != 0)
-        return fail_errno(err, errno, "cannot write %s", access->path);
-    int folder = open(access->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    bool synced = folder >= 0 && fsync(folder) == 0;
-    if (folder >= 0)
-        close(folder);
-    return synced ? OK : fail_errno(err, errno, "cannot sync %s", access->folder);
-}
-
 static enum result save(struct admin_access *access, struct error *err)
 {
     json_t *list = json_array();
@@ -197,7 +167,7 @@ static enum result save(struct admin_access *access, struct error *err)
     json_decref(root);
     if (!text)
         return fail(err, ERROR_LIMIT, "cannot write %s", access->path);
-    enum result result = replace(access, str_c(text), err);
+    enum result result = file_replace(access->path, 0600, str_c(text), err);
     free(text);
     return result;
 }
@@ -211,10 +181,8 @@ enum result admin_access_open(struct str folder, struct admin_access **out_acces
     enum result result = OK;
     pthread_mutex_init(&access->mutex, NULL);
     int length = snprintf(access->path, sizeof access->path, "%.*s/tokens.json", STR_ARG(folder));
-    if (length < 0 || (size_t)length >= sizeof access->path ||
-        !str_to_c(folder, access->folder, sizeof access->folder))
+    if (length < 0 || (size_t)length >= sizeof access->path)
         result = fail(err, ERROR_PERMANENT, "the path of the folder for tokens is too long");
-    snprintf(access->fresh_path, sizeof access->fresh_path, "%s.new", access->path);
     if (result == OK)
         result = load(access, err);
     if (result != OK) {

@@ -193,10 +193,11 @@ static void act(struct admin_request *request, const struct queue_selector *sele
                       action->expected);
         return;
     }
-    answer->json = json_pack("{s:s, s:b, s:I, s:I, s:I}", "verb",
+    answer->json = json_pack("{s:s, s:b, s:I, s:I, s:I, s:I}", "verb",
                              action->verb == QUEUE_RELEASE ? "release" : "delete", "dry_run",
                              (int)action->dry_run, "matched", (json_int_t)result.matched, "count",
-                             (json_int_t)result.done, "unreadable", (json_int_t)result.unreadable);
+                             (json_int_t)result.done, "unreadable", (json_int_t)result.unreadable,
+                             "failed", (json_int_t)result.failed);
     answer->object = arena_printf(request->arena, "%s %zu of %zu",
                                   action->verb == QUEUE_RELEASE ? "release" : "delete", result.done,
                                   result.matched);

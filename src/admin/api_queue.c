@@ -113,9 +113,10 @@ static void act(struct admin_request *request, const struct queue_selector *sele
                       "%zu are selected, not %zu; nothing was done", result.matched,
                       action->expected);
     } else {
-        answer->json = json_pack("{s:s, s:b, s:I, s:I}", "verb", verb_names[action->verb],
-                                 "dry_run", (int)action->dry_run, "matched",
-                                 (json_int_t)result.matched, "count", (json_int_t)result.done);
+        answer->json =
+            json_pack("{s:s, s:b, s:I, s:I, s:I}", "verb", verb_names[action->verb], "dry_run",
+                      (int)action->dry_run, "matched", (json_int_t)result.matched, "count",
+                      (json_int_t)result.done, "failed", (json_int_t)result.failed);
         say_loading(answer, loading);
         if (action->dry_run)
             add_sample(request, *selector, answer->json);

@@ -186,7 +186,11 @@ static void *run(void *arg)
         if (atomic_exchange(&log->reopen, false) && log->settings.target == ADMIN_LOG_FILE &&
             open_file(log, &err) != OK)
             event_emit(EVENT_DAEMON_WARNING, F_C(DETAIL, err.text));
+        store_hold(log->settings.store);
+        metrics_hold(log->settings.metrics);
         event_drain(take_event, log);
+        metrics_release(log->settings.metrics);
+        store_release(log->settings.store);
         report_drops(log);
         write_out(log);
         if (last)

@@ -51,6 +51,7 @@ struct counting {
 
 struct metrics {
     pthread_mutex_t mutex;
+    bool held;                    /* by the thread that counts */
     struct event_slots countings; /* of each stream: struct counting, one a row */
     struct map by_key;
     struct family families[ROWS_MAX];   /* at the first row of their name */
@@ -298,7 +299,8 @@ void metrics_take(struct metrics *metrics, const struct event *event)
     if (!*countings)
         *countings = memory_alloc_array(ROWS_OF_EVENT, sizeof **countings);
     struct indexed indexed = {.event = NULL};
-    pthread_mutex_lock(&metrics->mutex);
+    if (!metrics->held)
+        pthread_mutex_lock(&metrics->mutex);
     for (size_t i = 0; list[i]; i++) {
         struct counting *counting = &(*countings)[i];
         if (changed == EVENT_ALL_CHANGED || changed & counting->depends_on) {
@@ -308,6 +310,23 @@ void metrics_take(struct metrics *metrics, const struct event *event)
         }
         count(&metric_rows[list[i] - 1u], event, counting);
     }
+    if (!metrics->held)
+        pthread_mutex_unlock(&metrics->mutex);
+}
+
+void metrics_hold(struct metrics *metrics)
+{
+    if (!metrics)
+        return;
+    pthread_mutex_lock(&metrics->mutex);
+    metrics->held = true;
+}
+
+void metrics_release(struct metrics *metrics)
+{
+    if (!metrics)
+        return;
+    metrics->held = false;
     pthread_mutex_unlock(&metrics->mutex);
 }
 

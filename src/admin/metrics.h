@@ -49,8 +49,11 @@ extern const struct metric_row metric_rows[];
 
 struct metrics *metrics_new(void);
 void metrics_free(struct metrics *metrics); /* NULL is allowed */
-/* On one thread. */
+/* On one thread; between hold and release (of the same thread; NULL is allowed) many cost the lock
+ * once. */
 void metrics_take(struct metrics *metrics, const struct event *event);
+void metrics_hold(struct metrics *metrics);
+void metrics_release(struct metrics *metrics);
 /* The text of all series, in the format of Prometheus 0.0.4; any thread. */
 void metrics_print(struct metrics *metrics, struct buf *out);
 

@@ -4,6 +4,7 @@
 #include "admin/quarantine_link.h"
 #include "admin/quarantine_text.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/map.h"
 #include "base/memory.h"
 #include "event/event.h"
@@ -38,7 +39,7 @@ struct watched {         /* a quarantine, by its name */
 
 struct quarantine_keeper {
     struct gateway *gateway;
-    char *path, *draft; /* when digests were sent */
+    char *path;         /* when digests were sent */
     struct map watched; /* the thread's */
     bool has_looked_at_keys;
     pthread_mutex_t sending;
@@ -64,15 +65,8 @@ static void read_times(struct quarantine_keeper *keeper)
 {
     struct buf text BUF_CLEANUP;
     buf_init(&text, FILE_MAX);
-    int fd = open(keeper->path, O_RDONLY | O_CLOEXEC);
-    ssize_t got = fd >= 0 ? 1 : 0;
-    while (got > 0) {
-        char *room = buf_reserve(&text, 4096);
-        got = room ? read(fd, room, 4096) : 0;
-        text.len += got > 0 ? (size_t)got : 0;
-    }
-    if (fd >= 0)
-        close(fd);
+    struct error ignored; /* there may be none yet */
+    (void)!file_read_path(keeper->path, &text, &ignored);
     struct str rest = buf_str(&text), line, number;
     uint64_t value;
     while (rest.len && str_split(&rest, '\n', &line))
@@ -92,12 +86,9 @@ static void write_times(struct quarantine_keeper *keeper)
         if (((struct watched *)value)->last_wall_s)
             buf_printf(&text, "%lld %.*s\n", (long long)((struct watched *)value)->last_wall_s,
                        STR_ARG(name));
-    int fd = open(keeper->draft, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0640);
-    bool done = fd >= 0 && write(fd, text.ptr, text.len) == (ssize_t)text.len && fsync(fd) == 0;
-    if (fd >= 0)
-        close(fd);
-    if (!done || rename(keeper->draft, keeper->path) != 0)
-        event_emit(EVENT_QUARANTINE_PROBLEM, F_C(FILE, keeper->path), F_C(ERROR, strerror(errno)),
+    struct error err;
+    if (file_replace(keeper->path, 0640, buf_str(&text), &err) != OK)
+        event_emit(EVENT_QUARANTINE_PROBLEM, F_C(FILE, keeper->path), F_C(ERROR, err.text),
                    F_C(DETAIL, "a digest may be sent a second time"));
 }
 
@@ -404,7 +395,6 @@ static void destroy(struct quarantine_keeper *keeper)
     pthread_mutex_destroy(&keeper->lock);
     pthread_mutex_destroy(&keeper->sending);
     free(keeper->path);
-    free(keeper->draft);
     free(keeper);
 }
 
@@ -425,7 +415,6 @@ enum result quarantine_keeper_start(struct str folder, struct gateway *gateway,
     pthread_condattr_t attributes;
     keeper->gateway = gateway;
     keeper->path = path_of(folder, "quarantine.digests");
-    keeper->draft = path_of(folder, "quarantine.digests.new");
     map_init(&keeper->watched);
     pthread_mutex_init(&keeper->sending, NULL);
     pthread_mutex_init(&keeper->lock, NULL);

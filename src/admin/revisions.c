@@ -3,6 +3,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/memory.h"
 #include "crypto/sha256.h"
 
@@ -27,20 +28,6 @@ struct revisions {
 
 /* ---- files ---- */
 
-static bool write_whole(int fd, const char *text, size_t len)
-{
-    while (len > 0) {
-        ssize_t done = write(fd, text, len);
-        if (done < 0 && errno == EINTR)
-            continue;
-        if (done <= 0)
-            return false;
-        text += done;
-        len -= (size_t)done;
-    }
-    return fsync(fd) == 0;
-}
-
 /* Takes `json`. */
 static enum result save(struct revisions *revisions, const char *name, json_t *json,
                         struct error *err)
@@ -53,13 +40,13 @@ static enum result save(struct revisions *revisions, const char *name, json_t *j
         return fail(err, ERROR_PERMANENT, "the configuration is not UTF-8");
     int fd = openat(revisions->folder_fd, draft,
                     O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-    bool written = fd >= 0 && write_whole(fd, text, strlen(text));
-    int number = errno;
+    enum result result = fd >= 0 ? file_write(fd, str_c(text), err)
+                                 : fail(err, ERROR_TEMPORARY, "%s", strerror(errno));
     if (fd >= 0)
         close(fd);
     free(text);
-    if (!written)
-        return fail_errno(err, number, "cannot write revisions/%s", draft);
+    if (result != OK)
+        return fail_context(err, "cannot write revisions/%s", draft);
     if (renameat(revisions->folder_fd, draft, revisions->folder_fd, name) != 0 ||
         fsync(revisions->folder_fd) != 0)
         return fail_errno(err, errno, "cannot write revisions/%s", name);

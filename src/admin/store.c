@@ -53,11 +53,29 @@ static bool put_arrival(struct store *store, const struct event *event, struct s
 
 void store_put(struct store *store, const struct event *event, struct str revision)
 {
-    pthread_mutex_lock(&store->mutex);
+    if (!store->held)
+        pthread_mutex_lock(&store->mutex);
     if (!put_arrival(store, event, revision)) {
         store->totals.dropped++;
         store->drops++;
     }
+    if (!store->held)
+        pthread_mutex_unlock(&store->mutex);
+}
+
+void store_hold(struct store *store)
+{
+    if (!store)
+        return;
+    pthread_mutex_lock(&store->mutex);
+    store->held = true;
+}
+
+void store_release(struct store *store)
+{
+    if (!store)
+        return;
+    store->held = false;
     pthread_mutex_unlock(&store->mutex);
 }
 

@@ -31,8 +31,11 @@ enum result store_open(const struct store_settings *settings, struct store **out
 /* Write all there is, end the thread. NULL is allowed. */
 void store_close(struct store *store);
 
-/* Copy an event in. One thread (the log's); never waits for a disk. */
+/* Copy an event in. One thread (the log's); never waits for a disk. Between hold and release (of
+ * the same thread; NULL is allowed) many cost the lock once. */
 void store_put(struct store *store, const struct event *event, struct str revision);
+void store_hold(struct store *store);
+void store_release(struct store *store);
 
 struct store_totals {
     uint64_t events;  /* written */

@@ -15,6 +15,7 @@ struct store {
     pthread_mutex_t mutex; /* for what follows */
     pthread_cond_t wake, synced;
     struct buf incoming;
+    bool held;               /* by the log's thread */
     uintptr_t drops;         /* and one */
     struct event_slots seen; /* of each stream: what `drops` was at its last event */
     struct store_totals totals;

@@ -16,13 +16,14 @@ enum {
     HALF = 2 * 1024 * 1024, /* of what is kept; the older half is dropped whole */
     LOOK_AT = 64 * 1024,    /* bytes copied at a time */
     WAITING_MAX = 1024 * 1024,
-    REVISION_SIZE = 32,
+    REVISION_SIZE = 16,
 };
 
-/* Before each event kept; its packed bytes follow. */
+/* Before each event kept; its record follows. */
 struct record {
     uint64_t seq;
-    uint32_t size; /* of the packed bytes */
+    uint32_t size; /* of the event's record */
+    uint32_t source;
     char revision[REVISION_SIZE];
 };
 
@@ -35,6 +36,10 @@ struct tail {
     pthread_mutex_t mutex; /* for all that follows */
     pthread_cond_t news;
     struct half older, newer;
+    /* Records of a stream say what changed. Where a reader may begin, at the start of a half and
+     * where it joins, the next of each stream is whole. */
+    uintptr_t beginnings;
+    struct event_slots seen; /* of each stream: what `beginnings` was at its last event */
     uint64_t last_seq;
     size_t count; /* readers */
     bool stopped;
@@ -46,7 +51,9 @@ struct tail_reader {
     struct arena *arena;
     struct event_filter filter;
     struct str node;
-    uint64_t next_seq;  /* to look at */
+    uint64_t next_seq; /* to decode */
+    uint64_t tell_seq; /* the first to be told: those before it are decoded for it */
+    struct event_decoder *decoder;
     uint64_t unseen;    /* events that passed, not told yet */
     bool after_restart; /* events of another life may be missing */
     struct buf records; /* copied, to be looked at without the mutex */
@@ -66,8 +73,14 @@ struct tail *tail_new(void)
     pthread_condattr_destroy(&monotonic);
     buf_init(&tail->older.records, HALF);
     buf_init(&tail->newer.records, HALF);
+    tail->beginnings = 1;
     tail->life = (uint64_t)(clock_wall_ns() / NS_PER_MS);
     return tail;
+}
+
+static void forget_number(void *number)
+{
+    (void)number; /* in the place of a pointer */
 }
 
 void tail_free(struct tail *tail)
@@ -76,6 +89,7 @@ void tail_free(struct tail *tail)
         return;
     buf_done(&tail->older.records);
     buf_done(&tail->newer.records);
+    event_slots_done(&tail->seen, forget_number);
     pthread_mutex_destroy(&tail->mutex);
     pthread_cond_destroy(&tail->news);
     free(tail);
@@ -98,21 +112,27 @@ static void turn_over(struct tail *tail)
     tail->newer = oldest;
     buf_clear(&tail->newer.records);
     tail->newer.first_seq = 0;
+    tail->beginnings++;
 }
 
 void tail_offer(struct tail *tail, const struct event *event, struct str revision)
 {
     if (!tail)
         return;
-    struct record record = {.seq = event->seq, .size = (uint32_t)event->packed.len};
-    (void)str_to_c(revision, record.revision, sizeof record.revision);
     pthread_mutex_lock(&tail->mutex);
-    if (tail->newer.records.len + sizeof record + event->packed.len > HALF)
+    if (tail->newer.records.len + sizeof(struct record) + event->packed.len > HALF)
         turn_over(tail);
     if (tail->newer.first_seq == 0)
         tail->newer.first_seq = event->seq;
+    uintptr_t *seen = (uintptr_t *)event_slot(&tail->seen, event->source, event->type);
+    struct str bytes = *seen == tail->beginnings ? event->record : event->packed;
+    *seen = tail->beginnings;
+    struct record record = {
+        .seq = event->seq, .size = (uint32_t)bytes.len, .source = event->source};
+    if (revision.len < sizeof record.revision)
+        memcpy(record.revision, revision.ptr, revision.len);
     buf_append(&tail->newer.records, str_of((const char *)&record, sizeof record));
-    buf_append(&tail->newer.records, event->packed);
+    buf_append(&tail->newer.records, bytes);
     tail->last_seq = event->seq;
     if (tail->count)
         pthread_cond_broadcast(&tail->news);
@@ -129,21 +149,31 @@ static uint64_t oldest_kept(const struct tail *tail)
 
 /* ---- readers ---- */
 
+/* Where decoding begins for the event `seq` to be told: the start of its half, if it is kept. */
+static uint64_t beginning_before(const struct tail *tail, uint64_t seq)
+{
+    if (seq < oldest_kept(tail))
+        return seq;
+    return seq < tail->newer.first_seq ? tail->older.first_seq : tail->newer.first_seq;
+}
+
 /* "LIFE-SEQ": where to go on. */
 static void go_on_behind(struct tail_reader *reader, struct str last_id)
 {
     struct tail *tail = reader->tail;
     ptrdiff_t dash = str_find(last_id, '-');
     uint64_t life, seq;
-    reader->next_seq = tail->last_seq + 1;
+    reader->next_seq = reader->tell_seq = tail->last_seq + 1;
+    tail->beginnings++;
     if (dash < 0 || !str_to_uint(str_slice(last_id, 0, (size_t)dash), UINT64_MAX, &life) ||
         !str_to_uint(str_from(last_id, (size_t)dash + 1), UINT64_MAX - 1, &seq))
         return;
     if (life != tail->life) {
         reader->after_restart = true;
-        reader->next_seq = oldest_kept(tail);
+        reader->next_seq = reader->tell_seq = oldest_kept(tail);
     } else if (seq < tail->last_seq) {
-        reader->next_seq = seq + 1;
+        reader->next_seq = beginning_before(tail, seq + 1);
+        reader->tell_seq = seq + 1;
     }
 }
 
@@ -153,6 +183,7 @@ struct tail_reader *tail_join(struct tail *tail, const struct tail_request *requ
     struct error err;
     reader->tail = tail;
     reader->arena = arena_new(0);
+    reader->decoder = event_decoder_new();
     reader->node = arena_str(reader->arena, request->node);
     buf_init(&reader->records, LOOK_AT + 65536);
     buf_init(&reader->line, 65536);
@@ -179,18 +210,19 @@ void tail_leave(struct tail_reader *reader)
     buf_done(&reader->records);
     buf_done(&reader->line);
     buf_done(&reader->waiting);
+    event_decoder_free(reader->decoder);
     arena_free(reader->arena);
     free(reader);
 }
 
 /* ---- reading ---- */
 
-static bool take_record(struct str *rest, struct record *out, struct str *out_packed)
+static bool take_record(struct str *rest, struct record *out, struct str *out_bytes)
 {
     if (rest->len < sizeof *out)
         return false;
     memcpy(out, rest->ptr, sizeof *out);
-    *out_packed = str_slice(*rest, sizeof *out, sizeof *out + out->size);
+    *out_bytes = str_slice(*rest, sizeof *out, sizeof *out + out->size);
     *rest = str_from(*rest, sizeof *out + out->size);
     return true;
 }
@@ -200,12 +232,12 @@ static void copy_from(struct tail_reader *reader, const struct half *half)
 {
     struct str rest = buf_str(&half->records);
     struct record record;
-    struct str packed;
-    while (reader->records.len < LOOK_AT && take_record(&rest, &record, &packed)) {
+    struct str bytes;
+    while (reader->records.len < LOOK_AT && take_record(&rest, &record, &bytes)) {
         if (record.seq < reader->next_seq)
             continue;
         buf_append(&reader->records, str_of((const char *)&record, sizeof record));
-        buf_append(&reader->records, packed);
+        buf_append(&reader->records, bytes);
         reader->next_seq = record.seq + 1;
     }
 }
@@ -216,7 +248,8 @@ static void copy_records(struct tail_reader *reader)
     struct tail *tail = reader->tail;
     uint64_t oldest = oldest_kept(tail);
     if (reader->next_seq < oldest) {
-        reader->unseen += oldest - reader->next_seq;
+        uint64_t first = reader->next_seq > reader->tell_seq ? reader->next_seq : reader->tell_seq;
+        reader->unseen += oldest > first ? oldest - first : 0;
         reader->next_seq = oldest;
     }
     if (tail->older.first_seq && reader->next_seq < tail->newer.first_seq)
@@ -240,16 +273,14 @@ static void look_at_records(struct tail_reader *reader)
 {
     struct str rest = buf_str(&reader->records);
     struct record record;
-    struct str packed;
+    struct str bytes;
     tell_unseen(reader);
-    while (take_record(&rest, &record, &packed)) {
-        struct event event;
-        event_unpack(packed, &event);
-        event.seq = record.seq;
-        if (!event_filter_fits(&reader->filter, &event))
+    while (take_record(&rest, &record, &bytes)) {
+        const struct event *event = event_decode(reader->decoder, record.source, bytes, record.seq);
+        if (record.seq < reader->tell_seq || !event_filter_fits(&reader->filter, event))
             continue;
         buf_clear(&reader->line);
-        event_format_json(&event, reader->node, str_c(record.revision), &reader->line);
+        event_format_json(event, reader->node, str_c(record.revision), &reader->line);
         buf_printf(&reader->waiting,
                    "id: %llu-%llu\ndata: ", (unsigned long long)reader->tail->life,
                    (unsigned long long)record.seq);

@@ -112,8 +112,10 @@ static void test_too_long_away(void **state)
     happen(tail, "first");
     struct str last = last_id(read_all(reader, &out), id);
     tail_leave(reader);
-    for (int i = 0; i < EVENTS; i++)
+    for (int i = 0; i < EVENTS; i++) {
+        large[0] = (char)('a' + i % 2);
         happen(tail, large);
+    }
     reader = join(tail, "", last);
     struct str text = read_all(reader, &out);
     ptrdiff_t count = str_find_str(text, STR("\"count\":"));
@@ -126,6 +128,44 @@ static void test_too_long_away(void **state)
     assert_int_equal(seen + unseen, EVENTS); /* each is told or counted */
     assert_true(seen > 1000 && unseen > 1000);
     tail_leave(reader);
+    tail_free(tail);
+}
+
+/* Events that share most of what they say with the one before: a reader that comes in the middle,
+ * or goes on behind one, gets them complete. */
+static void test_complete_from_anywhere(void **state)
+{
+    (void)state;
+    char id[64], detail[32];
+    struct buf out BUF_CLEANUP;
+    buf_init(&out, 16 << 20);
+    struct tail *tail = tail_new();
+    struct tail_reader *first = join(tail, "", STR_EMPTY);
+    for (int i = 0; i < 30; i++) {
+        snprintf(detail, sizeof detail, "number %d", i);
+        event_emit(EVENT_DAEMON_WARNING, F_C(FILE, "the same all the time"), F_C(DETAIL, detail));
+        assert_int_equal(event_drain(offer, tail), 1);
+        if (i == 10)
+            (void)last_id(read_all(first, &out), id);
+        if (i != 20)
+            continue;
+        struct tail_reader *second = join(tail, "", STR_EMPTY);
+        happen(tail, "another kind");
+        event_emit(EVENT_DAEMON_WARNING, F_C(FILE, "the same all the time"), F_C(DETAIL, "new"));
+        assert_int_equal(event_drain(offer, tail), 1);
+        struct str text = read_all(second, &out);
+        assert_true(has(text, "\"file\":\"the same all the time\",\"detail\":\"new\""));
+        assert_false(has(text, "number 20"));
+        tail_leave(second);
+    }
+    tail_leave(first);
+    first = join(tail, "", str_c(id));
+    struct str text = read_all(first, &out);
+    for (int i = 0; i < 30; i++) {
+        snprintf(detail, sizeof detail, "time\",\"detail\":\"number %d\"", i);
+        assert_int_equal(has(text, detail), i > 10);
+    }
+    tail_leave(first);
     tail_free(tail);
 }
 
@@ -167,9 +207,9 @@ static void test_the_end_and_the_crowd(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_from_now_on),           cmocka_unit_test(test_behind_the_last_one),
-        cmocka_unit_test(test_too_long_away),         cmocka_unit_test(test_another_life),
-        cmocka_unit_test(test_the_end_and_the_crowd),
+        cmocka_unit_test(test_from_now_on),   cmocka_unit_test(test_behind_the_last_one),
+        cmocka_unit_test(test_too_long_away), cmocka_unit_test(test_complete_from_anywhere),
+        cmocka_unit_test(test_another_life),  cmocka_unit_test(test_the_end_and_the_crowd),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

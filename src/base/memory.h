@@ -15,8 +15,8 @@
 [[nodiscard]] void *memory_alloc_array(size_t count, size_t size);
 /* As realloc of an array; new bytes are not zeroed. */
 [[nodiscard]] void *memory_resize_array(void *old, size_t count, size_t size);
-/* First of all in a process whose bursts come and go: large pieces, and what is free at the end of a
- * thread's heap, go back to the system by themselves. (Else the C library learns from the first
+/* First of all in a process whose bursts come and go: large pieces, and what is free at the end of
+ * a thread's heap, go back to the system by themselves. (Else the C library learns from the first
  * large piece that is freed to keep all up to 64M, a thread.) */
 void memory_tune(void);
 /* Give memory that was freed back to the system: after work that took much more than what stays. */

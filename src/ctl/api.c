@@ -239,14 +239,50 @@ void ctl_print_json(json_t *value)
     free(text);
 }
 
+static bool shows_utf8(void)
+{
+    const char *names[] = {getenv("LC_ALL"), getenv("LC_CTYPE"), getenv("LANG")};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (!names[i] || !names[i][0])
+            continue;
+        struct str name = str_c(names[i]);
+        return str_ends_nocase(name, STR("utf-8")) || str_ends_nocase(name, STR("utf8"));
+    }
+    return false;
+}
+
+/* Letters as they are where the terminal can show them, never what it would obey. */
 void ctl_print_text(const char *text)
 {
-    for (const unsigned char *at = (const unsigned char *)text; *at; at++) {
-        if (*at >= 32 && *at < 127)
-            putchar(*at);
-        else
-            printf("\\x%02x", *at);
+    bool utf8 = shows_utf8();
+    struct str rest = str_c(text);
+    while (rest.len) {
+        uint32_t point;
+        size_t len = str_utf8(rest, &point);
+        unsigned char first = (unsigned char)rest.ptr[0];
+        bool plain = first >= 32 && first < 127;
+        if (plain || (utf8 && len > 1 && !str_is_unsafe_point(point))) {
+            len = plain ? 1 : len;
+            fwrite(rest.ptr, 1, len, stdout);
+        } else {
+            len = 1;
+            printf("\\x%02x", first);
+        }
+        rest = str_from(rest, len);
     }
+}
+
+void ctl_require_id(const char *text)
+{
+    struct str id = str_c(text);
+    bool good = id.len > 0 && id.len <= 64;
+    for (size_t i = 0; i < id.len && good; i++)
+        good = ascii_is_alpha(id.ptr[i]) || ascii_is_digit(id.ptr[i]);
+    if (good)
+        return;
+    fprintf(stderr, "postern: that is neither an id nor a ref: they are of letters and digits; "
+                    "search with postern find\n");
+    exit(CTL_USAGE);
 }
 
 const char *ctl_text(json_t *object, const char *name)

@@ -8,7 +8,6 @@
 #include <stdio.h>
 
 enum { REPORT_MAX = 16 * 1024 * 1024 };
-static const char default_path[] = "/etc/postern/postern.yaml";
 
 static void print_summary(const struct config_report *report, bool refused)
 {
@@ -21,7 +20,7 @@ int ctl_check(struct ctl *ctl)
 {
     bool live = ctl_flag(ctl, "--live");
     ctl_arguments(ctl, 0, 1);
-    const char *path = ctl->argc ? ctl->argv[0] : default_path;
+    const char *path = ctl->argc ? ctl->argv[0] : ctl_config_path(ctl);
     struct config_report report;
     struct error err;
     config_report_init(&report, ctl->arena);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { TEXT_MAX = 64 * 1024 * 1024 };
 
@@ -18,6 +19,19 @@ int ctl_config_get(struct ctl *ctl, const char *path, json_t **out)
     int code = ctl_request(ctl, "GET", path, NULL, &answer);
     *out = code ? NULL : answer.json;
     return code;
+}
+
+const char *ctl_config_path(struct ctl *ctl)
+{
+    static const char usual[] = "/etc/postern/postern.yaml";
+    bool other = strcmp(ctl->socket_path, "/run/postern/control.sock") != 0;
+    json_t *config;
+    if ((!other && access(usual, F_OK) == 0) || access(ctl->socket_path, F_OK) != 0 ||
+        ctl_config_get(ctl, "/api/v1/config", &config) != CTL_YES)
+        return usual;
+    const char *path = arena_c(ctl->arena, str_c(ctl_text(config, "file")));
+    json_decref(config);
+    return path[0] ? path : usual;
 }
 
 int ctl_config_texts(struct ctl *ctl, const char *revision, struct config_texts *out)

@@ -6,6 +6,7 @@
  * revision does not have are renamed likewise, so that they are read no more.
  */
 #include "base/buf.h"
+#include "base/file.h"
 #include "ctl/config.h"
 
 #include <errno.h>
@@ -32,19 +33,6 @@ static const char *keep_old(struct ctl *ctl, const char *path, const char *revis
     return NULL;
 }
 
-static bool write_whole(int fd, struct str text)
-{
-    while (text.len) {
-        ssize_t done = write(fd, text.ptr, text.len);
-        if (done < 0 && errno == EINTR)
-            continue;
-        if (done <= 0)
-            return false;
-        text = str_from(text, (size_t)done);
-    }
-    return fsync(fd) == 0;
-}
-
 /* Owner and mode stay those of the file that was there. */
 static bool replace(struct ctl *ctl, const char *path, struct str text)
 {
@@ -56,9 +44,15 @@ static bool replace(struct ctl *ctl, const char *path, struct str text)
     if (good && exists)
         good = fchmod(fd, old.st_mode & 07777) == 0 &&
                (fchown(fd, old.st_uid, old.st_gid) == 0 || errno == EPERM);
-    good = good && write_whole(fd, text) && rename(draft, path) == 0;
+    struct error err;
     if (!good)
-        fprintf(stderr, "postern: cannot write %s: %s\n", path, strerror(errno));
+        (void)fail(&err, ERROR_TEMPORARY, "%s", strerror(errno));
+    else if (file_write(fd, text, &err) != OK)
+        good = false;
+    else if (rename(draft, path) != 0)
+        good = fail(&err, ERROR_TEMPORARY, "%s", strerror(errno)) == OK;
+    if (!good)
+        fprintf(stderr, "postern: cannot write %s: %s\n", path, err.text);
     if (fd >= 0) {
         close(fd);
         if (!good)

@@ -22,6 +22,7 @@ enum ctl_exit {
     CTL_TRY_AGAIN = 7,
 };
 
+struct ctl_command;
 /* Parsed command line of one verb. */
 struct ctl {
     struct arena *arena;
@@ -29,6 +30,7 @@ struct ctl {
     bool json;
     bool yes; /* no questions */
     bool colour;
+    const struct ctl_command *command; /* that runs */
     int argc; /* what is left: positional arguments and the verb's own options */
     char **argv;
 };
@@ -168,6 +170,8 @@ const char *ctl_url_text(struct ctl *ctl, const char *text);
  */
 json_t *ctl_take_action(struct ctl *ctl, const char *verb, json_t *object, bool final,
                         bool *out_ask);
+/* Say of how many the answer tells that they failed. */
+void ctl_warn_of_failed(json_t *answer);
 
 /* ---- output ---- */
 
@@ -176,6 +180,11 @@ void ctl_print_json(json_t *value);
 void ctl_print_markdown(struct str text);
 /* Write text with control characters made visible: nothing from mail may steer a terminal. */
 void ctl_print_text(const char *text);
+/* The configuration that a command looks at when none is named: the usual file; but that of the
+ * daemon, if another socket than the usual one is asked for, or the usual file is missing. */
+const char *ctl_config_path(struct ctl *ctl);
+/* Ends the process with a word about it unless it can be an id or a ref. */
+void ctl_require_id(const char *text);
 /* One line: time, name and what else an event has. */
 void ctl_print_event(json_t *event);
 /* A time of the API ("2026-11-24T10:21:00Z") as the clock on the wall shows it. */

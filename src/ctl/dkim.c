@@ -18,7 +18,6 @@
 #include <unistd.h>
 
 enum { RECORD_MAX = 4096, STRING_MAX = 255, RSA_BITS = 2048, KEY_MODE = 0640 };
-static const char default_path[] = "/etc/postern/postern.yaml";
 
 /* ---- records ---- */
 
@@ -164,7 +163,7 @@ int ctl_dkim_generate(struct ctl *ctl)
 
 struct settings *ctl_dkim_settings(struct ctl *ctl, const char **out_path)
 {
-    const char *path = ctl->argc ? ctl->argv[0] : default_path;
+    const char *path = ctl->argc ? ctl->argv[0] : ctl_config_path(ctl);
     if (out_path)
         *out_path = path;
     struct config_report report;

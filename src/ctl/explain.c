@@ -11,7 +11,6 @@
 #include <string.h>
 
 enum { REPORT_MAX = 1024 * 1024 };
-static const char default_path[] = "/etc/postern/postern.yaml";
 
 /* ---- printing ---- */
 
@@ -127,5 +126,5 @@ int ctl_explain(struct ctl *ctl)
     question.address = str_c(ctl->argv[0]);
     if (ctl->argc > 1)
         path = ctl->argv[1];
-    return run(ctl, path ? path : default_path, &question);
+    return run(ctl, path ? path : ctl_config_path(ctl), &question);
 }

@@ -22,10 +22,18 @@ static void print_item(json_t *item)
     ctl_print_time(ctl_text(item, "time"), true);
     printf("  %-9s ", ctl_text(item, "verdict")[0] ? ctl_text(item, "verdict") : "-");
     printf("%s  ", ctl_text(item, "ref")[0] ? ctl_text(item, "ref") : ctl_text(item, "id"));
+    bool mail = ctl_text(item, "from")[0] || json_array_size(json_object_get(item, "to")) > 0;
     ctl_print_text(ctl_text(item, "client"));
-    printf("  <");
-    ctl_print_text(ctl_text(item, "from"));
-    printf(">");
+    if (mail) {
+        printf("  <");
+        ctl_print_text(ctl_text(item, "from"));
+        printf(">");
+    } else if (ctl_text(item, "user")[0]) {
+        printf("  login ");
+        ctl_print_text(ctl_text(item, "user"));
+    } else if (!ctl_text(item, "client")[0]) {
+        printf("the gateway itself");
+    }
     json_array_foreach(json_object_get(item, "to"), i, to)
     {
         printf("%s<", i ? ", " : " -> ");

@@ -2,6 +2,7 @@
 /* ctl/main.c - the `postern` command: finds the verb, gives help. */
 #include "ctl/ctl.h"
 #include "ctl/sendmail.h"
+#include "config/report.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -163,8 +164,10 @@ void ctl_arguments(struct ctl *ctl, int least, int most)
         }
     }
     if (ctl->argc < least || ctl->argc > most) {
-        fprintf(stderr, "postern: too %s arguments (see --help)\n",
-                ctl->argc < least ? "few" : "many");
+        const struct ctl_command *command = ctl->command;
+        fprintf(stderr, "postern: too %s arguments; usage: postern %s%s%s %s\n",
+                ctl->argc < least ? "few" : "many", command->noun, command->verb ? " " : "",
+                command->verb ? command->verb : "", command->usage);
         exit(CTL_USAGE);
     }
 }
@@ -183,9 +186,33 @@ static const struct ctl_command *find_command(int argc, char **argv, int *out_wo
     return NULL;
 }
 
+/* "did you mean": of the nouns, or of the verbs of one (NULL: of the nouns). */
+static bool suggest(const char *word, const char *noun)
+{
+    struct str known[128];
+    size_t count = 0;
+    for (const struct ctl_command *c = ctl_commands; c->noun && count < 128; c++)
+        if (!noun || (c->verb && strcmp(c->noun, noun) == 0))
+            known[count++] = str_c(noun ? c->verb : c->noun);
+    struct str nearest = config_nearest(str_c(word), known, count);
+    if (!nearest.len)
+        return false;
+    fprintf(stderr,
+            "postern: there is no %s%s%s; did you mean %s%s%.*s? (postern --help lists all)\n",
+            noun ? noun : "", noun ? " " : "", word, noun ? noun : "", noun ? " " : "",
+            STR_ARG(nearest));
+    return true;
+}
+
 static int unknown_command(int argc, char **argv)
 {
     bool noun_known = false;
+    for (const struct ctl_command *c = ctl_commands; c->noun; c++)
+        noun_known |= argc > 0 && strcmp(argv[0], c->noun) == 0;
+    if ((noun_known ? argc > 1 : argc > 0) &&
+        suggest(argv[noun_known], noun_known ? argv[0] : NULL))
+        return CTL_USAGE;
+    noun_known = false;
     for (const struct ctl_command *c = ctl_commands; c->noun; c++) {
         if (argc < 1 || strcmp(argv[0], c->noun) != 0)
             continue;
@@ -220,6 +247,7 @@ static int run(struct ctl *ctl)
         return CTL_YES;
     }
     remove_argument(ctl, 0, words);
+    ctl->command = command;
     return command->run(ctl);
 }
 

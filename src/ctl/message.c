@@ -72,6 +72,7 @@ static int get_events(struct ctl *ctl, const char *id, struct ctl_answer *answer
 int ctl_message_events(struct ctl *ctl)
 {
     ctl_arguments(ctl, 1, 1);
+    ctl_require_id(ctl->argv[0]);
     struct ctl_answer answer;
     int code = get_events(ctl, ctl->argv[0], &answer);
     if (code)

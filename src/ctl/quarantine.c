@@ -192,6 +192,7 @@ static void print_action(struct ctl *ctl, const char *verb, json_t *answer)
     } else {
         printf("%s: %lld of %lld %s\n", verb, done, matched, matched == 1 ? "message" : "messages");
     }
+    ctl_warn_of_failed(answer);
     if (unreadable)
         fprintf(stderr,
                 "postern: %lld cannot be read: the key that they are encrypted with is missing "
@@ -221,8 +222,9 @@ static int act(struct ctl *ctl, const char *verb)
     print_action(ctl, verb, answer.json);
     bool dry_run = json_is_true(json_object_get(answer.json, "dry_run"));
     bool any = ctl_number(answer.json, dry_run ? "matched" : "count") > 0;
+    bool failed = ctl_number(answer.json, "failed") > 0;
     json_decref(answer.json);
-    return any ? CTL_YES : CTL_NO;
+    return any && !failed ? CTL_YES : CTL_NO;
 }
 
 int ctl_quarantine_release(struct ctl *ctl)

@@ -168,6 +168,16 @@ json_t *ctl_take_action(struct ctl *ctl, const char *verb, json_t *object, bool 
     return NULL;
 }
 
+void ctl_warn_of_failed(json_t *answer)
+{
+    long long failed = ctl_number(answer, "failed");
+    if (failed > 0)
+        fprintf(stderr,
+                "postern: %lld could not be done, as the spool could not be read or written; "
+                "nothing happened to them: give the order again\n",
+                failed);
+}
+
 static void print_action(struct ctl *ctl, const char *verb, json_t *answer)
 {
     long long matched = ctl_number(answer, "matched"), done = ctl_number(answer, "count");
@@ -185,6 +195,7 @@ static void print_action(struct ctl *ctl, const char *verb, json_t *answer)
     } else {
         printf("%s: %lld of %lld %s\n", verb, done, matched, matched == 1 ? "entry" : "entries");
     }
+    ctl_warn_of_failed(answer);
 }
 
 static int act(struct ctl *ctl, const char *verb, bool final)
@@ -206,8 +217,9 @@ static int act(struct ctl *ctl, const char *verb, bool final)
     warn_of_loading(answer.json);
     bool dry_run = json_is_true(json_object_get(answer.json, "dry_run"));
     bool any = ctl_number(answer.json, dry_run ? "matched" : "count") > 0;
+    bool failed = ctl_number(answer.json, "failed") > 0;
     json_decref(answer.json);
-    return any ? CTL_YES : CTL_NO;
+    return any && !failed ? CTL_YES : CTL_NO;
 }
 
 int ctl_queue_retry(struct ctl *ctl)

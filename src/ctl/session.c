@@ -22,7 +22,6 @@
 #include <unistd.h>
 
 enum { REPORT_MAX = 1024 * 1024, LINES_MAX = 64 * 1024, PIECE = 16 * 1024 };
-static const char default_path[] = "/etc/postern/postern.yaml";
 
 struct setup {
     const char *path, *client, *listener, *given;
@@ -230,7 +229,11 @@ static bool load(struct ctl *ctl, struct setup *setup)
                             ? settings_find_listener(setup->settings, str_c(setup->listener))
                             : setup->settings->listeners;
     if (!session->listener || !setup->settings->listener_count) {
-        fprintf(stderr, "postern: there is no such listener\n");
+        fprintf(stderr, "postern: there is no listener \"%s\"; there are:",
+                setup->listener ? setup->listener : "");
+        for (size_t i = 0; i < setup->settings->listener_count; i++)
+            fprintf(stderr, " %.*s", STR_ARG(setup->settings->listeners[i].name));
+        fprintf(stderr, "\n");
         return false;
     }
     if (!net_ip_parse(str_c(setup->client), &session->client)) {
@@ -288,7 +291,7 @@ int ctl_session(struct ctl *ctl)
     if (ctl->argc)
         setup.path = ctl->argv[0];
     if (!setup.path)
-        setup.path = default_path;
+        setup.path = ctl_config_path(ctl);
     if (!setup.client)
         setup.client = "192.0.2.1";
     int code = CTL_USAGE;

@@ -86,7 +86,7 @@ int ctl_config_show(struct ctl *ctl)
     ctl_arguments(ctl, 0, 1);
     if (!effective)
         return ctl_config_revision(ctl);
-    const char *path = ctl->argc ? ctl->argv[0] : "/etc/postern/postern.yaml";
+    const char *path = ctl->argc ? ctl->argv[0] : ctl_config_path(ctl);
     struct config_report report;
     struct error err;
     config_report_init(&report, ctl->arena);

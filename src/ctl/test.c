@@ -11,7 +11,6 @@
 #include <unistd.h>
 
 enum { REPORT_MAX = 1024 * 1024 };
-static const char default_path[] = "/etc/postern/postern.yaml";
 
 static void print_report(struct ctl *ctl, const struct config_report *report)
 {
@@ -136,7 +135,7 @@ static const char *configuration_of(struct ctl *ctl, const char *test)
 {
     struct str folder = folder_of(str_c(test));
     struct str path = arena_printf(ctl->arena, "%.*s/../postern.yaml", STR_ARG(folder));
-    return access(path.ptr, R_OK) == 0 ? path.ptr : default_path;
+    return access(path.ptr, R_OK) == 0 ? path.ptr : ctl_config_path(ctl);
 }
 
 static int run_all(struct ctl *ctl, const char *configuration, char *const *paths, size_t count)
@@ -171,7 +170,7 @@ int ctl_test(struct ctl *ctl)
         return run_all(ctl, configuration, ctl->argv, (size_t)ctl->argc);
     }
     if (!configuration)
-        configuration = default_path;
+        configuration = ctl_config_path(ctl);
     struct str folder = folder_of(str_c(configuration));
     struct str pattern = arena_printf(ctl->arena, "%.*s/tests/*.test.yaml", STR_ARG(folder));
     glob_t found = {0};

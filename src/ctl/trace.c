@@ -266,6 +266,7 @@ int ctl_trace(struct ctl *ctl)
 {
     bool raw = ctl_flag(ctl, "--raw");
     ctl_arguments(ctl, 1, 1);
+    ctl_require_id(ctl->argv[0]);
     if (raw)
         return ctl_message_events(ctl);
     struct ctl_answer answer;

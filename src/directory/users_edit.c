@@ -6,6 +6,7 @@
  * are, comments too. Two editors at once wait for each other (a lock on the folder).
  */
 #include "base/buf.h"
+#include "base/file.h"
 #include "base/memory.h"
 #include "crypto/password.h"
 #include "directory/directory.h"
@@ -87,19 +88,6 @@ static enum result edit_open(struct edit *edit, struct str path, bool may_be_mis
     return result;
 }
 
-static enum result write_all(int fd, struct str data, struct error *err)
-{
-    while (data.len) {
-        ssize_t put = write(fd, data.ptr, data.len);
-        if (put < 0 && errno == EINTR)
-            continue;
-        if (put < 0)
-            return fail_errno(err, errno, "write");
-        data = str_from(data, (size_t)put);
-    }
-    return OK;
-}
-
 static enum result fill_new_file(const struct edit *edit, int fd, struct str content,
                                  struct error *err)
 {
@@ -109,9 +97,7 @@ static enum result fill_new_file(const struct edit *edit, int fd, struct str con
         return fail_errno(err, errno, "cannot keep the owner");
     if (fchmod(fd, mode) != 0)
         return fail_errno(err, errno, "cannot set the mode");
-    if (write_all(fd, content, err) != OK)
-        return FAILED;
-    return fsync(fd) == 0 ? OK : fail_errno(err, errno, "fsync");
+    return file_write(fd, content, err);
 }
 
 /* Put `content` in the place of the file. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* gateway/incidents_file.c - incidents as lines of a file; incidents.h describes them. */
 #include "base/buf.h"
+#include "base/file.h"
 #include "gateway/incidents_internal.h"
 
 #include <errno.h>
@@ -109,29 +110,6 @@ void incident_table_print(const struct incident_table *table, struct buf *out)
         put_incident(out, &table->items[i]);
 }
 
-static bool write_whole(int fd, struct str text)
-{
-    while (text.len > 0) {
-        ssize_t done = write(fd, text.ptr, text.len);
-        if (done < 0 && errno == EINTR)
-            continue;
-        if (done <= 0)
-            return false;
-        text = str_from(text, (size_t)done);
-    }
-    return fsync(fd) == 0;
-}
-
-static bool sync_folder_of(const char *path, struct arena *arena)
-{
-    struct str folder = str_slice(str_c(path), 0, (size_t)str_find_last(str_c(path), '/'));
-    int fd = open(arena_c(arena, folder), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    bool done = fd >= 0 && fsync(fd) == 0;
-    if (fd >= 0)
-        close(fd);
-    return done;
-}
-
 enum result incident_table_save(const struct incident_table *table, const char *path,
                                 struct error *err)
 {
@@ -140,18 +118,7 @@ enum result incident_table_save(const struct incident_table *table, const char *
     incident_table_print(table, &text);
     if (text.overflow)
         return fail(err, ERROR_LIMIT, "there are too many incidents");
-    const char *draft = arena_printf(table->arena, "%s.new", path).ptr;
-    int fd = open(draft, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0640);
-    if (fd < 0)
-        return fail_errno(err, errno, "cannot write %s", draft);
-    bool written = write_whole(fd, buf_str(&text));
-    int number = errno;
-    close(fd);
-    if (!written)
-        return fail_errno(err, number, "cannot write %s", draft);
-    if (rename(draft, path) != 0 || !sync_folder_of(path, table->arena))
-        return fail_errno(err, errno, "cannot write %s", path);
-    return OK;
+    return file_replace(path, 0640, buf_str(&text), err);
 }
 
 /* ---- reading ---- */

@@ -3,6 +3,7 @@
 
 #include "base/buf.h"
 #include "event/event.h"
+#include "flow/text.h"
 #include "gateway/label.h"
 #include "gateway/settings.h"
 #include "smtp/parameter.h"
@@ -246,17 +247,18 @@ void plan_add_extras(struct plan *plan, const struct plan_source *source)
                                        .body = extra->kind == FLOW_COPY ? source->sender->body
                                                                         : MAIL_BODY_7BIT,
                                        .envid = STR_EMPTY};
-        *group_new(plan) =
-            (struct queue_group){.content = extra->content,
-                                 .transport = transport_of(source->settings, extra->to.domain),
-                                 .content_flow = STR_EMPTY,
-                                 .recipients = &extra->to,
-                                 .recipient_count = 1,
-                                 .sender = sender,
-                                 .has_8bit = extra->has_8bit,
-                                 .seven_bit = extra->seven_bit,
-                                 .generated = true,
-                                 .message = extra->message};
+        *group_new(plan) = (struct queue_group){
+            .content = extra->content,
+            .transport = transport_of(source->settings, extra->to.domain),
+            .content_flow = STR_EMPTY,
+            .recipients = &extra->to,
+            .recipient_count = 1,
+            .sender = sender,
+            .has_8bit = extra->has_8bit,
+            .seven_bit = extra->seven_bit,
+            .generated = true,
+            .message = extra->message,
+            .header_utf8 = extra->kind == FLOW_NOTICE && !flow_text_is_ascii(extra->to.address)};
     }
 }
 

@@ -135,6 +135,16 @@ static const struct settings_domain *follow_rewriting(struct session *session,
     return settings_find_domain(session->settings, session->listener, recipient->domain);
 }
 
+/* The domain in the table of the listener; NULL: it is none of ours. */
+static const struct settings_domain *find_domain(struct session *session, struct str name)
+{
+    if (!session->asked_name.len || !str_equal(session->asked_name, name)) {
+        session->asked_name = name;
+        session->asked_domain = settings_find_domain(session->settings, session->listener, name);
+    }
+    return session->asked_domain;
+}
+
 void session_recipient(struct session *session, const struct mail_address *address,
                        struct mail_recipient *recipient, struct mail_reply *out_reply)
 {
@@ -148,15 +158,14 @@ void session_recipient(struct session *session, const struct mail_address *addre
         .reply = mail_reply_of(550, 5, 7, 1, STR("Relaying denied")),
         .reason = MAIL_REASON_RELAY_DENIED,
     };
-    const struct settings_domain *domain =
-        settings_find_domain(session->settings, session->listener, address->domain);
+    const struct settings_domain *domain = find_domain(session, address->domain);
     if (!domain) {
         refuse(session, recipient->address, STR_EMPTY, NULL, &verdict, out_reply);
         return;
     }
     struct flow_facts facts;
     session_facts(session, &facts);
-    facts.recipient = mail_address_key(arena, address);
+    facts.recipient = arena_lower(arena, recipient->address); /* its key */
     facts.recipient_domain = address->domain;
     const struct resolver resolver = resolver_of_dns(session->worker->dns);
     const struct flow_ways ways = plan_ways(session->settings);

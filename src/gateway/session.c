@@ -358,6 +358,7 @@ static void on_reset(void *context, struct smtp_session *smtp)
     session->transports = NULL;
     session->checks = NULL;
     session->domain_count = session->domain_cap = 0;
+    session->asked_name = STR_EMPTY;
 }
 
 static void on_refused(void *context, struct smtp_session *smtp, struct str command,

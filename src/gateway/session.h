@@ -36,6 +36,8 @@ struct session {
     const struct settings_domain **domains; /* of each accepted recipient, in order */
     struct str *transports; /* of each: chosen by its recipient flow; empty: the domain's */
     size_t domain_count, domain_cap;
+    struct str asked_name; /* by the last RCPT, and what was found; many have one domain */
+    const struct settings_domain *asked_domain;
     struct mail_id message;
     struct mail_id_text message_text;
     struct event_context message_events; /* during a transaction: its events name the message */

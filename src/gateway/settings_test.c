@@ -168,6 +168,10 @@ static const struct {
     {"domains_file: /nonexistent/domains\n", "unreadable 8:15"},
     {"memory: { messages: 1 }\nworkers: 0\n", "out-of-bounds 8:21"},
     {"entitlements: { protected_mailboxes: 500 }\nevents: { keep: 90d, size: 10G }\n", ""},
+    {"providers: { big: [ mx.big.example ], small: x.example, google: [] }\n", ""},
+    {"providers: { other: [ x.example ], \"a b\": [ x.example ], c: [ \"not a host\" ] }\n",
+     "wrong-value 8:14 wrong-value 8:36 wrong-value 8:63"},
+    {"domain_checks: { every: 2h, checks: [ mx, ptr ] }\n", "unknown-word 8:43"},
 };
 
 static void test_faults(void **state)
@@ -414,6 +418,33 @@ static void test_files(void **state)
     rmdir(folder);
 }
 
+static void test_providers(void **state)
+{
+    static const struct {
+        const char *host, *provider;
+    } cases[] = {
+        {"aspmx.l.google.com", "google"},
+        {"GMAIL-SMTP-IN.L.GOOGLE.COM", "google"},
+        {"example-org.mail.protection.outlook.com", "microsoft"},
+        {"mx.zoho.com", "other"}, /* taken off the list */
+        {"mx1.big.example", "big"},
+        {"big.example", "big"},
+        {"notbig.example", "other"},
+        {"google.com.evil.example", "other"},
+        {"", "other"},
+    };
+    (void)state;
+    struct loaded loaded;
+    load(&loaded, SHORT "providers: { big: [ Big.Example ], zoho: [] }\n");
+    assert_int_equal(loaded.result, OK);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct str found = settings_provider(loaded.settings, str_c(cases[i].host));
+        if (!str_equal(found, str_c(cases[i].provider)))
+            fail_msg("%s: %.*s", cases[i].host, STR_ARG(found));
+    }
+    done(&loaded);
+}
+
 static void test_snapshot_outlives_report(void **state)
 {
     (void)state;
@@ -592,6 +623,7 @@ int main(void)
         cmocka_unit_test(test_several_at_once),
         cmocka_unit_test(test_domains_of_a_listener),
         cmocka_unit_test(test_files),
+        cmocka_unit_test(test_providers),
         cmocka_unit_test(test_snapshot_outlives_report),
         cmocka_unit_test(test_full_example),
         cmocka_unit_test(test_built_example),

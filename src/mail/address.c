@@ -199,12 +199,17 @@ static bool strip_source_route(struct str *text)
 }
 
 static enum mail_address_fault parse_domain(struct arena *arena, struct str domain, bool allow_utf8,
-                                            struct mail_address *address)
+                                            struct str known, struct mail_address *address)
 {
     if (domain.len == 0)
         return MAIL_ADDRESS_SYNTAX;
     if (domain.len > DOMAIN_MAX)
         return MAIL_ADDRESS_TOO_LONG;
+    if (domain.ptr[0] != '[' && str_equal(domain, known)) {
+        address->kind = MAIL_DOMAIN_NAME;
+        address->domain = known;
+        return MAIL_ADDRESS_OK;
+    }
     if (domain.ptr[0] == '[') {
         address->kind = MAIL_DOMAIN_LITERAL;
         return parse_literal(arena, domain, &address->domain) ? MAIL_ADDRESS_OK
@@ -223,6 +228,15 @@ static enum mail_address_fault parse_domain(struct arena *arena, struct str doma
 enum mail_address_fault mail_address_parse(struct arena *arena, struct str text,
                                            bool allow_no_domain, bool allow_utf8,
                                            struct mail_address *out_address)
+{
+    return mail_address_parse_with(arena, text, allow_no_domain, allow_utf8, STR_EMPTY,
+                                   out_address);
+}
+
+enum mail_address_fault mail_address_parse_with(struct arena *arena, struct str text,
+                                                bool allow_no_domain, bool allow_utf8,
+                                                struct str known_domain,
+                                                struct mail_address *out_address)
 {
     struct mail_address address = {
         .local = STR_EMPTY, .domain = STR_EMPTY, .kind = MAIL_DOMAIN_NONE};
@@ -254,7 +268,8 @@ enum mail_address_fault mail_address_parse(struct arena *arena, struct str text,
     }
     if (rest.len == 0 || rest.ptr[0] != '@')
         return MAIL_ADDRESS_SYNTAX;
-    enum mail_address_fault fault = parse_domain(arena, str_from(rest, 1), allow_utf8, &address);
+    enum mail_address_fault fault =
+        parse_domain(arena, str_from(rest, 1), allow_utf8, known_domain, &address);
     if (fault == MAIL_ADDRESS_OK)
         *out_address = address;
     return fault;

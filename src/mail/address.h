@@ -32,6 +32,12 @@ enum mail_address_fault {
 enum mail_address_fault mail_address_parse(struct arena *arena, struct str text,
                                            bool allow_no_domain, bool allow_utf8,
                                            struct mail_address *out_address);
+/* The same; `known_domain` is the normalized domain of an address in this arena that the next one
+ * may share, or empty. */
+enum mail_address_fault mail_address_parse_with(struct arena *arena, struct str text,
+                                                bool allow_no_domain, bool allow_utf8,
+                                                struct str known_domain,
+                                                struct mail_address *out_address);
 /* "local@domain", in `arena`. Empty for <>. */
 struct str mail_address_text(struct arena *arena, const struct mail_address *address);
 /* The one form used for lookups, limits and caches: local part lower case, domain A-labels. */

@@ -211,11 +211,45 @@ NO_YIELD_CHECK static void bodies(void **state)
     body_unref(body);
 }
 
+static void test_domain_of_the_recipient_before(void **state)
+{
+    static const struct {
+        const char *text;
+        const char *known;
+        const char *domain;
+        bool shared;
+    } cases[] = {
+        {"a@example.org", "example.org", "example.org", true},
+        {"a@Example.ORG", "example.org", "example.org", false}, /* the same, but to be lowered */
+        {"a@example.com", "example.org", "example.com", false},
+        {"a@example.org", "", "example.org", false},
+        {"a@[192.0.2.1]", "[192.0.2.1]", "[192.0.2.1]", false},
+    };
+    struct arena *arena = arena_new(0);
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct mail_address address;
+        struct str known = str_c(cases[i].known);
+        assert_int_equal(
+            mail_address_parse_with(arena, str_c(cases[i].text), false, false, known, &address),
+            MAIL_ADDRESS_OK);
+        assert_str(address.domain, cases[i].domain);
+        assert_int_equal(address.domain.ptr == known.ptr, cases[i].shared);
+        assert_int_equal(address.kind,
+                         cases[i].domain[0] == '[' ? MAIL_DOMAIN_LITERAL : MAIL_DOMAIN_NAME);
+    }
+    arena_free(arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(ids),     cmocka_unit_test(addresses), cmocka_unit_test(replies),
-        cmocka_unit_test(headers), cmocka_unit_test(bodies),
+        cmocka_unit_test(test_domain_of_the_recipient_before),
+        cmocka_unit_test(ids),
+        cmocka_unit_test(addresses),
+        cmocka_unit_test(replies),
+        cmocka_unit_test(headers),
+        cmocka_unit_test(bodies),
     };
     return cmocka_run_group_tests_name("mail", tests, NULL, NULL);
 }

@@ -94,7 +94,7 @@ static bool retry(struct queue_attempt *attempt)
 
 /* Out of where it waits, so that nobody else takes it. Nobody is told of mail of an account that is
  * contained: that can be dropped. */
-static bool refuse(struct queue_attempt *attempt) MAY_YIELD
+static bool refuse(struct queue_attempt *attempt, struct queue_share *share) MAY_YIELD
 {
     if (queue_is_contained(attempt->worker->queue, &attempt->meta))
         return false;
@@ -106,10 +106,12 @@ static bool refuse(struct queue_attempt *attempt) MAY_YIELD
         (queue_attempt_load(attempt, &err) == FAILED ||
          queue_unseal_for_good(attempt, NULL, &err) == FAILED)) {
         queue_entry_place(attempt->entry);
+        share->failed++;
         return false;
     }
-    queue_settle_refused(attempt, &reply);
-    return true;
+    bool done = queue_settle_refused(attempt, &reply) == OK;
+    share->failed += !done;
+    return done;
 }
 
 /* For some recipients only, or to the start: other entries take its place. */
@@ -131,6 +133,15 @@ static struct str only_to(const struct action_request *request)
     return request->only_to ? request->selector.to : STR_EMPTY;
 }
 
+static bool act_on_part(struct queue_attempt *attempt, struct queue_share *share) MAY_YIELD
+{
+    const struct action_request *request = CONTAINER(share->ask, struct action_request, ask);
+    bool from_start = request->verb == QUEUE_RELEASE && request->from_start;
+    bool done = queue_quarantine_part(attempt, request->verb, only_to(request), from_start);
+    share->failed += !done;
+    return done;
+}
+
 static bool act_on(struct queue_entry *entry, struct queue_share *share) MAY_YIELD
 {
     const struct action_request *request = CONTAINER(share->ask, struct action_request, ask);
@@ -143,6 +154,7 @@ static bool act_on(struct queue_entry *entry, struct queue_share *share) MAY_YIE
         entry->wish = ((uint32_t)verb + 1) & 15;
         return true;
     }
+    entry->wish = 0; /* the newest order counts */
     bool done = true;
     struct arena *arena = arena_new(0);
     struct queue_attempt attempt;
@@ -156,16 +168,14 @@ static bool act_on(struct queue_entry *entry, struct queue_share *share) MAY_YIE
         break;
     case QUEUE_RELEASE:
         done = is_readable(&attempt, share) &&
-               (is_partly(&attempt, request)
-                    ? queue_quarantine_part(&attempt, verb, only_to(request), request->from_start)
-                    : release(&attempt));
+               (is_partly(&attempt, request) ? act_on_part(&attempt, share) : release(&attempt));
         break;
     case QUEUE_FAIL:
-        done = is_readable(&attempt, share) && refuse(&attempt);
+        done = is_readable(&attempt, share) && refuse(&attempt, share);
         break;
     case QUEUE_DROP:
         if (is_partly(&attempt, request))
-            done = queue_quarantine_part(&attempt, verb, only_to(request), false);
+            done = act_on_part(&attempt, share);
         else
             queue_settle_dropped(&attempt);
         break;
@@ -297,6 +307,8 @@ enum result queue_act(struct queue *queue, const struct queue_selector *selector
         out->done += ask->shares[i].total;
     for (size_t i = 0; result == OK && i < ask->share_count; i++)
         out->unreadable += ask->shares[i].missed;
+    for (size_t i = 0; result == OK && i < ask->share_count; i++)
+        out->failed += ask->shares[i].failed;
     queue_ask_unref(ask);
     return result;
 }

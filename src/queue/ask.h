@@ -19,6 +19,7 @@ struct queue_share { /* of one worker */
     void *out;                   /* what is found; free() */
     size_t count, cap, total;
     size_t missed; /* see queue_action_result.unreadable */
+    size_t failed; /* see there, too */
 };
 
 /* The first member of what asks; see queue_ask_new. */

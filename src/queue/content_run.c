@@ -170,19 +170,19 @@ static void discard(struct queue_attempt *attempt, const struct queue_content_ru
     queue_entry_free(attempt->entry);
 }
 
-/* What an operator asked for while the flow ran comes before what the flow says. */
-static bool grant_wish(struct queue_attempt *attempt) MAY_YIELD
+bool queue_grant_wish(struct queue_attempt *attempt)
 {
     struct mail_reply reply =
         mail_reply_of(554, 5, 7, 0, STR("the message was refused by an administrator"));
     int wish = (int)attempt->entry->wish - 1;
-    attempt->entry->wish = 0;
+    if (wish != QUEUE_FAIL) /* as settle.c does */
+        attempt->entry->wish = 0;
     switch (wish) {
     case QUEUE_HOLD:
         queue_entry_hold(attempt->entry, MAIL_REASON_ADMIN, attempt->arena);
         return true;
     case QUEUE_FAIL:
-        queue_settle_refused(attempt, &reply);
+        (void)queue_settle_refused(attempt, &reply);
         return true;
     case QUEUE_DROP:
         queue_settle_dropped(attempt);
@@ -208,7 +208,7 @@ static void act(struct queue_attempt *attempt, enum queue_content_verdict verdic
         scope_close(&scope);
         return;
     }
-    if (grant_wish(attempt)) {
+    if (queue_grant_wish(attempt)) { /* comes before what the flow says */
         scope_close(&scope);
         return;
     }
@@ -221,7 +221,7 @@ static void act(struct queue_attempt *attempt, enum queue_content_verdict verdic
         defer(attempt, reply);
         break;
     case QUEUE_CONTENT_REJECT:
-        queue_settle_refused_with(attempt, reply, run);
+        (void)queue_settle_refused_with(attempt, reply, run);
         break;
     case QUEUE_CONTENT_DISCARD:
         discard(attempt, run);

@@ -125,6 +125,7 @@ static enum result open_stream(struct opening *opening, struct error *err) MAY_Y
     if (result == FAILED)
         return FAILED;
     opening->client = smtp_client_new(stream, attempt->transport->method == TRANSPORT_LMTP);
+    smtp_client_ignore(opening->client, attempt->transport->ignored_extensions);
     return OK;
 }
 

@@ -388,6 +388,9 @@ static int64_t wake_wall_ns(const struct queue_entry *entry, const struct queue_
 {
     const struct queue_handler *handler = &queue_worker_of(entry)->queue->handler;
     int64_t wake_ns = record->due_wall_ns;
+    int64_t again_ns = clock_steady_wall_ns() + POSTPONED_S * NS_PER_S;
+    if (entry->wish != 0) /* came too late for its attempt, or could not be written */
+        return entry->postponed ? again_ns : 0;
     if (entry->content || entry->found)
         return wake_ns;
     const struct queue_snapshot *snapshot = handler->take_snapshot(handler->context);
@@ -401,7 +404,6 @@ static int64_t wake_wall_ns(const struct queue_entry *entry, const struct queue_
             wake_ns = earlier(wake_ns, start_ns + transport->delay_after_ns);
     }
     handler->release_snapshot(handler->context, snapshot);
-    int64_t again_ns = clock_steady_wall_ns() + POSTPONED_S * NS_PER_S;
     return entry->postponed && wake_ns < again_ns ? again_ns : wake_ns;
 }
 
@@ -442,7 +444,9 @@ static MAY_YIELD void run_time(void *arg)
     struct queue_attempt attempt;
     struct arena *arena = arena_new(0);
     queue_attempt_init(&attempt, entry, arena);
-    if (attempt.transport == NULL)
+    if (queue_grant_wish(&attempt))
+        ;
+    else if (attempt.transport == NULL)
         queue_entry_hold(entry, MAIL_REASON_TRANSPORT_MISSING, arena);
     else
         queue_settle_time(&attempt);
@@ -460,7 +464,8 @@ void queue_entry_due(struct queue_entry *entry)
     bool sound = queue_entry_decode(entry, arena, &meta, &record);
     check(sound);
     entry->postponed = false;
-    if (record.due_wall_ns <= clock_steady_wall_ns() + NS_PER_MS || entry->content) {
+    bool is_due = record.due_wall_ns <= clock_steady_wall_ns() + NS_PER_MS || entry->content;
+    if (is_due && entry->wish == 0) {
         record.due_wall_ns = 0; /* the two clocks may differ by a little */
         queue_entry_store(entry, &record);
         queue_entry_place(entry);

@@ -29,7 +29,7 @@ static void send_one(struct world *world, const struct letter *letter)
         fail_msg("submit: %s", err.text);
 }
 
-static size_t act(struct world *world, enum queue_verb verb)
+static struct queue_action_result order(struct world *world, enum queue_verb verb)
 {
     struct error err;
     struct queue_selector all = {.state = -1};
@@ -37,7 +37,12 @@ static size_t act(struct world *world, enum queue_verb verb)
     struct queue_action action = {.verb = verb, .actor = STR("admin"), .reason = STR("test")};
     if (queue_act(world->queue, &all, &action, &result, &err) == FAILED)
         fail_msg("act: %s", err.text);
-    return result.done;
+    return result;
+}
+
+static size_t act(struct world *world, enum queue_verb verb)
+{
+    return order(world, verb).done;
 }
 
 static void retry_in_an_hour(struct world *world)
@@ -106,7 +111,9 @@ static void test_unread_is_not_lost(void **state)
                                           .stranger = cases[i].stranger});
         WAIT_FOR(totals(&world).waiting == 1);
         fault_arm("spool.read", 1, 1000, EIO);
-        assert_int_equal(act(&world, QUEUE_FAIL), 1);
+        struct queue_action_result result = order(&world, QUEUE_FAIL);
+        assert_int_equal(result.done, 0);
+        assert_int_equal(result.failed, 1);
         WAIT_FOR(is_settled(&world, 1));
         assert_int_equal(totals(&world).waiting, 1);
         assert_int_equal(totals(&world).damaged, 0);
@@ -135,7 +142,7 @@ static void test_notice_cannot_be_written(void **state)
     send_one(&world, &(struct letter){.to = {"ok@example.net", "never@example.net"},
                                       .from = "ok-me@example.org"});
     WAIT_FOR(sink_rcpts(world.sink) == 2);
-    fault_arm("spool.write", 1, 1, EIO);
+    fault_arm("spool.batch", 1, 1, EIO);
     sink_set_stalled(world.sink, false);
     WAIT_FOR(is_settled(&world, 1));
     assert_int_equal(totals(&world).waiting, 1);
@@ -146,6 +153,69 @@ static void test_notice_cannot_be_written(void **state)
     WAIT_FOR(is_settled(&world, 0) && totals(&world).delivered == 2);
     assert_int_equal(totals(&world).failed_dsn, 1);
     end(&world);
+}
+
+/* What an operator ordered cannot be written: of an entry that waits he hears so. */
+static void test_order_cannot_be_written(void **state)
+{
+    struct world world;
+    struct error err;
+    (void)state;
+    world_init(&world, 1);
+    retry_in_an_hour(&world);
+    sink_set_deferrals(world.sink, 1000);
+    world_start(&world);
+    send_one(&world, &(struct letter){.to = {"later@example.net"}, .from = "ok-me@example.org"});
+    WAIT_FOR(totals(&world).waiting == 1);
+    assert_int_equal(queue_flush(world.queue, &err), OK); /* the fault is for the order */
+    fault_arm("spool.batch", 1, 1, EIO);
+    struct queue_action_result result = order(&world, QUEUE_FAIL);
+    assert_int_equal(result.matched, 1);
+    assert_int_equal(result.done, 0);
+    assert_int_equal(result.failed, 1);
+    WAIT_FOR(is_settled(&world, 1) && totals(&world).waiting == 1);
+    assert_int_equal(totals(&world).failed_dsn, 0);
+    fault_disarm_all();
+    result = order(&world, QUEUE_FAIL);
+    assert_int_equal(result.done, 1);
+    assert_int_equal(result.failed, 0);
+    WAIT_FOR(is_settled(&world, 0) && totals(&world).delivered == 1); /* the notification */
+    assert_int_equal(totals(&world).failed_dsn, 1);
+    end(&world);
+}
+
+/* Of one in flight it was counted as done: it is done a minute later, however long its retry would
+ * take, and nothing is sent meanwhile. The newest order counts. */
+static void test_order_in_flight_cannot_be_written(void **state)
+{
+    (void)state;
+    for (int newer = 0; newer < 2; newer++) {
+        struct world world;
+        world_init(&world, 1);
+        retry_in_an_hour(&world);
+        sink_set_deferrals(world.sink, 1);
+        world_start(&world);
+        sink_set_stalled(world.sink, true);
+        send_one(&world, &(struct letter){.to = {"ok@example.net", "later@example.net"},
+                                          .from = "ok-me@example.org"});
+        WAIT_FOR(sink_rcpts(world.sink) == 2);
+        assert_int_equal(act(&world, QUEUE_FAIL), 1);
+        fault_arm("spool.batch", 1, 1, EIO);
+        sink_set_stalled(world.sink, false);
+        WAIT_FOR(is_settled(&world, 1) && totals(&world).waiting == 1);
+        assert_int_equal(totals(&world).delivered, 1);
+        assert_int_equal(totals(&world).failed_dsn, 0);
+        fault_disarm_all();
+        if (newer)
+            assert_int_equal(act(&world, QUEUE_RETRY), 1);
+        else
+            clock_set_fake(clock_monotonic_ns() + 61 * NS_PER_S, clock_wall_ns() + 61 * NS_PER_S);
+        WAIT_FOR(is_settled(&world, 0) && totals(&world).delivered == 2);
+        assert_int_equal(totals(&world).failed_dsn, newer ? 0 : 1);
+        assert_int_equal(sink_taken(world.sink), 2);
+        clock_set_fake(-1, -1);
+        end(&world);
+    }
 }
 
 /* An operator drops an entry in flight while a notice about its delivered part cannot be written:
@@ -164,7 +234,7 @@ static void test_dropped_is_counted(void **state)
                                       .notify = MAIL_NOTIFY_SUCCESS});
     WAIT_FOR(sink_rcpts(world.sink) == 2);
     assert_int_equal(act(&world, QUEUE_DROP), 1);
-    fault_arm("spool.write", 1, 1, EIO);
+    fault_arm("spool.batch", 1, 1, EIO);
     sink_set_stalled(world.sink, false);
     WAIT_FOR(is_settled(&world, 0));
     assert_int_equal(totals(&world).delivered, 1);
@@ -410,6 +480,67 @@ static void test_replies_wait(void **state)
     end(&world);
 }
 
+struct waiting_client {
+    struct world *world;
+    const struct letter *letter;
+    atomic_bool taken;
+};
+
+static void *wait_for_answer(void *arg)
+{
+    struct waiting_client *client = arg;
+    struct error err;
+    enum result result = world_submit(client->world, client->letter, &err);
+    atomic_store(&client->taken, result == OK);
+    return NULL;
+}
+
+/*
+ * 133M of large mail that nobody tried: the next large message waits, and never a small one. Time
+ * stands still, so that nobody goes on because he waited long enough; the peer, who just took
+ * something, takes nothing now.
+ */
+static void test_large_wait_for_large(void **state)
+{
+    enum { SIZE = 950 * 1000, RECIPIENTS = 14100 }; /* 141 entries; 128M are more than that */
+    struct world world;
+    pthread_t thread;
+    (void)state;
+    char *text = malloc(SIZE + 1);
+    assert_non_null(text);
+    memset(text, 'x', SIZE);
+    text[SIZE] = 0;
+    memcpy(text, "Subject: a\r\n\r\n", 14);
+    struct letter large = {.to = {"ok@example.net"}, .text = text};
+    struct letter many = {.many = RECIPIENTS, .text = text};
+    struct waiting_client client = {.world = &world, .letter = &large};
+    world_init(&world, 1);
+    world.transports[0].limit_connections = 1;
+    clock_set_fake(clock_monotonic_ns(), clock_wall_ns());
+    world_start(&world);
+    send_one(&world, &(struct letter){.to = {"ok@example.net"}});
+    WAIT_FOR(is_settled(&world, 0));
+    sink_set_stalled(world.sink, true);
+    send_one(&world, &many);
+    send_one(&world, &large); /* one is on its way, and with this one as many wait as may */
+    send_one(&world, &large); /* and one too many */
+    assert_int_equal(pthread_create(&thread, NULL, wait_for_answer, &client), 0);
+    for (int i = 0; i < 50; i++)
+        send_one(&world, &(struct letter){.to = {"ok@example.net"}});
+    for (int i = 0; i < 500; i++) /* it would be taken by now */
+        (void)world_pause();
+    assert_int_equal(totals(&world).accepted, 1 + RECIPIENTS + 2 + 50);
+    assert_false(atomic_load(&client.taken));
+    sink_set_stalled(world.sink, false);
+    WAIT_FOR(atomic_load(&client.taken));
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    WAIT_FOR(is_settled(&world, 0));
+    assert_int_equal(totals(&world).delivered, 1 + RECIPIENTS + 3 + 50);
+    clock_set_fake(-1, -1);
+    end(&world);
+    free(text);
+}
+
 /* Very many recipients become an entry a domain, and nobody is lost. */
 static void test_many_domains(void **state)
 {
@@ -505,6 +636,8 @@ int main(void)
         cmocka_unit_test(test_unread_is_no_attempt),
         cmocka_unit_test(test_unread_is_not_lost),
         cmocka_unit_test(test_notice_cannot_be_written),
+        cmocka_unit_test(test_order_cannot_be_written),
+        cmocka_unit_test(test_order_in_flight_cannot_be_written),
         cmocka_unit_test(test_dropped_is_counted),
         cmocka_unit_test(test_damaged_is_counted),
         cmocka_unit_test(test_damaged_while_it_waits),
@@ -512,6 +645,7 @@ int main(void)
         cmocka_unit_test(test_too_large_is_no_trouble),
         cmocka_unit_test(test_stalled_destination),
         cmocka_unit_test(test_replies_wait),
+        cmocka_unit_test(test_large_wait_for_large),
         cmocka_unit_test(test_many_domains),
         cmocka_unit_test(test_content_of_many),
         cmocka_unit_test(test_wish_during_content_run),

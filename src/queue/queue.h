@@ -196,8 +196,11 @@ struct queue_group {
     bool seven_bit;                   /* whatever the submission says; has_8bit comes after */
     /* A copy or a notice of ours: counted as generated; when it fails only postmaster hears. */
     bool generated;
-    struct mail_id message; /* a message of its own; zero: the submission's */
-    bool sealed;            /* the queue's: its content is encrypted */
+    /* A message of its own, to which has_8bit and header_utf8 alone apply; zero: the
+     * submission's. */
+    struct mail_id message;
+    bool header_utf8;
+    bool sealed; /* the queue's: its content is encrypted */
 };
 struct queue_submission {
     struct mail_id message;
@@ -300,7 +303,8 @@ struct queue_action_result {
     size_t matched;
     size_t done;       /* what left meanwhile, or is in no state for the verb, is not */
     size_t unreadable; /* of those not done: encrypted with a key that is missing */
-    bool refused;      /* another number than expected was selected, so nothing was done */
+    size_t failed; /* of those not done: the spool could not be read or written; order it again */
+    bool refused;  /* another number than expected was selected, so nothing was done */
 };
 enum result queue_act(struct queue *queue, const struct queue_selector *selector,
                       const struct queue_action *action, struct queue_action_result *out,

@@ -429,8 +429,9 @@ static enum result write_all(struct settling *settling, struct error *err) MAY_Y
     return OK;
 }
 
-/* Write the record or the removal with everything else; then the entry goes where it belongs. */
-static void finish(struct settling *settling) MAY_YIELD
+/* Write the record or the removal with everything else; then the entry goes where it belongs.
+ * FAILED: the failures are still to come. */
+static enum result finish(struct settling *settling) MAY_YIELD
 {
     static const enum queue_counter sure[] = {QUEUE_COUNT_DELIVERED, QUEUE_COUNT_DISCARDED,
                                               QUEUE_COUNT_DROPPED};
@@ -442,7 +443,8 @@ static void finish(struct settling *settling) MAY_YIELD
     int64_t counts[SURE]; /* of what happened, whether the failures can be written or not */
     for (size_t i = 0; i < SURE; i++)
         counts[i] = unit->counts[sure[i]];
-    if (write_all(settling, &err) == FAILED) {
+    enum result result = write_all(settling, &err);
+    if (result == FAILED) {
         take_back(settling, &err);
         queue_unit_init(unit, attempt->worker, attempt->arena);
         for (size_t i = 0; i < SURE; i++)
@@ -457,14 +459,16 @@ static void finish(struct settling *settling) MAY_YIELD
         queue_parcel_unref(take(entry->parcel)); /* later attempts read the spool */
         queue_entry_place(entry);
     }
+    return result;
 }
 
-static void finish_shielded(struct settling *settling) MAY_YIELD
+static enum result finish_shielded(struct settling *settling) MAY_YIELD
 {
     struct scope scope;
     scope_open_shielded(&scope, clock_deadline(SETTLE_S * NS_PER_S));
-    finish(settling);
+    enum result result = finish(settling);
     scope_close(&scope);
+    return result;
 }
 
 /* ---- after an attempt ---- */
@@ -517,13 +521,15 @@ static void sort_results(struct settling *settling, bool last)
     tell_all(&settling->telling);
 }
 
-/* What an operator asked for while the attempt ran. */
+/* What an operator asked for while the attempt ran. The wish that it fails stays: if that cannot be
+ * written now, it is granted later (queue_grant_wish); else the entry is gone. */
 static void apply_wish(struct settling *settling)
 {
     struct queue_attempt *attempt = settling->attempt;
     int wish = (int)attempt->entry->wish - 1;
-    attempt->entry->wish = 0;
-    if (wish == QUEUE_HOLD || attempt->hold) {
+    if (wish != QUEUE_FAIL)
+        attempt->entry->wish = 0;
+    if (wish == QUEUE_HOLD || (attempt->hold && wish != QUEUE_FAIL)) {
         attempt->record.held = true;
         attempt->record.reason = attempt->hold ? MAIL_REASON_POLICY : MAIL_REASON_ADMIN;
         attempt->record.held_since_wall_ns = clock_steady_wall_ns();
@@ -576,7 +582,7 @@ void queue_settle(struct queue_attempt *attempt)
         note_delay(&settling);
     }
     apply_wish(&settling);
-    finish_shielded(&settling);
+    (void)finish_shielded(&settling);
 }
 
 /* ---- without an attempt ---- */
@@ -591,7 +597,7 @@ void queue_settle_unread(struct queue_attempt *attempt, const struct error *err)
                F_C(ENTRY, mail_id_text(attempt->entry->id).chars), F_C(ERROR, err->text),
                F_STR(DETAIL, STR("the spool could not be read; this counts as no attempt")));
     apply_wish(&settling);
-    finish_shielded(&settling);
+    (void)finish_shielded(&settling);
 }
 
 /* What was said last stands in the results, so that the sender is told. */
@@ -612,16 +618,16 @@ void queue_settle_time(struct queue_attempt *attempt)
     else
         note_delay(&settling);
     apply_wish(&settling);
-    finish_shielded(&settling);
+    (void)finish_shielded(&settling);
 }
 
-void queue_settle_refused(struct queue_attempt *attempt, const struct mail_reply *reply)
+enum result queue_settle_refused(struct queue_attempt *attempt, const struct mail_reply *reply)
 {
-    queue_settle_refused_with(attempt, reply, NULL);
+    return queue_settle_refused_with(attempt, reply, NULL);
 }
 
-void queue_settle_refused_with(struct queue_attempt *attempt, const struct mail_reply *reply,
-                               const struct queue_content_run *run)
+enum result queue_settle_refused_with(struct queue_attempt *attempt, const struct mail_reply *reply,
+                                      const struct queue_content_run *run)
 {
     struct settling settling;
     settling_init(&settling, attempt);
@@ -637,7 +643,7 @@ void queue_settle_refused_with(struct queue_attempt *attempt, const struct mail_
         note_failed(&settling, i, false);
     }
     tell_all(&settling.telling);
-    finish_shielded(&settling);
+    return finish_shielded(&settling);
 }
 
 void queue_settle_damaged(struct queue_attempt *attempt)

@@ -39,11 +39,16 @@ void queue_settle(struct queue_attempt *attempt) MAY_YIELD;
 bool queue_is_expired(const struct queue_attempt *attempt);
 /* The clock ran: give up, or tell the sender about the delay. The entry may be gone. */
 void queue_settle_time(struct queue_attempt *attempt) MAY_YIELD;
-/* An operator or a flow refuses it for good, with this reply. */
-void queue_settle_refused(struct queue_attempt *attempt, const struct mail_reply *reply) MAY_YIELD;
+/* An operator or a flow refuses it for good, with this reply. FAILED: that could not be written,
+ * and it waits. */
+enum result queue_settle_refused(struct queue_attempt *attempt,
+                                 const struct mail_reply *reply) MAY_YIELD;
 /* A content flow does, and made copies or notices (NULL: none), which go into the same unit. */
-void queue_settle_refused_with(struct queue_attempt *attempt, const struct mail_reply *reply,
-                               const struct queue_content_run *run) MAY_YIELD;
+enum result queue_settle_refused_with(struct queue_attempt *attempt, const struct mail_reply *reply,
+                                      const struct queue_content_run *run) MAY_YIELD;
+/* Do to it what an operator asked for while it was in work. False: nothing. The entry may be gone;
+ * if it could not be failed, it waits with its wish. */
+bool queue_grant_wish(struct queue_attempt *attempt) MAY_YIELD;
 /* It goes, and nobody is told; written lazily. */
 void queue_settle_dropped(struct queue_attempt *attempt);
 /* content_run.c: the groups of a run as entries of the unit; or of them only what it generated. */

@@ -125,29 +125,6 @@ static void put_line(struct buf *out, const struct line *line)
         buf_printf(out, "\t%.*s\t%.*s\n", STR_ARG(line->actor), STR_ARG(line->reason));
 }
 
-static bool write_whole(int fd, struct str text)
-{
-    while (text.len > 0) {
-        ssize_t done = write(fd, text.ptr, text.len);
-        if (done < 0 && errno == EINTR)
-            continue;
-        if (done <= 0)
-            return false;
-        text = str_from(text, (size_t)done);
-    }
-    return fsync(fd) == 0;
-}
-
-static bool sync_folder_of(const char *path, struct arena *arena)
-{
-    struct str folder = str_slice(str_c(path), 0, (size_t)str_find_last(str_c(path), '/'));
-    int fd = open(arena_c(arena, folder), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    bool done = fd >= 0 && fsync(fd) == 0;
-    if (fd >= 0)
-        close(fd);
-    return done;
-}
-
 static enum result save(const struct queue_steering *steering, const struct table *table,
                         struct error *err)
 {
@@ -160,16 +137,7 @@ static enum result save(const struct queue_steering *steering, const struct tabl
         put_line(&text, &table->lines[i]);
     if (text.overflow)
         return fail(err, ERROR_LIMIT, "there are too many orders");
-    const char *draft = arena_printf(table->arena, "%s.new", steering->path).ptr;
-    int fd = open(draft, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0640);
-    if (fd < 0)
-        return fail_errno(err, errno, "cannot write %s", draft);
-    bool written = write_whole(fd, buf_str(&text));
-    close(fd);
-    if (!written || rename(draft, steering->path) != 0 ||
-        !sync_folder_of(steering->path, table->arena))
-        return fail_errno(err, errno, "cannot write %s", steering->path);
-    return OK;
+    return file_replace(steering->path, 0640, buf_str(&text), err);
 }
 
 static bool read_time(struct str text, int64_t *out)

@@ -144,12 +144,15 @@ static void make_own(struct queue_meta *meta, const struct queue_group *group)
 {
     if (group->sender != NULL)
         meta->sender = *group->sender;
-    if (group->seven_bit)
-        meta->flags &= ~(unsigned)QUEUE_META_HAS_8BIT;
-    if (group->has_8bit)
-        meta->flags |= QUEUE_META_HAS_8BIT;
-    if (group->message.high != 0 || group->message.low != 0)
+    bool is_other = group->message.high != 0 || group->message.low != 0;
+    if (is_other) {
         meta->message = group->message;
+        meta->flags &= ~(unsigned)QUEUE_META_HEADER_UTF8;
+    }
+    if (is_other || group->seven_bit)
+        meta->flags &= ~(unsigned)QUEUE_META_HAS_8BIT;
+    meta->flags |= (group->has_8bit ? QUEUE_META_HAS_8BIT : 0u) |
+                   (group->header_utf8 ? QUEUE_META_HEADER_UTF8 : 0u);
     if (group->sealed)
         meta->flags |= QUEUE_META_SEALED;
     if (group->generated) {

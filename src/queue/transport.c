@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "net/tls.h"
 #include "script/options.h"
+#include "smtp/client.h"
 
 #include <stddef.h>
 
@@ -39,6 +40,14 @@ static const struct option_word strangers_words[] = {
     {"never", TRANSPORT_DSN_NEVER},
     {NULL, 0},
 };
+/* a set of enum smtp_extension: bit numbers */
+static const struct option_word extension_words[] = {
+    {"pipelining", 0}, {"8bitmime", 2}, {"smtputf8", 3}, {"chunking", 4}, {"dsn", 5}, {NULL, 0},
+};
+_Static_assert(SMTP_EXT_PIPELINING == 1 << 0 && SMTP_EXT_8BITMIME == 1 << 2 &&
+                   SMTP_EXT_SMTPUTF8 == 1 << 3 && SMTP_EXT_CHUNKING == 1 << 4 &&
+                   SMTP_EXT_DSN == 1 << 5,
+               "words are named by bit");
 static const struct option_word eight_bit_words[] = {
     {"send", TRANSPORT_EIGHT_BIT_SEND},
     {"convert", TRANSPORT_EIGHT_BIT_CONVERT},
@@ -218,6 +227,11 @@ static const struct option rows[] = {
      .text = "8-bit mail to a host that does not offer 8BITMIME",
      .fallback = "send",
      .words = eight_bit_words},
+    {.name = "ignore_extensions",
+     .type = OPTION_WORDS,
+     .offset = AT(ignored_extensions),
+     .text = "what a host offers in its answer to EHLO and does not master",
+     .words = extension_words},
     {.name = "allow_private",
      .type = OPTION_BOOL,
      .offset = AT(allow_private),

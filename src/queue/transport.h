@@ -52,6 +52,7 @@ struct transport {
     int64_t expire_ns;          /* 5d */
     int64_t attempt_timeout_ns; /* 5m */
     int eight_bit;
+    unsigned ignored_extensions; /* set of enum smtp_extension */
     bool allow_private;
     int64_t limit_connections; /* 20 */
     struct option_rate limit_messages;

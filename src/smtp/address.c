@@ -18,9 +18,10 @@ static bool refuse(struct mail_reply *out, unsigned code, unsigned subject, unsi
 
 /* `detail`: of the enhanced code x.1.x for bad syntax. */
 static bool parse(struct arena *arena, struct str path, bool allow_no_domain, bool smtputf8,
-                  unsigned detail, struct mail_address *out, struct mail_reply *out_fault)
+                  struct str known_domain, unsigned detail, struct mail_address *out,
+                  struct mail_reply *out_fault)
 {
-    switch (mail_address_parse(arena, path, allow_no_domain, smtputf8, out)) {
+    switch (mail_address_parse_with(arena, path, allow_no_domain, smtputf8, known_domain, out)) {
     case MAIL_ADDRESS_OK:
         return true;
     case MAIL_ADDRESS_TOO_LONG:
@@ -40,7 +41,8 @@ static bool parse(struct arena *arena, struct str path, bool allow_no_domain, bo
 bool smtp_address_sender(struct arena *arena, struct str path, bool smtputf8,
                          struct mail_address *out_address, struct mail_reply *out_fault)
 {
-    if (!parse(arena, path, /* allow_no_domain= */ false, smtputf8, 7, out_address, out_fault))
+    if (!parse(arena, path, /* allow_no_domain= */ false, smtputf8, STR_EMPTY, 7, out_address,
+               out_fault))
         return false;
     if (out_address->kind == MAIL_DOMAIN_LITERAL)
         return refuse(out_fault, 550, 1, 8, "Address literals are not accepted");
@@ -67,7 +69,8 @@ bool smtp_address_recipient(struct arena *arena, struct str path,
                             struct mail_address *out_address, struct mail_reply *out_fault)
 {
     struct mail_address address;
-    if (!parse(arena, path, /* allow_no_domain= */ true, rules->smtputf8, 3, &address, out_fault))
+    if (!parse(arena, path, /* allow_no_domain= */ true, rules->smtputf8, rules->known_domain, 3,
+               &address, out_fault))
         return false;
     bool postmaster = str_equal_nocase(address.local, STR("postmaster"));
     if (address.kind == MAIL_DOMAIN_NONE && !postmaster)

@@ -16,6 +16,7 @@ bool smtp_address_sender(struct arena *arena, struct str path, bool smtputf8,
 struct smtp_address_rules {
     bool smtputf8;
     bool allow_routed;           /* % and ! and further @ in a local part */
+    struct str known_domain;     /* of the recipient before, in the arena; may be empty */
     const struct net_ip *own[2]; /* of this connection; their literals are taken for postmaster */
 };
 /* The path of RCPT. */

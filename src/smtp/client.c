@@ -20,6 +20,11 @@ struct smtp_client *smtp_client_new(struct stream *stream, bool lmtp)
     return client;
 }
 
+void smtp_client_ignore(struct smtp_client *client, unsigned extensions)
+{
+    client->ignored = extensions;
+}
+
 void smtp_client_abort(struct smtp_client *client)
 {
     if (!client)

@@ -32,6 +32,8 @@ enum smtp_extension { /* a set */
 
 /* Takes over `stream`. `lmtp`: LHLO, one reply a recipient after data. */
 struct smtp_client *smtp_client_new(struct stream *stream, bool lmtp);
+/* Extensions that this peer offers and does not master: hello() will not count them. */
+void smtp_client_ignore(struct smtp_client *client, unsigned extensions);
 /* Say QUIT without waiting for the answer, and close. NULL is allowed. */
 void smtp_client_quit(struct smtp_client *client) MAY_YIELD;
 /* Close at once. NULL is allowed. */

@@ -93,6 +93,7 @@ static void take_extensions(struct smtp_client *client, struct str text)
         take_extension(client, str_trim(line));
     if (stream_tls_info(client->stream)->active)
         client->extensions &= ~(unsigned)SMTP_EXT_STARTTLS;
+    client->extensions &= ~client->ignored;
 }
 
 enum result smtp_client_hello(struct smtp_client *client, struct str name,

@@ -20,6 +20,7 @@ struct smtp_client {
     bool broken;      /* the next call fails at once */
     bool needs_reset; /* a transaction was left open: RSET goes in front of the next one */
     unsigned extensions;
+    unsigned ignored; /* extensions */
     uint64_t max_size;
     int64_t max_recipients;
     struct smtp_reply_parser parser;

@@ -20,6 +20,7 @@ struct delivery {
     const char *content; /* NULL: "Subject: x\r\n\r\nbody\r\n" */
     const char *sender;  /* NULL: a@example.org */
     bool lmtp, utf8, eight_bit, chunking, dsn;
+    unsigned ignored; /* extensions */
 };
 
 struct attempt {
@@ -94,6 +95,7 @@ static MAY_YIELD void deliver(void *arg)
     /* a script and a client that wait for each other end the test with a failure */
     scope_open(&scope, clock_deadline(5 * NS_PER_S));
     struct smtp_client *client = smtp_client_new(attempt->stream, attempt->delivery->lmtp);
+    smtp_client_ignore(client, attempt->delivery->ignored);
     if (smtp_client_greeting(client, &reply, &err) == OK &&
         smtp_client_hello(client, STR("gw.example"), &reply, &err) == OK)
         send_mail(attempt, client);
@@ -288,6 +290,13 @@ static const struct delivery deliveries[] = {
      .steps = {GREETING, EHLO, "S: 250-mx", "S: 250 CHUNKING", MAIL, "S: 250 ok", RCPT_B, "N",
                "S: 250 ok", "C: BDAT 11 LAST", "C: .", "C: ..a", "C: b", "N", "S: 250 taken",
                "C: QUIT"},
+     .expected = "ok 250/END+"},
+    {.name = "offered, and ignored",
+     .recipients = B,
+     .chunking = true,
+     .ignored = SMTP_EXT_CHUNKING | SMTP_EXT_PIPELINING,
+     .steps = {CHUNKING_MX, MAIL, "N", "S: 250 ok", RCPT_B, "N", "S: 250 ok", "C: DATA", "N",
+               "S: 354 go", BODY, "C: .", "N", "S: 250 taken", "C: QUIT"},
      .expected = "ok 250/END+"},
     {.name = "BDAT, nobody accepted: nothing is sent",
      .recipients = B,

@@ -299,7 +299,9 @@ static void addresses(void **state)
     assert_true(net_ip_parse(STR("2001:db8::1"), &own[1]));
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct arena *arena = arena_new(0);
-        struct smtp_address_rules rules = {cases[i].smtputf8, cases[i].routed, {&own[0], &own[1]}};
+        struct smtp_address_rules rules = {.smtputf8 = cases[i].smtputf8,
+                                           .allow_routed = cases[i].routed,
+                                           .own = {&own[0], &own[1]}};
         struct mail_address address;
         struct mail_reply fault = {.code = 0};
         struct str path = str_c(cases[i].path);

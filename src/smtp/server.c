@@ -122,6 +122,7 @@ void smtp_session_reset(struct smtp_session *session)
     session->sender = (struct mail_sender){.address = STR_EMPTY, .envid = STR_EMPTY};
     session->recipients = NULL;
     session->recipient_count = session->recipient_room = 0;
+    session->recipient_domain = STR_EMPTY;
     session->chunks = CHUNK_NONE;
     session->body_failed = false;
     if (session->arena)

@@ -55,6 +55,7 @@ struct smtp_session {
     struct mail_recipient *recipients;
     size_t recipient_count;
     size_t recipient_room;
+    struct str recipient_domain; /* of the last one that was asked for, as a name; or empty */
     enum chunk_state chunks;
     struct body *body;
     struct smtp_data data;

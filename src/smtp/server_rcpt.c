@@ -80,6 +80,7 @@ void smtp_server_rcpt(struct smtp_session *session, struct str arguments)
     struct smtp_address_rules rules = {
         .smtputf8 = session->sender.smtputf8,
         .allow_routed = session->settings->allow_routed_local_parts || smtp_session_is_own(session),
+        .known_domain = session->recipient_domain,
         .own = {&session->peer.local.ip, &stream_local(session->stream)->ip},
     };
     struct mail_recipient recipient = {.orcpt = STR_EMPTY};
@@ -90,5 +91,6 @@ void smtp_server_rcpt(struct smtp_session *session, struct str arguments)
     }
     recipient.address = mail_address_text(arena, &address);
     recipient.domain = address.domain;
+    session->recipient_domain = address.kind == MAIL_DOMAIN_NAME ? address.domain : STR_EMPTY;
     ask(session, &address, &recipient);
 }

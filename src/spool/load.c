@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { PAGE = 4096 };
+enum { PAGE = 4096, FIRST_PART = 1024 * 1024 };
 
 static void add_file(struct spool_loader *loader, uint64_t id, enum spool_segment_kind kind, int fd,
                      uint64_t file_size)
@@ -140,8 +140,55 @@ static bool still_has_name(const struct spool_loader *loader,
            fstat(fd, &open) == 0 && by_name.st_ino == open.st_ino;
 }
 
-/* The space is kept from one segment to the next: fresh pages cost as much as reading does. The
- * next one in turn, which is older, comes from the disk meanwhile. */
+/* The space is kept from one segment to the next: fresh pages cost as much as reading does. */
+static void make_space(struct spool_loader *loader, uint64_t size)
+{
+    if (size <= loader->cap)
+        return;
+    loader->bytes = memory_resize_array(loader->bytes, size, 1);
+    loader->cap = size;
+}
+
+static bool was_used(const struct spool_loader *loader)
+{
+    struct spool_segment_header header;
+    return spool_segment_header_decode((const unsigned char *)loader->bytes, &header) &&
+           header.was_used;
+}
+
+/* Does the segment end within the first `size` bytes, with all behind that the walk looks at? */
+static bool has_end_within(const struct spool_loader *loader,
+                           const struct spool_recover_segment *segment, uint64_t size)
+{
+    struct spool_scan scan;
+    spool_segment_scan(str_of(loader->bytes, size), segment->id, segment->must_end, &scan);
+    bool has_end = scan.written + SPOOL_SCAN_BEYOND + SPOOL_RECORD_HEADER <= size;
+    spool_scan_done(&scan);
+    return has_end;
+}
+
+/* The bytes of a segment: those of a file that was used before only as far as they matter. */
+static uint64_t load_bytes(struct spool_loader *loader, const struct spool_recover_segment *segment,
+                           int fd, uint64_t size)
+{
+    uint64_t done = 0;
+    for (uint64_t step = FIRST_PART; segment->kind == SPOOL_SEGMENT_MAIN && step < size;
+         step *= 4) {
+        make_space(loader, step);
+        spool_read_all(fd, loader->bytes + done, step - done, done);
+        done = step;
+        if (!was_used(loader))
+            break;
+        if (has_end_within(loader, segment, done))
+            return done;
+    }
+    make_space(loader, size);
+    spool_read_all(fd, loader->bytes + done, size - done, done);
+    return size;
+}
+
+/* The next one in turn, which is older, comes from the disk meanwhile: all of it, unless it is
+ * likely to be one of those made ahead, of used files that need not be read. */
 void spool_loader_load(void *context, struct spool_recover_segment *segment, bool load)
 {
     struct spool_loader *loader = context;
@@ -151,18 +198,15 @@ void spool_loader_load(void *context, struct spool_recover_segment *segment, boo
     if (!load)
         return;
     if (at > 0)
-        (void)posix_fadvise(loader->files[at - 1].fd, 0, 0, POSIX_FADV_WILLNEED);
+        (void)posix_fadvise(loader->files[at - 1].fd, 0, loader->was_whole ? 0 : FIRST_PART,
+                            POSIX_FADV_WILLNEED);
     uint64_t size = end_of_data(file->fd, file->file_size);
     if (size > SPOOL_SEGMENT_MAX) /* no file of ours */
         size = SPOOL_SEGMENT_MAX;
-    if (size > loader->cap) {
-        free(loader->bytes);
-        loader->cap = size;
-        loader->bytes = memory_resize_array(NULL, size, 1);
-    }
-    spool_read_all(file->fd, loader->bytes, size, 0);
+    uint64_t loaded = load_bytes(loader, segment, file->fd, size);
+    loader->was_whole = loaded == size;
     segment->is_gone = !still_has_name(loader, segment, file->fd);
-    segment->bytes = segment->is_gone ? STR_EMPTY : str_of(loader->bytes, size);
+    segment->bytes = segment->is_gone ? STR_EMPTY : str_of(loader->bytes, loaded);
 }
 
 struct str spool_loader_part(struct spool_loader *loader, uint64_t segment, uint64_t begin,

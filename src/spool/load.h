@@ -17,6 +17,7 @@ struct spool_loader {
     size_t count;
     char *bytes; /* of the segment that is loaded; one at a time */
     size_t cap;
+    bool was_whole; /* the last one was loaded to its end */
 };
 enum result spool_loader_open(struct spool_loader *loader, int log_fd, bool writable,
                               struct error *err);

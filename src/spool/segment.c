@@ -112,7 +112,7 @@ static uint64_t batch_end(struct str bytes, const struct spool_found_record *fou
     struct spool_batch batch;
     if (found->record.type != SPOOL_RECORD_BATCH || !found->intact ||
         !spool_batch_decode(spool_found_record_payload(bytes, found), &batch) ||
-        batch.bytes > bytes.len)
+        batch.bytes > SPOOL_SEGMENT_MAX)
         return 0;
     return spool_found_record_end(found) + batch.bytes;
 }
@@ -120,7 +120,7 @@ static uint64_t batch_end(struct str bytes, const struct spool_found_record *fou
 void spool_segment_scan(struct str bytes, uint64_t segment, uint64_t written,
                         struct spool_scan *out)
 {
-    *out = (struct spool_scan){0};
+    *out = (struct spool_scan){.written = written};
     uint64_t at = SPOOL_SEGMENT_HEADER;
     while (at < bytes.len) {
         struct spool_found_record found;
@@ -128,11 +128,13 @@ void spool_segment_scan(struct str bytes, uint64_t segment, uint64_t written,
             add_record(out, found);
             at = spool_found_record_end(&found);
             uint64_t end = batch_end(bytes, &found);
-            if (end > written)
-                written = end;
+            if (end < at)
+                end = at;
+            if (end > out->written)
+                out->written = end;
             continue;
         }
-        uint64_t known = written > at ? written : at;
+        uint64_t known = out->written > at ? out->written : at;
         uint64_t limit =
             known > UINT64_MAX - SPOOL_SCAN_BEYOND ? UINT64_MAX : known + SPOOL_SCAN_BEYOND;
         uint64_t next = next_record(bytes, segment, at + SPOOL_RECORD_ALIGN, limit);

@@ -47,6 +47,7 @@ struct spool_scan {
     struct spool_gap *gaps;
     size_t gap_count;
     size_t gap_cap;
+    uint64_t written; /* the end of all that is known to have been written: records, batches */
 };
 
 enum { SPOOL_SCAN_BEYOND = 512 * 1024 }; /* as far as a record with its payload reaches, twice */

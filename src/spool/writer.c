@@ -5,6 +5,7 @@
  */
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/memory.h"
 #include "event/event.h"
 #include "spool/bytes.h"
@@ -225,6 +226,9 @@ static void write_batch(struct spool *spool, struct spool_unit_queue *units)
     gather_flush(gather);
     bool wrote = !gather->failed;
     free(gather);
+    int number = fault_hit("spool.batch");
+    if (wrote && number)
+        wrote = fail_errno(&err, number, "write a batch") == OK;
     atomic_fetch_add(&spool->bytes_written, offset - spool->offset);
     if (!wrote)
         event_emit(EVENT_SPOOL_ERROR, F_C(ERROR, err.text), F_INT(SEGMENT, spool->current->id));
@@ -280,6 +284,8 @@ static void mark_sealed(struct spool *spool, uint64_t end, bool reusable)
 {
     pthread_mutex_lock(&spool->index_lock);
     spool->current->end = end;
+    if (end == SPOOL_SEGMENT_HEADER)
+        spool->current->cuts_from = 0; /* what it said is void: nobody needs it */
     spool->current->sealed = true;
     spool->current->reusable = reusable;
     spool->current->sealed_ns = clock_monotonic_ns();

@@ -5,7 +5,7 @@ message's bytes, and between the two a successful fdatasync of the same file tha
 """
 import re
 
-from books import Load
+from books import Load, small_segments, used_segments
 from rig.gateway import wait_until
 
 CALLS = "pwrite64,pwritev,pwritev2,fdatasync,fsync,sendto,sendmsg,write,writev"
@@ -64,11 +64,12 @@ def dishonest(calls, tokens):
 def run_traced(gateway, sinks, books, tmp_path, env=None):
     trace = tmp_path / "trace"
     wrap = ["strace", "-D", "-f", "--seccomp-bpf", "-ttt", "-y", "-s", "400", "-e", f"trace={CALLS}", "-o", trace]
-    one = gateway(sinks, env=env, wrap=wrap)
-    load = Load(books, one.port, clients=8, sizes=(100, 3000), recipients=["u@fast.test"])
+    one = gateway(sinks, env=env, wrap=wrap, more=small_segments())
+    load = Load(books, one.port, clients=8, sizes=(100, 20_000), recipients=["u@fast.test"])
     wait_until(lambda: len(books.acknowledged) >= 800, "800 are accepted", 60)
     load.stop()
     one.wait_empty()
+    assert used_segments(one.folder / "spool") > 0, "the log lay in new files only"
     one.stop()
     tokens = {message: token.decode() for token, (_, message) in books.acknowledged.items()}
     return dishonest(calls_of(trace), tokens)

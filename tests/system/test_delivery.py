@@ -313,6 +313,19 @@ def test_what_is_passed_on(gateway, sink):
     assert bare.messages[0].mail_parameters == "" and bare.messages[0].rcpt_parameters == [""]
 
 
+def test_extensions_that_are_ignored(gateway, sink):
+    all_of_them = ("PIPELINING", "8BITMIME", "SIZE 0", "DSN", "CHUNKING")
+    plain, trusted = sink(extensions=all_of_them), sink(extensions=all_of_them)
+    scene = Outbound(gateway, sink, {"plain": Host(plain, transport="ignore_extensions: [ chunking, dsn ]"), "trusted": Host(trusted)})
+    for name in ("plain", "trusted"):
+        scene.send(f"b@{name}.test", rcpt=["NOTIFY=FAILURE"])
+    wait_until(lambda: plain.messages and trusted.messages, "both arrived")
+    assert trusted.messages[0].rcpt_parameters == ["NOTIFY=FAILURE"]
+    assert any(line.startswith("BDAT") for line in trusted.messages[0].commands)
+    assert plain.messages[0].rcpt_parameters == [""]
+    assert not any(line.startswith("BDAT") for line in plain.messages[0].commands)
+
+
 def test_forms_that_the_host_cannot_take(gateway, sink):
     seven = ("PIPELINING", "DSN")
     utf8 = ("PIPELINING", "8BITMIME", "SMTPUTF8", "DSN")

@@ -122,3 +122,12 @@ def test_a_signature_of_others_is_not_broken(scene):
     event = one.wait("delivery.failed", to="b@example.net")
     assert event["enhanced"] == "5.6.3" and "signature" in event["reply"], event
     assert not [message for message in host.messages if message.recipients == ["b@example.net"]]
+
+
+@LISTENERS
+def test_a_notice_is_not_what_it_tells_of(scene, listener):
+    """The message has 8-bit text, and the notice about it none: it is not refused for that."""
+    _, host = scene("fail", flow="[ notify: { to: ann@example.net, subject: about it }, discard ]", listener=listener)
+    wait_until(lambda: host.messages, "the notice arrives")
+    assert host.messages[0].recipients == ["ann@example.net"] and "BODY=8BITMIME" not in host.messages[0].mail_parameters
+    assert email.message_from_bytes(host.messages[0].data)["Subject"] == "about it"

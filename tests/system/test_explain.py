@@ -294,7 +294,7 @@ def test_a_session_before_tls_and_without_answers(written):
     assert "530 5.7.0 Must issue a STARTTLS command first" in text
     text = converse(written, "EHLO me.test\nMAIL FROM:<a@b.test>\nRCPT TO:<test@example.org>\nQUIT", "--listener", "inbound")
     assert "no backend is asked" in text and "451 4.4.3" in text and "221 " in text
-    assert "no such listener" in converse(written, "", "--listener", "inbuond", ok=2)
+    assert 'there is no listener "inbuond"; there are: ' in converse(written, "", "--listener", "inbuond", ok=2)
 
 
 # ---- DNS and signatures in flow tests ----

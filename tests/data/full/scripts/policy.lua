@@ -1,0 +1,4 @@
+-- What the example needs: a function for a content flow.
+function look(message)
+    return "next"
+end
