@@ -76,12 +76,13 @@ static void free_wire(struct stream *stream)
     stream->wire_at = stream->wire_len = stream->wire_cap = 0;
 }
 
-/* A close_notify, and what else TLS has to send, if it goes out without waiting. */
+/* A close_notify, or the alert that says what was wrong, if it goes out without waiting. */
 static void try_goodbye(struct stream *stream)
 {
-    if (!stream->tls || stream->broken)
+    if (!stream->tls)
         return;
-    tls_session_say_goodbye(stream->tls);
+    if (!stream->broken)
+        tls_session_say_goodbye(stream->tls);
     if (stream->wire_len)
         (void)!stream->transport->write(stream, stream->wire + stream->wire_at,
                                         stream->wire_len - stream->wire_at);
