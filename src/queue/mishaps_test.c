@@ -522,6 +522,7 @@ static void test_large_wait_for_large(void **state)
     WAIT_FOR(is_settled(&world, 0));
     sink_set_stalled(world.sink, true);
     send_one(&world, &many);
+    WAIT_FOR(totals(&world).inflight > 0);
     send_one(&world, &large); /* one is on its way, and with this one as many wait as may */
     send_one(&world, &large); /* and one too many */
     assert_int_equal(pthread_create(&thread, NULL, wait_for_answer, &client), 0);
