@@ -143,12 +143,18 @@ static void take_event(const struct event *event, void *arg)
     enum event_severity severity = event_severity(event->type);
     if (severity < log->settings.least)
         return;
-    buf_clear(&log->line);
+    bool to_syslog = log->settings.target == ADMIN_LOG_SYSLOG;
+    struct buf *out = to_syslog ? &log->line : &log->batch;
+    if (to_syslog)
+        buf_clear(out);
+    else if (out->len > BATCH_MAX)
+        write_out(log);
     if (log->settings.human)
-        event_format_human(event, &log->line);
+        event_format_human(event, out);
     else
-        event_lines_json(log->lines, event, revision, &log->line);
-    log_line(log, severity, buf_str(&log->line));
+        event_lines_json(log->lines, event, revision, out);
+    if (to_syslog)
+        log_line(log, severity, buf_str(out));
 }
 
 static void report_drops(struct admin_log *log)

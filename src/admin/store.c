@@ -156,9 +156,9 @@ static enum result write_due(struct store *store, bool all, uint64_t *out_events
                              : fail(err, ERROR_LIMIT, "what space is left belongs to mail");
     buf_clear(&store->entries);
     for (; story; story = groups_next(&store->groups, now_ns, all)) {
-        *out_events += story->pack.count;
-        if (result == OK && story->pack.count)
-            result = store_file_story(&store->file, story->id, buf_str(&story->pack.bytes), err);
+        *out_events += story->pack->count;
+        if (result == OK && story->pack->count)
+            result = store_file_story(&store->file, story->id, buf_str(&story->pack->bytes), err);
         add_words(store, story);
         groups_written(&store->groups, story);
         if (store->entries.len > ENTRIES_MAX / 2)

@@ -38,7 +38,9 @@ void groups_init(struct groups *groups, uint64_t dictionary)
 static void story_free(struct story *story)
 {
     list_remove(&story->in_list);
-    pack_done(&story->pack);
+    if (story->pack)
+        pack_done(story->pack);
+    free(story->pack);
     buf_done(&story->said);
     free(story->words);
     free(story);
@@ -47,9 +49,10 @@ static void story_free(struct story *story)
 /* As story_free(), but its memory may serve the next one. */
 static void story_leave(struct groups *groups, struct story *story)
 {
-    if (groups->spare_count == SPARE_MAX || story->pack.bytes.cap > SPARE_BYTES ||
-        story->said.cap > SPARE_BYTES ||
-        story->pack.address_cap * sizeof *story->pack.addresses > SPARE_BYTES ||
+    const struct pack *pack = story->pack;
+    if (groups->spare_count == SPARE_MAX || story->said.cap > SPARE_BYTES ||
+        (pack && (pack->bytes.cap > SPARE_BYTES ||
+                  pack->address_cap * sizeof *pack->addresses > SPARE_BYTES)) ||
         story->word_cap * sizeof *story->words > SPARE_BYTES) {
         story_free(story);
         return;
@@ -128,7 +131,7 @@ static void index_field(struct story *story, const struct event_field *field)
 static void pack_event(struct story *story, const struct event *event, struct str revision)
 {
     uint32_t fresh;
-    if (!pack_add(&story->pack, event, revision, &fresh))
+    if (!pack_add(story->pack, event, revision, &fresh))
         return;
     uint64_t word = store_event_word(event->type);
     if (word)
@@ -216,6 +219,17 @@ static void sweep(struct groups *groups, int64_t now_ns)
     }
 }
 
+/* An empty pack: it is larger than all that a session says, and most are never written. */
+static void begin_pack(const struct groups *groups, struct story *story)
+{
+    if (story->pack) {
+        pack_clear(story->pack, groups->dictionary);
+        return;
+    }
+    story->pack = NEW(struct pack);
+    pack_init(story->pack, groups->dictionary);
+}
+
 static struct story *story_new(struct groups *groups, struct mail_id id, struct str name,
                                int64_t now_ns)
 {
@@ -223,7 +237,6 @@ static struct story *story_new(struct groups *groups, struct mail_id id, struct 
     if (list_is_empty(&groups->spare)) {
         story = NEW(struct story);
         buf_init(&story->said, SAID_MAX);
-        pack_init(&story->pack, groups->dictionary);
     } else {
         story = CONTAINER(groups->spare.next, struct story, in_list);
         list_remove(&story->in_list);
@@ -234,7 +247,6 @@ static struct story *story_new(struct groups *groups, struct mail_id id, struct 
         story->written = story->word_count = 0;
         story->introduced = (struct mail_id){0};
         buf_clear(&story->said);
-        pack_clear(&story->pack, groups->dictionary);
     }
     story->id = id;
     memcpy(story->name, name.ptr, name.len);
@@ -318,13 +330,14 @@ static bool add_to_message(struct groups *groups, const struct event *event, str
         if (groups->messages.count >= STORIES_MAX || !mail_id_parse(name, &id))
             return false;
         story = story_new(groups, id, name, now_ns);
+        begin_pack(groups, story);
         map_put(&groups->messages, key_of(&story->id), story);
         *recent_of(groups, name) = story;
         introduce(groups, story, event);
         wait_for_writing(groups, story, now_ns);
     }
     pack_event(story, event, revision);
-    if (ends_message(event->type) || story->pack.bytes.len > PACK_ENOUGH) {
+    if (ends_message(event->type) || story->pack->bytes.len > PACK_ENOUGH) {
         story->closed = true;
         list_remove(&story->in_list);
         list_append(&groups->ready, &story->in_list);
@@ -343,10 +356,11 @@ bool groups_add(struct groups *groups, const struct event *event, struct str rev
         return add_to_session(groups, event, revision, session, now_ns);
     if (!groups->gateway) {
         groups->gateway = story_new(groups, mail_id_new(), STR_EMPTY, now_ns);
+        begin_pack(groups, groups->gateway);
         wait_for_writing(groups, groups->gateway, now_ns);
     }
     pack_event(groups->gateway, event, revision);
-    if (groups->gateway->pack.bytes.len > PACK_ENOUGH) {
+    if (groups->gateway->pack->bytes.len > PACK_ENOUGH) {
         list_remove(&groups->gateway->in_list);
         list_append(&groups->ready, &groups->gateway->in_list);
     }
@@ -366,7 +380,7 @@ struct story *groups_next(struct groups *groups, int64_t now_ns, bool all)
         return NULL;
     list_remove(&story->in_list);
     if (story->is_session) {
-        pack_clear(&story->pack, groups->dictionary);
+        begin_pack(groups, story);
         repeat(story, story->written, story);
         story->written = story->said.len;
     }
@@ -377,7 +391,7 @@ void groups_written(struct groups *groups, struct story *story)
 {
     if (story->is_session && !story->closed) {
         story->word_count = 0;
-        pack_clear(&story->pack, groups->dictionary);
+        pack_clear(story->pack, groups->dictionary);
         return;
     }
     if (story == groups->gateway)

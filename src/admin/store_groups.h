@@ -22,7 +22,7 @@ struct story {
     bool is_session;
     bool closed;               /* no more is expected: write it now */
     bool refused;              /* a session's: worth keeping */
-    struct pack pack;          /* a message's or the gateway's */
+    struct pack *pack;         /* NULL: a session's of which nothing was ever written */
     struct buf said;           /* a session's: records of its events */
     size_t written;            /* bytes of `said` that were taken */
     struct mail_id introduced; /* a session's: the message it stands in front of */

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ALIGNMENT = 16, FIRST_CHUNK = 2048, LARGEST_CHUNK = 64 * 1024 };
+enum { ALIGNMENT = 16, SMALL_CHUNK = 256, FIRST_CHUNK = 2048, LARGEST_CHUNK = 64 * 1024 };
 
 #if defined(__SANITIZE_ADDRESS__)
 #define SEPARATE_ALLOCATIONS 1
@@ -42,11 +42,20 @@ struct arena {
     size_t next_chunk;
 };
 
+/* Who expects little gets little: a session that waits holds its long-lived words only. */
+static size_t first_chunk(const struct arena *arena)
+{
+    size_t share = arena->max_bytes / 256;
+    if (arena->max_bytes == 0 || share > FIRST_CHUNK)
+        return FIRST_CHUNK;
+    return share < SMALL_CHUNK ? SMALL_CHUNK : share;
+}
+
 struct arena *arena_new(size_t max_bytes)
 {
     struct arena *arena = NEW(struct arena);
     arena->max_bytes = max_bytes;
-    arena->next_chunk = FIRST_CHUNK;
+    arena->next_chunk = first_chunk(arena);
     return arena;
 }
 
@@ -63,7 +72,7 @@ void arena_clear(struct arena *arena)
         free(chunk);
     }
     arena->used = 0;
-    arena->next_chunk = FIRST_CHUNK;
+    arena->next_chunk = first_chunk(arena);
 }
 
 void arena_free(struct arena *arena)

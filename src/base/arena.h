@@ -14,7 +14,7 @@
 
 struct arena;
 
-/* `max_bytes` is what arena_has_room() answers by; 0 = no ceiling (trusted input only). */
+/* `max_bytes`: bound of arena_has_room(), 0 = none (trusted input); a small one starts small. */
 struct arena *arena_new(size_t max_bytes);
 /* Runs the hooks in reverse order and frees everything. NULL is allowed. */
 void arena_free(struct arena *arena);

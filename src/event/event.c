@@ -213,30 +213,42 @@ static void forget_ended(void)
     }
 }
 
-/* The ring whose next event is the oldest, or NULL. */
-static struct ring *oldest(struct ring *rings)
+/* Of rings that have events before their limits: where the one whose next event is the oldest is
+ * linked in. */
+static struct ring **oldest(struct ring **rings)
 {
-    struct ring *found = NULL;
-    for (struct ring *ring = rings; ring; ring = ring->next) {
-        if (atomic_load_explicit(&ring->tail, memory_order_relaxed) < ring->limit &&
-            (!found || ring->next_wall_ns < found->next_wall_ns))
-            found = ring;
+    struct ring **found = rings;
+    for (struct ring **link = &(*rings)->next_busy; *link; link = &(*link)->next_busy) {
+        if ((*link)->next_wall_ns < (*found)->next_wall_ns)
+            found = link;
     }
     return found;
+}
+
+/* Most threads have nothing to say. */
+static struct ring *busy_rings(void)
+{
+    struct ring *busy = NULL;
+    for (struct ring *ring = first_ring(); ring; ring = ring->next) {
+        if (!ring_begin(ring))
+            continue;
+        ring->next_busy = busy;
+        busy = ring;
+    }
+    return busy;
 }
 
 size_t event_drain(void (*take_event)(const struct event *event, void *arg), void *arg)
 {
     size_t taken = 0;
-    struct ring *rings = first_ring();
     if (!stream.decoder)
         stream.decoder = event_decoder_new();
-    for (struct ring *ring = rings; ring; ring = ring->next)
-        (void)ring_begin(ring);
-    for (struct ring *ring; (ring = oldest(rings));) {
+    for (struct ring *busy = busy_rings(); busy; taken++) {
+        struct ring **link = oldest(&busy);
+        struct ring *ring = *link;
         take_event(event_decode(stream.decoder, ring->source, ring_get(ring), ++stream.seq), arg);
-        (void)ring_release(ring);
-        taken++;
+        if (!ring_release(ring))
+            *link = ring->next_busy;
     }
     forget_ended();
     return taken;

@@ -23,6 +23,7 @@ struct ring {
     _Alignas(64) atomic_uint_least64_t tail; /* bytes ever given back */
     uint64_t limit;                          /* where the current drain ends */
     int64_t next_wall_ns;                    /* of the record at tail */
+    struct ring *next_busy;                  /* of those that the current drain has to empty */
 
     atomic_bool ended; /* the thread is gone */
     struct ring *next; /* in the registry */

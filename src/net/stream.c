@@ -76,16 +76,21 @@ static void free_wire(struct stream *stream)
     stream->wire_at = stream->wire_len = stream->wire_cap = 0;
 }
 
-/* A close_notify, and what else TLS has to send, if it goes out without waiting. */
-static void try_goodbye(struct stream *stream)
+/* The last that TLS has to say (an alert, a close_notify), if it goes out without waiting. */
+static void send_last_words(struct stream *stream)
 {
-    if (!stream->tls || stream->broken)
-        return;
-    tls_session_say_goodbye(stream->tls);
     if (stream->wire_len)
         (void)!stream->transport->write(stream, stream->wire + stream->wire_at,
                                         stream->wire_len - stream->wire_at);
     free_wire(stream);
+}
+
+static void try_goodbye(struct stream *stream)
+{
+    if (!stream->tls)
+        return;
+    tls_session_say_goodbye(stream->tls);
+    send_last_words(stream);
 }
 
 void stream_end_output(struct stream *stream)
@@ -215,6 +220,7 @@ static enum step step_of_tls(struct stream *stream, enum tls_io io)
     case TLS_IO_BROKEN:
         break;
     }
+    send_last_words(stream); /* the alert tells the peer why */
     stream->broken = true;
     return STEP_FAILED;
 }

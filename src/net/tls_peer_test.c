@@ -12,6 +12,7 @@
 #include "net/stream.h"
 
 #include <limits.h>
+#include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 #include <pthread.h>
@@ -91,6 +92,7 @@ struct foreign {
     bool renegotiate;
     /* what came of it */
     bool connected, renegotiated;
+    bool alerted; /* the handshake ended with an alert of the server */
     char first_name[256], chosen_alpn[32];
     int key_type;
     SSL_SESSION *resume, *session;
@@ -150,6 +152,8 @@ static void *run_foreign(void *arg)
         SSL_set_session(ssl, foreign->resume);
     if (SSL_connect(ssl) == 1)
         talk(ssl, foreign);
+    else
+        foreign->alerted = ERR_GET_REASON(ERR_peek_last_error()) >= SSL_AD_REASON_OFFSET;
     SSL_free(ssl);
     SSL_CTX_free(context);
     close(foreign->fd);
@@ -281,6 +285,7 @@ static void wrong_protocols_get_an_alert(void **state)
         struct foreign foreign = {.alpn = cases[i].alpn.ptr, .alpn_len = cases[i].alpn.len};
         struct served served = meet(context, &foreign);
         assert_int_equal(foreign.connected, cases[i].connects);
+        assert_int_equal(foreign.alerted, !cases[i].connects);
         assert_int_equal(served.result == OK, cases[i].connects);
         assert_string_equal(foreign.chosen_alpn, cases[i].chosen);
     }
@@ -295,6 +300,7 @@ static void old_versions_and_renegotiation_are_refused(void **state)
     struct foreign old = {.max_version = TLS1_1_VERSION};
     assert_int_equal(meet(context, &old).result, FAILED);
     assert_false(old.connected);
+    assert_true(old.alerted);
     struct foreign restless = {.max_version = TLS1_2_VERSION, .renegotiate = true};
     assert_int_equal(meet(context, &restless).result, OK);
     assert_true(restless.connected);

@@ -71,11 +71,11 @@ struct smtp_client_recipient {
 
 /*
  * One mail transaction: MAIL, RCPT …, DATA or BDAT, the content, the final reply; pipelined where
- * offered, small messages with BDAT all in one piece. Adds BODY, SIZE, SMTPUTF8 and DSN parameters that the peer knows (the caller has
- * decided that the content form is allowed). Replies (texts in `arena`) go into `recipients`. OK:
- * the connection may be used again, whatever the replies were. FAILED: those without a decisive
- * reply have code 0 and are not delivered as far as is known. Never writes a bare CR or LF; lines
- * are dot-stuffed for DATA.
+ * offered, small messages with BDAT all in one piece. Adds BODY, SIZE, SMTPUTF8 and DSN parameters
+ * that the peer knows (the caller has decided that the content form is allowed). Replies (texts in
+ * `arena`) go into `recipients`. OK: the connection may be used again, whatever the replies were.
+ * FAILED: those without a decisive reply have code 0 and are not delivered as far as is known.
+ * Never writes a bare CR or LF; lines are dot-stuffed for DATA.
  */
 struct smtp_client_mail {
     const struct mail_sender *sender;

@@ -28,7 +28,7 @@ struct arena *smtp_session_arena(struct smtp_session *session)
 struct arena *smtp_session_long_arena(struct smtp_session *session)
 {
     if (!session->long_arena)
-        session->long_arena = arena_new(ARENA_MAX);
+        session->long_arena = arena_new(LONG_ARENA_MAX);
     return session->long_arena;
 }
 

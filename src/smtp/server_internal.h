@@ -15,6 +15,7 @@ enum {
     HELO_MAX = 255,
     UNKNOWN_MAX = 3,              /* unknown commands until the connection is closed */
     ARENA_MAX = 16 * 1024 * 1024, /* of a transaction */
+    LONG_ARENA_MAX = 64 * 1024,   /* of what outlives it: names, and addresses of a login */
 };
 
 enum chunk_state {

@@ -335,7 +335,7 @@ enum { USED_ID = 7 };
 static void make_stale(struct image *image)
 {
     image_init(image, 1, SPOOL_SEGMENT_MAIN);
-    for (uint64_t i = 0; image->bytes.len < 48 * 1024; i++) {
+    for (uint64_t i = 0; image->bytes.len < 16 * 1024; i++) {
         unsigned char payload[SPOOL_ENTRY_FIXED + 3] = {0};
         struct spool_entry_record entry = {.entry = stale_id(i),
                                            .message = stale_id(i),
@@ -391,6 +391,7 @@ static void used_init(struct used *used)
 {
     make_stale(&used->stale);
     used->log_len = unclean_log.len;
+    assert_true(used->stale.bytes.len > used->log_len + 4096);
     used->bytes = make_used(unclean_log, buf_str(&used->stale.bytes));
 }
 

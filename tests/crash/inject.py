@@ -14,8 +14,11 @@ def threads_of(pid):
     """{task id: its name}, oldest first."""
     found = {}
     for task in sorted(os.listdir(f"/proc/{pid}/task"), key=int):
-        with open(f"/proc/{pid}/task/{task}/comm") as comm:
-            found[task] = comm.read().strip()
+        try:
+            with open(f"/proc/{pid}/task/{task}/comm") as comm:
+                found[task] = comm.read().strip()
+        except OSError:
+            pass  # it ended meanwhile
     return found
 
 
