@@ -29,7 +29,8 @@
 
 enum {
     CRASHES_A_MINUTE = 5,
-    RESTART_MS = 200,   /* between a death and the next start */
+    RESTART_MS = 200, /* between a death and the next start; twice that after each that failed */
+    RESTART_DOUBLED = 6,
     UNPACKER_MS = 2000, /* the same of the process that unpacks */
     STOP_EXTRA_S = 45,  /* a child that drains longer than this is killed */
 };
@@ -54,6 +55,7 @@ struct supervisor {
 
     bool stopping;
     bool was_ready;
+    unsigned failed_starts; /* since the last child that was ready */
     int64_t kill_at_ns;
     int64_t crashes_ns[CRASHES_A_MINUTE]; /* the latest, a ring */
     unsigned crash_count;
@@ -254,6 +256,7 @@ static void hear_child(struct supervisor *self)
         answer_wish(self, &packet);
     if (packet.kind == LINK_READY) {
         self->was_ready = true;
+        self->failed_starts = 0;
         sockets_close_unwanted(&self->sockets);
         systemd_ready();
     }
@@ -274,8 +277,11 @@ static bool child_ended(struct supervisor *self, int status, int *out_code)
     /* what could not start once will not start the next time either; what ran before may */
     if (WIFEXITED(status) && WEXITSTATUS(status) == CHILD_CANNOT_START && !self->was_ready)
         return false;
+    self->failed_starts++; /* until the next one is ready */
     self->crashes_ns[self->crash_count++ % CRASHES_A_MINUTE] = clock_monotonic_ns();
     poison_collect(self->poison);
+    if (WIFSIGNALED(status))
+        putchar('\n'); /* it may have been in the middle of a line */
     event_emit(EVENT_DAEMON_CHILD_DIED, F_INT(SIGNAL, WIFSIGNALED(status) ? WTERMSIG(status) : 0),
                F_INT(CODE, WIFEXITED(status) ? WEXITSTATUS(status) : 0),
                F_INT(COUNT, self->crash_count));
@@ -334,21 +340,42 @@ static void serve_child(struct supervisor *self, int *out_status)
     }
 }
 
+/* Before the next start: a moment, longer and longer while none becomes ready. False: it is time
+ * to stop. */
+static bool rest(struct supervisor *self)
+{
+    unsigned doubled =
+        self->failed_starts <= RESTART_DOUBLED ? self->failed_starts : RESTART_DOUBLED;
+    int64_t end_ns = clock_deadline(((int64_t)RESTART_MS << doubled) * NS_PER_MS / 2);
+    for (int64_t left_ns; (left_ns = end_ns - clock_monotonic_ns()) > 0 && !self->stopping;) {
+        struct pollfd polled = {.fd = self->signals, .events = POLLIN};
+        bool died = false;
+        poll(&polled, 1, (int)(left_ns / NS_PER_MS) + 1);
+        take_signal(self, &died);
+    }
+    return !self->stopping;
+}
+
 static int supervise(struct supervisor *self)
 {
-    for (;;) {
+    do {
         struct error err;
         int status = 0;
         int code = 1;
-        if (start_child(self, &err) != OK)
-            return problems_fatal(&err, 1);
-        keep_unpacker(self);
-        serve_child(self, &status);
-        if (!child_ended(self, status, &code))
-            return code;
+        if (start_child(self, &err) == OK) {
+            keep_unpacker(self);
+            serve_child(self, &status);
+            if (!child_ended(self, status, &code))
+                return code;
+        } else {
+            (void)problems_fatal(&err, 1);
+            if (!self->was_ready)
+                return 1;
+            self->failed_starts++;
+        }
         problems_flush();
-        poll(NULL, 0, RESTART_MS);
-    }
+    } while (rest(self));
+    return 0;
 }
 
 static enum result open_unpacker(struct supervisor *self, struct error *err)

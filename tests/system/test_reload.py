@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The life of the daemon: check, init, reload, drain, crash, privileges."""
+import datetime
 import os
 import re
 import shutil
@@ -285,6 +286,31 @@ def test_five_crashes_pause_delivery(scene):
     assert scene.stop() == 0
     scene.start()
     wait_until(lambda: scene.mail.messages, "it is delivered")
+
+
+def test_a_child_that_cannot_start_is_tried_less_and_less_often(scene):
+    scene.crash_expected = True
+    spool, aside = scene.folder / "spool", scene.folder / "aside"
+    spool.rename(aside)
+    spool.write_text("no folder")
+    os.kill(scene.child_pid(), signal.SIGKILL)
+    scene.wait("daemon.child_died", count=5)
+    deaths = [datetime.datetime.fromisoformat(event["time"].replace("Z", "+00:00")).timestamp()
+              for event in scene.find("daemon.child_died")]
+    pauses = [after - before for before, after in zip(deaths, deaths[1:])]
+    for least, pause in zip((0.2, 0.4, 0.8, 1.6), pauses):
+        assert pause >= least * 0.95, pauses
+    ready = len(scene.find("daemon.ready"))
+    spool.unlink()
+    aside.rename(spool)
+    scene.wait("daemon.ready", count=ready + 1)
+    spool.rename(aside)
+    spool.write_text("no folder")
+    os.kill(scene.child_pid(), signal.SIGKILL)
+    scene.wait("daemon.child_died", count=len(deaths) + 4)
+    assert scene.stop() is not None  # asked to stop in the middle of a pause
+    spool.unlink()
+    aside.rename(spool)
 
 
 def test_supervisor_is_killed(scene):

@@ -96,12 +96,12 @@ class Gateway:
     def _read(self, pipe):
         for line in pipe:
             self.raw.append(line)
-            if self.crash_expected:  # what a process began to say when it was killed
-                line = line[line.rfind(b'{"time":'):] if line.endswith(b"\n") else b""
+            if line == b"\n":  # ends what a process began to say when it was killed
+                continue
             try:
-                event = json.loads(line or b'{"event": "cut off"}')
+                event = json.loads(line)
             except ValueError:
-                event = {"event": "not json", "line": repr(line)}
+                event = {"event": "cut off" if self.crash_expected else "not json", "line": repr(line)}
             self.events.append(event)
             self.named[event["event"]].append(event)
 
