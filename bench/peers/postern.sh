@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Postern: one process with a worker a core, a segment log with group commit, delivery from memory.
-AUTH=bench:secret
+AUTH=bench%:secret
+AUTH_USERS=100
 POSTERN_BUILD=${POSTERN_BUILD:-$BENCH_DIR/../build}
 peer_setup() {
     PEER_DIR=$WORKDIR/postern
@@ -9,7 +10,9 @@ peer_setup() {
         mountpoint -q "$WORKDIR/spool/postern-tmpfs" || mount -t tmpfs -o size=8g bench "$WORKDIR/spool/postern-tmpfs"
     fi
     rm -f "$PEER_DIR/users"
-    echo secret | "$POSTERN_BUILD/postern" user add --file "$PEER_DIR/users" bench >/dev/null
+    for i in $(seq "$AUTH_USERS"); do
+        echo secret | "$POSTERN_BUILD/postern" user add --file "$PEER_DIR/users" "bench$i" >/dev/null
+    done
     cat > "$PEER_DIR/postern.yaml" <<C
 version: 1
 hostname: gateway.test
