@@ -203,6 +203,7 @@ def test_nobody_looks_where_nobody_is_asked_to(gateway, sink, dns):
     mx = free_port()
     one = gateway(reception(sink(), mx, names=names, top="domain_checks: { every: 1s, checks: [ mx ] }"), ports=[mx])
     wait_until(lambda: one.ctl_json("domain", "list", ok=(0, 1))[0]["mx"] == "unhealthy", "it was looked at")
+    one.wait("domain.unhealthy")
     assert {event["check"] for event in one.find("domain.unhealthy")} == {"mx"}
     one.path.write_text(one.path.read_text().replace("every: 1s", "every: 0s"))
     one.reload()
