@@ -16,7 +16,9 @@
 #include <unistd.h>
 
 enum {
-    ACCEPTS_A_TURN = 16,
+    /* Enough that the kernel's queue does not overflow while a turn is long with handshakes: who
+     * finds it full tries again only after a second. */
+    ACCEPTS_A_TURN = 512,
     MORE_THAN_MEAN = 8, /* sessions above the mean before connections are passed on */
     PAUSE_MS = 100,     /* out of descriptors: try again after this */
     RESERVE_MIN = 32,   /* descriptors for deliveries, the spool, the control socket, … */
