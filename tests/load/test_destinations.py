@@ -156,6 +156,8 @@ def test_dead_destinations_cost_the_others_nothing(gateway, counting_sink, tools
     base = resident_kb(child, "RssAnon")
     figures = source(tools, listen, "dead", "-m", backlog, "-c", 20, "--per-conn", 100, "--domain", "dead.test", seconds=600)
     assert figures["accepted"] == backlog, figures
+    if not SANITIZED:  # what the burst took besides goes back within seconds
+        wait_until(lambda: resident_kb(child, "RssAnon") - base < backlog * 1 + 16 * 1024, "they cost little", 30)
     cost = resident_kb(child, "RssAnon") - base
     tried = attempts(one)
     began, busy = time.monotonic(), cpu_seconds(child)
@@ -170,8 +172,6 @@ def test_dead_destinations_cost_the_others_nothing(gateway, counting_sink, tools
     assert beside <= alone * 1.1 + 1
     assert told < 100, "something is done about each message of a destination that is known to be dead"
     assert busy < 0.5 * waited
-    if not SANITIZED:
-        assert cost < backlog * 1 + 16 * 1024, f"{cost} KiB for {backlog} messages"
     assert one.status()["totals"]["accepted"] == backlog + 6 * count and one.status()["balanced"]
     one.kill()
 

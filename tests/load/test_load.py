@@ -177,6 +177,8 @@ def test_many_idle_sessions(gateway, counting_sink, tools, tls_files):
         ready = [process.stdout.readline() for process in idle]
         greeted = time.monotonic() - begin
         assert [line.split()[:2] for line in ready] == [["ready", str(half)]] * 2, ready
+        # what handshakes and greetings took goes back within seconds
+        wait_until(lambda: resident_kb(child, "RssAnon") - base < half * 16 + half * 48, "they cost little at rest", 30)
         cost = resident_kb(child, "RssAnon") - base
         busy = cpu_seconds(child)
         time.sleep(3)
@@ -185,7 +187,6 @@ def test_many_idle_sessions(gateway, counting_sink, tools, tls_files):
         print(f"{2 * half} sessions greeted in {greeted:.1f} s; {cost} KiB, {busy * 100:.1f} % of a core while idle; "
               f"{alone:.0f} messages/s alone, {beside:.0f} beside them")
         assert one.status()["sessions"] >= 2 * half
-        assert cost < half * 16 + half * 64, f"{cost} KiB"
         assert busy < 0.2
         assert beside > alone / 2
     finally:
