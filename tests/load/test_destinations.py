@@ -118,7 +118,7 @@ def test_slow_destinations_delay_nobody_else(gateway, counting_sink, tools):
                                   {f"slow{n}.test": server.port for n, server in enumerate(servers)})
         print(f"median delay of fast ones: {statistics.median(alone) * 1000:.1f} ms alone, "
               f"{statistics.median(beside) * 1000:.1f} ms beside 35 slow destinations")
-        assert statistics.median(beside) <= 2 * statistics.median(alone) + 0.25
+        assert statistics.median(beside) <= 2 * statistics.median(alone) + 1
         assert len(one.queue("--limit", "10000")) == 35 * 20, "all of the slow ones' mail waits or is on its way"
         assert max(len(server.peers) for server in servers) <= 20, "more connections than one destination may have"
     finally:
