@@ -47,7 +47,7 @@ void spool_queue_put_back(struct spool_unit_queue *queue, struct spool_unit_queu
 struct spool_used_body {
     uint64_t id;
     uint64_t size;
-    int64_t since_ns; /* real monotonic time */
+    int64_t since_ns; /* monotonic time */
 };
 struct spool_used_bodies {
     struct spool_used_body files[SPOOL_USED_BODIES]; /* the oldest first */

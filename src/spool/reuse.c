@@ -93,7 +93,7 @@ static bool rename_file(struct spool *spool, uint64_t old, struct spool_used_bod
     char from[SPOOL_NAME_SIZE];
     char to[SPOOL_NAME_SIZE];
     file->id = atomic_fetch_add(&spool->next_id, 1);
-    file->since_ns = spool_real_ns();
+    file->since_ns = clock_monotonic_ns();
     spool_segment_name(old, SPOOL_SEGMENT_BULK, from);
     spool_segment_name(file->id, SPOOL_SEGMENT_BULK, to);
     return renameat(spool->bulk_fd, from, spool->bulk_fd, to) == 0;
@@ -187,7 +187,7 @@ static bool take_older(struct spool *spool, int64_t until_ns, struct spool_used_
 
 void spool_bodies_give_back(struct spool *spool, bool all)
 {
-    int64_t until_ns = all ? INT64_MAX : spool_real_ns() - WAIT_NS;
+    int64_t until_ns = all ? INT64_MAX : clock_monotonic_ns() - WAIT_NS;
     for (struct spool_used_body file; take_older(spool, until_ns, &file);)
         remove_file(spool, file.id);
 }

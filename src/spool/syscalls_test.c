@@ -94,6 +94,7 @@ static enum result add(struct child *self, uint64_t size, unsigned count) MAY_YI
         body = test_body(size, self->next);
     } else {
         static char bytes[LARGE];
+        memset(bytes, (int)self->next, sizeof bytes); /* no two alike */
         if (spool_body_new(self->spool, &body, &err) != OK)
             return FAILED;
         if (body_append(body, str_of(bytes, LARGE), &err) != OK || body_seal(body, &err) != OK) {
@@ -158,6 +159,19 @@ static NO_YIELD_CHECK void large_mail(void *arg)
         change(self, self->next - 1, 2, true);
     if (add(self, LARGE, 1) == OK)
         change(self, self->next - 1, REMOVED, true);
+}
+
+/* Their files are used again, but for those of what stays. */
+static NO_YIELD_CHECK void large_mail_again(void *arg)
+{
+    struct child *self = arg;
+    struct error err;
+    for (unsigned i = 0; i < 12 && spool_stats(self->spool).reused_bodies < 4; i++) {
+        if (add(self, LARGE, 1) == OK && i % 4 != 3)
+            change(self, self->next - 1, REMOVED, i % 2 == 0);
+        for (int turn = 0; turn < 10 && !spool_stats(self->spool).pooled_bodies; turn++)
+            check(fiber_sleep(2 * NS_PER_MS, &err) == OK);
+    }
 }
 
 /* 64K a segment: the third body does not fit what is left of it. */
@@ -255,6 +269,7 @@ static const struct scenario scenarios[] = {
     {"small mail", small_mail, 0, 0, false, false, false},
     {"several destinations", several_destinations, 0, 0, false, false, false},
     {"large mail", large_mail, 0, 0, false, false, false},
+    {"large mail in used files", large_mail_again, 0, 0, false, false, false},
     {"segments roll", roll, 0, 0, false, false, false},
     {"states and removals", states, 0, 0, false, false, false},
     {"reclaim", reclaim, 0, 0, false, false, false},
@@ -266,6 +281,7 @@ static const struct scenario scenarios[] = {
     {"recovery of a damaged spool", nothing, 160, 0, false, true, false},
     {"a segment is made from the pool", reuse, 0, 0, false, false, false},
     {"recovery of used files", nothing, 160, 7, false, false, true},
+    {"recovery of large mail in used files", large_mail_again, 200, 9, false, false, false},
     {"used files are used again", reuse, 160, 0, false, false, true},
 };
 static const struct scenario control = {"red control", small_lies, 0, 0, true, false, false};
@@ -551,15 +567,19 @@ static void make_template(const struct scenario *scenario, char path[TEST_PATH_S
 {
     static const struct scenario mixed = {"first", reclaim, 0, 0, false, false, false},
                                  all_used = {"first", reuse, 0, 0, false, false, false},
-                                 second = {"second", roll, 128, 0, false, false, false};
-    const struct scenario *first = scenario->used ? &all_used : &mixed;
+                                 all_large = {"first", large_mail_again, 0, 0, false, false, false},
+                                 second = {"second", roll, 128, 0, false, false, false},
+                                 more_large = {"second", large_mail_again, 128, 0, false, false,
+                                               false};
+    bool is_large = scenario->run == large_mail_again;
+    const struct scenario *first = scenario->used ? &all_used : is_large ? &all_large : &mixed;
     test_folder_new(path);
     memset(known, 0, IDS * sizeof *known);
     struct turn whole = {.number = 0}, cut = {.only = SYS_fdatasync, .number = scenario->syncs};
     run_turn(path, first, &whole, known);
     assert_true(!scenario->used || test_used_files(path) > 1);
     assert_int_equal(whole.status, 0);
-    run_turn(path, &second, &cut, known);
+    run_turn(path, is_large ? &more_large : &second, &cut, known);
     assert_true(cut.hit || scenario->syncs == 0);
     if (scenario->damaged) {
         assert_true(search(path, "log", true) > 0);
