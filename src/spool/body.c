@@ -24,6 +24,7 @@
 
 enum {
     CHUNK_STRIDE = SPOOL_RECORD_HEADER + SPOOL_CHUNK,
+    CHUNKS_AT_ONCE = SPOOL_INLINE_MAX / SPOOL_CHUNK, /* a full buffer */
     FIRST_BUFFER = 16 * 1024,
     WINDOW_MIN = 128 * 1024,
     WINDOW_MAX = 4 * 1024 * 1024,
@@ -122,24 +123,24 @@ static enum result create_file(struct body_job *job)
     return spool_files_write(job->fd, &piece, 1, 0, &job->err);
 }
 
-static enum result write_chunk(struct body_job *job, size_t done)
+/* The chunk at `done` of the job's bytes. Returns how many pieces it is. */
+static size_t put_chunk(const struct body_job *job, size_t done,
+                        unsigned char header[SPOOL_RECORD_HEADER], struct iovec pieces[3])
 {
     static const char zeros[SPOOL_RECORD_ALIGN];
-    unsigned char header[SPOOL_RECORD_HEADER];
     const char *bytes = job->bytes + done;
     size_t size = job->size - done < SPOOL_CHUNK ? job->size - done : (size_t)SPOOL_CHUNK;
-    uint64_t offset = job->offset + done / SPOOL_CHUNK * CHUNK_STRIDE;
+    size_t padding = (size_t)spool_record_size(size) - SPOOL_RECORD_HEADER - size;
     struct spool_record record = {.type = SPOOL_RECORD_CHUNK,
                                   .count = 1,
                                   .unit = job->id,
                                   .length = (uint32_t)size,
                                   .payload_crc = spool_crc(0, bytes, size)};
-    spool_record_encode(&record, job->id, offset, header);
-    size_t padded = (size_t)spool_record_size(size) - SPOOL_RECORD_HEADER;
-    struct iovec pieces[] = {{header, sizeof header},
-                             {(void *)(uintptr_t)bytes, size},
-                             {(void *)(uintptr_t)zeros, padded - size}};
-    return spool_files_write(job->fd, pieces, padded > size ? 3 : 2, offset, &job->err);
+    spool_record_encode(&record, job->id, job->offset + done / SPOOL_CHUNK * CHUNK_STRIDE, header);
+    pieces[0] = (struct iovec){header, SPOOL_RECORD_HEADER};
+    pieces[1] = (struct iovec){(void *)(uintptr_t)bytes, size};
+    pieces[2] = (struct iovec){(void *)(uintptr_t)zeros, padding};
+    return padding ? 3 : 2;
 }
 
 /* The next window is larger or smaller by what this one took. Only the bulk lane's thread is here.
@@ -204,12 +205,17 @@ static enum result settle_window(struct body_job *job, uint64_t end)
     return OK;
 }
 
+/* All in one call: a page that two of them share would otherwise be read before the second. */
 static enum result write_chunks(struct body_job *job)
 {
-    for (size_t done = 0; done < job->size; done += SPOOL_CHUNK) {
-        if (write_chunk(job, done) != OK)
-            return FAILED;
-    }
+    unsigned char headers[CHUNKS_AT_ONCE][SPOOL_RECORD_HEADER];
+    struct iovec pieces[CHUNKS_AT_ONCE * 3];
+    size_t count = 0;
+    check(job->size <= SPOOL_INLINE_MAX);
+    for (size_t done = 0; done < job->size; done += SPOOL_CHUNK)
+        count += put_chunk(job, done, headers[done / SPOOL_CHUNK], pieces + count);
+    if (spool_files_write(job->fd, pieces, count, job->offset, &job->err) != OK)
+        return FAILED;
     return settle_window(job, job->offset + job->size / SPOOL_CHUNK * CHUNK_STRIDE);
 }
 
