@@ -65,7 +65,7 @@ bool rehearsal_login(struct rehearsing *run, struct str user, struct str passwor
         return false;
     run->out->reply = mail_reply_of(235, 2, 7, 0, STR("Authenticated"));
     run->facts.authenticated = true;
-    run->facts.user = user;
+    run->facts.user = verdict.account.len ? verdict.account : user;
     run->facts.own_addresses = verdict.own_addresses;
     run->facts.own_address_count = verdict.own_address_count;
     return true;
