@@ -77,6 +77,7 @@ static void on_connected(void *context, struct smtp_session *smtp, struct mail_r
     session->smtp = smtp;
     const struct smtp_peer *peer = smtp_session_peer(smtp);
     net_ip_format(&peer->client.ip, session->client_text);
+    session->name_asked = false;
     if (session->counted) /* XCLIENT brings us here again: the first address stays counted */
         return;
     const struct smtp_limits *limits = &session->listener->smtp.limits;
