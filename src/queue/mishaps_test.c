@@ -598,6 +598,26 @@ static void test_content_of_many(void **state)
     end(&world);
 }
 
+/* What a flow makes of an envelope may be more than a record of the spool takes. */
+static void test_content_makes_too_much(void **state)
+{
+    struct world world;
+    (void)state;
+    world_init(&world, 1);
+    world.content_verdict = QUEUE_CONTENT_HOLD;
+    world.content_findings = 1 << 20;
+    world_start(&world);
+    send_one(&world, &(struct letter){.to = {"ok@example.net"}, .content_flow = "flow"});
+    WAIT_FOR(is_settled(&world, 1) && totals(&world).quarantined == 1);
+    world.content_findings = 0;
+    world.content_verdict = QUEUE_CONTENT_DELIVER;
+    assert_int_equal(act(&world, QUEUE_RELEASE), 1);
+    WAIT_FOR(is_settled(&world, 0)); /* by way of the flow */
+    assert_int_equal(totals(&world).delivered, 1);
+    assert_int_equal(atomic_load(&world.content_runs), 2);
+    end(&world);
+}
+
 /* What an operator wants while the flow runs comes before what the flow says. */
 static void test_wish_during_content_run(void **state)
 {
@@ -649,6 +669,7 @@ int main(void)
         cmocka_unit_test(test_large_wait_for_large),
         cmocka_unit_test(test_many_domains),
         cmocka_unit_test(test_content_of_many),
+        cmocka_unit_test(test_content_makes_too_much),
         cmocka_unit_test(test_wish_during_content_run),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -63,6 +63,7 @@ struct world {
     enum queue_content_verdict content_verdict;
     atomic_bool content_waits; /* a content run takes as long as this is true */
     atomic_uint content_runs;
+    size_t content_findings; /* bytes of them, in a group that is held; 0: no group is named */
     /* asked around attempts, of a transport with a script; NULL: nobody */
     void (*hook)(struct world *world, struct queue_hook *hook);
     atomic_uint hooks;

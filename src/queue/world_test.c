@@ -86,7 +86,21 @@ NO_YIELD_CHECK static enum queue_content_verdict run_content(void *context,
 {
     struct world *world = context;
     (void)snapshot;
-    (void)run;
+    if (world->content_findings > 0) {
+        char *findings = arena_alloc(run->arena, world->content_findings);
+        memset(findings, 'x', world->content_findings);
+        run->groups = ARENA_NEW(run->arena, struct queue_group);
+        *run->groups = (struct queue_group){
+            .content = *run->content,
+            .transport = run->transport,
+            .recipients = run->recipients,
+            .recipient_count = run->recipient_count,
+            .held = true,
+            .held_reason = MAIL_REASON_POLICY,
+            .kept = {.findings = str_of(findings, world->content_findings)},
+        };
+        run->group_count = 1;
+    }
     atomic_fetch_add(&world->content_runs, 1);
     while (atomic_load(&world->content_waits))
         if (fiber_sleep(NS_PER_MS, NULL) == FAILED)
