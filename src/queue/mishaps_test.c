@@ -127,6 +127,38 @@ static void test_unread_is_not_lost(void **state)
     }
 }
 
+/* No transport takes the sender's domain: postmaster reads of it; not his either: it is kept. */
+static void test_nobody_to_tell(void **state)
+{
+    static const struct {
+        struct letter letter;
+        bool no_postmaster;
+        uint64_t quarantined, failed_dsn, delivered;
+    } cases[] = {
+        {{.to = {"never@example.net", "ok@example.net"}}, false, 0, 1, 2},
+        {{.to = {"never@example.net", "ok@example.net"}}, true, 1, 0, 1},
+        {{.to = {"ok@example.net"}, .refused = "friend@example.net"}, false, 0, 1, 2},
+        {{.to = {"ok@example.net"}, .refused = "friend@example.net"}, true, 1, 0, 1},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct world world;
+        struct letter letter = cases[i].letter;
+        letter.from = "me@nowhere.example";
+        world_init(&world, 1);
+        world.no_postmaster = cases[i].no_postmaster;
+        world_start(&world);
+        send_one(&world, &letter);
+        WAIT_FOR(is_settled(&world, cases[i].quarantined) &&
+                 totals(&world).delivered == cases[i].delivered);
+        assert_int_equal(totals(&world).quarantined, cases[i].quarantined);
+        assert_int_equal(totals(&world).failed_dsn, cases[i].failed_dsn);
+        assert_int_equal(totals(&world).failed_silent, 0);
+        assert_int_equal(totals(&world).damaged, 0);
+        end(&world);
+    }
+}
+
 /* ---- the spool cannot be written for a while ---- */
 
 /* A notice cannot be made durable. What was delivered beside stays counted; the notice about the
@@ -656,6 +688,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_unread_is_no_attempt),
         cmocka_unit_test(test_unread_is_not_lost),
+        cmocka_unit_test(test_nobody_to_tell),
         cmocka_unit_test(test_notice_cannot_be_written),
         cmocka_unit_test(test_order_cannot_be_written),
         cmocka_unit_test(test_order_in_flight_cannot_be_written),

@@ -237,9 +237,13 @@ static void plan_refused(struct queue_unit *unit, const struct queue_snapshot *s
     if (told_count > 0) {
         notice.recipients = told;
         notice.count = told_count;
-        bool sent = queue_notice_add(unit, &notice);
-        queue_unit_count(unit, sent ? QUEUE_COUNT_FAILED_DSN : QUEUE_COUNT_FAILED_SILENT,
-                         told_count);
+        if (queue_notice_add(unit, &notice))
+            queue_unit_count(unit, QUEUE_COUNT_FAILED_DSN, told_count);
+        else if (content.body == NULL)
+            queue_unit_count(unit, QUEUE_COUNT_FAILED_SILENT, told_count);
+        else /* nobody can be told */
+            while (told_count > 0)
+                kept[kept_count++] = told[--told_count];
     }
     if (kept_count > 0) {
         notice.recipients = kept;

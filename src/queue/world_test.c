@@ -70,8 +70,8 @@ static struct str hostname(const struct queue_snapshot *snapshot)
 
 static struct str postmaster(const struct queue_snapshot *snapshot)
 {
-    (void)snapshot;
-    return STR("ok-postmaster@example.org");
+    return world_of(snapshot)->no_postmaster ? STR("x@nowhere.example")
+                                             : STR("ok-postmaster@example.org");
 }
 
 static bool is_own_address(const struct queue_snapshot *snapshot, const struct net_address *address)
