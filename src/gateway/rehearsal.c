@@ -157,6 +157,7 @@ void rehearsal_recipient(struct rehearsing *run)
     }
     run->out->domain = run->chosen->name;
     run->facts.recipient = mail_address_key(run->in->arena, &run->to);
+    run->facts.recipient_written = mail_address_text(run->in->arena, &run->to);
     run->facts.recipient_domain = run->to.domain;
     const struct flow *flow = settings_recipient_flow(run->in->listener, run->chosen);
     struct flow_run lent = lend(run);
