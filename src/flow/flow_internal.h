@@ -297,6 +297,7 @@ struct flow_running {
     struct flow_overrun overrun; /* of the last limit that was reached */
     struct str *own_addresses;
     size_t own_address_count;
+    struct str account;
     /* content: once a step has made a new head, how much of it is trace fields of ours */
     bool has_new_head;
     size_t trace_len;
@@ -444,6 +445,7 @@ struct flow_login {
     int64_t cache_ns;
     void (*ask)(struct flow_running *running, const struct flow_step *step,
                 struct directory_answer *out);
+    struct str account; /* its name, if the backend looks at a part of the login only; or empty */
 };
 enum result flow_login_run(struct flow_running *running, const struct flow_step *step,
                            const struct flow_login *login, unsigned *out_outcome,

@@ -581,6 +581,7 @@ static MAY_YIELD enum result login(struct script_call *call, struct error *err)
         scripting->authenticated = true;
         running->own_addresses = answer.senders;
         running->own_address_count = answer.sender_count;
+        running->account = STR_EMPTY;
     }
     script_return_text(call, str_c(words[answer.login]));
     script_return_text(call, arena_str(call->arena, answer.detail));
