@@ -290,6 +290,7 @@ struct flow_running {
     bool said_no;                 /* some backend knows the login and refused the password */
     bool said_unknown;            /* some backend does not know the login */
     bool had_error;               /* some backend gave no answer */
+    bool was_hung_up;             /* some mail server hung up at the password: an attempt */
     struct str refusal;           /* why it is no yes: the first error, else the last no */
     struct flow_pending *pending; /* FLOW_PENDING_MAX, or NULL */
     unsigned pending_count;
@@ -420,6 +421,9 @@ bool flow_arc_vouches(const struct arc_answer *answer, const struct option_texts
                       struct arena *arena);
 
 /* scan.c: shared by the blocks that show a message to a scanner. */
+/* A hash of what the run is about, for breakers (state/breaker.h): of its sender, recipient, login
+ * and Message-ID. Never 0. */
+uint64_t flow_about(const struct flow_running *running);
 struct scanner flow_scanner(const struct flow_running *running, const struct server *server);
 /* In a rehearsal: true, with what was stated of the server, or NULL when it gives no answer (the
  * detail says so). */

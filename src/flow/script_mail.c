@@ -577,6 +577,7 @@ static MAY_YIELD enum result login(struct script_call *call, struct error *err)
     running->said_no |= answer.login == DIRECTORY_NO;
     running->said_unknown |= answer.login == DIRECTORY_UNKNOWN;
     running->had_error |= answer.login == DIRECTORY_LOGIN_ERROR;
+    running->was_hung_up |= answer.hung_up;
     if (answer.login == DIRECTORY_YES) {
         scripting->authenticated = true;
         running->own_addresses = answer.senders;
