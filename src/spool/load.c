@@ -129,15 +129,17 @@ void spool_read_all(int fd, char *out, uint64_t size, uint64_t offset)
     }
 }
 
-/* Of a spool that is in use a file may get another name, and then other content, at any moment. */
-static bool still_has_name(const struct spool_loader *loader,
-                           const struct spool_recover_segment *segment, int fd)
+/* Of a spool that is in use a file may get another name, and then other content, at any moment. A
+ * name that cannot be looked at is no such case: mail would be taken for gone. */
+static bool has_lost_name(const struct spool_loader *loader,
+                          const struct spool_recover_segment *segment, int fd)
 {
     char name[SPOOL_NAME_SIZE];
     struct stat by_name, open;
     spool_segment_name(segment->id, segment->kind, name);
-    return fstatat(loader->log_fd, name, &by_name, AT_SYMLINK_NOFOLLOW) == 0 &&
-           fstat(fd, &open) == 0 && by_name.st_ino == open.st_ino;
+    if (fstatat(loader->log_fd, name, &by_name, AT_SYMLINK_NOFOLLOW) != 0)
+        return errno == ENOENT;
+    return fstat(fd, &open) == 0 && by_name.st_ino != open.st_ino;
 }
 
 /* The space is kept from one segment to the next: fresh pages cost as much as reading does. */
@@ -205,7 +207,7 @@ void spool_loader_load(void *context, struct spool_recover_segment *segment, boo
         size = SPOOL_SEGMENT_MAX;
     uint64_t loaded = load_bytes(loader, segment, file->fd, size);
     loader->was_whole = loaded == size;
-    segment->is_gone = !still_has_name(loader, segment, file->fd);
+    segment->is_gone = has_lost_name(loader, segment, file->fd);
     segment->bytes = segment->is_gone ? STR_EMPTY : str_of(loader->bytes, loaded);
 }
 
