@@ -346,6 +346,12 @@ enum result spool_loading_begin(struct spool *spool, spool_found_fn *found, void
     recovery->guard = guard;
     recovery->guard_context = spool;
     spool_recover_head(recovery);
+    if (loader->has_failed && !loader->has_read) {
+        /* not a damaged log: the disk does not answer, and may again */
+        struct error failure = loader->failure;
+        spool_loading_free(spool);
+        return fail(err, failure.kind, "the log cannot be read: %s", failure.text);
+    }
     for (size_t i = 0; i < loader->count; i++) {
         if (spool_recover_in_head(recovery, i))
             adopt_segment(loading, i);

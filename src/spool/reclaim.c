@@ -502,7 +502,8 @@ static void copy_forward(struct spool *spool, struct spool_segment *old)
     struct copying copying = {.spool = spool, .old = old, .base = spool->cold_offset};
     buf_init(&copying.out, (size_t)1 << 31);
     char *bytes = memory_resize_array(NULL, old->end + 1, 1);
-    spool_read_all(old->fd, bytes, old->end, 0);
+    struct spool_unread ignored;
+    spool_read_all(old->fd, bytes, old->end, 0, &ignored);
     copying.bytes = str_of(bytes, old->end);
     spool_segment_scan(copying.bytes, old->id, UINT64_MAX, &copying.scan);
     put_batch(&copying);

@@ -280,10 +280,10 @@ struct scenario {
     unsigned left;         /* it begins with what a killed process left, which used so many ids */
     unsigned syncs;        /* the process was killed at this one after its start */
     uint64_t segment_size; /* 0: 64K */
-    bool lies;     /* red control: it tells of success too early, or whatever happened */
-    bool damaged;  /* a body in what is left is damaged on disk */
-    bool used;     /* what is left lies in files that were used before */
-    bool restarts; /* whoever starts after a kill is killed too, some times */
+    bool lies;             /* red control: it tells of success too early, or whatever happened */
+    bool damaged;          /* a body in what is left is damaged on disk */
+    bool used;             /* what is left lies in files that were used before */
+    bool restarts;         /* whoever starts after a kill is killed too, some times */
 };
 static const struct scenario scenarios[] = {
     {.name = "small mail", .run = small_mail},
@@ -327,13 +327,12 @@ static NO_YIELD_CHECK void take_again(void *arg)
 
 static void run_child(const char *path, int pipe, const struct scenario *scenario)
 {
-    struct spool_settings settings = {.path = str_c(path),
-                                      .segment_size = scenario->segment_size
-                                                          ? scenario->segment_size
-                                                          : (uint64_t)64 * 1024,
-                                      .free_bytes_floor = 1,
-                                      .state_delay_ns = NS_PER_MS,
-                                      .reclaim_age_ns = 1};
+    struct spool_settings settings = {
+        .path = str_c(path),
+        .segment_size = scenario->segment_size ? scenario->segment_size : (uint64_t)64 * 1024,
+        .free_bytes_floor = 1,
+        .state_delay_ns = NS_PER_MS,
+        .reclaim_age_ns = 1};
     static struct test_found found;
     struct child child = {.pipe = pipe, .next = scenario->left};
     child.spool = test_open_with(&settings, &found);
@@ -363,16 +362,26 @@ static bool counts(struct turn *turn, const struct __ptrace_syscall_info *info)
         long number;
         const char *name;
         bool reads;
-    } calls[] = {{SYS_pwrite64, "pwrite64", false},   {SYS_pwritev, "pwritev", false},
-                 {SYS_pwritev2, "pwritev2", false},   {SYS_fsync, "fsync", false},
-                 {SYS_fdatasync, "fdatasync", false}, {SYS_ftruncate, "ftruncate", false},
-                 {SYS_fallocate, "fallocate", false}, {SYS_openat, "openat", false},
-                 {SYS_unlinkat, "unlinkat", false},   {SYS_renameat, "renameat", false},
-                 {SYS_renameat2, "renameat2", false}, {SYS_linkat, "linkat", false},
-                 {SYS_mkdirat, "mkdirat", false},     {SYS_pread64, "pread64", true},
-                 {SYS_preadv, "preadv", true},         {SYS_newfstatat, "fstatat", true},
-                 {SYS_lseek, "lseek", true},           {SYS_getdents64, "getdents", true},
-                 {SYS_fstatfs, "fstatfs", true},       {SYS_preadv2, "preadv2", true},
+    } calls[] = {{SYS_pwrite64, "pwrite64", false},
+                 {SYS_pwritev, "pwritev", false},
+                 {SYS_pwritev2, "pwritev2", false},
+                 {SYS_fsync, "fsync", false},
+                 {SYS_fdatasync, "fdatasync", false},
+                 {SYS_ftruncate, "ftruncate", false},
+                 {SYS_fallocate, "fallocate", false},
+                 {SYS_openat, "openat", false},
+                 {SYS_unlinkat, "unlinkat", false},
+                 {SYS_renameat, "renameat", false},
+                 {SYS_renameat2, "renameat2", false},
+                 {SYS_linkat, "linkat", false},
+                 {SYS_mkdirat, "mkdirat", false},
+                 {SYS_pread64, "pread64", true},
+                 {SYS_preadv, "preadv", true},
+                 {SYS_newfstatat, "fstatat", true},
+                 {SYS_lseek, "lseek", true},
+                 {SYS_getdents64, "getdents", true},
+                 {SYS_fstatfs, "fstatfs", true},
+                 {SYS_preadv2, "preadv2", true},
                  {SYS_sync_file_range, "sync_file_range", false}};
     long number = (long)info->entry.nr;
     if (turn->only && number != turn->only)
