@@ -256,8 +256,8 @@ static void test_floors(void **state)
 
 /* ---- damage ---- */
 
-/* Change a byte of a file where `text` stands in it. */
-static void damage_file(const char *folder, const char *name, const char *text)
+/* Change a byte of a file `before` the place where `text` stands in it. */
+static void damage_before(const char *folder, const char *name, const char *text, long before)
 {
     char path[TEST_PATH_SIZE * 2];
     snprintf(path, sizeof path, "%s/%s", folder, name);
@@ -267,9 +267,25 @@ static void damage_file(const char *folder, const char *name, const char *text)
     size_t size = fread(bytes, 1, sizeof bytes, file);
     const char *at = memmem(bytes, size, text, strlen(text));
     assert_non_null(at);
-    assert_int_equal(fseek(file, at - bytes, SEEK_SET), 0);
+    assert_int_equal(fseek(file, at - bytes - before, SEEK_SET), 0);
     assert_int_equal(fputc('#', file), '#');
     fclose(file);
+}
+
+static void damage_file(const char *folder, const char *name, const char *text)
+{
+    damage_before(folder, name, text, 0);
+}
+
+/* The log file that has `text`, as a name within the folder. */
+static void find_log(const char *folder, const char *text, char out[64])
+{
+    char command[TEST_PATH_SIZE * 2];
+    snprintf(command, sizeof command, "cd %s && grep -la %s log/*", folder, text);
+    FILE *pipe = popen(command, "r");
+    assert_non_null(pipe);
+    assert_int_equal(fscanf(pipe, "%63s", out), 1);
+    pclose(pipe);
 }
 
 static NO_YIELD_CHECK void add_named_bodies(void *arg)
@@ -369,6 +385,41 @@ static void test_unreadable_tail(void **state)
     spool_close(fixture->spool);
     test_folder_remove(copy);
     fixture->spool = test_open(fixture->path, &fixture->found);
+}
+
+static NO_YIELD_CHECK void remove_most(void *arg)
+{
+    struct test_fixture *fixture = arg;
+    struct error err = {0};
+    for (uint64_t i = 10; i < 30; i++)
+        assert_int_equal(test_add(fixture->spool, i, 3000, &err), OK);
+    for (uint64_t i = 0; i < 10; i++) {
+        struct spool_change change = {.kind = SPOOL_REMOVE, .entry = test_id(i)};
+        if (i != 3 && i != 5)
+            assert_int_equal(spool_commit(fixture->spool, &change, 1, &err), OK);
+    }
+}
+
+/* A record that became unreadable stays where it is, and what lives beside it is copied once. */
+static void test_damage_is_copied_once(void **state)
+{
+    struct test_fixture *fixture = *state;
+    enum { RECORD_BEFORE = 32 + 88 + 19 }; /* its header, what is fixed, the head */
+    char name[64];
+    reopen_small(fixture, fixture->path, 3600 * NS_PER_S);
+    test_on_fiber(add_ten, fixture);
+    test_on_fiber(remove_most, fixture);
+    find_log(fixture->path, "meta-3", name);
+    damage_before(fixture->path, name, "meta-3", RECORD_BEFORE);
+    uint64_t before = spool_stats(fixture->spool).bytes_written;
+    clock_set_fake(clock_monotonic_ns() + 3601 * NS_PER_S, -1);
+    while (spool_stats(fixture->spool).bytes_written == before)
+        usleep(1000);
+    uint64_t after = spool_stats(fixture->spool).bytes_written;
+    usleep(200 * 1000); /* it was copied again each millisecond */
+    assert_int_equal(spool_stats(fixture->spool).bytes_written, after);
+    clock_set_fake(-1, -1);
+    assert_true(spool_has(fixture->spool, test_id(3)));
 }
 
 static NO_YIELD_CHECK void read_damaged(void *arg)
@@ -694,6 +745,7 @@ int main(void)
         CASE(test_damage_at_start),
         CASE(test_unreadable_log),
         CASE(test_unreadable_tail),
+        CASE(test_damage_is_copied_once),
         CASE(test_damage_while_running),
         CASE(test_trouble_is_no_damage),
         CASE(test_unsynced_large_body),
