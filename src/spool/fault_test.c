@@ -422,6 +422,38 @@ static void test_damage_is_copied_once(void **state)
     assert_true(spool_has(fixture->spool, test_id(3)));
 }
 
+static NO_YIELD_CHECK void set_state(void *arg)
+{
+    struct test_fixture *fixture = arg;
+    struct error err = {0};
+    struct spool_change change = {.kind = SPOOL_STATE, .entry = test_id(3), .state = STR("newer")};
+    assert_int_equal(spool_commit(fixture->spool, &change, 1, &err), OK);
+}
+
+/* The numbers of what was lost are not given again: a state that is written after the damage is
+ * newer than that of a copy that the damage spared. */
+static void test_states_after_lost_segments(void **state)
+{
+    struct test_fixture *fixture = *state;
+    char command[TEST_PATH_SIZE * 2];
+    reopen_small(fixture, fixture->path, 1);
+    test_on_fiber(add_ten, fixture);
+    test_on_fiber(remove_most, fixture);
+    snprintf(command, sizeof command, "grep -qa meta-3 %s/log/*.cold 2>/dev/null", fixture->path);
+    while (system(command) != 0)
+        usleep(1000);
+    spool_close(fixture->spool);
+    snprintf(command, sizeof command, "rm %s/log/*.log", fixture->path);
+    assert_int_equal(system(command), 0);
+    fixture->spool = test_open(fixture->path, &fixture->found);
+    assert_true(test_find(&fixture->found, test_id(3)) >= 0);
+    test_on_fiber(set_state, fixture);
+    test_reopen(fixture);
+    int at = test_find(&fixture->found, test_id(3));
+    assert_true(at >= 0);
+    assert_string_equal(fixture->found.items[at].state, "newer");
+}
+
 static NO_YIELD_CHECK void read_damaged(void *arg)
 {
     struct test_fixture *fixture = arg;
@@ -746,6 +778,7 @@ int main(void)
         CASE(test_unreadable_log),
         CASE(test_unreadable_tail),
         CASE(test_damage_is_copied_once),
+        CASE(test_states_after_lost_segments),
         CASE(test_damage_while_running),
         CASE(test_trouble_is_no_damage),
         CASE(test_unsynced_large_body),
