@@ -89,6 +89,7 @@ static void replace(struct queue_attempt *attempt, const struct queue_content_ru
     struct queue_unit unit;
     struct error err;
     queue_unit_init(&unit, attempt->worker, attempt->arena);
+    unit.replaces = attempt->entry;
     queue_content_add(&unit, attempt, run, /* generated_only= */ false);
     queue_unit_count(&unit, QUEUE_COUNT_DISCARDED, run->discarded);
     queue_unit_count(&unit, QUEUE_COUNT_GENERATED, run->added);

@@ -631,6 +631,27 @@ static void test_wish_during_content_run(void **state)
     }
 }
 
+/* An order may come while what the flow decided is being written: what then stands in the place of
+ * the entry gets it. */
+static void test_wish_while_verdict_is_written(void **state)
+{
+    enum { LETTERS = 100 };
+    struct world world;
+    uint64_t dropped = 0;
+    (void)state;
+    world_init(&world, 1);
+    retry_in_an_hour(&world);
+    sink_set_deferrals(world.sink, 1000);
+    world.content_verdict = QUEUE_CONTENT_DELIVER;
+    world_start(&world);
+    for (unsigned i = 0; i < LETTERS; i++) {
+        send_one(&world, &(struct letter){.to = {"later@example.net"}, .content_flow = "flow"});
+        dropped += act(&world, QUEUE_DROP);
+        WAIT_FOR(totals(&world).dropped == dropped);
+    }
+    end(&world);
+}
+
 static void count_unwritten(const struct event *event, void *arg)
 {
     unsigned *count = arg;
@@ -699,6 +720,7 @@ int main(void)
         cmocka_unit_test(test_many_domains),
         cmocka_unit_test(test_content_of_many),
         cmocka_unit_test(test_wish_during_content_run),
+        cmocka_unit_test(test_wish_while_verdict_is_written),
         cmocka_unit_test(test_verdict_cannot_be_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
