@@ -223,5 +223,9 @@ int ctl_config_diff(struct ctl *ctl)
         code = read_side(ctl, to, &after);
     if (code)
         return code;
-    return ctl_config_print_diff(ctl, &before, &after) ? CTL_NO : CTL_YES;
+    if (ctl_config_print_diff(ctl, &before, &after))
+        return CTL_NO;
+    if (!ctl->json)
+        fprintf(stderr, "postern: no difference between %s and %s\n", from, to);
+    return CTL_YES;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ctl/main.c - the `postern` command: finds the verb, gives help. */
+/* ctl/main.c - the `postern` command: the table of commands, options, dispatch. */
 #include "ctl/ctl.h"
+#include "ctl/help.h"
 #include "ctl/sendmail.h"
-#include "config/report.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -84,25 +84,11 @@ const struct ctl_command ctl_commands[] = {
     {"report",  "send",   ctl_report_send,   "[--today]",                         "send what is due now; --today: what was counted today, too"},
     {"send",    NULL,     ctl_send,          "--to A [--from A] [--file F] [--subject T]", "a real test message, followed to its end"},
     {"spool",   "verify", ctl_spool_verify,  "FOLDER [--verbose]",                "what is in a spool, and is it whole?"},
-    {"docs",    NULL,     ctl_docs,          "[--man] settings|blocks|events|commands|metrics|daemon", "a reference page of the manual, as Markdown or for man"},
+    {"docs",    NULL,     ctl_docs,          "[--man] settings|blocks|scripts|events|commands|metrics|daemon", "a reference page of the manual, as Markdown or for man"},
     {"completion",NULL,   ctl_completion,    "bash|zsh|fish",                     "a script for the shell that completes these commands"},
     {0},
 };
 /* clang-format on */
-
-static void print_usage(FILE *out)
-{
-    fprintf(out, "usage: postern [--socket PATH] [--json] NOUN [VERB] …\n\n");
-    for (const struct ctl_command *c = ctl_commands; c->noun; c++)
-        fprintf(out, "  %-11s%-8s %s\n", c->noun, c->verb ? c->verb : "", c->text);
-    fprintf(out,
-            "\nexpressions: to: from: client: user: ref: reason: verdict: event: since: until: "
-            "today\n"
-            "selectors: --id --to --from --transport --destination --cause --state --older "
-            "--limit --user; of a quarantine: --quarantine --subject\n"
-            "exit codes: 0 yes, 1 no, 2 usage, 3 no daemon, 4 not allowed, 7 try again\n"
-            "more: postern NOUN VERB --help\n");
-}
 
 bool ctl_confirm(struct ctl *ctl, const char *question)
 {
@@ -159,7 +145,7 @@ void ctl_arguments(struct ctl *ctl, int least, int most)
 {
     for (int i = 0; i < ctl->argc; i++) {
         if (ctl->argv[i][0] == '-' && ctl->argv[i][1] != '\0') {
-            fprintf(stderr, "postern: unknown option %s\n", ctl->argv[i]);
+            help_unknown_option(ctl->command, ctl->argv[i]);
             exit(CTL_USAGE);
         }
     }
@@ -186,46 +172,6 @@ static const struct ctl_command *find_command(int argc, char **argv, int *out_wo
     return NULL;
 }
 
-/* "did you mean": of the nouns, or of the verbs of one (NULL: of the nouns). */
-static bool suggest(const char *word, const char *noun)
-{
-    struct str known[128];
-    size_t count = 0;
-    for (const struct ctl_command *c = ctl_commands; c->noun && count < 128; c++)
-        if (!noun || (c->verb && strcmp(c->noun, noun) == 0))
-            known[count++] = str_c(noun ? c->verb : c->noun);
-    struct str nearest = config_nearest(str_c(word), known, count);
-    if (!nearest.len)
-        return false;
-    fprintf(stderr,
-            "postern: there is no %s%s%s; did you mean %s%s%.*s? (postern --help lists all)\n",
-            noun ? noun : "", noun ? " " : "", word, noun ? noun : "", noun ? " " : "",
-            STR_ARG(nearest));
-    return true;
-}
-
-static int unknown_command(int argc, char **argv)
-{
-    bool noun_known = false;
-    for (const struct ctl_command *c = ctl_commands; c->noun; c++)
-        noun_known |= argc > 0 && strcmp(argv[0], c->noun) == 0;
-    if ((noun_known ? argc > 1 : argc > 0) &&
-        suggest(argv[noun_known], noun_known ? argv[0] : NULL))
-        return CTL_USAGE;
-    noun_known = false;
-    for (const struct ctl_command *c = ctl_commands; c->noun; c++) {
-        if (argc < 1 || strcmp(argv[0], c->noun) != 0)
-            continue;
-        if (!noun_known)
-            fprintf(stderr, "postern %s has these verbs:\n", c->noun);
-        noun_known = true;
-        fprintf(stderr, "  %-8s %s\n", c->verb ? c->verb : "", c->text);
-    }
-    if (!noun_known)
-        print_usage(stderr);
-    return CTL_USAGE;
-}
-
 static int run(struct ctl *ctl)
 {
     if (ctl_flag(ctl, "--version")) {
@@ -233,19 +179,19 @@ static int run(struct ctl *ctl)
         return CTL_YES;
     }
     bool help = ctl_flag(ctl, "--help") || ctl_flag(ctl, "-h");
+    if (ctl->argc > 0 && strcmp(ctl->argv[0], "help") == 0) {
+        remove_argument(ctl, 0, 1);
+        help = true;
+    }
     int words = 0;
     const struct ctl_command *command = find_command(ctl->argc, ctl->argv, &words);
-    if (!command && (help || (ctl->argc > 0 && strcmp(ctl->argv[0], "help") == 0))) {
-        print_usage(stdout);
+    if (command && help) {
+        help_command(command, stdout);
         return CTL_YES;
     }
     if (!command)
-        return unknown_command(ctl->argc, ctl->argv);
-    if (help) {
-        printf("postern %s%s%s %s\n  %s\n", command->noun, command->verb ? " " : "",
-               command->verb ? command->verb : "", command->usage, command->text);
-        return CTL_YES;
-    }
+        return help || ctl->argc == 0 ? help_noun(ctl->argc, ctl->argv, help)
+                                      : help_unknown(ctl->argc, ctl->argv);
     remove_argument(ctl, 0, words);
     ctl->command = command;
     return command->run(ctl);

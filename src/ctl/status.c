@@ -27,7 +27,7 @@ static void print_listeners(json_t *listeners)
 /* Held by an operator and held by a rule are counted apart, and listed together. */
 static void print_queue(json_t *queue, json_t *totals)
 {
-    printf("queue      %lld ready, %lld waiting, %lld being delivered, %lld held",
+    printf("queue      %lld ready, %lld waiting, %lld inflight, %lld held",
            ctl_number(queue, "ready"), ctl_number(queue, "waiting"), ctl_number(queue, "inflight"),
            ctl_number(queue, "held") + ctl_number(totals, "quarantined"));
     double oldest = json_number_value(json_object_get(queue, "oldest_seconds"));
@@ -93,9 +93,9 @@ int ctl_status(struct ctl *ctl)
     } else if (!ready) {
         printf("postern %s on %s: %s\n", ctl_text(status, "version"), ctl_text(status, "hostname"),
                good ? "mail is flowing" : ctl_text(status, "health"));
-        printf("since      %s, %lld workers, configuration %s (%s)\n", ctl_text(status, "started"),
-               ctl_number(status, "workers"), ctl_text(status, "config"),
-               ctl_text(status, "revision"));
+        ctl_print_moment("since      ", status, "started");
+        printf(", %lld workers, configuration %s (%s)\n", ctl_number(status, "workers"),
+               ctl_text(status, "config"), ctl_text(status, "revision"));
         print_configuration(status);
         printf("listeners\n");
         print_listeners(json_object_get(status, "listeners"));

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`postern queue`, `message`, `send`: what an operator does to waiting mail, and the balance after each."""
+import datetime
 import json
 
 import pytest
@@ -35,7 +36,7 @@ def totals(scene):
     return scene.count("now")["totals"]
 
 
-def test_list_and_show(scene):
+def test_list_and_show(scene, monkeypatch):
     ctl = scene.gateway.ctl
     assert "nothing waits" in ctl("queue", "list")
     first = waiting(scene, ["one@far.test", "two@far.test"])
@@ -57,10 +58,25 @@ def test_list_and_show(scene):
     assert [i["entry"] for i in shown] == [items[second]["entry"]]
     assert [json.loads(ctl("--json", "queue", "show", items[first]["entry"]))["message"]] == [first]
     text = ctl("queue", "show", first)
-    assert "one@far.test" in text and "busy" in text and item["next_try"] in text
+    assert "one@far.test" in text and "last error" not in text, "what stands behind a recipient is not said twice"
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    zoned = ctl("queue", "show", first) + ctl("queue", "causes")
+    there = datetime.datetime.fromisoformat(item["next_try"]).astimezone(datetime.timezone(datetime.timedelta(hours=9)))
+    assert zoned.count(f"{there:%Y-%m-%d %H:%M:%S}") >= 2, "times are those of the clock on the wall, everywhere"
     ctl("queue", "show", "01AAAAAAAAAAAAAAAAAAAAAAAA", ok=(1,))
     ctl("queue", "list", "--state", "nonsense", ok=(1, 2))
     ctl("queue", "list", "--older", "soon", ok=(1, 2))
+
+
+def test_a_verb_that_does_nothing_says_why(scene):
+    ctl = scene.gateway.ctl
+    assert ctl("queue", "retry", "--to", "x@far.test", ok=(1,)) == "retry: nothing fits\n"
+    waiting(scene, "x@far.test")
+    assert ctl("queue", "release", "--to", "x@far.test", ok=(1,)).startswith("release: 0 of 1 entry; the rest is not held")
+    assert ctl("queue", "hold", "--to", "x@far.test") == "hold: 1 of 1 entry\n"
+    assert ctl("queue", "hold", "--all", ok=(1,)) == "hold: 0 of 1 entry; the rest is held already\n"
+    assert "is held, being delivered, or due" in ctl("queue", "retry", "--all", ok=(1,))
+    assert "no mail to nosuch.test lately" in ctl("transport", "show", "t-far", "nosuch.test")
 
 
 def test_retry(scene):
@@ -193,6 +209,8 @@ def test_send(scene, tmp_path):
     refused = scene.gateway.ctl("--json", "send", "--to", "x@nowhere.test", "--from", "a@home.test", ok=(1,))
     assert json.loads(refused.splitlines()[0])["accepted"] is False
     scene.gateway.ctl("send", ok=(2,))
+    scene.far.replies["RCPT"] = "550 5.1.1 no"
+    assert "delivery.failed" in scene.gateway.ctl("send", "--to", "y@far.test", "--from", "a@home.test", ok=(1,))
     scene.count("sent")
 
 
