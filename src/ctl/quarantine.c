@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ctl/quarantine.c - `postern quarantine …`: what lies there, and the verbs on a selection. */
+#include "base/buf.h"
+#include "base/clock.h"
+#include "config/option.h"
 #include "ctl/selection.h"
 
 #include <stdio.h>
 #include <string.h>
+
+enum { LIMITS_MAX = 256 };
 
 static void print_line(const char *name, const char *text)
 {
@@ -65,7 +70,7 @@ static void print_more(json_t *item)
     }
 }
 
-static int show(struct ctl *ctl, const char *path, void (*print)(json_t *item))
+static int show(struct ctl *ctl, const char *path, void (*print)(json_t *item), const char *nothing)
 {
     struct ctl_answer answer;
     int code = ctl_show_items(ctl, path, print, &answer);
@@ -73,7 +78,7 @@ static int show(struct ctl *ctl, const char *path, void (*print)(json_t *item))
         return code;
     long long total = ctl_number(answer.json, "total");
     if (!ctl->json && total == 0)
-        printf("nothing is in quarantine\n");
+        printf("%s\n", nothing);
     else if (!ctl->json)
         printf("%zu of %lld shown.  next: postern quarantine show ID | raw ID | release ID | "
                "delete ID\n",
@@ -86,7 +91,8 @@ int ctl_quarantine_list(struct ctl *ctl)
 {
     json_t *query = selection_take(ctl);
     ctl_arguments(ctl, 0, 0);
-    int code = show(ctl, ctl_path_with(ctl, "/api/v1/quarantine/messages", query), print_item);
+    int code = show(ctl, ctl_path_with(ctl, "/api/v1/quarantine/messages", query), print_item,
+                    json_object_size(query) ? "nothing fits" : "nothing is in quarantine");
     json_decref(query);
     return code;
 }
@@ -96,7 +102,7 @@ int ctl_quarantine_show(struct ctl *ctl)
     ctl_arguments(ctl, 1, 1);
     struct str path =
         arena_printf(ctl->arena, "/api/v1/quarantine/messages/%s", ctl_url_text(ctl, ctl->argv[0]));
-    return show(ctl, path.ptr, print_more);
+    return show(ctl, path.ptr, print_more, "nothing fits");
 }
 
 int ctl_quarantine_raw(struct ctl *ctl)
@@ -158,8 +164,13 @@ static void print_quarantine(json_t *item)
         printf("  not configured any more: they stay until you release or delete them\n");
         return;
     }
-    printf("  keep %lldd, size %lld, release by %s, digest %s\n",
-           ctl_number(item, "keep_seconds") / 86400, ctl_number(item, "size"),
+    struct buf limits BUF_CLEANUP;
+    buf_init(&limits, LIMITS_MAX);
+    buf_append(&limits, STR("keep "));
+    option_print_duration(ctl_number(item, "keep_seconds") * NS_PER_S, &limits);
+    buf_append(&limits, STR(", size "));
+    option_print_size((uint64_t)ctl_number(item, "size"), &limits);
+    printf("  %.*s, release by %s, digest %s\n", STR_ARG(buf_str(&limits)),
            ctl_text(item, "release_by"), ctl_text(item, "digest"));
 }
 

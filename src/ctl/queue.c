@@ -40,7 +40,7 @@ static void print_item(json_t *item)
     }
 }
 
-static int show_list(struct ctl *ctl, const char *path)
+static int show_list(struct ctl *ctl, const char *path, const char *nothing)
 {
     struct ctl_answer answer;
     int code = ctl_show_items(ctl, path, print_item, &answer);
@@ -48,9 +48,9 @@ static int show_list(struct ctl *ctl, const char *path)
         return code;
     long long total = ctl_number(answer.json, "total");
     if (!ctl->json && total == 0)
-        printf("nothing waits\n");
+        printf("%s\n", nothing);
     else if (!ctl->json)
-        printf("%zu of %lld shown.  next: postern queue show ID | retry ID | message raw ID\n",
+        printf("%zu of %lld shown.  next: postern queue show|retry|release ID | message raw ID\n",
                json_array_size(json_object_get(answer.json, "items")), total);
     json_decref(answer.json);
     return CTL_YES;
@@ -60,7 +60,8 @@ int ctl_queue_list(struct ctl *ctl)
 {
     json_t *query = selection_take(ctl);
     ctl_arguments(ctl, 0, 0);
-    int code = show_list(ctl, ctl_path_with(ctl, "/api/v1/queue/messages", query));
+    int code = show_list(ctl, ctl_path_with(ctl, "/api/v1/queue/messages", query),
+                         json_object_size(query) ? "nothing fits" : "nothing waits");
     json_decref(query);
     return code;
 }
@@ -70,7 +71,7 @@ int ctl_queue_show(struct ctl *ctl)
     ctl_arguments(ctl, 1, 1);
     struct str path =
         arena_printf(ctl->arena, "/api/v1/queue/messages/%s", ctl_url_text(ctl, ctl->argv[0]));
-    return show_list(ctl, path.ptr);
+    return show_list(ctl, path.ptr, "nothing fits");
 }
 
 static const struct selection queued = {"/api/v1/queue/actions", "entry", "entries", "",

@@ -62,12 +62,9 @@ static void print_configuration(json_t *status)
     printf("           %s ", ctl_text(pending, "revision"));
     if (share)
         printf("gets %lld%% of the new sessions; ", share);
-    if (ctl_text(pending, "confirm_by")[0]) {
-        printf("is taken back ");
-        ctl_print_time(ctl_text(pending, "confirm_by"), true);
-        printf(" unless ");
-    }
-    printf("confirmed: postern config confirm\n");
+    ctl_print_moment("is taken back ", pending, "confirm_by");
+    printf("%s: postern config confirm\n",
+           ctl_text(pending, "confirm_by")[0] ? " unless confirmed" : "for all of them");
 }
 
 int ctl_status(struct ctl *ctl)

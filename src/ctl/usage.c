@@ -21,8 +21,7 @@ static void add_word(char *list, struct str word)
 
 static bool is_file_word(struct str word)
 {
-    static const char *const names[] = {"FILE",   "[FILE]", "[CONFIGURATION]",
-                                        "FOLDER", "TEST]",  "[TEST…]"};
+    static const char *const names[] = {"FILE", "[FILE]", "FILE]", "FOLDER", "TEST]", "[TEST…]"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (str_equal(word, str_c(names[i])))
             return true;

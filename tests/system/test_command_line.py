@@ -58,6 +58,50 @@ def test_help_fits_the_terminal():
     assert "fail and tell" not in run("queue", "--help").stdout and "give up and tell the sender" in run("queue", "--help").stdout
 
 
+def test_a_configuration_is_named_in_one_way(tmp_path):
+    """As the last argument or by --config, whatever the command."""
+    path = tmp_path / "postern.yaml"
+    assert run("init", "relay-authenticated", "--domain", "example.org", "--server", "127.0.0.1:9", "--output", tmp_path).returncode == 0
+    for words in (["check"], ["explain", "anna@example.org"], ["session"], ["config", "show", "--effective"], ["dkim", "list"], ["dkim", "status"]):
+        alone, named, joined = run(*words, path), run(*words, "--config", path), run(*words, f"--config={path}")
+        assert alone.returncode == 0 and (alone.stdout, alone.stderr) == (named.stdout, named.stderr) == (joined.stdout, joined.stderr), words
+    assert "no dkim_keys" in run("dkim", "list", path).stderr
+    assert run("check", "--config").returncode == 2
+
+
+def test_a_daemon_started_beside_its_file_names_the_whole_path(scene):
+    """What status and config diff look at is the file itself, from wherever they are called."""
+    scene.stop()
+    whole, scene.path = scene.path, os.path.relpath(scene.path)
+    scene.start()
+    assert os.path.isabs(scene.status()["config"]) and os.path.samefile(scene.status()["config"], whole)
+    done = scene.run_ctl("config", "diff")
+    assert done.returncode == 0 and f"no difference between r1 and {scene.status()['config']}" in done.stderr
+    scene.path = whole
+
+
+def test_a_notice_is_no_recipient_of_its_message(scene):
+    """find names whom a message went to; to whom its notification goes stands in the story of that."""
+    with scene.client(scene.submission, tls=True, login=("anna", "secret")) as client:
+        client.sendmail("anna@example.org", ["nobody@example.org"], "Subject: x\r\n\r\nx\r\n")
+    message = scene.wait("dsn.sent")["message"]
+    found = wait_until(lambda: [item for item in scene.ctl_json("find", message, ok=(0, 1)) if item.get("verdict") == "failed"], "the story")
+    assert found[0]["to"] == ["nobody@example.org"] and found[0]["event"]
+    assert "there is no event message.nonsense" in scene.run_ctl("find", "event:message.nonsense").stderr
+    assert "5.7.1" in story_of_refusal(scene)
+
+
+def story_of_refusal(scene):
+    with scene.client(scene.mx) as client:
+        client.docmd("MAIL FROM:<a@world.test>")
+        code, text = client.docmd("RCPT TO:<b@elsewhere.test>")
+    scene.wait("recipient.reject")
+    ref = re.search(rb"\(ref (\w+)\)", text)[1].decode()
+    told = wait_until(lambda: scene.run_ctl("trace", ref).stdout, "the story")
+    assert f"    {code} {text.decode()}\n" in told, (text, told)
+    return told
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 @pytest.mark.parametrize("words", [["status"], ["tail"], ["queue", "drop", "--all"]])
 def test_who_may_not_is_told_so(scene, words):
