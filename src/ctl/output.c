@@ -84,20 +84,24 @@ void ctl_print_message(struct str message)
     }
 }
 
-void ctl_print_time(const char *utc, bool with_day)
+void ctl_print_time_as(const char *utc, const char *format)
 {
     struct tm moment = {0};
-    char text[40];
-    const char *end = strptime(utc, "%Y-%m-%dT%H:%M:%S", &moment);
-    if (!end) {
+    struct tm local;
+    char text[64];
+    if (!strptime(utc, "%Y-%m-%dT%H:%M:%S", &moment)) {
         ctl_print_text(utc);
         return;
     }
     time_t seconds = timegm(&moment);
-    struct tm local;
     localtime_r(&seconds, &local);
-    strftime(text, sizeof text, with_day ? "%Y-%m-%d %H:%M:%S" : "%H:%M:%S", &local);
+    strftime(text, sizeof text, format, &local);
     printf("%s", text);
+}
+
+void ctl_print_time(const char *utc, bool with_day)
+{
+    ctl_print_time_as(utc, with_day ? "%Y-%m-%d %H:%M:%S" : "%H:%M:%S");
 }
 
 void ctl_print_moment(const char *before, json_t *object, const char *name)
@@ -108,27 +112,35 @@ void ctl_print_moment(const char *before, json_t *object, const char *name)
     ctl_print_time(ctl_text(object, name), true);
 }
 
-void ctl_print_event(json_t *event)
+/* name="two words", name=one */
+static void print_field(const char *name, json_t *value)
 {
-    printf("%s  %-20s", ctl_text(event, "time"), ctl_text(event, "event"));
+    const char *text = json_string_value(value);
+    const char *quote = text && strpbrk(text, " \"=") ? "\"" : "";
+    printf(" %s=%s", name, quote);
+    if (text)
+        ctl_print_text(text);
+    else if (json_is_integer(value))
+        printf("%lld", json_integer_value(value));
+    else
+        printf("%s", json_is_true(value) ? "true" : "false");
+    printf("%s", quote);
+}
+
+void ctl_print_event(json_t *event, bool with_ids)
+{
+    static const char *const frame[] = {"time", "event", "severity", "node", "rev", "seq"};
     const char *name;
     json_t *value;
+    printf("%s  %-20s", ctl_text(event, "time"), ctl_text(event, "event"));
     json_object_foreach(event, name, value)
     {
-        static const char *const shown_elsewhere[] = {"time", "event", "severity", "node",
-                                                      "rev",  "seq",   "session",  "message"};
-        bool skip = false;
-        for (size_t i = 0; i < sizeof shown_elsewhere / sizeof *shown_elsewhere; i++)
-            skip = skip || strcmp(name, shown_elsewhere[i]) == 0;
-        if (skip)
-            continue;
-        printf(" %s=", name);
-        if (json_is_string(value))
-            ctl_print_text(json_string_value(value));
-        else if (json_is_integer(value))
-            printf("%lld", json_integer_value(value));
-        else
-            printf("%s", json_is_true(value) ? "true" : "false");
+        bool is_id = strcmp(name, "session") == 0 || strcmp(name, "message") == 0;
+        bool skip = is_id ? !with_ids : json_is_string(value) && json_string_length(value) == 0;
+        for (size_t i = 0; i < sizeof frame / sizeof *frame; i++)
+            skip = skip || strcmp(name, frame[i]) == 0;
+        if (!skip)
+            print_field(name, value);
     }
     printf("\n");
 }

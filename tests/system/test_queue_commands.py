@@ -2,10 +2,13 @@
 """`postern queue`, `message`, `send`: what an operator does to waiting mail, and the balance after each."""
 import datetime
 import json
+import re
+import subprocess
+import threading
 
 import pytest
 
-from rig.gateway import wait_until
+from rig.gateway import BUILD, wait_until
 from rig.outbound import Host, Outbound
 from rig.ports import free_port
 
@@ -190,6 +193,25 @@ def test_message_events(scene):
     assert events.index("message.accepted") < events.index("delivery.deferred")
     text = scene.gateway.ctl("message", "events", message)
     assert "delivery.deferred" in text and "busy" in text
+    assert "user=\n" not in text and not re.search(r"=(?= |$)", text, re.M), "what has no value is not named"
+    assert f"message={message}" not in text, "it was asked for"
+
+
+def test_tail_says_of_what_each_line_is(scene):
+    tail = subprocess.Popen([BUILD / "postern", "--socket", scene.gateway.folder / "control.sock", "tail", "-q", "event:delivery."],
+                            stdout=subprocess.PIPE, text=True)
+    try:
+        scene.far.replies["RCPT"] = "450 4.2.0 very busy"
+        lines = []
+        reader = threading.Thread(target=lambda: lines.append(tail.stdout.readline()), daemon=True)
+        reader.start()
+        sent = []
+        # the stream begins when it is connected, which nobody tells: mail is sent until a line comes
+        wait_until(lambda: sent.append(scene.send("x@far.test")) or lines, "a line of it", 40)
+        assert re.search(rf" message=({'|'.join(sent)}) ", lines[0]) and ' reply="very busy"' in lines[0], lines
+    finally:
+        tail.kill()
+        tail.wait()
 
 
 # ---- send ----
