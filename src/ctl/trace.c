@@ -21,22 +21,6 @@ static void print_pair(const char *before, json_t *object, const char *name)
     ctl_print_text(ctl_text(object, name));
 }
 
-void ctl_print_time(const char *utc, bool with_day)
-{
-    struct tm moment = {0};
-    char text[40];
-    const char *end = strptime(utc, "%Y-%m-%dT%H:%M:%S", &moment);
-    if (!end) {
-        ctl_print_text(utc);
-        return;
-    }
-    time_t seconds = timegm(&moment);
-    struct tm local;
-    localtime_r(&seconds, &local);
-    strftime(text, sizeof text, with_day ? "%Y-%m-%d %H:%M:%S" : "%H:%M:%S", &local);
-    printf("%s", text);
-}
-
 static void print_duration(long long us)
 {
     if (us < 1000000)
@@ -47,10 +31,16 @@ static void print_duration(long long us)
 
 /* ---- parts of the story ---- */
 
+/* Of no client's session, and of no message. */
+static bool is_own(json_t *story)
+{
+    return !has(story, "message") && !has(json_object_get(story, "session"), "client");
+}
+
 static void print_session(json_t *story)
 {
     json_t *session = json_object_get(story, "session");
-    if (!session)
+    if (!session || is_own(story))
         return;
     printf("  ");
     ctl_print_text(ctl_text(session, "client"));
@@ -178,8 +168,9 @@ static void print_recipient(json_t *recipient)
     printf("\n");
     print_steps(recipient);
     if (has(recipient, "reply")) {
-        printf("    %lld ", ctl_number(recipient, "code"));
-        ctl_print_text(ctl_text(recipient, "reply"));
+        printf("    %lld", ctl_number(recipient, "code"));
+        print_pair(" ", recipient, "enhanced");
+        print_pair(" ", recipient, "reply");
         print_pair("\n    reason ", recipient, "reason");
         print_pair(", step ", recipient, "step");
         print_pair("\n    ", recipient, "detail");
@@ -193,6 +184,8 @@ static void print_outcome(json_t *outcome)
     static const char *const own[] = {"event", "time", "client", "user"};
     const char *name;
     json_t *value;
+    if (strcmp(ctl_text(outcome, "event"), "message.accepted") == 0)
+        return; /* the head of the story is made of it */
     printf("  ");
     ctl_print_time(ctl_text(outcome, "time"), false);
     printf("  %s", ctl_text(outcome, "event"));
@@ -219,7 +212,11 @@ static void print_title(json_t *story)
 {
     json_t *recipient = json_array_get(json_object_get(story, "recipients"), 0);
     if (!has(story, "ref")) {
-        printf("%s %s", has(story, "message") ? "Message" : "Session", ctl_text(story, "id"));
+        printf("%s %s",
+               is_own(story)           ? "The gateway itself"
+               : has(story, "message") ? "Message"
+                                       : "Session",
+               ctl_text(story, "id"));
     } else if (json_array_size(json_object_get(story, "outcomes"))) {
         json_t *outcome = json_array_get(json_object_get(story, "outcomes"), 0);
         printf("Refused: %s", ctl_text(outcome, "event"));
