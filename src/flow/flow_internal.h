@@ -124,6 +124,8 @@ struct flow_block {
      * the listed domain `name`? NULL: no. */
     bool (*may_enter)(const struct flow_step *step, const struct flow_relay_case *relay,
                       struct str name);
+    /* What to do about it, where the file does not say to which domain; NULL: it does. */
+    const char *enter_fix;
     /* For a replay: what this step makes of an answer that another step of this block got, by its
      * outcome and detail in the trace. False: that cannot be told. NULL: the same outcome. */
     bool (*judge_again)(const struct flow_step *step, struct str outcome, struct str detail,
