@@ -187,7 +187,7 @@ GROUPS = """
 def domains(asking, sink):
     other = free_port()
     return lambda: asking(
-        replies={"RCPT": known("anna", "bob", "postmaster")}, flows=GROUPS,
+        replies={"RCPT": known("anna", "bob", "postmaster")}, flows=GROUPS, inbound=", limits: { errors: 100 }",
         domains="  example.com: { recipients: local-users, content: two, transport: to-mail, aliases: [ example.co.uk ] }",
         listeners=f'  second: {{ listen: [ "127.0.0.1:{other}" ], tls: none, authentication: none, domains: [ example.com ] }}'), other
 
