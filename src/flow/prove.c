@@ -39,6 +39,7 @@ struct walk {
     size_t found_count;
     size_t visits;
     struct config_place end; /* of the first step found that accepts */
+    const char *enter_fix;   /* AIM_PASSED_BY: of the first step found that rewrites */
 };
 
 /* ---- a path in words ---- */
@@ -61,6 +62,9 @@ static void print_path(struct walk *walk, const struct flow_step *changer)
     struct buf *out = walk->found;
     if (walk->hop_count && !walk->end.line)
         walk->end = walk->hops[walk->hop_count - 1].step->place;
+    if (!walk->found_count && walk->hop_count)
+        walk->enter_fix =
+            (changer ? changer : walk->hops[walk->hop_count - 1].step)->block->enter_fix;
     if (walk->found_count++ >= PATHS_SHOWN)
         return;
     if (out->len)
@@ -271,6 +275,8 @@ static void explain_fix(const struct walk *walk, struct config_problem *problem)
                                     STR_ARG(relay->claims));
     else if (walk->aim == AIM_ROUTED)
         problem->fix = STR("route strangers' mail to a server only, or only when: authenticated");
+    else if (walk->aim == AIM_PASSED_BY && walk->enter_fix)
+        problem->fix = str_c(walk->enter_fix);
     else if (walk->aim == AIM_PASSED_BY)
         problem->fix = STR("rewrite strangers' recipients only behind a lookup that knows them, or "
                            "only when: authenticated; or say why with allow_open_relay");
@@ -292,12 +298,12 @@ static void report(const struct walk *walk, struct config_report *report)
     bool any = relay->is_any || walk->aim == AIM_REWRITTEN;
     struct config_problem *problem;
     if (walk->aim == AIM_PASSED_BY)
-        problem =
-            config_problem(report, CONFIG_WARNING, "passed-by", relay->place,
-                           "what a stranger sends through listener %.*s to domain %.*s is "
-                           "rewritten into domain %.*s, which goes by MX and whose recipient "
-                           "flow is not asked",
-                           STR_ARG(relay->listener), STR_ARG(relay->domain), STR_ARG(walk->target));
+        problem = config_problem(report, CONFIG_WARNING, "passed-by", relay->place,
+                                 "what a stranger sends through listener %.*s to domain %.*s %s "
+                                 "rewritten into domain %.*s, which goes by MX and whose recipient "
+                                 "flow is not asked",
+                                 STR_ARG(relay->listener), STR_ARG(relay->domain),
+                                 walk->enter_fix ? "may be" : "is", STR_ARG(walk->target));
     else
         problem = config_problem(
             report, allowed ? CONFIG_WARNING : CONFIG_ERROR, "open-relay", relay->place,

@@ -169,6 +169,7 @@ void session_recipient(struct session *session, const struct mail_address *addre
     session_facts(session, &facts);
     facts.recipient = arena_lower(arena, recipient->address); /* its key */
     facts.recipient_domain = address->domain;
+    facts.recipient_written = recipient->address;
     const struct resolver resolver = resolver_of_dns(session->worker->dns);
     const struct flow_ways ways = plan_ways(session->settings);
     struct flow_run run_of_flow = {.arena = arena,

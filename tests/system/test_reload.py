@@ -360,7 +360,7 @@ def test_privileges(gateway, sink, tmp_path_factory):
     folder.chmod(0o755)
     try:
         mail, mx = sink(replies={"RCPT": known("anna")}), free_port()
-        one = gateway(reception(mail, mx, top="user: nobody"), ports=[mx], folder=folder)
+        one = gateway(reception(mail, mx, top="user: nobody\ncontrol: { socket: run/control.sock }"), ports=[mx], folder=folder)
         status = dict(line.split(":\t", 1) for line in open(f"/proc/{one.child_pid()}/status").read().splitlines() if ":\t" in line)
         nobody = subprocess.run(["id", "-u", "nobody"], stdout=subprocess.PIPE, text=True).stdout.strip()
         assert status["Uid"].split() == [nobody] * 4, status["Uid"]
@@ -387,6 +387,33 @@ def test_privileges(gateway, sink, tmp_path_factory):
         one.wait("daemon.ready", count=2)
         with Talk(mx, ehlo="c.test") as talk:
             assert talk.mail("a@example.net", "anna@example.org").data(HEAD + b"x")[0] == 250
+        one.finish()
+        one.process = None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give something away")
+def test_no_folder_of_others_is_given_away(gateway, sink):
+    """A control socket in /run or beside the configuration: the folder does not become the user's."""
+    import pathlib
+    import tempfile
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="postern-"))
+    folder.chmod(0o755)
+    try:
+        shared, empty = folder / "run", folder / "empty"
+        shared.mkdir()
+        shared.chmod(0o1777)
+        (shared / "of-somebody-else").write_text("x")
+        empty.mkdir()
+        mail, mx = sink(replies={"RCPT": known("anna")}), free_port()
+        one = gateway(reception(mail, mx, top=f"user: nobody\nspool: {{ path: {empty} }}\ncontrol: {{ socket: {shared}/control.sock }}"),
+                      ports=[mx], folder=folder, start=False)
+        one.start()
+        owner = one.process.pid and os.stat(f"/proc/{one.child_pid()}").st_uid
+        assert owner != 0 and (shared / "control.sock").stat().st_uid == owner
+        assert shared.stat().st_uid == folder.stat().st_uid == 0, "the folder of others was given away"
+        assert empty.stat().st_uid == owner, "what was made for it by hand is its own"
         one.finish()
         one.process = None
     finally:
