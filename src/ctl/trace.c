@@ -113,7 +113,7 @@ static void print_stages(json_t *attempt)
     {
         if (json_integer_value(value) <= 0)
             continue;
-        printf("%s%s ", any ? ", " : "        ", name);
+        printf("%s%s ", any ? ", " : "      ", name);
         print_duration(json_integer_value(value));
         any = true;
     }
@@ -123,7 +123,7 @@ static void print_stages(json_t *attempt)
 
 static void print_attempt(json_t *attempt)
 {
-    printf("      ");
+    printf("    ");
     ctl_print_time(ctl_text(attempt, "time"), true);
     printf("  %s", ctl_text(attempt, "result"));
     print_pair(" by ", attempt, "transport");
@@ -133,7 +133,7 @@ static void print_attempt(json_t *attempt)
     printf("\n");
     print_stages(attempt);
     if (has(attempt, "reply")) {
-        printf("        they said: ");
+        printf("      they said: ");
         if (ctl_number(attempt, "code"))
             printf("%lld ", ctl_number(attempt, "code"));
         print_pair("", attempt, "enhanced");
@@ -141,12 +141,12 @@ static void print_attempt(json_t *attempt)
         printf("\n");
     }
     if (has(attempt, "error") || has(attempt, "detail")) {
-        print_pair("        ", attempt, "error");
-        print_pair("        ", attempt, "detail");
+        print_pair("      ", attempt, "error");
+        print_pair("      ", attempt, "detail");
         printf("\n");
     }
     if (has(attempt, "next_try")) {
-        printf("        next try ");
+        printf("      next try ");
         ctl_print_time(ctl_text(attempt, "next_try"), true);
         if (has(attempt, "give_up")) {
             printf(", gives up ");
@@ -158,8 +158,6 @@ static void print_attempt(json_t *attempt)
 
 static void print_recipient(json_t *recipient)
 {
-    size_t i;
-    json_t *attempt;
     printf("  to <");
     ctl_print_text(ctl_text(recipient, "to"));
     printf(">");
@@ -176,7 +174,19 @@ static void print_recipient(json_t *recipient)
         print_pair("\n    ", recipient, "detail");
         printf("\n");
     }
-    json_array_foreach(json_object_get(recipient, "attempts"), i, attempt) print_attempt(attempt);
+}
+
+static void print_delivery(json_t *recipient)
+{
+    size_t i;
+    json_t *attempt;
+    json_t *attempts = json_object_get(recipient, "attempts");
+    if (json_array_size(attempts) == 0)
+        return;
+    printf("  delivery to <");
+    ctl_print_text(ctl_text(recipient, "to"));
+    printf(">\n");
+    json_array_foreach(attempts, i, attempt) print_attempt(attempt);
 }
 
 static void print_outcome(json_t *outcome)
@@ -250,6 +260,7 @@ static void print_story(json_t *story)
     }
     json_array_foreach(json_object_get(story, "recipients"), i, item) print_recipient(item);
     print_steps(json_object_get(story, "content"));
+    json_array_foreach(json_object_get(story, "recipients"), i, item) print_delivery(item);
     json_array_foreach(json_object_get(story, "outcomes"), i, item) print_outcome(item);
     const char *client = ctl_text(json_object_get(story, "session"), "client");
     if (has(story, "ref") && client[0]) {
