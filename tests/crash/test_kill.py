@@ -25,7 +25,7 @@ def kill_child(gateway):
 
 def run_kills(gateway, sinks, books, kills, ways):
     """The slowest restart, and how many kills met a log in files that were used before."""
-    load = Load(books, gateway.port, clients=8)
+    load = Load(books, gateway.port, clients=8, large=0.05)
     slowest, used = 0.0, 0
     for turn in range(kills):
         tell_progress(turn, kills)
