@@ -121,6 +121,7 @@ enum result flow_login_run(struct flow_running *running, const struct flow_step 
     if (answer.login == DIRECTORY_YES) {
         running->own_addresses = answer.senders;
         running->own_address_count = answer.sender_count;
+        running->account = login->account;
     }
     if (answer.login != DIRECTORY_YES && !running->had_error)
         running->refusal = arena_printf(running->run->arena, "%.*s: %s%s%.*s", STR_ARG(step->id),

@@ -394,6 +394,7 @@ void flow_run_authentication(const struct flow *flow, const struct flow_run *run
     if (out->kind == FLOW_ACCEPT) {
         out->own_addresses = running.own_addresses;
         out->own_address_count = running.own_address_count;
+        out->account = running.account;
         return;
     }
     /* no answer is no failure of the user; a backend's no is, whatever the others said, and so is

@@ -364,6 +364,28 @@ def test_ldap_direct_bind(with_ldap):
     assert login(one, "anna+cn=anna", "secret")[0] == 535
 
 
+@pytest.mark.parametrize("pattern", ['filter: "(uid={user})"', f'bind_dn: "uid={{user}},{PEOPLE}"'], ids=["search", "bind"])
+def test_one_account_has_one_name(with_ldap, pattern):
+    """LDAP compares loosely (RFC 4518); limits and holds do not, so only one spelling logs in."""
+    one = with_ldap(step=f"[ ldap: {{ server: directory, {pattern} }} ]")
+    one.ctl("contain", "anna", "--reason", "stolen")
+    for name in ["anna", "ANNA", "anna ", " anna", "  anna", "\uff41nna", "\u24d0nna", "anna\u00a0", "\u00aanna"]:
+        code, text = login(one, name, "secret")
+        assert code == (525 if name.lower() == "anna" else 535), (name, code, text)
+    assert login(one, "bob", "secret")[0] == 235
+
+
+@pytest.mark.parametrize("pattern", ['filter: "(uid={local})"', f'bind_dn: "uid={{local}},{PEOPLE}"'], ids=["search", "bind"])
+def test_the_account_of_a_local_part(with_ldap, pattern):
+    """Where the directory looks at {local} alone, what is typed behind the @ makes no new user."""
+    one = with_ldap(step=f"[ ldap: {{ server: directory, {pattern} }} ]")
+    assert login(one, "anna@anywhere.test", "secret")[0] == 235
+    assert one.wait("auth.ok")["user"] == "anna"
+    one.ctl("contain", "anna", "--reason", "stolen")
+    for name in ["anna", "anna@example.org", "Anna@other.test", "anna@"]:
+        assert login(one, name, "secret")[0] == 525, name
+
+
 def test_ldap_stopped_and_started(with_ldap):
     one = with_ldap()
     assert login(one, "anna@example.org", "secret")[0] == 235
