@@ -345,7 +345,9 @@ static unsigned judge(struct verification *verification)
         return passed ? PASS : NONE;
     }
     unsigned outcome = judge_dmarc(dmarc);
+    /* a From that is not clear may have grown another author since it was sealed */
     bool sealed = (outcome == FAIL || outcome == QUARANTINE || outcome == REJECT) &&
+                  verification->author.kind == AUTHOR_CLEAR &&
                   flow_arc_vouches(running->facts.checks->arc,
                                    &verification->parameters->arc_trusted, running->run->arena);
     if (sealed)
