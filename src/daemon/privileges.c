@@ -100,7 +100,9 @@ enum result privileges_keep_binding(const struct privileges *privileges, struct 
         return fail_errno(err, errno, "cannot keep capabilities");
     if (become(privileges, err) != OK)
         return FAILED;
-    return set_capabilities(1u << CAP_NET_BIND_SERVICE, err);
+    if (set_capabilities(1u << CAP_NET_BIND_SERVICE, err) == OK)
+        return OK;
+    return set_capabilities(0, err); /* root in a container may not have had it */
 }
 
 enum result privileges_drop(const struct privileges *privileges, struct error *err)

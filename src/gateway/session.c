@@ -368,9 +368,11 @@ static void on_refused(void *context, struct smtp_session *smtp, struct str comm
 {
     struct session *session = context;
     struct mail_ref ref;
+    char enhanced[MAIL_ENHANCED_TEXT];
     *reply = session_with_ref(session, *reply, &ref);
     event_emit(EVENT_SESSION_PROTOCOL, F_C(REF, ref.chars), F_STR(COMMAND, command),
                F_C(REASON, mail_reason_name(reason)), F_INT(CODE, reply->code),
+               F_STR(ENHANCED, mail_enhanced_text(reply->enhanced, enhanced)),
                F_STR(REPLY, reply->text), F_STR(HELO, smtp_session_peer(smtp)->helo));
 }
 

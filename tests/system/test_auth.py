@@ -300,6 +300,18 @@ def test_errors_are_not_failures(backend):
     assert login(one)[0] == 235, "no answer was counted as a failure"
 
 
+def test_hang_ups_are_attempts(backend):
+    """A server that hangs up at a password answers who guesses as well as a no would."""
+    one = backend(steps="[ limit: { by: client, failures: 3/15m, then: defer }, smtp: { server: mail } ]",
+                  replies={"AUTH": "close"})
+    for _ in range(3):
+        assert login(one)[0] == 454
+    asked = questions(one)
+    one.mail.replies["AUTH"] = "235 2.7.0 ok"
+    assert login(one)[0] == 454 and questions(one) == asked, "the attempts were not counted"
+    assert one.wait("limit.reached")
+
+
 # ---- LDAP ----
 
 @pytest.fixture

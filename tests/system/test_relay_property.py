@@ -22,7 +22,7 @@ SOURCES = ["127.0.0.1", "127.0.9.5"]
 
 
 def write(ports, seed, mail_port, names, mx_port):
-    rng = random.Random(seed)
+    rng = relay_configs.Dice(seed)
     listeners = {f"l{i}": {"listen": f"127.0.0.1:{port}", "tls": "none", "authentication": "none", "recipients": relay_configs.steps(rng)}
                  for i, port in enumerate(ports)}
     return json.dumps({

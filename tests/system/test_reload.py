@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The life of the daemon: check, init, reload, drain, crash, privileges."""
+import contextlib
 import datetime
 import os
 import re
@@ -342,6 +343,14 @@ def test_second_daemon_on_one_spool(scene, gateway):
 
 # ---- privileges ----
 
+def low_port():
+    """One that nobody listens at and only a right of its own opens."""
+    for port in range(1023, 600, -1):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("no port below 1024 is free")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give something up")
 def test_privileges(gateway, sink, tmp_path_factory):
     """As root with `user: nobody`: the working process has no rights, and leaves no core."""
@@ -359,16 +368,25 @@ def test_privileges(gateway, sink, tmp_path_factory):
         for name in ["CapInh", "CapPrm", "CapEff", "CapAmb"]:
             assert int(status[name], 16) == 0, (name, status[name])
         assert status["NoNewPrivs"].strip() == "1"
+        above = dict(line.split(":\t", 1) for line in open(f"/proc/{one.process.pid}/status").read().splitlines() if ":\t" in line)
+        assert above["Uid"].split() == [nobody] * 4 and "0" not in above["Gid"].split(), "the supervisor is not root either"
+        assert [int(above[name], 16) for name in ["CapInh", "CapPrm", "CapEff", "CapAmb"]] == [0, 1 << 10, 1 << 10, 0], "it may bind ports"
         limits = open(f"/proc/{one.child_pid()}/limits").read()
         assert re.search(r"Max core file size\s+0\s", limits), limits
         with Talk(mx, ehlo="c.test") as talk:
             assert talk.mail("a@example.net", "anna@example.org").data(HEAD + b"x")[0] == 250
         wait_until(lambda: mail.messages, "it is delivered")
         # a reload may add a listener, though the child may not bind low ports itself
-        other = free_port()
+        other = low_port()
         change(one, "flows:", f'  second: {{ listen: [ "127.0.0.1:{other}" ], tls: none, authentication: none }}\nflows:')
         assert one.reload()
         wait_for_port(other)
+        # and what dies is started again by a supervisor that is not root
+        one.crash_expected = True
+        os.kill(one.child_pid(), signal.SIGKILL)
+        one.wait("daemon.ready", count=2)
+        with Talk(mx, ehlo="c.test") as talk:
+            assert talk.mail("a@example.net", "anna@example.org").data(HEAD + b"x")[0] == 250
         one.finish()
         one.process = None
     finally:
