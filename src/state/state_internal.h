@@ -73,7 +73,7 @@ struct state_keeping {
     uint64_t flushes;
     uint64_t handed, settled; /* batches; settled: stored, or not */
     uint64_t failed;          /* the last of them that could not be stored */
-    struct list facts; /* struct fact: what the next batch takes first */
+    struct list facts;        /* struct fact: what the next batch takes first */
     atomic_size_t fact_count;
     struct list batches;
     size_t count; /* batches, with those being packed or written */
