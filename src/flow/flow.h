@@ -290,7 +290,8 @@ struct flow_relay_case { /* one listener x domain, for a stranger */
     struct config_place place;   /* of the domain */
     struct str allow_open_relay; /* the reason given, or empty */
 };
-/* Report `open-relay` (error, or warning with allow_open_relay) with the paths, for every case in
+/* The cases of one listener: a recipient flow may lead from one domain to another.
+ * Report `open-relay` (error, or warning with allow_open_relay) with the paths, for every case in
  * which a stranger can get mail to a domain of his choice, or to a listed one by MX look-up: by the
  * recipient flow, or by steps that route or rewrite in it or in the content flow. And the warning
  * `passed-by` where a step rewrites what he chose into another listed domain by MX. */

@@ -88,6 +88,12 @@ struct flow_outcome {
 struct flow_running;
 struct flow_compiling;
 
+struct flow_answer { /* what a step said when it ran */
+    const struct flow_step *step;
+    unsigned outcome;
+    struct str detail;
+};
+
 struct flow_block {
     const char *name;
     const char *text;
@@ -130,6 +136,11 @@ struct flow_block {
      * outcome and detail in the trace. False: that cannot be told. NULL: the same outcome. */
     bool (*judge_again)(const struct flow_step *step, struct str outcome, struct str detail,
                         unsigned *out_outcome);
+    /* For a replay, where nobody asked just what this step asks: what it would say by what other
+     * steps of this block said. False: that cannot be told, and maybe why. NULL: never. */
+    bool (*infer)(const struct flow_step *step, const struct flow_answer *answers, size_t count,
+                  const struct expression_knowledge *known, struct arena *arena,
+                  unsigned *out_outcome, struct str *out_missing);
     const char *const *judges_by; /* parameters that only judge the answer; ends with NULL */
     /* For a replay: does it change header fields of this name? NULL: it may change any, and the
      * results of checks. */

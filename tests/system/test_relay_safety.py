@@ -127,6 +127,8 @@ def test_reload_refuses_an_open_relay(scene):
     assert strangers_try(one) == []
 
 
+AWAY = """  b.test: {{ recipients: [ rewrite: {{ recipient: {{ {} }} }}, accept ], transport: to-mail }}
+  c.test: {{ recipients: [ reject ], content: away, transport: to-mail }}"""
 OTHERS = [
     # (name, options of the configuration, may it start, what the check says)
     ("no-entitlement", {"entitlements": "entitlements: { open_relay_support: false }"}, False, "open-relay-support"),
@@ -145,6 +147,10 @@ OTHERS = [
     ("rewrite-by-pattern", {"domains": "  b.test: { recipients: [ rewrite: { recipient: { '~^(.+)%(.+)@b.test$': '$1@$2' } }, lookup-smtp: { server: mail } ], transport: to-mail }"}, False, "a domain that is not listed"),
     ("rewrite-to-listed", {"domains": "  b.test: { recipients: [ rewrite: { recipient: { '@b.test': '@example.org' } }, lookup-smtp: { server: mail } ], transport: to-mail }"}, True, ""),
     ("forward", {"domains": "  b.test: { recipients: [ rewrite: { recipient: { x@b.test: x@c.test } }, lookup-smtp: { server: mail } ], transport: to-mail }"}, True, ""),
+    ("rewrite-past-a-closed-domain", {"flows": "  content:\n    away: [ rewrite: { recipient: { '@c.test': '@example.net' } }, deliver ]",
+                                      "domains": AWAY.format("'@b.test': '@c.test'")}, False, "domain b.test, rewritten -> domain c.test"),
+    ("rewrite-not-to-it", {"flows": "  content:\n    away: [ rewrite: { recipient: { '@c.test': '@example.net' } }, deliver ]",
+                           "domains": AWAY.format("'@b.test': '@example.org'")}, True, ""),
     ("route", {"domains": "  b.test: { recipients: [ route: internet, accept ], transport: to-mail }"}, False, "a transport that looks up MX"),
     ("smarthost", {"any_domain": "{ recipients: [ accept ], transport: { server: mail } }"}, False, "open-relay"),
 ]
