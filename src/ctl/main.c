@@ -155,11 +155,34 @@ bool ctl_flag(struct ctl *ctl, const char *name)
     return false;
 }
 
+/* The one of the command's usage that looks most like it; empty: none does. */
+static struct str nearest_option(const struct ctl *ctl, const char *wrong)
+{
+    enum { OPTIONS_MAX = 32 };
+    struct str known[OPTIONS_MAX] = {STR("--socket"), STR("--json"), STR("--yes")};
+    size_t count = 3;
+    struct str rest = str_c(ctl->command->usage);
+    for (size_t at = 0; at < rest.len && count < OPTIONS_MAX; at++) {
+        size_t end = at;
+        if (!str_starts(str_from(rest, at), STR("--")))
+            continue;
+        while (end < rest.len && (rest.ptr[end] == '-' || ascii_is_alpha(rest.ptr[end])))
+            end++;
+        known[count++] = str_slice(rest, at, end);
+        at = end;
+    }
+    return config_nearest(str_c(wrong), known, count);
+}
+
 void ctl_arguments(struct ctl *ctl, int least, int most)
 {
     for (int i = 0; i < ctl->argc; i++) {
         if (ctl->argv[i][0] == '-' && ctl->argv[i][1] != '\0') {
-            fprintf(stderr, "postern: unknown option %s\n", ctl->argv[i]);
+            struct str near = nearest_option(ctl, ctl->argv[i]);
+            fprintf(stderr, "postern: unknown option %s", ctl->argv[i]);
+            if (near.len)
+                fprintf(stderr, "; did you mean %.*s?", STR_ARG(near));
+            fputc('\n', stderr);
             exit(CTL_USAGE);
         }
     }

@@ -29,7 +29,8 @@ def run(*words, socket="/nonexistent/socket", **environment):
     (["config", "shwo"], "did you mean config show?"), (["trace"], "too few arguments; usage: postern trace ID|REF [--raw]"),
     (["trace", "../../etc"], "neither an id nor a ref"), (["trace", ""], "neither an id nor a ref"), (["trace", "a/b?c=d"], "neither an id nor a ref"),
     (["message", "events", "\x1b[31m"], "neither an id nor a ref"), (["status", "x"], "too many arguments; usage: postern status"),
-    (["find", "--nosuch"], "unknown option --nosuch")])
+    (["find", "--nosuch"], "unknown option --nosuch"), (["apply", "--confrim", "10m"], "unknown option --confrim; did you mean --confirm?"),
+    (["trace", "--rwa", "x"], "did you mean --raw?"), (["queue", "list", "--jsn"], "did you mean --json?")])
 def test_what_was_meant(words, said):
     """Exit code 2 and one line: what is wrong, and what to type; nothing on standard output."""
     done = run(*words)
