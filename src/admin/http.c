@@ -416,7 +416,8 @@ static enum result open_socket(struct admin_http *http, struct error *err)
     unlink(http->path); /* left by a process that did not end in order; the spool's lock keeps a
                            second daemon away */
     if (bind(http->fd, (struct sockaddr *)&name, sizeof name) != 0)
-        return fail_errno(err, errno, "cannot bind %s", http->path);
+        return fail_errno(err, errno, "cannot bind %s%s", http->path,
+                          errno == EACCES ? " (give it a folder that is the user's)" : "");
     if (chmod(http->path, http->settings.mode) != 0)
         return fail_errno(err, errno, "cannot set the mode of %s", http->path);
     if (set_group(http, err) != OK)

@@ -127,7 +127,7 @@ const struct admin_schema admin_schemas[] = {
      "size?:integer message_id?:string subject?:string authentication?:object recipients?:[object] content?:object "
      "outcomes?:[object]"},
     {"FoundStory", "A story in short; verdict: what became of it.",
-     "id:string time?:time to:[string] verdict?:string message?:string session?:string from?:string client?:string "
+     "id:string time?:time event?:string to:[string] verdict?:string message?:string session?:string from?:string client?:string "
      "user?:string ref?:string reason?:string reply?:string listener?:string message_id?:string subject?:string"},
     {"Found", "Stories, newest first; complete: there are no more.", "items:[FoundStory] complete:boolean"},
     {"User", "senders: addresses that he may use besides his login, as in the file.", "user:string senders:string file:string"},

@@ -100,6 +100,7 @@ struct flow_verdict {
     struct str detail;
     struct str *own_addresses; /* authentication: of the backend that said yes */
     size_t own_address_count;
+    struct str account; /* authentication: its one name, if others may be typed for it; or empty */
     struct str quarantine; /* FLOW_QUARANTINE: the name of the quarantine */
     /* FLOW_HOLD and FLOW_QUARANTINE: why, in the words of the file; may be empty */
     struct str why;

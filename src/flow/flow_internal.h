@@ -303,6 +303,7 @@ struct flow_running {
     bool said_no;                 /* some backend knows the login and refused the password */
     bool said_unknown;            /* some backend does not know the login */
     bool had_error;               /* some backend gave no answer */
+    bool was_hung_up;             /* some mail server hung up at the password: an attempt */
     struct str refusal;           /* why it is no yes: the first error, else the last no */
     struct flow_pending *pending; /* FLOW_PENDING_MAX, or NULL */
     unsigned pending_count;
@@ -310,6 +311,7 @@ struct flow_running {
     struct flow_overrun overrun; /* of the last limit that was reached */
     struct str *own_addresses;
     size_t own_address_count;
+    struct str account;
     /* content: once a step has made a new head, how much of it is trace fields of ours */
     bool has_new_head;
     size_t trace_len;
@@ -432,6 +434,9 @@ bool flow_arc_vouches(const struct arc_answer *answer, const struct option_texts
                       struct arena *arena);
 
 /* scan.c: shared by the blocks that show a message to a scanner. */
+/* A hash of what the run is about, for breakers (state/breaker.h): of its sender, recipient, login
+ * and Message-ID. Never 0. */
+uint64_t flow_about(const struct flow_running *running);
 struct scanner flow_scanner(const struct flow_running *running, const struct server *server);
 /* In a rehearsal: true, with what was stated of the server, or NULL when it gives no answer (the
  * detail says so). */
@@ -457,6 +462,7 @@ struct flow_login {
     int64_t cache_ns;
     void (*ask)(struct flow_running *running, const struct flow_step *step,
                 struct directory_answer *out);
+    struct str account; /* its name, if the backend looks at a part of the login only; or empty */
 };
 enum result flow_login_run(struct flow_running *running, const struct flow_step *step,
                            const struct flow_login *login, unsigned *out_outcome,

@@ -587,10 +587,12 @@ static MAY_YIELD enum result login(struct script_call *call, struct error *err)
     running->said_no |= answer.login == DIRECTORY_NO;
     running->said_unknown |= answer.login == DIRECTORY_UNKNOWN;
     running->had_error |= answer.login == DIRECTORY_LOGIN_ERROR;
+    running->was_hung_up |= answer.hung_up;
     if (answer.login == DIRECTORY_YES) {
         scripting->authenticated = true;
         running->own_addresses = answer.senders;
         running->own_address_count = answer.sender_count;
+        running->account = STR_EMPTY;
     }
     script_return_text(call, str_c(words[answer.login]));
     script_return_text(call, arena_str(call->arena, answer.detail));

@@ -210,6 +210,7 @@ static void refuse(struct submission *in, const struct flow_verdict *verdict,
                    struct mail_reply *out_reply)
 {
     struct mail_ref ref = mail_ref_new();
+    char enhanced[MAIL_ENHANCED_TEXT];
     *out_reply = verdict->reply;
     out_reply->text =
         arena_printf(in->arena, "%.*s (ref %s)", STR_ARG(verdict->reply.text), ref.chars);
@@ -218,6 +219,7 @@ static void refuse(struct submission *in, const struct flow_verdict *verdict,
                F_STR(FROM, in->sender->address), F_INT(RECIPIENTS, in->recipient_count),
                F_INT(SIZE, in->body->size), F_STR(STEP, verdict->step),
                F_C(REASON, mail_reason_name(verdict->reason)), F_INT(CODE, out_reply->code),
+               F_STR(ENHANCED, mail_enhanced_text(out_reply->enhanced, enhanced)),
                F_STR(REPLY, out_reply->text), F_STR(DETAIL, verdict->detail),
                F_STR(HELO, in->facts->helo), F_C(DIRECTION, direction_of(in)));
 }

@@ -59,7 +59,8 @@ static struct tls_context *new_server(const struct test_certificate *const *file
 
 static struct tls_context *new_client(bool verify, const char *ca_path)
 {
-    struct tls_client_settings settings = {verify, str_c(ca_path), 12};
+    struct tls_client_settings settings = {
+        .verify = verify, .ca_path = str_c(ca_path), .min_version = 12};
     struct tls_context *context;
     struct error err;
     if (tls_client_new(&settings, &context, &err) == FAILED)
@@ -503,7 +504,8 @@ static void bad_files_are_explained(void **state)
     struct tls_certificate_files files = {STR("shop"), str_c(main_files.cert_path),
                                           str_c(main_files.key_path)};
     struct tls_server_settings settings = {&files, 1, 12, STR("NONSENSE")};
-    struct tls_client_settings client = {true, str_c(missing), 12};
+    struct tls_client_settings client = {
+        .verify = true, .ca_path = str_c(missing), .min_version = 12};
     struct tls_context *context;
     struct error err;
     assert_int_equal(tls_server_new(&settings, &context, &err), FAILED);

@@ -56,7 +56,8 @@ static struct tls_context *new_server(const struct test_certificate *const *file
 
 static struct tls_context *new_client(bool verify, const char *ca_path)
 {
-    struct tls_client_settings settings = {verify, str_c(ca_path), 12};
+    struct tls_client_settings settings = {
+        .verify = verify, .ca_path = str_c(ca_path), .min_version = 12};
     struct tls_context *context;
     struct error err;
     if (tls_client_new(&settings, &context, &err) == FAILED)

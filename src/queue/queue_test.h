@@ -62,7 +62,9 @@ struct world {
     int64_t grace_ns;  /* what stopping gives to running attempts */
     enum queue_content_verdict content_verdict;
     atomic_bool content_waits; /* a content run takes as long as this is true */
+    bool no_postmaster;        /* none that a transport takes mail for */
     atomic_uint content_runs;
+    size_t content_findings; /* bytes of them, in a group that is held; 0: no group is named */
     /* asked around attempts, of a transport with a script; NULL: nobody */
     void (*hook)(struct world *world, struct queue_hook *hook);
     atomic_uint hooks;
