@@ -52,9 +52,10 @@ struct spool {
     int bulk_fd;
     int corrupt_fd;
     struct lane *lane;
-    struct lane *bulk_lane;   /* one thread: writes of large bodies, one at a time */
-    size_t bulk_window;       /* its own: bytes that go to the disk at once */
-    _Atomic int64_t small_ns; /* when mail without a large body was committed last */
+    struct lane *bulk_lane;    /* one thread: writes of large bodies, one at a time */
+    size_t bulk_window;        /* its own: bytes that go to the disk at once */
+    atomic_uint small_commits; /* of mail without a large body, that somebody waits for */
+    _Atomic int64_t small_ns;  /* when the last of them came or went */
     pthread_t threads[3];
     unsigned thread_count;
 
@@ -176,7 +177,7 @@ void spool_pool_give_back(struct spool *spool);
 
 /* ---- turn.c: the log goes first ---- */
 
-/* Mail without a large body came within the last moments: somebody waits for syncs of the log. */
+/* Somebody waits for a commit of mail without a large body, or did within the last moments. */
 bool spool_has_small_mail(const struct spool *spool);
 /* Before and after a window of a large body, or a piece of a large file that goes: one at a time,
  * in the order of asking, and not before a sync of the log that runs is over. It waits for no

@@ -19,7 +19,8 @@ enum { PIECE = 1024 * 1024 };
 
 bool spool_has_small_mail(const struct spool *spool)
 {
-    return spool_real_ns() - atomic_load(&spool->small_ns) <= ALONE_AFTER_NS;
+    return atomic_load(&spool->small_commits) ||
+           spool_real_ns() - atomic_load(&spool->small_ns) <= ALONE_AFTER_NS;
 }
 
 /* ---- turns ---- */
