@@ -129,15 +129,16 @@ def test_slow_destinations_delay_nobody_else(gateway, counting_sink, tools):
 
 # ---- dead destinations ----
 
-def good_seconds(one, tools, listen, sink, count):
-    """How long `count` messages to the good destination take, from the first to the last delivery."""
+def cost_of_good(one, tools, listen, sink, count):
+    """What `count` messages to the good destination cost, from the first to the last delivery: CPU seconds, seconds."""
     sink.ctl("begin", "good")
-    begin = time.monotonic()
+    child = one.child_pid()
+    begin, busy = time.monotonic(), cpu_seconds(child)
     figures = source(tools, listen, "good", "-m", count, "-c", 10, "--per-conn", 100, "--domain", "good.test")
     assert figures["accepted"] == count, figures
     books = sink.ctl("wait", count, 120)
     assert f"unique={count} dup=0" in books, books
-    return time.monotonic() - begin
+    return cpu_seconds(child) - busy, time.monotonic() - begin
 
 
 def attempts(one):
@@ -152,7 +153,7 @@ def test_dead_destinations_cost_the_others_nothing(gateway, counting_sink, tools
     listen = free_port()
     one = gateway(config(listen, {"good.test": sink.port, "dead.test": free_port()}), [listen])
     child = one.child_pid()
-    alone = min(good_seconds(one, tools, listen, sink, count) for _ in range(2))
+    alone = min(cost_of_good(one, tools, listen, sink, count) for _ in range(2))
     base = resident_kb(child, "RssAnon")
     figures = source(tools, listen, "dead", "-m", backlog, "-c", 20, "--per-conn", 100, "--domain", "dead.test", seconds=600)
     assert figures["accepted"] == backlog, figures
@@ -165,11 +166,12 @@ def test_dead_destinations_cost_the_others_nothing(gateway, counting_sink, tools
     busy, waited = cpu_seconds(child) - busy, time.monotonic() - began
     more = attempts(one) - tried
     # the least of some runs beside it: the machine is not ours alone
-    beside = min(good_seconds(one, tools, listen, sink, count) for _ in range(4))
+    beside = min(cost_of_good(one, tools, listen, sink, count) for _ in range(4))
     told = attempts(one)
-    print(f"{count} good ones: {alone:.2f} s alone, {beside:.2f} s beside {backlog} dead ones; these cost {cost} KiB, "
+    print(f"{count} good ones: {alone[0]:.2f} s of CPU and {alone[1]:.2f} s alone, {beside[0]:.2f} and {beside[1]:.2f} s beside "
+          f"{backlog} dead ones; these cost {cost} KiB, "
           f"{tried} attempts, then {more} in {waited:.0f} s, {told} in all, with {busy:.2f} s of CPU")
-    assert beside <= alone * 1.1 + 1
+    assert beside[0] <= alone[0] * 1.3 + 0.3, "the clock of a busy machine proves nothing, its CPU time does"
     assert told < 100, "something is done about each message of a destination that is known to be dead"
     assert busy < 0.5 * waited
     assert one.status()["totals"]["accepted"] == backlog + 6 * count and one.status()["balanced"]
@@ -225,20 +227,15 @@ def test_a_backlog_of_one_sender_is_not_everybodys(gateway, counting_sink, tools
 
 @pytest.mark.parametrize("workers", [2, 4])
 def test_nor_with_many_workers(gateway, counting_sink, tools, workers):
-    """
-    The same by the clock: within 2 times the time alone, and a second. All of b is on one worker, and a on each: where
-    each took turns for itself, it was 4 times.
-    """
+    """All of b is on one worker, and a on each: where each took turns for itself, 4 of a left for one of b."""
     sink = counting_sink()
     listen = free_port()
     one = gateway(config(listen, {"sink.test": sink.port}, LIMITS, f"workers: {workers}"), [listen])
     sink.ctl("delay", "dot", 60)
-    _, alone = queue_and_let_go(one, tools, listen, sink, (0, 0), (100, 4096), 1)
     backlog = BACKLOG if FULL else 2_000
-    order, beside = queue_and_let_go(one, tools, listen, sink, (backlog, 4096), (100, 4096), 1)
-    print(f"100 of b: {alone:.2f} s alone, {beside:.2f} s behind {backlog} of a, the last as number {last_of_b(order) + 1}")
-    assert beside <= 2 * alone + 1
-    assert last_of_b(order) < backlog // 2
+    order, _ = queue_and_let_go(one, tools, listen, sink, (backlog, 4096), (100, 4096), 1)
+    print(f"100 of b behind {backlog} of a: the last as number {last_of_b(order) + 1}")
+    assert last_of_b(order) < 3 * 100 + 40, collections.Counter(order[:last_of_b(order)])
     one.kill()
 
 
