@@ -10,7 +10,6 @@ import pytest
 
 from rig.gateway import BUILD, wait_until
 from rig.outbound import Host, Outbound
-from rig.ports import free_port
 
 BUSY = "450 4.2.0 busy"
 LONG = "retry: { delays: [ 1h ], count: 5 }"
