@@ -81,6 +81,9 @@ static CURLcode perform(struct ctl *ctl, const char *method, const char *path, c
     }
     struct curl_slist *headers = curl_slist_append(NULL, "Content-Type: application/json");
     headers = curl_slist_append(headers, "Expect:");
+    if (ctl->if_match)
+        headers = curl_slist_append(
+            headers, arena_printf(ctl->arena, "If-Match: \"%s\"", ctl->if_match).ptr);
     curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
     CURLcode code = curl_easy_perform(curl);
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, out_status);

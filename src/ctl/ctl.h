@@ -30,6 +30,7 @@ struct ctl {
     bool json;
     bool yes; /* no questions */
     bool colour;
+    const char *if_match;              /* of the next request; NULL: none */
     const struct ctl_command *command; /* that runs */
     int argc; /* what is left: positional arguments and the verb's own options */
     char **argv;

@@ -178,6 +178,50 @@ static void test_void_files_go_later(void **state)
     assert_true(test_find(&fixture->found, test_id(2)) >= 0);
 }
 
+struct errors {
+    unsigned failed; /* batches */
+    bool told;       /* of a file that stays */
+};
+
+static void count_errors(const struct event *event, void *arg)
+{
+    struct errors *errors = arg;
+    errors->failed += event->type == EVENT_SPOOL_ERROR;
+    note_left(event, &errors->told);
+}
+
+static NO_YIELD_CHECK void fail_often(void *arg)
+{
+    enum { OFTEN = 22 }; /* more than can be noted */
+    struct test_fixture *fixture = arg;
+    struct errors errors = {0};
+    struct error err = {0};
+    (void)event_drain(count_errors, &errors);
+    errors = (struct errors){0};
+    fault_arm("spool.unlink", 1, 1, EIO);
+    fault_arm("spool.batch", 1, OFTEN, EIO);
+    assert_int_equal(test_add(fixture->spool, 1, 10, &err), FAILED);
+    for (int turns = 0; test_add(fixture->spool, 2, 10, &err) != OK; turns++) {
+        assert_true(turns < 20000);
+        usleep(1000);
+    }
+    (void)event_drain(count_errors, &errors);
+    assert_true(errors.failed >= OFTEN);
+    assert_int_equal(fault_hit("spool.unlink"), 0); /* it has failed once */
+    assert_false(errors.told);
+    fault_disarm_all();
+}
+
+/* One that cannot be removed is noted in the place of another like it, which goes instead. */
+static void test_another_void_file_goes_instead(void **state)
+{
+    struct test_fixture *fixture = *state;
+    test_on_fiber(fail_often, fixture);
+    test_reopen(fixture);
+    assert_int_equal(fixture->found.count, 1);
+    assert_true(test_find(&fixture->found, test_id(2)) >= 0);
+}
+
 /* ---- no space ---- */
 
 /* Segments cannot be made: mail is refused with a limit, states still have the reserve. */
@@ -804,6 +848,7 @@ int main(void)
         CASE(test_refused_after_the_cut),
         CASE(test_write_failure),
         CASE(test_void_files_go_later),
+        CASE(test_another_void_file_goes_instead),
         CASE(test_no_new_segments),
         CASE(test_floors),
         CASE(test_damage_at_start),

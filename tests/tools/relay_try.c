@@ -159,15 +159,22 @@ static bool left(const struct settings *settings, const struct rehearsal *out, s
            !settings_is_listed(settings, str_from(out->sent_to, (size_t)at + 1));
 }
 
+/* Does it go out by itself? What is held, or in quarantine, leaves when somebody releases it. */
+static bool goes_out(const struct rehearsal *out)
+{
+    static const char *const stays[] = {"reject", "defer", "discard", "hold", "quarantine"};
+    for (size_t i = 0; i < COUNT(stays); i++)
+        if (strcmp(out->content_action, stays[i]) == 0)
+            return false;
+    return strcmp(out->recipient, "accept") == 0;
+}
+
 /* Is it a relay: mail for any domain, or for a listed one by MX whose recipient nobody knows? */
 static bool relays(const struct settings *settings, const struct rehearsal *out, enum world world,
                    struct str to, struct str domain, bool *out_any)
 {
-    const char *action = out->content_action;
-    bool goes_on = strcmp(action, "reject") != 0 && strcmp(action, "defer") != 0 &&
-                   strcmp(action, "discard") != 0;
     *out_any = str_equal(domain, STR("any"));
-    if (strcmp(out->recipient, "accept") != 0 || !goes_on)
+    if (!goes_out(out))
         return false;
     if (*out_any)
         return true;
@@ -187,12 +194,9 @@ static const struct settings_domain *passes_by(const struct settings *settings,
                                                const struct rehearsal *out, enum world world,
                                                struct str to, const struct settings_domain *domain)
 {
-    const char *action = out->content_action;
     const struct transport *transport = settings_find_transport(settings, out->transport);
-    if (strcmp(out->recipient, "accept") != 0 || strcmp(action, "reject") == 0 ||
-        strcmp(action, "defer") == 0 || strcmp(action, "discard") == 0 || domain->is_any ||
-        world == KNOWS_ALL || !transport || transport->method != TRANSPORT_LOOKUP_MX ||
-        str_find_last(out->sent_to, '@') < 0 ||
+    if (!goes_out(out) || domain->is_any || world == KNOWS_ALL || !transport ||
+        transport->method != TRANSPORT_LOOKUP_MX || str_find_last(out->sent_to, '@') < 0 ||
         !str_equal_nocase(local_of(out->sent_to), local_of(to)))
         return NULL;
     const struct settings_domain *target = settings_route(settings, domain_of(out->sent_to));
