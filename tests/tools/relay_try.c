@@ -63,17 +63,20 @@ static size_t pick(size_t count)
 
 /* ---- the proof ---- */
 
-/* "listener domain>domain" of the words of the warning. */
+/* "listener domain>domain" of the words of the warning; "*": it may be any. */
 static void print_passed_by(struct str text)
 {
     struct str words[12], word;
     size_t count = 0;
+    bool any = str_find_str(text, STR(" or another, which")) >= 0;
     while (text.len && str_split(&text, ' ', &word)) {
         bool named = count == 0 ? str_equal(word, STR("listener")) : str_equal(word, STR("domain"));
         if (named && count < 3 && str_split(&text, ' ', &word))
             words[count++] = str_ends(word, STR(",")) ? str_slice(word, 0, word.len - 1) : word;
     }
     check(count == 3);
+    if (any)
+        words[2] = STR("*");
     printf("%.*s %.*s>%.*s,", STR_ARG(words[0]), STR_ARG(words[1]), STR_ARG(words[2]));
 }
 
