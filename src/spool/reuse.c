@@ -132,7 +132,7 @@ void spool_bodies_remove_dead(struct spool *spool, bool keeps)
             has_room(spool, taken, count, file->size) && rename_file(spool, bulk->id, file))
             count++;
         else
-            remove_file(spool, bulk->id);
+            (void)spool_remove_gently(spool, bulk->id, SPOOL_SEGMENT_BULK);
         free(bulk);
         if (count == AT_ONCE) {
             settle(spool, taken, count);
@@ -188,8 +188,12 @@ static bool take_older(struct spool *spool, int64_t until_ns, struct spool_used_
 void spool_bodies_give_back(struct spool *spool, bool all)
 {
     int64_t until_ns = all ? INT64_MAX : clock_monotonic_ns() - WAIT_NS;
-    for (struct spool_used_body file; take_older(spool, until_ns, &file);)
-        remove_file(spool, file.id);
+    for (struct spool_used_body file; take_older(spool, until_ns, &file);) {
+        if (all)
+            remove_file(spool, file.id);
+        else
+            (void)spool_remove_gently(spool, file.id, SPOOL_SEGMENT_BULK);
+    }
 }
 
 unsigned spool_bodies_waiting(struct spool *spool, uint64_t *out_bytes)

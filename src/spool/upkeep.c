@@ -86,10 +86,12 @@ void *spool_upkeep_main(void *arg)
         }
         make_ready(spool);
         spool_bodies_remove_dead(spool, /* keeps= */ true);
-        more = spool_reclaim_step(spool);
+        more = spool_let_go_piece(spool);
+        more |= spool_reclaim_step(spool);
     }
     spool_bodies_remove_dead(spool, /* keeps= */ false);
     spool_bodies_give_back(spool, /* all= */ true);
+    spool_let_go(spool);
     spool_reclaim_seal(spool);
     return NULL;
 }
