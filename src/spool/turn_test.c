@@ -25,7 +25,7 @@
 
 #include <cmocka.h>
 
-enum { LARGE = 3 * 1024 * 1024, MIB = 1024 * 1024 };
+enum { MIB = 1024 * 1024, LARGE = 5 * MIB }; /* too large to be used again */
 
 /* ---- the calls ---- */
 
