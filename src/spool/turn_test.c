@@ -25,7 +25,8 @@
 
 #include <cmocka.h>
 
-enum { LARGE = 3 * 1024 * 1024, MIB = 1024 * 1024 };
+/* Large: too large to be kept for a later body. */
+enum { LARGE = 5 * 1024 * 1024, MIB = 1024 * 1024 };
 
 /* ---- the calls ---- */
 
