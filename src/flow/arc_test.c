@@ -9,19 +9,11 @@
 
 #include "base/clock.h"
 
-#define ROW(name, type, value)                                                                     \
-    {                                                                                              \
-        {name, sizeof(name) - 1}, {type, sizeof(type) - 1},                                        \
-        {                                                                                          \
-            value, sizeof(value) - 1                                                               \
-        }                                                                                          \
-    }
-
 /* the author's own client is 192.0.2.7; the forwarder is another */
 static struct zone_record records[] = {
-    ROW("author.example", "TXT", "v=spf1 ip4:192.0.2.7 -all"),
-    ROW("_dmarc.author.example", "TXT", "v=DMARC1; p=reject"),
-    ROW("ed._domainkey.example.org", "TXT", "v=DKIM1; k=ed25519; p=" TEST_ED25519_PUBLIC),
+    ZONE_ROW("author.example", "TXT", "v=spf1 ip4:192.0.2.7 -all"),
+    ZONE_ROW("_dmarc.author.example", "TXT", "v=DMARC1; p=reject"),
+    ZONE_ROW("ed._domainkey.example.org", "TXT", "v=DKIM1; k=ed25519; p=" TEST_ED25519_PUBLIC),
 };
 
 struct hop {

@@ -189,20 +189,6 @@ bool spool_pool_make_segment(struct spool *spool, struct spool_segment **out_seg
 /* Remove all files of the pool. */
 void spool_pool_give_back(struct spool *spool);
 
-/* ---- reuse.c: files of large bodies that become others. All but spool_bodies_take and
- * spool_bodies_open are upkeep's ---- */
-
-/* The files of dead bodies go, or (`keeps`) wait to be used again. */
-void spool_bodies_remove_dead(struct spool *spool, bool keeps);
-/* False: none waits. It is the caller's alone. */
-bool spool_bodies_take(struct spool *spool, struct spool_used_body *out);
-/* To be written from its begin on; its name is on stable storage. -1: it cannot be used, and went.
- */
-int spool_bodies_open(struct spool *spool, const struct spool_used_body *file);
-/* Remove those that wait for long, or all. */
-void spool_bodies_give_back(struct spool *spool, bool all);
-unsigned spool_bodies_waiting(struct spool *spool, uint64_t *out_bytes);
-
 /* ---- turn.c: the log goes first ---- */
 
 /* Somebody waits for a commit of mail without a large body, or did within the last moments. */
@@ -219,6 +205,20 @@ bool spool_remove_gently(struct spool *spool, uint64_t id, enum spool_segment_ki
 bool spool_let_go_piece(struct spool *spool);
 /* All of them, at once. */
 void spool_let_go(struct spool *spool);
+
+/* ---- reuse.c: files of large bodies that become others. All but spool_bodies_take and
+ * spool_bodies_open are upkeep's ---- */
+
+/* The files of dead bodies go, or (`keeps`) wait to be used again. */
+void spool_bodies_remove_dead(struct spool *spool, bool keeps);
+/* False: none waits. It is the caller's alone. */
+bool spool_bodies_take(struct spool *spool, struct spool_used_body *out);
+/* To be written from its begin on; its name is on stable storage. -1: it cannot be used, and went.
+ */
+int spool_bodies_open(struct spool *spool, const struct spool_used_body *file);
+/* Remove those that wait for long, or all. */
+void spool_bodies_give_back(struct spool *spool, bool all);
+unsigned spool_bodies_waiting(struct spool *spool, uint64_t *out_bytes);
 
 /* ---- corrupt.c ---- */
 /* Put the bytes of a damage aside and tell of it; false if that was done before. */
