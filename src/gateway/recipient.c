@@ -8,9 +8,8 @@
  */
 #include "gateway/session.h"
 
-#include "content/resolver.h"
 #include "gateway/contain.h"
-#include "gateway/plan.h"
+#include "gateway/loan.h"
 
 #include <string.h>
 
@@ -170,18 +169,10 @@ void session_recipient(struct session *session, const struct mail_address *addre
     facts.recipient = arena_lower(arena, recipient->address); /* its key */
     facts.recipient_domain = address->domain;
     facts.recipient_written = recipient->address;
-    const struct resolver resolver = resolver_of_dns(session->worker->dns);
-    const struct flow_ways ways = plan_ways(session->settings);
-    struct flow_run run_of_flow = {.arena = arena,
-                                   .resolver = &resolver,
-                                   .hostname = session->settings->hostname,
-                                   .directory = session->worker->directory,
-                                   .state = session->worker->gateway->state,
-                                   .ways = &ways,
-                                   .http = session->worker->gateway->http,
-                                   .facts = &facts};
+    struct loan loan;
+    loan_init(&loan, session->worker, session->settings, arena, &facts);
     const struct flow *flow = settings_recipient_flow(session->listener, domain);
-    flow_run_recipient(flow, &run_of_flow, &verdict);
+    flow_run_recipient(flow, &loan.run, &verdict);
     if (facts.authenticated)
         incidents_note_recipient(session->worker->gateway->incidents, facts.user,
                                  str_c(session->client_text), facts.recipient_domain,

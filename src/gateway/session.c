@@ -5,9 +5,8 @@
 #include "gateway/session.h"
 
 #include "base/memory.h"
-#include "content/resolver.h"
 #include "flow/checks.h"
-#include "gateway/plan.h"
+#include "gateway/loan.h"
 #include "gateway/contain.h"
 #include "gateway/replies.h"
 #include "gateway/submission.h"
@@ -148,19 +147,11 @@ NO_YIELD_CHECK static enum smtp_auth_verdict on_authenticate(void *context,
     struct arena *arena = arena_new(0);
     struct flow_facts facts;
     session_facts(session, &facts);
-    const struct resolver resolver = resolver_of_dns(session->worker->dns);
-    const struct flow_ways ways = plan_ways(session->settings);
-    struct flow_run run = {.arena = arena,
-                           .resolver = &resolver,
-                           .hostname = session->settings->hostname,
-                           .directory = session->worker->directory,
-                           .state = session->worker->gateway->state,
-                           .ways = &ways,
-                           .http = session->worker->gateway->http,
-                           .facts = &facts};
+    struct loan loan;
+    loan_init(&loan, session->worker, session->settings, arena, &facts);
     struct flow_verdict verdict = {0};
     const struct flow *flow = session->listener->authentication;
-    flow_run_authentication(flow, &run, auth->login, auth->password, &verdict);
+    flow_run_authentication(flow, &loan.run, auth->login, auth->password, &verdict);
     enum smtp_auth_verdict answer = SMTP_AUTH_YES;
     struct str user = verdict.account.len ? verdict.account : auth->login;
     if (verdict.kind == FLOW_ACCEPT && !is_on_hold(session, user, &verdict)) {

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gateway/submission.h"
 
-#include "content/resolver.h"
 #include "event/event.h"
 #include "flow/checks.h"
 #include "gateway/contain.h"
 #include "gateway/label.h"
 #include "gateway/origin.h"
+#include "gateway/loan.h"
 #include "gateway/plan.h"
 #include "gateway/settings.h"
 #include "gateway/worker.h"
@@ -128,23 +128,10 @@ static void run_group(struct work *work, struct group *group) MAY_YIELD
     facts.recipient_count = group->count;
     facts.size = mail_content_size(&group->content);
     facts.header = header_in_force(in->arena, &group->content, work->header);
-    const struct resolver resolver = resolver_of_dns(in->worker->dns);
-    const struct flow_ways ways = plan_ways(in->settings);
-    struct flow_run run = {.arena = in->arena,
-                           .resolver = &resolver,
-                           .hostname = in->settings->hostname,
-                           .directory = in->worker->directory,
-                           .state = in->worker->gateway->state,
-                           .facts = &facts,
-                           .limits = &in->settings->content.limits,
-                           .unpacker = in->worker->gateway->options.unpacker,
-                           .ways = &ways,
-                           .http = in->worker->gateway->http,
-                           .record_fields = in->settings->events.headers.items,
-                           .record_field_count = in->settings->events.headers.count,
-                           .hides_subject = !in->settings->events.subjects,
-                           .content = &group->content};
-    flow_run_content(group->flow, &run, &group->verdict);
+    struct loan loan;
+    loan_init(&loan, in->worker, in->settings, in->arena, &facts);
+    loan.run.content = &group->content;
+    flow_run_content(group->flow, &loan.run, &group->verdict);
     contain_by_verdict(in->worker->gateway, in->settings, &facts, flow_name(group->flow),
                        &group->verdict);
 }

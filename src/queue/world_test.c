@@ -502,3 +502,22 @@ bool world_pause(void)
     usleep(1000);
     return true;
 }
+
+void send_one(struct world *world, const struct letter *letter)
+{
+    struct error err;
+    if (world_submit(world, letter, &err) == FAILED)
+        fail_msg("submit: %s", err.text);
+}
+
+struct queue_totals totals(struct world *world)
+{
+    return queue_totals(world->queue);
+}
+
+bool is_settled(struct world *world, uint64_t entries)
+{
+    struct queue_totals now = totals(world);
+    return now.entries == entries && now.inflight == 0 && now.ready == 0 &&
+           queue_balance(&now) == 0;
+}

@@ -284,6 +284,8 @@ struct scenario {
     bool damaged;          /* a body in what is left is damaged on disk */
     bool used;             /* what is left lies in files that were used before */
     bool restarts;         /* whoever starts after a kill is killed too, some times */
+    bool hasty; /* three failures in a row: clients are refused before that is on the disk, and
+                   a crash may bring back what they were refused (STATES.md) */
 };
 static const struct scenario scenarios[] = {
     {.name = "small mail", .run = small_mail},
@@ -295,7 +297,7 @@ static const struct scenario scenarios[] = {
     {.name = "much at once", .run = at_once, .segment_size = 16 << 20},
     {.name = "much at once, two syncs fail", .run = failed_at_once, .segment_size = 16 << 20},
     {.name = "a sync fails", .run = failed_sync},
-    {.name = "four syncs fail", .run = failed_syncs},
+    {.name = "four syncs fail", .run = failed_syncs, .hasty = true},
     {.name = "a write fails", .run = failed_write},
     {.name = "recovery", .run = nothing, .left = 160},
     {.name = "recovery of a tail that was not synced", .run = nothing, .left = 160, .syncs = 7},
@@ -524,9 +526,12 @@ static const char *problem_of(const struct known *known, const struct test_found
     return version < known->least || version > known->most ? "has another state" : NULL;
 }
 
-static const char *compare(const struct known *known, const struct test_found *found)
+static const char *compare(const struct scenario *scenario, const struct known *known,
+                           const struct test_found *found)
 {
     for (unsigned id = 0; id < IDS; id++) {
+        if (scenario->hasty && known[id].most == 0)
+            continue;
         const char *problem = problem_of(&known[id], found, test_find(found, test_id(id)));
         if (problem)
             return problem;
@@ -588,7 +593,7 @@ static const char *check_spool(const struct scenario *scenario, const char *path
     struct spool *spool = test_open(path, &found);
     if (!spool)
         return "the spool does not open";
-    const char *problem = compare(known, &found);
+    const char *problem = compare(scenario, known, &found);
     if (!problem && !scenario->damaged && spool_counter(spool, 0) != (int64_t)found.count)
         problem = "the total is not that of the entries";
     if (!problem && !scenario->damaged && spool_stats(spool).damaged)

@@ -13,6 +13,7 @@ import random
 import re
 import socket
 import ssl
+import subprocess
 import threading
 import time
 
@@ -32,6 +33,9 @@ def make_message(token, size):
     lines += [text[at:at + 70] for at in range(0, len(text), 70)]
     lines += [b".", b"..two dots", b"token " + token, b""]
     return b"\r\n".join(lines)
+
+
+LARGE_SIZES = (270_000, 500_000)  # more than lies in the log
 
 
 def body_of(data):
@@ -76,15 +80,13 @@ class Books:
 
     def unexcused(self, within=1.0, late=0.25):
         """
-        Second copies although the 250 for the first one does not lie `within` seconds before a kill. `late`: what
-        was in the sockets at the kill, this process may book a little after it.
+        Second copies, and second notices, although the 250 for the first one does not lie `within` seconds before a
+        kill. `late`: what was in the sockets at the kill, this process may book a little after it.
         """
-        found = []
-        for key, copies in self.arrived.items():
-            for taken, _ in copies[:-1]:
-                if not any(-late <= kill - taken <= within for kill in self.kills):
-                    found.append((key, [round(at - copies[0][0], 3) for at, _ in copies]))
-        return found
+        times = {key: [at for at, _ in copies] for key, copies in self.arrived.items()}
+        times.update({(token, "notice"): list(told) for token, told in self.notices.items()})
+        return [(key, [round(at - taken[0], 3) for at in taken]) for key, taken in times.items()
+                if not all(any(-late <= kill - at <= within for kill in self.kills) for at in taken[:-1])]
 
     def duplicates(self):
         return sum(len(copies) - 1 for copies in self.arrived.values())
@@ -163,10 +165,11 @@ class Refused(Exception):
 
 
 class Load:
-    """Clients that send until stop(); they come back after each break."""
+    """Clients that send until stop(); they come back after each break. `large`: the share of messages whose bodies have files
+    of their own."""
 
-    def __init__(self, books, port, clients=8, sizes=(1000, 200_000), recipients=None, pause=0.0):
-        self.books, self.port, self.sizes, self.pause = books, port, sizes, pause
+    def __init__(self, books, port, clients=8, sizes=(1000, 200_000), recipients=None, pause=0.0, large=0.0):
+        self.books, self.port, self.sizes, self.pause, self.large = books, port, sizes, pause, large
         self.recipients = recipients or [f"u@{domain}" for domain in DOMAINS]
         self.stopping = threading.Event()
         self.threads = [threading.Thread(target=self._run, args=(n,), daemon=True) for n in range(clients)]
@@ -179,7 +182,8 @@ class Load:
         while not self.stopping.is_set():
             try:
                 client = client or Client(self.port, tls)
-                send_one(self.books, client, random.randrange(*self.sizes), self.recipients, bdat)
+                sizes = LARGE_SIZES if random.random() < self.large else self.sizes
+                send_one(self.books, client, random.randrange(*sizes), self.recipients, bdat)
             except Refused as refused:
                 with self.books.lock:
                     self.books.refused[refused.code] += 1
@@ -327,6 +331,18 @@ def used_segments(spool):
         with contextlib.suppress(FileNotFoundError):  # files go while the gateway runs
             head = path.open("rb").read(33)
             used += len(head) == 33 and head[32] & 1
+    return used
+
+
+def used_bodies(spool):
+    """How many files of large bodies were another one's before: they are older than what their headers say."""
+    used = 0
+    for path in (spool / "bodies").glob("*.body"):
+        with contextlib.suppress(FileNotFoundError, subprocess.CalledProcessError):
+            head = path.open("rb").read(32)
+            birth = subprocess.run(["stat", "--format=%.9W", path], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                   text=True, check=True).stdout
+            used += len(head) == 32 and int.from_bytes(head[24:], "little") / 1e9 - float(birth) > 0.1
     return used
 
 

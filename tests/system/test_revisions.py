@@ -352,13 +352,13 @@ def test_not_confirmed_in_time_is_taken_back(scene):
 
 def test_confirmed_stays(scene):
     scene.path.write_text(refusing(scene, "closed"))
-    scene.ctl("apply", "--confirm", "2s")
+    scene.ctl("apply", "--confirm", "6s")
     assert "closed" in says(scene) and states(scene) == {"r2": "unconfirmed", "r1": "former"}
     assert "r2 is taken back" in scene.ctl("status")
     for words in ("apply",), ("config", "confirm", "r1"):
         assert postern(scene, *words).returncode == 5, words
     assert "r2 stays" in scene.ctl("config", "confirm", "r2")
-    time.sleep(2.5)  # past the deadline
+    time.sleep(6.5)  # past the deadline
     assert "closed" in says(scene) and states(scene) == {"r2": "in force", "r1": ""}
     assert postern(scene, "config", "confirm").returncode == 5
 

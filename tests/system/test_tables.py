@@ -2,7 +2,6 @@
 """What the option tables produce: schema, suggestions, effective values, manual pages, completion."""
 import json
 import os
-import pathlib
 import re
 import shutil
 import subprocess
