@@ -27,10 +27,12 @@ static bool parse_duration(struct str text, int64_t *out_ms)
     return false;
 }
 
-/* "2026-11-24", "2026-11-24T10:21", "…:30", "…:30Z": local time, or UTC with Z. */
+/* "2026-11-24", "2026-11-24T10:21", "…:30", "…:30Z": local time, or UTC with Z; a blank for the T,
+ * as tables show it. */
 static bool parse_moment(struct str text, int64_t *out_ms)
 {
-    static const char *const forms[] = {"%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d"};
+    static const char *const forms[] = {"%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M:%S",
+                                        "%Y-%m-%d %H:%M", "%Y-%m-%d"};
     char copy[40];
     bool utc = str_ends(text, STR("Z"));
     if (!str_to_c(utc ? str_slice(text, 0, text.len - 1) : text, copy, sizeof copy))
@@ -179,6 +181,15 @@ static struct event_term guess(struct str word)
     return term;
 }
 
+/* "delivery.sent", or "delivery." for all of them. */
+static bool begins_event(struct str text)
+{
+    for (int type = 0; type < EVENT_TYPE_COUNT; type++)
+        if (str_starts(str_c(event_name((enum event_type)type)), text))
+            return true;
+    return false;
+}
+
 static enum result take_term(struct event_filter *filter, struct str name, struct str value,
                              struct error *err)
 {
@@ -194,7 +205,9 @@ static enum result take_term(struct event_filter *filter, struct str name, struc
     }
     if (str_equal(name, STR("event"))) {
         term->kind = EVENT_TERM_EVENT;
-        return OK;
+        return begins_event(value)
+                   ? OK
+                   : fail(err, ERROR_PERMANENT, "event: there is no event %.*s", STR_ARG(value));
     }
     if (str_equal(name, STR("severity"))) {
         term->kind = EVENT_TERM_SEVERITY;

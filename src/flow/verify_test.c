@@ -5,28 +5,24 @@
 #include "content/suite_zone_test.h"
 #include "flow/checks.h"
 
-#define ROW(name, type, value)                                                                     \
-    {                                                                                              \
-        {name, sizeof(name) - 1}, {type, sizeof(type) - 1},                                        \
-        {                                                                                          \
-            value, sizeof(value) - 1                                                               \
-        }                                                                                          \
-    }
-
 /* the client is 192.0.2.7 */
 static struct zone_record records[] = {
-    ROW("pass.example", "TXT", "v=spf1 ip4:192.0.2.7 -all"),
-    ROW("_dmarc.pass.example", "TXT", "v=DMARC1; p=reject"),
-    ROW("fail.example", "TXT", "v=spf1 -all exp=why.fail.example"),
-    ROW("why.fail.example", "TXT", "no mail from %{i}"),
-    ROW("soft.example", "TXT", "v=spf1 ~all"),
-    ROW("neutral.example", "TXT", "v=spf1 ?all"),
-    ROW("broken.example", "TXT", "v=spf1 wrong"),
-    ROW("slow.example", "TIMEOUT", ""),
-    ROW("_dmarc.slow.example", "TIMEOUT", ""),
-    ROW("_dmarc.reject.example", "TXT", "v=DMARC1; p=reject"),
-    ROW("_dmarc.quarantine.example", "TXT", "v=DMARC1; p=quarantine"),
-    ROW("_dmarc.none.example", "TXT", "v=DMARC1; p=none"),
+    ZONE_ROW("pass.example", "TXT", "v=spf1 ip4:192.0.2.7 -all"),
+    ZONE_ROW("_dmarc.pass.example", "TXT", "v=DMARC1; p=reject"),
+    ZONE_ROW("fail.example", "TXT", "v=spf1 -all exp=why.fail.example"),
+    ZONE_ROW("why.fail.example", "TXT", "no mail from %{i}"),
+    ZONE_ROW("soft.example", "TXT", "v=spf1 ~all"),
+    ZONE_ROW("neutral.example", "TXT", "v=spf1 ?all"),
+    ZONE_ROW("broken.example", "TXT", "v=spf1 wrong"),
+    ZONE_ROW("slow.example", "TIMEOUT", ""),
+    ZONE_ROW("_dmarc.slow.example", "TIMEOUT", ""),
+    ZONE_ROW("s._domainkey.a.slow.example", "TIMEOUT", ""),
+    ZONE_ROW("s._domainkey.b.slow.example", "TIMEOUT", ""),
+    ZONE_ROW("s._domainkey.c.slow.example", "TIMEOUT", ""),
+    ZONE_ROW("s._domainkey.unsure.reject.example", "TIMEOUT", ""),
+    ZONE_ROW("_dmarc.reject.example", "TXT", "v=DMARC1; p=reject"),
+    ZONE_ROW("_dmarc.quarantine.example", "TXT", "v=DMARC1; p=quarantine"),
+    ZONE_ROW("_dmarc.none.example", "TXT", "v=DMARC1; p=none"),
 };
 
 struct scene {
@@ -174,6 +170,12 @@ struct verify_case {
     "550 5.7.26 reject.example does not stand behind this message, and asks for its refusal "      \
     "(DMARC)"
 
+#define UNSEEN_REPLY "550 5.7.26 From names more domains than can be asked for their policy (DMARC)"
+/* by somebody who has no key, of the body below */
+#define SIGNED(domain)                                                                             \
+    "DKIM-Signature: v=1; a=rsa-sha256; d=" domain "; s=s; h=from; b=AAAA;\r\n"                    \
+    "\tbh=Ba3gj8+xBPQLJTahTfzW6RbWQ/XPgESxkCi2B66PSQg=\r\n"
+
 static const struct verify_case verify_cases[] = {
     {"pass", "[ verify, deliver ]", "a@pass.example", "From: b@pass.example\r\n\r\n", FLOW_DELIVER,
      "", "2-deliver",
@@ -201,6 +203,23 @@ static const struct verify_case verify_cases[] = {
      "From: b@pass.example\r\nFrom: c@reject.example\r\n\r\n", FLOW_REJECT,
      "550 5.7.26 pass.example does not stand behind this message, and asks for its refusal (DMARC)",
      "1-verify", NULL},
+    {"keys of others that DNS does not answer", "[ verify, deliver ]", "a@pass.example",
+     SIGNED("a.slow.example") SIGNED("b.slow.example")
+         SIGNED("reject.example") "From: b@reject.example\r\n\r\n",
+     FLOW_REJECT, DMARC_REPLY, "1-verify", NULL},
+    {"and that of the author's, too", "[ verify: { temperror: defer }, deliver ]", "a@pass.example",
+     SIGNED("a.slow.example") SIGNED("b.slow.example")
+         SIGNED("unsure.reject.example") "From: b@reject.example\r\n\r\n",
+     FLOW_DEFER, "451 4.7.24 DMARC cannot be checked now, try again later", "1-verify", NULL},
+    {"behind a domain that takes all questions", "[ verify, deliver ]", "a@pass.example",
+     "From: a@1.2.3.4.5.6.7.a.example, b@1.2.3.4.5.6.7.b.example, c@reject.example\r\n\r\n",
+     FLOW_REJECT, UNSEEN_REPLY, "1-verify", NULL},
+    {"behind domains that DNS does not answer", "[ verify, deliver ]", "a@pass.example",
+     "From: a@a.slow.example, b@b.slow.example, c@c.slow.example, d@reject.example\r\n\r\n",
+     FLOW_REJECT, UNSEEN_REPLY, "1-verify", NULL},
+    {"the ninth domain", "[ verify, deliver ]", "a@pass.example",
+     "From: a@a1, a@a2, a@a3, a@a4, a@a5, a@a6, a@a7, a@a8, a@reject.example\r\n\r\n", FLOW_REJECT,
+     UNSEEN_REPLY, "1-verify", NULL},
     {"expressions",
      "[ verify: { reject: note }, hold: { when: 'dmarc == \"fail\" and dmarc.policy == "
      "\"reject\" and spf == \"pass\" and dkim == \"none\" and dkim.domain == \"\"' }, deliver ]",

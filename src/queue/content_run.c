@@ -201,6 +201,17 @@ bool queue_grant_wish(struct queue_attempt *attempt)
     }
 }
 
+/* Its flow added so many recipients or findings that no record of the spool takes them: as it is,
+ * for a person to decide. */
+static void keep_too_large(struct queue_attempt *attempt)
+{
+    event_emit(EVENT_DAEMON_WARNING, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
+               F_C(ENTRY, mail_id_text(attempt->entry->id).chars),
+               F_STR(FLOW, attempt->meta.content_flow),
+               F_C(DETAIL, "what its content flow made of the envelope is too large: it is held"));
+    queue_entry_hold(attempt->entry, MAIL_REASON_SIZE, attempt->arena);
+}
+
 static void act(struct queue_attempt *attempt, enum queue_content_verdict verdict,
                 const struct mail_reply *reply, struct queue_content_run *run) MAY_YIELD
 {
@@ -210,6 +221,12 @@ static void act(struct queue_attempt *attempt, enum queue_content_verdict verdic
     bool passes = verdict == QUEUE_CONTENT_DELIVER || verdict == QUEUE_CONTENT_HOLD;
     if (passes && run->group_count == 0)
         keep_as_it_is(attempt, run, verdict == QUEUE_CONTENT_HOLD);
+    if (attempt->entry->wish == 0 && passes &&
+        !queue_groups_fit(&attempt->meta, run->groups, run->group_count)) {
+        keep_too_large(attempt);
+        scope_close(&scope);
+        return;
+    }
     if ((verdict != QUEUE_CONTENT_DEFER || attempt->entry->wish != 0) &&
         make_storable(attempt, run, &err) == FAILED) {
         tell_put_back(attempt, &err);

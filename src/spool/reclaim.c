@@ -42,14 +42,17 @@ static size_t find_dead(struct spool *spool, struct spool_segment *out[DEAD_AT_O
 
 /* Its file goes to the pool, if nobody reads it any more, or away. A file that was renamed before
  * the folder could not be synced is not touched again. */
-static bool take_out_of_log(const struct spool *spool, struct spool_segment *segment,
-                            unsigned *to_pool)
+static bool take_out_of_log(struct spool *spool, struct spool_segment *segment, unsigned *to_pool)
 {
     if (!segment->is_freed && segment->reusable && !segment->is_private &&
         atomic_load(&segment->references) == 1 && spool_pool_has_room(spool, *to_pool))
         segment->is_freed = spool_pool_rename_into(spool, segment);
     *to_pool += segment->is_freed;
-    return segment->is_freed || spool_files_unlink(spool, segment->id, segment->kind);
+    if (segment->is_freed)
+        return true;
+    return atomic_load(&segment->references) == 1
+               ? spool_remove_gently(spool, segment->id, segment->kind)
+               : spool_files_unlink(spool, segment->id, segment->kind);
 }
 
 /* True if there was something. Dead segments stay dead, so nobody else touches them meanwhile. One

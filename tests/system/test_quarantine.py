@@ -407,7 +407,7 @@ def test_a_file_of_keys_that_is_none(scene):
     path.write_bytes(b"something else\n")
     scene.gateway.start(wait=False)
     assert scene.gateway.process.wait(20) != 0
-    assert "quarantine.keys, line 1" in json.dumps(scene.gateway.events[-5:])
+    wait_until(lambda: "quarantine.keys, line 1" in json.dumps(scene.gateway.events[-5:]), "its last words are read")
     assert path.read_bytes() == b"something else\n"  # never written over
     path.write_bytes(whole)
     scene.gateway.start()
@@ -445,6 +445,8 @@ def test_age(gateway, sink):
 
 def test_size_the_oldest_goes(gateway, sink):
     scene = outbound(gateway, sink, "quarantines: { spam: { size: 100K }, own: { keep: 1h } }")
+    told = scene.gateway.ctl("quarantine", "status")
+    assert "size 100K, " in told and "keep 1h, " in told, told
     filler = b"x" * 70 + b"\r\n"
     for number in range(5):
         send(scene, number=number, body=BODY % number + filler * 400)  # 28K each
