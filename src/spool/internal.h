@@ -189,6 +189,23 @@ bool spool_pool_make_segment(struct spool *spool, struct spool_segment **out_seg
 /* Remove all files of the pool. */
 void spool_pool_give_back(struct spool *spool);
 
+/* ---- turn.c: the log goes first ---- */
+
+/* Somebody waits for a commit of mail without a large body, or did within the last moments. */
+bool spool_has_small_mail(const struct spool *spool);
+/* Before and after a window of a large body, or a piece of a large file that goes: one at a time,
+ * in the order of asking, and not before a sync of the log that runs is over. It waits for no
+ * second sync, so what is large has its turn after each. On any thread; never with a lock held. */
+void spool_turn_begin(struct spool *spool);
+void spool_turn_end(struct spool *spool);
+/* Upkeep's: remove the file of a large body or a segment that nobody has open any more; beside
+ * small mail its blocks go later, by spool_let_go_piece. Returns as spool_files_unlink. */
+bool spool_remove_gently(struct spool *spool, uint64_t id, enum spool_segment_kind kind);
+/* One more piece of the last of them; true if there is more. */
+bool spool_let_go_piece(struct spool *spool);
+/* All of them, at once. */
+void spool_let_go(struct spool *spool);
+
 /* ---- reuse.c: files of large bodies that become others. All but spool_bodies_take and
  * spool_bodies_open are upkeep's ---- */
 
@@ -202,22 +219,6 @@ int spool_bodies_open(struct spool *spool, const struct spool_used_body *file);
 /* Remove those that wait for long, or all. */
 void spool_bodies_give_back(struct spool *spool, bool all);
 unsigned spool_bodies_waiting(struct spool *spool, uint64_t *out_bytes);
-
-/* ---- turn.c: the log goes first ---- */
-
-/* Somebody waits for a commit of mail without a large body, or did within the last moments. */
-bool spool_has_small_mail(const struct spool *spool);
-/* Before and after a window of a large body, or a piece of a large file that goes: one at a time,
- * in the order of asking, and not before a sync of the log that runs is over. It waits for no
- * second sync, so what is large has its turn after each. On any thread; never with a lock held. */
-void spool_turn_begin(struct spool *spool);
-void spool_turn_end(struct spool *spool);
-/* Upkeep's: remove the file of a large body or a segment that nobody has open any more; beside
- * small mail its blocks go later, by spool_let_go_piece. Returns as spool_files_unlink. */
-bool spool_remove_gently(struct spool *spool, uint64_t id, enum spool_segment_kind kind);
-/* True if there is more. */
-bool spool_let_go_piece(struct spool *spool);
-void spool_let_go(struct spool *spool);
 
 /* ---- corrupt.c ---- */
 /* Put the bytes of a damage aside and tell of it; false if that was done before. */

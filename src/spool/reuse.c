@@ -189,7 +189,7 @@ void spool_bodies_give_back(struct spool *spool, bool all)
 {
     int64_t until_ns = all ? INT64_MAX : clock_monotonic_ns() - WAIT_NS;
     for (struct spool_used_body file; take_older(spool, until_ns, &file);) {
-        if (all)
+        if (all) /* its space is wanted now */
             remove_file(spool, file.id);
         else
             (void)spool_remove_gently(spool, file.id, SPOOL_SEGMENT_BULK);

@@ -632,18 +632,19 @@ static void make_template(const struct scenario *scenario, char path[TEST_PATH_S
 {
     static const struct scenario mixed = {.name = "first", .run = reclaim},
                                  all_used = {.name = "first", .run = reuse},
-                                 large = {.name = "first", .run = large_mail_again},
+                                 all_large = {.name = "first", .run = large_mail_again},
                                  second = {.name = "second", .run = roll, .left = 128},
-                                 more = {.name = "second", .run = large_mail_again, .left = 128};
+                                 more_large = {
+                                     .name = "second", .run = large_mail_again, .left = 128};
     bool is_large = scenario->run == large_mail_again;
-    const struct scenario *first = scenario->used ? &all_used : is_large ? &large : &mixed;
+    const struct scenario *first = scenario->used ? &all_used : is_large ? &all_large : &mixed;
     test_folder_new(path);
     memset(known, 0, IDS * sizeof *known);
     struct turn whole = {.number = 0}, cut = {.only = SYS_fdatasync, .number = scenario->syncs};
     run_turn(path, first, &whole, known);
     assert_true(!scenario->used || test_used_files(path) > 1);
     assert_int_equal(whole.status, 0);
-    run_turn(path, is_large ? &more : &second, &cut, known);
+    run_turn(path, is_large ? &more_large : &second, &cut, known);
     assert_true(cut.hit || scenario->syncs == 0);
     if (scenario->damaged) {
         assert_true(search(path, "log", true) > 0);
