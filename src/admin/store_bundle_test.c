@@ -145,7 +145,7 @@ static void say_part(const struct fixture *fixture, int number, int part)
                    F_C(FROM, number % 2 ? "ann@example.net" : ""), F_C(SUBJECT, subject));
     if (part == 3)
         event_emit(EVENT_DELIVERY_SENT, context[0], context[1], F_C(TO, to), F_INT(CODE, 250),
-                   F_C(TRANSPORT, "mail"));
+                   number % 6 == 5 ? F_C(DESTINATION, "mail") : F_C(TRANSPORT, "mail"));
     if (part == 4)
         event_emit(EVENT_MESSAGE_DONE, context[0], context[1]);
 }
@@ -156,8 +156,11 @@ static void begin_sessions(struct fixture *fixture)
         new_name(&fixture->sessions[i]);
         say_session(&fixture->sessions[i]);
     }
-    for (int i = 0; i < MESSAGES; i++)
+    for (int i = 0; i < MESSAGES; i++) {
         new_name(&fixture->messages[i]);
+        if (i % 10 == 4)
+            usleep(1000); /* bundles begin before some of their stories */
+    }
 }
 
 /* Ten messages at a time, part by part. */

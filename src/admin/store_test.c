@@ -261,6 +261,21 @@ static void test_age(void **state)
     assert_int_equal(story_of(fixture, new.chars).count, 6);
 }
 
+static int64_t number_of(struct fixture *fixture, const char *sql)
+{
+    char path[128];
+    sqlite3 *db;
+    sqlite3_stmt *statement;
+    snprintf(path, sizeof path, "%s/events.db", fixture->folder);
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &statement, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_step(statement), SQLITE_ROW);
+    int64_t number = sqlite3_column_int64(statement, 0);
+    sqlite3_finalize(statement);
+    sqlite3_close(db);
+    return number;
+}
+
 static void test_size(void **state)
 {
     enum { MESSAGES = 20000, SIZE = 4 * 1024 * 1024 };
@@ -286,6 +301,9 @@ static void test_size(void **state)
     assert_int_equal(story_of(fixture, first.chars).count, 0);
     assert_int_equal(story_of(fixture, last.chars).count, 6);
     assert_true(store_totals(fixture->store).bytes <= SIZE);
+    assert_int_equal(number_of(fixture, "SELECT (SELECT count(*) FROM spans) -"
+                                        " (SELECT count(*) FROM bundles)"),
+                     0);
 }
 
 static void test_full_disk(void **state)
@@ -358,19 +376,9 @@ static void test_damaged_file(void **state)
 
 static int64_t segments_of(struct fixture *fixture, int level)
 {
-    char path[128];
     char sql[80];
-    sqlite3 *db;
-    sqlite3_stmt *statement;
-    snprintf(path, sizeof path, "%s/events.db", fixture->folder);
     snprintf(sql, sizeof sql, "SELECT count(*) FROM segments WHERE level = %d", level);
-    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-    assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &statement, NULL), SQLITE_OK);
-    assert_int_equal(sqlite3_step(statement), SQLITE_ROW);
-    int64_t count = sqlite3_column_int64(statement, 0);
-    sqlite3_finalize(statement);
-    sqlite3_close(db);
-    return count;
+    return number_of(fixture, sql);
 }
 
 static void test_index(void **state)
