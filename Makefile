@@ -4,10 +4,14 @@
 BUILD := build
 PREFIX ?= /usr/local
 
-.PHONY: build run demo test test-full unit check bench deb install clean packages
+.PHONY: build programs run demo test test-full unit check bench deb install clean packages
 
 build: packages $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
+
+# Without tests and benches, which take longer than the two programs.
+programs: packages $(BUILD)/build.ninja
+	@ninja -C $(BUILD) posternd postern
 
 packages:
 	@tools/packages build
@@ -16,12 +20,12 @@ $(BUILD)/build.ninja:
 	@meson setup --prefix $(PREFIX) $(BUILD) >/dev/null
 
 # The gateway in a small world of its own, in the foreground: nothing leaves this machine.
-run: build
+run: programs
 	@tools/packages demo
 	@demo/run
 
 # The guide's seven cases through that world, each dialogue printed.
-demo: build
+demo: programs
 	@tools/packages demo
 	@demo/cases
 

@@ -114,6 +114,7 @@ void admin_api_config_show(struct admin_request *request, struct admin_answer *a
         "{s:o, s:o, s:o, s:s, s:o}", "revision", name_json(in_force(&state)), "applied",
         admin_time_json(state.applied_ns), "file", admin_json(request->config_path), "file_state",
         compare_file(request, in_force(&state)), "pending", pending_json(&state));
+    answer->etag = arena_printf(request->arena, "r%u", in_force(&state));
 }
 
 /* ---- revisions ---- */
@@ -243,27 +244,32 @@ static json_t *done_json(struct admin_request *request, const struct change *cha
     json_t *restart = json_array();
     for (size_t i = 0; i < change->restart_count; i++)
         json_array_append_new(restart, json_string(change->restart[i]));
-    return json_pack("{s:o, s:o, s:b, s:o, s:o, s:o, s:s}", "revision", name_json(change->revision),
-                     "former", name_json(change->former), "unchanged", (int)change->unchanged,
-                     "pending", pending_json(&state), "after_restart", restart, "problems",
-                     problems_json(change->problems), "file_state",
-                     compare_file(request, in_force(&state)));
+    return json_pack("{s:o, s:o, s:b, s:o, s:o, s:o, s:s, s:o}", "revision",
+                     name_json(change->revision), "former", name_json(change->former), "unchanged",
+                     (int)change->unchanged, "pending", pending_json(&state), "after_restart",
+                     restart, "problems", problems_json(change->problems), "file_state",
+                     compare_file(request, in_force(&state)), "warning",
+                     admin_json(change->warning));
 }
 
 static void ask(struct admin_request *request, enum change_kind kind, struct admin_answer *answer)
 {
     json_t *root = json_loadb(request->body.ptr, request->body.len, 0, NULL);
-    struct change change = {.kind = kind, .arena = request->arena, .actor = request->actor};
-    if (read_change(root, &change, answer)) {
+    struct change change = {
+        .kind = kind, .arena = request->arena, .actor = request->actor, .warning = STR_EMPTY};
+    bool asks_for_base = kind == CHANGE_APPLY && request->if_match.len > 0;
+    if (asks_for_base && !revision_parse(request->if_match, &change.base)) {
+        admin_problem(answer, 412, "Not as things are", "If-Match: \"r1\", \"r2\", …");
+    } else if (read_change(root, &change, answer)) {
         change_ask(request->desk, &change);
         if (change.status == 200) {
             answer->json = done_json(request, &change);
         } else {
             admin_problem(answer, change.status,
-                          change.status == 422   ? "Not a usable configuration"
-                          : change.status == 409 ? "Not as things are"
-                          : change.status == 404 ? "Not found"
-                                                 : "Not now",
+                          change.status == 422 ? "Not a usable configuration"
+                          : change.status == 409 || change.status == 412 ? "Not as things are"
+                          : change.status == 404                         ? "Not found"
+                                                                         : "Not now",
                           "%.*s", STR_ARG(change.detail));
             json_object_set_new(answer->json, "errors", problems_json(change.problems));
         }

@@ -137,8 +137,12 @@ static void tell_event(const struct event *event, struct str revision, void *arg
     }
     const char *verdict = event_filter_verdict(event->type);
     search->verdict = verdict ? verdict : search->verdict;
+    if (!json_object_get(search->item, "event"))
+        json_object_set_new(search->item, "event", json_string(event_name(event->type)));
+    /* whom a notice went to is its own story, not a recipient of this one */
     for (unsigned i = 0; i < event->count; i++)
-        note_text(search->item, &event->fields[i]);
+        if (event->type != EVENT_DSN_SENT || event->fields[i].key != KEY_TO)
+            note_text(search->item, &event->fields[i]);
 }
 
 /* Many are looked at for each that fits: only that one is read again and told. */

@@ -19,14 +19,17 @@ struct change {
     int64_t confirm_ns; /* APPLY: reverted after this unless confirmed; 0: at once for good */
     unsigned share;     /* APPLY: of 100 new sessions; 0: all */
     unsigned number;    /* CONFIRM: must be this; ROLLBACK: to this; 0: whichever */
+    unsigned base;      /* APPLY: this must be in force; 0: whichever */
 
     /* the answer */
-    unsigned status;     /* as of HTTP: 200 done, 409 not as things are, 422 errors, 503 not now */
-    struct str detail;   /* why not */
-    struct str problems; /* of the configuration: a JSON object a line */
-    unsigned revision;   /* in force, or given a share, afterwards */
-    unsigned former;     /* and before */
-    bool unchanged;      /* the texts were in force already */
+    unsigned status;   /* as of HTTP: 200 done, 409 not as things are, 412 another base, 422 errors,
+                          503 not now */
+    struct str detail; /* why not */
+    struct str problems;     /* of the configuration: a JSON object a line */
+    struct str warning;      /* of what was done nevertheless; empty: none */
+    unsigned revision;       /* in force, or given a share, afterwards */
+    unsigned former;         /* and before */
+    bool unchanged;          /* the texts were in force already */
     const char *restart[16]; /* sections whose changes count after the next start */
     size_t restart_count;
 };

@@ -179,6 +179,15 @@ static struct event_term guess(struct str word)
     return term;
 }
 
+/* "delivery.sent", or "delivery." for all of them. */
+static bool begins_event(struct str text)
+{
+    for (int type = 0; type < EVENT_TYPE_COUNT; type++)
+        if (str_starts(str_c(event_name((enum event_type)type)), text))
+            return true;
+    return false;
+}
+
 static enum result take_term(struct event_filter *filter, struct str name, struct str value,
                              struct error *err)
 {
@@ -194,7 +203,9 @@ static enum result take_term(struct event_filter *filter, struct str name, struc
     }
     if (str_equal(name, STR("event"))) {
         term->kind = EVENT_TERM_EVENT;
-        return OK;
+        return begins_event(value)
+                   ? OK
+                   : fail(err, ERROR_PERMANENT, "event: there is no event %.*s", STR_ARG(value));
     }
     if (str_equal(name, STR("severity"))) {
         term->kind = EVENT_TERM_SEVERITY;

@@ -28,20 +28,23 @@ static const char *tls_words(int tls)
 
 /* ---- retries ---- */
 
-/* "2d 3h 50m": days, hours and minutes, or the seconds of less than one. */
+/* "2d 3h 50m", "5m 30s"; milliseconds stand alone. */
 static void print_span(int64_t span_ns, struct buf *out)
 {
-    int64_t minutes = span_ns / NS_PER_S / 60;
-    if (minutes < 60) {
+    static const struct {
+        const char *unit;
+        int64_t seconds;
+    } units[] = {{"d", 86400}, {"h", 3600}, {"m", 60}, {"s", 1}};
+    int64_t rest = span_ns / NS_PER_S;
+    if (rest == 0 || span_ns % NS_PER_S) {
         option_print_duration(span_ns, out);
         return;
     }
-    if (minutes >= 24 * 60)
-        buf_printf(out, "%lldd ", (long long)(minutes / (24 * 60)));
-    if (minutes / 60 % 24)
-        buf_printf(out, "%lldh ", (long long)(minutes / 60 % 24));
-    if (minutes % 60)
-        buf_printf(out, "%lldm ", (long long)(minutes % 60));
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
+        if (rest / units[i].seconds)
+            buf_printf(out, "%lld%s ", (long long)(rest / units[i].seconds), units[i].unit);
+        rest %= units[i].seconds;
+    }
     out->len--;
 }
 

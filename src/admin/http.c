@@ -24,6 +24,7 @@ enum {
     CONNECTIONS_MAX = 64,
     TIMEOUT_S = 60,
     BODY_MAX = 64 * 1024 * 1024,
+    TAG_SIZE = 40,
     PAGE_BODY_MAX = 4096, /* of what a form sends */
     LIVE_PIECE = 16384,
     METRICS_LISTENERS_MAX = 8,
@@ -252,11 +253,21 @@ static enum MHD_Result send_answer(struct MHD_Connection *connection, struct adm
     MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
     if (type && str_starts(str_c(type), STR("text/html")))
         guard_page(response);
+    char etag[TAG_SIZE];
+    snprintf(etag, sizeof etag, "\"%.*s\"", STR_ARG(answer->etag));
+    if (answer->etag.len)
+        MHD_add_response_header(response, "ETag", etag);
     if (answer->status == 401)
         MHD_add_response_header(response, "WWW-Authenticate", "Bearer realm=\"postern\"");
     enum MHD_Result queued = MHD_queue_response(connection, answer->status, response);
     MHD_destroy_response(response);
     return queued;
+}
+
+static struct str unquoted(struct str tag)
+{
+    bool quoted = tag.len > 2 && str_starts(tag, STR("\"")) && str_ends(tag, STR("\""));
+    return quoted ? str_slice(tag, 1, tag.len - 1) : tag;
 }
 
 static void fill_request(struct admin_http *http, const struct exchange *exchange,
@@ -280,6 +291,8 @@ static void fill_request(struct admin_http *http, const struct exchange *exchang
         .query = connection,
         .last_event_id =
             str_c(MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Last-Event-ID")),
+        .if_match =
+            unquoted(str_c(MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "If-Match"))),
         .actor = exchange->actor,
         .scope = exchange->scope,
         .access = http->settings.access,
@@ -403,7 +416,8 @@ static enum result open_socket(struct admin_http *http, struct error *err)
     unlink(http->path); /* left by a process that did not end in order; the spool's lock keeps a
                            second daemon away */
     if (bind(http->fd, (struct sockaddr *)&name, sizeof name) != 0)
-        return fail_errno(err, errno, "cannot bind %s", http->path);
+        return fail_errno(err, errno, "cannot bind %s%s", http->path,
+                          errno == EACCES ? " (give it a folder that is the user's)" : "");
     if (chmod(http->path, http->settings.mode) != 0)
         return fail_errno(err, errno, "cannot set the mode of %s", http->path);
     if (set_group(http, err) != OK)

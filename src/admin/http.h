@@ -80,7 +80,8 @@ struct admin_request {
     struct str body;
     void *query; /* see admin_query */
     struct str last_event_id;
-    struct str actor; /* "uid 0", "token backup" */
+    struct str if_match; /* without its quotes; empty: none */
+    struct str actor;    /* "uid 0", "token backup" */
     enum admin_scope scope;
     struct admin_access *access;
 };
@@ -90,6 +91,7 @@ struct admin_answer {
     struct str text;          /* in the request's arena, with */
     const char *type;         /* its content type; or */
     struct tail_reader *tail; /* taken: what it gives until its end */
+    struct str etag;          /* of what can be changed with If-Match; empty: none */
     struct str object;        /* what was acted on, for the audit; else the path's {id} */
 };
 /* Value of a query parameter, empty if absent; decoded, in the request's arena or borrowed. */

@@ -366,7 +366,7 @@ static void print_number(struct buf *out, double number)
     if (number == floor(number) && fabs(number) < 9e15)
         buf_printf(out, " %.0f\n", number);
     else
-        buf_printf(out, " %.9g\n", number);
+        buf_printf(out, " %.15g\n", number);
 }
 
 void metrics_print_sample(struct buf *out, const char *name, const char *label, struct str value,

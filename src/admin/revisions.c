@@ -142,10 +142,15 @@ enum result revisions_set_state(struct revisions *revisions, const struct revisi
 {
     if (save_state(revisions, state, err) != OK)
         return FAILED;
+    revisions_assume_state(revisions, state);
+    return OK;
+}
+
+void revisions_assume_state(struct revisions *revisions, const struct revisions_state *state)
+{
     pthread_mutex_lock(&revisions->mutex);
     revisions->state = *state;
     pthread_mutex_unlock(&revisions->mutex);
-    return OK;
 }
 
 /* ---- life ---- */

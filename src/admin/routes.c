@@ -137,7 +137,7 @@ const struct admin_route admin_routes[] = {
      READ, NULL, NULL, NULL, "Revision"},
     {"GET",  "/api/v1/config/decisions",     admin_api_config_decisions, "Recorded decisions with the values of then.",
      READ, NULL, decisions_query, NULL, "Decisions"},
-    {"POST", "/api/v1/config/applications",  admin_api_config_apply,   "Check a configuration and put it into force, for all or a share of the sessions.",
+    {"POST", "/api/v1/config/applications",  admin_api_config_apply,   "Check a configuration and put it into force, for all or a share of the sessions; with If-Match, only while that revision is in force.",
      ADMIN, "config apply", NULL, "ConfigApplication", "ConfigDone"},
     {"POST", "/api/v1/config/confirmations", admin_api_config_confirm, "Keep what waits for its confirmation.",
      ADMIN, "config confirm", NULL, "ConfigConfirmation", "ConfigDone"},

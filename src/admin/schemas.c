@@ -127,7 +127,7 @@ const struct admin_schema admin_schemas[] = {
      "size?:integer message_id?:string subject?:string authentication?:object recipients?:[object] content?:object "
      "outcomes?:[object]"},
     {"FoundStory", "A story in short; verdict: what became of it.",
-     "id:string time?:time to:[string] verdict?:string message?:string session?:string from?:string client?:string "
+     "id:string time?:time event?:string to:[string] verdict?:string message?:string session?:string from?:string client?:string "
      "user?:string ref?:string reason?:string reply?:string listener?:string message_id?:string subject?:string"},
     {"Found", "Stories, newest first; complete: there are no more.", "items:[FoundStory] complete:boolean"},
     {"User", "senders: addresses that he may use besides his login, as in the file.", "user:string senders:string file:string"},
@@ -145,7 +145,7 @@ const struct admin_schema admin_schemas[] = {
     {"TokenMade", "token: to be kept safe, it is not shown again.",
      "name:string scope:string expires:time? token:string"},
     {"TokenRevoked", "It is worthless from now on.", "name:string revoked:boolean"},
-    {"Config", "What is in force; file_state: how the file on disk stands to it.",
+    {"Config", "What is in force (the ETag, for If-Match); file_state: how the file on disk stands to it.",
      "revision:string applied:time? file:string file_state:string pending:Pending?"},
     {"Pending", "A revision that waits for its confirmation; share: percent of the clients, 0: all.",
      "revision:string former:string confirm_by:time? share:integer"},
@@ -160,9 +160,9 @@ const struct admin_schema admin_schemas[] = {
     {"ConfigConfirmation", "Which revision is meant; without it, the one that waits.", "revision?:string"},
     {"ConfigRollback", "Where to go back to; without it, to the one before.",
      "revision?:string reason?:string confirm_seconds?:integer"},
-    {"ConfigDone", "What is in force now; after_restart: sections that count only then.",
+    {"ConfigDone", "What is in force now; after_restart: sections that count only then; warning: it could not be written down.",
      "revision:string? former:string? unchanged:boolean pending:Pending? after_restart:[string] problems:[object] "
-     "file_state:string"},
+     "file_state:string warning:string"},
     {0},
 };
 /* clang-format on */

@@ -260,8 +260,8 @@ static void tell_step(json_t *story, json_t *event)
 
 static void tell_recipient(json_t *story, json_t *event)
 {
-    static const char *const names[] = {"domain", "flow",  "step",   "reason",
-                                        "code",   "reply", "detail", "ref"};
+    static const char *const names[] = {"domain",   "flow",  "step",   "reason", "code",
+                                        "enhanced", "reply", "detail", "ref"};
     json_t *recipient = recipient_of(story, text_of(event, "to"));
     const char *verdict = text_of(event, "event") + strlen("recipient.");
     copy(event, story, "from");

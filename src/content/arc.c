@@ -103,7 +103,7 @@ static MAY_YIELD enum result check_signature(struct verifying *verifying,
                         err) != OK)
         return FAILED;
     *out_good = result == DKIM_PASS || refuse(verifying, instance, detail);
-    verifying->answer->temporary = result == DKIM_TEMPERROR;
+    verifying->answer->temporary = result == DKIM_TEMPERROR || result == DKIM_POLICY;
     return OK;
 }
 
@@ -128,6 +128,7 @@ static MAY_YIELD enum result check_message(struct verifying *verifying, bool *ou
         *out_good = refuse(verifying, instance, detail);
         return OK;
     }
+    verifying->answer->signs_from = tags_list_has(signature->names, STR("from"));
     fields_init(&fields, verifying->arena, verifying->message->header);
     signature_hash(signature, &fields, hash);
     fields_done(&fields);

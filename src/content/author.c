@@ -41,6 +41,7 @@ static void add_domain(struct reader *reader, struct str domain)
         if (str_equal(out->domains[i], name))
             return;
     if (out->domain_count == AUTHOR_DOMAINS_MAX) {
+        out->cut = true;
         blame(out, "too many domains");
         return;
     }
@@ -135,6 +136,15 @@ static void take_address(struct reader *reader, struct str text)
         out->address = out->addresses[0];
 }
 
+/* Its end is missing, where the domain is. */
+static void find_overflow(struct reader *reader, const struct buf *address)
+{
+    if (!address->overflow)
+        return;
+    blame(reader->out, "an address too long");
+    add_every_domain(reader, reader->value);
+}
+
 static void end_mailbox(struct reader *reader)
 {
     struct str bare = buf_str(&reader->bare);
@@ -149,8 +159,8 @@ static void end_mailbox(struct reader *reader)
     }
     if (reader->had_angle && bare.len) /* stood behind <> */
         add_every_domain(reader, bare);
-    if (reader->bare.overflow || reader->angle.overflow)
-        blame(reader->out, "an address too long");
+    find_overflow(reader, &reader->bare);
+    find_overflow(reader, &reader->angle);
     buf_clear(&reader->bare);
     buf_clear(&reader->angle);
     reader->in_angle = reader->had_angle = reader->has_words = false;
@@ -206,6 +216,7 @@ static void close_angle(struct reader *reader)
     else if (reader->angle.len == 0)
         blame(reader->out, "<> without an address");
     take_address(reader, buf_str(&reader->angle));
+    find_overflow(reader, &reader->angle);
     buf_clear(&reader->angle);
     buf_clear(&reader->bare);
     reader->in_angle = false;
@@ -290,6 +301,7 @@ static void read_one(struct reader *reader)
 void author_read_value(struct str value, struct arena *arena, struct author *out)
 {
     struct reader reader = {.value = str_slice(value, 0, VALUE_MAX), .arena = arena, .out = out};
+    out->cut = out->cut || value.len > VALUE_MAX;
     if (value.len > VALUE_MAX)
         blame(out, "a From too long");
     buf_init(&reader.bare, ADDRESS_MAX);

@@ -26,6 +26,7 @@ struct author {
     struct str addresses[AUTHOR_ADDRESSES_MAX]; /* clear: all of them */
     size_t address_count;
     const char *problem; /* ambiguous: why */
+    bool cut;            /* likewise: there is more than is looked at */
 };
 
 /* `header` is a header section; texts live in `arena`. */

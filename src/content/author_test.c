@@ -134,8 +134,29 @@ static void test_from(void **state)
         run(&cases[i]);
 }
 
+/* Longer than what is kept of an address. */
+static void test_long(void **state)
+{
+    static const char *const forms[] = {"<", ""};
+    (void)state;
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+        struct author author;
+        struct arena *arena = arena_new(0);
+        char text[2000], local[1500];
+        memset(local, 'a', sizeof local);
+        local[sizeof local - 1] = '\0';
+        snprintf(text, sizeof text, "From: %s%s@example.net%s\r\n", forms[i], local,
+                 forms[i][0] ? ">" : "");
+        author_read(str_c(text), arena, &author);
+        assert_int_equal(author.kind, AUTHOR_AMBIGUOUS);
+        assert_int_equal(author.domain_count, 1);
+        assert_str(author.domains[0], "example.net");
+        arena_free(arena);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_from)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_from), cmocka_unit_test(test_long)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -110,14 +110,30 @@ static void judge(struct dkim_answer *answer)
             answer->result = answer->signatures[i].result;
 }
 
+static bool is_below(struct str domain, struct str above)
+{
+    return str_equal(domain, above) || (domain.len > above.len && str_ends(domain, above) &&
+                                        domain.ptr[domain.len - above.len - 1] == '.');
+}
+
+static bool is_by_author(const struct verifying *verifying, size_t index)
+{
+    struct str author = verifying->message->author;
+    struct str domain = verifying->answer->signatures[index].domain;
+    return author.len && (is_below(author, domain) || is_below(domain, author));
+}
+
+/* The author's own first: signatures of others must not use up what may be asked for them. */
 static MAY_YIELD enum result check_all(struct verifying *verifying, struct error *err)
 {
     if (check_bodies(verifying, err) != OK)
         return FAILED;
-    for (size_t i = 0; i < verifying->answer->count; i++)
-        if (verifying->answer->signatures[i].result == DKIM_PASS &&
-            check_signature(verifying, i, err) != OK)
-            return FAILED;
+    for (int turn = 0; turn < 2; turn++)
+        for (size_t i = 0; i < verifying->answer->count; i++)
+            if (verifying->answer->signatures[i].result == DKIM_PASS &&
+                is_by_author(verifying, i) == (turn == 0) &&
+                check_signature(verifying, i, err) != OK)
+                return FAILED;
     judge(verifying->answer);
     return OK;
 }

@@ -33,6 +33,7 @@ struct dkim_body_hash {
 struct dkim_message {
     const struct mail_content *content;
     struct str header; /* the first header.len octets of the content, with the empty line */
+    struct str author; /* a domain whose signatures are asked about first, or empty */
     struct dkim_body_hash bodies[DKIM_CANON_COUNT];
 };
 /* Both are borrowed for as long as the message is used; flow_facts.header is such a header. */
@@ -54,7 +55,7 @@ enum dkim_result {
     DKIM_NONE,    /* there is no signature */
     DKIM_PASS,    /* every octet of the body and the named fields are as they were signed */
     DKIM_FAIL,    /* body or fields were changed, or the signature was not made with this key */
-    DKIM_POLICY,  /* not taken: l= leaves part of the body unsigned */
+    DKIM_POLICY,  /* not taken: l= leaves part of the body unsigned; or one key too many */
     DKIM_NEUTRAL, /* a key or signature that says nothing: an algorithm we do not know, expired */
     DKIM_TEMPERROR,
     DKIM_PERMERROR,

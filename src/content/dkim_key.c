@@ -118,8 +118,9 @@ enum result dkim_key_fetch(const struct dkim_dns *dns, struct str selector, stru
     if (dns->text(dns->context, name, arena, &answer, err) != OK) {
         if (fiber_current() && fiber_check(err) != OK)
             return FAILED;
-        *out_result = DKIM_TEMPERROR;
-        *out_detail = "DNS gave no answer";
+        bool is_over = err->kind == ERROR_LIMIT;
+        *out_result = is_over ? DKIM_POLICY : DKIM_TEMPERROR;
+        *out_detail = is_over ? "more keys than one message may ask for" : "DNS gave no answer";
         return OK;
     }
     if (answer.status != DNS_FOUND)

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "content/dmarc.h"
 
+#include "base/clock.h"
+
 enum { LABELS_AFTER_CUT = 7, NOTES_MAX = DMARC_BUDGET };
 
 /* A name that was asked for; walks of one message share what they found. */
@@ -305,6 +307,13 @@ static MAY_YIELD enum result check_domain(struct evaluation *evaluation,
 
 /* ---- the message ---- */
 
+/* Of a From with several domains: was what may be asked used up by others of them? */
+static bool is_used_up(const struct resolver *resolver, const struct evaluation *evaluation)
+{
+    return evaluation->err.kind == ERROR_LIMIT ||
+           (resolver->deadline_ns && clock_monotonic_ns() >= resolver->deadline_ns);
+}
+
 void dmarc_check(struct resolver *resolver, const struct dmarc_request *request,
                  struct arena *arena, struct dmarc_outcome *out)
 {
@@ -312,15 +321,22 @@ void dmarc_check(struct resolver *resolver, const struct dmarc_request *request,
     struct evaluation *evaluation = ARENA_NEW(arena, struct evaluation);
     *evaluation = (struct evaluation){.resolver = resolver, .arena = arena};
     *out = (struct dmarc_outcome){.result = DMARC_NONE};
+    bool unseen = author->cut;
     for (size_t i = 0; i < author->domain_count; i++) {
         struct dmarc_outcome one = {.author_domain = author->domains[i]};
         if (check_domain(evaluation, request, &one) == FAILED) {
             one.result = DMARC_TEMPERROR;
             one.problem = arena_str(arena, str_c(evaluation->err.text));
+            unseen = unseen || is_used_up(resolver, evaluation);
         }
         if (i == 0 || one.disposition > out->disposition ||
             (out->result == DMARC_NONE && one.result != DMARC_NONE))
             *out = one;
+    }
+    if (unseen && author->kind == AUTHOR_AMBIGUOUS) {
+        out->result = DMARC_FAIL;
+        out->policy = out->disposition = DMARC_POLICY_REJECT;
+        out->unseen = true;
     }
     if (author->kind == AUTHOR_NONE) {
         out->result = DMARC_PERMERROR;

@@ -34,6 +34,7 @@ struct dmarc_outcome {
     struct str policy_domain;      /* where the record stands */
     struct str organization;       /* Organizational Domain of the author */
     bool spf_aligned, dkim_aligned;
+    bool unseen;        /* From has more domains than are looked at: as if one asked for refusal */
     bool testing;       /* t=y: the disposition is one step milder than the policy */
     struct str problem; /* why temperror or permerror, or why From is ambiguous */
 };
@@ -41,7 +42,7 @@ struct dmarc_outcome {
 const char *dmarc_result_name(enum dmarc_result result);
 
 /* What might have passed if DNS had answered makes a temperror, not a fail, where it is aligned. A
- * From that is not clear never passes, and the strictest policy of its domains counts. Texts live
- * in `arena`. */
+ * From that is not clear never passes, and the strictest policy of its domains counts; if they are
+ * too many to ask for, it is the strictest there is. Texts live in `arena`. */
 void dmarc_check(struct resolver *resolver, const struct dmarc_request *request,
                  struct arena *arena, struct dmarc_outcome *out) MAY_YIELD;

@@ -7,9 +7,9 @@
 
 enum {
     PIECE = 32 * 1024,
-    LINE_KEPT = 256,        /* of a body line: enough for a boundary */
-    HEADER_MAX = 64 * 1024, /* of a part; the rest is not looked at */
-    BOUNDARY_MAX = 200,
+    LINE_KEPT = 1024,       /* of a body line: enough for a boundary */
+    HEADER_MAX = 64 * 1024, /* of a part */
+    BOUNDARY_MAX = 998,     /* RFC 2046 allows 70, programs more */
 };
 
 struct level { /* a multipart whose parts are being read */
@@ -27,7 +27,8 @@ struct reading {
     long current;      /* part whose header or body is being read; -1: between parts */
     bool in_header;    /* of the current part */
     struct buf header; /* of it, as far as it was read */
-    size_t headers;    /* bytes of all headers kept */
+    bool header_is_cut;
+    size_t headers; /* bytes of all headers kept */
     /* the line at work */
     char line[LINE_KEPT];
     size_t line_len;     /* kept */
@@ -78,15 +79,6 @@ static struct str field_value(struct str header, const char *name, struct arena 
     return mail_field_text(arena, &field);
 }
 
-/* Up to a semicolon, without blanks and comments behind. */
-static struct str first_word(struct str value, struct arena *arena)
-{
-    size_t end = 0;
-    while (end < value.len && !strchr("; \t(", value.ptr[end] ? value.ptr[end] : ';'))
-        end++;
-    return arena_lower(arena, str_slice(value, 0, end));
-}
-
 static enum mime_encoding encoding_of(struct str word)
 {
     if (!word.len || str_equal(word, STR("7bit")) || str_equal(word, STR("8bit")) ||
@@ -108,7 +100,7 @@ static void describe(struct reading *reading, struct mime_part *part)
 {
     struct arena *arena = reading->arena;
     struct str type = field_value(part->header, "Content-Type", arena);
-    struct str word = first_word(type, arena);
+    struct str word = mime_first_word(type, arena);
     struct str disposition = field_value(part->header, "Content-Disposition", arena);
     bool in_digest = part->parent >= 0 &&
                      str_equal(reading->out->parts[part->parent].type, STR("multipart/digest"));
@@ -121,9 +113,25 @@ static void describe(struct reading *reading, struct mime_part *part)
     if (!part->name.len)
         part->name = mime_parameter(type, "name", arena);
     part->name = mime_decode_words(part->name, arena);
-    part->is_attachment = str_equal(first_word(disposition, arena), STR("attachment"));
+    part->is_attachment = str_equal(mime_first_word(disposition, arena), STR("attachment"));
     part->encoding = encoding_of(
-        first_word(field_value(part->header, "Content-Transfer-Encoding", arena), arena));
+        mime_first_word(field_value(part->header, "Content-Transfer-Encoding", arena), arena));
+}
+
+static void begin_header(struct reading *reading)
+{
+    reading->in_header = true;
+    reading->header_is_cut = false;
+    buf_clear(&reading->header);
+}
+
+/* What was read of the header of the current part. */
+static enum result take_header(struct reading *reading, struct str *out, struct error *err)
+{
+    if (reading->header_is_cut)
+        return fail(err, ERROR_LIMIT, "the header of a part has more than %d bytes", HEADER_MAX);
+    *out = arena_str(reading->arena, buf_str(&reading->header));
+    return OK;
 }
 
 static enum result begin_message(struct reading *reading, uint64_t begin, struct error *err)
@@ -134,8 +142,7 @@ static enum result begin_message(struct reading *reading, uint64_t begin, struct
         return FAILED;
     reading->out->parts[parent].is_message = true;
     reading->current = child;
-    reading->in_header = true;
-    buf_clear(&reading->header);
+    begin_header(reading);
     return OK;
 }
 
@@ -158,8 +165,12 @@ static enum result end_header(struct reading *reading, struct str header, uint64
         return OK;
     struct str boundary = mime_parameter(field_value(header, "Content-Type", reading->arena),
                                          "boundary", reading->arena);
-    if (!boundary.len || boundary.len > BOUNDARY_MAX)
+    while (boundary.len && boundary.ptr[boundary.len - 1] == ' ')
+        boundary.len--; /* it has none at its end (RFC 2046 5.1.1), and lines are compared so */
+    if (!boundary.len)
         return OK; /* nobody can find its parts: a leaf */
+    if (boundary.len > BOUNDARY_MAX)
+        return fail(err, ERROR_LIMIT, "a boundary has more than %d bytes", BOUNDARY_MAX);
     if (reading->level_count >= reading->limits->depth)
         return fail(err, ERROR_LIMIT, "its parts are nested more than %u deep",
                     reading->limits->depth);
@@ -211,7 +222,9 @@ static enum result at_boundary(struct reading *reading, unsigned level, bool clo
 {
     long parent = reading->levels[level].part;
     if (reading->in_header) { /* it never ended: all of it is header */
-        struct str header = arena_str(reading->arena, buf_str(&reading->header));
+        struct str header;
+        if (take_header(reading, &header, err) != OK)
+            return FAILED;
         struct mime_part *part = &reading->out->parts[reading->current];
         part->header = header;
         part->body_begin = part->body_end = reading->line_begin;
@@ -229,9 +242,15 @@ static enum result at_boundary(struct reading *reading, unsigned level, bool clo
     }
     if (part_new(reading, parent, next, &reading->current, err) != OK)
         return FAILED;
-    reading->in_header = true;
-    buf_clear(&reading->header);
+    begin_header(reading);
     return OK;
+}
+
+static enum result end_part_header(struct reading *reading, uint64_t body, struct error *err)
+{
+    struct str header;
+    return take_header(reading, &header, err) == OK ? end_header(reading, header, body, err)
+                                                    : FAILED;
 }
 
 /* A line has ended; `next` is where the one behind it begins. */
@@ -244,8 +263,7 @@ static enum result end_line(struct reading *reading, uint64_t content_end, uint6
     if (level >= 0)
         result = at_boundary(reading, (unsigned)level, closes, next, err);
     else if (reading->in_header && content_end == reading->line_begin)
-        result =
-            end_header(reading, arena_str(reading->arena, buf_str(&reading->header)), next, err);
+        result = end_part_header(reading, next, err);
     reading->line_len = 0;
     reading->line_begin = next;
     reading->last_end = content_end;
@@ -258,7 +276,10 @@ static void keep(struct reading *reading, struct str text)
     size_t now = text.len < room ? text.len : room;
     memcpy(reading->line + reading->line_len, text.ptr, now);
     reading->line_len += now;
-    if (reading->in_header && reading->header.len + text.len <= HEADER_MAX)
+    if (!reading->in_header)
+        return;
+    reading->header_is_cut |= reading->header.len + text.len > HEADER_MAX;
+    if (!reading->header_is_cut)
         buf_append(&reading->header, text);
 }
 
@@ -306,8 +327,7 @@ static enum result read_body(struct reading *reading, struct error *err) MAY_YIE
     }
     if (reading->in_header) {
         reading->line_begin = offset;
-        if (end_header(reading, arena_str(reading->arena, buf_str(&reading->header)), offset,
-                       err) != OK)
+        if (end_part_header(reading, offset, err) != OK)
             return FAILED;
     } else if (reading->line_len && end_line(reading, offset, offset, err) != OK) {
         return FAILED;

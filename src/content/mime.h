@@ -47,7 +47,9 @@ struct mime_message {
     size_t count;
 };
 
-/* ERROR_LIMIT: more than the limits allow. Yields now and then. */
+/* ERROR_LIMIT: more than the limits allow, a part with a header of more than 64K, or a boundary
+ * longer than a line may be: what cannot be seen of a message may be seen by its reader. Yields now
+ * and then. */
 enum result mime_read(const struct mime_source *source, const struct mime_limits *limits,
                       struct arena *arena, struct mime_message *out, struct error *err) MAY_YIELD;
 
@@ -73,6 +75,9 @@ struct str mime_parameter(struct str value, const char *name, struct arena *aren
  * which they take. At most `max`. *out_cut: the value goes on behind what is read of it. */
 size_t mime_parameters(struct str value, const char *name, struct arena *arena, struct str *out,
                        size_t max, bool *out_cut);
+/* The first word of a structured field, lower case: "text/plain", "base64"; blanks and comments
+ * before it and around its slash are none of it (RFC 2045 5.1). */
+struct str mime_first_word(struct str value, struct arena *arena);
 /* Encoded words (RFC 2047) as UTF-8; what is none stays. */
 struct str mime_decode_words(struct str text, struct arena *arena);
 /* Bytes of a charset as UTF-8, appended; false: not known, or something was lost. */

@@ -155,6 +155,28 @@ static struct str skip_blanks(struct str rest)
     return str_from(rest, i);
 }
 
+static struct str take_token(struct str *rest)
+{
+    size_t end = 0;
+    while (end < rest->len && !strchr("; \t(/", rest->ptr[end] ? rest->ptr[end] : ';'))
+        end++;
+    struct str token = str_slice(*rest, 0, end);
+    *rest = skip_blanks(str_from(*rest, end));
+    return token;
+}
+
+struct str mime_first_word(struct str value, struct arena *arena)
+{
+    struct str rest = skip_blanks(value);
+    struct str word = take_token(&rest);
+    if (rest.len && rest.ptr[0] == '/') {
+        rest = skip_blanks(str_from(rest, 1));
+        struct str subtype = take_token(&rest);
+        word = arena_printf(arena, "%.*s/%.*s", STR_ARG(word), STR_ARG(subtype));
+    }
+    return arena_lower(arena, word);
+}
+
 static struct str take_value(struct str *rest, struct arena *arena)
 {
     size_t i = 0;

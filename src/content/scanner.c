@@ -79,12 +79,15 @@ static enum result connect_to(const struct scanner *scanner, const struct server
 
 static enum result ask_endpoint(const struct scanner *scanner,
                                 const struct server_endpoint *endpoint, int64_t deadline_ns,
-                                scanner_talk *talk, void *arg, struct error *err) MAY_YIELD
+                                scanner_talk *talk, void *arg, bool *out_reached,
+                                struct error *err) MAY_YIELD
 {
     struct stream *stream = NULL;
     struct scope scope;
     scope_open(&scope, deadline_ns);
     enum result result = connect_to(scanner, endpoint, &stream, err);
+    if (result == OK)
+        *out_reached = true;
     if (result == OK && !scanner->talk_has_own_time)
         result = talk(stream, endpoint, arg, err);
     scope_close(&scope);
@@ -107,8 +110,9 @@ static int64_t share(int64_t deadline_ns, size_t endpoints_left)
     return left > 0 ? clock_deadline(left / (int64_t)endpoints_left) : deadline_ns;
 }
 
+/* `*out_reached` is set if one of the endpoints could be told the question. */
 static enum result ask(const struct scanner *scanner, scanner_talk *talk, void *arg,
-                       struct error *err) MAY_YIELD
+                       bool *out_reached, struct error *err) MAY_YIELD
 {
     const struct server *server = scanner->server;
     size_t count = server->endpoint_count;
@@ -119,7 +123,7 @@ static enum result ask(const struct scanner *scanner, scanner_talk *talk, void *
         const struct server_endpoint *endpoint = &server->endpoints[(first + i) % count];
         int64_t until_ns = scanner->talk_has_own_time ? clock_deadline(server->timeout_ns)
                                                       : share(deadline_ns, count - i);
-        if (ask_endpoint(scanner, endpoint, until_ns, talk, arg, err) == OK)
+        if (ask_endpoint(scanner, endpoint, until_ns, talk, arg, out_reached, err) == OK)
             return OK;
         if (fiber_check(NULL) != OK || err->kind == ERROR_PERMANENT)
             return FAILED; /* our own time is over, or it would not help */
@@ -134,8 +138,9 @@ enum result scanner_ask(const struct scanner *scanner, scanner_talk *talk, void 
     if (breaker_admit(breaker, err) != OK)
         return FAILED;
     int64_t begun_ns = clock_monotonic_ns();
-    enum result result = ask(scanner, talk, arg, err);
-    breaker_settle(breaker, begun_ns, /* about= */ 0, result == OK ? NULL : err);
+    bool reached = false;
+    enum result result = ask(scanner, talk, arg, &reached, err);
+    breaker_settle(breaker, begun_ns, reached ? scanner->about : 0, result == OK ? NULL : err);
     return result;
 }
 

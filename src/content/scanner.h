@@ -19,6 +19,8 @@ struct scanner {
     const struct server *server;
     struct state *state;
     const struct resolver *resolver; /* for the names of endpoints; copied. NULL: addresses only */
+    /* A hash of what is asked about, the same when it comes again (state/breaker.h); 0: nothing. */
+    uint64_t about;
     /* The server's time is for connecting alone: the conversation looks after its own. */
     bool talk_has_own_time;
 };

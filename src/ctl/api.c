@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ctl/api.c - requests to the daemon over its control socket (libcurl), and how answers are shown.
- */
+/* ctl/api.c - requests to the daemon over its control socket, and mail by SMTP (libcurl's door). */
 #include "base/buf.h"
 #include "ctl/ctl.h"
 
@@ -11,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { RETRIES = 5, RETRY_US = 200000 };
+enum { RETRIES = 5, RETRY_US = 200000, PATH_MAX_BYTES = 64 * 1024 };
 enum { ANSWER_MAX = 600 * 1024 * 1024 };
 
 static size_t collect(char *data, size_t size, size_t count, void *out)
@@ -27,6 +26,22 @@ const char *ctl_url_text(struct ctl *ctl, const char *text)
     const char *copy = arena_c(ctl->arena, str_c(escaped));
     curl_free(escaped);
     return copy;
+}
+
+const char *ctl_path_with(struct ctl *ctl, const char *base, json_t *query)
+{
+    struct buf path BUF_CLEANUP;
+    const char *name;
+    json_t *value;
+    char separator = '?';
+    buf_init(&path, PATH_MAX_BYTES);
+    buf_append(&path, str_c(base));
+    json_object_foreach(query, name, value)
+    {
+        buf_printf(&path, "%c%s=%s", separator, name, ctl_url_text(ctl, json_string_value(value)));
+        separator = '&';
+    }
+    return arena_c(ctl->arena, buf_str(&path));
 }
 
 struct listening {
@@ -66,6 +81,9 @@ static CURLcode perform(struct ctl *ctl, const char *method, const char *path, c
     }
     struct curl_slist *headers = curl_slist_append(NULL, "Content-Type: application/json");
     headers = curl_slist_append(headers, "Expect:");
+    if (ctl->if_match)
+        headers = curl_slist_append(
+            headers, arena_printf(ctl->arena, "If-Match: \"%s\"", ctl->if_match).ptr);
     curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
     CURLcode code = curl_easy_perform(curl);
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, out_status);
@@ -92,6 +110,26 @@ static int exit_of_status(long status)
     }
 }
 
+/* What a refusal says of itself; its title only where it has no words. */
+static void tell_problem(json_t *problem)
+{
+    const char *detail = ctl_text(problem, "detail");
+    fprintf(stderr, "postern: %s\n", detail[0] ? detail : ctl_text(problem, "title"));
+}
+
+static int tell_no_daemon(struct ctl *ctl, CURLcode code, long os_errno)
+{
+    if (os_errno == EACCES || os_errno == EPERM) {
+        fprintf(stderr,
+                "postern: you may not use %s: ask as root, or be in the group of the socket\n",
+                ctl->socket_path);
+        return CTL_NOT_ALLOWED;
+    }
+    fprintf(stderr, "postern: no daemon at %s: %s (is posternd running? --socket names another)\n",
+            ctl->socket_path, os_errno ? strerror((int)os_errno) : curl_easy_strerror(code));
+    return CTL_NO_DAEMON;
+}
+
 static bool is_cut_off(CURLcode code)
 {
     return code == CURLE_RECV_ERROR || code == CURLE_SEND_ERROR || code == CURLE_GOT_NOTHING;
@@ -114,24 +152,45 @@ int ctl_request(struct ctl *ctl, const char *method, const char *path, json_t *b
     }
     free(sent);
     if (code != CURLE_OK) {
-        fprintf(stderr, "postern: no daemon at %s: %s\n", ctl->socket_path,
-                os_errno ? strerror((int)os_errno) : curl_easy_strerror(code));
         buf_done(&text);
-        return os_errno == EACCES ? CTL_NOT_ALLOWED : CTL_NO_DAEMON;
+        return tell_no_daemon(ctl, code, os_errno);
     }
     *out = (struct ctl_answer){.status = status, .body = arena_str(ctl->arena, buf_str(&text))};
     buf_done(&text);
     out->json = json_loadb(out->body.ptr, out->body.len, 0, NULL);
     if (status >= 200 && status < 300)
         return CTL_YES;
-    if (ctl->json && out->json) {
+    if (ctl->json && out->json)
         ctl_print_json(out->json);
-    } else {
-        fprintf(stderr, "postern: %s: %s\n", ctl_text(out->json, "title"),
-                ctl_text(out->json, "detail"));
-    }
+    else
+        tell_problem(out->json);
     json_decref(out->json);
     return exit_of_status(status);
+}
+
+void ctl_warn_of_loading(json_t *answer)
+{
+    if (json_is_true(json_object_get(answer, "loading")))
+        fprintf(stderr, "postern: the queue is still being loaded: this is not all of it\n");
+}
+
+int ctl_show_items(struct ctl *ctl, const char *path, void (*print)(json_t *item),
+                   struct ctl_answer *out)
+{
+    int code = ctl_request(ctl, "GET", path, NULL, out);
+    if (code)
+        return code;
+    size_t i;
+    json_t *item;
+    json_array_foreach(json_object_get(out->json, "items"), i, item)
+    {
+        if (ctl->json)
+            ctl_print_json(item);
+        else
+            print(item);
+    }
+    ctl_warn_of_loading(out->json);
+    return CTL_YES;
 }
 
 int ctl_listen(struct ctl *ctl, const char *path, bool (*take_piece)(struct str piece, void *arg),
@@ -148,19 +207,18 @@ int ctl_listen(struct ctl *ctl, const char *path, bool (*take_piece)(struct str 
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, hear);
     curl_easy_setopt(curl, CURLOPT_WRITEDATA, &listening);
     CURLcode code = curl_easy_perform(curl);
+    long os_errno = 0;
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_getinfo(curl, CURLINFO_OS_ERRNO, &os_errno);
     curl_easy_cleanup(curl);
     int end = CTL_YES;
     if (status >= 400) {
         json_t *problem = json_loadb(refusal.ptr, refusal.len, 0, NULL);
-        fprintf(stderr, "postern: %s: %s\n", ctl_text(problem, "title"),
-                ctl_text(problem, "detail"));
+        tell_problem(problem);
         json_decref(problem);
         end = exit_of_status(status);
     } else if (status == 0) {
-        fprintf(stderr, "postern: no daemon at %s: %s\n", ctl->socket_path,
-                curl_easy_strerror(code));
-        end = CTL_NO_DAEMON;
+        end = tell_no_daemon(ctl, code, os_errno);
     }
     buf_done(&refusal);
     return end;
@@ -223,75 +281,4 @@ void ctl_smtp(struct ctl *ctl, const struct ctl_mail *mail, char *out_reply, siz
         snprintf(out_reply, reply_size, "451 %s", curl_easy_strerror(code));
     curl_slist_free_all(to);
     curl_easy_cleanup(curl);
-}
-
-void ctl_print_json(json_t *value)
-{
-    char *text = json_dumps(value, JSON_COMPACT | JSON_ENSURE_ASCII);
-    /* DEL is ASCII, and JSON lets it stand; a terminal may not */
-    for (const char *at = text ? text : ""; *at; at++) {
-        if (*at == 127)
-            fputs("\\u007f", stdout);
-        else
-            putchar(*at);
-    }
-    putchar('\n');
-    free(text);
-}
-
-static bool shows_utf8(void)
-{
-    const char *names[] = {getenv("LC_ALL"), getenv("LC_CTYPE"), getenv("LANG")};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        if (!names[i] || !names[i][0])
-            continue;
-        struct str name = str_c(names[i]);
-        return str_ends_nocase(name, STR("utf-8")) || str_ends_nocase(name, STR("utf8"));
-    }
-    return false;
-}
-
-/* Letters as they are where the terminal can show them, never what it would obey. */
-void ctl_print_text(const char *text)
-{
-    bool utf8 = shows_utf8();
-    struct str rest = str_c(text);
-    while (rest.len) {
-        uint32_t point;
-        size_t len = str_utf8(rest, &point);
-        unsigned char first = (unsigned char)rest.ptr[0];
-        bool plain = first >= 32 && first < 127;
-        if (plain || (utf8 && len > 1 && !str_is_unsafe_point(point))) {
-            len = plain ? 1 : len;
-            fwrite(rest.ptr, 1, len, stdout);
-        } else {
-            len = 1;
-            printf("\\x%02x", first);
-        }
-        rest = str_from(rest, len);
-    }
-}
-
-void ctl_require_id(const char *text)
-{
-    struct str id = str_c(text);
-    bool good = id.len > 0 && id.len <= 64;
-    for (size_t i = 0; i < id.len && good; i++)
-        good = ascii_is_alpha(id.ptr[i]) || ascii_is_digit(id.ptr[i]);
-    if (good)
-        return;
-    fprintf(stderr, "postern: that is neither an id nor a ref: they are of letters and digits; "
-                    "search with postern find\n");
-    exit(CTL_USAGE);
-}
-
-const char *ctl_text(json_t *object, const char *name)
-{
-    const char *text = json_string_value(json_object_get(object, name));
-    return text ? text : "";
-}
-
-long long ctl_number(json_t *object, const char *name)
-{
-    return json_integer_value(json_object_get(object, name));
 }

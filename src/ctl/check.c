@@ -9,8 +9,10 @@
 
 enum { REPORT_MAX = 16 * 1024 * 1024 };
 
-static void print_summary(const struct config_report *report, bool refused)
+/* `path`: of the file that nobody named. */
+static void print_summary(const struct config_report *report, bool refused, const char *path)
 {
+    printf("%s%s", path ? path : "", path ? ": " : "");
     printf("%zu %s, %zu %s.%s\n", report->errors, report->errors == 1 ? "error" : "errors",
            report->warnings, report->warnings == 1 ? "warning" : "warnings",
            refused ? " posternd would refuse this file." : "");
@@ -39,7 +41,7 @@ int ctl_check(struct ctl *ctl)
     if (!ctl->json && result != OK && report.errors == 0)
         fprintf(stderr, "postern: %s\n", err.text);
     if (!ctl->json)
-        print_summary(&report, refused);
+        print_summary(&report, refused, ctl->argc ? NULL : path);
     settings_unref(settings); /* places point into it */
     return result == OK && report.errors == 0 ? CTL_YES : CTL_NO;
 }

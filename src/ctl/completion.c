@@ -7,108 +7,21 @@
  * with bars between them are what may stand there.
  */
 #include "base/buf.h"
-#include "ctl/ctl.h"
+#include "ctl/usage.h"
 
 #include <stdio.h>
 #include <string.h>
 
-enum { SCRIPT_MAX = 1024 * 1024, WORDS_MAX = 1024 };
+enum { SCRIPT_MAX = 1024 * 1024 };
 
-static const char selectors[] =
-    "--id --to --from --transport --destination --cause --state --older --limit --user";
 static const char global_options[] = "--socket --json --yes --no-color --help";
 
-struct words {
-    char options[WORDS_MAX]; /* blank between them */
-    char choices[WORDS_MAX]; /* what may stand as an argument */
-    char valued[WORDS_MAX];  /* options that take a value */
-    bool file;               /* an argument is a file */
-};
-
-static void add_word(char *list, struct str word)
-{
-    size_t used = strlen(list);
-    snprintf(list + used, WORDS_MAX - used, "%s%.*s", used ? " " : "", STR_ARG(word));
-}
-
-static bool is_file_word(struct str word)
-{
-    static const char *const names[] = {"FILE",   "[FILE]", "[CONFIGURATION]",
-                                        "FOLDER", "TEST]",  "[TEST…]"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (str_equal(word, str_c(names[i])))
-            return true;
-    return false;
-}
-
-static struct str strip(struct str word)
-{
-    while (word.len && (word.ptr[0] == '[' || word.ptr[0] == '('))
-        word = str_from(word, 1);
-    while (word.len && (word.ptr[word.len - 1] == ']' || word.ptr[word.len - 1] == ')'))
-        word.len--;
-    return word;
-}
-
-/* "bash|zsh|fish", "relay-authenticated": lower case is meant literally. */
-static void take_choices(struct str word, struct words *out)
-{
-    while (word.len) {
-        ptrdiff_t bar = str_find(word, '|');
-        size_t length = bar < 0 ? word.len : (size_t)bar;
-        struct str one = str_slice(word, 0, length);
-        if (str_starts(one, STR("--")))
-            add_word(out->options, one);
-        else if (str_equal(one, STR("SELECTORS")))
-            add_word(out->options, str_c(selectors));
-        else if (one.len && one.ptr[0] >= 'a' && one.ptr[0] <= 'z')
-            add_word(out->choices, one);
-        word = str_from(word, bar < 0 ? length : length + 1);
-    }
-}
-
-static void read_usage(const char *usage, struct words *out)
-{
-    struct str text = str_c(usage);
-    bool value_next = false; /* the word before was an option with more behind it */
-    *out = (struct words){0};
-    if (strstr(usage, "SELECTORS"))
-        add_word(out->valued, str_c(selectors));
-    while (text.len) {
-        ptrdiff_t blank = str_find(text, ' ');
-        size_t length = blank < 0 ? text.len : (size_t)blank;
-        struct str raw = str_slice(text, 0, length);
-        struct str word = strip(raw);
-        text = str_from(text, blank < 0 ? length : length + 1);
-        bool closed = raw.len && raw.ptr[raw.len - 1] == ']';
-        if (str_starts(word, STR("-"))) {
-            take_choices(word, out);
-            value_next = !closed && text.len && text.ptr[0] != '[' && text.ptr[0] != '-';
-            if (value_next)
-                add_word(out->valued, word);
-        } else if (value_next) {
-            value_next = false;
-        } else {
-            out->file = out->file || is_file_word(raw);
-            take_choices(word, out);
-        }
-    }
-}
-
 /* ---- nouns and verbs ---- */
-
-static bool is_first_of_noun(const struct ctl_command *command)
-{
-    for (const struct ctl_command *c = ctl_commands; c != command; c++)
-        if (strcmp(c->noun, command->noun) == 0)
-            return false;
-    return true;
-}
 
 static void print_nouns(struct buf *out)
 {
     for (const struct ctl_command *c = ctl_commands; c->noun; c++)
-        if (is_first_of_noun(c))
+        if (usage_is_first_of_noun(c))
             buf_printf(out, "%s%s", c == ctl_commands ? "" : " ", c->noun);
 }
 
@@ -146,7 +59,7 @@ static void print_bash(struct buf *out)
     print_nouns(out);
     buf_append(out, STR("' ;;\n"));
     for (const struct ctl_command *c = ctl_commands; c->noun; c++) {
-        if (!c->verb || !is_first_of_noun(c))
+        if (!c->verb || !usage_is_first_of_noun(c))
             continue;
         buf_printf(out, "        %s) key=2; [ ${#words[@]} -gt 1 ] || choices='", c->noun);
         print_verbs(c->noun, out);
@@ -157,8 +70,8 @@ static void print_bash(struct buf *out)
                         "    else key=${words[0]-}; fi\n"
                         "    case $key in\n"));
     for (const struct ctl_command *c = ctl_commands; c->noun; c++) {
-        struct words words;
-        read_usage(c->usage, &words);
+        struct usage words;
+        usage_read(c, &words);
         buf_printf(out, "        '%s%s%s')", c->noun, c->verb ? " " : "", c->verb ? c->verb : "");
         buf_printf(out, " options='%s' choices='%s' valued='--socket %s' file=%s ;;\n",
                    words.options, words.choices, words.valued, words.file ? "1" : "");
@@ -205,7 +118,7 @@ static void print_zsh(struct buf *out)
                         "    if (( CURRENT == 2 )); then\n"
                         "        nouns=(\n"));
     for (const struct ctl_command *c = ctl_commands; c->noun; c++) {
-        if (!is_first_of_noun(c))
+        if (!usage_is_first_of_noun(c))
             continue;
         buf_printf(out, "            '%s:", c->noun);
         print_quoted(c->verb ? c->noun : c->text, out);
@@ -214,7 +127,7 @@ static void print_zsh(struct buf *out)
     buf_append(out, STR("        )\n        _describe command nouns\n        return\n    fi\n"
                         "    case $noun in\n"));
     for (const struct ctl_command *c = ctl_commands; c->noun; c++) {
-        if (!c->verb || !is_first_of_noun(c))
+        if (!c->verb || !usage_is_first_of_noun(c))
             continue;
         buf_printf(out, "        %s) key=\"$noun ${words[3]}\"; verbs=(\n", c->noun);
         for (const struct ctl_command *v = ctl_commands; v->noun; v++) {
@@ -231,8 +144,8 @@ static void print_zsh(struct buf *out)
                         "        _describe verb verbs\n        return\n    fi\n"
                         "    case $key in\n"));
     for (const struct ctl_command *c = ctl_commands; c->noun; c++) {
-        struct words words;
-        read_usage(c->usage, &words);
+        struct usage words;
+        usage_read(c, &words);
         buf_printf(out, "        '%s%s%s') options=(%s) choices=(%s) file=%s ;;\n", c->noun,
                    c->verb ? " " : "", c->verb ? c->verb : "", words.options, words.choices,
                    words.file ? "1" : "");
@@ -278,8 +191,8 @@ static bool has_word(const char *list, struct str word)
 
 static void fish_options(const struct ctl_command *c, struct buf *out)
 {
-    struct words words;
-    read_usage(c->usage, &words);
+    struct usage words;
+    usage_read(c, &words);
     struct str rest = str_c(words.options);
     struct str option;
     while (rest.len && str_split(&rest, ' ', &option)) {
@@ -306,7 +219,7 @@ static void print_fish(struct buf *out)
                         "complete -c postern -l yes -d 'no questions'\n"
                         "complete -c postern -l no-color\n"));
     for (const struct ctl_command *c = ctl_commands; c->noun; c++) {
-        if (is_first_of_noun(c)) {
+        if (usage_is_first_of_noun(c)) {
             buf_printf(out, "complete -c postern -n __fish_use_subcommand -f -a %s -d '", c->noun);
             fish_text(c->verb ? c->noun : c->text, out);
             buf_append(out, STR("'\n"));

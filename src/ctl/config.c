@@ -223,5 +223,11 @@ int ctl_config_diff(struct ctl *ctl)
         code = read_side(ctl, to, &after);
     if (code)
         return code;
-    return ctl_config_print_diff(ctl, &before, &after) ? CTL_NO : CTL_YES;
+    bool differs = ctl_config_print_diff(ctl, &before, &after);
+    if (!ctl->json)
+        fprintf(stderr,
+                differs ? "postern: - is %s, + is %s\n"
+                        : "postern: no difference between %s and %s\n",
+                from, to);
+    return differs ? CTL_NO : CTL_YES;
 }

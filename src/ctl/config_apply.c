@@ -140,6 +140,13 @@ static void print_file_state(json_t *answer)
                "write\n");
 }
 
+static void print_warning(json_t *answer)
+{
+    const char *warning = ctl_text(answer, "warning");
+    if (warning[0])
+        fprintf(stderr, "postern: warning: %s\n", warning);
+}
+
 static void print_pending(json_t *pending)
 {
     const char *revision = ctl_text(pending, "revision");
@@ -207,6 +214,7 @@ int ctl_config_apply(struct ctl *ctl)
         fprintf(stderr, "postern: the configuration is not UTF-8; nothing was applied\n");
         return CTL_NO;
     }
+    ctl->if_match = applying.revision; /* the differences shown are those to it */
     code = ctl_request(ctl, "POST", "/api/v1/config/applications", request, &answer);
     json_decref(request);
     if (code)
@@ -259,6 +267,7 @@ int ctl_config_rollback(struct ctl *ctl)
     if (!ctl->json) {
         printf("%s -> %s  in force again\n", ctl_text(answer.json, "former"),
                ctl_text(answer.json, "revision"));
+        print_warning(answer.json);
         if (!write)
             print_file_state(answer.json);
     }

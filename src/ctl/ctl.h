@@ -30,6 +30,7 @@ struct ctl {
     bool json;
     bool yes; /* no questions */
     bool colour;
+    const char *if_match;              /* of the next request; NULL: none */
     const struct ctl_command *command; /* that runs */
     int argc; /* what is left: positional arguments and the verb's own options */
     char **argv;
@@ -160,22 +161,21 @@ struct ctl_mail {
     struct str data;
 };
 void ctl_smtp(struct ctl *ctl, const struct ctl_mail *mail, char *out_reply, size_t reply_size);
+/* GET a list and show its items, as JSON or by `print`, with a warning while not all is there.
+ * CTL_YES: the answer stays for what is said below it; its `json` is the caller's. */
+int ctl_show_items(struct ctl *ctl, const char *path, void (*print)(json_t *item),
+                   struct ctl_answer *out);
+void ctl_warn_of_loading(json_t *answer);
 /* Text for a URL, percent-encoded, in the arena. */
 const char *ctl_url_text(struct ctl *ctl, const char *text);
-
-/*
- * The body of a request that acts on a selection (queue, quarantine), from the options and the one
- * argument, an ID: `object` (taken over) has the selectors. *out_ask: a person should confirm it,
- * which `final` actions want for a single message too. NULL: it makes no sense, and that was said.
- */
-json_t *ctl_take_action(struct ctl *ctl, const char *verb, json_t *object, bool final,
-                        bool *out_ask);
-/* Say of how many the answer tells that they failed. */
-void ctl_warn_of_failed(json_t *answer);
+/* `base` with a query made of an object of texts; in the arena. */
+const char *ctl_path_with(struct ctl *ctl, const char *base, json_t *query);
 
 /* ---- output ---- */
 
 void ctl_print_json(json_t *value);
+/* A message as it is in a pipe or a file, harmless on a terminal. */
+void ctl_print_message(struct str message);
 /* Markdown of the tables as plain text for a terminal. */
 void ctl_print_markdown(struct str text);
 /* Write text with control characters made visible: nothing from mail may steer a terminal. */
@@ -185,10 +185,14 @@ void ctl_print_text(const char *text);
 const char *ctl_config_path(struct ctl *ctl);
 /* Ends the process with a word about it unless it can be an id or a ref. */
 void ctl_require_id(const char *text);
-/* One line: time, name and what else an event has. */
-void ctl_print_event(json_t *event);
+/* One line: time, name and what else an event has; its ids where many stories are mixed. */
+void ctl_print_event(json_t *event, bool with_ids);
 /* A time of the API ("2026-11-24T10:21:00Z") as the clock on the wall shows it. */
 void ctl_print_time(const char *utc, bool with_day);
+/* The same in another form of strftime. */
+void ctl_print_time_as(const char *utc, const char *format);
+/* That of a member, with words before it; nothing where there is none. */
+void ctl_print_moment(const char *before, json_t *object, const char *name);
 /* String member of an object, or "". */
 const char *ctl_text(json_t *object, const char *name);
 long long ctl_number(json_t *object, const char *name);

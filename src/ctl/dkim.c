@@ -177,6 +177,14 @@ struct settings *ctl_dkim_settings(struct ctl *ctl, const char **out_path)
     return settings;
 }
 
+bool ctl_dkim_tell_none(const struct settings *settings)
+{
+    bool none = settings->dkim_keys.count == 0;
+    if (none)
+        fprintf(stderr, "postern: the configuration has no dkim_keys: postern dkim generate\n");
+    return none;
+}
+
 static void print_key(struct ctl *ctl, const struct signing_key *key)
 {
     bool is_rsa = sign_key_kind(key->key) == SIGN_RSA;
@@ -204,6 +212,7 @@ int ctl_dkim_list(struct ctl *ctl)
         return CTL_NO;
     for (size_t i = 0; i < settings->dkim_keys.count; i++)
         print_key(ctl, &settings->dkim_keys.items[i]);
+    ctl_dkim_tell_none(settings);
     settings_unref(settings);
     return CTL_YES;
 }
@@ -225,8 +234,8 @@ int ctl_dkim_publish(struct ctl *ctl)
         code =
             print_record(ctl, arena_c(ctl->arena, key->name), key->domain, key->selector, key->key);
     }
-    if (code != CTL_YES)
-        fprintf(stderr, "postern: there is no such key\n");
+    if (code != CTL_YES && !ctl_dkim_tell_none(settings))
+        fprintf(stderr, "postern: there is no such key (postern dkim list)\n");
     settings_unref(settings);
     return code;
 }

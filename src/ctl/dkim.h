@@ -12,5 +12,8 @@ struct sign_key;
  * `*out_path` (may be NULL) is its path. */
 struct settings *ctl_dkim_settings(struct ctl *ctl, const char **out_path);
 
+/* Where there are no keys at all, say so: an empty list looks like a fault. */
+bool ctl_dkim_tell_none(const struct settings *settings);
+
 /* The text of a key's record; NULL: said why. */
 const char *ctl_dkim_record(struct arena *arena, const struct sign_key *key);

@@ -83,6 +83,7 @@ static int tell(const struct looking *looking, bool waited)
 {
     const struct signing_keys *keys = &looking->settings->dkim_keys;
     int code = CTL_YES;
+    ctl_dkim_tell_none(looking->settings);
     for (size_t i = 0; i < keys->count; i++) {
         if (!is_wanted(looking, &keys->items[i]))
             continue;

@@ -10,6 +10,7 @@
 #include "config/option.h"
 #include "ctl/ctl.h"
 #include "ctl/man.h"
+#include "ctl/selection.h"
 #include "event/event.h"
 #include "flow/flow.h"
 #include "gateway/settings.h"
@@ -101,9 +102,15 @@ static void print_commands(struct buf *out)
         option_print_prose(str_c(c->text), out);
         buf_append(out, STR(" |\n"));
     }
-    buf_append(out, STR("\nSELECTORS are `--id`, `--to`, `--from`, `--transport`, "
-                        "`--destination`, `--state`, `--older` and `--limit`: "
-                        "[Queue](05-queue.md).\n\n"
+    buf_append(out, STR("\nSELECTORS say which mail is meant ([Queue](05-queue.md)):\n\n"
+                        "| selector | fits what | of |\n|---|---|---|\n"));
+    for (const struct selector *selector = selection_selectors; selector->option; selector++)
+        buf_printf(out, "| `%s %s` | %s | %s |\n", selector->option, selector->value,
+                   selector->text,
+                   selector->of == SELECTION_BOTH    ? "both"
+                   : selector->of == SELECTION_QUEUE ? "the queue"
+                                                     : "the quarantine");
+    buf_append(out, STR("\n"
                         "| exit code | meaning |\n|---|---|\n"
                         "| 0 | yes |\n| 1 | it worked, and the answer is no |\n"
                         "| 2 | the command line is wrong |\n| 3 | no daemon at the socket |\n"

@@ -130,7 +130,7 @@ static void print_watched(json_t *domain)
     if (ctl_text(domain, "looked")[0])
         ctl_print_time(ctl_text(domain, "looked"), true);
     else
-        printf("not yet");
+        printf("never yet");
     printf("\n");
     json_array_foreach(json_object_get(domain, "problems"), i, problem)
     {

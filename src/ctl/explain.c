@@ -114,7 +114,6 @@ int ctl_explain(struct ctl *ctl)
     const char *client = ctl_option(ctl, "--client");
     const char *user = ctl_option(ctl, "--user");
     const char *listener = ctl_option(ctl, "--listener");
-    const char *path = ctl_option(ctl, "--config");
     struct explanation_question question = {.has_from = from != NULL,
                                             .from = str_c(from),
                                             .client = str_c(client),
@@ -124,7 +123,5 @@ int ctl_explain(struct ctl *ctl)
                                             .dns = ctl_flag(ctl, "--dns")};
     ctl_arguments(ctl, 1, 2);
     question.address = str_c(ctl->argv[0]);
-    if (ctl->argc > 1)
-        path = ctl->argv[1];
-    return run(ctl, path ? path : ctl_config_path(ctl), &question);
+    return run(ctl, ctl->argc > 1 ? ctl->argv[1] : ctl_config_path(ctl), &question);
 }

@@ -32,7 +32,7 @@ static void print_item(json_t *item)
         printf("  login ");
         ctl_print_text(ctl_text(item, "user"));
     } else if (!ctl_text(item, "client")[0]) {
-        printf("the gateway itself");
+        printf("the gateway itself: %s", ctl_text(item, "event"));
     }
     json_array_foreach(json_object_get(item, "to"), i, to)
     {
@@ -54,19 +54,10 @@ int ctl_find(struct ctl *ctl)
     struct ctl_answer answer;
     struct str path = arena_printf(ctl->arena, "/api/v1/events?q=%s&limit=%s", expression(ctl),
                                    ctl_url_text(ctl, limit ? limit : "50"));
-    int code = ctl_request(ctl, "GET", path.ptr, NULL, &answer);
+    int code = ctl_show_items(ctl, path.ptr, print_item, &answer);
     if (code)
         return code;
     json_t *items = json_object_get(answer.json, "items");
-    size_t i;
-    json_t *item;
-    json_array_foreach(items, i, item)
-    {
-        if (ctl->json)
-            ctl_print_json(item);
-        else
-            print_item(item);
-    }
     bool found = json_array_size(items) > 0;
     if (!ctl->json && !found)
         printf("nothing in the history fits\n");
@@ -93,7 +84,7 @@ static void show_line(struct ctl *ctl, struct str line)
     if (event && ctl->json)
         ctl_print_json(event);
     else if (event)
-        ctl_print_event(event);
+        ctl_print_event(event, /* with_ids= */ true);
     fflush(stdout);
     json_decref(event);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ctl/main.c - the `postern` command: finds the verb, gives help. */
+/* ctl/main.c - the `postern` command: the table of commands, options, dispatch. */
 #include "ctl/ctl.h"
+#include "ctl/help.h"
 #include "ctl/sendmail.h"
-#include "config/report.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,22 +12,22 @@
 /* clang-format off */
 const struct ctl_command ctl_commands[] = {
     {"status",  NULL,     ctl_status,        "",                                  "is mail flowing? listeners, queue, totals"},
-    {"check",   NULL,     ctl_check,         "[FILE] [--live]",                   "everything that is wrong with a configuration; --live: ask its backends, too"},
-    {"explain", NULL,     ctl_explain,       "ADDRESS [FILE] [--from A] [--client IP] [--user U] [--tls] [--listener L] [--dns]", "what would become of a message, step by step; none is sent"},
-    {"session", NULL,     ctl_session,       "[FILE] [--client IP] [--tls] [--listener L] [--given TEST]", "an SMTP session typed by you, answered by the configuration; none is kept"},
+    {"check",   NULL,     ctl_check,         "[[--config] FILE] [--live]",                   "everything that is wrong with a configuration; --live: ask its backends, too"},
+    {"explain", NULL,     ctl_explain,       "ADDRESS [[--config] FILE] [--from A] [--client IP] [--user U] [--tls] [--listener L] [--dns]", "what would become of a message, step by step; none is sent"},
+    {"session", NULL,     ctl_session,       "[[--config] FILE] [--client IP] [--tls] [--listener L] [--given TEST]", "an SMTP session typed by you, answered by the configuration; none is kept"},
     {"test",    NULL,     ctl_test,          "[--config FILE] [TEST…]",           "run the flow tests beside a configuration; no mail, no network"},
     {"metrics", NULL,     ctl_metrics,       "",                                  "the numbers for Prometheus, as text"},
     {"init",    NULL,     ctl_init,          "relay-authenticated --domain D --server HOST:PORT [--hostname H] [--output DIR]", "write a first configuration"},
     {"schema",  NULL,     ctl_schema,        "",                                  "JSON Schema of the configuration, for editors"},
     {"block",   "list",   ctl_block_list,    "",                                  "what a step of a flow can be"},
     {"block",   "doc",    ctl_block_doc,     "NAME",                              "a block: its parameters and outcomes"},
-    {"apply",   NULL,     ctl_config_apply,  "[FILE] [--confirm 10m] [--share 10%] [--reason T] [--ignore-tests]", "check, test and put a configuration into force; the same as config apply"},
+    {"apply",   NULL,     ctl_config_apply,  "[[--config] FILE] [--confirm 10m] [--share 10%] [--reason T] [--ignore-tests]", "check, test and put a configuration into force; the same as config apply"},
     {"rollback",NULL,     ctl_config_rollback,"[N] [--write] [--reason T]",       "go back to a revision; the same as config rollback"},
-    {"shadow",  NULL,     ctl_shadow,        "[FILE] [--last N | --since 1h]",    "which of the last real decisions would the file (or another) have made differently?"},
-    {"config",  "show",   ctl_config_show,   "[N] | --effective [FILE]",          "the text of a revision; --effective: every setting in force, and where it comes from"},
+    {"shadow",  NULL,     ctl_shadow,        "[[--config] FILE] [--last N | --since 1h]",    "which of the last real decisions would the file (or another) have made differently?"},
+    {"config",  "show",   ctl_config_show,   "[N] | --effective [[--config] FILE]",          "the text of a revision; --effective: every setting in force, and where it comes from"},
     {"config",  "history",ctl_config_history,"",                                  "revisions: when, who, why, and what became of them"},
     {"config",  "diff",   ctl_config_diff,   "[A [B]]",                           "what differs between two revisions or files; alone: from what is in force to the file"},
-    {"config",  "apply",  ctl_config_apply,  "[FILE] [--confirm 10m] [--share 10%] [--reason T] [--ignore-tests]", "check, test and put a configuration into force; --confirm: only for so long unless confirmed; --share: for a part of the clients"},
+    {"config",  "apply",  ctl_config_apply,  "[[--config] FILE] [--confirm 10m] [--share 10%] [--reason T] [--ignore-tests]", "check, test and put a configuration into force; --confirm: only for so long unless confirmed; --share: for a part of the clients"},
     {"config",  "confirm",ctl_config_confirm,"[N]",                               "keep the revision that waits for it, for all sessions"},
     {"config",  "rollback",ctl_config_rollback,"[N] [--write] [--reason T]",      "go back to a revision, at once; --write: the file too"},
     {"config",  "write",  ctl_config_write,  "",                                  "write what is in force to the file; what stands there is kept beside it"},
@@ -72,37 +72,23 @@ const struct ctl_command ctl_commands[] = {
     {"user",    "list",   ctl_user_list,     "[--file F]",                        "logins in a users file; without --file in those of the running gateway"},
     {"user",    "rm",     ctl_user_rm,       "[--file F] LOGIN",                  "remove a user"},
     {"dkim",    "generate",ctl_dkim_generate, "--domain D [--selector S] [--rsa] [--bits N] FILE", "a new key in FILE, and the record to publish"},
-    {"dkim",    "list",   ctl_dkim_list,     "[CONFIGURATION]",                   "keys of a configuration"},
-    {"dkim",    "publish",ctl_dkim_publish,  "[CONFIGURATION] [--domain D] [--selector S]", "the records that must stand in DNS"},
-    {"dkim",    "status", ctl_dkim_status,   "[CONFIGURATION] [--domain D] [--wait SECONDS]", "does DNS show the keys? --wait: until it shows all"},
-    {"dkim",    "rotate", ctl_dkim_rotate,   "[CONFIGURATION] --to NEXT [--wait SECONDS]", "let the waiting key NEXT sign in place of the others of its domain and kind, once DNS shows it"},
-    {"dkim",    "revoke", ctl_dkim_revoke,   "[CONFIGURATION] --key NAME",        "the record that says that a key is no longer valid"},
-    {"domain",  "check",  ctl_domain_check,  "[CONFIGURATION] [--domain D] [--ip A,B]", "SPF, DKIM, DMARC, MX, PTR and TLS of your domains, with the record to publish"},
+    {"dkim",    "list",   ctl_dkim_list,     "[[--config] FILE]",                   "keys of a configuration"},
+    {"dkim",    "publish",ctl_dkim_publish,  "[[--config] FILE] [--domain D] [--selector S]", "the records that must stand in DNS"},
+    {"dkim",    "status", ctl_dkim_status,   "[[--config] FILE] [--domain D] [--wait SECONDS]", "does DNS show the keys? --wait: until it shows all"},
+    {"dkim",    "rotate", ctl_dkim_rotate,   "[[--config] FILE] --to NEXT [--wait SECONDS]", "let the waiting key NEXT sign in place of the others of its domain and kind, once DNS shows it"},
+    {"dkim",    "revoke", ctl_dkim_revoke,   "[[--config] FILE] --key NAME",        "the record that says that a key is no longer valid"},
+    {"domain",  "check",  ctl_domain_check,  "[[--config] FILE] [--domain D] [--ip A,B]", "SPF, DKIM, DMARC, MX, PTR and TLS of your domains, with the record to publish"},
     {"domain",  "list",   ctl_domain_list,   "",                                  "your domains, and what the running gateway saw of them in DNS last"},
     {"report",  "dmarc",  ctl_report_dmarc,  "[FILE…]",                           "aggregate reports that others sent: a message, gzip, zip or XML; standard input without a file"},
     {"report",  "list",   ctl_report_list,   "",                                  "aggregate reports that wait to be sent"},
     {"report",  "send",   ctl_report_send,   "[--today]",                         "send what is due now; --today: what was counted today, too"},
     {"send",    NULL,     ctl_send,          "--to A [--from A] [--file F] [--subject T]", "a real test message, followed to its end"},
     {"spool",   "verify", ctl_spool_verify,  "FOLDER [--verbose]",                "what is in a spool, and is it whole?"},
-    {"docs",    NULL,     ctl_docs,          "[--man] settings|blocks|events|commands|metrics|daemon", "a reference page of the manual, as Markdown or for man"},
+    {"docs",    NULL,     ctl_docs,          "[--man] settings|blocks|scripts|events|commands|metrics|daemon", "a reference page of the manual, as Markdown or for man"},
     {"completion",NULL,   ctl_completion,    "bash|zsh|fish",                     "a script for the shell that completes these commands"},
     {0},
 };
 /* clang-format on */
-
-static void print_usage(FILE *out)
-{
-    fprintf(out, "usage: postern [--socket PATH] [--json] NOUN [VERB] …\n\n");
-    for (const struct ctl_command *c = ctl_commands; c->noun; c++)
-        fprintf(out, "  %-11s%-8s %s\n", c->noun, c->verb ? c->verb : "", c->text);
-    fprintf(out,
-            "\nexpressions: to: from: client: user: ref: reason: verdict: event: since: until: "
-            "today\n"
-            "selectors: --id --to --from --transport --destination --cause --state --older "
-            "--limit --user; of a quarantine: --quarantine --subject\n"
-            "exit codes: 0 yes, 1 no, 2 usage, 3 no daemon, 4 not allowed, 7 try again\n"
-            "more: postern NOUN VERB --help\n");
-}
 
 bool ctl_confirm(struct ctl *ctl, const char *question)
 {
@@ -159,7 +145,7 @@ void ctl_arguments(struct ctl *ctl, int least, int most)
 {
     for (int i = 0; i < ctl->argc; i++) {
         if (ctl->argv[i][0] == '-' && ctl->argv[i][1] != '\0') {
-            fprintf(stderr, "postern: unknown option %s\n", ctl->argv[i]);
+            help_unknown_option(ctl->command, ctl->argv[i]);
             exit(CTL_USAGE);
         }
     }
@@ -186,44 +172,17 @@ static const struct ctl_command *find_command(int argc, char **argv, int *out_wo
     return NULL;
 }
 
-/* "did you mean": of the nouns, or of the verbs of one (NULL: of the nouns). */
-static bool suggest(const char *word, const char *noun)
+/* `--config FILE` is another way to say FILE, which stands last. */
+static void take_config(struct ctl *ctl)
 {
-    struct str known[128];
-    size_t count = 0;
-    for (const struct ctl_command *c = ctl_commands; c->noun && count < 128; c++)
-        if (!noun || (c->verb && strcmp(c->noun, noun) == 0))
-            known[count++] = str_c(noun ? c->verb : c->noun);
-    struct str nearest = config_nearest(str_c(word), known, count);
-    if (!nearest.len)
-        return false;
-    fprintf(stderr,
-            "postern: there is no %s%s%s; did you mean %s%s%.*s? (postern --help lists all)\n",
-            noun ? noun : "", noun ? " " : "", word, noun ? noun : "", noun ? " " : "",
-            STR_ARG(nearest));
-    return true;
-}
-
-static int unknown_command(int argc, char **argv)
-{
-    bool noun_known = false;
-    for (const struct ctl_command *c = ctl_commands; c->noun; c++)
-        noun_known |= argc > 0 && strcmp(argv[0], c->noun) == 0;
-    if ((noun_known ? argc > 1 : argc > 0) &&
-        suggest(argv[noun_known], noun_known ? argv[0] : NULL))
-        return CTL_USAGE;
-    noun_known = false;
-    for (const struct ctl_command *c = ctl_commands; c->noun; c++) {
-        if (argc < 1 || strcmp(argv[0], c->noun) != 0)
-            continue;
-        if (!noun_known)
-            fprintf(stderr, "postern %s has these verbs:\n", c->noun);
-        noun_known = true;
-        fprintf(stderr, "  %-8s %s\n", c->verb ? c->verb : "", c->text);
-    }
-    if (!noun_known)
-        print_usage(stderr);
-    return CTL_USAGE;
+    static const char words[] = "[[--config] FILE]";
+    if (!strstr(ctl->command->usage, words))
+        return;
+    const char *path = ctl_option(ctl, "--config");
+    if (!path)
+        return;
+    ctl->argv[ctl->argc++] = (char *)(uintptr_t)path; /* its own place became free */
+    ctl->argv[ctl->argc] = NULL;
 }
 
 static int run(struct ctl *ctl)
@@ -233,21 +192,22 @@ static int run(struct ctl *ctl)
         return CTL_YES;
     }
     bool help = ctl_flag(ctl, "--help") || ctl_flag(ctl, "-h");
+    if (ctl->argc > 0 && strcmp(ctl->argv[0], "help") == 0) {
+        remove_argument(ctl, 0, 1);
+        help = true;
+    }
     int words = 0;
     const struct ctl_command *command = find_command(ctl->argc, ctl->argv, &words);
-    if (!command && (help || (ctl->argc > 0 && strcmp(ctl->argv[0], "help") == 0))) {
-        print_usage(stdout);
+    if (command && help) {
+        help_command(command, stdout);
         return CTL_YES;
     }
     if (!command)
-        return unknown_command(ctl->argc, ctl->argv);
-    if (help) {
-        printf("postern %s%s%s %s\n  %s\n", command->noun, command->verb ? " " : "",
-               command->verb ? command->verb : "", command->usage, command->text);
-        return CTL_YES;
-    }
+        return help || ctl->argc == 0 ? help_noun(ctl->argc, ctl->argv, help)
+                                      : help_unknown(ctl->argc, ctl->argv);
     remove_argument(ctl, 0, words);
     ctl->command = command;
+    take_config(ctl);
     return command->run(ctl);
 }
 

@@ -24,43 +24,8 @@ int ctl_message_raw(struct ctl *ctl)
     if (code)
         return code;
     json_decref(answer.json);
-    if (isatty(STDOUT_FILENO)) { /* a message must not steer the terminal */
-        for (size_t i = 0; i < answer.body.len; i++) {
-            unsigned char c = (unsigned char)answer.body.ptr[i];
-            if (c == '\n' || c == '\t' || (c >= 32 && c < 127))
-                putchar(c);
-            else if (c != '\r')
-                printf("\\x%02x", c);
-        }
-    } else {
-        fwrite(answer.body.ptr, 1, answer.body.len, stdout);
-    }
+    ctl_print_message(answer.body);
     return CTL_YES;
-}
-
-void ctl_print_event(json_t *event)
-{
-    printf("%s  %-20s", ctl_text(event, "time"), ctl_text(event, "event"));
-    const char *name;
-    json_t *value;
-    json_object_foreach(event, name, value)
-    {
-        static const char *const shown_elsewhere[] = {"time", "event", "severity", "node",
-                                                      "rev",  "seq",   "session",  "message"};
-        bool skip = false;
-        for (size_t i = 0; i < sizeof shown_elsewhere / sizeof *shown_elsewhere; i++)
-            skip = skip || strcmp(name, shown_elsewhere[i]) == 0;
-        if (skip)
-            continue;
-        printf(" %s=", name);
-        if (json_is_string(value))
-            ctl_print_text(json_string_value(value));
-        else if (json_is_integer(value))
-            printf("%lld", json_integer_value(value));
-        else
-            printf("%s", json_is_true(value) ? "true" : "false");
-    }
-    printf("\n");
 }
 
 static int get_events(struct ctl *ctl, const char *id, struct ctl_answer *answer)
@@ -85,7 +50,7 @@ int ctl_message_events(struct ctl *ctl)
         if (ctl->json)
             ctl_print_json(event);
         else
-            ctl_print_event(event);
+            ctl_print_event(event, /* with_ids= */ false);
     }
     bool found = json_array_size(items) > 0;
     if (!found && !ctl->json)
@@ -117,16 +82,22 @@ static void write_test_message(const char *from, const char *to, const char *sub
                STR_ARG(now), from, to, subject, mail_id_text(mail_id_new()).chars);
 }
 
-/* What an event says of the end of a recipient: 1 good, 0 goes on, -1 bad. */
+/* What an event says of the end of a recipient: the exit code, or -1: it goes on. */
 static int end_of(const char *event)
 {
-    if (strcmp(event, "delivery.sent") == 0 || strcmp(event, "message.discarded") == 0)
-        return 1;
-    if (strcmp(event, "delivery.failed") == 0 || strcmp(event, "delivery.expired") == 0 ||
-        strcmp(event, "delivery.deferred") == 0 || strcmp(event, "delivery.held") == 0 ||
-        strcmp(event, "message.held") == 0)
-        return -1;
-    return 0;
+    static const struct {
+        const char *event;
+        int code;
+    } ends[] = {
+        {"delivery.sent", CTL_YES},           {"message.discarded", CTL_YES},
+        {"delivery.failed", CTL_NO},          {"delivery.expired", CTL_NO},
+        {"delivery.deferred", CTL_TRY_AGAIN}, {"delivery.held", CTL_TRY_AGAIN},
+        {"message.held", CTL_TRY_AGAIN},
+    };
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
+        if (strcmp(event, ends[i].event) == 0)
+            return ends[i].code;
+    return -1;
 }
 
 /* Print new events of the message until its first attempt has an end. */
@@ -138,20 +109,20 @@ static int follow(struct ctl *ctl, const char *id)
         int code = get_events(ctl, id, &answer);
         if (code)
             return code;
-        int end = 0;
+        int end = -1;
         json_t *items = json_object_get(answer.json, "items");
         for (; shown < json_array_size(items); shown++) {
             json_t *event = json_array_get(items, shown);
             if (ctl->json)
                 ctl_print_json(event);
             else
-                ctl_print_event(event);
-            if (end_of(ctl_text(event, "event")))
-                end = end_of(ctl_text(event, "event"));
+                ctl_print_event(event, /* with_ids= */ false);
+            int code_here = end_of(ctl_text(event, "event"));
+            end = code_here >= 0 ? code_here : end;
         }
         json_decref(answer.json);
-        if (end)
-            return end > 0 ? CTL_YES : CTL_TRY_AGAIN;
+        if (end >= 0)
+            return end;
         nanosleep(&(struct timespec){.tv_nsec = FOLLOW_STEP_MS * NS_PER_MS}, NULL);
     }
     fprintf(stderr, "postern: no end yet; see: postern queue show %s\n", id);
@@ -167,6 +138,10 @@ int ctl_send(struct ctl *ctl)
     ctl_arguments(ctl, 0, 0);
     if (!to) {
         fprintf(stderr, "postern: send needs --to ADDRESS\n");
+        return CTL_USAGE;
+    }
+    if (!strchr(to, '@')) {
+        fprintf(stderr, "postern: --to: \"%s\" has no domain\n", to);
         return CTL_USAGE;
     }
     if (!from)

@@ -1,27 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ctl/quarantine.c - `postern quarantine …`: what lies there, and the verbs on a selection. */
 #include "base/buf.h"
-#include "ctl/ctl.h"
+#include "base/clock.h"
+#include "config/option.h"
+#include "ctl/selection.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-static const char *const selectors[] = {"id",         "to",    "from", "subject",
-                                        "quarantine", "older", "limit"};
-enum { SELECTORS = sizeof selectors / sizeof *selectors };
-
-static json_t *take_selectors(struct ctl *ctl)
-{
-    json_t *object = json_object();
-    for (size_t i = 0; i < SELECTORS; i++) {
-        struct str option = arena_printf(ctl->arena, "--%s", selectors[i]);
-        const char *value = ctl_option(ctl, option.ptr);
-        if (value)
-            json_object_set_new(object, selectors[i], json_string(value));
-    }
-    return object;
-}
+enum { LIMITS_MAX = 256 };
 
 static void print_line(const char *name, const char *text)
 {
@@ -49,7 +36,9 @@ static void print_item(json_t *item)
 {
     size_t i;
     json_t *to;
-    printf("%s  %s  ", ctl_text(item, "entry"), ctl_text(item, "since"));
+    printf("%s", ctl_text(item, "entry"));
+    ctl_print_moment("  ", item, "since");
+    printf("  ");
     ctl_print_text(ctl_text(item, "quarantine"));
     printf("  %lld bytes\n", ctl_number(item, "size"));
     print_line("author", ctl_text(item, "author"));
@@ -81,26 +70,15 @@ static void print_more(json_t *item)
     }
 }
 
-static int show(struct ctl *ctl, const char *path, void (*print)(json_t *item))
+static int show(struct ctl *ctl, const char *path, void (*print)(json_t *item), const char *nothing)
 {
     struct ctl_answer answer;
-    int code = ctl_request(ctl, "GET", path, NULL, &answer);
+    int code = ctl_show_items(ctl, path, print, &answer);
     if (code)
         return code;
-    size_t i;
-    json_t *item;
-    json_array_foreach(json_object_get(answer.json, "items"), i, item)
-    {
-        if (ctl->json)
-            ctl_print_json(item);
-        else
-            print(item);
-    }
     long long total = ctl_number(answer.json, "total");
-    if (json_is_true(json_object_get(answer.json, "loading")))
-        fprintf(stderr, "postern: the queue is still being loaded: this is not all of it\n");
     if (!ctl->json && total == 0)
-        printf("nothing is in quarantine\n");
+        printf("%s\n", nothing);
     else if (!ctl->json)
         printf("%zu of %lld shown.  next: postern quarantine show ID | raw ID | release ID | "
                "delete ID\n",
@@ -111,21 +89,11 @@ static int show(struct ctl *ctl, const char *path, void (*print)(json_t *item))
 
 int ctl_quarantine_list(struct ctl *ctl)
 {
-    struct buf path BUF_CLEANUP;
-    const char *name;
-    json_t *value;
-    char separator = '?';
-    json_t *object = take_selectors(ctl);
+    json_t *query = selection_take(ctl);
     ctl_arguments(ctl, 0, 0);
-    buf_init(&path, 64 * 1024);
-    buf_append(&path, STR("/api/v1/quarantine/messages"));
-    json_object_foreach(object, name, value)
-    {
-        buf_printf(&path, "%c%s=%s", separator, name, ctl_url_text(ctl, json_string_value(value)));
-        separator = '&';
-    }
-    int code = show(ctl, arena_c(ctl->arena, buf_str(&path)), print_item);
-    json_decref(object);
+    int code = show(ctl, ctl_path_with(ctl, "/api/v1/quarantine/messages", query), print_item,
+                    json_object_size(query) ? "nothing fits" : "nothing is in quarantine");
+    json_decref(query);
     return code;
 }
 
@@ -134,7 +102,7 @@ int ctl_quarantine_show(struct ctl *ctl)
     ctl_arguments(ctl, 1, 1);
     struct str path =
         arena_printf(ctl->arena, "/api/v1/quarantine/messages/%s", ctl_url_text(ctl, ctl->argv[0]));
-    return show(ctl, path.ptr, print_more);
+    return show(ctl, path.ptr, print_more, "nothing fits");
 }
 
 int ctl_quarantine_raw(struct ctl *ctl)
@@ -146,7 +114,7 @@ int ctl_quarantine_raw(struct ctl *ctl)
     int code = ctl_request(ctl, "GET", path.ptr, NULL, &answer);
     if (code)
         return code;
-    fwrite(answer.body.ptr, 1, answer.body.len, stdout);
+    ctl_print_message(answer.body);
     return CTL_YES;
 }
 
@@ -162,79 +130,28 @@ static bool is_from_start(struct ctl *ctl, json_t *selectors_given)
     return true;
 }
 
-/* NULL: it makes no sense, and that was said. */
-static json_t *take_action(struct ctl *ctl, const char *verb, bool *out_ask)
+static const struct selection kept = {"/api/v1/quarantine/actions", "message", "messages",
+                                      " in quarantine", print_item};
+
+static int act(struct ctl *ctl, const char *verb, bool final)
 {
-    json_t *object = take_selectors(ctl);
-    bool from_start = strcmp(verb, "release") == 0 && is_from_start(ctl, object);
-    json_t *body =
-        ctl_take_action(ctl, verb, object, /* final= */ strcmp(verb, "delete") == 0, out_ask);
+    bool ask;
+    json_t *selectors = selection_take(ctl);
+    bool from_start = !final && is_from_start(ctl, selectors);
+    json_t *body = selection_take_action(ctl, verb, selectors, final, &ask);
     if (body && from_start)
         json_object_set_new(body, "from", json_string("start"));
-    return body;
-}
-
-static void print_action(struct ctl *ctl, const char *verb, json_t *answer)
-{
-    long long matched = ctl_number(answer, "matched"), done = ctl_number(answer, "count");
-    long long unreadable = ctl_number(answer, "unreadable");
-    size_t i;
-    json_t *item;
-    if (ctl->json) {
-        ctl_print_json(answer);
-    } else if (json_is_true(json_object_get(answer, "dry_run"))) {
-        json_array_foreach(json_object_get(answer, "sample"), i, item)
-        {
-            print_item(item);
-        }
-        printf("%s would act on %lld %s.  next: the same with --expect %lld instead of --dry-run\n",
-               verb, matched, matched == 1 ? "message" : "messages", matched);
-    } else {
-        printf("%s: %lld of %lld %s\n", verb, done, matched, matched == 1 ? "message" : "messages");
-    }
-    ctl_warn_of_failed(answer);
-    if (unreadable)
-        fprintf(stderr,
-                "postern: %lld cannot be read: the key that they are encrypted with is missing "
-                "(postern quarantine show ID names it)\n",
-                unreadable);
-}
-
-static int act(struct ctl *ctl, const char *verb)
-{
-    struct ctl_answer answer;
-    bool ask;
-    json_t *body = take_action(ctl, verb, &ask);
-    if (!body)
-        return CTL_USAGE;
-    char *text = json_dumps(json_object_get(body, "select"), 0);
-    struct str question = arena_printf(ctl->arena, "%s everything in quarantine that fits %s?",
-                                       verb, text ? text : "{}");
-    free(text);
-    if (ask && !ctl_confirm(ctl, question.ptr)) {
-        json_decref(body);
-        return CTL_NO;
-    }
-    int code = ctl_request(ctl, "POST", "/api/v1/quarantine/actions", body, &answer);
-    json_decref(body);
-    if (code)
-        return code;
-    print_action(ctl, verb, answer.json);
-    bool dry_run = json_is_true(json_object_get(answer.json, "dry_run"));
-    bool any = ctl_number(answer.json, dry_run ? "matched" : "count") > 0;
-    bool failed = ctl_number(answer.json, "failed") > 0;
-    json_decref(answer.json);
-    return any && !failed ? CTL_YES : CTL_NO;
+    return body ? selection_act(ctl, &kept, verb, body, ask) : CTL_USAGE;
 }
 
 int ctl_quarantine_release(struct ctl *ctl)
 {
-    return act(ctl, "release");
+    return act(ctl, "release", /* final= */ false);
 }
 
 int ctl_quarantine_delete(struct ctl *ctl)
 {
-    return act(ctl, "delete");
+    return act(ctl, "delete", /* final= */ true);
 }
 
 /* ---- the quarantines themselves ---- */
@@ -247,8 +164,13 @@ static void print_quarantine(json_t *item)
         printf("  not configured any more: they stay until you release or delete them\n");
         return;
     }
-    printf("  keep %lldd, size %lld, release by %s, digest %s\n",
-           ctl_number(item, "keep_seconds") / 86400, ctl_number(item, "size"),
+    struct buf limits BUF_CLEANUP;
+    buf_init(&limits, LIMITS_MAX);
+    buf_append(&limits, STR("keep "));
+    option_print_duration(ctl_number(item, "keep_seconds") * NS_PER_S, &limits);
+    buf_append(&limits, STR(", size "));
+    option_print_size((uint64_t)ctl_number(item, "size"), &limits);
+    printf("  %.*s, release by %s, digest %s\n", STR_ARG(buf_str(&limits)),
            ctl_text(item, "release_by"), ctl_text(item, "digest"));
 }
 

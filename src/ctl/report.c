@@ -199,6 +199,8 @@ int ctl_report_list(struct ctl *ctl)
         ctl_print_text(ctl_text(item, "domain"));
         printf("\n");
     }
+    if (!ctl->json && json_array_size(json_object_get(answer.json, "items")) == 0)
+        printf("no report waits\n");
     json_decref(answer.json);
     return CTL_YES;
 }

@@ -166,7 +166,7 @@ static int send_message(struct sending *sending)
 static void print_entry(json_t *item)
 {
     printf("%-26s %8lld ", ctl_text(item, "message"), ctl_number(item, "size"));
-    printf("%-24s ", ctl_text(item, "accepted"));
+    ctl_print_time_as(ctl_text(item, "accepted"), "%a %b %e %H:%M:%S      ");
     ctl_print_text(ctl_text(item, "from")[0] ? ctl_text(item, "from") : "MAILER-DAEMON");
     printf("\n");
     if (ctl_text(item, "error")[0]) {

@@ -282,16 +282,12 @@ static int hold(struct ctl *ctl, struct setup *setup)
 
 int ctl_session(struct ctl *ctl)
 {
-    struct setup setup = {.path = ctl_option(ctl, "--config"),
-                          .client = ctl_option(ctl, "--client"),
+    struct setup setup = {.client = ctl_option(ctl, "--client"),
                           .listener = ctl_option(ctl, "--listener"),
                           .given = ctl_option(ctl, "--given")};
     setup.session.tls = ctl_flag(ctl, "--tls");
     ctl_arguments(ctl, 0, 1);
-    if (ctl->argc)
-        setup.path = ctl->argv[0];
-    if (!setup.path)
-        setup.path = ctl_config_path(ctl);
+    setup.path = ctl->argc ? ctl->argv[0] : ctl_config_path(ctl);
     if (!setup.client)
         setup.client = "192.0.2.1";
     int code = CTL_USAGE;

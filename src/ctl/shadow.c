@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RECORDS_MAX = 500, GROUPS_MAX = 200, EXAMPLES = 3, FORMER_MAX = 64 };
+enum { RECORDS_MAX = 500, GROUPS_MAX = 200, EXAMPLES = 3, FORMER_MAX = 64, CAUSES_SHOWN = 10 };
 
 struct group { /* decisions that change, or are open, in the same way */
     bool open;
@@ -427,6 +427,64 @@ static void print_group(const struct group *group)
     }
 }
 
+struct cause { /* why decisions are undecided */
+    const char *why;
+    size_t count;
+};
+
+static int by_cause(const void *a, const void *b)
+{
+    size_t one = ((const struct cause *)a)->count;
+    size_t two = ((const struct cause *)b)->count;
+    return one > two ? -1 : one < two;
+}
+
+/* The causes of the undecided groups, most frequent first. */
+static size_t count_causes(const struct shadowing *self, struct cause out[GROUPS_MAX])
+{
+    size_t count = 0;
+    for (size_t i = 0; i < self->group_count; i++) {
+        const struct group *group = &self->groups[i];
+        size_t k = 0;
+        if (!group->open)
+            continue;
+        while (k < count && strcmp(out[k].why, group->why) != 0)
+            k++;
+        if (k == count)
+            out[count++] = (struct cause){.why = group->why};
+        out[k].count += group->count;
+    }
+    qsort(out, count, sizeof *out, by_cause);
+    return count;
+}
+
+static void print_summary(const struct shadowing *self)
+{
+    struct cause causes[GROUPS_MAX];
+    size_t count = count_causes(self, causes);
+    printf("%zu decisions (%zu messages): %zu would change, %zu not, %zu are undecided%s\n",
+           self->decisions, self->messages, self->changed, self->same, self->open,
+           self->open ? ": the record does not say enough" : "");
+    for (size_t i = 0; i < count && i < CAUSES_SHOWN; i++) {
+        printf("%6zu ", causes[i].count);
+        ctl_print_text(causes[i].why);
+        printf("\n");
+    }
+    if (count > CAUSES_SHOWN)
+        printf("       and %zu other reasons\n", count - CAUSES_SHOWN);
+}
+
+static json_t *causes_json(const struct shadowing *self)
+{
+    struct cause causes[GROUPS_MAX];
+    size_t count = count_causes(self, causes);
+    json_t *list = json_array();
+    for (size_t i = 0; i < count; i++)
+        json_array_append_new(list, json_pack("{s:s, s:I}", "why", causes[i].why, "count",
+                                              (json_int_t)causes[i].count));
+    return list;
+}
+
 static json_t *group_json(const struct group *group)
 {
     json_t *examples = json_array();
@@ -449,16 +507,14 @@ static void print_result(struct shadowing *self)
             print_group(&self->groups[i]);
     }
     if (!self->ctl->json) {
-        printf("%zu decisions (%zu messages): %zu would change, %zu not, %zu are undecided: the "
-               "record does not say enough\n",
-               self->decisions, self->messages, self->changed, self->same, self->open);
+        print_summary(self);
         json_decref(list);
         return;
     }
     json_t *object =
-        json_pack("{s:I, s:I, s:I, s:I, s:o}", "decisions", (json_int_t)self->decisions, "changed",
-                  (json_int_t)self->changed, "same", (json_int_t)self->same, "open",
-                  (json_int_t)self->open, "groups", list);
+        json_pack("{s:I, s:I, s:I, s:I, s:o, s:o}", "decisions", (json_int_t)self->decisions,
+                  "changed", (json_int_t)self->changed, "same", (json_int_t)self->same, "open",
+                  (json_int_t)self->open, "undecided", causes_json(self), "groups", list);
     ctl_print_json(object);
     json_decref(object);
 }

@@ -27,7 +27,7 @@ static void print_listeners(json_t *listeners)
 /* Held by an operator and held by a rule are counted apart, and listed together. */
 static void print_queue(json_t *queue, json_t *totals)
 {
-    printf("queue      %lld ready, %lld waiting, %lld being delivered, %lld held",
+    printf("queue      %lld ready, %lld waiting, %lld inflight, %lld held",
            ctl_number(queue, "ready"), ctl_number(queue, "waiting"), ctl_number(queue, "inflight"),
            ctl_number(queue, "held") + ctl_number(totals, "quarantined"));
     double oldest = json_number_value(json_object_get(queue, "oldest_seconds"));
@@ -62,12 +62,9 @@ static void print_configuration(json_t *status)
     printf("           %s ", ctl_text(pending, "revision"));
     if (share)
         printf("gets %lld%% of the new sessions; ", share);
-    if (ctl_text(pending, "confirm_by")[0]) {
-        printf("is taken back ");
-        ctl_print_time(ctl_text(pending, "confirm_by"), true);
-        printf(" unless ");
-    }
-    printf("confirmed: postern config confirm\n");
+    ctl_print_moment("is taken back ", pending, "confirm_by");
+    printf("%s: postern config confirm\n",
+           ctl_text(pending, "confirm_by")[0] ? " unless confirmed" : "for all of them");
 }
 
 int ctl_status(struct ctl *ctl)
@@ -93,9 +90,9 @@ int ctl_status(struct ctl *ctl)
     } else if (!ready) {
         printf("postern %s on %s: %s\n", ctl_text(status, "version"), ctl_text(status, "hostname"),
                good ? "mail is flowing" : ctl_text(status, "health"));
-        printf("since      %s, %lld workers, configuration %s (%s)\n", ctl_text(status, "started"),
-               ctl_number(status, "workers"), ctl_text(status, "config"),
-               ctl_text(status, "revision"));
+        ctl_print_moment("since      ", status, "started");
+        printf(", %lld workers, configuration %s (%s)\n", ctl_number(status, "workers"),
+               ctl_text(status, "config"), ctl_text(status, "revision"));
         print_configuration(status);
         printf("listeners\n");
         print_listeners(json_object_get(status, "listeners"));

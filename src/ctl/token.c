@@ -46,7 +46,9 @@ int ctl_token_list(struct ctl *ctl)
     if (code)
         return code;
     json_t *items = json_object_get(answer.json, "items");
-    if (!ctl->json)
+    if (!ctl->json && json_array_size(items) == 0)
+        printf("there are no tokens\n");
+    else if (!ctl->json)
         printf("%-20s %-8s %-19s  %-19s  %-19s  %s\n", "NAME", "SCOPE", "CREATED", "EXPIRES",
                "LAST USED", "BY");
     json_array_foreach(items, i, token)

@@ -21,22 +21,6 @@ static void print_pair(const char *before, json_t *object, const char *name)
     ctl_print_text(ctl_text(object, name));
 }
 
-void ctl_print_time(const char *utc, bool with_day)
-{
-    struct tm moment = {0};
-    char text[40];
-    const char *end = strptime(utc, "%Y-%m-%dT%H:%M:%S", &moment);
-    if (!end) {
-        ctl_print_text(utc);
-        return;
-    }
-    time_t seconds = timegm(&moment);
-    struct tm local;
-    localtime_r(&seconds, &local);
-    strftime(text, sizeof text, with_day ? "%Y-%m-%d %H:%M:%S" : "%H:%M:%S", &local);
-    printf("%s", text);
-}
-
 static void print_duration(long long us)
 {
     if (us < 1000000)
@@ -47,10 +31,16 @@ static void print_duration(long long us)
 
 /* ---- parts of the story ---- */
 
+/* Of no client's session, and of no message. */
+static bool is_own(json_t *story)
+{
+    return !has(story, "message") && !has(json_object_get(story, "session"), "client");
+}
+
 static void print_session(json_t *story)
 {
     json_t *session = json_object_get(story, "session");
-    if (!session)
+    if (!session || is_own(story))
         return;
     printf("  ");
     ctl_print_text(ctl_text(session, "client"));
@@ -123,7 +113,7 @@ static void print_stages(json_t *attempt)
     {
         if (json_integer_value(value) <= 0)
             continue;
-        printf("%s%s ", any ? ", " : "        ", name);
+        printf("%s%s ", any ? ", " : "      ", name);
         print_duration(json_integer_value(value));
         any = true;
     }
@@ -133,7 +123,7 @@ static void print_stages(json_t *attempt)
 
 static void print_attempt(json_t *attempt)
 {
-    printf("      ");
+    printf("    ");
     ctl_print_time(ctl_text(attempt, "time"), true);
     printf("  %s", ctl_text(attempt, "result"));
     print_pair(" by ", attempt, "transport");
@@ -143,7 +133,7 @@ static void print_attempt(json_t *attempt)
     printf("\n");
     print_stages(attempt);
     if (has(attempt, "reply")) {
-        printf("        they said: ");
+        printf("      they said: ");
         if (ctl_number(attempt, "code"))
             printf("%lld ", ctl_number(attempt, "code"));
         print_pair("", attempt, "enhanced");
@@ -151,12 +141,12 @@ static void print_attempt(json_t *attempt)
         printf("\n");
     }
     if (has(attempt, "error") || has(attempt, "detail")) {
-        print_pair("        ", attempt, "error");
-        print_pair("        ", attempt, "detail");
+        print_pair("      ", attempt, "error");
+        print_pair("      ", attempt, "detail");
         printf("\n");
     }
     if (has(attempt, "next_try")) {
-        printf("        next try ");
+        printf("      next try ");
         ctl_print_time(ctl_text(attempt, "next_try"), true);
         if (has(attempt, "give_up")) {
             printf(", gives up ");
@@ -168,8 +158,6 @@ static void print_attempt(json_t *attempt)
 
 static void print_recipient(json_t *recipient)
 {
-    size_t i;
-    json_t *attempt;
     printf("  to <");
     ctl_print_text(ctl_text(recipient, "to"));
     printf(">");
@@ -178,14 +166,27 @@ static void print_recipient(json_t *recipient)
     printf("\n");
     print_steps(recipient);
     if (has(recipient, "reply")) {
-        printf("    %lld ", ctl_number(recipient, "code"));
-        ctl_print_text(ctl_text(recipient, "reply"));
+        printf("    %lld", ctl_number(recipient, "code"));
+        print_pair(" ", recipient, "enhanced");
+        print_pair(" ", recipient, "reply");
         print_pair("\n    reason ", recipient, "reason");
         print_pair(", step ", recipient, "step");
         print_pair("\n    ", recipient, "detail");
         printf("\n");
     }
-    json_array_foreach(json_object_get(recipient, "attempts"), i, attempt) print_attempt(attempt);
+}
+
+static void print_delivery(json_t *recipient)
+{
+    size_t i;
+    json_t *attempt;
+    json_t *attempts = json_object_get(recipient, "attempts");
+    if (json_array_size(attempts) == 0)
+        return;
+    printf("  delivery to <");
+    ctl_print_text(ctl_text(recipient, "to"));
+    printf(">\n");
+    json_array_foreach(attempts, i, attempt) print_attempt(attempt);
 }
 
 static void print_outcome(json_t *outcome)
@@ -193,6 +194,8 @@ static void print_outcome(json_t *outcome)
     static const char *const own[] = {"event", "time", "client", "user"};
     const char *name;
     json_t *value;
+    if (strcmp(ctl_text(outcome, "event"), "message.accepted") == 0)
+        return; /* the head of the story is made of it */
     printf("  ");
     ctl_print_time(ctl_text(outcome, "time"), false);
     printf("  %s", ctl_text(outcome, "event"));
@@ -219,7 +222,11 @@ static void print_title(json_t *story)
 {
     json_t *recipient = json_array_get(json_object_get(story, "recipients"), 0);
     if (!has(story, "ref")) {
-        printf("%s %s", has(story, "message") ? "Message" : "Session", ctl_text(story, "id"));
+        printf("%s %s",
+               is_own(story)           ? "The gateway itself"
+               : has(story, "message") ? "Message"
+                                       : "Session",
+               ctl_text(story, "id"));
     } else if (json_array_size(json_object_get(story, "outcomes"))) {
         json_t *outcome = json_array_get(json_object_get(story, "outcomes"), 0);
         printf("Refused: %s", ctl_text(outcome, "event"));
@@ -253,6 +260,7 @@ static void print_story(json_t *story)
     }
     json_array_foreach(json_object_get(story, "recipients"), i, item) print_recipient(item);
     print_steps(json_object_get(story, "content"));
+    json_array_foreach(json_object_get(story, "recipients"), i, item) print_delivery(item);
     json_array_foreach(json_object_get(story, "outcomes"), i, item) print_outcome(item);
     const char *client = ctl_text(json_object_get(story, "session"), "client");
     if (has(story, "ref") && client[0]) {

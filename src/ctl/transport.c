@@ -16,7 +16,7 @@ static void print_counts(json_t *object)
 {
     json_t *states = json_object_get(object, "states");
     printf("%6lld ready %6lld waiting %4lld inflight %4lld held %6lld paused  %lld/min  "
-           "%lld connections",
+           "%lld connected",
            ctl_number(states, "ready"), ctl_number(states, "waiting"),
            ctl_number(states, "inflight"), ctl_number(states, "held"), ctl_number(states, "paused"),
            ctl_number(object, "per_minute"), ctl_number(object, "connections"));
@@ -44,15 +44,13 @@ static void print_place(json_t *place)
     if (ctl_number(place, "connections_max"))
         printf(" of %lld, at most %lld", ctl_number(place, "connections_allowed"),
                ctl_number(place, "connections_max"));
-    if (ctl_text(place, "oldest")[0])
-        printf("  oldest %s", ctl_text(place, "oldest"));
+    ctl_print_moment("  oldest ", place, "oldest");
     printf("\n");
     if (ctl_number(place, "failures") == 0)
         return;
-    printf("    failed %lld times in a row, last %s", ctl_number(place, "failures"),
-           ctl_text(place, "last_failure"));
-    if (ctl_text(place, "next_probe")[0])
-        printf(", backed off, tried again %s", ctl_text(place, "next_probe"));
+    printf("    failures in a row: %lld", ctl_number(place, "failures"));
+    ctl_print_moment(", last ", place, "last_failure");
+    ctl_print_moment(", backed off, tried again ", place, "next_probe");
     printf(": ");
     ctl_print_text(ctl_text(place, "error"));
     printf("\n");
@@ -64,10 +62,14 @@ static void print_orders(json_t *transport)
     json_t *order;
     json_array_foreach(json_object_get(transport, "orders"), i, order)
     {
-        printf("  %s %s ", ctl_text(order, "verb"), ctl_text(order, "messages"));
+        printf("  %s%s%s ", ctl_text(order, "verb"), ctl_text(order, "messages")[0] ? " " : "",
+               ctl_text(order, "messages"));
         ctl_print_text(ctl_text(order, "destination")[0] ? ctl_text(order, "destination")
                                                          : "(all)");
-        printf("  since %s by %s: ", ctl_text(order, "since"), ctl_text(order, "actor"));
+        ctl_print_moment("  since ", order, "since");
+        printf(" by ");
+        ctl_print_text(ctl_text(order, "actor"));
+        printf("%s", ctl_text(order, "reason")[0] ? ": " : "");
         ctl_print_text(ctl_text(order, "reason"));
         printf("\n");
     }
@@ -77,18 +79,9 @@ int ctl_transport_list(struct ctl *ctl)
 {
     struct ctl_answer answer;
     ctl_arguments(ctl, 0, 0);
-    int code = ctl_request(ctl, "GET", "/api/v1/transports", NULL, &answer);
+    int code = ctl_show_items(ctl, "/api/v1/transports", print_transport, &answer);
     if (code)
         return code;
-    size_t i;
-    json_t *item;
-    json_array_foreach(json_object_get(answer.json, "items"), i, item)
-    {
-        if (ctl->json)
-            ctl_print_json(item);
-        else
-            print_transport(item);
-    }
     if (!ctl->json)
         printf("next: postern transport show NAME | queue causes\n");
     json_decref(answer.json);
@@ -110,12 +103,12 @@ int ctl_transport_show(struct ctl *ctl)
     } else {
         size_t i;
         json_t *place;
+        json_t *places = json_object_get(answer.json, "destinations");
         print_transport(answer.json);
         print_orders(answer.json);
-        json_array_foreach(json_object_get(answer.json, "destinations"), i, place)
-        {
-            print_place(place);
-        }
+        json_array_foreach(places, i, place) print_place(place);
+        if (json_array_size(places) == 0)
+            printf("  no mail to %s lately\n", ctl->argc > 1 ? ctl->argv[1] : "anywhere");
         printf("next: postern transport pause|slow|resume|test %s [DEST]\n",
                ctl_text(answer.json, "transport"));
     }

@@ -108,6 +108,8 @@ static int ask_to_list(struct ctl *ctl)
     }
     if (json_array_size(json_object_get(answer.json, "files")) == 0)
         fprintf(stderr, "postern: no login is looked up in a users file\n");
+    else if (code == CTL_YES && json_array_size(json_object_get(answer.json, "items")) == 0)
+        fprintf(stderr, "postern: there are no users\n");
     json_decref(answer.json);
     return code;
 }

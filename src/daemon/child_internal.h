@@ -38,6 +38,7 @@ struct child {
     struct settings *former; /* in force before the one that waits for its confirmation */
     struct settings *trial;  /* gets a share of the sessions */
     int64_t revert_at_ns;    /* monotonic; TIME_NEVER: nothing waits */
+    int64_t keep_at_ns;      /* monotonic: when to write the state, which the disk did not take */
     unsigned counted;        /* without revisions on disk: the number given last */
 };
 

@@ -6,8 +6,10 @@
 #include "daemon/supervisor.h"
 
 #include <getopt.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <unistd.h>
 
 static void print_usage(FILE *out)
 {
@@ -17,6 +19,16 @@ static void print_usage(FILE *out)
                  "  --unconfined   for debugging: all paths and system calls stay open to it\n"
                  "  --version\n"
                  "SIGHUP reads the file again, SIGUSR1 opens the log file again.\n");
+}
+
+/* `postern` is told the path and looks at the file from wherever it is called. */
+static const char *make_absolute(const char *path, char out[PATH_MAX])
+{
+    char folder[PATH_MAX];
+    if (path[0] == '/' || !getcwd(folder, sizeof folder))
+        return path;
+    int length = snprintf(out, PATH_MAX, "%s/%s", folder, path);
+    return length > 0 && length < PATH_MAX ? out : path;
 }
 
 int main(int argc, char **argv)
@@ -56,5 +68,8 @@ int main(int argc, char **argv)
         print_usage(stderr);
         return 2;
     }
-    return check ? check_configuration(path) : supervisor_run(path, unconfined);
+    if (check)
+        return check_configuration(path);
+    char absolute[PATH_MAX];
+    return supervisor_run(make_absolute(path, absolute), unconfined);
 }

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/privileges.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
 #include <pwd.h>
@@ -28,17 +30,46 @@ enum result privileges_find(struct str user, struct privileges *out, struct erro
     return OK;
 }
 
+static bool is_empty(int folder)
+{
+    int copy = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *list = copy < 0 ? NULL : fdopendir(copy);
+    unsigned names = 0;
+    if (!list && copy >= 0)
+        close(copy);
+    while (list && names <= 2 && readdir(list)) /* "." and ".." */
+        names++;
+    if (list)
+        closedir(list);
+    return list && names <= 2;
+}
+
+/* Never through a link: where the user may make one, it could point anywhere. */
+static enum result give_folder(const struct privileges *privileges, const char *name, bool made,
+                               struct error *err)
+{
+    int folder = open(name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (folder < 0 && !made)
+        return OK; /* what is wrong with it is told by whoever uses it */
+    enum result result = OK;
+    if (folder < 0 ||
+        ((made || is_empty(folder)) && fchown(folder, privileges->uid, privileges->gid) != 0))
+        result = fail_errno(err, errno, "cannot give %s to the user", name);
+    if (folder >= 0)
+        close(folder);
+    return result;
+}
+
 enum result privileges_make_folder(const struct privileges *privileges, struct str path,
                                    struct error *err)
 {
     char name[4096];
     if (!str_to_c(path, name, sizeof name))
         return fail(err, ERROR_PERMANENT, "not a path");
-    if (mkdir(name, 0750) != 0 && errno != EEXIST)
+    bool made = mkdir(name, 0750) == 0;
+    if (!made && errno != EEXIST)
         return fail_errno(err, errno, "cannot make %s", name);
-    if (privileges->change && chown(name, privileges->uid, privileges->gid) != 0)
-        return fail_errno(err, errno, "cannot give %s to the user", name);
-    return OK;
+    return privileges->change ? give_folder(privileges, name, made, err) : OK;
 }
 
 static enum result become(const struct privileges *privileges, struct error *err)
@@ -69,7 +100,9 @@ enum result privileges_keep_binding(const struct privileges *privileges, struct 
         return fail_errno(err, errno, "cannot keep capabilities");
     if (become(privileges, err) != OK)
         return FAILED;
-    return set_capabilities(1u << CAP_NET_BIND_SERVICE, err);
+    if (set_capabilities(1u << CAP_NET_BIND_SERVICE, err) == OK)
+        return OK;
+    return set_capabilities(0, err); /* root in a container may not have had it */
 }
 
 enum result privileges_drop(const struct privileges *privileges, struct error *err)

@@ -18,7 +18,8 @@ struct privileges {
 /* Whom to become: `user`, or `postern` when that is empty, we are root and it exists. FAILED if a
  * user was named that does not exist. */
 enum result privileges_find(struct str user, struct privileges *out, struct error *err);
-/* Make `path` (0750) if it is missing, owned by that user. Its parent must exist. */
+/* Make `path` (0750) if it is missing, owned by that user; so is one with nothing in it. A folder
+ * that others use (/run, that of the configuration) stays as it is. Its parent must exist. */
 enum result privileges_make_folder(const struct privileges *privileges, struct str path,
                                    struct error *err);
 /* The supervisor's way: become the user, keep only CAP_NET_BIND_SERVICE. */

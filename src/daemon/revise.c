@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 enum { PROBLEMS_MAX = 4 * 1024 * 1024, DETAIL_MAX = 512 };
+static const int64_t KEEP_AGAIN_NS = 2 * NS_PER_S;
 
 /* What one decision works with. */
 struct work {
@@ -267,7 +268,7 @@ enum result revise_start(struct child *child, struct error *err)
     struct arena *arena = arena_new(0);
     begin_work(&work, child, arena);
     child->desk = change_desk_new(wake);
-    child->revert_at_ns = TIME_NEVER;
+    child->revert_at_ns = child->keep_at_ns = TIME_NEVER;
     enum result result = OK;
     if (!child->options->again) {
         file = load_file(&work, &texts);
@@ -318,8 +319,20 @@ void revise_started(struct child *child)
     arena_free(arena);
 }
 
+/* The state that the disk did not take before. */
+static void keep_at_last(struct child *child)
+{
+    struct revisions_state state = state_of(child);
+    struct error err;
+    if (child->keep_at_ns == TIME_NEVER)
+        return;
+    bool kept = revisions_set_state(child->revisions, &state, &err) == OK;
+    child->keep_at_ns = kept ? TIME_NEVER : clock_deadline(KEEP_AGAIN_NS);
+}
+
 void revise_stop(struct child *child)
 {
+    keep_at_last(child);
     change_desk_free(child->desk);
     settings_unref(child->former);
     settings_unref(child->trial);
@@ -478,6 +491,24 @@ static bool fits_process(struct work *work, const struct settings *settings, str
     return true;
 }
 
+/* The state on disk. A way back is taken even where the disk is full: it may be the remedy. */
+static bool is_kept(struct work *work, const struct revisions_state *state, struct change *change)
+{
+    struct child *child = work->child;
+    if (revisions_set_state(child->revisions, state, &work->err) == OK)
+        return true;
+    if (change->kind != CHANGE_ROLLBACK)
+        return false;
+    change->warning = arena_printf(change->arena,
+                                   "%s; it is tried again, but posternd started before that begins "
+                                   "with what was in force before",
+                                   work->err.text);
+    warn(&work->err);
+    revisions_assume_state(child->revisions, state);
+    child->keep_at_ns = clock_deadline(KEEP_AGAIN_NS);
+    return true;
+}
+
 /* Into force, or on trial; the state stands on disk before. `settings` is taken over. */
 static void begin(struct work *work, struct settings *settings, struct revisions_state *state,
                   struct change *change)
@@ -487,7 +518,7 @@ static void begin(struct work *work, struct settings *settings, struct revisions
     hash_file(work, state->file_hash);
     state->applied_ns = clock_wall_ns();
     bool ready = state->share || child_ask_for_sockets(child, settings, &sockets, &work->err) == OK;
-    if (!ready || revisions_set_state(child->revisions, state, &work->err) != OK) {
+    if (!ready || !is_kept(work, state, change)) {
         for (size_t i = 0; i < sockets.count; i++)
             close(sockets.fds[i]);
         settings_unref(settings);
@@ -549,6 +580,12 @@ static void apply(struct work *work, struct change *change)
     if (state.pending) {
         refuse(change, 409, "r%u waits for its confirmation: confirm it or roll back first",
                state.pending);
+        return;
+    }
+    if (change->base && change->base != state.current) {
+        refuse(change, 412,
+               "r%u is in force by now, not r%u: look at postern config diff, then apply again",
+               state.current, change->base);
         return;
     }
     struct settings *settings = load(work, &change->texts, 0);
@@ -716,6 +753,8 @@ static void answer(struct child *child, struct change *change)
 void revise_turn(struct child *child)
 {
     struct change *change = change_take(child->desk);
+    if (clock_monotonic_ns() >= child->keep_at_ns)
+        keep_at_last(child);
     if (change) {
         answer(child, change);
         change_done(child->desk);
@@ -724,7 +763,7 @@ void revise_turn(struct child *child)
         return;
     struct work work;
     struct arena *arena = arena_new(0);
-    struct change reverting = {.arena = arena};
+    struct change reverting = {.kind = CHANGE_ROLLBACK, .arena = arena};
     begin_work(&work, child, arena);
     revert(&work, STR("deadline"), STR("it was not confirmed in time"), &reverting);
     if (reverting.status != 200) {

@@ -96,6 +96,15 @@ static enum result prepare(struct supervisor *self, struct error *err)
     return result;
 }
 
+/* Folders are made and the configuration is read: from here on, nothing but ports needs root. */
+static enum result give_up_root(struct supervisor *self, struct error *err)
+{
+    if (privileges_keep_binding(&self->privileges, err) != OK)
+        return FAILED;
+    self->privileges.change = false; /* for the processes that it starts: done */
+    return OK;
+}
+
 static enum result catch_signals(struct supervisor *self, struct error *err)
 {
     sigset_t set;
@@ -402,8 +411,8 @@ int supervisor_run(const char *config_path, bool unconfined)
                F_C(FILE, config_path));
     raise_descriptors();
     int code = 1;
-    if (prepare(self, &err) == OK && catch_signals(self, &err) == OK &&
-        open_unpacker(self, &err) == OK) {
+    if (prepare(self, &err) == OK && give_up_root(self, &err) == OK &&
+        catch_signals(self, &err) == OK && open_unpacker(self, &err) == OK) {
         code = supervise(self);
         end_unpacker(self);
     }

@@ -26,6 +26,7 @@ struct directory_answer {
         enum directory_login login;
         enum directory_lookup lookup;
     };
+    bool hung_up; /* a login error: the server ended the conversation when it had the password */
     struct mail_reply reply; /* the backend's words, if it spoke SMTP; else code 0 */
     struct str detail;       /* for the trace; never a secret */
     struct str *senders;     /* addresses that this user may send as (file, ldap); in arena */

@@ -35,6 +35,8 @@ static void ask(struct directory *directory, const struct server *server, struct
     }
     breaker_settle(&backend->logins, begun_ns, about, result == OK ? NULL : &error);
     if (result != OK) {
+        /* one that was too slow may have been so with everybody; one that hangs up looked at it */
+        out->hung_up = about && (error.kind == ERROR_TEMPORARY || error.kind == ERROR_PROTOCOL);
         directory_answer_login(out, DIRECTORY_LOGIN_ERROR, arena, "%s", error.text);
         return;
     }

@@ -73,6 +73,10 @@ static enum result edit_open(struct edit *edit, struct str path, bool may_be_mis
                                      : str_slice(path, 0, (size_t)slash);
     (void)str_to_c(folder, edit->folder, sizeof edit->folder);
     edit->folder_fd = open(edit->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (edit->folder_fd < 0 && errno == ENOENT)
+        return fail(err, ERROR_PERMANENT,
+                    "the folder %s does not exist: make it, for the user of the gateway",
+                    edit->folder);
     if (edit->folder_fd < 0 || flock(edit->folder_fd, LOCK_EX) != 0)
         return fail_errno(err, errno, "cannot lock %s", edit->folder);
     int fd = open(edit->path, O_RDONLY | O_CLOEXEC);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/memory.h"
+#include "mail/login.h"
 #include "directory/users.h"
 #include "directory/watched_file.h"
 
@@ -28,7 +29,7 @@ bool users_login_is_valid(struct str login)
         if (!is_graphic(login.ptr[i]) || login.ptr[i] == ':')
             return false;
     }
-    return true;
+    return mail_login_is_plain(login); /* else nobody could log in with it */
 }
 
 bool users_senders_are_valid(struct str senders)

@@ -245,11 +245,6 @@ struct scope *fiber_scope(void)
     return fiber ? fiber->innermost : NULL;
 }
 
-const char *fiber_name(const struct fiber *fiber)
-{
-    return fiber->name;
-}
-
 void fiber_set_context(const void *context)
 {
     struct fiber *fiber = fiber_current();

@@ -101,7 +101,6 @@ enum result fiber_check(struct error *err) MAY_YIELD;
 /* The running fiber of this thread, or NULL. */
 struct fiber *fiber_current(void);
 struct scope *fiber_scope(void);
-const char *fiber_name(const struct fiber *fiber);
 
 /* One word that rides on the fiber, for the log context of events; inherited by its own children
  * (fibers of a scope it opened, which cannot outlive it). */

@@ -49,7 +49,6 @@ static MAY_YIELD void describe(void *arg)
 {
     (void)arg;
     assert_non_null(fiber_current());
-    assert_string_equal(fiber_name(fiber_current()), "test");
     assert_non_null(fiber_scope());
     mark('d');
 }

@@ -217,11 +217,6 @@ struct loop_stats loop_stats(const struct loop *loop)
     };
 }
 
-uint64_t loop_heartbeat(const struct loop *loop)
-{
-    return atomic_load_explicit(&loop->stats.turns, memory_order_relaxed);
-}
-
 size_t loop_fibers_left(const struct loop *loop)
 {
     size_t running = loop->stats.fibers;

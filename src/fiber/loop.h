@@ -133,7 +133,5 @@ struct loop_stats {
 };
 /* Any thread; the figures need not be of one moment. */
 struct loop_stats loop_stats(const struct loop *loop);
-/* Counts turns; read by the watchdog from another thread. */
-uint64_t loop_heartbeat(const struct loop *loop);
 /* How many more fibers can be spawned now; on the loop's thread. */
 size_t loop_fibers_left(const struct loop *loop);

@@ -63,7 +63,7 @@ static bool saw_pass(const struct arc_set *set, struct arena *arena)
 bool flow_arc_vouches(const struct arc_answer *answer, const struct option_texts *trusted,
                       struct arena *arena)
 {
-    if (!answer || answer->result != ARC_PASS || answer->count == 0)
+    if (!answer || answer->result != ARC_PASS || answer->count == 0 || !answer->signs_from)
         return false;
     /* any of them could have changed what those before it wrote */
     for (size_t i = 0; i < answer->count; i++)

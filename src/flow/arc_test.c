@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* flow/arc_test.c - forwarded mail: sealed by one gateway, believed by the next if it is trusted.
  */
+#include "content/arc.h"
 #include "content/dkim_test.h"
 #include "content/signing_key.h"
 #include "content/suite_zone_test.h"
@@ -151,6 +152,53 @@ static void arriving(void **state)
     }
 }
 
+/* A sealer that signs From once, or not at all, as others do; behind it somebody writes another. */
+static void grown_author(void **state)
+{
+    (void)state;
+    static const struct str names[] = {{"from", 4}, {"subject", 7}};
+    static const struct {
+        const char *name, *added;
+        size_t first_name; /* of those above */
+        enum flow_verdict_kind kind;
+    } cases[] = {
+        {"as it was sealed", "", 0, FLOW_DELIVER},
+        {"one more From", "From: Boss <boss@author.example>\r\n", 0, FLOW_REJECT},
+        {"From is not signed", "", 1, FLOW_REJECT},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct arena *arena = arena_new(0);
+        struct hop hop;
+        struct error err;
+        struct str fields, whole;
+        struct arc_answer none = {.result = ARC_NONE};
+        struct dkim_message sealed;
+        hop_open(&hop, "verify: { arc_trusted: example.org }");
+        struct arc_sealer sealer = {.domain = STR("example.org"),
+                                    .selector = STR("ed"),
+                                    .key = hop.key.key,
+                                    .authserv_id = STR("mx.example.org"),
+                                    .names = names + cases[i].first_name,
+                                    .name_count = 2 - cases[i].first_name};
+        whole = arena_printf(arena,
+                             "Authentication-Results: mx.example.org; dmarc=pass "
+                             "header.from=author.example\r\n%s",
+                             message);
+        struct mail_content content = {.head = STR_EMPTY, .body = body_memory_new(1 << 20)};
+        check(body_append(content.body, whole, &err) == OK && body_seal(content.body, &err) == OK);
+        dkim_message_init(&sealed, &content, str_slice(whole, 0, mail_header_length(whole)));
+        check(arc_seal(&sealed, &sealer, &none, arena, &fields, &err) == OK && fields.len);
+        body_unref(content.body);
+        whole = arena_printf(arena, "%s%.*s%.*s", cases[i].added, STR_ARG(fields), STR_ARG(whole));
+        (void)hop_run(&hop, whole, "192.0.2.99", arena);
+        if (hop.verdict.kind != cases[i].kind)
+            fail_msg("%s: verdict %d, %.*s", cases[i].name, (int)hop.verdict.kind,
+                     STR_ARG(hop.verdict.detail));
+        hop_close(&hop);
+        arena_free(arena);
+    }
+}
+
 /* Each hop adds a set; the last one sees the whole chain. */
 static void three_hops(void **state)
 {
@@ -198,6 +246,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(arriving),
+        cmocka_unit_test(grown_author),
         cmocka_unit_test(three_hops),
         cmocka_unit_test(passed_over),
     };

@@ -2,6 +2,7 @@
 /* flow/attachment_test.c - every outcome of the block `attachment`, with real processes. */
 #include "flow/run_bench.h"
 
+#include "base/memory.h"
 #include "content/unpack_test.h"
 #include "content/unpacker.h"
 #include "crypto/base64.h"
@@ -9,6 +10,7 @@
 #include "mail/header.h"
 
 #include <signal.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -272,6 +274,80 @@ static void test_archives(void **state)
     }
 }
 
+/* A program that readers find: how the message is written must not hide it. */
+#define PART(fields) fields "Content-Transfer-Encoding: base64\r\n\r\nTVqQAAMAAAAEAAAA\r\n"
+#define OCTETS       "Content-Type: application/octet-stream\r\n"
+#define LONG_99                                                                                    \
+    "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890"  \
+    "123456789"
+static const struct {
+    const char *name, *text, *outcome;
+    size_t padding; /* bytes of a field where %s stands */
+} hidden[] = {
+    {"as it should be",
+     "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n" PART(OCTETS) "--b--\r\n",
+     "forbidden", 0},
+    {"a part with a long header",
+     "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nX: %s\r\n" PART(OCTETS) "--b--\r\n",
+     "forbidden", 60000},
+    {"a part with a longer header",
+     "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nX: %s\r\n" PART(OCTETS) "--b--\r\n",
+     "limit", 66000},
+    {"a header that is longer and has no end",
+     "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nX: %s\r\n" OCTETS "--b--\r\n",
+     "limit", 66000},
+    {"a long boundary",
+     "Content-Type: multipart/mixed; boundary=" LONG_99 LONG_99 LONG_99 "\r\n\r\n"
+     "--" LONG_99 LONG_99 LONG_99 "\r\n" PART(OCTETS) "--" LONG_99 LONG_99 LONG_99 "--\r\n",
+     "forbidden", 0},
+    {"a longer boundary", "Content-Type: multipart/mixed; boundary=%s\r\n\r\n--x\r\n" PART(OCTETS),
+     "limit", 1000},
+    {"a comment before the type",
+     "Content-Type: (x;y) multipart/mixed; boundary=b\r\n\r\n--b\r\n" PART(OCTETS) "--b--\r\n",
+     "forbidden", 0},
+    {"comments around the slash",
+     "Content-Type: multipart (x) / (y) mixed; boundary=b\r\n\r\n--b\r\n" PART(OCTETS) "--b--\r\n",
+     "forbidden", 0},
+    {"comments in a part",
+     "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n"
+     "Content-Type: (x) application/octet-stream\r\n"
+     "Content-Transfer-Encoding: (x) base64\r\n\r\nTVqQAAMAAAAEAAAA\r\n--b--\r\n",
+     "forbidden", 0},
+    {"a blank at the end of the boundary",
+     "Content-Type: multipart/mixed; boundary=\"b \"\r\n\r\n--b\r\n" PART(OCTETS) "--b--\r\n",
+     "forbidden", 0},
+    {"no boundary", "Content-Type: multipart/mixed\r\n\r\n--b\r\n" PART(OCTETS) "--b--\r\n",
+     "unreadable", 0},
+    {"two boundaries",
+     "Content-Type: multipart/mixed; boundary=a; boundary=b\r\n\r\n--b\r\n" PART(
+         OCTETS) "--b--\r\n",
+     "unreadable", 0},
+};
+
+static void test_hidden(void **state)
+{
+    struct house *house = *state;
+    for (size_t i = 0; i < sizeof hidden / sizeof *hidden; i++) {
+        struct buf text BUF_CLEANUP;
+        struct bench bench;
+        struct looked looked;
+        char *padding = memory_alloc(hidden[i].padding + 1);
+        memset(padding, 'x', hidden[i].padding);
+        struct str form = str_c(hidden[i].text);
+        ptrdiff_t at = str_find_str(form, STR("%s"));
+        buf_init(&text, 1 << 20);
+        buf_append(&text, str_slice(form, 0, at < 0 ? form.len : (size_t)at));
+        buf_append(&text, str_c(padding));
+        if (at >= 0)
+            buf_append(&text, str_from(form, (size_t)at + 2));
+        free(padding);
+        look(&bench, &house->unpacker, "[ attachment, deliver ]", buf_str(&text), &looked);
+        if (strcmp(looked.outcome, hidden[i].outcome) != 0)
+            fail_msg("%s: %s, %s", hidden[i].name, looked.outcome, looked.detail);
+        unlook(&bench);
+    }
+}
+
 /* Its name is a subject; what is attached to it counts. */
 static void test_messages(void **state)
 {
@@ -503,17 +579,12 @@ static void test_refused_options(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_files),
-        cmocka_unit_test(test_archives),
-        cmocka_unit_test(test_messages),
-        cmocka_unit_test(test_findings),
-        cmocka_unit_test(test_preset),
-        cmocka_unit_test(test_process_ends),
-        cmocka_unit_test(test_name_without_process),
-        cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_depth),
-        cmocka_unit_test(test_parts),
-        cmocka_unit_test(test_refused_options),
+        cmocka_unit_test(test_files),        cmocka_unit_test(test_archives),
+        cmocka_unit_test(test_hidden),       cmocka_unit_test(test_messages),
+        cmocka_unit_test(test_findings),     cmocka_unit_test(test_preset),
+        cmocka_unit_test(test_process_ends), cmocka_unit_test(test_name_without_process),
+        cmocka_unit_test(test_limits),       cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_parts),        cmocka_unit_test(test_refused_options),
     };
     signal(SIGPIPE, SIG_IGN);
     return cmocka_run_group_tests(tests, open_house, close_house);

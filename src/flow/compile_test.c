@@ -142,6 +142,12 @@ static const struct fault_case faults[] = {
     {RCPT("accept\n      - reject"), "dead-step", 5, 9, CONFIG_WARNING},
     {RCPT("lookup-smtp: { server: mail }\n      - reject"), "dead-step", 5, 9, CONFIG_WARNING},
     {RCPT("accept: { when: true }\n      - reject"), "dead-step", 5, 9, CONFIG_WARNING},
+    {RCPT("accept: { when: authenticated }\n      - reject: { when: not authenticated }\n"
+          "      - lookup-smtp: mail"),
+     "dead-step", 6, 9, CONFIG_WARNING},
+    {RCPT("accept: { when: authenticated }\n      - reject: { when: not authenticated }\n"
+          "      - accept"),
+     "dead-step", 6, 9, CONFIG_WARNING},
     {RCPT("match: { when: authenticated }"), "dead-step", 4, 9, CONFIG_WARNING},
     {RCPT("accept: { when: 'helo == \"x\" and helo == \"y\"' }"), "never", 4, 25, CONFIG_WARNING},
     {RCPT("accept: { when: authenticated and not authenticated }"), "never", 4, 25, CONFIG_WARNING},
@@ -248,12 +254,21 @@ static void test_not_never(void **unused)
         RCPT("reject: { when: 'recipient == \"a@b.example\"' }\n"
              "      - rewrite: { recipient: { add_domain: b.example } }\n"
              "      - defer: { when: 'recipient == \"a@b.example\"' }"),
+        RCPT("accept: { when: authenticated }\n      - reject: { when: not authenticated }\n"
+             "      - reject"),
+        RCPT("accept: { when: authenticated }\n      - reject: { when: client in office }\n"
+             "      - reject: { when: client not in office }\n      - lookup-smtp: mail"),
+        CONT("deliver: { when: authenticated }\n      - reject: { when: not authenticated }\n"
+             "      - deliver"),
+        CONT("hold: { when: authenticated }\n      - deliver: { when: not authenticated }\n"
+             "      - header: { add: \"X-A: b\", when: authenticated }\n      - deliver"),
     };
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         struct flow_fixture fixture;
         flow_fixture_open(&fixture, texts[i]);
         for (size_t k = 0; k < fixture.report.count; k++)
-            if (str_equal(fixture.report.problems[k].code, STR("never")))
+            if (str_equal(fixture.report.problems[k].code, STR("never")) ||
+                str_equal(fixture.report.problems[k].code, STR("dead-step")))
                 fail_msg("a false alarm in\n%s", texts[i]);
         flow_fixture_close(&fixture);
     }

@@ -450,7 +450,7 @@ static void test_srs(void **unused)
     write_secret(path);
     snprintf(steps, sizeof steps, "[ " SRS ", deliver ]", path, ", skipped: hold");
     snprintf(back, sizeof back, "[ " SRS ", reject ]", path, ", changed: accept");
-    open_letter(&bench, FLOW_CONTENT, steps, &(struct letter){.sender = "ann@example.com"});
+    open_letter(&bench, FLOW_CONTENT, steps, &(struct letter){.sender = "Ann+aB@example.com"});
     scan(&bench);
     expect(&bench, FLOW_DELIVER, "", "2-deliver");
     struct str made = bench.verdict.effects.sender;
@@ -478,11 +478,12 @@ static void test_srs(void **unused)
     for (size_t i = 0; i < 4; i++) {
         open_letter(&bench, FLOW_RECIPIENT, back, &(struct letter){.sender = bounces[i].sender});
         bench.facts.recipient = arena_lower(bench.arena, str_c(bounces[i].recipient));
+        bench.facts.recipient_written = str_c(bounces[i].recipient);
         look_up(&bench);
         assert_int_equal(bench.verdict.kind, bounces[i].kind);
         assert_str(bench.verdict.step, bounces[i].step);
         if (bounces[i].kind == FLOW_ACCEPT)
-            assert_str(bench.verdict.effects.recipients[0].address, "ann@example.com");
+            assert_str(bench.verdict.effects.recipients[0].address, "Ann+aB@example.com");
         close_letter(&bench);
     }
     unlink(path);
@@ -558,6 +559,38 @@ static NO_YIELD_CHECK void test_notice(void **unused)
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         if (str_find_str(text, str_c(parts[i])) < 0)
             fail_msg("%s is not in\n%.*s", parts[i], STR_ARG(text));
+    close_letter(&bench);
+}
+
+/* Who is named twice is told once, and recipients are not told of each other. */
+static NO_YIELD_CHECK void test_notices_to_recipients(void **unused)
+{
+    (void)unused;
+    enum { MANY = 30, AT_MOST = 20 };
+    struct bench bench;
+    struct mail_recipient many[MANY];
+    char texts[MANY][32];
+    open_letter(&bench, FLOW_CONTENT,
+                "[ notify: { to: [ recipients, recipients, R2@example.org, root@example.org ], "
+                "subject: \"{recipients}\" }, deliver ]",
+                &(struct letter){0});
+    for (size_t i = 0; i < MANY; i++) {
+        snprintf(texts[i], sizeof texts[i], "r%zu@example.org", i);
+        many[i] = (struct mail_recipient){.address = str_c(texts[i]), .domain = STR("example.org")};
+    }
+    bench.facts.recipients = many;
+    bench.facts.recipient_count = MANY;
+    scan(&bench);
+    const struct flow_effects *effects = &bench.verdict.effects;
+    assert_int_equal(effects->extra_count, AT_MOST + 1);
+    for (size_t i = 0; i < AT_MOST; i++) {
+        struct str text = read_all(&bench, &effects->extras[i].content);
+        assert_str(effects->extras[i].to.address, texts[i]);
+        assert_true(str_find_str(text, str_c(texts[i])) > 0);
+        assert_true(str_find_str(text, str_c(texts[(i + 7) % AT_MOST])) < 0);
+    }
+    struct str text = read_all(&bench, &effects->extras[AT_MOST].content);
+    assert_true(str_find_str(text, STR("r1@example.org, r2@example.org")) > 0);
     close_letter(&bench);
 }
 
@@ -707,6 +740,7 @@ int main(void)
         cmocka_unit_test(test_srs),
         cmocka_unit_test(test_copy_is_a_snapshot),
         cmocka_unit_test(test_notice),
+        cmocka_unit_test(test_notices_to_recipients),
         cmocka_unit_test(test_notices_are_limited),
         cmocka_unit_test(test_subjects),
         cmocka_unit_test(test_kept),

@@ -31,6 +31,7 @@ struct flow_facts {
     /* recipient flow */
     struct str recipient; /* key form: lower case, A-labels */
     struct str recipient_domain;
+    struct str recipient_written; /* the same with the case of its letters, where it is known */
     /* content flow */
     struct mail_id message;
     const struct mail_recipient *recipients;

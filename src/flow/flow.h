@@ -100,6 +100,7 @@ struct flow_verdict {
     struct str detail;
     struct str *own_addresses; /* authentication: of the backend that said yes */
     size_t own_address_count;
+    struct str account; /* authentication: its one name, if others may be typed for it; or empty */
     struct str quarantine; /* FLOW_QUARANTINE: the name of the quarantine */
     /* FLOW_HOLD and FLOW_QUARANTINE: why, in the words of the file; may be empty */
     struct str why;
@@ -289,7 +290,8 @@ struct flow_relay_case { /* one listener x domain, for a stranger */
     struct config_place place;   /* of the domain */
     struct str allow_open_relay; /* the reason given, or empty */
 };
-/* Report `open-relay` (error, or warning with allow_open_relay) with the paths, for every case in
+/* The cases of one listener: a recipient flow may lead from one domain to another.
+ * Report `open-relay` (error, or warning with allow_open_relay) with the paths, for every case in
  * which a stranger can get mail to a domain of his choice, or to a listed one by MX look-up: by the
  * recipient flow, or by steps that route or rewrite in it or in the content flow. And the warning
  * `passed-by` where a step rewrites what he chose into another listed domain by MX. */

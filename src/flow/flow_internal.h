@@ -88,6 +88,12 @@ struct flow_outcome {
 struct flow_running;
 struct flow_compiling;
 
+struct flow_answer { /* what a step said when it ran */
+    const struct flow_step *step;
+    unsigned outcome;
+    struct str detail;
+};
+
 struct flow_block {
     const char *name;
     const char *text;
@@ -124,10 +130,17 @@ struct flow_block {
      * the listed domain `name`? NULL: no. */
     bool (*may_enter)(const struct flow_step *step, const struct flow_relay_case *relay,
                       struct str name);
+    /* What to do about it, where the file does not say to which domain; NULL: it does. */
+    const char *enter_fix;
     /* For a replay: what this step makes of an answer that another step of this block got, by its
      * outcome and detail in the trace. False: that cannot be told. NULL: the same outcome. */
     bool (*judge_again)(const struct flow_step *step, struct str outcome, struct str detail,
                         unsigned *out_outcome);
+    /* For a replay, where nobody asked just what this step asks: what it would say by what other
+     * steps of this block said. False: that cannot be told, and maybe why. NULL: never. */
+    bool (*infer)(const struct flow_step *step, const struct flow_answer *answers, size_t count,
+                  const struct expression_knowledge *known, struct arena *arena,
+                  unsigned *out_outcome, struct str *out_missing);
     const char *const *judges_by; /* parameters that only judge the answer; ends with NULL */
     /* For a replay: does it change header fields of this name? NULL: it may change any, and the
      * results of checks. */
@@ -290,6 +303,7 @@ struct flow_running {
     bool said_no;                 /* some backend knows the login and refused the password */
     bool said_unknown;            /* some backend does not know the login */
     bool had_error;               /* some backend gave no answer */
+    bool was_hung_up;             /* some mail server hung up at the password: an attempt */
     struct str refusal;           /* why it is no yes: the first error, else the last no */
     struct flow_pending *pending; /* FLOW_PENDING_MAX, or NULL */
     unsigned pending_count;
@@ -297,6 +311,7 @@ struct flow_running {
     struct flow_overrun overrun; /* of the last limit that was reached */
     struct str *own_addresses;
     size_t own_address_count;
+    struct str account;
     /* content: once a step has made a new head, how much of it is trace fields of ours */
     bool has_new_head;
     size_t trace_len;
@@ -419,6 +434,9 @@ bool flow_arc_vouches(const struct arc_answer *answer, const struct option_texts
                       struct arena *arena);
 
 /* scan.c: shared by the blocks that show a message to a scanner. */
+/* A hash of what the run is about, for breakers (state/breaker.h): of its sender, recipient, login
+ * and Message-ID. Never 0. */
+uint64_t flow_about(const struct flow_running *running);
 struct scanner flow_scanner(const struct flow_running *running, const struct server *server);
 /* In a rehearsal: true, with what was stated of the server, or NULL when it gives no answer (the
  * detail says so). */
@@ -444,6 +462,7 @@ struct flow_login {
     int64_t cache_ns;
     void (*ask)(struct flow_running *running, const struct flow_step *step,
                 struct directory_answer *out);
+    struct str account; /* its name, if the backend looks at a part of the login only; or empty */
 };
 enum result flow_login_run(struct flow_running *running, const struct flow_step *step,
                            const struct flow_login *login, unsigned *out_outcome,

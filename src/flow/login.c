@@ -39,10 +39,12 @@ const struct flow_outcome flow_login_outcomes[] = {
     {.name = NULL},
 };
 
+enum { HUNG_UP = DIRECTORY_LOGIN_ERROR + 1 }; /* in the place of an outcome */
+
 /* One byte outcome, then the sender addresses, each with a line feed behind it. */
 static bool encode(const struct directory_answer *answer, struct buf *out)
 {
-    buf_append_byte(out, (char)('0' + answer->login));
+    buf_append_byte(out, (char)('0' + (answer->hung_up ? HUNG_UP : (int)answer->login)));
     for (size_t i = 0; answer->login == DIRECTORY_YES && i < answer->sender_count; i++) {
         buf_append(out, answer->senders[i]);
         buf_append_byte(out, '\n');
@@ -54,9 +56,11 @@ static bool decode(const struct state_value *value, struct arena *arena,
                    struct directory_answer *out)
 {
     *out = (struct directory_answer){0};
-    if (value->len == 0 || value->bytes[0] < '0' || value->bytes[0] > '3')
+    if (value->len == 0 || value->bytes[0] < '0' || value->bytes[0] > '0' + HUNG_UP)
         return false;
-    out->login = (enum directory_login)(value->bytes[0] - '0');
+    out->hung_up = value->bytes[0] == '0' + HUNG_UP;
+    out->login =
+        out->hung_up ? DIRECTORY_LOGIN_ERROR : (enum directory_login)(value->bytes[0] - '0');
     out->senders = arena_alloc_array(arena, SENDERS_MAX, sizeof *out->senders);
     struct str rest = str_of(value->bytes + 1, value->len - 1);
     struct str one;
@@ -117,6 +121,7 @@ enum result flow_login_run(struct flow_running *running, const struct flow_step 
     if (answer.login == DIRECTORY_YES) {
         running->own_addresses = answer.senders;
         running->own_address_count = answer.sender_count;
+        running->account = login->account;
     }
     if (answer.login != DIRECTORY_YES && !running->had_error)
         running->refusal = arena_printf(running->run->arena, "%.*s: %s%s%.*s", STR_ARG(step->id),
@@ -125,6 +130,7 @@ enum result flow_login_run(struct flow_running *running, const struct flow_step 
     running->said_no |= answer.login == DIRECTORY_NO;
     running->said_unknown |= answer.login == DIRECTORY_UNKNOWN;
     running->had_error |= answer.login == DIRECTORY_LOGIN_ERROR;
+    running->was_hung_up |= answer.hung_up;
     if (answer.detail.len)
         running->detail = answer.detail;
     *out_outcome = (unsigned)answer.login;

@@ -11,6 +11,7 @@
 
 struct never {
     struct config_report *report;
+    enum flow_type type;
     struct expression_knowledge known;
     struct expression_assumption assumed[EXPRESSION_ASSUMED_MAX];
     unsigned epochs;
@@ -54,15 +55,40 @@ static bool report_never(const struct never *never, const struct flow_step *step
     return true;
 }
 
-/* Does control never go on behind the step once its condition holds? */
+/* Does control never go on behind the step once its condition holds? Held mail does when it is
+ * released. */
 static bool always_decides(const struct flow_step *step)
 {
     for (unsigned k = 0; k < step->outcome_count; k++) {
         enum flow_action_kind kind = step->actions[k].kind;
-        if (kind != ACTION_BRANCH && !flow_actions[kind].decides)
+        if (kind == ACTION_HOLD || kind == ACTION_QUARANTINE ||
+            (kind != ACTION_BRANCH && !flow_actions[kind].decides))
             return false;
     }
     return !step->observe && step->outcome_count > 0;
+}
+
+/* The last step of a list that says what happens to the rest, if there is any: good to have. */
+static bool is_backstop(const struct never *never, const struct flow_steps *steps, size_t index)
+{
+    const struct flow_step *step = &steps->items[index];
+    enum flow_action_kind kind = step->actions[0].kind;
+    return index + 1 == steps->count && !step->when && step->outcome_count == 1 &&
+           flow_actions[kind].decides && (never->type == FLOW_CONTENT || kind != ACTION_ACCEPT);
+}
+
+/* Do the steps before it leave nothing for this one? */
+static bool is_cut_off(const struct never *never, const struct flow_steps *steps, size_t index)
+{
+    const struct flow_step *step = &steps->items[index];
+    if (expression_possible(never->assumed, never->known.assumed_count, &never->known))
+        return false;
+    if (!is_backstop(never, steps, index))
+        config_problem(never->report, CONFIG_WARNING, "dead-step", step->place,
+                       "this step is never reached: the conditions of the steps before it that "
+                       "decide leave nothing for it")
+            ->fix = STR("take it out, move it up, or narrow a condition before it");
+    return true;
 }
 
 static void check_steps(struct never *never, const struct flow_steps *steps);
@@ -95,6 +121,8 @@ static void check_steps(struct never *never, const struct flow_steps *steps)
     for (size_t i = 0; i < steps->count; i++) {
         const struct flow_step *step = &steps->items[i];
         never->known.epoch = ++never->epochs;
+        if (i && is_cut_off(never, steps, i))
+            break; /* and so are those behind it */
         if (report_never(never, step, step->when))
             continue;
         check_branches(never, step);
@@ -110,6 +138,7 @@ void flow_check_never(const struct flow *flow, const struct flow_compile_context
                             1u << NAME_CLIENT | 1u << NAME_CLIENT_NAME | 1u << NAME_HELO |
                             1u << NAME_TLS | 1u << NAME_LISTENER;
     struct never never = {.report = context->option.report,
+                          .type = flow->type,
                           .known = {.listener = STR_EMPTY, .unstable = ~stable}};
     never.known.assumed = never.assumed;
     check_steps(&never, &flow->steps);

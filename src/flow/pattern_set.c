@@ -87,6 +87,12 @@ enum result pattern_set_new(struct arena *arena, const struct str *texts, size_t
     return OK;
 }
 
+const struct str *pattern_set_texts(const struct pattern_set *set, size_t *out_count)
+{
+    *out_count = set->count;
+    return set->texts;
+}
+
 size_t pattern_set_count(const struct pattern_set *set)
 {
     return set->count;

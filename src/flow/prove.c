@@ -28,8 +28,9 @@ struct walk {
     const struct flow_relay_case *relay;
     const struct flow *flow;
     enum aim aim;
-    struct str target; /* AIM_PASSED_BY: the listed domain */
-    bool unprotected;  /* a backend's yes counts as a yes */
+    struct str target;  /* AIM_PASSED_BY: the listed domain */
+    struct str through; /* another domain, whose recipient flow led to this one; else empty */
+    bool unprotected;   /* a backend's yes counts as a yes */
     struct arena *arena;
     struct expression_knowledge known;
     struct expression_assumption assumed[EXPRESSION_ASSUMED_MAX];
@@ -39,6 +40,7 @@ struct walk {
     size_t found_count;
     size_t visits;
     struct config_place end; /* of the first step found that accepts */
+    const char *enter_fix;   /* AIM_PASSED_BY: of the first step found that rewrites */
 };
 
 /* ---- a path in words ---- */
@@ -61,6 +63,9 @@ static void print_path(struct walk *walk, const struct flow_step *changer)
     struct buf *out = walk->found;
     if (walk->hop_count && !walk->end.line)
         walk->end = walk->hops[walk->hop_count - 1].step->place;
+    if (!walk->found_count && walk->hop_count)
+        walk->enter_fix =
+            (changer ? changer : walk->hops[walk->hop_count - 1].step)->block->enter_fix;
     if (walk->found_count++ >= PATHS_SHOWN)
         return;
     if (out->len)
@@ -71,6 +76,8 @@ static void print_path(struct walk *walk, const struct flow_step *changer)
     if (walk->known.may_log_in)
         buf_printf(out, " -> a login without a backend's yes in %.*s",
                    STR_ARG(relay->authentication_flow->name));
+    if (walk->through.len)
+        buf_printf(out, " -> domain %.*s, rewritten", STR_ARG(walk->through));
     buf_printf(out, " -> domain %.*s", STR_ARG(relay->domain));
     if (changer)
         print_hop(walk, changer, 0);
@@ -271,6 +278,8 @@ static void explain_fix(const struct walk *walk, struct config_problem *problem)
                                     STR_ARG(relay->claims));
     else if (walk->aim == AIM_ROUTED)
         problem->fix = STR("route strangers' mail to a server only, or only when: authenticated");
+    else if (walk->aim == AIM_PASSED_BY && walk->enter_fix)
+        problem->fix = str_c(walk->enter_fix);
     else if (walk->aim == AIM_PASSED_BY)
         problem->fix = STR("rewrite strangers' recipients only behind a lookup that knows them, or "
                            "only when: authenticated; or say why with allow_open_relay");
@@ -292,12 +301,12 @@ static void report(const struct walk *walk, struct config_report *report)
     bool any = relay->is_any || walk->aim == AIM_REWRITTEN;
     struct config_problem *problem;
     if (walk->aim == AIM_PASSED_BY)
-        problem =
-            config_problem(report, CONFIG_WARNING, "passed-by", relay->place,
-                           "what a stranger sends through listener %.*s to domain %.*s is "
-                           "rewritten into domain %.*s, which goes by MX and whose recipient "
-                           "flow is not asked",
-                           STR_ARG(relay->listener), STR_ARG(relay->domain), STR_ARG(walk->target));
+        problem = config_problem(report, CONFIG_WARNING, "passed-by", relay->place,
+                                 "what a stranger sends through listener %.*s to domain %.*s %s "
+                                 "rewritten into domain %.*s, which goes by MX and whose recipient "
+                                 "flow is not asked",
+                                 STR_ARG(relay->listener), STR_ARG(relay->domain),
+                                 walk->enter_fix ? "may be" : "is", STR_ARG(walk->target));
     else
         problem = config_problem(
             report, allowed ? CONFIG_WARNING : CONFIG_ERROR, "open-relay", relay->place,
@@ -310,36 +319,48 @@ static void report(const struct walk *walk, struct config_report *report)
     explain_fix(walk, problem);
 }
 
-static void prove(const struct flow_relay_case *relay, const struct flow *flow, enum aim aim,
-                  struct str target, struct config_report *out_report)
+/* What is asked of a flow, and how a stranger came to it. */
+struct question {
+    const struct flow_relay_case *relay;
+    const struct flow *flow;
+    struct str through; /* see struct walk */
+};
+
+static void prove(const struct question *question, enum aim aim, struct str target,
+                  struct config_report *out_report)
 {
     struct buf found BUF_CLEANUP;
+    const struct flow_relay_case *relay = question->relay;
     struct walk walk = {.relay = relay,
-                        .flow = flow,
+                        .flow = question->flow,
                         .aim = aim,
                         .target = target,
+                        .through = question->through,
                         .arena = out_report->arena,
-                        .known = know(relay, flow),
+                        .known = know(relay, question->flow),
                         .found = &found};
     walk.known.assumed = walk.assumed;
     buf_init(&found, (size_t)PATH_MAX_BYTES * PATHS_SHOWN);
     if (relay->authentication_required && !walk.known.may_log_in)
         return; /* a stranger never gets there */
-    walk_steps(&walk, &flow->steps, /* changer= */ NULL);
+    walk_steps(&walk, &question->flow->steps, /* changer= */ NULL);
     if (walk.visits > VISITS_MAX)
         print_path(&walk, NULL); /* not proven is not safe */
     if (walk.found_count)
         report(&walk, out_report);
 }
 
-/* Can a stranger send to this domain; `unprotected`: also where a backend must know whom? */
-static bool is_open(const struct flow_relay_case *relay, bool unprotected, struct arena *arena)
+/* Does the recipient flow take what a stranger sends; with AIM_PASSED_BY: and make it one for the
+ * domain `target`? `unprotected`: also where a backend must know whom. */
+static bool takes(const struct flow_relay_case *relay, enum aim aim, struct str target,
+                  bool unprotected, struct arena *arena)
 {
     struct buf found BUF_CLEANUP;
     const struct flow *flow = relay->recipient_flow;
     struct walk walk = {.relay = relay,
                         .flow = flow,
-                        .aim = AIM_ACCEPT,
+                        .aim = aim,
+                        .target = target,
                         .unprotected = unprotected,
                         .arena = arena,
                         .known = know(relay, flow),
@@ -353,28 +374,59 @@ static bool is_open(const struct flow_relay_case *relay, bool unprotected, struc
 
 /* Steps that let mail for a listed domain go elsewhere: each kind is told, as neither is mended by
  * mending the other. */
-static void prove_changes(const struct flow_relay_case *relay, const struct flow *flow,
-                          struct config_report *report)
+static void prove_changes(const struct question *question, struct config_report *report)
 {
+    const struct flow_relay_case *relay = question->relay;
     bool accepts_by_look_up = relay->is_any || relay->is_lookup_mx;
-    if (!flow || flow->broken)
-        return;
-    if (relay->takes_any && !relay->is_any && has_block(&flow->steps, /* route= */ false))
-        prove(relay, flow, AIM_REWRITTEN, STR_EMPTY, report);
-    if (!accepts_by_look_up && has_block(&flow->steps, /* route= */ true))
-        prove(relay, flow, AIM_ROUTED, STR_EMPTY, report);
+    if (relay->takes_any && !relay->is_any && has_block(&question->flow->steps, /* route= */ false))
+        prove(question, AIM_REWRITTEN, STR_EMPTY, report);
+    if (!accepts_by_look_up && has_block(&question->flow->steps, /* route= */ true))
+        prove(question, AIM_ROUTED, STR_EMPTY, report);
 }
 
 /* Steps that rewrite into listed domains, whose mail goes by MX: nobody asks whether those would
  * have taken it from a stranger. */
-static void prove_passing_by(const struct flow_relay_case *relay, const struct flow *flow,
-                             struct config_report *report)
+static void prove_passing_by(const struct question *question, struct config_report *report)
 {
-    if (!flow || flow->broken || relay->is_any || !has_block(&flow->steps, /* route= */ false))
+    const struct flow_relay_case *relay = question->relay;
+    const struct flow *flow = question->flow;
+    if (relay->is_any || !has_block(&flow->steps, /* route= */ false))
         return;
     for (size_t i = 0; i < relay->target_count; i++)
         if (relay->targets[i].served || flow->type == FLOW_CONTENT)
-            prove(relay, flow, AIM_PASSED_BY, relay->targets[i].name, report);
+            prove(question, AIM_PASSED_BY, relay->targets[i].name, report);
+}
+
+static bool is_good(const struct flow *flow)
+{
+    return flow && !flow->broken;
+}
+
+/* Can a stranger's mail come before the content flow of the case: by its own recipient flow, or by
+ * that of another domain, which rewrites into this one? `question` gets the way. */
+static bool reaches(const struct flow_relay_case *cases, size_t count, bool unprotected,
+                    struct question *question, struct arena *arena)
+{
+    const struct flow_relay_case *relay = question->relay;
+    question->through = STR_EMPTY;
+    if (is_good(relay->recipient_flow) && takes(relay, AIM_ACCEPT, STR_EMPTY, unprotected, arena))
+        return true;
+    for (size_t i = 0; i < count; i++) {
+        const struct flow_relay_case *other = &cases[i];
+        if (other == relay || !is_good(other->recipient_flow) ||
+            !has_block(&other->recipient_flow->steps, /* route= */ false) ||
+            !takes(other, AIM_PASSED_BY, relay->domain, unprotected, arena))
+            continue;
+        question->through = other->domain;
+        return true;
+    }
+    return false;
+}
+
+static bool has_changes(const struct flow *flow)
+{
+    return has_block(&flow->steps, /* route= */ true) ||
+           has_block(&flow->steps, /* route= */ false);
 }
 
 void flow_prove_relay(const struct flow_relay_case *cases, size_t count,
@@ -382,17 +434,21 @@ void flow_prove_relay(const struct flow_relay_case *cases, size_t count,
 {
     for (size_t i = 0; i < count; i++) {
         const struct flow_relay_case *relay = &cases[i];
-        if (!relay->recipient_flow || relay->recipient_flow->broken)
-            continue;
+        struct question recipient = {relay, relay->recipient_flow, STR_EMPTY};
+        struct question content = {relay, relay->content_flow, STR_EMPTY};
         /* mail for its own domain that nobody vouches for; that it may leave for any is worse, and
          * told as well */
-        if (relay->is_any || relay->is_lookup_mx)
-            prove(relay, relay->recipient_flow, AIM_ACCEPT, STR_EMPTY, report);
-        prove_changes(relay, relay->recipient_flow, report);
-        prove_passing_by(relay, relay->recipient_flow, report);
-        if (relay->content_flow && is_open(relay, /* unprotected= */ true, report->arena))
-            prove_changes(relay, relay->content_flow, report);
-        if (relay->content_flow && is_open(relay, /* unprotected= */ false, report->arena))
-            prove_passing_by(relay, relay->content_flow, report);
+        if (is_good(recipient.flow) && (relay->is_any || relay->is_lookup_mx))
+            prove(&recipient, AIM_ACCEPT, STR_EMPTY, report);
+        if (is_good(recipient.flow)) {
+            prove_changes(&recipient, report);
+            prove_passing_by(&recipient, report);
+        }
+        if (!is_good(content.flow) || !has_changes(content.flow))
+            continue;
+        if (reaches(cases, count, /* unprotected= */ true, &content, report->arena))
+            prove_changes(&content, report);
+        if (reaches(cases, count, /* unprotected= */ false, &content, report->arena))
+            prove_passing_by(&content, report);
     }
 }

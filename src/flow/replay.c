@@ -23,6 +23,7 @@ struct replaying {
     struct flow_checks checks;
     struct flow_effects effects; /* for findings */
     struct str *fields;          /* those that are known still */
+    struct str missing;          /* what a step would have had to know */
     struct flow_replayed *out;
 };
 
@@ -133,6 +134,26 @@ static const struct flow_recorded *find_record(const struct replaying *replaying
     return NULL;
 }
 
+/* By all that steps of the same block said. */
+static bool infer(struct replaying *replaying, const struct flow_step *step, unsigned *out)
+{
+    const struct flow_replay *in = replaying->in;
+    struct flow_answer *answers =
+        arena_alloc_array(replaying->arena, in->record_count + 1, sizeof *answers);
+    size_t count = 0;
+    for (size_t i = 0; in->former && i < in->record_count; i++) {
+        const struct flow_recorded *record = &in->records[i];
+        const struct flow_step *former = find_step(&in->former->steps, record->step);
+        if (former && former->block == step->block &&
+            outcome_named(former, record->outcome, &answers[count].outcome)) {
+            answers[count].step = former;
+            answers[count++].detail = record->detail;
+        }
+    }
+    return in->former && step->block->infer(step, answers, count, &replaying->known,
+                                            replaying->arena, out, &replaying->missing);
+}
+
 /* Whatever comes of it, the next step is next. */
 static bool always_goes_on(const struct flow_step *step)
 {
@@ -143,7 +164,7 @@ static bool always_goes_on(const struct flow_step *step)
 }
 
 /* The only outcome that the facts leave; else the recorded one. */
-static bool find_outcome(const struct replaying *replaying, const struct flow_step *step,
+static bool find_outcome(struct replaying *replaying, const struct flow_step *step,
                          const struct flow_recorded *record, unsigned *out)
 {
     const struct flow_block *block = step->block;
@@ -161,6 +182,8 @@ static bool find_outcome(const struct replaying *replaying, const struct flow_st
         return true;
     if (record && block->judge_again)
         return block->judge_again(step, record->outcome, record->detail, out);
+    if (!record && block->infer)
+        return infer(replaying, step, out);
     return record && outcome_named(step, record->outcome, out);
 }
 
@@ -228,6 +251,8 @@ static void open_at(struct replaying *replaying, const struct flow_step *step,
 {
     struct arena *arena = replaying->arena;
     struct str missing = expression_missing(condition, &replaying->known, arena);
+    if (!missing.len)
+        missing = replaying->missing;
     end(replaying, true, FLOW_DEFER, step->id);
     if (missing.len)
         replaying->out->why = arena_printf(arena, "%.*s is not in the record", STR_ARG(missing));

@@ -163,9 +163,12 @@ static void replay_content(const char *then, const char *now, const char *record
     flow_fixture_close(&fixture);
 }
 
-#define ENDS     "      - deliver\n"
-#define VERIFIES "      - verify: [ spf, dkim, dmarc ]\n"
-#define LOOKS    "      - attachment: { macro: next, encrypted: next }\n"
+#define ENDS         "      - deliver\n"
+#define VERIFIES     "      - verify: [ spf, dkim, dmarc ]\n"
+#define LOOKS        "      - attachment: { macro: next, encrypted: next }\n"
+#define WORDS(words) "      - match: { body: [ " words " ], matched: hold }\n"
+#define BOTH                                                                                       \
+    "      - match: { header: [ h, i ], body: [ one ], matched: hold, unmatched: next }\n" ENDS
 #define VERIFIED "1-verify fail dmarc=fail of example.net, spf=softfail, dkim=none\n"
 
 static const struct {
@@ -245,6 +248,52 @@ static const struct {
     {"open in a match", ENDS,
      "      - match: { when: header(\"X-Other\") == \"old\", matched: [ discard ] }\n" ENDS, "",
      "open 1-match", "header(\"X-Other\") is not in the record"},
+    /* what match looks for */
+    {"other patterns, and one that fitted then", WORDS("one, two") ENDS, WORDS("three, two") ENDS,
+     "1-match matched two||\n", "hold 1-match", ""},
+    {"what fitted is not looked for", WORDS("one, two") ENDS, WORDS("one") ENDS,
+     "1-match matched two||\n", "open 1-match",
+     "whether the body pattern \"one\" fits is not in the record"},
+    {"fewer patterns, none fitted", WORDS("one, two") ENDS, WORDS("two") ENDS,
+     "1-match unmatched no body pattern fits||\n", "deliver 2-deliver", ""},
+    {"in two steps", WORDS("one, two") ENDS, WORDS("two") WORDS("one") ENDS,
+     "1-match unmatched no body pattern fits||\n", "deliver 3-deliver", ""},
+    {"of two steps", WORDS("one") WORDS("two") ENDS, WORDS("two, one") ENDS,
+     "1-match unmatched no body pattern fits||\n2-match matched two||\n", "hold 1-match", ""},
+    {"a new pattern", WORDS("one") ENDS, WORDS("one, two") ENDS,
+     "1-match unmatched no body pattern fits||\n", "open 1-match",
+     "whether the body pattern \"two\" fits is not in the record"},
+    {"a new condition that does not hold", WORDS("one") ENDS,
+     "      - match: { when: recipients > 5, body: [ one ], matched: hold }\n" ENDS, "",
+     "deliver 2-deliver", ""},
+    {"a new condition that holds", WORDS("one") ENDS,
+     "      - match: { when: recipients > 1, body: [ one ], matched: hold }\n" ENDS,
+     "1-match matched one||\n", "hold 1-match", ""},
+    {"a new condition that is open", WORDS("one") ENDS,
+     "      - match: { when: header(\"X-Other\") == \"\", body: [ one ], matched: hold }\n" ENDS,
+     "1-match matched one||\n", "open 1-match", "header(\"X-Other\") is not in the record"},
+    {"nor does it matter", WORDS("one") ENDS,
+     "      - match: { when: header(\"X-Other\") == \"\", body: [ one ], matched: hold }\n" ENDS,
+     "1-match unmatched no body pattern fits||\n", "deliver 2-deliver", ""},
+    {"it was not looked for",
+     "      - match: { when: recipients > 5, body: [ one ], matched: hold }\n" ENDS,
+     WORDS("one") ENDS, "1-match unmatched ||\n", "open 1-match",
+     "whether the body pattern \"one\" fits is not in the record"},
+    {"told before there was a detail", WORDS("one") ENDS, WORDS("one") WORDS("one") ENDS,
+     "1-match unmatched\n", "deliver 3-deliver", ""},
+    {"another kind", WORDS("one") ENDS, "      - match: { header: [ one ], matched: hold }\n" ENDS,
+     "1-match matched one||\n", "open 1-match",
+     "whether the header pattern \"one\" fits is not in the record"},
+    {"both fitted", BOTH, "      - match: { header: [ h, i ], matched: hold }\n" ENDS,
+     "1-match matched one||\n", "hold 1-match", ""},
+    {"the header did not", BOTH, "      - match: { header: [ h ], matched: hold }\n" ENDS,
+     "1-match unmatched no header pattern fits||\n", "deliver 2-deliver", ""},
+    {"nor was the body looked at then", BOTH, WORDS("one") ENDS,
+     "1-match unmatched no header pattern fits||\n", "open 1-match",
+     "whether the body pattern \"one\" fits is not in the record"},
+    {"the body did not, but the header", BOTH,
+     "      - match: { header: [ h, i ], matched: hold }\n" ENDS,
+     "1-match unmatched no body pattern fits||\n", "hold 1-match", ""},
 };
 
 static void test_content_cases(void **state)

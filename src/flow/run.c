@@ -394,10 +394,12 @@ void flow_run_authentication(const struct flow *flow, const struct flow_run *run
     if (out->kind == FLOW_ACCEPT) {
         out->own_addresses = running.own_addresses;
         out->own_address_count = running.own_address_count;
+        out->account = running.account;
         return;
     }
-    /* no answer is no failure of the user; a backend's no is, whatever the others said */
-    if (running.said_no || (running.said_unknown && !running.had_error))
+    /* no answer is no failure of the user; a backend's no is, whatever the others said, and so is
+     * to make one hang up: it would be as good as a no to whoever guesses */
+    if (running.said_no || running.was_hung_up || (running.said_unknown && !running.had_error))
         count_pending(&running);
 }
 

@@ -63,6 +63,11 @@ const struct script *flow_script_load(const struct flow_compile_context *context
     return NULL;
 }
 
+bool flow_script_rewrites(const struct script *script)
+{
+    return script_mentions(script, STR("set_recipient")); /* and set_recipients */
+}
+
 bool flow_script_check_function(const struct flow_compile_context *context,
                                 const struct script *script, struct str path, struct str function,
                                 struct config_place place)

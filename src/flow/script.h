@@ -37,6 +37,7 @@ struct flow_script {
     struct script_limits limits;
     struct option_texts transports; /* that it may choose */
     bool any_domain; /* recipients may get addresses in domains that are not listed */
+    bool rewrites;   /* its text names a row that gives recipients; else those rows refuse */
     enum flow_type type;
     const struct server *servers;
     size_t server_count;
@@ -66,6 +67,8 @@ extern const struct script_row flow_postern_rows[];
 /* Compile the file; problems go to the report, at their place in it. NULL: there were some. */
 const struct script *flow_script_load(const struct flow_compile_context *context, struct str path,
                                       struct config_place place, unsigned where);
+/* Does its text name a row that gives recipients? The proof of relay safety goes by that. */
+bool flow_script_rewrites(const struct script *script);
 /* The function must be there; a problem if it is not. */
 bool flow_script_check_function(const struct flow_compile_context *context,
                                 const struct script *script, struct str path, struct str function,

@@ -43,6 +43,7 @@ struct request { /* the lane's while it runs: heap memory of its own */
     long status;
     struct buf got, got_headers;
     CURLcode code;
+    bool reached; /* the service could be told the question */
     char error[CURL_ERROR_SIZE];
 };
 
@@ -105,6 +106,9 @@ static void work(struct lane_job *job)
     curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, request->error);
     request->code = curl_easy_perform(curl);
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &request->status);
+    curl_off_t connected_us = 0;
+    curl_easy_getinfo(curl, CURLINFO_PRETRANSFER_TIME_T, &connected_us);
+    request->reached = connected_us > 0;
     curl_easy_cleanup(curl);
 }
 
@@ -350,8 +354,10 @@ static MAY_YIELD enum result ask_url(struct flow_scripting *scripting, struct re
     if (result != OK && why->kind == ERROR_LIMIT && *out_lost)
         breaker_abandoned(breaker); /* not asked: too many wait for the lane */
     else
-        breaker_settle(breaker, begun_ns, /* about= */ 0,
-                       result == OK || why->kind == ERROR_LIMIT ? NULL : why);
+        breaker_settle(
+            breaker, begun_ns,
+            result != OK && !*out_lost && request->reached ? flow_about(scripting->running) : 0,
+            result == OK || why->kind == ERROR_LIMIT ? NULL : why);
     return result;
 }
 

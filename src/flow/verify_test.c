@@ -24,6 +24,10 @@ static struct zone_record records[] = {
     ROW("broken.example", "TXT", "v=spf1 wrong"),
     ROW("slow.example", "TIMEOUT", ""),
     ROW("_dmarc.slow.example", "TIMEOUT", ""),
+    ROW("s._domainkey.a.slow.example", "TIMEOUT", ""),
+    ROW("s._domainkey.b.slow.example", "TIMEOUT", ""),
+    ROW("s._domainkey.c.slow.example", "TIMEOUT", ""),
+    ROW("s._domainkey.unsure.reject.example", "TIMEOUT", ""),
     ROW("_dmarc.reject.example", "TXT", "v=DMARC1; p=reject"),
     ROW("_dmarc.quarantine.example", "TXT", "v=DMARC1; p=quarantine"),
     ROW("_dmarc.none.example", "TXT", "v=DMARC1; p=none"),
@@ -174,6 +178,12 @@ struct verify_case {
     "550 5.7.26 reject.example does not stand behind this message, and asks for its refusal "      \
     "(DMARC)"
 
+#define UNSEEN_REPLY "550 5.7.26 From names more domains than can be asked for their policy (DMARC)"
+/* by somebody who has no key, of the body below */
+#define SIGNED(domain)                                                                             \
+    "DKIM-Signature: v=1; a=rsa-sha256; d=" domain "; s=s; h=from; b=AAAA;\r\n"                    \
+    "\tbh=Ba3gj8+xBPQLJTahTfzW6RbWQ/XPgESxkCi2B66PSQg=\r\n"
+
 static const struct verify_case verify_cases[] = {
     {"pass", "[ verify, deliver ]", "a@pass.example", "From: b@pass.example\r\n\r\n", FLOW_DELIVER,
      "", "2-deliver",
@@ -201,6 +211,23 @@ static const struct verify_case verify_cases[] = {
      "From: b@pass.example\r\nFrom: c@reject.example\r\n\r\n", FLOW_REJECT,
      "550 5.7.26 pass.example does not stand behind this message, and asks for its refusal (DMARC)",
      "1-verify", NULL},
+    {"keys of others that DNS does not answer", "[ verify, deliver ]", "a@pass.example",
+     SIGNED("a.slow.example") SIGNED("b.slow.example")
+         SIGNED("reject.example") "From: b@reject.example\r\n\r\n",
+     FLOW_REJECT, DMARC_REPLY, "1-verify", NULL},
+    {"and that of the author's, too", "[ verify: { temperror: defer }, deliver ]", "a@pass.example",
+     SIGNED("a.slow.example") SIGNED("b.slow.example")
+         SIGNED("unsure.reject.example") "From: b@reject.example\r\n\r\n",
+     FLOW_DEFER, "451 4.7.24 DMARC cannot be checked now, try again later", "1-verify", NULL},
+    {"behind a domain that takes all questions", "[ verify, deliver ]", "a@pass.example",
+     "From: a@1.2.3.4.5.6.7.a.example, b@1.2.3.4.5.6.7.b.example, c@reject.example\r\n\r\n",
+     FLOW_REJECT, UNSEEN_REPLY, "1-verify", NULL},
+    {"behind domains that DNS does not answer", "[ verify, deliver ]", "a@pass.example",
+     "From: a@a.slow.example, b@b.slow.example, c@c.slow.example, d@reject.example\r\n\r\n",
+     FLOW_REJECT, UNSEEN_REPLY, "1-verify", NULL},
+    {"the ninth domain", "[ verify, deliver ]", "a@pass.example",
+     "From: a@a1, a@a2, a@a3, a@a4, a@a5, a@a6, a@a7, a@a8, a@reject.example\r\n\r\n", FLOW_REJECT,
+     UNSEEN_REPLY, "1-verify", NULL},
     {"expressions",
      "[ verify: { reject: note }, hold: { when: 'dmarc == \"fail\" and dmarc.policy == "
      "\"reject\" and spf == \"pass\" and dkim == \"none\" and dkim.domain == \"\"' }, deliver ]",

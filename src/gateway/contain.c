@@ -292,6 +292,26 @@ static void forget_counts(struct gateway *gateway, const struct incident *incide
     arena_free(arena);
 }
 
+/* Closing is answered when they are gone from the disk, too: a crash would bring them back. */
+static void flush_counts(struct gateway *gateway, const struct incident *incident)
+{
+    struct error err;
+    if (state_flush(gateway->state, &err) != OK)
+        event_emit(EVENT_DAEMON_WARNING, F_STR(USER, incident->user), F_C(ERROR, err.text),
+                   F_C(DETAIL, "after a crash now, limits would contain the account again"));
+}
+
+void contain_forget_unsettled(struct gateway *gateway)
+{
+    size_t count;
+    struct arena *arena = arena_new(0);
+    struct incident *incidents = incidents_list(gateway->incidents, arena, &count);
+    for (size_t i = 0; i < count; i++)
+        if (incidents[i].state == INCIDENT_RELEASING || incidents[i].state == INCIDENT_DROPPING)
+            forget_counts(gateway, &incidents[i]);
+    arena_free(arena);
+}
+
 static void tell_closed(const struct incident *incident)
 {
     char name[24];
@@ -313,6 +333,7 @@ enum result gateway_close_incident(struct gateway *gateway, const struct inciden
     if (result == OK && out->was == INCIDENT_OPEN &&
         incidents_find(gateway->incidents, closing->number, arena, &incident)) {
         forget_counts(gateway, &incident);
+        flush_counts(gateway, &incident);
         tell_closed(&incident);
         /* the account is free, whatever becomes of this: it is tried again */
         if (settle(gateway, &incident, out, &late) != OK)

@@ -17,6 +17,10 @@ struct flow_verdict;
 struct gateway;
 struct settings;
 
+/* At start, when counts were read: those of accounts whose incident a crash interrupted in closing
+ * begin anew. */
+void contain_forget_unsettled(struct gateway *gateway);
+
 /* ---- on a worker ---- */
 
 /*
@@ -46,7 +50,7 @@ struct gateway_incident_end {
     bool done;               /* all of them; else the rest follows */
 };
 /* Only an open incident is closed. The account is free when this returns OK, and limits count it
- * from nothing. */
+ * from nothing, after a crash as well. */
 enum result gateway_close_incident(struct gateway *gateway, const struct incident_closing *closing,
                                    struct gateway_incident_end *out, struct error *err);
 /* Go on with what a stop or a crash left undone; now and then. */

@@ -47,7 +47,7 @@ static MAY_YIELD void try_address(struct domain_check *check, const struct net_i
     spf_check(&resolver, &request, check->arena, &outcome);
     if (outcome.result == SPF_PASS)
         domain_found(check, FINDING_OK, DOMAIN_SPF, STR_EMPTY,
-                     "%.*s may send (%.*s), after %u questions", STR_ARG(shown),
+                     "%.*s may send (%.*s), DNS questions: %u", STR_ARG(shown),
                      STR_ARG(outcome.mechanism), resolver.asked);
     else if (outcome.result == SPF_TEMPERROR)
         domain_found(check, FINDING_NO_ANSWER, DOMAIN_SPF, STR_EMPTY, "no answer: %.*s",

@@ -101,6 +101,7 @@ static enum result open_spool(struct gateway *gateway, struct loop *const *loops
     glue_fill_handler(gateway, &handler);
     gateway->state = state_new(loops, gateway->worker_count, STATE_ENTRIES);
     keep_state(gateway);
+    contain_forget_unsettled(gateway);
     gateway->queue =
         queue_new(/* spool= */ NULL, gateway->state, &handler, loops, gateway->worker_count);
     if (incidents_is_unsettled(gateway->incidents))

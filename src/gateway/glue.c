@@ -4,12 +4,12 @@
 #include "base/buf.h"
 #include "content/author.h"
 #include "content/dkim.h"
-#include "content/resolver.h"
 #include "content/signing_key.h"
 #include "event/event.h"
 #include "gateway/contain.h"
 #include "gateway/mailboxes.h"
 #include "gateway/origin.h"
+#include "gateway/loan.h"
 #include "gateway/plan.h"
 #include "gateway/settings.h"
 #include "gateway/worker.h"
@@ -274,28 +274,15 @@ NO_YIELD_CHECK static enum queue_content_verdict run_content(void *context,
         *out_reply = mail_reply_of(451, 4, 3, 0, STR("The message cannot be read now"));
         return QUEUE_CONTENT_DEFER;
     }
-    const struct resolver resolver = resolver_of_dns(worker_current()->dns);
-    const struct flow_ways ways = plan_ways(settings_of(snapshot));
-    struct flow_run flow_run = {.arena = run->arena,
-                                .resolver = &resolver,
-                                .hostname = settings_of(snapshot)->hostname,
-                                .directory = worker_current()->directory,
-                                .state = gateway->state,
-                                .facts = &facts,
-                                .limits = &settings_of(snapshot)->content.limits,
-                                .unpacker = gateway->options.unpacker,
-                                .ways = &ways,
-                                .record_fields = settings_of(snapshot)->events.headers.items,
-                                .record_field_count = settings_of(snapshot)->events.headers.count,
-                                .hides_subject = !settings_of(snapshot)->events.subjects,
-                                .after_step = run->after_step,
-                                .http = gateway->http,
-                                .released = run->released,
-                                .content = run->content};
+    struct loan loan;
+    loan_init(&loan, worker_current(), settings_of(snapshot), run->arena, &facts);
+    loan.run.after_step = run->after_step;
+    loan.run.released = run->released;
+    loan.run.content = run->content;
     struct flow_verdict verdict = {0};
     if (run->after_step.len && !flow_has_step(flow, run->after_step))
         tell_restarted(run, flow_name(flow));
-    flow_run_content(flow, &flow_run, &verdict);
+    flow_run_content(flow, &loan.run, &verdict);
     contain_by_verdict(gateway, settings_of(snapshot), &facts, flow_name(flow), &verdict);
     *out_reply = verdict.reply;
     enum queue_content_verdict said = verdict.kind == FLOW_REJECT
@@ -374,23 +361,16 @@ static void take_said(const struct flow_attempt_said *said, struct queue_hook *h
 NO_YIELD_CHECK static void run_hook(void *context, const struct queue_snapshot *snapshot,
                                     struct queue_hook *hook)
 {
-    struct gateway *gateway = context;
+    (void)context; /* the worker knows its gateway */
     const struct settings *settings = settings_of(snapshot);
     const struct flow_attempt_script *script = find_script(settings, hook->transport);
     if (!script)
         return;
-    const struct resolver resolver = resolver_of_dns(worker_current()->dns);
-    const struct flow_ways ways = plan_ways(settings);
-    struct flow_run run = {.arena = hook->arena,
-                           .resolver = &resolver,
-                           .hostname = settings->hostname,
-                           .directory = worker_current()->directory,
-                           .state = gateway->state,
-                           .http = gateway->http,
-                           .ways = &ways};
+    struct loan loan;
+    loan_init(&loan, worker_current(), settings, hook->arena, /* facts= */ NULL);
     struct flow_attempt attempt = describe_attempt(hook);
     struct flow_attempt_said said;
-    flow_attempt_run(script, &run, &attempt, &said);
+    flow_attempt_run(script, &loan.run, &attempt, &said);
     take_said(&said, hook);
 }
 

@@ -8,9 +8,8 @@
  */
 #include "gateway/session.h"
 
-#include "content/resolver.h"
 #include "gateway/contain.h"
-#include "gateway/plan.h"
+#include "gateway/loan.h"
 
 #include <string.h>
 
@@ -34,16 +33,18 @@ static void refuse(struct session *session, struct str to, struct str domain,
                    struct mail_reply *out_reply)
 {
     struct mail_ref ref;
+    char enhanced[MAIL_ENHANCED_TEXT];
     *out_reply = session_with_ref(session, verdict->reply, &ref);
     const struct mail_sender *sender = smtp_session_sender(session->smtp);
     const struct smtp_peer *peer = smtp_session_peer(session->smtp);
-    event_emit(verdict->kind == FLOW_DEFER ? EVENT_RECIPIENT_DEFER : EVENT_RECIPIENT_REJECT,
-               F_C(REF, ref.chars), F_STR(FROM, sender->address), F_STR(TO, to),
-               F_STR(DOMAIN, domain), F_STR(FLOW, flow ? flow_name(flow) : STR_EMPTY),
-               F_STR(STEP, verdict->step), F_C(REASON, mail_reason_name(verdict->reason)),
-               F_INT(CODE, out_reply->code), F_STR(REPLY, out_reply->text),
-               F_STR(DETAIL, verdict->detail), F_STR(USER, peer->user), F_STR(HELO, peer->helo),
-               F_STR(CLIENT_NAME, peer->client_name), F_STR(TLS, tls_of(peer)));
+    event_emit(
+        verdict->kind == FLOW_DEFER ? EVENT_RECIPIENT_DEFER : EVENT_RECIPIENT_REJECT,
+        F_C(REF, ref.chars), F_STR(FROM, sender->address), F_STR(TO, to), F_STR(DOMAIN, domain),
+        F_STR(FLOW, flow ? flow_name(flow) : STR_EMPTY), F_STR(STEP, verdict->step),
+        F_C(REASON, mail_reason_name(verdict->reason)), F_INT(CODE, out_reply->code),
+        F_STR(ENHANCED, mail_enhanced_text(out_reply->enhanced, enhanced)),
+        F_STR(REPLY, out_reply->text), F_STR(DETAIL, verdict->detail), F_STR(USER, peer->user),
+        F_STR(HELO, peer->helo), F_STR(CLIENT_NAME, peer->client_name), F_STR(TLS, tls_of(peer)));
 }
 
 /* Note the recipient's domain; false when it must come in a transaction of its own: a stranger may
@@ -167,18 +168,11 @@ void session_recipient(struct session *session, const struct mail_address *addre
     session_facts(session, &facts);
     facts.recipient = arena_lower(arena, recipient->address); /* its key */
     facts.recipient_domain = address->domain;
-    const struct resolver resolver = resolver_of_dns(session->worker->dns);
-    const struct flow_ways ways = plan_ways(session->settings);
-    struct flow_run run_of_flow = {.arena = arena,
-                                   .resolver = &resolver,
-                                   .hostname = session->settings->hostname,
-                                   .directory = session->worker->directory,
-                                   .state = session->worker->gateway->state,
-                                   .ways = &ways,
-                                   .http = session->worker->gateway->http,
-                                   .facts = &facts};
+    facts.recipient_written = recipient->address;
+    struct loan loan;
+    loan_init(&loan, session->worker, session->settings, arena, &facts);
     const struct flow *flow = settings_recipient_flow(session->listener, domain);
-    flow_run_recipient(flow, &run_of_flow, &verdict);
+    flow_run_recipient(flow, &loan.run, &verdict);
     if (facts.authenticated)
         incidents_note_recipient(session->worker->gateway->incidents, facts.user,
                                  str_c(session->client_text), facts.recipient_domain,

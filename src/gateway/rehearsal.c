@@ -65,7 +65,7 @@ bool rehearsal_login(struct rehearsing *run, struct str user, struct str passwor
         return false;
     run->out->reply = mail_reply_of(235, 2, 7, 0, STR("Authenticated"));
     run->facts.authenticated = true;
-    run->facts.user = user;
+    run->facts.user = verdict.account.len ? verdict.account : user;
     run->facts.own_addresses = verdict.own_addresses;
     run->facts.own_address_count = verdict.own_address_count;
     return true;
@@ -157,6 +157,7 @@ void rehearsal_recipient(struct rehearsing *run)
     }
     run->out->domain = run->chosen->name;
     run->facts.recipient = mail_address_key(run->in->arena, &run->to);
+    run->facts.recipient_written = mail_address_text(run->in->arena, &run->to);
     run->facts.recipient_domain = run->to.domain;
     const struct flow *flow = settings_recipient_flow(run->in->listener, run->chosen);
     struct flow_run lent = lend(run);

@@ -77,6 +77,7 @@ static NO_YIELD_CHECK enum smtp_auth_verdict on_authenticate(void *context,
     if (good) {
         talk->own_addresses = talk->run.facts.own_addresses;
         talk->own_address_count = talk->run.facts.own_address_count;
+        smtp_session_set_account(smtp, talk->run.facts.user);
         return SMTP_AUTH_YES;
     }
     *out_reply = talk->decision.reply;

@@ -5,9 +5,8 @@
 #include "gateway/session.h"
 
 #include "base/memory.h"
-#include "content/resolver.h"
 #include "flow/checks.h"
-#include "gateway/plan.h"
+#include "gateway/loan.h"
 #include "gateway/contain.h"
 #include "gateway/replies.h"
 #include "gateway/submission.h"
@@ -77,6 +76,7 @@ static void on_connected(void *context, struct smtp_session *smtp, struct mail_r
     session->smtp = smtp;
     const struct smtp_peer *peer = smtp_session_peer(smtp);
     net_ip_format(&peer->client.ip, session->client_text);
+    session->name_asked = false;
     if (session->counted) /* XCLIENT brings us here again: the first address stays counted */
         return;
     const struct smtp_limits *limits = &session->listener->smtp.limits;
@@ -101,13 +101,13 @@ static void on_connected(void *context, struct smtp_session *smtp, struct mail_r
 }
 
 static void tell_authentication(const struct session *session, const struct smtp_auth *auth,
-                                const struct flow_verdict *verdict, struct str flow,
-                                const struct mail_ref *ref)
+                                struct str user, const struct flow_verdict *verdict,
+                                struct str flow, const struct mail_ref *ref)
 {
     enum event_type type = verdict->kind == FLOW_ACCEPT   ? EVENT_AUTH_OK
                            : verdict->kind == FLOW_REJECT ? EVENT_AUTH_FAIL
                                                           : EVENT_AUTH_ERROR;
-    event_emit(type, F_STR(USER, auth->login), F_STR(MECHANISM, auth->mechanism), F_STR(FLOW, flow),
+    event_emit(type, F_STR(USER, user), F_STR(MECHANISM, auth->mechanism), F_STR(FLOW, flow),
                F_STR(STEP, verdict->step), F_C(REF, ref ? ref->chars : ""),
                F_STR(DETAIL, verdict->detail), F_STR(HELO, smtp_session_peer(session->smtp)->helo));
 }
@@ -124,11 +124,10 @@ static void keep_own_addresses(struct session *session, const struct flow_verdic
 
 /* Said only to who knows the password: RFC 5248 has 525 and 5.7.13 for an account that was
  * disabled, so that a program asks the user for help and not for another password. */
-static bool is_on_hold(struct session *session, const struct smtp_auth *auth,
-                       struct flow_verdict *verdict)
+static bool is_on_hold(struct session *session, struct str user, struct flow_verdict *verdict)
 {
     int64_t number;
-    if (!incidents_contains(session->worker->gateway->incidents, auth->login, &number))
+    if (!incidents_contains(session->worker->gateway->incidents, user, &number))
         return false;
     verdict->kind = FLOW_REJECT;
     verdict->reason = MAIL_REASON_CONTAINED;
@@ -148,30 +147,23 @@ NO_YIELD_CHECK static enum smtp_auth_verdict on_authenticate(void *context,
     struct arena *arena = arena_new(0);
     struct flow_facts facts;
     session_facts(session, &facts);
-    const struct resolver resolver = resolver_of_dns(session->worker->dns);
-    const struct flow_ways ways = plan_ways(session->settings);
-    struct flow_run run = {.arena = arena,
-                           .resolver = &resolver,
-                           .hostname = session->settings->hostname,
-                           .directory = session->worker->directory,
-                           .state = session->worker->gateway->state,
-                           .ways = &ways,
-                           .http = session->worker->gateway->http,
-                           .facts = &facts};
+    struct loan loan;
+    loan_init(&loan, session->worker, session->settings, arena, &facts);
     struct flow_verdict verdict = {0};
     const struct flow *flow = session->listener->authentication;
-    flow_run_authentication(flow, &run, auth->login, auth->password, &verdict);
+    flow_run_authentication(flow, &loan.run, auth->login, auth->password, &verdict);
     enum smtp_auth_verdict answer = SMTP_AUTH_YES;
-    if (verdict.kind == FLOW_ACCEPT && !is_on_hold(session, auth, &verdict)) {
+    struct str user = verdict.account.len ? verdict.account : auth->login;
+    if (verdict.kind == FLOW_ACCEPT && !is_on_hold(session, user, &verdict)) {
         keep_own_addresses(session, &verdict);
-        tell_authentication(session, auth, &verdict, flow_name(flow), NULL);
+        smtp_session_set_account(smtp, user);
+        tell_authentication(session, auth, user, &verdict, flow_name(flow), NULL);
     } else {
         struct mail_ref ref;
         *out_reply = session_with_ref(session, verdict.reply, &ref);
         answer = verdict.kind == FLOW_REJECT ? SMTP_AUTH_NO : SMTP_AUTH_LATER;
-        tell_authentication(session, auth, &verdict, flow_name(flow), &ref);
+        tell_authentication(session, auth, user, &verdict, flow_name(flow), &ref);
     }
-    (void)smtp;
     arena_free(arena);
     return answer;
 }
@@ -274,14 +266,15 @@ static struct body *on_begin_data(void *context, struct smtp_session *smtp,
     return body_ref(session->intake);
 }
 
-/* Who a sender's share of a destination is counted for. */
+/* Who a sender's share of a destination is counted for; a login in whatever case is one user. */
 static struct str fairness_key(struct session *session, const struct smtp_peer *peer)
 {
+    struct arena *arena = smtp_session_arena(session->smtp);
     if (peer->user.len)
-        return peer->user;
+        return arena_lower(arena, peer->user);
     char text[NET_IP_TEXT];
     struct net_network network = net_client_network(&peer->client.ip);
-    return arena_str(smtp_session_arena(session->smtp), net_ip_format(&network.ip, text));
+    return arena_str(arena, net_ip_format(&network.ip, text));
 }
 
 static void fill_trace(struct session *session, const struct smtp_peer *peer,
@@ -366,9 +359,11 @@ static void on_refused(void *context, struct smtp_session *smtp, struct str comm
 {
     struct session *session = context;
     struct mail_ref ref;
+    char enhanced[MAIL_ENHANCED_TEXT];
     *reply = session_with_ref(session, *reply, &ref);
     event_emit(EVENT_SESSION_PROTOCOL, F_C(REF, ref.chars), F_STR(COMMAND, command),
                F_C(REASON, mail_reason_name(reason)), F_INT(CODE, reply->code),
+               F_STR(ENHANCED, mail_enhanced_text(reply->enhanced, enhanced)),
                F_STR(REPLY, reply->text), F_STR(HELO, smtp_session_peer(smtp)->helo));
 }
 

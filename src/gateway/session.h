@@ -57,6 +57,3 @@ struct mail_reply session_with_ref(struct session *session, struct mail_reply re
 /* RCPT: chooses the domain, runs its recipient flow (recipient.c). */
 void session_recipient(struct session *session, const struct mail_address *address,
                        struct mail_recipient *recipient, struct mail_reply *out_reply) MAY_YIELD;
-/* End of data: content flows, then the queue (submission.c). */
-void session_message(struct session *session, const struct smtp_message *message,
-                     struct mail_reply *out_reply) MAY_YIELD;

@@ -175,14 +175,15 @@ void settings_check_relay(struct settings_loading *loading)
     check_entitlement(loading);
     check_directions(loading);
     check_allowed(loading);
+    struct flow_relay_case *cases =
+        arena_alloc_array(loading->arena, settings->domain_count + 1, sizeof *cases);
     for (size_t i = 0; i < settings->listener_count; i++) {
         const struct settings_listener *listener = &settings->listeners[i];
-        for (size_t k = 0; k < settings->domain_count && listener->serves; k++) {
-            if (!listener->serves[k])
-                continue;
-            struct flow_relay_case relay = relay_case(loading, listener, &settings->domains[k]);
-            flow_prove_relay(&relay, 1, loading->report);
-        }
+        size_t count = 0;
+        for (size_t k = 0; k < settings->domain_count && listener->serves; k++)
+            if (listener->serves[k])
+                cases[count++] = relay_case(loading, listener, &settings->domains[k]);
+        flow_prove_relay(cases, count, loading->report);
     }
 }
 

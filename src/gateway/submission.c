@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gateway/submission.h"
 
-#include "content/resolver.h"
 #include "event/event.h"
 #include "flow/checks.h"
 #include "gateway/contain.h"
 #include "gateway/label.h"
 #include "gateway/origin.h"
+#include "gateway/loan.h"
 #include "gateway/plan.h"
 #include "gateway/settings.h"
 #include "gateway/worker.h"
@@ -128,23 +128,10 @@ static void run_group(struct work *work, struct group *group) MAY_YIELD
     facts.recipient_count = group->count;
     facts.size = mail_content_size(&group->content);
     facts.header = header_in_force(in->arena, &group->content, work->header);
-    const struct resolver resolver = resolver_of_dns(in->worker->dns);
-    const struct flow_ways ways = plan_ways(in->settings);
-    struct flow_run run = {.arena = in->arena,
-                           .resolver = &resolver,
-                           .hostname = in->settings->hostname,
-                           .directory = in->worker->directory,
-                           .state = in->worker->gateway->state,
-                           .facts = &facts,
-                           .limits = &in->settings->content.limits,
-                           .unpacker = in->worker->gateway->options.unpacker,
-                           .ways = &ways,
-                           .http = in->worker->gateway->http,
-                           .record_fields = in->settings->events.headers.items,
-                           .record_field_count = in->settings->events.headers.count,
-                           .hides_subject = !in->settings->events.subjects,
-                           .content = &group->content};
-    flow_run_content(group->flow, &run, &group->verdict);
+    struct loan loan;
+    loan_init(&loan, in->worker, in->settings, in->arena, &facts);
+    loan.run.content = &group->content;
+    flow_run_content(group->flow, &loan.run, &group->verdict);
     contain_by_verdict(in->worker->gateway, in->settings, &facts, flow_name(group->flow),
                        &group->verdict);
 }
@@ -210,6 +197,7 @@ static void refuse(struct submission *in, const struct flow_verdict *verdict,
                    struct mail_reply *out_reply)
 {
     struct mail_ref ref = mail_ref_new();
+    char enhanced[MAIL_ENHANCED_TEXT];
     *out_reply = verdict->reply;
     out_reply->text =
         arena_printf(in->arena, "%.*s (ref %s)", STR_ARG(verdict->reply.text), ref.chars);
@@ -218,6 +206,7 @@ static void refuse(struct submission *in, const struct flow_verdict *verdict,
                F_STR(FROM, in->sender->address), F_INT(RECIPIENTS, in->recipient_count),
                F_INT(SIZE, in->body->size), F_STR(STEP, verdict->step),
                F_C(REASON, mail_reason_name(verdict->reason)), F_INT(CODE, out_reply->code),
+               F_STR(ENHANCED, mail_enhanced_text(out_reply->enhanced, enhanced)),
                F_STR(REPLY, out_reply->text), F_STR(DETAIL, verdict->detail),
                F_STR(HELO, in->facts->helo), F_C(DIRECTION, direction_of(in)));
 }

@@ -6,6 +6,7 @@
 #include "mail/body.h"
 #include "mail/header.h"
 #include "mail/id.h"
+#include "mail/login.h"
 #include "mail/reply.h"
 
 #include <string.h>
@@ -34,6 +35,53 @@ static void ids(void **state)
     assert_false(mail_id_parse(STR("01JD8Y2T9V6W3Q0M4K7P5N1R8U"), &unused));
     assert_true(mail_id_parse(STR("o1jd8y2t9v6w3q0m4k7p5n1r8s"), &unused));
     assert_int_equal(strlen(mail_ref_new().chars), MAIL_REF_LEN);
+}
+
+/* One account, one name: what a directory could take for another spelling is none. */
+static void logins(void **state)
+{
+    static const struct {
+        const char *login;
+        bool plain;
+    } cases[] = {
+        {"anna", true},
+        {"Anna@Example.org", true},
+        {"anna+tag.x_y-z@example.org", true},
+        {"Anna Smith", true},
+        {"EXAMPLE\\anna", true},
+        {"m\xc3\xbcller@b\xc3\xbc"
+         "cher.example",
+         true},
+        {"stra\xc3\x9f"
+         "e",
+         true},
+        {"\xd0\xb0\xd0\xbd\xd0\xbd\xd0\xb0", true}, /* Cyrillic */
+        {"", false},
+        {" ", false},
+        {" anna", false},
+        {"anna ", false},
+        {"Anna  Smith", false},
+        {"an\nna", false},
+        {"an\x7fna", false},
+        {"\xef\xbd\x81nna", false},  /* full width */
+        {"\xe2\x93\x90nna", false},  /* circled */
+        {"anna\xc2\xa0", false},     /* no-break space */
+        {"a\xc2\xadnna", false},     /* soft hyphen */
+        {"anna\xe2\x80\x8b", false}, /* zero width */
+        {"mu\xcc\x88ller", false},   /* not composed */
+        {"M\xc3\x9cller", false},    /* upper case beyond ASCII */
+        {"\xe2\x84\xaa"
+         "arl",
+         false},             /* Kelvin sign */
+        {"anna\xff", false}, /* no UTF-8 */
+        {"x@\xc3\xa4\xef\xbc\x8e"
+         "de",
+         false}, /* full-width dot */
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        if (mail_login_is_plain(str_c(cases[i].login)) != cases[i].plain)
+            fail_msg("%s", cases[i].login);
 }
 
 static const struct address_case {
@@ -246,6 +294,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_domain_of_the_recipient_before),
         cmocka_unit_test(ids),
+        cmocka_unit_test(logins),
         cmocka_unit_test(addresses),
         cmocka_unit_test(replies),
         cmocka_unit_test(headers),

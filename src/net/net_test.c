@@ -2,6 +2,8 @@
 #include "net/net_test.h"
 
 #include "base/check.h"
+#include "base/test.h"
+#include "net/tls.h"
 
 #include <dirent.h>
 #include <openssl/evp.h>
@@ -11,6 +13,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 static struct loop *loop;
@@ -138,4 +142,36 @@ void make_certificate(const char *base_name, const char *names, enum test_key ki
           fclose(file) == 0);
     X509_free(x509);
     EVP_PKEY_free(key);
+}
+
+struct tls_context *new_tls_server(const struct test_certificate *const *files, size_t count)
+{
+    struct tls_certificate_files certificates[4];
+    struct tls_context *context;
+    struct error err;
+    for (size_t i = 0; i < count; i++)
+        certificates[i] = (struct tls_certificate_files){STR("test"), str_c(files[i]->cert_path),
+                                                         str_c(files[i]->key_path)};
+    struct tls_server_settings settings = {certificates, count, 12, STR_EMPTY};
+    if (tls_server_new(&settings, &context, &err) == FAILED)
+        fail_msg("%s", err.text);
+    return context;
+}
+
+struct tls_context *new_tls_client(bool verify, const char *ca_path)
+{
+    struct tls_client_settings settings = {
+        .verify = verify, .ca_path = str_c(ca_path), .min_version = 12};
+    struct tls_context *context;
+    struct error err;
+    if (tls_client_new(&settings, &context, &err) == FAILED)
+        fail_msg("%s", err.text);
+    return context;
+}
+
+void open_socket_pair(int fds[2])
+{
+    int on = 1;
+    check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
+    check(ioctl(fds[0], FIONBIO, &on) == 0);
 }

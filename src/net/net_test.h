@@ -24,5 +24,11 @@ enum test_key { TEST_KEY_EC, TEST_KEY_RSA };
  */
 void make_certificate(const char *base_name, const char *names, enum test_key kind, int days,
                       struct test_certificate *out);
+struct tls_context;
+/* Contexts for the ends of a test; it fails if there can be none. `ca_path` may be NULL. */
+struct tls_context *new_tls_server(const struct test_certificate *const *files, size_t count);
+struct tls_context *new_tls_client(bool verify, const char *ca_path);
+/* Two ends of a connection; the first does not block. */
+void open_socket_pair(int fds[2]);
 /* A folder of this process, removed with all files at exit. */
 const char *test_folder(void);

@@ -428,8 +428,18 @@ static bool has_https(const struct server *server, const struct config_node *nod
     return secure > 0;
 }
 
-static void bind_tls(struct server *server, const struct config_node *node,
-                     const struct option_context *context)
+const struct tls_context *server_find_trust(const struct server *servers, size_t count,
+                                            struct str ca_file)
+{
+    for (size_t i = 0; i < count; i++)
+        if (servers[i].tls_context && str_equal(servers[i].ca_file, ca_file))
+            return servers[i].tls_context;
+    return NULL;
+}
+
+/* `before`: servers that are bound. */
+static void bind_tls(struct server *server, const struct server *before, size_t before_count,
+                     const struct config_node *node, const struct option_context *context)
 {
     const struct config_node *ca = config_get(node, STR("ca_file"));
     if (server->ca_file.len && ca && access(arena_c(context->arena, server->ca_file), R_OK) != 0) {
@@ -444,6 +454,7 @@ static void bind_tls(struct server *server, const struct config_node *node,
         .verify = https || server->tls == SERVER_TLS_VERIFIED,
         .ca_path = server->ca_file,
         .min_version = smtp && server->tls == SERVER_TLS_OPPORTUNISTIC ? 10 : 12,
+        .trust_of = server_find_trust(before, before_count, server->ca_file),
     };
     struct error err;
     if (tls_client_new(&settings, &server->tls_context, &err) == FAILED)
@@ -456,8 +467,9 @@ static void bind_tls(struct server *server, const struct config_node *node,
 /* ---- the section ---- */
 
 static void bind_server(const struct config_pair *pair, const struct option_context *context,
-                        struct server *server)
+                        struct server *servers, size_t index)
 {
+    struct server *server = &servers[index];
     const struct config_node *node = &pair->value;
     server->name = pair->key;
     server->place = pair->place;
@@ -470,7 +482,7 @@ static void bind_server(const struct config_pair *pair, const struct option_cont
     refuse_foreign_keys(kind, node, context);
     bind_endpoints(server, kind, node, context);
     bind_secrets(server, node, context);
-    bind_tls(server, node, context);
+    bind_tls(server, servers, index, node, context);
 }
 
 enum result server_bind_all(const struct config_node *section, const struct option_context *context,
@@ -489,7 +501,7 @@ enum result server_bind_all(const struct config_node *section, const struct opti
     }
     struct server *servers = arena_alloc_array(context->arena, section->count + 1, sizeof *servers);
     for (size_t i = 0; i < section->count; i++)
-        bind_server(&section->pairs[i], context, &servers[i]);
+        bind_server(&section->pairs[i], context, servers, i);
     *out_servers = servers;
     *out_count = section->count;
     return context->report->errors == errors_before ? OK : FAILED;

@@ -62,6 +62,9 @@ struct server {
 enum result server_bind_all(const struct config_node *section, const struct option_context *context,
                             struct server **out_servers, size_t *out_count);
 const struct server *server_find(const struct server *servers, size_t count, struct str name);
+/* A client's context of one of them that trusts the CAs of this file, or NULL (tls.h, trust_of). */
+const struct tls_context *server_find_trust(const struct server *servers, size_t count,
+                                            struct str ca_file);
 /* Is every endpoint a loopback address, "localhost" or a Unix socket? */
 bool server_is_loopback(const struct server *server);
 /* Has this row of server_options a meaning for a server of its kind? */

@@ -304,7 +304,6 @@ static enum step read_once(struct stream *stream, size_t max, struct error *err)
     stream->in_len += got;
     if (stream->in_used < stream->in_begin + stream->in_len)
         stream->in_used = stream->in_begin + stream->in_len;
-    stream->bytes_read += got;
     stream->moved_in_a_row += got;
     if (got == size && stream->in_chunk < CHUNK_MAX)
         stream->in_chunk *= 4; /* it comes in bulk */
@@ -576,11 +575,6 @@ const struct net_address *stream_peer(const struct stream *stream)
 const struct net_address *stream_local(const struct stream *stream)
 {
     return &stream->local;
-}
-
-uint64_t stream_bytes_read(const struct stream *stream)
-{
-    return stream->bytes_read;
 }
 
 bool stream_is_idle_alive(struct stream *stream)

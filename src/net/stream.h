@@ -86,7 +86,6 @@ void stream_end_output(struct stream *stream);
 
 const struct net_address *stream_peer(const struct stream *stream);
 const struct net_address *stream_local(const struct stream *stream);
-uint64_t stream_bytes_read(const struct stream *stream);
 /* Is the connection still usable while nobody reads: false once the peer closed or sent bytes. */
 bool stream_is_idle_alive(struct stream *stream);
 /* The same as far as the loop has heard, at no cost: for who copes with a peer that has just gone.

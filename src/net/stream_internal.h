@@ -42,7 +42,6 @@ struct stream {
     char *wire; /* what TLS made and the transport did not take yet; NULL: nothing */
     size_t wire_at, wire_len, wire_cap;
 
-    uint64_t bytes_read;
     unsigned reads_without_wait;
     size_t moved_in_a_row; /* bytes, both directions, without a wait */
     size_t moved_lately;   /* the same of the waits before, the older ones for less and less */

@@ -316,7 +316,9 @@ enum result tls_client_new(const struct tls_client_settings *settings,
         SSL_CTX_set_verify(context->ssl, SSL_VERIFY_PEER, NULL);
     else
         relax(context->ssl, settings->min_version);
-    if (load_trust(context->ssl, settings->ca_path, err) == FAILED) {
+    if (settings->trust_of) {
+        SSL_CTX_set1_cert_store(context->ssl, SSL_CTX_get_cert_store(settings->trust_of->ssl));
+    } else if (load_trust(context->ssl, settings->ca_path, err) == FAILED) {
         tls_context_unref(context);
         return FAILED;
     }

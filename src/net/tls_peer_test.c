@@ -43,37 +43,6 @@ static int make_certificates(void **state)
     return 0;
 }
 
-static struct tls_context *new_server(const struct test_certificate *const *files, size_t count)
-{
-    struct tls_certificate_files certificates[4];
-    struct tls_context *context;
-    struct error err;
-    for (size_t i = 0; i < count; i++)
-        certificates[i] = (struct tls_certificate_files){STR("test"), str_c(files[i]->cert_path),
-                                                         str_c(files[i]->key_path)};
-    struct tls_server_settings settings = {certificates, count, 12, STR_EMPTY};
-    if (tls_server_new(&settings, &context, &err) == FAILED)
-        fail_msg("%s", err.text);
-    return context;
-}
-
-static struct tls_context *new_client(bool verify, const char *ca_path)
-{
-    struct tls_client_settings settings = {verify, str_c(ca_path), 12};
-    struct tls_context *context;
-    struct error err;
-    if (tls_client_new(&settings, &context, &err) == FAILED)
-        fail_msg("%s", err.text);
-    return context;
-}
-
-static void open_socket_pair(int fds[2])
-{
-    int on = 1;
-    check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
-    check(ioctl(fds[0], FIONBIO, &on) == 0);
-}
-
 static MAY_YIELD void put(struct stream *stream, const char *text)
 {
     struct error err;
@@ -220,7 +189,7 @@ static void certificates_are_chosen_by_name(void **state)
         {NULL, NULL, "mail.test", EVP_PKEY_EC},
     };
     const struct test_certificate *files[] = {&main_files, &rsa_files, &wild_files, &other_files};
-    struct tls_context *context = new_server(files, 4);
+    struct tls_context *context = new_tls_server(files, 4);
     for (int version = TLS1_2_VERSION; version <= TLS1_3_VERSION; version++) {
         for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
             const char *sigalgs = cases[i].sigalgs;
@@ -247,7 +216,7 @@ static void hostile_names_are_not_taken_over(void **state)
         "../../etc/passwd", "a b",           "x\r\ny", "a..b",       "%s%n", "-\\",
         "${run}",           "\xc3\xa4.test", "a\x01",  "mail.test/", "[::1]"};
     const struct test_certificate *files[] = {&main_files, &other_files};
-    struct tls_context *context = new_server(files, 2);
+    struct tls_context *context = new_tls_server(files, 2);
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         struct foreign foreign = {.sni = names[i]};
         struct served served = meet(context, &foreign);
@@ -280,7 +249,7 @@ static void wrong_protocols_get_an_alert(void **state)
         {STR("\5smtps"), false, ""},
     };
     const struct test_certificate *files[] = {&main_files};
-    struct tls_context *context = new_server(files, 1);
+    struct tls_context *context = new_tls_server(files, 1);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct foreign foreign = {.alpn = cases[i].alpn.ptr, .alpn_len = cases[i].alpn.len};
         struct served served = meet(context, &foreign);
@@ -296,7 +265,7 @@ static void old_versions_and_renegotiation_are_refused(void **state)
 {
     (void)state;
     const struct test_certificate *files[] = {&main_files};
-    struct tls_context *context = new_server(files, 1);
+    struct tls_context *context = new_tls_server(files, 1);
     struct foreign old = {.max_version = TLS1_1_VERSION};
     assert_int_equal(meet(context, &old).result, FAILED);
     assert_false(old.connected);
@@ -332,7 +301,7 @@ static void sessions_are_resumed_by_ticket(void **state)
     const int64_t hour_ns = 3600 * NS_PER_S;
     const struct test_certificate *files[] = {&main_files};
     for (int version = TLS1_2_VERSION; version <= TLS1_3_VERSION; version++) {
-        struct tls_context *context = new_server(files, 1), *other = new_server(files, 1);
+        struct tls_context *context = new_tls_server(files, 1), *other = new_tls_server(files, 1);
         SSL_SESSION *first, *second;
         clock_set_fake(hour_ns, clock_wall_ns());
         assert_false(resumes(context, version, NULL, &first));
@@ -450,7 +419,7 @@ static void records_of_a_turn_leave_in_one_piece(void **state)
     int fds[2], on = 1;
     pthread_t thread;
     struct error err;
-    struct served served = {.context = new_server(files, 1)};
+    struct served served = {.context = new_tls_server(files, 1)};
     check(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) == 0);
     check(ioctl(fds[0], FIONBIO, &on) == 0);
     struct counting counting = {.fd = fds[1]};
@@ -503,7 +472,8 @@ static void bad_files_are_explained(void **state)
     struct tls_certificate_files files = {STR("shop"), str_c(main_files.cert_path),
                                           str_c(main_files.key_path)};
     struct tls_server_settings settings = {&files, 1, 12, STR("NONSENSE")};
-    struct tls_client_settings client = {true, str_c(missing), 12};
+    struct tls_client_settings client = {
+        .verify = true, .ca_path = str_c(missing), .min_version = 12};
     struct tls_context *context;
     struct error err;
     assert_int_equal(tls_server_new(&settings, &context, &err), FAILED);
@@ -543,7 +513,7 @@ static void certificates_are_renewed(void **state)
     struct test_certificate files, spare;
     const struct test_certificate *list[] = {&files, &wild_files};
     make_certificate("renewed", "DNS:old.test", TEST_KEY_EC, 10, &files);
-    struct tls_context *context = new_server(list, 2);
+    struct tls_context *context = new_tls_server(list, 2);
     assert_int_equal(tls_context_days_left(context), 10);
     refresh(context);
     assert_int_equal(loaded + failed, 0);
@@ -577,10 +547,10 @@ static void days_left(void **state)
 {
     (void)state;
     const struct test_certificate *ended[] = {&main_files, &expired_files};
-    struct tls_context *context = new_server(ended, 2);
+    struct tls_context *context = new_tls_server(ended, 2);
     assert_int_equal(tls_context_days_left(context), -3);
     tls_context_unref(context);
-    context = new_client(false, "");
+    context = new_tls_client(false, "");
     assert_int_equal(tls_context_days_left(context), INT_MAX);
     tls_context_refresh(context); /* nothing to do */
     tls_context_unref(tls_context_ref(context));

@@ -15,7 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -38,37 +37,6 @@ static int make_certificates(void **state)
     make_certificate("expired", "DNS:mail.test", TEST_KEY_EC, -3, &expired_files);
     make_certificate("other", "DNS:other.test", TEST_KEY_EC, 30, &other_files);
     return 0;
-}
-
-static struct tls_context *new_server(const struct test_certificate *const *files, size_t count)
-{
-    struct tls_certificate_files certificates[4];
-    struct tls_context *context;
-    struct error err;
-    for (size_t i = 0; i < count; i++)
-        certificates[i] = (struct tls_certificate_files){STR("test"), str_c(files[i]->cert_path),
-                                                         str_c(files[i]->key_path)};
-    struct tls_server_settings settings = {certificates, count, 12, STR_EMPTY};
-    if (tls_server_new(&settings, &context, &err) == FAILED)
-        fail_msg("%s", err.text);
-    return context;
-}
-
-static struct tls_context *new_client(bool verify, const char *ca_path)
-{
-    struct tls_client_settings settings = {verify, str_c(ca_path), 12};
-    struct tls_context *context;
-    struct error err;
-    if (tls_client_new(&settings, &context, &err) == FAILED)
-        fail_msg("%s", err.text);
-    return context;
-}
-
-static void open_socket_pair(int fds[2])
-{
-    int on = 1;
-    check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
-    check(ioctl(fds[0], FIONBIO, &on) == 0);
 }
 
 /* `over_memory`: else over sockets. */
@@ -158,8 +126,8 @@ static void starttls(void **state)
     (void)state;
     const struct test_certificate *files[] = {&main_files};
     struct ends ends = {.name = "Mail.test."};
-    ends.server_context = new_server(files, 1);
-    ends.client_context = new_client(true, main_files.cert_path);
+    ends.server_context = new_tls_server(files, 1);
+    ends.client_context = new_tls_client(true, main_files.cert_path);
     run_ends(true, &ends, starttls_client, starttls_server);
     run_ends(false, &ends, starttls_client, starttls_server);
     tls_context_unref(ends.server_context);
@@ -213,8 +181,8 @@ static void bulk(void **state)
     (void)state;
     const struct test_certificate *files[] = {&main_files};
     struct ends ends = {0};
-    ends.server_context = new_server(files, 1);
-    ends.client_context = new_client(false, "");
+    ends.server_context = new_tls_server(files, 1);
+    ends.client_context = new_tls_client(false, "");
     run_ends(true, &ends, bulk_client, bulk_server);
     run_ends(false, &ends, bulk_client, bulk_server);
     tls_context_unref(ends.server_context);
@@ -354,8 +322,8 @@ static void attacks(void **state)
     (void)state;
     const struct test_certificate *files[] = {&main_files};
     struct ends ends = {0};
-    ends.server_context = new_server(files, 1);
-    ends.client_context = new_client(false, "");
+    ends.server_context = new_tls_server(files, 1);
+    ends.client_context = new_tls_client(false, "");
     run_ends(true, &ends, refuse_buffered_input, NULL);
     run_ends(false, &ends, refuse_buffered_input, NULL);
     run_ends(false, &ends, greet_after_goodbye, hear_no_clear_text);
@@ -436,9 +404,9 @@ static void trust(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         current = &cases[i];
         struct ends ends = {0};
-        ends.server_context = new_server(&current->server, 1);
+        ends.server_context = new_tls_server(&current->server, 1);
         ends.client_context =
-            new_client(current->verify, current->trusted ? current->trusted->cert_path : "");
+            new_tls_client(current->verify, current->trusted ? current->trusted->cert_path : "");
         run_ends(true, &ends, trust_client, trust_server);
         tls_context_unref(ends.server_context);
         tls_context_unref(ends.client_context);
@@ -528,7 +496,7 @@ static void idle_connections_are_small(void **state)
     (void)state;
     static struct crowd crowd;
     const struct test_certificate *files[] = {&main_files};
-    struct tls_context *server = new_server(files, 1), *client = new_client(false, "");
+    struct tls_context *server = new_tls_server(files, 1), *client = new_tls_client(false, "");
     struct error err;
     int fds[2], on = 1;
     test_loop_open();

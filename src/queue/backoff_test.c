@@ -74,18 +74,6 @@ static void close_scene(struct scene *scene)
     free(scene->server.endpoints);
 }
 
-static struct queue_totals totals(struct scene *scene)
-{
-    return queue_totals(scene->world.queue);
-}
-
-static bool is_settled(struct scene *scene, uint64_t entries)
-{
-    struct queue_totals now = totals(scene);
-    return now.entries == entries && now.inflight == 0 && now.ready == 0 &&
-           queue_balance(&now) == 0;
-}
-
 static void send_to_dead(struct scene *scene, size_t count)
 {
     world_submit_many(&scene->world,
@@ -100,7 +88,7 @@ static void back_off(struct scene *scene)
 {
     for (size_t i = 1; i <= 3; i++) {
         send_to_dead(scene, 1);
-        COUNT_UNTIL(totals(scene).waiting == i && deferred >= i);
+        COUNT_UNTIL(totals(&scene->world).waiting == i && deferred >= i);
     }
     COUNT_UNTIL(downs > 0);
 }
@@ -136,8 +124,8 @@ static void test_all_wait_for_one_probe(void **state)
     back_off(&scene);
     unsigned deferred_before = deferred;
     send_to_dead(&scene, MANY);
-    COUNT_UNTIL(is_settled(&scene, 3 + MANY));
-    assert_int_equal(totals(&scene).waiting, 3 + MANY);
+    COUNT_UNTIL(is_settled(&scene.world, 3 + MANY));
+    assert_int_equal(totals(&scene.world).waiting, 3 + MANY);
     assert_int_equal(deferred, deferred_before);
     assert_int_equal(sink_connections(scene.dead), 3);
     struct arena *arena = arena_new(0);
@@ -152,12 +140,13 @@ static void test_all_wait_for_one_probe(void **state)
     arena_free(arena);
     /* a probe in vain is an attempt of one message */
     assert_int_equal(act(&scene, QUEUE_RETRY, 1), 1);
-    COUNT_UNTIL(sink_connections(scene.dead) == 4 && downs >= 2 && is_settled(&scene, 3 + MANY));
+    COUNT_UNTIL(sink_connections(scene.dead) == 4 && downs >= 2 &&
+                is_settled(&scene.world, 3 + MANY));
     assert_int_equal(deferred, deferred_before + 1);
     /* and one that goes through takes all that were due with it, though only one was asked for */
     sink_set_greeting(scene.dead, NULL);
     assert_true(act(&scene, QUEUE_RETRY, 1) >= 1);
-    COUNT_UNTIL(totals(&scene).delivered >= MANY && totals(&scene).inflight == 0);
+    COUNT_UNTIL(totals(&scene.world).delivered >= MANY && totals(&scene.world).inflight == 0);
     assert_int_equal(ups, 1);
     assert_int_equal(deferred, deferred_before + 1);
     close_scene(&scene);
@@ -172,8 +161,8 @@ static void test_retries_run_out(void **state)
     world_start(&scene.world);
     back_off(&scene);
     send_to_dead(&scene, 5);
-    COUNT_UNTIL(is_settled(&scene, 0) && totals(&scene).delivered == 8);
-    assert_int_equal(totals(&scene).failed_dsn, 8);
+    COUNT_UNTIL(is_settled(&scene.world, 0) && totals(&scene.world).delivered == 8);
+    assert_int_equal(totals(&scene.world).failed_dsn, 8);
     assert_true(sink_connections(scene.dead) < 8); /* the first three may have had retries */
     char *text = sink_message_for(scene.world.sink, "ok-me@example.org");
     assert_non_null(text);
@@ -194,13 +183,13 @@ static void test_life_ends(void **state)
     world_start(&scene.world);
     back_off(&scene);
     send_to_dead(&scene, 1);
-    COUNT_UNTIL(totals(&scene).delivered == 4); /* a notice each */
+    COUNT_UNTIL(totals(&scene.world).delivered == 4); /* a notice each */
     char *text = sink_message_for(scene.world.sink, "ok-me@example.org");
     assert_non_null(text);
     assert_non_null(strstr(text, "Action: delayed\r\n"));
     free(text);
-    COUNT_UNTIL(is_settled(&scene, 0) && totals(&scene).delivered == 8);
-    assert_int_equal(totals(&scene).failed_dsn, 4);
+    COUNT_UNTIL(is_settled(&scene.world, 0) && totals(&scene.world).delivered == 8);
+    assert_int_equal(totals(&scene.world).failed_dsn, 4);
     assert_int_equal(sink_connections(scene.dead), 3);
     close_scene(&scene);
 }
@@ -228,14 +217,14 @@ static void test_paused_meanwhile(void **state)
     back_off(&scene);
     send_to_dead(&scene, 5);
     steer(&scene, QUEUE_PAUSE);
-    uint64_t left = totals(&scene).entries;
+    uint64_t left = totals(&scene.world).entries;
     for (unsigned i = 0; i < 1500; i++)
         (void)pause_and_count();
-    assert_int_equal(totals(&scene).entries, left);
+    assert_int_equal(totals(&scene.world).entries, left);
     assert_true(left >= 5);
     steer(&scene, QUEUE_RESUME);
-    COUNT_UNTIL(is_settled(&scene, 0));
-    assert_int_equal(totals(&scene).failed_dsn, 8);
+    COUNT_UNTIL(is_settled(&scene.world, 0));
+    assert_int_equal(totals(&scene.world).failed_dsn, 8);
     close_scene(&scene);
 }
 
@@ -248,18 +237,18 @@ static void test_taken_out(void **state)
     world_start(&scene.world);
     back_off(&scene);
     send_to_dead(&scene, 6);
-    COUNT_UNTIL(is_settled(&scene, 9));
+    COUNT_UNTIL(is_settled(&scene.world, 9));
     assert_int_equal(act(&scene, QUEUE_DROP, 5), 5);
-    COUNT_UNTIL(is_settled(&scene, 4));
+    COUNT_UNTIL(is_settled(&scene.world, 4));
     assert_int_equal(act(&scene, QUEUE_HOLD, 1), 1);
-    COUNT_UNTIL(is_settled(&scene, 4) && totals(&scene).waiting == 3);
+    COUNT_UNTIL(is_settled(&scene.world, 4) && totals(&scene.world).waiting == 3);
     world_stop(&scene.world);
     sink_set_greeting(scene.dead, NULL);
     world_start(&scene.world);
-    COUNT_UNTIL(totals(&scene).delivered == 3);
+    COUNT_UNTIL(totals(&scene.world).delivered == 3);
     assert_int_equal(act(&scene, QUEUE_RELEASE, 0), 1);
-    COUNT_UNTIL(is_settled(&scene, 0));
-    assert_int_equal(totals(&scene).delivered, 4);
+    COUNT_UNTIL(is_settled(&scene.world, 0));
+    assert_int_equal(totals(&scene.world).delivered, 4);
     close_scene(&scene);
 }
 

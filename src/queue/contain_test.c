@@ -6,18 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static struct queue_totals totals(struct world *world)
-{
-    return queue_totals(world->queue);
-}
-
-static void send_one(struct world *world, const struct letter *letter)
-{
-    struct error err;
-    if (world_submit(world, letter, &err) == FAILED)
-        fail_msg("submit: %s", err.text);
-}
-
 static struct queue_action_result act(struct world *world, enum queue_verb verb,
                                       struct queue_selector selector)
 {

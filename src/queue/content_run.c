@@ -67,12 +67,20 @@ static void tell_held(const struct queue_attempt *attempt, const struct queue_co
     }
 }
 
-/* The unit did not get to the disk: everything as before, and once more in a minute. */
+/* Everything as before, and once more in a minute. */
 static void put_back(struct queue_attempt *attempt)
 {
     attempt->record.due_wall_ns = clock_steady_wall_ns() + 60 * NS_PER_S;
     queue_entry_store(attempt->entry, &attempt->record);
     queue_entry_place(attempt->entry);
+}
+
+static void put_back_unwritten(struct queue_attempt *attempt, const struct error *err)
+{
+    event_emit(EVENT_DELIVERY_DEFERRED, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
+               F_C(ENTRY, mail_id_text(attempt->entry->id).chars), F_C(ERROR, err->text),
+               F_STR(DETAIL, STR("what its flow decided could not be written; it runs again")));
+    put_back(attempt);
 }
 
 /* The entry gives way to those that the flow wants. */
@@ -81,6 +89,7 @@ static void replace(struct queue_attempt *attempt, const struct queue_content_ru
     struct queue_unit unit;
     struct error err;
     queue_unit_init(&unit, attempt->worker, attempt->arena);
+    unit.replaces = attempt->entry;
     queue_content_add(&unit, attempt, run, /* generated_only= */ false);
     queue_unit_count(&unit, QUEUE_COUNT_DISCARDED, run->discarded);
     queue_unit_count(&unit, QUEUE_COUNT_GENERATED, run->added);
@@ -90,7 +99,7 @@ static void replace(struct queue_attempt *attempt, const struct queue_content_ru
         queue_entry_free(attempt->entry);
         return;
     }
-    put_back(attempt);
+    put_back_unwritten(attempt, &err);
 }
 
 /* What the flow said stands with the recipients, so that an operator sees why they wait; a record
@@ -162,7 +171,7 @@ static void discard(struct queue_attempt *attempt, const struct queue_content_ru
     queue_unit_count(&unit, QUEUE_COUNT_DISCARDED, attempt->entry->pending);
     queue_unit_remove(&unit, attempt->entry);
     if (queue_unit_commit(&unit, &err) != OK) {
-        put_back(attempt);
+        put_back_unwritten(attempt, &err);
         return;
     }
     event_emit(EVENT_MESSAGE_DISCARDED, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
@@ -192,6 +201,17 @@ bool queue_grant_wish(struct queue_attempt *attempt)
     }
 }
 
+/* Its flow added so many recipients or findings that no record of the spool takes them: as it is,
+ * for a person to decide. */
+static void keep_too_large(struct queue_attempt *attempt)
+{
+    event_emit(EVENT_DAEMON_WARNING, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
+               F_C(ENTRY, mail_id_text(attempt->entry->id).chars),
+               F_STR(FLOW, attempt->meta.content_flow),
+               F_C(DETAIL, "what its content flow made of the envelope is too large: it is held"));
+    queue_entry_hold(attempt->entry, MAIL_REASON_SIZE, attempt->arena);
+}
+
 static void act(struct queue_attempt *attempt, enum queue_content_verdict verdict,
                 const struct mail_reply *reply, struct queue_content_run *run) MAY_YIELD
 {
@@ -201,6 +221,12 @@ static void act(struct queue_attempt *attempt, enum queue_content_verdict verdic
     bool passes = verdict == QUEUE_CONTENT_DELIVER || verdict == QUEUE_CONTENT_HOLD;
     if (passes && run->group_count == 0)
         keep_as_it_is(attempt, run, verdict == QUEUE_CONTENT_HOLD);
+    if (attempt->entry->wish == 0 && passes &&
+        !queue_groups_fit(&attempt->meta, run->groups, run->group_count)) {
+        keep_too_large(attempt);
+        scope_close(&scope);
+        return;
+    }
     if ((verdict != QUEUE_CONTENT_DEFER || attempt->entry->wish != 0) &&
         make_storable(attempt, run, &err) == FAILED) {
         tell_put_back(attempt, &err);

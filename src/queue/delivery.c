@@ -483,6 +483,16 @@ static bool nothing_heard(const struct transaction *transaction)
     return true;
 }
 
+/* "421 that was the last message on this connection": of others there may be more. */
+static bool is_sent_off(const struct transaction *transaction)
+{
+    for (size_t i = 0; i < transaction->count; i++)
+        if (transaction->recipients[i].reply.code != 421 ||
+            transaction->recipients[i].stage != SMTP_STAGE_MAIL)
+            return false;
+    return true;
+}
+
 static bool is_closing(const struct transaction *transaction)
 {
     for (size_t i = 0; i < transaction->count; i++)
@@ -527,7 +537,8 @@ static bool transact(struct queue_attempt *attempt, struct transaction *transact
     int64_t start_ns = clock_monotonic_ns();
     enum result result = smtp_client_send(connection->client, &mail, attempt->arena, &err);
     attempt->times.transfer_us += us_since(start_ns);
-    bool stale = result == FAILED && connection->messages > 0 && nothing_heard(transaction);
+    bool stale = connection->messages > 0 &&
+                 ((result == FAILED && nothing_heard(transaction)) || is_sent_off(transaction));
     connection->messages++;
     if (stale) { /* kept too long: the peer had closed it; a new one is made for the same host */
         queue_connection_close(connection, queue, false);

@@ -419,11 +419,14 @@ void queue_entry_place(struct queue_entry *entry)
     entry->backed_off = false;
     if (is_left_over(entry, &meta, &record))
         let_go(entry, &record, arena);
-    if (record.held) {
+    bool drops = entry->wish == QUEUE_DROP + 1;
+    if (record.held && !drops) {
+        entry->wish = 0; /* it is held already, or may be encrypted: who fails it looks first */
         place_held(entry, &record);
-    } else if (queue_is_contained(worker->queue, &meta)) {
+    } else if (!drops && queue_is_contained(worker->queue, &meta)) {
+        entry->wish = 0;
         queue_entry_hold(entry, MAIL_REASON_CONTAINED, arena);
-    } else if (record.due_wall_ns > clock_steady_wall_ns()) {
+    } else if (entry->wish != 0 || record.due_wall_ns > clock_steady_wall_ns()) {
         queue_entry_set_state(entry, entry->content ? QUEUE_CONTENT : QUEUE_WAITING);
         queue_schedule_set(&worker->schedule, &entry->due,
                            monotonic_of(wake_wall_ns(entry, &meta, &record)));

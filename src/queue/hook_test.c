@@ -6,18 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static struct queue_totals totals(struct world *world)
-{
-    return queue_totals(world->queue);
-}
-
-static bool is_settled(struct world *world, uint64_t entries)
-{
-    struct queue_totals now = totals(world);
-    return now.entries == entries && now.inflight == 0 && now.ready == 0 &&
-           queue_balance(&now) == 0;
-}
-
 /* ---- a world whose transport has a script ---- */
 
 static void open_world(struct world *world, void (*hook)(struct world *, struct queue_hook *),

@@ -141,12 +141,43 @@ static struct str quote(struct arena *arena, const struct queue_notice *notice,
     return header > 0 ? str_slice(text, 0, header) : text;
 }
 
-static void note_sent(const struct queue_notice *notice, struct mail_id id)
+static void note_sent(const struct queue_notice *notice, const struct outgoing *outgoing)
 {
     static const char *const kinds[] = {"failure", "delay", "success", "success"};
     event_emit(EVENT_DSN_SENT, F_C(MESSAGE, mail_id_text(notice->meta->message).chars),
-               F_STR(TO, notice->meta->sender.address), F_C(OBJECT, mail_id_text(id).chars),
+               F_STR(TO, outgoing->to), F_C(OBJECT, mail_id_text(outgoing->id).chars),
                F_C(KIND, kinds[notice->recipients[0].action]), F_INT(RECIPIENTS, notice->count));
+}
+
+static bool has_failures(const struct queue_notice *notice)
+{
+    for (size_t i = 0; i < notice->count; i++)
+        if (notice->recipients[i].action == QUEUE_DSN_FAILED)
+            return true;
+    return false;
+}
+
+/* Where no transport takes the sender's domain, postmaster reads of mail that failed: somebody has
+ * to. */
+static bool add_notification(struct queue_unit *unit, const struct queue_notice *notice,
+                             struct outgoing *outgoing, const struct mail_content *content)
+{
+    const struct queue_handler *handler = &notice->worker->queue->handler;
+    if (add_entry(unit, notice, outgoing, content))
+        return true;
+    bool for_postmaster = has_failures(notice);
+    struct str postmaster = handler->postmaster(notice->snapshot);
+    outgoing->to = postmaster;
+    outgoing->flags |= QUEUE_META_POSTMASTER;
+    bool passed_on =
+        for_postmaster && postmaster.len > 0 && add_entry(unit, notice, outgoing, content);
+    event_emit(EVENT_DSN_FAILED, F_C(MESSAGE, mail_id_text(notice->meta->message).chars),
+               F_STR(TO, notice->meta->sender.address),
+               F_STR(REASON, STR("no transport takes the sender's domain")),
+               F_STR(ACTION, passed_on        ? STR("postmaster")
+                             : for_postmaster ? STR("held")
+                                              : STR("none")));
+    return passed_on;
 }
 
 bool queue_notice_add(struct queue_unit *unit, const struct queue_notice *notice)
@@ -187,10 +218,10 @@ bool queue_notice_add(struct queue_unit *unit, const struct queue_notice *notice
         .flags = QUEUE_META_DSN | (eight_bit ? QUEUE_META_HAS_8BIT : 0u),
         .id = dsn.id,
     };
-    made = made && add_entry(unit, notice, &outgoing, &content);
+    made = made && add_notification(unit, notice, &outgoing, &content);
     body_unref(body);
     if (made)
-        note_sent(notice, dsn.id);
+        note_sent(notice, &outgoing);
     return made;
 }
 

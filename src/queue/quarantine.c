@@ -369,6 +369,7 @@ static enum result commit_parts(struct queue_attempt *attempt, const struct part
     struct queue_unit unit;
     struct queue_meta meta = attempt->meta;
     queue_unit_init(&unit, attempt->worker, attempt->arena);
+    unit.replaces = attempt->entry;
     struct queue_parcel *parcel = queue_parcel_new(attempt->worker->queue, &attempt->content);
     if (parting->rest_count > 0) {
         meta.recipients = parting->rest;

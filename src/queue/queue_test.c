@@ -7,25 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static struct queue_totals totals(struct world *world)
-{
-    return queue_totals(world->queue);
-}
-
-static bool is_settled(struct world *world, uint64_t entries)
-{
-    struct queue_totals now = totals(world);
-    return now.entries == entries && now.inflight == 0 && now.ready == 0 &&
-           queue_balance(&now) == 0;
-}
-
-static void send_one(struct world *world, const struct letter *letter)
-{
-    struct error err;
-    if (world_submit(world, letter, &err) == FAILED)
-        fail_msg("submit: %s", err.text);
-}
-
 static size_t act(struct world *world, struct queue_selector selector, enum queue_verb verb)
 {
     struct error err;

@@ -62,7 +62,9 @@ struct world {
     int64_t grace_ns;  /* what stopping gives to running attempts */
     enum queue_content_verdict content_verdict;
     atomic_bool content_waits; /* a content run takes as long as this is true */
+    bool no_postmaster;        /* none that a transport takes mail for */
     atomic_uint content_runs;
+    size_t content_findings; /* bytes of them, in a group that is held; 0: no group is named */
     /* asked around attempts, of a transport with a script; NULL: nobody */
     void (*hook)(struct world *world, struct queue_hook *hook);
     atomic_uint hooks;
@@ -97,10 +99,16 @@ struct letter {
 };
 /* Submit on a worker and wait for the answer. */
 enum result world_submit(struct world *world, const struct letter *letter, struct error *err);
+/* The same, and it must be taken. */
+void send_one(struct world *world, const struct letter *letter);
 /* Put an entry into the spool that the queue does not know; its id. */
 struct mail_id world_add_stray(struct world *world);
 /* `count` letters at once, in one fiber each. */
 void world_submit_many(struct world *world, const struct letter *letter, size_t count);
+
+struct queue_totals totals(struct world *world);
+/* So many entries are left, nothing moves, and the books agree. */
+bool is_settled(struct world *world, uint64_t entries);
 
 /* WAIT_FOR fails the test when the condition does not come true within about 20 s. */
 bool world_pause(void);

@@ -339,6 +339,14 @@ static enum result load_for_notices(struct settling *settling, struct error *err
     return FAILED;
 }
 
+/* Nobody can be told of them. */
+static void keep_untold(struct settling *settling)
+{
+    for (size_t i = 0; i < settling->told_count; i++)
+        if (settling->told[i].action == QUEUE_DSN_FAILED)
+            settling->kept[settling->kept_count++] = settling->told[i];
+}
+
 /* The failures need more than their removal: put it into the unit. */
 static void make_notices(struct settling *settling) MAY_YIELD
 {
@@ -355,13 +363,10 @@ static void make_notices(struct settling *settling) MAY_YIELD
     if (settling->told_count > 0) {
         settling->notice.recipients = settling->told;
         settling->notice.count = settling->told_count;
-        bool told = queue_notice_add(unit, &settling->notice);
-        queue_unit_count(unit, told ? QUEUE_COUNT_FAILED_DSN : QUEUE_COUNT_FAILED_SILENT,
-                         settling->failed_told);
-        if (!told)
-            event_emit(EVENT_DSN_FAILED, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
-                       F_STR(TO, attempt->meta.sender.address),
-                       F_STR(REASON, STR("no transport takes the sender's domain")));
+        if (queue_notice_add(unit, &settling->notice))
+            queue_unit_count(unit, QUEUE_COUNT_FAILED_DSN, settling->failed_told);
+        else
+            keep_untold(settling);
     }
     if (settling->kept_count > 0 && attempt->content.body != NULL) {
         settling->notice.recipients = settling->kept;

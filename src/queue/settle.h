@@ -77,8 +77,9 @@ enum queue_fate queue_notice_fate(const struct queue_notice *notice,
                                   const struct mail_recipient *recipient);
 bool queue_notice_wants(const struct queue_notice *notice, const struct mail_recipient *recipient,
                         enum queue_dsn_action action);
-/* Add the notification about all of `recipients` to the unit. False: there is no way to the sender
- * (no transport takes his domain). */
+/* Add the notification about all of `recipients` to the unit: to the sender, or, about failures, to
+ * postmaster where no transport takes the sender's domain. False: there is no way to either, and
+ * what failed is to be kept. */
 bool queue_notice_add(struct queue_unit *unit, const struct queue_notice *notice) MAY_YIELD;
 /* A notification of ours failed: pass it on to postmaster, once. False: there is no postmaster to
  * reach. */

@@ -237,9 +237,13 @@ static void plan_refused(struct queue_unit *unit, const struct queue_snapshot *s
     if (told_count > 0) {
         notice.recipients = told;
         notice.count = told_count;
-        bool sent = queue_notice_add(unit, &notice);
-        queue_unit_count(unit, sent ? QUEUE_COUNT_FAILED_DSN : QUEUE_COUNT_FAILED_SILENT,
-                         told_count);
+        if (queue_notice_add(unit, &notice))
+            queue_unit_count(unit, QUEUE_COUNT_FAILED_DSN, told_count);
+        else if (content.body == NULL)
+            queue_unit_count(unit, QUEUE_COUNT_FAILED_SILENT, told_count);
+        else /* nobody can be told */
+            while (told_count > 0)
+                kept[kept_count++] = told[--told_count];
     }
     if (kept_count > 0) {
         notice.recipients = kept;
@@ -275,25 +279,29 @@ static size_t count_all(const struct queue_submission *submission)
     return count - (size_t)submission->added;
 }
 
-/* An entry's meta must fit into a spool record. */
-static bool fits(const struct queue_submission *submission)
+/* Of what all entries have in common; sealing makes it a little longer. */
+static size_t fixed_size(const struct queue_meta *meta)
 {
-    size_t fixed = submission->origin.len + submission->fairness_key.len +
-                   submission->sender->address.len + submission->sender->envid.len + 1024;
-    for (size_t i = 0; i < submission->group_count; i++) {
-        const struct queue_group *group = &submission->groups[i];
-        size_t size = fixed + group->transport.len + group->content_flow.len +
+    return meta->origin.len + meta->fairness_key.len + meta->sender.address.len +
+           meta->sender.envid.len + 1024;
+}
+
+bool queue_groups_fit(const struct queue_meta *meta, const struct queue_group *groups, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct queue_group *group = &groups[i];
+        size_t size = fixed_size(meta) + group->transport.len + group->content_flow.len +
                       group->kept.step.len + group->kept.quarantine.len + group->kept.why.len +
                       group->kept.findings.len + group->kept.label.len;
         if (group->sender != NULL)
-            size += group->sender->address.len;
+            size += group->sender->address.len + group->sender->envid.len;
         for (size_t j = 0; j < group->recipient_count; j++)
             size += 16 + group->recipients[j].address.len + group->recipients[j].domain.len +
                     group->recipients[j].orcpt.len;
         if (size > QUEUE_META_MAX)
             return false;
     }
-    return fixed < QUEUE_META_MAX / 2; /* entries of refused ones have one recipient each */
+    return true;
 }
 
 /* The submission with what goes into a quarantine sealed. */
@@ -308,6 +316,14 @@ static enum result seal(struct queue *queue, const struct queue_submission *subm
     *out = *submission;
     out->groups = groups;
     return queue_seal_groups(queue, submission->message, groups, count, arena, err);
+}
+
+/* Entries of refused ones have one recipient each. */
+static bool fits(const struct queue_submission *submission)
+{
+    struct queue_meta meta = meta_of(submission);
+    return fixed_size(&meta) < QUEUE_META_MAX / 2 &&
+           queue_groups_fit(&meta, submission->groups, submission->group_count);
 }
 
 static enum result submit(struct queue_worker *worker, const struct queue_submission *submission,

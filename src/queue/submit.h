@@ -11,3 +11,6 @@
  * back-pressure until they were tried. */
 void queue_plan_group(struct queue_unit *unit, const struct queue_snapshot *snapshot,
                       const struct queue_meta *meta, const struct queue_group *group, bool fresh);
+/* Does what makes an entry of each group fit into a record of the spool? */
+bool queue_groups_fit(const struct queue_meta *meta, const struct queue_group *groups,
+                      size_t count);

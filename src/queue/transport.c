@@ -313,8 +313,9 @@ static void release_tls(void *object)
     tls_context_unref(object);
 }
 
-static void bind_tls(struct transport *transport, const struct config_node *node,
-                     const struct option_context *context)
+/* `trust_of`: a context with the system's certificates, if there is one. */
+static void bind_tls(struct transport *transport, const struct tls_context *trust_of,
+                     const struct config_node *node, const struct option_context *context)
 {
     const struct config_pair *tls = config_get_pair(node, STR("tls"));
     if (transport->method != TRANSPORT_LOOKUP_MX) {
@@ -330,6 +331,7 @@ static void bind_tls(struct transport *transport, const struct config_node *node
         .verify = transport->tls == SERVER_TLS_VERIFIED,
         .ca_path = STR_EMPTY,
         .min_version = transport->tls == SERVER_TLS_OPPORTUNISTIC ? 10 : 12,
+        .trust_of = trust_of,
     };
     struct error err;
     if (tls_client_new(&settings, &transport->tls_context, &err) == FAILED)
@@ -395,7 +397,7 @@ static void check_values(const struct transport *transport, const struct config_
 
 static void bind_transport(const struct config_pair *pair, const struct option_context *context,
                            const struct server *servers, size_t server_count,
-                           struct transport *transport)
+                           const struct tls_context *trust_of, struct transport *transport)
 {
     *transport = (struct transport){
         .name = pair->key, .place = pair->place, .method = UNSET, .direction = UNSET};
@@ -407,7 +409,7 @@ static void bind_transport(const struct config_pair *pair, const struct option_c
         !config_get(&pair->value, STR("method")))
         derive_method(transport, &pair->value, context);
     find_server(transport, &pair->value, context, servers, server_count);
-    bind_tls(transport, &pair->value, context);
+    bind_tls(transport, trust_of, &pair->value, context);
     check_values(transport, &pair->value, context);
 }
 
@@ -428,8 +430,13 @@ enum result transport_bind_all(const struct config_node *section,
     }
     struct transport *transports =
         arena_alloc_array(context->arena, section->count + 1, sizeof *transports);
-    for (size_t i = 0; i < section->count; i++)
-        bind_transport(&section->pairs[i], context, servers, server_count, &transports[i]);
+    const struct tls_context *trust_of = server_find_trust(servers, server_count, STR_EMPTY);
+    for (size_t i = 0; i < section->count; i++) {
+        bind_transport(&section->pairs[i], context, servers, server_count, trust_of,
+                       &transports[i]);
+        if (transports[i].tls_context)
+            trust_of = transports[i].tls_context;
+    }
     *out = transports;
     *out_count = section->count;
     return context->report->errors == errors_before ? OK : FAILED;

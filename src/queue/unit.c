@@ -104,6 +104,13 @@ static void put_counts(struct queue_unit *unit)
     }
 }
 
+/* Not to what a flow generated: that is another message. */
+static void pass_wish_on(const struct queue_unit *unit, struct queue_entry *entry)
+{
+    if (unit->replaces != NULL && mail_id_equal(entry->message, unit->replaces->message))
+        entry->wish = unit->replaces->wish;
+}
+
 enum result queue_unit_commit(struct queue_unit *unit, struct error *err)
 {
     put_counts(unit);
@@ -112,8 +119,10 @@ enum result queue_unit_commit(struct queue_unit *unit, struct error *err)
         queue_unit_discard(unit);
         return FAILED;
     }
-    for (size_t i = 0; i < unit->added_count; i++)
+    for (size_t i = 0; i < unit->added_count; i++) {
+        pass_wish_on(unit, unit->added[i]);
         queue_entry_start(unit->added[i]);
+    }
     unit->added_count = 0;
     unit->count = 0;
     return OK;

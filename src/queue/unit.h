@@ -27,6 +27,8 @@ struct queue_unit {
     struct queue_entry **added;
     size_t added_count, added_cap;
     int64_t counts[QUEUE_COUNTER_COUNT];
+    const struct queue_entry *replaces; /* or NULL: what an operator asks of it until the unit is
+                                           committed goes for those of its message that are added */
 };
 
 void queue_unit_init(struct queue_unit *unit, struct queue_worker *worker, struct arena *arena);

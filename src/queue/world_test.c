@@ -70,8 +70,8 @@ static struct str hostname(const struct queue_snapshot *snapshot)
 
 static struct str postmaster(const struct queue_snapshot *snapshot)
 {
-    (void)snapshot;
-    return STR("ok-postmaster@example.org");
+    return world_of(snapshot)->no_postmaster ? STR("x@nowhere.example")
+                                             : STR("ok-postmaster@example.org");
 }
 
 static bool is_own_address(const struct queue_snapshot *snapshot, const struct net_address *address)
@@ -86,7 +86,21 @@ NO_YIELD_CHECK static enum queue_content_verdict run_content(void *context,
 {
     struct world *world = context;
     (void)snapshot;
-    (void)run;
+    if (world->content_findings > 0) {
+        char *findings = arena_alloc(run->arena, world->content_findings);
+        memset(findings, 'x', world->content_findings);
+        run->groups = ARENA_NEW(run->arena, struct queue_group);
+        *run->groups = (struct queue_group){
+            .content = *run->content,
+            .transport = run->transport,
+            .recipients = run->recipients,
+            .recipient_count = run->recipient_count,
+            .held = true,
+            .held_reason = MAIL_REASON_POLICY,
+            .kept = {.findings = str_of(findings, world->content_findings)},
+        };
+        run->group_count = 1;
+    }
     atomic_fetch_add(&world->content_runs, 1);
     while (atomic_load(&world->content_waits))
         if (fiber_sleep(NS_PER_MS, NULL) == FAILED)
@@ -487,4 +501,23 @@ bool world_pause(void)
     (void)event_drain(drop_event, NULL);
     usleep(1000);
     return true;
+}
+
+void send_one(struct world *world, const struct letter *letter)
+{
+    struct error err;
+    if (world_submit(world, letter, &err) == FAILED)
+        fail_msg("submit: %s", err.text);
+}
+
+struct queue_totals totals(struct world *world)
+{
+    return queue_totals(world->queue);
+}
+
+bool is_settled(struct world *world, uint64_t entries)
+{
+    struct queue_totals now = totals(world);
+    return now.entries == entries && now.inflight == 0 && now.ready == 0 &&
+           queue_balance(&now) == 0;
 }

@@ -64,6 +64,7 @@ struct script_chunk {
     struct str module; /* as in require("…"); of the file itself "" */
     struct str path;   /* absolute */
     struct str name;   /* in messages */
+    struct str text;
     struct str code;
 };
 struct script {

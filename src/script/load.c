@@ -179,6 +179,7 @@ static void compile(lua_State *L, struct script_loader *loader, struct source *s
     *chunk = (struct script_chunk){.module = source->module,
                                    .path = source->path,
                                    .name = source->name,
+                                   .text = source->text,
                                    .code = arena_str(loader->loading->arena, buf_str(&code))};
     buf_done(&code);
 }
@@ -387,6 +388,14 @@ bool script_has_function(const struct script *script, struct str name)
 {
     for (size_t i = 0; i < script->function_count; i++)
         if (str_equal(script->functions[i], name))
+            return true;
+    return false;
+}
+
+bool script_mentions(const struct script *script, struct str word)
+{
+    for (size_t i = 0; i < script->chunk_count; i++)
+        if (str_find_str(script->chunks[i].text, word) >= 0)
             return true;
     return false;
 }

@@ -149,6 +149,8 @@ enum result script_load_text(const struct script_loading *loading, struct str na
                              struct script **out_script, struct script_problem *out_problem);
 /* Does it define a global function of that name? */
 bool script_has_function(const struct script *script, struct str name);
+/* Does the word stand anywhere in its text, or in that of a file that it requires? */
+bool script_mentions(const struct script *script, struct str word);
 /* Those that it defines, in no order. */
 const struct str *script_functions(const struct script *script, size_t *out_count);
 

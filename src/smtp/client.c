@@ -168,16 +168,6 @@ enum result smtp_client_ask(struct smtp_client *client, struct mail_reply *out_r
     return smtp_client_read(client, out_reply, err);
 }
 
-enum result smtp_client_reset(struct smtp_client *client, struct mail_reply *out_reply,
-                              struct error *err) MAY_YIELD
-{
-    if (smtp_client_ask(client, out_reply, err, "RSET") != OK)
-        return FAILED;
-    if (mail_reply_is_positive(out_reply))
-        client->needs_reset = false;
-    return OK;
-}
-
 enum result smtp_client_noop(struct smtp_client *client, struct mail_reply *out_reply,
                              struct error *err)
 {

@@ -31,6 +31,7 @@ struct transaction {
     bool chunking;
     bool smtputf8;
     bool mail_refused;
+    bool envelope_open; /* the content goes with the envelope, whose replies are not read yet */
 };
 
 /* ---- what was decided ---- */
@@ -245,6 +246,7 @@ static enum result check_early_reply(struct transaction *transaction, struct err
         smtp_reply_feed(&client->parser, stream_buffered(client->stream), &used, &progress, &reply,
                         err) != OK)
         return FAILED;
+    stream_consume(client->stream, used);
     if (progress != SMTP_REPLY_COMPLETE)
         return OK;
     if (reply.code >= 400)
@@ -265,7 +267,7 @@ static enum result write_slices(struct transaction *transaction, struct smtp_dat
             return fail_context(err, "the message cannot be read");
         if (!data.len)
             break;
-        if (offset && check_early_reply(transaction, err) != OK)
+        if (offset && !transaction->envelope_open && check_early_reply(transaction, err) != OK)
             return FAILED;
         offset += data.len;
         while (smtp_data_writer_next(writer, &data, &piece)) {
@@ -466,6 +468,7 @@ static enum result send_in_one_piece(struct transaction *transaction, struct err
     size_t count = choose_batch(mail, &next, BATCH_RECIPIENTS, batch);
     if (open_transaction(transaction, &reset_pending, err) != OK)
         return FAILED;
+    transaction->envelope_open = true;
     for (size_t i = 0; i < count; i++)
         smtp_client_add_rcpt(client, mail->recipients[batch[i]].recipient, transaction->smtputf8);
     if (send_chunk(transaction, err) != OK)

@@ -112,6 +112,11 @@ void smtp_session_set_user(struct smtp_session *session, struct str user, struct
     set_events(session);
 }
 
+void smtp_session_set_account(struct smtp_session *session, struct str name)
+{
+    session->account = arena_str(smtp_session_long_arena(session), name);
+}
+
 void smtp_session_reset(struct smtp_session *session)
 {
     bool used = session->in_transaction || (session->arena && arena_used(session->arena) > 0);
@@ -364,7 +369,7 @@ static struct smtp_session *open_session(const struct smtp_server_settings *sett
     session->handler = handler;
     session->context = context;
     session->stream = stream;
-    session->command = STR_EMPTY;
+    session->command = session->account = STR_EMPTY;
     session->start_ns = clock_monotonic_ns();
     session->end_ns = clock_deadline(settings->limits.session_timeout_ns);
     session->peer = (struct smtp_peer){

@@ -78,6 +78,8 @@ struct smtp_auth {
     struct str login;     /* authcid */
     struct str password;  /* wiped by the server when the handler returned */
 };
+/* For authenticate(): the name of the account, where the login that was typed is another one. */
+void smtp_session_set_account(struct smtp_session *session, struct str name);
 enum smtp_auth_verdict { SMTP_AUTH_YES, SMTP_AUTH_NO, SMTP_AUTH_LATER };
 
 struct smtp_message {

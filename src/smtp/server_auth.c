@@ -5,6 +5,7 @@
  */
 #include "smtp/server_internal.h"
 
+#include "mail/login.h"
 #include "smtp/sasl.h"
 
 enum { LOGIN_MAX = 255 };
@@ -40,20 +41,10 @@ static MAY_YIELD void count_failure(struct smtp_session *session)
     smtp_session_end(session, "auth_failures");
 }
 
-static bool is_plain_text(struct str s)
-{
-    for (size_t i = 0; i < s.len; i++) {
-        unsigned char c = (unsigned char)s.ptr[i];
-        if (c < 32 || c == 127)
-            return false;
-    }
-    return true;
-}
-
 /* Why no directory is asked, or NULL. */
 static const char *find_flaw(const struct smtp_sasl *sasl)
 {
-    if (sasl->login.len == 0 || sasl->login.len > LOGIN_MAX || !is_plain_text(sasl->login))
+    if (sasl->login.len == 0 || sasl->login.len > LOGIN_MAX || !mail_login_is_plain(sasl->login))
         return "not a possible login";
     if (sasl->authzid.len && !str_equal(sasl->authzid, sasl->login))
         return "another identity was asked for";
@@ -90,9 +81,11 @@ static MAY_YIELD void decide(struct smtp_session *session, const struct smtp_sas
         .login = sasl->login,
         .password = sasl->password,
     };
+    session->account = STR_EMPTY;
     switch (session->handler->authenticate(session->context, session, &auth, &reply)) {
     case SMTP_AUTH_YES:
-        smtp_session_set_user(session, sasl->login, auth.mechanism);
+        smtp_session_set_user(session, session->account.len ? session->account : sasl->login,
+                              auth.mechanism);
         answer(session, &reply, mail_reply_of(235, 2, 7, 0, STR("Authenticated")));
         break;
     case SMTP_AUTH_NO:

@@ -33,6 +33,7 @@ struct smtp_session {
     bool idle; /* waits for a command outside of a transaction */
 
     struct smtp_peer peer;
+    struct str account; /* what the handler called it; or empty */
     bool may_xclient;
     struct arena *arena;      /* of the transaction; made when it is needed */
     struct arena *long_arena; /* of the session; made when it is needed */

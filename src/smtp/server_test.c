@@ -564,6 +564,10 @@ static void front_ends(void **state)
          "C: AUTH PLAIN AGFsaWNlAHNlY3JldA==\nS: 235 *\nC: XCLIENT ADDR=192.0.2.7\n" GREETING
          "C: MAIL FROM:<>\nS: 503 5.5.1 *\nC: HELO x\nS: 250 *\nC: MAIL FROM:<>\nS: 250 *\n" QUIT,
          0, with_xclient, NULL, NULL, "192.0.2.7:0 > 127.0.0.1:1 x smtp", -1},
+        {"XCLIENT for another client",
+         GREETING "C: XCLIENT NAME=client.example ADDR=192.0.2.7\n" GREETING
+                  "C: XCLIENT ADDR=192.0.2.8\n" HELO "C: MAIL FROM:<>\nS: 250 *\n" QUIT,
+         0, with_xclient, NULL, NULL, "192.0.2.8:0 > 127.0.0.1:1 client.example smtp", -1},
         {"XCLIENT with something wrong changes nothing",
          HELO "C: XCLIENT ADDR=192.0.2.7 PORT=x\nS: 501 5.5.4 *\nC: XCLIENT\nS: 501 5.5.4 *\n"
               "C: XCLIENT ADDR=1.2.3\nS: 501 5.5.4 *\nC: XCLIENT FOO=1\nS: 501 5.5.4 *\n"

@@ -26,7 +26,7 @@ static int make_contexts(void **state)
     struct tls_certificate_files certificate = {STR("main"), str_c(files.cert_path),
                                                 str_c(files.key_path)};
     struct tls_server_settings server = {&certificate, 1, 12, STR_EMPTY};
-    struct tls_client_settings client = {false, STR_EMPTY, 12};
+    struct tls_client_settings client = {.min_version = 12};
     if (tls_server_new(&server, &server_context, &err) == FAILED ||
         tls_client_new(&client, &client_context, &err) == FAILED) {
         print_error("%s\n", err.text);

@@ -13,6 +13,7 @@ struct claim {
     struct smtp_peer peer;
     struct str helo;
     bool address_given;
+    bool name_given;
 };
 
 static bool is_unavailable(struct str value)
@@ -58,6 +59,7 @@ static bool read_attribute(struct claim *claim, struct str name, struct str valu
     if (str_equal_nocase(name, STR("LOGIN")))
         return true;
     if (str_equal_nocase(name, STR("NAME"))) {
+        claim->name_given = true;
         claim->peer.client_name = unavailable ? STR_EMPTY : value;
         return value.len <= HELO_MAX;
     }
@@ -114,7 +116,8 @@ void smtp_server_xclient(struct smtp_session *session, struct str arguments)
         smtp_session_refuse_with(session, MAIL_REASON_PROTOCOL, 501, 5, 4, "Bad XCLIENT attribute");
         return;
     }
-    struct str name = claim.peer.client_name;
+    /* the name of another address, which one before said or we found */
+    struct str name = claim.address_given && !claim.name_given ? STR_EMPTY : claim.peer.client_name;
     if (name.len)
         name = arena_str(smtp_session_long_arena(session), name);
     /* its memory goes with the transaction's */

@@ -31,8 +31,7 @@ enum {
     AHEAD_MAX = 2 * BEGIN_AT, /* ... and so much of a body it may have before it is waited for */
 };
 /* A window is sized so that the disk takes about this long for it. */
-#define WINDOW_NS      (NS_PER_MS / 2)
-#define ALONE_AFTER_NS (200 * NS_PER_MS)
+#define WINDOW_NS (NS_PER_MS / 2)
 
 struct spool_body {
     struct body body;
@@ -162,17 +161,19 @@ static enum result settle_window(struct body_job *job, uint64_t end)
     struct spool *spool = job->spool;
     if (spool->settings.no_sync)
         return OK;
-    int64_t begin_ns = spool_real_ns();
-    if (begin_ns - atomic_load(&spool->small_ns) > ALONE_AFTER_NS)
+    if (!spool_has_small_mail(spool))
         return settle_ahead(job, end);
     uint64_t bytes = end - job->settled;
     if (bytes < spool->bulk_window)
         return OK;
-    if (hand_to_disk(job, job->settled, end, /* waits= */ true) != OK)
-        return FAILED;
-    adapt_window(spool, bytes, begin_ns);
+    spool_turn_begin(spool);
+    int64_t begin_ns = spool_real_ns();
+    enum result result = hand_to_disk(job, job->settled, end, /* waits= */ true);
+    if (result == OK)
+        adapt_window(spool, bytes, begin_ns);
+    spool_turn_end(spool);
     job->settled = job->begun = end;
-    return OK;
+    return result;
 }
 
 static enum result write_chunks(struct body_job *job)

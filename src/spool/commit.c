@@ -46,6 +46,15 @@ static bool has_small_mail(const struct spool_change *changes, size_t count)
     return false;
 }
 
+/* One more that waits, or one less. */
+static void note_small(struct spool *spool, int change)
+{
+    if (!change)
+        return;
+    atomic_store_explicit(&spool->small_ns, spool_real_ns(), memory_order_relaxed);
+    atomic_fetch_add(&spool->small_commits, (unsigned)change);
+}
+
 static enum result commit_shielded(struct spool *spool, const struct spool_change *changes,
                                    size_t count, struct error *err) MAY_YIELD
 {
@@ -53,13 +62,14 @@ static enum result commit_shielded(struct spool *spool, const struct spool_chang
     if (sync_bodies(changes, count, err) != OK ||
         spool_unit_new(changes, count, spool_body_bulk, &unit, err) != OK)
         return FAILED;
-    if (has_small_mail(changes, count))
-        atomic_store_explicit(&spool->small_ns, spool_real_ns(), memory_order_relaxed);
+    bool is_small = has_small_mail(changes, count);
+    note_small(spool, is_small ? 1 : 0);
     unit->loop = loop_current();
     unit->fiber = fiber_current();
     spool_submit(spool, unit);
     while (!unit->done)
         (void)fiber_suspend(NULL);
+    note_small(spool, is_small ? -1 : 0);
     enum result result = unit->result;
     if (result != OK)
         result = fail(err, unit->error.kind, "%s", unit->error.text);

@@ -178,6 +178,50 @@ static void test_void_files_go_later(void **state)
     assert_true(test_find(&fixture->found, test_id(2)) >= 0);
 }
 
+struct errors {
+    unsigned failed; /* batches */
+    bool told;       /* of a file that stays */
+};
+
+static void count_errors(const struct event *event, void *arg)
+{
+    struct errors *errors = arg;
+    errors->failed += event->type == EVENT_SPOOL_ERROR;
+    note_left(event, &errors->told);
+}
+
+static NO_YIELD_CHECK void fail_often(void *arg)
+{
+    enum { OFTEN = 22 }; /* more than can be noted */
+    struct test_fixture *fixture = arg;
+    struct errors errors = {0};
+    struct error err = {0};
+    (void)event_drain(count_errors, &errors);
+    errors = (struct errors){0};
+    fault_arm("spool.unlink", 1, 1, EIO);
+    fault_arm("spool.batch", 1, OFTEN, EIO);
+    assert_int_equal(test_add(fixture->spool, 1, 10, &err), FAILED);
+    for (int turns = 0; test_add(fixture->spool, 2, 10, &err) != OK; turns++) {
+        assert_true(turns < 20000);
+        usleep(1000);
+    }
+    (void)event_drain(count_errors, &errors);
+    assert_true(errors.failed >= OFTEN);
+    assert_int_equal(fault_hit("spool.unlink"), 0); /* it has failed once */
+    assert_false(errors.told);
+    fault_disarm_all();
+}
+
+/* One that cannot be removed is noted in the place of another like it, which goes instead. */
+static void test_another_void_file_goes_instead(void **state)
+{
+    struct test_fixture *fixture = *state;
+    test_on_fiber(fail_often, fixture);
+    test_reopen(fixture);
+    assert_int_equal(fixture->found.count, 1);
+    assert_true(test_find(&fixture->found, test_id(2)) >= 0);
+}
+
 /* ---- no space ---- */
 
 /* Segments cannot be made: mail is refused with a limit, states still have the reserve. */
@@ -256,8 +300,8 @@ static void test_floors(void **state)
 
 /* ---- damage ---- */
 
-/* Change a byte of a file where `text` stands in it. */
-static void damage_file(const char *folder, const char *name, const char *text)
+/* Change a byte of a file `before` the place where `text` stands in it. */
+static void damage_before(const char *folder, const char *name, const char *text, long before)
 {
     char path[TEST_PATH_SIZE * 2];
     snprintf(path, sizeof path, "%s/%s", folder, name);
@@ -267,9 +311,25 @@ static void damage_file(const char *folder, const char *name, const char *text)
     size_t size = fread(bytes, 1, sizeof bytes, file);
     const char *at = memmem(bytes, size, text, strlen(text));
     assert_non_null(at);
-    assert_int_equal(fseek(file, at - bytes, SEEK_SET), 0);
+    assert_int_equal(fseek(file, at - bytes - before, SEEK_SET), 0);
     assert_int_equal(fputc('#', file), '#');
     fclose(file);
+}
+
+static void damage_file(const char *folder, const char *name, const char *text)
+{
+    damage_before(folder, name, text, 0);
+}
+
+/* The log file that has `text`, as a name within the folder. */
+static void find_log(const char *folder, const char *text, char out[64])
+{
+    char command[TEST_PATH_SIZE * 2];
+    snprintf(command, sizeof command, "cd %s && grep -la %s log/*", folder, text);
+    FILE *pipe = popen(command, "r");
+    assert_non_null(pipe);
+    assert_int_equal(fscanf(pipe, "%63s", out), 1);
+    pclose(pipe);
 }
 
 static NO_YIELD_CHECK void add_named_bodies(void *arg)
@@ -307,6 +367,135 @@ static void test_damage_at_start(void **state)
     test_reopen(fixture); /* told of once */
     assert_int_equal(fixture->found.count, 4);
     assert_int_equal(spool_stats(fixture->spool).damaged, 0);
+}
+
+static void reopen_small(struct test_fixture *fixture, const char *path, int64_t reclaim_age_ns)
+{
+    struct spool_settings settings = {.path = str_c(path),
+                                      .segment_size = 64 * 1024,
+                                      .free_bytes_floor = 1,
+                                      .reclaim_age_ns = reclaim_age_ns,
+                                      .reclaim_below = 60};
+    spool_close(fixture->spool);
+    fixture->spool = test_open_with(&settings, &fixture->found);
+}
+
+static NO_YIELD_CHECK void add_ten(void *arg)
+{
+    struct test_fixture *fixture = arg;
+    struct error err = {0};
+    for (uint64_t i = 0; i < 10; i++)
+        assert_int_equal(test_add(fixture->spool, i, 3000, &err), OK);
+}
+
+/* A disk that answers nothing is no empty log: no start, and when it answers again all is there. */
+static void test_unreadable_log(void **state)
+{
+    struct test_fixture *fixture = *state;
+    reopen_small(fixture, fixture->path, NS_PER_S);
+    test_on_fiber(add_ten, fixture);
+    fault_arm("spool.read", 1, 1000000, EIO);
+    reopen_small(fixture, fixture->path, NS_PER_S);
+    assert_null(fixture->spool);
+    fault_disarm_all();
+    reopen_small(fixture, fixture->path, NS_PER_S);
+    assert_non_null(fixture->spool);
+    assert_int_equal(fixture->found.count, 10);
+    assert_int_equal(spool_stats(fixture->spool).damaged, 0);
+}
+
+/* Pages that cannot be read were written, even behind the last durable place that is known: what
+ * was in them is a damage, not the rest of a write that a crash cut short. */
+static void test_unreadable_tail(void **state)
+{
+    struct test_fixture *fixture = *state;
+    enum { MADE_AHEAD = 3, PAGES = 9 };
+    reopen_small(fixture, fixture->path, NS_PER_S);
+    test_on_fiber(add_ten, fixture);
+    while (test_files_in(fixture->path, "log") < 1 + MADE_AHEAD)
+        usleep(1000);
+    char copy[TEST_PATH_SIZE];
+    test_folder_copy(fixture->path, copy);
+    /* the newest files first, in one read each; then the pages one by one */
+    fault_arm("spool.read", MADE_AHEAD + 1, 1, EIO);
+    fault_arm("spool.read", MADE_AHEAD + 1 + PAGES, 1, EIO);
+    reopen_small(fixture, copy, NS_PER_S);
+    fault_disarm_all();
+    assert_non_null(fixture->spool);
+    assert_int_equal(fixture->found.count, 9);
+    assert_true(test_find(&fixture->found, test_id(9)) < 0);
+    assert_int_equal(spool_stats(fixture->spool).damaged, 1);
+    assert_int_equal(test_files_in(copy, "corrupt"), 1);
+    spool_close(fixture->spool);
+    test_folder_remove(copy);
+    fixture->spool = test_open(fixture->path, &fixture->found);
+}
+
+static NO_YIELD_CHECK void remove_most(void *arg)
+{
+    struct test_fixture *fixture = arg;
+    struct error err = {0};
+    for (uint64_t i = 10; i < 30; i++)
+        assert_int_equal(test_add(fixture->spool, i, 3000, &err), OK);
+    for (uint64_t i = 0; i < 10; i++) {
+        struct spool_change change = {.kind = SPOOL_REMOVE, .entry = test_id(i)};
+        if (i != 3 && i != 5)
+            assert_int_equal(spool_commit(fixture->spool, &change, 1, &err), OK);
+    }
+}
+
+/* A record that became unreadable stays where it is, and what lives beside it is copied once. */
+static void test_damage_is_copied_once(void **state)
+{
+    struct test_fixture *fixture = *state;
+    enum { RECORD_BEFORE = 32 + 88 + 19 }; /* its header, what is fixed, the head */
+    char name[64];
+    reopen_small(fixture, fixture->path, 3600 * NS_PER_S);
+    test_on_fiber(add_ten, fixture);
+    test_on_fiber(remove_most, fixture);
+    find_log(fixture->path, "meta-3", name);
+    damage_before(fixture->path, name, "meta-3", RECORD_BEFORE);
+    uint64_t before = spool_stats(fixture->spool).bytes_written;
+    clock_set_fake(clock_monotonic_ns() + 3601 * NS_PER_S, -1);
+    while (spool_stats(fixture->spool).bytes_written == before)
+        usleep(1000);
+    uint64_t after = spool_stats(fixture->spool).bytes_written;
+    usleep(200 * 1000); /* it was copied again each millisecond */
+    assert_int_equal(spool_stats(fixture->spool).bytes_written, after);
+    clock_set_fake(-1, -1);
+    assert_true(spool_has(fixture->spool, test_id(3)));
+}
+
+static NO_YIELD_CHECK void set_state(void *arg)
+{
+    struct test_fixture *fixture = arg;
+    struct error err = {0};
+    struct spool_change change = {.kind = SPOOL_STATE, .entry = test_id(3), .state = STR("newer")};
+    assert_int_equal(spool_commit(fixture->spool, &change, 1, &err), OK);
+}
+
+/* The numbers of what was lost are not given again: a state that is written after the damage is
+ * newer than that of a copy that the damage spared. */
+static void test_states_after_lost_segments(void **state)
+{
+    struct test_fixture *fixture = *state;
+    char command[TEST_PATH_SIZE * 2];
+    reopen_small(fixture, fixture->path, 1);
+    test_on_fiber(add_ten, fixture);
+    test_on_fiber(remove_most, fixture);
+    snprintf(command, sizeof command, "grep -qa meta-3 %s/log/*.cold 2>/dev/null", fixture->path);
+    while (system(command) != 0)
+        usleep(1000);
+    spool_close(fixture->spool);
+    snprintf(command, sizeof command, "rm %s/log/*.log", fixture->path);
+    assert_int_equal(system(command), 0);
+    fixture->spool = test_open(fixture->path, &fixture->found);
+    assert_true(test_find(&fixture->found, test_id(3)) >= 0);
+    test_on_fiber(set_state, fixture);
+    test_reopen(fixture);
+    int at = test_find(&fixture->found, test_id(3));
+    assert_true(at >= 0);
+    assert_string_equal(fixture->found.items[at].state, "newer");
 }
 
 static NO_YIELD_CHECK void read_damaged(void *arg)
@@ -617,6 +806,38 @@ static void test_verify(void **state)
     }
 }
 
+/* A running spool delivers a message between its log and its body being read. */
+static void test_verify_beside_a_running_one(void **state)
+{
+    struct test_fixture *fixture = *state;
+    struct test_grown grown = {.fixture = fixture, .size = 600000};
+    test_on_fiber(test_grow_body, &grown);
+    test_on_fiber(test_commit_grown, &grown); /* two entries, one body */
+    body_unref(grown.body);
+    static const struct {
+        unsigned first, count; /* looks at a body that find none */
+        size_t problems;
+        const char *text;
+    } cases[] = {
+        {1, 1, 0, "0 problems"},       {1, 2, 0, "0 problems"},
+        {2, 2, 0, "0 problems"}, /* each walk another one */
+        {1, 3, 1, "\nproblem: entry"}, {1, 100, 2, "2 problems"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct buf out BUF_CLEANUP;
+        buf_init(&out, 1 << 20);
+        size_t problems = 77;
+        struct error err = {0};
+        fault_arm("spool.verify", cases[i].first, cases[i].count, ENOENT);
+        assert_int_equal(
+            spool_verify(str_c(fixture->path), /* verbose= */ true, &out, &problems, &err), OK);
+        fault_disarm_all();
+        if (problems != cases[i].problems || str_find_str(buf_str(&out), str_c(cases[i].text)) < 0)
+            fail_msg("case %zu: %zu problems, %.*s", i, problems, STR_ARG(buf_str(&out)));
+        assert_true(str_find_str(buf_str(&out), STR("2 entries")) >= 0);
+    }
+}
+
 #define CASE(test) cmocka_unit_test_setup_teardown(test, test_set_up, test_tear_down)
 
 int main(void)
@@ -627,9 +848,14 @@ int main(void)
         CASE(test_refused_after_the_cut),
         CASE(test_write_failure),
         CASE(test_void_files_go_later),
+        CASE(test_another_void_file_goes_instead),
         CASE(test_no_new_segments),
         CASE(test_floors),
         CASE(test_damage_at_start),
+        CASE(test_unreadable_log),
+        CASE(test_unreadable_tail),
+        CASE(test_damage_is_copied_once),
+        CASE(test_states_after_lost_segments),
         CASE(test_damage_while_running),
         CASE(test_trouble_is_no_damage),
         CASE(test_unsynced_large_body),
@@ -639,6 +865,7 @@ int main(void)
         CASE(test_missing_large_body),
         CASE(test_foreign_files),
         CASE(test_verify),
+        CASE(test_verify_beside_a_running_one),
     };
     return cmocka_run_group_tests_name("spool-fault", tests, NULL, NULL);
 }

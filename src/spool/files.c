@@ -55,14 +55,27 @@ bool spool_segment_name_parse(const char *name, uint64_t *out_id, enum spool_seg
 
 /* ---- opening ---- */
 
-static enum result open_folder(int at, const char *name, int *out_fd, struct error *err)
+static enum result open_folder(int at, const char *name, bool *out_made, int *out_fd,
+                               struct error *err)
 {
-    if (mkdirat(at, name, 0750) != 0 && errno != EEXIST)
+    *out_made = mkdirat(at, name, 0750) == 0;
+    if (!*out_made && errno != EEXIST)
         return fail_errno(err, errno, "make folder %s", name);
     *out_fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (*out_fd < 0)
         return fail_errno(err, errno, "open folder %s", name);
     return OK;
+}
+
+/* The spool's own folder is a name in another one, which is not ours and may not be readable. */
+static enum result sync_parent(const struct spool *spool, struct error *err)
+{
+    int fd = openat(spool->folder_fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return errno == EACCES ? OK : fail_errno(err, errno, "open the folder of the spool's");
+    enum result result = spool_files_sync_folder(spool, fd, err);
+    close(fd);
+    return result;
 }
 
 /* A predecessor that was killed may still be on its way out: its lock goes with its last thread. */
@@ -88,10 +101,13 @@ enum result spool_files_open(struct spool *spool, struct error *err)
     char path[PATH_MAX];
     if (!str_to_c(spool->settings.path, path, sizeof path))
         return fail(err, ERROR_PERMANENT, "path of the spool is too long");
-    if (open_folder(AT_FDCWD, path, &spool->folder_fd, err) != OK || take_lock(spool, err) != OK ||
-        open_folder(spool->folder_fd, "log", &spool->log_fd, err) != OK ||
-        open_folder(spool->folder_fd, "bodies", &spool->bulk_fd, err) != OK ||
-        open_folder(spool->folder_fd, "corrupt", &spool->corrupt_fd, err) != OK)
+    bool is_new, ignored; /* who was here before us may have made the folder, but not the log */
+    if (open_folder(AT_FDCWD, path, &ignored, &spool->folder_fd, err) != OK ||
+        take_lock(spool, err) != OK ||
+        open_folder(spool->folder_fd, "log", &is_new, &spool->log_fd, err) != OK ||
+        open_folder(spool->folder_fd, "bodies", &ignored, &spool->bulk_fd, err) != OK ||
+        open_folder(spool->folder_fd, "corrupt", &ignored, &spool->corrupt_fd, err) != OK ||
+        (is_new && sync_parent(spool, err) != OK))
         return FAILED;
     return spool_files_sync_folder(spool, spool->folder_fd, err);
 }

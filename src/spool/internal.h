@@ -30,6 +30,7 @@ enum {
     SPOOL_READ_WHOLE = 64 * 1024,         /* smaller stored bodies are read into memory at once */
     SPOOL_POOL = 4,                       /* files kept to become segments */
     SPOOL_PAGE = 4096,
+    SPOOL_LEAVING = 16, /* files without a name that go piece by piece */
 };
 
 struct spool_unit_queue {
@@ -51,9 +52,10 @@ struct spool {
     int bulk_fd;
     int corrupt_fd;
     struct lane *lane;
-    struct lane *bulk_lane;   /* one thread: writes of large bodies, one at a time */
-    size_t bulk_window;       /* its own: bytes that go to the disk at once */
-    _Atomic int64_t small_ns; /* when mail without a large body was committed last */
+    struct lane *bulk_lane;    /* one thread: writes of large bodies, one at a time */
+    size_t bulk_window;        /* its own: bytes that go to the disk at once */
+    atomic_uint small_commits; /* of mail without a large body, that somebody waits for */
+    _Atomic int64_t small_ns;  /* when the last of them came or went */
     pthread_t threads[3];
     unsigned thread_count;
 
@@ -77,9 +79,10 @@ struct spool {
     int64_t gather_until_ns; /* ... until then (real monotonic time) */
     bool writer_gathers;
     bool sync_runs;
-    bool sync_failed;  /* the current segment is poisoned */
-    unsigned failures; /* in a row */
-    uint64_t durable;  /* offset in the current segment */
+    uint64_t turns_asked, turns_over; /* of what is large, see turn.c */
+    bool sync_failed;                 /* the current segment is poisoned */
+    unsigned failures;                /* in a row */
+    uint64_t durable;                 /* offset in the current segment */
     struct list ready; /* segments made ahead (struct spool_segment, not in the index) */
     unsigned ready_count;
     bool making_failed; /* the last try to make one */
@@ -104,6 +107,8 @@ struct spool {
     int64_t reclaim_after_ns;
     uint64_t pool[SPOOL_POOL]; /* ids in the names of its files, oldest first */
     atomic_uint pool_count;
+    int leaving[SPOOL_LEAVING];
+    unsigned leaving_count;
 
     /* ---- anybody's ---- */
     atomic_uint_fast64_t next_id;  /* of segments and bulk files */
@@ -169,6 +174,22 @@ void spool_pool_add(struct spool *spool, uint64_t id);
 bool spool_pool_make_segment(struct spool *spool, struct spool_segment **out_segment);
 /* Remove all files of the pool. */
 void spool_pool_give_back(struct spool *spool);
+
+/* ---- turn.c: the log goes first ---- */
+
+/* Somebody waits for a commit of mail without a large body, or did within the last moments. */
+bool spool_has_small_mail(const struct spool *spool);
+/* Before and after a window of a large body, or a piece of a large file that goes: one at a time,
+ * in the order of asking, and not before a sync of the log that runs is over. It waits for no
+ * second sync, so what is large has its turn after each. On any thread; never with a lock held. */
+void spool_turn_begin(struct spool *spool);
+void spool_turn_end(struct spool *spool);
+/* Upkeep's: remove the file of a large body or a segment that nobody has open any more; beside
+ * small mail its blocks go later, by spool_let_go_piece. Returns as spool_files_unlink. */
+bool spool_remove_gently(struct spool *spool, uint64_t id, enum spool_segment_kind kind);
+/* True if there is more. */
+bool spool_let_go_piece(struct spool *spool);
+void spool_let_go(struct spool *spool);
 
 /* ---- corrupt.c ---- */
 /* Put the bytes of a damage aside and tell of it; false if that was done before. */

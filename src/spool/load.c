@@ -111,33 +111,46 @@ static uint64_t end_of_data(int fd, uint64_t size)
     return size;
 }
 
-void spool_read_all(int fd, char *out, uint64_t size, uint64_t offset)
+/* A file that is shorter than it was is no trouble of the disk. */
+static void read_pages(int fd, char *out, size_t size, uint64_t offset, struct spool_unread *unread)
+{
+    for (size_t done = 0; done < size; done += PAGE) {
+        size_t part = size - done < PAGE ? size - done : (size_t)PAGE;
+        struct error failure;
+        if (spool_files_read(fd, out + done, part, offset + done, &failure) == OK)
+            continue;
+        memset(out + done, 0, part);
+        if (failure.kind == ERROR_PERMANENT)
+            continue;
+        *unread = (struct spool_unread){unread->bytes + part, offset + done + part, failure};
+    }
+}
+
+void spool_read_all(int fd, char *out, uint64_t size, uint64_t offset,
+                    struct spool_unread *out_unread)
 {
     struct error ignored;
     enum { AT_ONCE = 4 * 1024 * 1024 };
+    *out_unread = (struct spool_unread){0};
     for (uint64_t done = 0; done < size;) {
         size_t now = size - done < AT_ONCE ? (size_t)(size - done) : (size_t)AT_ONCE;
-        if (spool_files_read(fd, out + done, now, offset + done, &ignored) != OK) {
-            for (size_t page = 0; page < now; page += PAGE) {
-                size_t part = now - page < PAGE ? now - page : (size_t)PAGE;
-                if (spool_files_read(fd, out + done + page, part, offset + done + page, &ignored) !=
-                    OK)
-                    memset(out + done + page, 0, part);
-            }
-        }
+        if (spool_files_read(fd, out + done, now, offset + done, &ignored) != OK)
+            read_pages(fd, out + done, now, offset + done, out_unread);
         done += now;
     }
 }
 
-/* Of a spool that is in use a file may get another name, and then other content, at any moment. */
-static bool still_has_name(const struct spool_loader *loader,
-                           const struct spool_recover_segment *segment, int fd)
+/* Of a spool that is in use a file may get another name, and then other content, at any moment. A
+ * name that cannot be looked at is no such case: mail would be taken for gone. */
+static bool has_lost_name(const struct spool_loader *loader,
+                          const struct spool_recover_segment *segment, int fd)
 {
     char name[SPOOL_NAME_SIZE];
     struct stat by_name, open;
     spool_segment_name(segment->id, segment->kind, name);
-    return fstatat(loader->log_fd, name, &by_name, AT_SYMLINK_NOFOLLOW) == 0 &&
-           fstat(fd, &open) == 0 && by_name.st_ino == open.st_ino;
+    if (fstatat(loader->log_fd, name, &by_name, AT_SYMLINK_NOFOLLOW) != 0)
+        return errno == ENOENT;
+    return fstat(fd, &open) == 0 && by_name.st_ino != open.st_ino;
 }
 
 /* The space is kept from one segment to the next: fresh pages cost as much as reading does. */
@@ -167,15 +180,29 @@ static bool has_end_within(const struct spool_loader *loader,
     return has_end;
 }
 
+static void read_part(struct spool_loader *loader, struct spool_recover_segment *segment, int fd,
+                      uint64_t begin, uint64_t end)
+{
+    struct spool_unread unread;
+    spool_read_all(fd, loader->bytes + begin, end - begin, begin, &unread);
+    loader->has_read |= unread.bytes < end - begin;
+    if (!unread.bytes)
+        return;
+    segment->unread_end = unread.end;
+    if (!loader->has_failed)
+        loader->failure = unread.failure;
+    loader->has_failed = true;
+}
+
 /* The bytes of a segment: those of a file that was used before only as far as they matter. */
-static uint64_t load_bytes(struct spool_loader *loader, const struct spool_recover_segment *segment,
+static uint64_t load_bytes(struct spool_loader *loader, struct spool_recover_segment *segment,
                            int fd, uint64_t size)
 {
     uint64_t done = 0;
     for (uint64_t step = FIRST_PART; segment->kind == SPOOL_SEGMENT_MAIN && step < size;
          step *= 4) {
         make_space(loader, step);
-        spool_read_all(fd, loader->bytes + done, step - done, done);
+        read_part(loader, segment, fd, done, step);
         done = step;
         if (!was_used(loader))
             break;
@@ -183,7 +210,7 @@ static uint64_t load_bytes(struct spool_loader *loader, const struct spool_recov
             return done;
     }
     make_space(loader, size);
-    spool_read_all(fd, loader->bytes + done, size - done, done);
+    read_part(loader, segment, fd, done, size);
     return size;
 }
 
@@ -205,7 +232,7 @@ void spool_loader_load(void *context, struct spool_recover_segment *segment, boo
         size = SPOOL_SEGMENT_MAX;
     uint64_t loaded = load_bytes(loader, segment, file->fd, size);
     loader->was_whole = loaded == size;
-    segment->is_gone = !still_has_name(loader, segment, file->fd);
+    segment->is_gone = has_lost_name(loader, segment, file->fd);
     segment->bytes = segment->is_gone ? STR_EMPTY : str_of(loader->bytes, loaded);
 }
 
@@ -221,7 +248,8 @@ struct str spool_loader_part(struct spool_loader *loader, uint64_t segment, uint
         if (begin >= end)
             break;
         char *bytes = memory_resize_array(NULL, end - begin, 1);
-        spool_read_all(loader->files[i].fd, bytes, end - begin, begin);
+        struct spool_unread ignored;
+        spool_read_all(loader->files[i].fd, bytes, end - begin, begin, &ignored);
         return str_of(bytes, end - begin);
     }
     return str_of(memory_alloc(1), 0);

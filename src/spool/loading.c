@@ -24,7 +24,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define IDS_LEFT_OUT (UINT64_C(1) << 32) /* at each start; more than were ever made of one */
+/* At each start; more than were ever made of one. */
+#define NUMBERS_LEFT_OUT (UINT64_C(1) << 32)
 
 struct spool_loading {
     struct spool *spool;
@@ -339,20 +340,28 @@ enum result spool_loading_begin(struct spool *spool, spool_found_fn *found, void
     /* The log may still name files that are gone and had higher ids than all that are here. A new
      * file of such an id would be taken for the old one, and removed with it. */
     bool is_fresh = loader->count == 0 && !in_pool;
-    atomic_store(&spool->next_id, loading->first_new_id + (is_fresh ? UINT64_C(0) : IDS_LEFT_OUT));
+    atomic_store(&spool->next_id,
+                 loading->first_new_id + (is_fresh ? UINT64_C(0) : NUMBERS_LEFT_OUT));
     struct spool_recovery *recovery = &loading->recovery;
     spool_recover_begin(recovery, loader->segments, loader->count, spool_loader_load, loader,
                         &spool->index, &loading->recovered);
     recovery->guard = guard;
     recovery->guard_context = spool;
     spool_recover_head(recovery);
+    if (loader->has_failed && !loader->has_read) {
+        /* not a damaged log: the disk does not answer, and may again */
+        struct error failure = loader->failure;
+        spool_loading_free(spool);
+        return fail(err, failure.kind, "the log cannot be read: %s", failure.text);
+    }
     for (size_t i = 0; i < loader->count; i++) {
         if (spool_recover_in_head(recovery, i))
             adopt_segment(loading, i);
     }
     remove_made_ahead(loading);
     take_applied(loading, &loading->waiting, &loading->waiting_count);
-    spool->next_unit = loading->recovered.next_unit;
+    /* Segments may be lost, and copies of states in them not: what comes now is newer. */
+    spool->next_unit = loading->recovered.next_unit + (is_fresh ? UINT64_C(0) : NUMBERS_LEFT_OUT);
     spool->next_sequence = loading->recovered.next_sequence;
     spool->cold_units = 1;
     for (unsigned i = 0; i < SPOOL_TOTALS; i++)

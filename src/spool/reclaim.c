@@ -42,14 +42,17 @@ static size_t find_dead(struct spool *spool, struct spool_segment *out[DEAD_AT_O
 
 /* Its file goes to the pool, if nobody reads it any more, or away. A file that was renamed before
  * the folder could not be synced is not touched again. */
-static bool take_out_of_log(const struct spool *spool, struct spool_segment *segment,
-                            unsigned *to_pool)
+static bool take_out_of_log(struct spool *spool, struct spool_segment *segment, unsigned *to_pool)
 {
     if (!segment->is_freed && segment->reusable && !segment->is_private &&
         atomic_load(&segment->references) == 1 && spool_pool_has_room(spool, *to_pool))
         segment->is_freed = spool_pool_rename_into(spool, segment);
     *to_pool += segment->is_freed;
-    return segment->is_freed || spool_files_unlink(spool, segment->id, segment->kind);
+    if (segment->is_freed)
+        return true;
+    return atomic_load(&segment->references) == 1
+               ? spool_remove_gently(spool, segment->id, segment->kind)
+               : spool_files_unlink(spool, segment->id, segment->kind);
 }
 
 /* True if there was something. Dead segments stay dead, so nobody else touches them meanwhile. One
@@ -475,7 +478,7 @@ static void apply_copies(struct copying *copying, bool durable)
     pthread_mutex_unlock(&spool->index_lock);
 }
 
-static void write_copies(struct copying *copying)
+static bool write_copies(struct copying *copying)
 {
     struct spool *spool = copying->spool;
     struct iovec piece = {copying->out.ptr, copying->out.len};
@@ -487,11 +490,12 @@ static void write_copies(struct copying *copying)
     if (durable) {
         spool->cold_offset += copying->out.len;
         atomic_fetch_add(&spool->bytes_written, copying->out.len);
-        return;
+        return true;
     }
     /* never synced again; what it holds durably stays good */
     event_emit(EVENT_SPOOL_ERROR, F_C(ERROR, err.text), F_INT(SEGMENT, spool->cold->id));
     leave_cold(spool);
+    return false;
 }
 
 static void copy_forward(struct spool *spool, struct spool_segment *old)
@@ -502,16 +506,18 @@ static void copy_forward(struct spool *spool, struct spool_segment *old)
     struct copying copying = {.spool = spool, .old = old, .base = spool->cold_offset};
     buf_init(&copying.out, (size_t)1 << 31);
     char *bytes = memory_resize_array(NULL, old->end + 1, 1);
-    spool_read_all(old->fd, bytes, old->end, 0);
+    struct spool_unread ignored;
+    spool_read_all(old->fd, bytes, old->end, 0, &ignored);
     copying.bytes = str_of(bytes, old->end);
     spool_segment_scan(copying.bytes, old->id, UINT64_MAX, &copying.scan);
     put_batch(&copying);
     build(&copying);
-    if (!copying.stuck)
-        write_copies(&copying);
+    bool copied = !copying.stuck && write_copies(&copying);
     pthread_mutex_lock(&spool->index_lock);
-    /* damage that was not there at the start is found and told of when the entry is read */
-    old->keep = copying.stuck;
+    /* Damage that was not there at the start is found and told of when the entry is read. What was
+     * left behind cannot be copied another time either. */
+    old->keep =
+        copying.stuck || (copied && (old->live_entries || old->live_states || old->tombs_needed));
     pthread_mutex_unlock(&spool->index_lock);
     int64_t work = (int64_t)(copying.out.len + old->end / 4);
     spool->reclaim_after_ns = spool_real_ns() + work * NS_PER_S / BYTES_A_SECOND;

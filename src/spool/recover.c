@@ -505,13 +505,15 @@ static void recover_segment(struct spool_recovery *recovery, struct spool_recove
     if (recovery->load)
         recovery->load(recovery->load_context, source, /* load= */ true);
     read_header(source);
+    if (source->unread_end <= source->valid_end)
+        raise_must_end(recovery, source->id, source->unread_end);
     /* copies are written in pieces of any size, and never over what was there before */
     uint64_t written = source->kind == SPOOL_SEGMENT_MAIN ? source->must_end : UINT64_MAX;
     spool_segment_scan(source->bytes, source->id, written, &walk.scan);
     size_t header = source->header_is_bad ? 0 : (size_t)SPOOL_SEGMENT_HEADER;
     bool has_nothing = source->was_used ? source->must_end <= SPOOL_SEGMENT_HEADER
                                         : is_zero(str_from(source->bytes, header));
-    source->is_empty = walk.scan.record_count == 0 && has_nothing;
+    source->is_empty = walk.scan.record_count == 0 && has_nothing && !source->unread_end;
     source->is_foreign = walk.scan.record_count == 0 && source->header_is_bad && !source->is_empty;
     guard(&walk, true);
     read_limits(&walk);

@@ -27,8 +27,10 @@ struct spool_recover_segment {
     bool was_used;  /* see spool_segment_header */
     int64_t created_wall_ns; /* of one that was */
     bool header_is_bad;
-    bool is_gone;    /* set with `bytes`: it went away while it was read, which is no damage */
-    bool is_foreign; /* no header, no record, but bytes: not ours, or wholly damaged */
+    uint64_t unread_end; /* set with `bytes`: end of the last page that the disk does not give, or
+                            0: such pages were written, and are in `bytes` as zeros */
+    bool is_gone;        /* set with `bytes`: it went away while it was read, which is no damage */
+    bool is_foreign;     /* no header, no record, but bytes: not ours, or wholly damaged */
 };
 
 struct spool_damage {

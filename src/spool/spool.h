@@ -134,8 +134,9 @@ struct spool_stats {
     uint64_t damaged;
 };
 struct spool_stats spool_stats(const struct spool *spool);
-/* Independent walk over the files of a closed or running spool: prints what is there, counts
- * problems. For `postern spool verify`. */
+/* Independent walk over the files of a closed or running spool: `out` has what is there (it is
+ * cleared before), and the problems are counted. Of one that runs, what seems wrong is looked at
+ * again, and counts only if it still is. For `postern spool verify`. */
 struct buf;
 enum result spool_verify(struct str path, bool verbose, struct buf *out, size_t *out_problems,
                          struct error *err);

@@ -62,7 +62,7 @@ static void remove_dead_bulks(struct spool *spool)
         if (!link)
             return;
         struct spool_bulk *bulk = CONTAINER(link, struct spool_bulk, link);
-        spool_files_unlink(spool, bulk->id, SPOOL_SEGMENT_BULK);
+        (void)spool_remove_gently(spool, bulk->id, SPOOL_SEGMENT_BULK);
         free(bulk);
     }
 }
@@ -99,9 +99,11 @@ void *spool_upkeep_main(void *arg)
         }
         make_ready(spool);
         remove_dead_bulks(spool);
-        more = spool_reclaim_step(spool);
+        more = spool_let_go_piece(spool);
+        more |= spool_reclaim_step(spool);
     }
     remove_dead_bulks(spool);
+    spool_let_go(spool);
     spool_reclaim_seal(spool);
     return NULL;
 }

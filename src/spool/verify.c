@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A walk over the files that shares nothing with the running spool but the layout: all segments,
- * all live entries, each byte of each large body. On a running spool the tail may move under it,
- * so a segment that went away meanwhile is no problem.
+ * all live entries, each byte of each large body. A running spool moves on meanwhile: mail that the
+ * log had is delivered and its body gone before that is looked for. So what is found is a problem
+ * only when it is found again by another walk, over the log as it is then; the rest has changed.
  */
 #include "base/buf.h"
+#include "base/fault.h"
 #include "base/memory.h"
 #include "spool/internal.h"
 #include "spool/load.h"
@@ -16,6 +18,18 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+enum { WALKS_MAX = 5 };
+
+/* What makes a problem the same as one of another walk: the entry, or the place. */
+struct problem {
+    struct mail_id entry; /* with a body that is not as it should be; else zero */
+    uint64_t segment, begin;
+};
+struct problems {
+    struct problem *items;
+    size_t count, cap;
+};
+
 struct verify {
     int log_fd;
     int bulk_fd;
@@ -24,8 +38,29 @@ struct verify {
     struct spool_recovered recovered;
     struct buf *out;
     bool verbose;
-    size_t problems;
+    struct problems found;
+    const struct problems *before; /* of the walk before; NULL: this is the first */
+    size_t changed;                /* of those found: not found before */
 };
+
+/* Remembers it. How the line about it begins. */
+static const char *note(struct verify *verify, struct problem problem)
+{
+    struct problems *found = &verify->found;
+    if (found->count == found->cap) {
+        found->cap = found->cap ? 2 * found->cap : 16;
+        found->items = memory_resize_array(found->items, found->cap, sizeof *found->items);
+    }
+    found->items[found->count++] = problem;
+    for (size_t i = 0; verify->before && i < verify->before->count; i++) {
+        const struct problem *other = &verify->before->items[i];
+        if (mail_id_equal(other->entry, problem.entry) && other->segment == problem.segment &&
+            other->begin == problem.begin)
+            return "problem";
+    }
+    verify->changed++;
+    return "changed meanwhile";
+}
 
 static enum result open_folders(struct verify *verify, struct str path, struct error *err)
 {
@@ -65,14 +100,15 @@ static void tell_damages(struct verify *verify)
         const struct spool_damage *damage = &verify->recovered.damages[i];
         struct mail_id_text entry = mail_id_text(damage->entry);
         struct mail_id_text message = mail_id_text(damage->message);
+        const char *kind =
+            note(verify, (struct problem){.segment = damage->segment, .begin = damage->begin});
         buf_printf(verify->out,
-                   "problem: segment %016" PRIx64 " bytes %" PRIu64 " to %" PRIu64
+                   "%s: segment %016" PRIx64 " bytes %" PRIu64 " to %" PRIu64
                    ": %s; entry %s of message %s\n",
-                   damage->segment, damage->begin, damage->end, damage->why,
+                   kind, damage->segment, damage->begin, damage->end, damage->why,
                    damage->named ? entry.chars : "unknown",
                    damage->named ? message.chars : "unknown");
     }
-    verify->problems += verify->recovered.damage_count;
 }
 
 static enum result check_large_body(const struct verify *verify, const struct spool_entry *entry,
@@ -80,9 +116,10 @@ static enum result check_large_body(const struct verify *verify, const struct sp
 {
     char name[SPOOL_NAME_SIZE];
     spool_segment_name(entry->bulk, SPOOL_SEGMENT_BULK, name);
-    int fd = openat(verify->bulk_fd, name, O_RDONLY | O_CLOEXEC);
+    int number = fault_hit("spool.verify");
+    int fd = number ? -1 : openat(verify->bulk_fd, name, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return fail_errno(err, errno, "file of the body");
+        return fail_errno(err, number ? number : errno, "file of the body");
     enum result result =
         spool_bulk_check(fd, entry->bulk, spool_entry_body_size(&verify->index, entry), err);
     close(fd);
@@ -125,33 +162,54 @@ static void walk_entries(struct verify *verify)
                        spool_entry_offset(entry), size);
         if (!why)
             continue;
-        verify->problems++;
-        buf_printf(verify->out, "problem: entry %s of message %s: %s\n", id.chars, message.chars,
+        const char *kind = note(verify, (struct problem){.entry = entry->id});
+        buf_printf(verify->out, "%s: entry %s of message %s: %s\n", kind, id.chars, message.chars,
                    why);
     }
     buf_printf(verify->out, "%zu segments, %zu entries, %" PRIu64 " bytes of mail, %zu problems\n",
-               verify->loader.count, verify->index.count, bytes, verify->problems);
+               verify->loader.count, verify->index.count, bytes,
+               verify->found.count - verify->changed);
+}
+
+static enum result walk(struct verify *verify, struct error *err)
+{
+    enum result result =
+        spool_loader_open(&verify->loader, verify->log_fd, /* writable= */ false, err);
+    if (result == OK) {
+        spool_index_init(&verify->index);
+        verify->recovered = (struct spool_recovered){0};
+        spool_recover(verify->loader.segments, verify->loader.count, spool_loader_load,
+                      &verify->loader, &verify->index, &verify->recovered);
+        tell_segments(verify);
+        tell_damages(verify);
+        walk_entries(verify);
+        spool_recovered_done(&verify->recovered);
+        spool_index_done(&verify->index);
+    }
+    spool_loader_done(&verify->loader);
+    return result;
 }
 
 enum result spool_verify(struct str path, bool verbose, struct buf *out, size_t *out_problems,
                          struct error *err)
 {
     struct verify verify = {.log_fd = -1, .bulk_fd = -1, .out = out, .verbose = verbose};
+    struct problems before = {0};
     enum result result = open_folders(&verify, path, err);
     if (result == OK)
-        result = spool_loader_open(&verify.loader, verify.log_fd, /* writable= */ false, err);
-    if (result == OK) {
-        spool_index_init(&verify.index);
-        spool_recover(verify.loader.segments, verify.loader.count, spool_loader_load,
-                      &verify.loader, &verify.index, &verify.recovered);
-        tell_segments(&verify);
-        tell_damages(&verify);
-        walk_entries(&verify);
-        *out_problems = verify.problems;
-        spool_recovered_done(&verify.recovered);
-        spool_index_done(&verify.index);
+        result = walk(&verify, err);
+    for (int walks = 1; result == OK && verify.changed && walks < WALKS_MAX; walks++) {
+        free(before.items);
+        before = verify.found;
+        verify.before = &before;
+        verify.found = (struct problems){0};
+        verify.changed = 0;
+        buf_clear(out);
+        result = walk(&verify, err);
     }
-    spool_loader_done(&verify.loader);
+    *out_problems = verify.found.count - verify.changed;
+    free(before.items);
+    free(verify.found.items);
     if (verify.log_fd >= 0)
         close(verify.log_fd);
     if (verify.bulk_fd >= 0)

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FAULTS_MAX = 3, FEW = 200 };
+enum { FEW = 200 };
 static const int64_t CLOSED_NS = 5 * NS_PER_S;
 
 void breaker_init(struct breaker *breaker, struct str name)
@@ -26,7 +26,7 @@ void breaker_done(struct breaker *breaker)
 enum result breaker_admit(struct breaker *breaker, struct error *err)
 {
     int faults = atomic_load(&breaker->faults);
-    if (faults < FAULTS_MAX)
+    if (faults < BREAKER_FAULTS)
         return OK;
     if (clock_monotonic_ns() < atomic_load(&breaker->closed_until) ||
         atomic_exchange(&breaker->probing, true))
@@ -38,18 +38,33 @@ enum result breaker_admit(struct breaker *breaker, struct error *err)
 static void answered(struct breaker *breaker)
 {
     atomic_store(&breaker->faults, 0);
-    atomic_store(&breaker->last_about, 0);
+    for (int i = 0; i < BREAKER_FAULTS - 1; i++)
+        atomic_store(&breaker->abouts[i], 0);
     atomic_store(&breaker->probing, false);
     if (atomic_load(&breaker->down) && atomic_exchange(&breaker->down, false))
         event_emit(EVENT_BACKEND_UP, F_C(BACKEND, breaker->name));
 }
 
+/* Not about the backend, as far as we know: the same question failed before. */
+static bool is_known(struct breaker *breaker, uint64_t about)
+{
+    if (!about)
+        return false;
+    for (int i = 0; i < BREAKER_FAULTS - 1; i++)
+        if (atomic_load(&breaker->abouts[i]) == about)
+            return true;
+    unsigned place = atomic_fetch_add(&breaker->next_about, 1) % (BREAKER_FAULTS - 1);
+    atomic_store(&breaker->abouts[place], about);
+    return false;
+}
+
 static void failed_at(struct breaker *breaker, uint64_t about, struct str why)
 {
-    bool is_news = !about || atomic_exchange(&breaker->last_about, about) != about;
-    if (is_news && atomic_load(&breaker->faults) < 1000)
-        atomic_fetch_add(&breaker->faults, 1);
-    atomic_store(&breaker->closed_until, clock_deadline(CLOSED_NS));
+    if (!is_known(breaker, about)) {
+        if (atomic_load(&breaker->faults) < 1000)
+            atomic_fetch_add(&breaker->faults, 1);
+        atomic_store(&breaker->closed_until, clock_deadline(CLOSED_NS));
+    }
     atomic_store(&breaker->probing, false);
     if (!atomic_exchange(&breaker->down, true))
         event_emit(EVENT_BACKEND_DOWN, F_C(BACKEND, breaker->name), F_STR(ERROR, why));

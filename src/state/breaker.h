@@ -4,8 +4,9 @@
  * one question finds out whether it is back.
  *
  * What one question breaks says nothing about others: a fault in the midst of a conversation counts
- * only when the one before it was about something else. What strangers can ask and what users can
- * ask of the same backend has a breaker each.
+ * once for whatever it was about, and then keeps nobody waiting either; so one message that makes a
+ * scanner hang up stops no other. What strangers can ask and what users can ask of the same backend
+ * has a breaker each.
  *
  * All workers share a breaker; every field is atomic. Its two events, backend.down and backend.up,
  * come once each time.
@@ -19,10 +20,15 @@
 
 struct state;
 
+enum { BREAKER_FAULTS = 3 };
+
 struct breaker {
-    char *name;                   /* owned */
-    atomic_int faults;            /* in a row */
-    _Atomic uint64_t last_about;  /* of the last one that was about something */
+    char *name;        /* owned */
+    atomic_int faults; /* in a row */
+    /* What the last faults were about, where it was something; in a ring. Workers that fail at the
+     * same moment may count a thing twice. */
+    _Atomic uint64_t abouts[BREAKER_FAULTS - 1];
+    atomic_uint next_about;
     _Atomic int64_t closed_until; /* monotonic: no questions before it */
     atomic_bool probing;          /* one question is out to see whether it is back */
     atomic_bool down;             /* told by backend.down */
@@ -35,8 +41,8 @@ void breaker_done(struct breaker *breaker);
  * now. */
 enum result breaker_admit(struct breaker *breaker, struct error *err);
 /* `failed`: NULL after an answer; one of the kind cancelled is as abandoned(). `about`: a hash of
- * what was asked, 0 when the backend could not even be reached. `begun_ns` (monotonic) is for the
- * time in backend.answer. */
+ * what was asked, the same when it is asked again; 0 when the backend could not even be reached.
+ * `begun_ns` (monotonic) is for the time in backend.answer. */
 void breaker_settle(struct breaker *breaker, int64_t begun_ns, uint64_t about,
                     const struct error *failed);
 /* The question was given up: nothing is known. */

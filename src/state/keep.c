@@ -4,7 +4,7 @@
  *
  * Each shard lists its changed entries; every ten seconds its worker packs some into a batch, which
  * the state's own thread writes. A keeper that is slow or failing costs memory for a few batches
- * and no more: what is not taken stays on the list.
+ * and no more: what is not taken stays on the list. state_flush() has all of it written at once.
  */
 #include "base/check.h"
 #include "base/clock.h"
@@ -23,6 +23,7 @@ enum {
     BATCH_RECORDS = 5000,
     BATCHES_MAX = 8,
     TEND_BATCHES = 16,
+    FLUSH_S = 10,
     FACTS_MAX = 200000, /* that wait to be written; more are left out */
 };
 #define SECRET_LIFE_MS (INT64_C(3650) * 86400 * 1000)
@@ -57,15 +58,18 @@ static void tell(struct state_keeping *keeping, enum result result, const struct
     keeping->failing = result != OK;
 }
 
-static void write_batch(struct state_keeping *keeping, struct batch *batch)
+/* False: it could not be stored. */
+static bool write_batch(struct state_keeping *keeping, struct batch *batch)
 {
     struct error err;
     struct state_keeper *keeper = keeping->keeper;
     enum result result = keeper->ops->store(keeper, batch->records, batch->count, &err);
+    bool stored = result == OK;
     if (result == OK && ++keeping->written % TEND_BATCHES == 0)
         result = keeper->ops->tend(keeper, wall_ms(), keeping->most, &err);
     tell(keeping, result, &err);
     batch_free(batch);
+    return stored;
 }
 
 static void *keep_main(void *arg)
@@ -77,9 +81,13 @@ static void *keep_main(void *arg)
         struct list *link = list_shift(&keeping->batches);
         if (link) {
             pthread_mutex_unlock(&keeping->lock);
-            write_batch(keeping, CONTAINER(link, struct batch, link));
+            bool stored = write_batch(keeping, CONTAINER(link, struct batch, link));
             pthread_mutex_lock(&keeping->lock);
             keeping->count--;
+            keeping->settled++;
+            if (!stored)
+                keeping->failed = keeping->settled;
+            pthread_cond_broadcast(&keeping->progress);
         } else if (keeping->ending) {
             break;
         } else {
@@ -192,6 +200,7 @@ static void hand_over(struct state_shard *shard, bool last)
     pack(shard, batch, BATCH_RECORDS);
     pthread_mutex_lock(&keeping->lock);
     list_append(&keeping->batches, &batch->link);
+    keeping->handed++;
     pthread_cond_signal(&keeping->work);
     pthread_mutex_unlock(&keeping->lock);
 }
@@ -212,13 +221,82 @@ void state_keep_join(struct state_shard *shard)
     loop_timer_set(&shard->save, clock_deadline(SAVE_S * NS_PER_S));
 }
 
+/* All of it is handed over: as far as the flush of this number, or for good. */
+static void hand_over_all(struct state_shard *shard, uint64_t number, bool last)
+{
+    struct state_keeping *keeping = shard->state->keeping;
+    while (has_more(shard))
+        hand_over(shard, /* last= */ true);
+    pthread_mutex_lock(&keeping->lock);
+    if (number > shard->flushed)
+        shard->flushed = number;
+    shard->flushed_last |= last;
+    pthread_cond_broadcast(&keeping->progress);
+    pthread_mutex_unlock(&keeping->lock);
+}
+
 void state_keep_leave(struct state_shard *shard)
 {
     if (!shard->state->keeping)
         return;
     loop_timer_clear(&shard->save);
-    while (has_more(shard))
-        hand_over(shard, /* last= */ true);
+    hand_over_all(shard, /* number= */ 0, /* last= */ true);
+}
+
+/* ---- at once ---- */
+
+struct flush {
+    struct post post;
+    struct state_shard *shard;
+    uint64_t number;
+};
+
+static void flush_shard(struct post *post)
+{
+    struct flush *flush = CONTAINER(post, struct flush, post);
+    hand_over_all(flush->shard, flush->number, /* last= */ false);
+    free(flush);
+}
+
+static bool is_flushed(const struct state *state, uint64_t number)
+{
+    for (size_t i = 0; i < state->count; i++)
+        if (state->shards[i].flushed < number && !state->shards[i].flushed_last)
+            return false;
+    return true;
+}
+
+/* A shard's posts come in order: one of a higher number stands for those before it. */
+enum result state_flush(struct state *state, struct error *err)
+{
+    struct state_keeping *keeping = state->keeping;
+    struct timespec until;
+    if (!keeping)
+        return OK;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += FLUSH_S;
+    pthread_mutex_lock(&keeping->lock);
+    uint64_t number = ++keeping->flushes, before = keeping->settled;
+    for (size_t i = 0; i < state->count; i++) {
+        if (state->shards[i].flushed_last)
+            continue;
+        struct flush *flush = NEW(struct flush);
+        flush->post.run = flush_shard;
+        flush->shard = &state->shards[i];
+        flush->number = number;
+        loop_post(flush->shard->loop, &flush->post);
+    }
+    bool late = false;
+    while (!late && !is_flushed(state, number))
+        late = pthread_cond_timedwait(&keeping->progress, &keeping->lock, &until) != 0;
+    uint64_t target = keeping->handed;
+    while (!late && keeping->settled < target)
+        late = pthread_cond_timedwait(&keeping->progress, &keeping->lock, &until) != 0;
+    bool stored = keeping->failed <= before;
+    pthread_mutex_unlock(&keeping->lock);
+    if (late)
+        return fail(err, ERROR_TIMEOUT, "counts were not written within %d s", FLUSH_S);
+    return stored ? OK : fail(err, ERROR_TEMPORARY, "counts could not be written");
 }
 
 /* ---- start and end ---- */
@@ -278,6 +356,11 @@ enum result state_keep(struct state *state, struct state_keeper *keeper, state_t
     list_init(&keeping->facts);
     pthread_mutex_init(&keeping->lock, NULL);
     pthread_cond_init(&keeping->work, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&keeping->progress, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     state->keeping = keeping;
     start_thread(keeping);
     return OK;
@@ -297,6 +380,7 @@ void state_keep_end(struct state *state)
     for (struct fact *fact; (fact = next_fact(keeping)) != NULL;) /* that came too late */
         fact_free(fact);
     pthread_cond_destroy(&keeping->work);
+    pthread_cond_destroy(&keeping->progress);
     pthread_mutex_destroy(&keeping->lock);
     free(keeping);
     state->keeping = NULL;

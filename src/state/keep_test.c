@@ -8,6 +8,7 @@
 #include "base/memory.h"
 #include "fiber/test.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -114,6 +115,114 @@ static void test_counts_go_on(void **unused)
     struct state_limit_answer answer = count(&process, "b", 1, true);
     assert_false(answer.allowed);
     assert_true(answer.retry_in_ns > 3500 * NS_PER_S && answer.retry_in_ns <= 3700 * NS_PER_S);
+    process_end(&process);
+}
+
+/* ---- a flush: what counts, without the end of a process ---- */
+
+struct flushing {
+    struct process *process;
+    enum result result;
+};
+
+static void *flush(void *arg)
+{
+    struct flushing *flushing = arg;
+    struct error err;
+    flushing->result = state_flush(flushing->process->state, &err);
+    loop_stop(flushing->process->test.loop);
+    return NULL;
+}
+
+static enum result flush_beside(struct process *process)
+{
+    struct flushing flushing = {.process = process};
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, flush, &flushing), 0);
+    loop_run(process->test.loop);
+    pthread_join(thread, NULL);
+    return flushing.result;
+}
+
+struct found {
+    const char *key;
+    struct str value;
+    char space[1024];
+};
+
+static void find_record(const struct state_record *record, void *arg)
+{
+    struct found *found = arg;
+    if (record->kind != STATE_RECORD_LIMIT || !str_equal(record->key, str_c(found->key)))
+        return;
+    assert_true(record->value.len <= sizeof found->space);
+    memcpy(found->space, record->value.ptr, record->value.len);
+    found->value = str_of(found->space, record->value.len);
+}
+
+/* What another process would find now. */
+static void look(struct found *found)
+{
+    struct state_keeper *other;
+    struct error err;
+    bool aside;
+    assert_int_equal(state_keeper_open_sqlite(path, &other, &aside, &err), OK);
+    found->value = STR_EMPTY;
+    assert_int_equal(other->ops->load(other, 0, find_record, found, &err), OK);
+    other->ops->close(other);
+}
+
+static void test_a_flush_is_on_disk(void **unused)
+{
+    struct process process;
+    struct found counted = {.key = "limit:x:anna"}, forgotten = {.key = "limit:x:anna"};
+    (void)unused;
+    clock_set_fake(NS_PER_S, NS_PER_S); /* so that no timer saves */
+    process_start(&process, 1000);
+    (void)count(&process, "limit:x:anna", 7, false);
+    look(&counted);
+    assert_int_equal(counted.value.len, 0);
+    assert_int_equal(flush_beside(&process), OK);
+    look(&counted);
+    assert_true(counted.value.len > 0);
+    state_limit_forget(process.state, STR("limit:"), STR(":anna"));
+    assert_int_equal(flush_beside(&process), OK);
+    look(&forgotten);
+    assert_false(str_equal(counted.value, forgotten.value));
+    assert_int_equal(flush_beside(&process), OK); /* nothing to write */
+    process_end(&process);
+}
+
+static enum result refuse_to_store(struct state_keeper *keeper, const struct state_record *records,
+                                   size_t count, struct error *err)
+{
+    (void)keeper, (void)records, (void)count;
+    return fail(err, ERROR_TEMPORARY, "the disk is full");
+}
+
+static void test_a_flush_that_fails(void **unused)
+{
+    struct process process;
+    struct state_keeper_ops broken;
+    struct error err;
+    bool aside;
+    (void)unused;
+    test_loop_open(&process.test, NULL);
+    process.state = state_new(&process.test.loop, 1, 10);
+    assert_int_equal(state_flush(process.state, &err), OK); /* no keeper */
+    struct state_keeper *keeper;
+    assert_int_equal(state_keeper_open_sqlite(path, &keeper, &aside, &err), OK);
+    assert_int_equal(state_keep(process.state, keeper, NULL, NULL, &err), OK);
+    state_join(process.state, 0);
+    broken = *keeper->ops;
+    broken.store = refuse_to_store;
+    const struct state_keeper_ops *well = keeper->ops;
+    keeper->ops = &broken;
+    (void)count(&process, "a", 7, false);
+    assert_int_equal(flush_beside(&process), FAILED);
+    keeper->ops = well;
+    (void)count(&process, "a", 7, false);
+    assert_int_equal(flush_beside(&process), OK);
     process_end(&process);
 }
 
@@ -294,6 +403,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_counts_go_on, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_flush_is_on_disk, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_flush_that_fails, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_windows_slide_while_nobody_runs, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_answers_that_may_go_on, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_no_password_lies_on_the_disk, set_up, tear_down),

@@ -28,7 +28,7 @@ struct keeper {
 
 static const char schema[] =
     "PRAGMA journal_mode = WAL;"
-    "PRAGMA synchronous = OFF;"
+    "PRAGMA synchronous = FULL;"
     "PRAGMA journal_size_limit = 8388608;"
     "CREATE TABLE IF NOT EXISTS records(kind INTEGER, key BLOB, value BLOB, until_ms INTEGER,"
     " PRIMARY KEY(kind, key)) WITHOUT ROWID;"

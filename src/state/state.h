@@ -39,6 +39,9 @@ enum result state_keep(struct state *state, struct state_keeper *keeper, state_t
 /* Keep a key that means something to somebody above, until then (wall clock); who does so bounds
  * how many there are. Any thread. Without a keeper, nothing. */
 void state_keep_fact(struct state *state, struct str key, int64_t until_ms);
+/* What was counted, forgotten and put before is with the keeper, on disk, when this returns OK.
+ * From a thread that is no worker: blocks, ten seconds at most. Without a keeper, nothing. */
+enum result state_flush(struct state *state, struct error *err);
 
 /* ---- limits: sliding windows ---- */
 

@@ -47,6 +47,9 @@ struct state_shard {
     size_t gone_count;
     struct loop_timer save;
     bool left;
+    /* of state_flush(), under the lock of keeping */
+    uint64_t flushed; /* the last one whose changes were handed over */
+    bool flushed_last;
 };
 
 struct gone_key {
@@ -66,7 +69,11 @@ struct state_keeping {
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t work;
-    struct list facts; /* struct fact: what the next batch takes first */
+    pthread_cond_t progress; /* monotonic: a shard was flushed, or a batch written */
+    uint64_t flushes;
+    uint64_t handed, settled; /* batches; settled: stored, or not */
+    uint64_t failed;          /* the last of them that could not be stored */
+    struct list facts;        /* struct fact: what the next batch takes first */
     atomic_size_t fact_count;
     struct list batches;
     size_t count; /* batches, with those being packed or written */

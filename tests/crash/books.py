@@ -34,6 +34,9 @@ def make_message(token, size):
     return b"\r\n".join(lines)
 
 
+LARGE_SIZES = (270_000, 500_000)  # more than lies in the log
+
+
 def body_of(data):
     return data.partition(b"\r\n\r\n")[2]
 
@@ -163,10 +166,11 @@ class Refused(Exception):
 
 
 class Load:
-    """Clients that send until stop(); they come back after each break."""
+    """Clients that send until stop(); they come back after each break. `large`: the share of messages whose bodies have files
+    of their own."""
 
-    def __init__(self, books, port, clients=8, sizes=(1000, 200_000), recipients=None, pause=0.0):
-        self.books, self.port, self.sizes, self.pause = books, port, sizes, pause
+    def __init__(self, books, port, clients=8, sizes=(1000, 200_000), recipients=None, pause=0.0, large=0.0):
+        self.books, self.port, self.sizes, self.pause, self.large = books, port, sizes, pause, large
         self.recipients = recipients or [f"u@{domain}" for domain in DOMAINS]
         self.stopping = threading.Event()
         self.threads = [threading.Thread(target=self._run, args=(n,), daemon=True) for n in range(clients)]
@@ -179,7 +183,8 @@ class Load:
         while not self.stopping.is_set():
             try:
                 client = client or Client(self.port, tls)
-                send_one(self.books, client, random.randrange(*self.sizes), self.recipients, bdat)
+                sizes = LARGE_SIZES if random.random() < self.large else self.sizes
+                send_one(self.books, client, random.randrange(*sizes), self.recipients, bdat)
             except Refused as refused:
                 with self.books.lock:
                     self.books.refused[refused.code] += 1

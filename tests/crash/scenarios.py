@@ -11,6 +11,7 @@ from rig.gateway import wait_until
 THREE = [f"u@{domain}" for domain in DOMAINS]
 # done a minute later, or when it is released again
 POSTPONED = (("delivery.deferred", "the failure could not be written; it is tried again"),
+             ("delivery.deferred", "what its flow decided could not be written; it runs again"),
              ("daemon.warning", "what was done in a quarantine may be undone by a crash"),
              ("quarantine.problem", "its content flow runs again in a minute"),
              ("message.deferred", None), ("quarantine.unreadable", None))  # its body could not be opened

@@ -34,18 +34,18 @@ def test_clock_jumps(gateway, sinks, books, tmp_path, preload, jump):
     with clock.open("r+b") as file:
         file.write(struct.pack("<q", JUMPS[jump] * 10**9))
     time.sleep(3.0)
+    wait_until(lambda: sinks[0].attempts - before >= COUNT // 2, "attempts go on")
     tried, seconds = sinks[0].attempts - before, time.monotonic() - start
     print(f"{jump}: {tried} attempts in {seconds:.1f} s for {COUNT} messages, {len(one.queue())} in the queue")
     assert len(one.queue()) == COUNT, "mail expired because the clock jumped"
     assert tried <= COUNT * (seconds / 2 + 1) * 1.5, "a storm of attempts"
-    assert tried >= COUNT // 2, "no attempts any more"
     send_one(books, Client(one.port), 2000, TO)
     # as after a reboot: with the jumped clock from the start, from the spool alone, each gets its attempt
     time.sleep(0.1)
     one.kill()
     sinks[0].refuse = 0.0
     one.start()
-    wait_until(lambda: not books.lost(TO), "all is delivered", 15)
+    wait_until(lambda: not books.lost(TO), "all is delivered")
     one.wait_empty()
     assert one.status()["totals"]["delivered"] == COUNT + 1
     assert not books.damaged() and not books.strange

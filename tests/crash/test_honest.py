@@ -61,6 +61,14 @@ def dishonest(calls, tokens):
     return early, seen
 
 
+def is_folder_synced(calls, folder):
+    """Is a new spool's name in its folder on the disk before the first reply 250?"""
+    calls = sorted(calls, key=lambda call: call[1])
+    first = min(begin for begin, _, _, text, _ in calls if "queued as" in text)
+    return any(name == "fsync" and f"<{folder}>" in text and result.startswith("0") and end < first
+               for _, end, name, text, result in calls)
+
+
 def run_traced(gateway, sinks, books, tmp_path, env=None):
     trace = tmp_path / "trace"
     wrap = ["strace", "-D", "-f", "--seccomp-bpf", "-ttt", "-y", "-s", "400", "-e", f"trace={CALLS}", "-o", trace]
@@ -72,17 +80,19 @@ def run_traced(gateway, sinks, books, tmp_path, env=None):
     assert used_segments(one.folder / "spool") > 0, "the log lay in new files only"
     one.stop()
     tokens = {message: token.decode() for token, (_, message) in books.acknowledged.items()}
-    return dishonest(calls_of(trace), tokens)
+    calls = calls_of(trace)
+    return *dishonest(calls, tokens), is_folder_synced(calls, one.folder)
 
 
 def test_no_250_before_its_sync(gateway, sinks, books, tmp_path):
-    early, seen = run_traced(gateway, sinks, books, tmp_path)
+    early, seen, folder_synced = run_traced(gateway, sinks, books, tmp_path)
     print(f"{seen} replies 250 looked at, {len(early)} before their sync")
     assert seen >= 200, "the trace does not show the replies"
     assert not early, early[:5]
+    assert folder_synced, "a power cut may take the spool's folder away"
 
 
 def test_no_250_before_its_sync_without_sync(gateway, sinks, books, tmp_path, preload):
     """Red control: syncs that do nothing."""
-    early, seen = run_traced(gateway, sinks, books, tmp_path, {"LD_PRELOAD": str(preload), "FAULTY": "nosync"})
-    assert seen >= 200 and len(early) == seen, f"{len(early)} of {seen}"
+    early, seen, folder_synced = run_traced(gateway, sinks, books, tmp_path, {"LD_PRELOAD": str(preload), "FAULTY": "nosync"})
+    assert seen >= 200 and len(early) == seen and not folder_synced, f"{len(early)} of {seen}"

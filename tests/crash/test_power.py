@@ -141,7 +141,7 @@ def start_load(gateway, sinks, books, tmp_path, env=None):
     sinks[1].delay = 0.02
     sinks[2].refuse = 0.9  # so that much of it is still in the spool
     one = gateway(sinks, more=small_segments(tmp_path / "inner" / "spool"), env=env)
-    return one, Load(books, one.port, clients=8, sizes=(500, 40_000), pause=0.01)
+    return one, Load(books, one.port, clients=8, sizes=(500, 40_000), pause=0.01, large=0.1)
 
 
 @pytest.mark.parametrize("kind", [pytest.param(kind, id=name, marks=[] if FULL or name == "ext4" else
@@ -185,7 +185,7 @@ def test_power_goes_and_comes_back(gateway, sinks, books, kind, disk, mounts, tm
     one = gateway(sinks, more=small_segments(inner / "spool"))
     for number in range(CUTS // 5):
         tell_progress(number, CUTS // 5)
-        load = Load(books, one.port, clients=8, sizes=(500, 40_000), pause=0.01)
+        load = Load(books, one.port, clients=8, sizes=(500, 40_000), pause=0.01, large=0.1)
         before = len(books.acknowledged)
         wait_until(lambda: len(books.acknowledged) > before + 10, "mail is accepted between two cuts")
         time.sleep(random.uniform(0.01, 0.3))

@@ -3,7 +3,7 @@
 import re
 import subprocess
 
-from books import Client, send_one
+from books import Client, Load, send_one
 from rig.gateway import BUILD, wait_until
 
 TO = ["u@fast.test", "u@slow.test"]
@@ -54,3 +54,18 @@ def test_verify_tells_what_is_there(gateway, sinks, books):
 def test_verify_of_what_is_no_spool(tmp_path):
     status, text = verify(tmp_path)
     assert status == 1 and not text, "what is wrong goes to standard error"
+
+
+def test_verify_beside_mail_that_is_delivered(gateway, sinks, books):
+    """Bodies go while it reads: nothing of that is a problem."""
+    one = gateway(sinks[:2])
+    load = Load(books, one.port, clients=4, sizes=(300_000, 600_000), recipients=TO)
+    try:
+        for _ in range(20):
+            status, text = verify(one.folder / "spool")
+            assert status == 0 and "problem:" not in text, text
+            assert text.splitlines()[-1].endswith(" 0 problems"), text
+    finally:
+        load.stop()
+    one.wait_empty()
+    assert books.acknowledged and not books.damaged()

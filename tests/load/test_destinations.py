@@ -118,8 +118,9 @@ def test_slow_destinations_delay_nobody_else(gateway, counting_sink, tools):
                                   {f"slow{n}.test": server.port for n, server in enumerate(servers)})
         print(f"median delay of fast ones: {statistics.median(alone) * 1000:.1f} ms alone, "
               f"{statistics.median(beside) * 1000:.1f} ms beside 35 slow destinations")
-        assert statistics.median(beside) <= 2 * statistics.median(alone) + 1
+        # nothing of the slow ones has come to an end, so whoever waited for one of them would wait still
         assert len(one.queue("--limit", "10000")) == 35 * 20, "all of the slow ones' mail waits or is on its way"
+        assert len(one.find("delivery.sent")) == 20 * len(fast)
         assert max(len(server.peers) for server in servers) <= 20, "more connections than one destination may have"
     finally:
         for server in servers:
@@ -129,15 +130,15 @@ def test_slow_destinations_delay_nobody_else(gateway, counting_sink, tools):
 
 # ---- dead destinations ----
 
-def good_seconds(one, tools, listen, sink, count):
-    """How long `count` messages to the good destination take, from the first to the last delivery."""
+def cost_of_good(one, tools, listen, sink, count):
+    """Seconds of the gateway's CPU for `count` messages to the good destination: time would be of all that runs on the machine."""
     sink.ctl("begin", "good")
-    begin = time.monotonic()
+    begin = cpu_seconds(one.child_pid())
     figures = source(tools, listen, "good", "-m", count, "-c", 10, "--per-conn", 100, "--domain", "good.test")
     assert figures["accepted"] == count, figures
     books = sink.ctl("wait", count, 120)
     assert f"unique={count} dup=0" in books, books
-    return time.monotonic() - begin
+    return cpu_seconds(one.child_pid()) - begin
 
 
 def attempts(one):
@@ -152,7 +153,7 @@ def test_dead_destinations_cost_the_others_nothing(gateway, counting_sink, tools
     listen = free_port()
     one = gateway(config(listen, {"good.test": sink.port, "dead.test": free_port()}), [listen])
     child = one.child_pid()
-    alone = min(good_seconds(one, tools, listen, sink, count) for _ in range(2))
+    alone = min(cost_of_good(one, tools, listen, sink, count) for _ in range(2))
     base = resident_kb(child, "RssAnon")
     figures = source(tools, listen, "dead", "-m", backlog, "-c", 20, "--per-conn", 100, "--domain", "dead.test", seconds=600)
     assert figures["accepted"] == backlog, figures
@@ -164,12 +165,11 @@ def test_dead_destinations_cost_the_others_nothing(gateway, counting_sink, tools
     time.sleep(3)
     busy, waited = cpu_seconds(child) - busy, time.monotonic() - began
     more = attempts(one) - tried
-    # the least of some runs beside it: the machine is not ours alone
-    beside = min(good_seconds(one, tools, listen, sink, count) for _ in range(4))
+    beside = min(cost_of_good(one, tools, listen, sink, count) for _ in range(4))
     told = attempts(one)
-    print(f"{count} good ones: {alone:.2f} s alone, {beside:.2f} s beside {backlog} dead ones; these cost {cost} KiB, "
+    print(f"{count} good ones: {alone:.2f} s of CPU alone, {beside:.2f} s beside {backlog} dead ones; these cost {cost} KiB, "
           f"{tried} attempts, then {more} in {waited:.0f} s, {told} in all, with {busy:.2f} s of CPU")
-    assert beside <= alone * 1.1 + 1
+    assert beside <= alone * 2 + 0.1
     assert told < 100, "something is done about each message of a destination that is known to be dead"
     assert busy < 0.5 * waited
     assert one.status()["totals"]["accepted"] == backlog + 6 * count and one.status()["balanced"]
@@ -186,7 +186,7 @@ def order_of(one):
 def queue_and_let_go(one, tools, listen, sink, many, few, few_sessions=4):
     """
     Mail of network a, then of b, into a paused transport; which leaves when that ends. Each: count, size. The order in
-    which it left, and how long the last of b took. A session's mail is on one worker.
+    which it left. A session's mail is on one worker.
     """
     sink.ctl("begin", "fair")
     before = len(one.find("delivery.sent"))
@@ -198,11 +198,9 @@ def queue_and_let_go(one, tools, listen, sink, many, few, few_sessions=4):
                          "--from", f"{name}@source.test", "--src", f"127.77.{ord(name)}.1/1", seconds=600)
         assert figures["accepted"] == count, figures
     assert len(one.find("delivery.sent")) == before
-    begin = time.time()
     one.ctl("transport", "resume", "sink-test", "--reason", "test")
     wait_until(lambda: order_of(one)[before:].count("b") == few[0], "all of b has left", 120)
-    last = [when(event) for event in one.find("delivery.sent") if event["from"].startswith("b@")][-1]
-    return order_of(one)[before:], last - begin
+    return order_of(one)[before:]
 
 
 def last_of_b(order):
@@ -217,7 +215,7 @@ def test_a_backlog_of_one_sender_is_not_everybodys(gateway, counting_sink, tools
     sink = counting_sink()
     listen = free_port()
     one = gateway(config(listen, {"sink.test": sink.port}, LIMITS, "workers: 1"), [listen])
-    order, _ = queue_and_let_go(one, tools, listen, sink, (3000, 4096), (100, 4096))
+    order = queue_and_let_go(one, tools, listen, sink, (3000, 4096), (100, 4096))
     print(f"of 3000 and 100, the last of b left as number {last_of_b(order) + 1}")
     assert last_of_b(order) < 2 * 100 + 60, collections.Counter(order[:last_of_b(order)])
     one.kill()
@@ -226,19 +224,17 @@ def test_a_backlog_of_one_sender_is_not_everybodys(gateway, counting_sink, tools
 @pytest.mark.parametrize("workers", [2, 4])
 def test_nor_with_many_workers(gateway, counting_sink, tools, workers):
     """
-    The same by the clock: within 2 times the time alone, and a second. All of b is on one worker, and a on each: where
-    each took turns for itself, it was 4 times.
+    The same with workers that share the connections. All of b is on one of them, and a on each: where each took turns for
+    itself, some 2 * `workers` - 1 of a left for each of b, and the last of b was number 200 * `workers`.
     """
     sink = counting_sink()
     listen = free_port()
     one = gateway(config(listen, {"sink.test": sink.port}, LIMITS, f"workers: {workers}"), [listen])
     sink.ctl("delay", "dot", 60)
-    _, alone = queue_and_let_go(one, tools, listen, sink, (0, 0), (100, 4096), 1)
     backlog = BACKLOG if FULL else 2_000
-    order, beside = queue_and_let_go(one, tools, listen, sink, (backlog, 4096), (100, 4096), 1)
-    print(f"100 of b: {alone:.2f} s alone, {beside:.2f} s behind {backlog} of a, the last as number {last_of_b(order) + 1}")
-    assert beside <= 2 * alone + 1
-    assert last_of_b(order) < backlog // 2
+    order = queue_and_let_go(one, tools, listen, sink, (backlog, 4096), (100, 4096), 1)
+    print(f"of {backlog} and 100 with {workers} workers, the last of b left as number {last_of_b(order) + 1}")
+    assert last_of_b(order) < 170 * workers, collections.Counter(order[:last_of_b(order)])
     one.kill()
 
 
@@ -248,7 +244,7 @@ def test_large_messages_do_not_delay_small_ones(gateway, counting_sink, tools):
     sink = counting_sink()
     listen = free_port()
     one = gateway(config(listen, {"sink.test": sink.port}, LIMITS, "workers: 1"), [listen])
-    order, _ = queue_and_let_go(one, tools, listen, sink, (large, 25_000_000), (100, 4096))
+    order = queue_and_let_go(one, tools, listen, sink, (large, 25_000_000), (100, 4096))
     last = last_of_b(order)
     print(f"{order[:last].count('a')} of {large} large ones left before the last of 100 small ones")
     assert order[:last].count("a") <= 4 + 1, order[:last]

@@ -14,6 +14,11 @@ CLIENTS = ["10.1.2.3", "10.200.0.1", "198.51.100.7", "203.0.113.9", "192.168.4.4
 TRUSTED = "192.168.0.0/16"
 
 
+class Dice(random.Random):
+    """Numbers, and the kinds of steps that shall be frequent."""
+    favoured = ()
+
+
 def atom(rng):
     text = rng.choice
     return text([
@@ -53,27 +58,51 @@ def action(rng, depth):
 def rewrite(rng):
     """Of names that the client chose, to listed domains and others; and of whole addresses, which is a forwarding."""
     fixed = "alias-of-nobody"
+    old = DOMAINS + (4 * ["example.org"] if rng.favoured else [])
+    new = DOMAINS + ["away.test"] + (4 * ["ours.test", "away.test"] if rng.favoured else [])
     rules = [
-        lambda: (f"@{rng.choice(DOMAINS)}", f"@{rng.choice(DOMAINS + ['away.test'])}"),
-        lambda: (f"bob@{rng.choice(DOMAINS)}", f"{fixed}@{rng.choice(DOMAINS + ['away.test'])}"),
-        lambda: (f"~^(.+)@{rng.choice(['ours', 'alias', 'foreign'])}[.]test$", f"$1@{rng.choice(DOMAINS + ['away.test'])}"),
+        lambda: (f"@{rng.choice(old)}", f"@{rng.choice(new)}"),
+        lambda: (f"bob@{rng.choice(old)}", f"{fixed}@{rng.choice(new)}"),
+        lambda: (f"~^(.+)@{rng.choice(['ours', 'alias', 'foreign'])}[.]test$", f"$1@{rng.choice(new)}"),
         lambda: ("~^(b.*)@(.+)$", rng.choice(["$1@$2", "$1@example.org", "$1@away.test"])),
     ]
     return {"recipient": dict(rng.choice(rules)() for _ in range(rng.randint(1, 2)))}
 
 
+def script(rng, functions):
+    """decides.lua names no function that gives recipients, moves.lua does; both choose transports."""
+    name, function = rng.choice(functions)
+    keys = {"file": str(HERE / name), "function": function}
+    if rng.random() < 0.3 or function.endswith("routes"):
+        keys["transports"] = rng.sample(["to-mail", "internet", "elsewhere"], rng.randint(1, 3))
+    if rng.random() < 0.3:
+        keys["any_domain"] = True
+    return keys
+
+
+RECIPIENT_SCRIPTS = [("decides.lua", "accepts"), ("decides.lua", "by_helo"), ("decides.lua", "routes"), ("moves.lua", "to_ours"),
+                     ("moves.lua", "to_alias"), ("moves.lua", "away"), ("moves.lua", "by_sender"), ("decides.lua", "hidden")]
+CONTENT_SCRIPTS = [("decides.lua", "content_delivers"), ("decides.lua", "content_routes"), ("moves.lua", "content_to_ours"),
+                   ("moves.lua", "content_away")]
+
+
 def step(rng, depth):
-    kind = rng.choice(["accept", "accept", "accept", "reject", "reject", "defer", "match", "match", "lookup-smtp", "limit", "route", "rewrite"])
+    kind = rng.choice(["accept", "accept", "accept", "reject", "reject", "defer", "match", "match", "lookup-smtp", "limit", "route",
+                       "rewrite", "script", *8 * rng.favoured])
     keys = {}
-    if kind in ("route", "rewrite") and rng.random() < 0.5:
+    if kind in ("route", "rewrite", "script") and rng.random() < (0 if kind in rng.favoured else 0.5):
         kind = "accept"
+    if kind == "script":
+        keys = script(rng, RECIPIENT_SCRIPTS)
+        if rng.random() < 0.7:
+            keys["accept"] = action(rng, depth)
     if kind == "route":
         keys["transport"] = rng.choice(["to-mail", "internet", "elsewhere"])
     if kind == "rewrite":
         keys = rewrite(rng)
     if kind == "match":
         keys = {"when": when(rng), "matched": action(rng, depth), "unmatched": action(rng, depth)}
-    elif rng.random() < 0.85:
+    elif rng.random() < (0.3 if rng.favoured else 0.85):
         keys["when"] = when(rng)
     if kind == "lookup-smtp":
         keys["server"] = "mail"
@@ -111,8 +140,13 @@ def content_steps(rng, depth=0):
     """A list that always ends in a verdict."""
     found = []
     for _ in range(rng.randint(1, 3)):
-        kind = rng.choice(["match", "match", "reject", "defer", "discard", "hold", "deliver", "route", "route", "rewrite", "rewrite", "header"])
+        kind = rng.choice(["match", "match", "reject", "defer", "discard", "hold", "deliver", "route", "route", "rewrite", "rewrite", "header", "script",
+                           *6 * rng.favoured])
         keys = {}
+        if kind == "script":
+            keys = script(rng, CONTENT_SCRIPTS)
+            if rng.random() < 0.5:
+                keys["deliver"] = "next"
         if kind == "match" and depth < 2:
             keys = {"when": without_recipient(content_atom(rng)), "matched": rng.choice(["next", content_steps(rng, depth + 1)]),
                     "unmatched": rng.choice(["next", content_steps(rng, depth + 1)])}
@@ -126,7 +160,7 @@ def content_steps(rng, depth=0):
             keys = rewrite(rng)
         if kind == "header":
             keys["add"] = f"X-Kind: {rng.choice(['one', 'two'])}"
-        if rng.random() < 0.8 or kind in ("reject", "defer", "discard", "hold", "deliver"):
+        if rng.random() < (0.3 if rng.favoured else 0.8) or kind in ("reject", "defer", "discard", "hold", "deliver"):
             keys["when"] = without_recipient(content_atom(rng))
         if rng.random() < 0.06:
             keys["observe"] = True
@@ -157,14 +191,17 @@ def domain(rng, transport, recipients=True):
     return keys
 
 
-def configuration(seed):
-    """A whole configuration as text. Strangers may relay in it: what the proof says of that are warnings."""
-    rng = random.Random(seed)
+def configuration(seed, favoured=()):
+    """A whole configuration as text. Strangers may relay in it: what the proof says of that are warnings. With `favoured` kinds
+    example.org is where they are, and the other domains refuse strangers."""
+    rng = Dice(seed)
+    rng.favoured = tuple(kind for kind in favoured if kind != "proxy")
     listeners = {name: {"listen": f"127.0.0.1:{port}", "tls": "none", "authentication": "none"}
                  for name, port in (("one", 2601), ("two", 2602), ("three", 2603))}
     for name in ("two", "three"):
-        if rng.random() < 0.2:
-            listeners[name]["proxy"] = {"from": rng.sample(["0.0.0.0/0", "203.0.113.5", "198.51.100.0/24"], rng.randint(1, 2))}
+        if rng.random() < (0.9 if "proxy" in favoured else 0.25):
+            listeners[name][rng.choice(["proxy", "proxy", "xclient"])] = {
+                "from": rng.sample(["0.0.0.0/0", "203.0.113.5", "198.51.100.0/24"], rng.randint(1, 2))}
     for name in ("one", "three"):
         if rng.random() < 0.3:
             listeners[name].update({"authentication": {"flow": "staff", "required": rng.random() < 0.3}, "allow_cleartext_auth": True})
@@ -183,6 +220,11 @@ def configuration(seed):
                     "ours.test": domain(rng, "internet"), "any": domain(rng, rng.choice(["internet", "internet", "to-mail"]))},
         "entitlements": {"open_relay_support": True},
     }
+    if rng.favoured:
+        whole["domains"]["example.org"]["transport"] = "to-mail"
+        whole["domains"]["example.org"]["recipients"].append("accept")
+        for name in "ours.test", "any":
+            whole["domains"][name].update({"transport": "internet", "recipients": [{"accept": {"when": "authenticated"}}]})
     if rng.random() < 0.6:
         whole["trusted_networks"] = [{"network": TRUSTED, "reason": "a test"}]
     return json.dumps(whole, indent=1)
@@ -190,4 +232,4 @@ def configuration(seed):
 
 if __name__ == "__main__":
     import sys
-    print(configuration(int(sys.argv[1])))
+    print(configuration(int(sys.argv[1]), tuple(sys.argv[2:])))

@@ -300,6 +300,18 @@ def test_errors_are_not_failures(backend):
     assert login(one)[0] == 235, "no answer was counted as a failure"
 
 
+def test_hang_ups_are_attempts(backend):
+    """A server that hangs up at a password answers who guesses as well as a no would."""
+    one = backend(steps="[ limit: { by: client, failures: 3/15m, then: defer }, smtp: { server: mail } ]",
+                  replies={"AUTH": "close"})
+    for _ in range(3):
+        assert login(one)[0] == 454
+    asked = questions(one)
+    one.mail.replies["AUTH"] = "235 2.7.0 ok"
+    assert login(one)[0] == 454 and questions(one) == asked, "the attempts were not counted"
+    assert one.wait("limit.reached")
+
+
 # ---- LDAP ----
 
 @pytest.fixture
@@ -350,6 +362,28 @@ def test_ldap_direct_bind(with_ldap):
     assert login(one, "nobody", "secret")[0] == 535
     assert login(one, f"anna,{PEOPLE}", "secret")[0] == 535
     assert login(one, "anna+cn=anna", "secret")[0] == 535
+
+
+@pytest.mark.parametrize("pattern", ['filter: "(uid={user})"', f'bind_dn: "uid={{user}},{PEOPLE}"'], ids=["search", "bind"])
+def test_one_account_has_one_name(with_ldap, pattern):
+    """LDAP compares loosely (RFC 4518); limits and holds do not, so only one spelling logs in."""
+    one = with_ldap(step=f"[ ldap: {{ server: directory, {pattern} }} ]")
+    one.ctl("contain", "anna", "--reason", "stolen")
+    for name in ["anna", "ANNA", "anna ", " anna", "  anna", "\uff41nna", "\u24d0nna", "anna\u00a0", "\u00aanna"]:
+        code, text = login(one, name, "secret")
+        assert code == (525 if name.lower() == "anna" else 535), (name, code, text)
+    assert login(one, "bob", "secret")[0] == 235
+
+
+@pytest.mark.parametrize("pattern", ['filter: "(uid={local})"', f'bind_dn: "uid={{local}},{PEOPLE}"'], ids=["search", "bind"])
+def test_the_account_of_a_local_part(with_ldap, pattern):
+    """Where the directory looks at {local} alone, what is typed behind the @ makes no new user."""
+    one = with_ldap(step=f"[ ldap: {{ server: directory, {pattern} }} ]")
+    assert login(one, "anna@anywhere.test", "secret")[0] == 235
+    assert one.wait("auth.ok")["user"] == "anna"
+    one.ctl("contain", "anna", "--reason", "stolen")
+    for name in ["anna", "anna@example.org", "Anna@other.test", "anna@"]:
+        assert login(one, name, "secret")[0] == 525, name
 
 
 def test_ldap_stopped_and_started(with_ldap):

@@ -320,6 +320,34 @@ def test_killed_at_each_step(scene, state):
     one.nobody_was_told()
 
 
+@pytest.mark.parametrize("answered", [True, False], ids=["answered", "begun"])
+def test_killed_after_closing(scene, answered):
+    """When closing was answered, the counts that contained the account are gone from the disk, too; when it was on disk
+    before the crash, they are so after it."""
+    one = scene()
+    client = one.client()
+    for _ in range(10):
+        assert one.send(client, "x@example.net").startswith("token")
+    one.gateway.stop()  # the counts are on disk
+    one.gateway.start()
+    client = one.client()
+    assert one.send(client, "x@example.net").startswith("token")
+    wait_until(lambda: one.show()["state"] == "open", "the account is contained")
+    closing = threading.Thread(target=lambda: one.gateway.ctl("incident", "close", "1", "--release", ok=range(10)))
+    closing.start()
+    if answered:
+        closing.join()
+        assert one.show()["state"] != "open"
+    else:
+        wait_until(lambda: "state=releas" in (one.gateway.folder / "spool/incidents").read_text(), "it is closed on disk")
+    one.gateway.kill()
+    closing.join()
+    one.gateway.start()
+    assert one.send(one.client(), "x@example.net").startswith("token")
+    one.gateway.wait_empty()
+    assert len(one.gateway.ctl_json("incident", "list", "--all")) == 1, "contained again, by the old counts"
+
+
 @pytest.mark.parametrize("state", ["dropping", "dropped"])
 def test_killed_while_dropping(scene, state):
     """What was to be dropped is never sent, whenever the power goes."""

@@ -202,13 +202,17 @@ def test_a_notification_is_retried_like_other_mail(gateway, sink):
 
 
 def test_a_sender_nobody_takes_mail_for(gateway, sink):
-    """No transport takes the sender's domain: counted, an event, nothing in silence."""
+    """No transport takes the sender's domain: postmaster reads of it."""
     scene = Outbound(gateway, sink, {"far": Host(sink(replies=REFUSE))})
     scene.send("nobody@far.test", sender="a@nowhere.test")
     event = scene.gateway.wait("dsn.failed", to="a@nowhere.test")
-    assert "transport" in event["reason"]
+    assert "transport" in event["reason"] and event["action"] == "postmaster"
+    taken = wait_until(lambda: scene.home.messages, "postmaster has it")[0]
+    assert taken.sender == "" and taken.recipients == ["postmaster@home.test"]
+    assert b"To: <a@nowhere.test>" in taken.data and b"nobody@far.test" in taken.data
     scene.gateway.wait_empty()
-    assert scene.count("nowhere")["totals"]["failed_silent"] == 1
+    totals = scene.count("nowhere")["totals"]
+    assert totals["failed_silent"] == 0 and totals["failed_dsn"] == 1 and totals["generated"] == 1
 
 
 # ---- delay ----

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """8-bit mail to a host that takes 7-bit mail only: sent as it is, converted or refused, as the transport says."""
+import base64
 import email
 import subprocess
 
@@ -19,7 +20,7 @@ MESSAGE = ("From: a@example.org\r\nTo: b@example.net\r\nSubject: eight\r\nMIME-V
 
 @pytest.fixture
 def scene(gateway, sink):
-    def make(how, extensions=("PIPELINING",), flow="[ deliver ]", listener="", message=MESSAGE, more=""):
+    def make(how, extensions=("PIPELINING",), flow="[ deliver ]", listener="", message=MESSAGE, more="", top="", key=ED_SEED + b"\n"):
         host = sink(extensions=extensions)
         port = free_port()
         one = gateway(f"""
@@ -35,8 +36,9 @@ flows:
 transports: {{ out: {{ method: server, server: next, eight_bit: {how}, retry: {{ delays: [ 1s ], count: 1 }} }}{more} }}
 domains: {{ any: {{ recipients: own, content: all, transport: out }} }}
 entitlements: {{ open_relay_support: true }}
+{top}
 """, ports=[port], start=False)
-        (one.folder / "key").write_bytes(ED_SEED + b"\n")
+        (one.folder / "key").write_bytes(key)
         (one.folder / "key").chmod(0o600)
         one.start()
         client = one.client(port)
@@ -97,6 +99,34 @@ def test_what_we_signed_is_converted_before(scene, listener, extensions):
     assert "BODY=8BITMIME" not in taken.mail_parameters
     assert email.message_from_bytes(taken.data).get_payload(decode=True).decode() == "Jörg = äöü\r\n"
     assert is_signed(taken)
+
+
+@pytest.fixture(scope="module")
+def rsa(tmp_path_factory):
+    """A key and its record; for seals there is RSA only (RFC 8617 4.1.3)."""
+    path = tmp_path_factory.mktemp("rsa") / "key.pem"
+    subprocess.run(["openssl", "genrsa", "-traditional", "-out", path, "2048"], check=True, stderr=subprocess.DEVNULL)
+    public = subprocess.run(["openssl", "rsa", "-in", path, "-pubout", "-outform", "DER"], check=True, stdout=subprocess.PIPE,
+                            stderr=subprocess.DEVNULL).stdout
+    return path.read_bytes(), b"v=DKIM1; k=rsa; p=" + base64.b64encode(public)
+
+
+@LISTENERS
+@pytest.mark.parametrize("how, eight", [("convert", False), ("send", True)])
+def test_what_we_sealed_is_converted_before(scene, dns, rsa, listener, how, eight):
+    """The newest set of ARC fields is for the text as it arrives, so the conversion comes first; without one it is as it was."""
+    key, record = rsa
+    names = dns(['_dmarc.example.org. TXT "v=DMARC1; p=none"'])
+    _, host = scene(how, flow="[ verify, arc-seal: key, deliver ]", listener=listener, key=key,
+                    top=f'dns: {{ servers: [ "{names.address}" ] }}')
+    wait_until(lambda: host.messages, "it arrives")
+    taken = host.messages[0].data
+    assert any(byte > 127 for byte in taken) == eight
+    assert email.message_from_bytes(taken)["ARC-Seal"], taken
+    state, results, reason = dkim.arc_verify(taken, dnsfunc=lambda name, timeout=5: record)
+    assert state == dkim.CV_Pass, (reason, results, taken)
+    state, _, _ = dkim.arc_verify(taken.replace(b"Subject: eight", b"Subject: nine"), dnsfunc=lambda name, timeout=5: record)
+    assert state == dkim.CV_Fail
 
 
 def test_steps_before_and_behind_the_signature(scene):

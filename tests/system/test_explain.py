@@ -80,6 +80,9 @@ tests:
     ("given: { servers: { mial: down } }\ntests: []", 'did you mean "mail"?'),
     ("given: { servers: { mail: dwon } }\ntests: []", 'did you mean "down"?'),
     ("tests: {}", "a list of"),
+    ("tests: [ { name: x, sesion: { listener: inbound }, expect: { auth: acept } } ]", 'did you mean "session"?'),
+    ("tests: [ { name: x, sesion: { listener: inbound }, expect: { auth: acept } } ]", 'did you mean "accept"?'),
+    ("tests: [ { name: x, session: { listener: inbund }, exect: { auth: accept } } ]", 'did you mean "inbound"?'),
     ("tests: [", "bad.test.yaml:"),
 ])
 def test_faults_of_a_test_file_are_told_with_their_place(written, text, complaint):

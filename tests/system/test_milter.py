@@ -405,6 +405,16 @@ def test_no_answer_is_error(filtering, milter):
     assert not one.mail.messages
 
 
+def test_one_poisonous_message_stops_no_other(filtering, milter):
+    server = milter({"E": lambda heard, _: "close" if b"poison" in heard.body else m.CONTINUE})
+    one = filtering(server, options=", timeout: 2s")
+    for _ in range(5):
+        assert send(one, MESSAGE + b"poison\r\n")[0] == 451
+    assert server.connections == 5, "it was not asked each time"
+    assert send(one, MESSAGE.replace(b"<id@", b"<other@"))[0] == 250
+    delivered(one)
+
+
 def test_no_terms(filtering, milter):
     terms = [b"HTTP/1.1 400 Bad Request\r\n\r\n", m.packet("O", b"\0" * 4), m.packet("c"),
              m.packet("O", struct.pack(">III", 7, 0, 0)), m.packet("O", struct.pack(">III", 6, 0x1000, 0)),
@@ -435,8 +445,8 @@ def test_error_may_be_passed_over_and_nothing_is_half_done(filtering, milter):
 def test_a_dead_one_is_left_alone(filtering, milter):
     dead = milter({"C": "close"})
     one = filtering(dead)
-    for _ in range(6):
-        assert send(one)[0] == 451
+    for i in range(6):
+        assert send(one, MESSAGE.replace(b"<id@", b"<%d@" % i))[0] == 451
     assert dead.connections == 3
 
 

@@ -445,6 +445,8 @@ def test_age(gateway, sink):
 
 def test_size_the_oldest_goes(gateway, sink):
     scene = outbound(gateway, sink, "quarantines: { spam: { size: 100K }, own: { keep: 1h } }")
+    told = scene.gateway.ctl("quarantine", "status")
+    assert "size 100K, " in told and "keep 1h, " in told, told
     filler = b"x" * 70 + b"\r\n"
     for number in range(5):
         send(scene, number=number, body=BODY % number + filler * 400)  # 28K each

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """`postern queue`, `message`, `send`: what an operator does to waiting mail, and the balance after each."""
+import datetime
 import json
+import re
+import subprocess
+import threading
 
 import pytest
 
-from rig.gateway import wait_until
+from rig.gateway import BUILD, wait_until
 from rig.outbound import Host, Outbound
 from rig.ports import free_port
 
@@ -35,7 +39,7 @@ def totals(scene):
     return scene.count("now")["totals"]
 
 
-def test_list_and_show(scene):
+def test_list_and_show(scene, monkeypatch):
     ctl = scene.gateway.ctl
     assert "nothing waits" in ctl("queue", "list")
     first = waiting(scene, ["one@far.test", "two@far.test"])
@@ -57,10 +61,25 @@ def test_list_and_show(scene):
     assert [i["entry"] for i in shown] == [items[second]["entry"]]
     assert [json.loads(ctl("--json", "queue", "show", items[first]["entry"]))["message"]] == [first]
     text = ctl("queue", "show", first)
-    assert "one@far.test" in text and "busy" in text and item["next_try"] in text
+    assert "one@far.test" in text and "last error" not in text, "what stands behind a recipient is not said twice"
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    zoned = ctl("queue", "show", first) + ctl("queue", "causes")
+    there = datetime.datetime.fromisoformat(item["next_try"]).astimezone(datetime.timezone(datetime.timedelta(hours=9)))
+    assert zoned.count(f"{there:%Y-%m-%d %H:%M:%S}") >= 2, "times are those of the clock on the wall, everywhere"
     ctl("queue", "show", "01AAAAAAAAAAAAAAAAAAAAAAAA", ok=(1,))
     ctl("queue", "list", "--state", "nonsense", ok=(1, 2))
     ctl("queue", "list", "--older", "soon", ok=(1, 2))
+
+
+def test_a_verb_that_does_nothing_says_why(scene):
+    ctl = scene.gateway.ctl
+    assert ctl("queue", "retry", "--to", "x@far.test", ok=(1,)) == "retry: nothing fits\n"
+    waiting(scene, "x@far.test")
+    assert ctl("queue", "release", "--to", "x@far.test", ok=(1,)).startswith("release: 0 of 1 entry; the rest is not held")
+    assert ctl("queue", "hold", "--to", "x@far.test") == "hold: 1 of 1 entry\n"
+    assert ctl("queue", "hold", "--all", ok=(1,)) == "hold: 0 of 1 entry; the rest is held already\n"
+    assert "is held, being delivered, or due" in ctl("queue", "retry", "--all", ok=(1,))
+    assert "no mail to nosuch.test lately" in ctl("transport", "show", "t-far", "nosuch.test")
 
 
 def test_retry(scene):
@@ -174,6 +193,25 @@ def test_message_events(scene):
     assert events.index("message.accepted") < events.index("delivery.deferred")
     text = scene.gateway.ctl("message", "events", message)
     assert "delivery.deferred" in text and "busy" in text
+    assert "user=\n" not in text and not re.search(r"=(?= |$)", text, re.M), "what has no value is not named"
+    assert f"message={message}" not in text, "it was asked for"
+
+
+def test_tail_says_of_what_each_line_is(scene):
+    tail = subprocess.Popen([BUILD / "postern", "--socket", scene.gateway.folder / "control.sock", "tail", "-q", "event:delivery."],
+                            stdout=subprocess.PIPE, text=True)
+    try:
+        scene.far.replies["RCPT"] = "450 4.2.0 very busy"
+        lines = []
+        reader = threading.Thread(target=lambda: lines.append(tail.stdout.readline()), daemon=True)
+        reader.start()
+        sent = []
+        # the stream begins when it is connected, which nobody tells: mail is sent until a line comes
+        wait_until(lambda: sent.append(scene.send("x@far.test")) or lines, "a line of it", 40)
+        assert re.search(rf" message=({'|'.join(sent)}) ", lines[0]) and ' reply="very busy"' in lines[0], lines
+    finally:
+        tail.kill()
+        tail.wait()
 
 
 # ---- send ----
@@ -193,6 +231,8 @@ def test_send(scene, tmp_path):
     refused = scene.gateway.ctl("--json", "send", "--to", "x@nowhere.test", "--from", "a@home.test", ok=(1,))
     assert json.loads(refused.splitlines()[0])["accepted"] is False
     scene.gateway.ctl("send", ok=(2,))
+    scene.far.replies["RCPT"] = "550 5.1.1 no"
+    assert "delivery.failed" in scene.gateway.ctl("send", "--to", "y@far.test", "--from", "a@home.test", ok=(1,))
     scene.count("sent")
 
 

@@ -187,7 +187,7 @@ GROUPS = """
 def domains(asking, sink):
     other = free_port()
     return lambda: asking(
-        replies={"RCPT": known("anna", "bob", "postmaster")}, flows=GROUPS,
+        replies={"RCPT": known("anna", "bob", "postmaster")}, flows=GROUPS, inbound=", limits: { errors: 100 }",
         domains="  example.com: { recipients: local-users, content: two, transport: to-mail, aliases: [ example.co.uk ] }",
         listeners=f'  second: {{ listen: [ "127.0.0.1:{other}" ], tls: none, authentication: none, domains: [ example.com ] }}'), other
 
@@ -206,6 +206,27 @@ def test_strangers_and_groups(domains):
         talk.mail("a@example.net", "anna@example.com")
         assert talk.data(b"Subject: x\r\n\r\nx")[0] == 250
     wait_until(lambda: sum(len(m.recipients) for m in one.mail.messages) == 3, "all is delivered")
+
+
+def test_each_domain_for_itself(domains):
+    """Domains in any order in one transaction, and in those behind it: what was found for one is said of no other."""
+    make, _ = domains
+    one = make()
+    here, relay, unknown, later = 250, 550, 550, 452
+    table = [("anna@example.org", here, "2.1.5"), ("bob@example.org", here, "2.1.5"), ("anna@elsewhere.example", relay, "5.7.1"),
+             ("bob@EXAMPLE.ORG", here, "2.1.5"), ("anna@example.com", later, "4.5.3"), ("nobody@example.org", unknown, "5.1.1"),
+             ("anna@example.or", relay, "5.7.1"), ("anna@example.co.uk", later, "4.5.3"), ("anna@sub.example.org", relay, "5.7.1"),
+             ("anna@example.org", here, "2.1.5")]
+    with Talk(one.mx, ehlo="c.test") as talk:
+        for end in ("RSET", "EHLO c.test", "RSET"):
+            talk.mail("a@example.net")
+            for address, code, start in table:
+                got, text = talk.say(f"RCPT TO:<{address}>")
+                assert got == code and text.startswith(start), (address, got, text)
+            assert talk.code(end) == 250
+            talk.mail("a@example.net", "anna@example.com", "anna@example.co.uk", "bob@example.com")
+            assert talk.code("RCPT TO:<anna@example.org>") == 452
+            assert talk.code(end) == 250
 
 
 def test_listener_with_some_domains(domains):

@@ -5,6 +5,7 @@ import subprocess
 import pytest
 
 from rig.gateway import BUILD, wait_until
+from rig.milter import CONTINUE, Milter, add_rcpt, delete_rcpt
 from rig.ports import free_port
 from rig.setups import reception
 from rig.talk import Talk, plain
@@ -126,6 +127,8 @@ def test_reload_refuses_an_open_relay(scene):
     assert strangers_try(one) == []
 
 
+AWAY = """  b.test: {{ recipients: [ rewrite: {{ recipient: {{ {} }} }}, accept ], transport: to-mail }}
+  c.test: {{ recipients: [ reject ], content: away, transport: to-mail }}"""
 OTHERS = [
     # (name, options of the configuration, may it start, what the check says)
     ("no-entitlement", {"entitlements": "entitlements: { open_relay_support: false }"}, False, "open-relay-support"),
@@ -144,6 +147,10 @@ OTHERS = [
     ("rewrite-by-pattern", {"domains": "  b.test: { recipients: [ rewrite: { recipient: { '~^(.+)%(.+)@b.test$': '$1@$2' } }, lookup-smtp: { server: mail } ], transport: to-mail }"}, False, "a domain that is not listed"),
     ("rewrite-to-listed", {"domains": "  b.test: { recipients: [ rewrite: { recipient: { '@b.test': '@example.org' } }, lookup-smtp: { server: mail } ], transport: to-mail }"}, True, ""),
     ("forward", {"domains": "  b.test: { recipients: [ rewrite: { recipient: { x@b.test: x@c.test } }, lookup-smtp: { server: mail } ], transport: to-mail }"}, True, ""),
+    ("rewrite-past-a-closed-domain", {"flows": "  content:\n    away: [ rewrite: { recipient: { '@c.test': '@example.net' } }, deliver ]",
+                                      "domains": AWAY.format("'@b.test': '@c.test'")}, False, "domain b.test, rewritten -> domain c.test"),
+    ("rewrite-not-to-it", {"flows": "  content:\n    away: [ rewrite: { recipient: { '@c.test': '@example.net' } }, deliver ]",
+                           "domains": AWAY.format("'@b.test': '@example.org'")}, True, ""),
     ("route", {"domains": "  b.test: { recipients: [ route: internet, accept ], transport: to-mail }"}, False, "a transport that looks up MX"),
     ("smarthost", {"any_domain": "{ recipients: [ accept ], transport: { server: mail } }"}, False, "open-relay"),
 ]
@@ -181,6 +188,53 @@ def test_rewriting_past_another_domains_flow(scene):
             assert "fix: rewrite strangers' recipients only behind a lookup" in done.stdout
     done = subprocess.run([BUILD / "postern", "explain", "x@b.test", one.path], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert "that domain's own recipient flow is not asked" in done.stdout, done.stdout + done.stderr
+
+
+CLOSED = """  b.test: {{ recipients: [ {steps} ], content: looked-at, transport: to-mail }}
+  example.net: {{ recipients: [ reject: {{ when: not authenticated }}, accept ], transport: internet }}"""
+MOVES = """function recipient(mail)
+  mail:set_recipient((mail.recipient:gsub("@b.test", "@example.net")))
+  return "accept"
+end
+function stays(mail)
+  return "accept"
+end
+"""
+LOOKED_UP = "lookup-smtp: { server: mail, found: next }"
+
+
+@pytest.mark.parametrize("steps, content, moves, protected", [
+    ("script: { file: moves.lua }, reject", "hold: { when: size > 1G }", "stays.lua", LOOKED_UP),
+    ("accept", "milter: { server: filter }", "milter: { server: filter, recipients: none }", LOOKED_UP),
+], ids=["script", "milter"])
+def test_scripts_and_milters_past_another_domains_flow(scene, steps, content, moves, protected):
+    """Where they lead is not in the file: a stranger's mail reaches the hosts of a domain that refuses it, and check said that it may."""
+    milter = Milter({"E": add_rcpt("bob@example.net") + delete_rcpt("bob@b.test") + CONTINUE})
+
+    def make(steps, content):
+        one = scene(domains=CLOSED.format(steps=steps), flows=f"  content:\n    looked-at: [ {content}, deliver ]")
+        (one.folder / "moves.lua").write_text(MOVES)
+        (one.folder / "stays.lua").write_text(MOVES.replace("mail:set_recipient(", "local _ = ("))
+        one.path.write_text(one.path.read_text().replace("servers:\n", f'servers:\n  filter: {{ milter: "127.0.0.1:{milter.port}" }}\n'))
+        done = subprocess.run([BUILD / "postern", "check", one.path], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert done.returncode == 0, done.stdout
+        return one, done.stdout
+    try:
+        one, said = make(steps, content)
+        assert "to domain b.test may be rewritten into domain example.net" in said and "passed-by" in said, said
+        one.start()
+        with Talk(one.mx, ehlo="c.test") as talk:
+            talk.mail("a@a.test")
+            assert talk.code("RCPT TO:<bob@example.net>") == 550, "its own flow refuses strangers"
+            assert talk.code("RCPT TO:<bob@b.test>") == 250
+            assert talk.data(b"Subject: x\r\n\r\nx\r\n")[0] == 250
+        wait_until(lambda: one.world.messages, "it reaches the closed domain")
+        assert one.world.messages[0].recipients == ["bob@example.net"]
+        assert "passed-by" not in make(f"{protected}, {steps}", content)[1], "a backend knows the recipient"
+        calm = (steps.replace("moves.lua", moves), content) if moves.endswith(".lua") else (steps, moves)
+        assert "passed-by" not in make(*calm)[1], "it cannot change recipients"
+    finally:
+        milter.stop()
 
 
 def test_sessions_per_listener_that_cannot_relay(scene):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The life of the daemon: check, init, reload, drain, crash, privileges."""
+import contextlib
 import datetime
 import os
 import re
@@ -342,6 +343,14 @@ def test_second_daemon_on_one_spool(scene, gateway):
 
 # ---- privileges ----
 
+def low_port():
+    """One that nobody listens at and only a right of its own opens."""
+    for port in range(1023, 600, -1):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("no port below 1024 is free")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give something up")
 def test_privileges(gateway, sink, tmp_path_factory):
     """As root with `user: nobody`: the working process has no rights, and leaves no core."""
@@ -351,7 +360,7 @@ def test_privileges(gateway, sink, tmp_path_factory):
     folder.chmod(0o755)
     try:
         mail, mx = sink(replies={"RCPT": known("anna")}), free_port()
-        one = gateway(reception(mail, mx, top="user: nobody"), ports=[mx], folder=folder)
+        one = gateway(reception(mail, mx, top="user: nobody\ncontrol: { socket: run/control.sock }"), ports=[mx], folder=folder)
         status = dict(line.split(":\t", 1) for line in open(f"/proc/{one.child_pid()}/status").read().splitlines() if ":\t" in line)
         nobody = subprocess.run(["id", "-u", "nobody"], stdout=subprocess.PIPE, text=True).stdout.strip()
         assert status["Uid"].split() == [nobody] * 4, status["Uid"]
@@ -359,16 +368,52 @@ def test_privileges(gateway, sink, tmp_path_factory):
         for name in ["CapInh", "CapPrm", "CapEff", "CapAmb"]:
             assert int(status[name], 16) == 0, (name, status[name])
         assert status["NoNewPrivs"].strip() == "1"
+        above = dict(line.split(":\t", 1) for line in open(f"/proc/{one.process.pid}/status").read().splitlines() if ":\t" in line)
+        assert above["Uid"].split() == [nobody] * 4 and "0" not in above["Gid"].split(), "the supervisor is not root either"
+        assert [int(above[name], 16) for name in ["CapInh", "CapPrm", "CapEff", "CapAmb"]] == [0, 1 << 10, 1 << 10, 0], "it may bind ports"
         limits = open(f"/proc/{one.child_pid()}/limits").read()
         assert re.search(r"Max core file size\s+0\s", limits), limits
         with Talk(mx, ehlo="c.test") as talk:
             assert talk.mail("a@example.net", "anna@example.org").data(HEAD + b"x")[0] == 250
         wait_until(lambda: mail.messages, "it is delivered")
         # a reload may add a listener, though the child may not bind low ports itself
-        other = free_port()
+        other = low_port()
         change(one, "flows:", f'  second: {{ listen: [ "127.0.0.1:{other}" ], tls: none, authentication: none }}\nflows:')
         assert one.reload()
         wait_for_port(other)
+        # and what dies is started again by a supervisor that is not root
+        one.crash_expected = True
+        os.kill(one.child_pid(), signal.SIGKILL)
+        one.wait("daemon.ready", count=2)
+        with Talk(mx, ehlo="c.test") as talk:
+            assert talk.mail("a@example.net", "anna@example.org").data(HEAD + b"x")[0] == 250
+        one.finish()
+        one.process = None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give something away")
+def test_no_folder_of_others_is_given_away(gateway, sink):
+    """A control socket in /run or beside the configuration: the folder does not become the user's."""
+    import pathlib
+    import tempfile
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="postern-"))
+    folder.chmod(0o755)
+    try:
+        shared, empty = folder / "run", folder / "empty"
+        shared.mkdir()
+        shared.chmod(0o1777)
+        (shared / "of-somebody-else").write_text("x")
+        empty.mkdir()
+        mail, mx = sink(replies={"RCPT": known("anna")}), free_port()
+        one = gateway(reception(mail, mx, top=f"user: nobody\nspool: {{ path: {empty} }}\ncontrol: {{ socket: {shared}/control.sock }}"),
+                      ports=[mx], folder=folder, start=False)
+        one.start()
+        owner = one.process.pid and os.stat(f"/proc/{one.child_pid()}").st_uid
+        assert owner != 0 and (shared / "control.sock").stat().st_uid == owner
+        assert shared.stat().st_uid == folder.stat().st_uid == 0, "the folder of others was given away"
+        assert empty.stat().st_uid == owner, "what was made for it by hand is its own"
         one.finish()
         one.process = None
     finally:

@@ -4,8 +4,11 @@ import json
 import os
 import signal
 import smtplib
+import socket
+import socketserver
 import stat
 import subprocess
+import threading
 import time
 
 import pytest
@@ -127,6 +130,115 @@ def test_the_daemon_checks_for_itself(scene):
     assert list(states(scene)) == ["r1"]
 
 
+# ---- disks that are full, and others ----
+
+def test_what_cannot_be_written_down_is_not_applied(scene):
+    """Nothing is half applied; the next try finds a clean desk."""
+    folder = scene.folder / "spool" / "revisions"
+    scene.path.write_text(refusing(scene, "closed"))
+    for name, left in ("2.json.new", {"r1": "in force"}), ("state.json.new", {"r1": "in force", "r2": "not applied"}):
+        (folder / name).mkdir()  # as with a full disk: it cannot be written
+        for words in (), ("--confirm", "10m"), ("--share", "50%"):
+            done = postern(scene, "apply", *words)
+            assert done.returncode == 7 and f"cannot write revisions/{name}" in done.stderr, done.stderr
+            assert says(scene).startswith("250") and config(scene)["revision"] == "r1" and config(scene)["pending"] is None
+        (folder / name).rmdir()
+        assert {number: state for number, state in states(scene).items() if number in left} == left
+    scene.ctl("apply")
+    assert "closed" in says(scene) and "in force" in states(scene).values()
+
+
+@pytest.mark.parametrize("way", ["rollback", "deadline", "to a number"])
+def test_a_full_disk_does_not_keep_a_bad_configuration(scene, way):
+    """Back it goes at once; it is written down as soon as that can be, and told until then."""
+    state = scene.folder / "spool" / "revisions" / "state.json"
+    scene.path.write_text(refusing(scene, "closed"))
+    scene.ctl("apply", *(["--confirm", "1s"] if way == "deadline" else ["--confirm", "10m"] if way == "rollback" else []))
+    assert "closed" in says(scene) or way == "deadline"
+    state.with_name("state.json.new").mkdir()
+    if way != "deadline":
+        done = postern(scene, "rollback", *(["r1"] if way == "to a number" else []))
+        assert done.returncode == 0 and "r2 -> r1  in force again" in done.stdout, done.stderr
+        assert "warning: cannot write revisions/state.json.new" in done.stderr and "it is tried again" in done.stderr
+    wait_until(lambda: scene.find("config.reverted", revision="r2"), "it is taken back")
+    wait_until(lambda: says(scene).startswith("250"), "the former one is in force")
+    assert config(scene)["revision"] == "r1" and config(scene)["pending"] is None and scene.find("daemon.warning", object="revisions")
+    state.with_name("state.json.new").rmdir()
+    wait_until(lambda: json.loads(state.read_text())["pending"] == 0 and json.loads(state.read_text())["current"] == 1, "it is written down")
+    scene.stop()
+    scene.path.write_text(scene.path.read_text())
+    scene.start()
+    assert says(scene).startswith("250")
+
+
+class Slow(socketserver.BaseRequestHandler):
+    """Between a command and the daemon: `meanwhile` happens before a change is asked for."""
+
+    def handle(self):
+        with socket.socket(socket.AF_UNIX) as daemon:
+            daemon.connect(self.server.behind)
+            asked = self.request.recv(65536)
+            if asked.startswith(b"POST"):
+                self.server.meanwhile()
+            daemon.sendall(asked)
+            threading.Thread(target=self.pump, args=(self.request, daemon), daemon=True).start()
+            self.pump(daemon, self.request)
+
+    @staticmethod
+    def pump(source, target):
+        try:
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+
+def test_two_administrators(scene):
+    """Who read r1 does not overwrite what another applied meanwhile: the differences that he saw are not those that he would make."""
+    def other():
+        scene.path.write_text(refusing(scene, "quick"))
+        scene.ctl("apply")
+    (scene.folder / "slow.yaml").write_text(refusing(scene, "slow"))
+    with socketserver.ThreadingUnixStreamServer(str(scene.folder / "slow.sock"), Slow) as server:
+        server.behind, server.meanwhile = str(scene.folder / "control.sock"), other
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        slow = subprocess.run([BUILD / "postern", "--socket", scene.folder / "slow.sock", "apply", scene.folder / "slow.yaml"], text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
+        server.shutdown()
+    assert slow.returncode == 5 and "r2 is in force by now, not r1" in slow.stderr, slow.stdout + slow.stderr
+    assert "quick" in says(scene) and list(states(scene)) == ["r2", "r1"]
+    body = json.dumps({"files": [{"name": "postern.yaml", "text": scene.first}]})
+    url = ["--unix-socket", scene.folder / "control.sock", "http://x/api/v1/config"]
+    assert 'etag: "r2"' in subprocess.run(["curl", "-si", *url], stdout=subprocess.PIPE, text=True).stdout.lower()
+    for tag, status in ('"r1"', "412"), ("nonsense", "412"), ('"r2"', "200"):
+        done = subprocess.run(["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", f"If-Match: {tag}", "-d", body, *url[:2],
+                               url[2] + "/applications"], stdout=subprocess.PIPE, text=True)
+        assert done.stdout == status, tag
+
+
+def test_killed_while_it_applies(scene):
+    """At whatever moment: the one or the other is in force afterwards, whole, and the history can be read."""
+    scene.crash_expected = True
+    seen = set()
+    for number in range(4):
+        scene.path.write_text(refusing(scene, f"closed-{number}"))
+        one = subprocess.Popen([BUILD / "postern", "--socket", scene.folder / "control.sock", "apply"], stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)
+        time.sleep(0.01 + 0.02 * number)
+        scene.kill()
+        one.wait(60)
+        scene.path.write_text(scene.first)
+        scene.start()
+        assert says(scene).startswith("250"), "the file was written since, so it counts"
+        in_force = [name for name, state in states(scene).items() if state == "in force"]
+        assert in_force == [config(scene)["revision"]]
+        seen.add(one.returncode)
+        for name in states(scene):
+            assert scene.ctl("config", "show", name)
+    assert seen <= {0, 3, 7}, seen
+
+
 def test_a_failing_flow_test_refuses(scene):
     (scene.folder / "tests").mkdir()
     (scene.folder / "tests" / "a.test.yaml").write_text(
@@ -240,13 +352,13 @@ def test_not_confirmed_in_time_is_taken_back(scene):
 
 def test_confirmed_stays(scene):
     scene.path.write_text(refusing(scene, "closed"))
-    scene.ctl("apply", "--confirm", "2s")
+    scene.ctl("apply", "--confirm", "6s")
     assert "closed" in says(scene) and states(scene) == {"r2": "unconfirmed", "r1": "former"}
     assert "r2 is taken back" in scene.ctl("status")
     for words in ("apply",), ("config", "confirm", "r1"):
         assert postern(scene, *words).returncode == 5, words
     assert "r2 stays" in scene.ctl("config", "confirm", "r2")
-    time.sleep(2.5)  # past the deadline
+    time.sleep(6.5)  # past the deadline
     assert "closed" in says(scene) and states(scene) == {"r2": "in force", "r1": ""}
     assert postern(scene, "config", "confirm").returncode == 5
 

@@ -229,10 +229,26 @@ def test_error_may_be_passed_over(scanning, kind):
 def test_a_dead_scanner_is_left_alone(scanning, odd):
     dead = odd("close")
     one = scanning(f'clamd: "127.0.0.1:{dead.port}", timeout: 2s', "antivirus: { server: scanner }")
-    for _ in range(6):
-        assert send(one, with_attachment(b"x"))[0] == 451
+    for i in range(6):
+        assert send(one, with_attachment(b"x", fields=b"Message-ID: <%d@example.net>\r\n" % i))[0] == 451
     assert dead.connections == 3
     assert "failed 3 times in a row" in one.wait("message.deferred", count=6)["detail"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_poisonous_message_stops_no_other(scanning, odd, kind):
+    """A message at which a scanner dies comes again and again: it counts once, and other mail is scanned."""
+    well = {"clamd": b"stream: OK\0", "rspamd": b'HTTP/1.1 200 OK\r\n\r\n{"score":1,"action":"no action"}',
+            "spamd": b"SPAMD/1.1 0 EX_OK\r\nSpam: False ; 1.0 / 5.0\r\n\r\n"}[kind]
+    scanner = odd("close")
+    server, block = KINDS[kind]
+    one = scanning(server.format(port=scanner.port), block)
+    for _ in range(5):
+        assert send(one, with_attachment(b"poison", fields=b"Message-ID: <poison@example.net>\r\n"))[0] == 451
+    assert scanner.connections == 5, "it was not asked each time"
+    scanner.deed = well
+    assert send(one, with_attachment(b"x", fields=b"Message-ID: <good@example.net>\r\n"))[0] == 250
+    delivered(one)
 
 
 def test_equal_servers_stand_in_for_each_other(scanning, odd, clamd):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """sendmail and mailq as programs call them: options, what arrives, sysexits, and that 0 means durable."""
 import os
+import re
 import subprocess
 
 import pytest
@@ -109,6 +110,7 @@ def test_mailq_and_that_zero_means_durable(scene):
     text = wait_until(lambda: "busy?now" in (text := run(scene, "mailq")) and text, "the attempt is told")
     assert text.startswith("-Queue ID-") and entry["message"] in text
     assert "anna@example.org\n" in text and "bob@example.org\n" in text and "in 1 Request." in text
+    assert re.search(r"^\w{26} +\d+ \w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d +anna@", text, re.M), "as Postfix's, whose readers know it"
     assert "\x1b" not in text and "(451 4.3.0 busy" in text
     assert run(scene, "sendmail", "-bp") == text
     del scene.mail.replies["DATA"]

@@ -242,7 +242,47 @@ def test_results_of_checks_and_findings_are_those_of_then(gateway, sink, dns, pr
     assert changes('findings ~ "attachment-forbidden"') == 1
     assert changes('findings == ""') == 2
     bodies = shadow(one, text.replace("      - deliver", '      - match: { body: [ "hello" ], matched: hold }\n      - deliver'))
-    assert (bodies["changed"], bodies["open"]) == (0, 3) and bodies["groups"][0]["why"] == "match was not asked this then", bodies
+    assert (bodies["changed"], bodies["open"]) == (0, 3) and bodies["groups"][0]["why"] == 'whether the body pattern "hello" fits is not in the record', bodies
+
+
+def test_patterns_that_were_looked_for_then(gateway, sink):
+    """The text is gone, but which pattern fitted is known, and that none did: only a new pattern is undecided, counted and named."""
+    mx = free_port()
+    one = gateway(reception(sink(), mx, flows="""  content:
+    look:
+      - match: { body: [ lottery, "(?i)casino" ], matched: reject }
+      - match: { when: sender.domain == "b.example", header: [ "^Subject: offer" ], matched: hold }
+      - deliver""").replace("recipients: local-users,", "recipients: local-users, content: look,"), ports=[mx])
+    text = one.path.read_text()
+    for sender, subject, words in [("a", "x", "the Lottery"), ("a", "x", "the lottery"), ("a", "x", "our CASINO"), ("b", "offer", "hello"),
+                                   ("b", "hello", "hello"), ("a", "offer", "hello")]:
+        with one.client(mx) as client:
+            client.docmd(f"MAIL FROM:<x@{sender}.example>")
+            client.docmd("RCPT TO:<anna@example.org>")
+            client.data(f"Subject: {subject}\r\n\r\n{words}\r\n")
+    wait_until(lambda: shadow(one, text)["decisions"] == 12, "the history has them")
+    assert shadow(one, text)["same"] == 12
+
+    def changes(*pairs):
+        new = text
+        for old, by in pairs:
+            assert old in new
+            new = new.replace(old, by)
+        result = shadow(one, new)
+        return [(group["before"], group["after"], group["count"]) for group in result["groups"] if not group["open"]], result["undecided"]
+    assert changes(('body: [ lottery, "(?i)casino" ]', 'body: [ "(?i)casino", gambling, lottery ]')) == \
+        ([], [{"why": 'whether the body pattern "gambling" fits is not in the record', "count": 4}])
+    assert changes(('"(?i)casino" ], matched: reject', '"(?i)casino" ], when: sender.domain == "b.example", matched: reject')) == \
+        ([("reject", "deliver", 2)], [])
+    assert changes(('      - match: { body: [ lottery, "(?i)casino" ], matched: reject }',
+                    '      - match: { body: [ "(?i)casino" ], matched: hold }\n      - match: { body: [ lottery ], matched: reject }')) == \
+        ([("reject", "hold", 1)], [{"why": 'whether the body pattern "(?i)casino" fits is not in the record', "count": 1}])
+    assert changes((' when: sender.domain == "b.example", header', " header")) == \
+        ([], [{"why": 'whether the header pattern "^Subject: offer" fits is not in the record', "count": 2}])
+    (one.folder / "new.yaml").write_text(text.replace("body: [ lottery,", "body: [ poker, lottery,"))
+    said = postern(one, "shadow", one.folder / "new.yaml").stdout
+    assert said.splitlines()[-2:] == ["12 decisions (6 messages): 0 would change, 8 not, 4 are undecided: the record does not say enough",
+                                      '     4 whether the body pattern "poker" fits is not in the record'], said
 
 
 def test_findings_stand_in_the_story(gateway, sink):

@@ -309,6 +309,10 @@ def test_every_verb_and_option_of_the_help_completes():
     assert len(rows) > 30
     nouns = set(complete(["postern", ""]))
     assert nouns == {noun for noun, _ in rows}
+    for noun in nouns:
+        shown = subprocess.run([BUILD / "postern", noun, "--help"], text=True, capture_output=True).stdout
+        verbs = re.findall(r"^  ([a-z]+) ", shown, re.M) if "has these verbs" in shown else []
+        assert not verbs or set(complete(["postern", noun, ""])) == set(verbs), noun
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])

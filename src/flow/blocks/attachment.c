@@ -482,7 +482,16 @@ static void look_at_oddities(struct looking *looking)
     if (looking->names.cut)
         found_in_file(looking, ATTACHMENT_DISGUISED, STR_EMPTY,
                       "names that cannot be read to their end");
-    if (str_equal(part->type, STR("message/partial")))
+    struct str boundaries[2];
+    bool cut;
+    struct mail_field field;
+    if (mail_header_find(part->header, STR("Content-Type"), &field) &&
+        mime_parameters(mail_field_text(arena_of(looking), &field), "boundary", arena_of(looking),
+                        boundaries, 2, &cut) > 1)
+        why = "it says twice where its parts are";
+    if (str_starts(part->type, STR("multipart/")) && !part->is_multipart)
+        why = "parts that cannot be told apart";
+    else if (str_equal(part->type, STR("message/partial")))
         why = "a piece of a message";
     else if (str_equal(part->type, STR("message/rfc822")) && !part->is_message)
         why = "a message in a transfer encoding";

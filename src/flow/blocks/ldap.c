@@ -78,11 +78,26 @@ static MAY_YIELD void ask(struct flow_running *running, const struct flow_step *
                          running->run->arena, out);
 }
 
+/* Where the directory is asked for {local} alone, anything may stand behind the @: the account is
+ * what stands before it, or a new domain would be a new user to limits and holds. */
+static struct str account_of(const struct flow_running *running,
+                             const struct parameters *parameters)
+{
+    static const struct str of_all[] = {{"{user}", 6}, {"{address}", 9}, {"{domain}", 8}};
+    struct str pattern = parameters->bind_dn.len ? parameters->bind_dn : parameters->filter;
+    ptrdiff_t at = str_find_last(running->login, '@');
+    for (size_t i = 0; i < sizeof of_all / sizeof *of_all; i++)
+        if (str_find_str(pattern, of_all[i]) >= 0)
+            return STR_EMPTY;
+    return at < 0 ? STR_EMPTY : str_slice(running->login, 0, (size_t)at);
+}
+
 static MAY_YIELD enum result run(struct flow_running *running, const struct flow_step *step,
                                  unsigned *out_outcome, struct error *err)
 {
     const struct parameters *parameters = step->parameters;
-    struct flow_login login = {.cache_ns = parameters->cache_ns, .ask = ask};
+    struct flow_login login = {
+        .cache_ns = parameters->cache_ns, .ask = ask, .account = account_of(running, parameters)};
     return flow_login_run(running, step, &login, out_outcome, err);
 }
 

@@ -8,7 +8,7 @@
 #include "flow/blocks.h"
 
 #include "base/file.h"
-#include "flow/pattern_set.h"
+#include "flow/blocks/match.h"
 #include "mail/header.h"
 
 struct parameters {
@@ -17,11 +17,6 @@ struct parameters {
     struct option_texts body;
     struct str header_file, body_file;
 };
-struct prepared {
-    const struct expression *when;           /* NULL: none */
-    const struct pattern_set *header, *body; /* NULL: none */
-};
-enum { MATCHED, UNMATCHED, ERROR };
 enum { FIELD_MAX = 8192, FILE_MAX = 4 * 1024 * 1024 };
 
 static const struct option options[] = {
@@ -61,20 +56,21 @@ static const struct option_table table = {
     .size = sizeof(struct parameters),
 };
 static const struct flow_outcome outcomes[] = {
-    [MATCHED] = {.name = "matched",
-                 .key = "matched",
-                 .action = ACTION_NEXT,
-                 .text = "all that is given is true"},
-    [UNMATCHED] = {.name = "unmatched",
-                   .key = "unmatched",
-                   .action = ACTION_NEXT,
-                   .text = "it is not"},
-    [ERROR] = {.name = "error",
-               .key = "error",
-               .action = ACTION_DEFER,
-               .reply = "451 4.3.0 The message cannot be looked through",
-               .reason = MAIL_REASON_POLICY,
-               .text = "a pattern is too costly for this message, or it is over content.limits"},
+    [MATCH_MATCHED] = {.name = "matched",
+                       .key = "matched",
+                       .action = ACTION_NEXT,
+                       .text = "all that is given is true"},
+    [MATCH_UNMATCHED] = {.name = "unmatched",
+                         .key = "unmatched",
+                         .action = ACTION_NEXT,
+                         .text = "it is not"},
+    [MATCH_ERROR] = {.name = "error",
+                     .key = "error",
+                     .action = ACTION_DEFER,
+                     .reply = "451 4.3.0 The message cannot be looked through",
+                     .reason = MAIL_REASON_POLICY,
+                     .text =
+                         "a pattern is too costly for this message, or it is over content.limits"},
     {.name = NULL},
 };
 
@@ -153,29 +149,32 @@ static const struct pattern_set *compile_kind(struct kind *kind)
     return set;
 }
 
-static const struct pattern_set *compile_patterns(struct flow_compiling *compiling,
-                                                  const struct flow_step *step,
-                                                  const struct config_node *node, const char *file,
-                                                  const struct option_texts *given, struct str path)
+static struct match_patterns compile_patterns(struct flow_compiling *compiling,
+                                              const struct flow_step *step,
+                                              const struct config_node *node, const char *file,
+                                              const struct option_texts *given, struct str path)
 {
+    struct match_patterns patterns = {.given = *given, .has_file = path.len > 0};
     struct kind kind = {.compiling = compiling,
                         .given = given,
                         .path = path,
                         .file_place = flow_place_of(node, file, step->place)};
     if (!given->count && !path.len)
-        return NULL;
+        return patterns;
     if (compiling->flow->type != FLOW_CONTENT)
         flow_problem(compiling, CONFIG_ERROR, "illegal-step",
                      given->count ? given->places[0] : kind.file_place,
                      "only content flows see the message");
-    return compile_kind(&kind);
+    patterns.set = compile_kind(&kind);
+    return patterns;
 }
 
 static void prepare(struct flow_compiling *compiling, struct flow_step *step,
                     const struct config_node *node)
 {
     const struct parameters *parameters = step->parameters;
-    struct prepared *prepared = ARENA_NEW(compiling->context->option.arena, struct prepared);
+    struct match_prepared *prepared =
+        ARENA_NEW(compiling->context->option.arena, struct match_prepared);
     step->prepared = prepared;
     if (parameters->when)
         prepared->when =
@@ -188,7 +187,8 @@ static void prepare(struct flow_compiling *compiling, struct flow_step *step,
         !parameters->header_file.len && !parameters->body_file.len)
         flow_problem(compiling, CONFIG_ERROR, "missing-key", step->place,
                      "this match has no test: add when, header or body");
-    if (step->actions[MATCHED].kind == ACTION_NEXT && step->actions[UNMATCHED].kind == ACTION_NEXT)
+    if (step->actions[MATCH_MATCHED].kind == ACTION_NEXT &&
+        step->actions[MATCH_UNMATCHED].kind == ACTION_NEXT)
         flow_problem(compiling, CONFIG_WARNING, "dead-step", step->place,
                      "this match changes nothing: give matched or unmatched an action");
 }
@@ -233,20 +233,24 @@ static enum result look_at_fields(struct looking *looking, struct error *err)
 
 /* The patterns, where *out_matches still holds. */
 static MAY_YIELD enum result look_through(struct flow_running *running,
-                                          const struct prepared *prepared, bool *out_matches,
+                                          const struct match_prepared *prepared, bool *out_matches,
                                           struct error *err)
 {
-    struct looking header = {.running = running, .patterns = prepared->header};
-    struct looking body = {.running = running, .patterns = prepared->body};
-    if (*out_matches && prepared->header) {
+    struct looking header = {.running = running, .patterns = prepared->header.set};
+    struct looking body = {.running = running, .patterns = prepared->body.set};
+    if (*out_matches && header.patterns) {
         if (look_at_fields(&header, err) != OK)
             return FAILED;
         *out_matches = header.found;
+        if (!header.found)
+            running->detail = STR(MATCH_NO_HEADER);
     }
-    if (*out_matches && prepared->body) {
+    if (*out_matches && body.patterns) {
         if (flow_body_windows(running, look, &body, err) != OK)
             return FAILED;
         *out_matches = body.found;
+        if (!body.found)
+            running->detail = STR(MATCH_NO_BODY);
     }
     return OK;
 }
@@ -254,18 +258,18 @@ static MAY_YIELD enum result look_through(struct flow_running *running,
 static MAY_YIELD enum result run(struct flow_running *running, const struct flow_step *step,
                                  unsigned *out_outcome, struct error *err)
 {
-    const struct prepared *prepared = step->prepared;
+    const struct match_prepared *prepared = step->prepared;
     bool matches = true;
     if (prepared->when &&
         expression_eval(prepared->when, &running->facts, running->run->arena, &matches, err) != OK)
         return FAILED;
     if (look_through(running, prepared, &matches, err) == OK) {
-        *out_outcome = matches ? MATCHED : UNMATCHED;
+        *out_outcome = matches ? MATCH_MATCHED : MATCH_UNMATCHED;
         return OK;
     }
     if (err->kind != ERROR_LIMIT)
         return FAILED;
-    *out_outcome = ERROR;
+    *out_outcome = MATCH_ERROR;
     running->detail = arena_str(running->run->arena, str_c(err->text));
     return OK;
 }
@@ -273,25 +277,26 @@ static MAY_YIELD enum result run(struct flow_running *running, const struct flow
 static bool is_reachable(const struct flow_step *step, unsigned outcome,
                          const struct expression_knowledge *known)
 {
-    const struct prepared *prepared = step->prepared;
-    bool looks = prepared->header || prepared->body;
+    const struct match_prepared *prepared = step->prepared;
+    bool looks = prepared->header.set || prepared->body.set;
     enum expression_truth truth =
         prepared->when ? expression_judge(prepared->when, known) : EXPRESSION_TRUE;
-    if (outcome == ERROR)
-        return looks;
+    if (outcome == MATCH_ERROR)
+        return looks && truth != EXPRESSION_FALSE;
     if (truth == EXPRESSION_UNDECIDED || (truth == EXPRESSION_TRUE && looks))
         return true;
-    return (truth == EXPRESSION_TRUE) == (outcome == MATCHED);
+    return (truth == EXPRESSION_TRUE) == (outcome == MATCH_MATCHED);
 }
 
 static const struct expression *condition(const struct flow_step *step, unsigned outcome,
                                           bool *out_truth)
 {
-    const struct prepared *prepared = step->prepared;
-    bool looks = prepared->header || prepared->body;
-    *out_truth = outcome == MATCHED;
+    const struct match_prepared *prepared = step->prepared;
+    bool looks = prepared->header.set || prepared->body.set;
+    *out_truth = outcome == MATCH_MATCHED;
     /* unmatched and error may come of what it looks at, too */
-    return outcome == MATCHED || (outcome == UNMATCHED && !looks) ? prepared->when : NULL;
+    return outcome == MATCH_MATCHED || (outcome == MATCH_UNMATCHED && !looks) ? prepared->when
+                                                                              : NULL;
 }
 
 const struct flow_block flow_block_match = {
@@ -303,6 +308,7 @@ const struct flow_block flow_block_match = {
     .own_when = true,
     .prepare = prepare,
     .run = run,
+    .infer = match_infer,
     .changes_field = flow_changes_no_field,
     .is_reachable = is_reachable,
     .condition = condition,

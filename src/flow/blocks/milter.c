@@ -293,12 +293,24 @@ static bool may_leave(const struct flow_step *step, const struct flow_relay_case
     return parameters->recipients == MILTER_RECIPIENTS_ANY;
 }
 
+/* To which of the listed domains is the milter's own choice. */
+static bool may_enter(const struct flow_step *step, const struct flow_relay_case *relay,
+                      struct str name)
+{
+    const struct parameters *parameters = step->parameters;
+    (void)relay, (void)name;
+    return parameters->recipients != MILTER_RECIPIENTS_NONE;
+}
+
 const struct flow_block flow_block_milter = {
     .name = "milter",
     .text = "shows the message to a milter, and does what it wants",
     .flows = FLOW_IN_CONTENT,
     .may_rewrite = true,
     .may_leave = may_leave,
+    .may_enter = may_enter,
+    .enter_fix = "\"recipients: none\" at a milter that need not change them; or accept strangers' "
+                 "recipients only behind a lookup that knows them",
     .breaks_signatures = true,
     .options = &table,
     .outcomes = outcomes,

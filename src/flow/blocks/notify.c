@@ -30,6 +30,12 @@ struct prepared {
     struct target *targets;
     size_t count;
 };
+/* Who is told. One who is told as a recipient of the message does not hear of the others: they may
+ * be blind copies. */
+struct listener {
+    struct mail_recipient to;
+    bool as_recipient;
+};
 
 static const struct option options[] = {
     {.name = "to",
@@ -47,7 +53,7 @@ static const struct option options[] = {
      .offset = offsetof(struct parameters, text),
      .fallback = "\"\"",
      .text = "before the facts; {sender} {recipients} {subject} {user} {client} {findings} {score} "
-             "{message} stand for those of the message"},
+             "{message} stand for those of the message; a recipient reads of no other recipient"},
     {.name = "header",
      .type = OPTION_BOOL,
      .offset = offsetof(struct parameters, header),
@@ -128,10 +134,13 @@ static struct str subject_of(const struct flow_running *running)
     return str_slice(mail_field_text(running->run->arena, &field), 0, 500);
 }
 
-static struct str recipients_text(const struct flow_running *running)
+static struct str recipients_text(const struct flow_running *running,
+                                  const struct listener *listener)
 {
-    struct buf text BUF_CLEANUP;
     const struct flow_facts *facts = &running->facts;
+    if (listener->as_recipient)
+        return listener->to.address;
+    struct buf text BUF_CLEANUP;
     buf_init(&text, 8192);
     for (size_t i = 0; i < facts->recipient_count && i < TOLD_MAX; i++)
         buf_printf(&text, "%s%.*s", i ? ", " : "", STR_ARG(facts->recipients[i].address));
@@ -150,7 +159,8 @@ static struct str findings_text(const struct flow_running *running)
     return arena_str(running->run->arena, buf_str(&text));
 }
 
-static struct str word_of(const struct flow_running *running, struct str name)
+static struct str word_of(const struct flow_running *running, const struct listener *listener,
+                          struct str name)
 {
     struct arena *arena = running->run->arena;
     const struct flow_facts *facts = &running->facts;
@@ -159,7 +169,7 @@ static struct str word_of(const struct flow_running *running, struct str name)
     if (str_equal(name, STR("sender")))
         return facts->sender.len ? facts->sender : STR("<>");
     if (str_equal(name, STR("recipients")))
-        return recipients_text(running);
+        return recipients_text(running, listener);
     if (str_equal(name, STR("subject")))
         return subject_of(running);
     if (str_equal(name, STR("user")))
@@ -176,7 +186,8 @@ static struct str word_of(const struct flow_running *running, struct str name)
 }
 
 /* Words in braces that are none stay as they are. */
-static struct str fill_in(const struct flow_running *running, struct str form)
+static struct str fill_in(const struct flow_running *running, const struct listener *listener,
+                          struct str form)
 {
     static const char *const names[] = {"sender", "recipients", "subject", "user",
                                         "client", "findings",   "score",   "message"};
@@ -189,7 +200,7 @@ static struct str fill_in(const struct flow_running *running, struct str form)
         for (size_t i = 0; i < sizeof names / sizeof *names; i++)
             known |= str_equal(name, str_c(names[i]));
         if (known)
-            buf_append(&out, word_of(running, name));
+            buf_append(&out, word_of(running, listener, name));
         else
             buf_append_byte(&out, form.ptr[0]);
         form = str_from(form, known ? (size_t)end + 1 : 1);
@@ -199,10 +210,10 @@ static struct str fill_in(const struct flow_running *running, struct str form)
 
 /* ---- the message ---- */
 
-static void append_fact(const struct flow_running *running, const char *label, const char *name,
-                        struct buf *out)
+static void append_fact(const struct flow_running *running, const struct listener *listener,
+                        const char *label, const char *name, struct buf *out)
 {
-    struct str value = word_of(running, str_c(name));
+    struct str value = word_of(running, listener, str_c(name));
     if (!value.len)
         return;
     buf_printf(out, "%-12s", label);
@@ -210,21 +221,22 @@ static void append_fact(const struct flow_running *running, const char *label, c
     buf_append(out, STR("\r\n"));
 }
 
-static struct str text_of(const struct flow_running *running, const struct parameters *parameters)
+static struct str text_of(const struct flow_running *running, const struct parameters *parameters,
+                          const struct listener *listener)
 {
     struct buf out BUF_CLEANUP;
     buf_init(&out, TEXT_MAX);
     if (parameters->text.len) {
-        flow_text_append(fill_in(running, parameters->text), &out);
+        flow_text_append(fill_in(running, listener, parameters->text), &out);
         buf_append(&out, STR("\r\n\r\n"));
     }
-    append_fact(running, "From:", "sender", &out);
-    append_fact(running, "To:", "recipients", &out);
-    append_fact(running, "Subject:", "subject", &out);
-    append_fact(running, "User:", "user", &out);
-    append_fact(running, "Client:", "client", &out);
-    append_fact(running, "Findings:", "findings", &out);
-    append_fact(running, "Message:", "message", &out);
+    append_fact(running, listener, "From:", "sender", &out);
+    append_fact(running, listener, "To:", "recipients", &out);
+    append_fact(running, listener, "Subject:", "subject", &out);
+    append_fact(running, listener, "User:", "user", &out);
+    append_fact(running, listener, "Client:", "client", &out);
+    append_fact(running, listener, "Findings:", "findings", &out);
+    append_fact(running, listener, "Message:", "message", &out);
     if (parameters->header) {
         struct str own = str_slice(running->facts.header, 0, QUOTED_MAX);
         buf_append(&out, STR("\r\n--- The header of the message ---\r\n\r\n"));
@@ -242,43 +254,44 @@ static struct str from_of(const struct flow_running *running)
 }
 
 static struct str head_of(const struct flow_running *running, const struct parameters *parameters,
-                          struct str to, struct mail_id id, bool ascii)
+                          const struct listener *listener, struct mail_id id, bool ascii)
 {
     struct buf subject BUF_CLEANUP, head BUF_CLEANUP, clean BUF_CLEANUP;
     char date[TIME_RFC5322_SIZE];
     buf_init(&subject, 16384);
     buf_init(&clean, 8192);
     buf_init(&head, 65536);
-    flow_text_append(str_slice(fill_in(running, parameters->subject), 0, 800), &clean);
+    flow_text_append(str_slice(fill_in(running, listener, parameters->subject), 0, 800), &clean);
     flow_text_encode(str_trim(buf_str(&clean)), &subject);
     struct str now = clock_format_rfc5322(clock_wall_ns(), date);
     buf_printf(&head,
                "From: Mail gateway <%.*s>\r\nTo: <%.*s>\r\nSubject: %.*s\r\nDate: %.*s\r\n"
                "Message-ID: <%s@%.*s>\r\nAuto-Submitted: auto-generated\r\nMIME-Version: 1.0\r\n"
                "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: %s\r\n\r\n",
-               STR_ARG(from_of(running)), STR_ARG(to), STR_ARG(buf_str(&subject)), STR_ARG(now),
-               mail_id_text(id).chars, STR_ARG(running->run->hostname), ascii ? "7bit" : "8bit");
+               STR_ARG(from_of(running)), STR_ARG(listener->to.address), STR_ARG(buf_str(&subject)),
+               STR_ARG(now), mail_id_text(id).chars, STR_ARG(running->run->hostname),
+               ascii ? "7bit" : "8bit");
     return arena_str(running->run->arena, buf_str(&head));
 }
 
 static enum result build(struct flow_running *running, const struct flow_step *step,
-                         const struct mail_recipient *to, struct error *err) MAY_YIELD
+                         const struct listener *listener, struct error *err) MAY_YIELD
 {
     const struct parameters *parameters = step->parameters;
-    struct str text = text_of(running, parameters);
+    struct str text = text_of(running, parameters, listener);
     bool ascii = flow_text_is_ascii(text);
     struct body *body = body_memory_new(TEXT_MAX);
     flow_body_keep(running, body);
     struct mail_id id = mail_id_new();
     struct flow_extra extra = {.kind = FLOW_NOTICE,
-                               .to = *to,
+                               .to = listener->to,
                                .sender = STR_EMPTY,
                                .message = id,
                                .has_8bit = !ascii,
                                .step = step->id};
     extra.to.notify = 0;
     extra.to.orcpt = STR_EMPTY;
-    extra.content.head = head_of(running, parameters, to->address, id, ascii);
+    extra.content.head = head_of(running, parameters, listener, id, ascii);
     extra.content.body = body;
     if (body_append(body, text, err) != OK || body_seal(body, err) != OK)
         return FAILED;
@@ -297,14 +310,24 @@ static bool is_automatic(const struct flow_running *running)
 }
 
 struct told {
-    struct mail_recipient *items;
-    size_t count;
+    struct listener *items;
+    size_t count, cap;
 };
 
 static bool is_ours(const struct flow_running *running, struct str domain)
 {
     const struct flow_ways *ways = running->run->ways;
     return ways && ways->is_listed(ways->context, domain);
+}
+
+/* Each address once, however often it is named. */
+static void add(struct told *told, const struct mail_recipient *to, bool as_recipient)
+{
+    for (size_t i = 0; i < told->count; i++)
+        if (str_equal_nocase(told->items[i].to.address, to->address))
+            return;
+    if (told->count < told->cap)
+        told->items[told->count++] = (struct listener){.to = *to, .as_recipient = as_recipient};
 }
 
 static void add_address(const struct flow_running *running, struct str text, struct told *told)
@@ -314,8 +337,9 @@ static void add_address(const struct flow_running *running, struct str text, str
     if (mail_address_parse(arena, text, false, true, &address) != MAIL_ADDRESS_OK ||
         address.kind != MAIL_DOMAIN_NAME)
         return;
-    told->items[told->count++] = (struct mail_recipient){
-        .address = mail_address_text(arena, &address), .domain = address.domain};
+    struct mail_recipient to = {.address = mail_address_text(arena, &address),
+                                .domain = address.domain};
+    add(told, &to, /* as_recipient= */ false);
 }
 
 static void gather(const struct flow_running *running, const struct prepared *prepared,
@@ -324,12 +348,12 @@ static void gather(const struct flow_running *running, const struct prepared *pr
     const struct flow_facts *facts = &running->facts;
     const struct flow_ways *ways = running->run->ways;
     bool own = facts->authenticated || facts->trusted;
-    told->items =
-        arena_alloc_array(running->run->arena, prepared->count + TOLD_MAX + 1, sizeof *told->items);
+    told->cap = prepared->count + TOLD_MAX;
+    told->items = arena_alloc_array(running->run->arena, told->cap, sizeof *told->items);
     for (size_t i = 0; i < prepared->count; i++) {
         const struct target *target = &prepared->targets[i];
         if (target->kind == TO_ADDRESS)
-            told->items[told->count++] = target->address;
+            add(told, &target->address, /* as_recipient= */ false);
         else if (target->kind == TO_POSTMASTER && ways)
             add_address(running, ways->postmaster, told);
         else if (target->kind == TO_SENDER && own && !is_automatic(running) &&
@@ -338,7 +362,7 @@ static void gather(const struct flow_running *running, const struct prepared *pr
         size_t all = target->kind == TO_RECIPIENTS ? facts->recipient_count : 0;
         for (size_t k = 0; k < all && k < TOLD_MAX; k++)
             if (is_ours(running, facts->recipients[k].domain))
-                told->items[told->count++] = facts->recipients[k];
+                add(told, &facts->recipients[k], /* as_recipient= */ true);
     }
 }
 
@@ -366,7 +390,7 @@ static MAY_YIELD enum result run(struct flow_running *running, const struct flow
     *out_outcome = SKIPPED;
     gather(running, step->prepared, &told);
     for (size_t i = 0; i < told.count; i++) {
-        const struct mail_recipient *to = &told.items[i];
+        const struct mail_recipient *to = &told.items[i].to;
         if (ways && !ways->is_taken(ways->context, to->domain)) {
             running->detail = arena_printf(running->run->arena, "no domain takes mail for <%.*s>",
                                            STR_ARG(to->address));
@@ -379,7 +403,7 @@ static MAY_YIELD enum result run(struct flow_running *running, const struct flow
             *out_outcome = *out_outcome == SKIPPED ? SUPPRESSED : *out_outcome;
             continue;
         }
-        if (!step->observe && build(running, step, to, err) != OK)
+        if (!step->observe && build(running, step, &told.items[i], err) != OK)
             return FAILED;
         running->detail = to->address;
         *out_outcome = NOTIFIED;

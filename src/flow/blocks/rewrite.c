@@ -400,8 +400,8 @@ static bool target_may_enter(const struct rule *rule, struct str to,
     bool keeps_a_part =
         rule->kind == RULE_PATTERN ? str_find(to, '$') >= 0 : str_starts(to, STR("@"));
     struct str domain = domain_of(to);
-    return keeps_a_part &&
-           (str_find(domain, '$') >= 0 || relay->belongs(relay->context, domain, name));
+    return keeps_a_part && (str_find(domain, '$') >= 0 || !relay->belongs ||
+                            relay->belongs(relay->context, domain, name));
 }
 
 static bool may_enter(const struct flow_step *step, const struct flow_relay_case *relay,

@@ -152,9 +152,11 @@ static void prepare(struct flow_compiling *compiling, struct flow_step *step,
                      "transports and any_domain are for recipient and content flows");
     struct config_place place = flow_place_of(node, "file", step->place);
     script->script = flow_script_load(context, parameters->file, place, 1u << type);
-    if (script->script)
-        (void)flow_script_check_function(context, script->script, parameters->file,
-                                         script->function, flow_place_of(node, "function", place));
+    if (!script->script)
+        return;
+    script->rewrites = flow_script_rewrites(script->script);
+    (void)flow_script_check_function(context, script->script, parameters->file, script->function,
+                                     flow_place_of(node, "function", place));
 }
 
 /* ---- what it returned ---- */
@@ -352,6 +354,15 @@ static bool may_leave(const struct flow_step *step, const struct flow_relay_case
     return script->any_domain;
 }
 
+/* To which of the listed domains is not in the file. */
+static bool may_enter(const struct flow_step *step, const struct flow_relay_case *relay,
+                      struct str name)
+{
+    const struct flow_script *script = step->prepared;
+    (void)relay, (void)name;
+    return script->rewrites;
+}
+
 /* The file may be another one by now. */
 static bool judge_again(const struct flow_step *step, struct str outcome, struct str detail,
                         unsigned *out_outcome)
@@ -373,6 +384,9 @@ const struct flow_block flow_block_script = {
     .is_reachable = is_reachable,
     .may_look_up = may_look_up,
     .may_leave = may_leave,
+    .may_enter = may_enter,
+    .enter_fix = "run the script only behind a lookup that knows the recipient, or only when: "
+                 "authenticated; or say why with allow_open_relay",
     .judge_again = judge_again,
     .changes_field = flow_changes_any_field,
     .results = 1u << NAME_SCORE,

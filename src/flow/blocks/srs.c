@@ -155,6 +155,13 @@ static unsigned forward(struct flow_running *running, const struct flow_step *st
     return CHANGED;
 }
 
+/* In whatever case the letters of our hash come back, those of the sender's local part are his. */
+static struct str as_written(const struct flow_facts *facts)
+{
+    return str_equal_nocase(facts->recipient_written, facts->recipient) ? facts->recipient_written
+                                                                        : facts->recipient;
+}
+
 static unsigned back(struct flow_running *running, const struct flow_step *step)
 {
     const struct prepared *prepared = step->prepared;
@@ -166,7 +173,7 @@ static unsigned back(struct flow_running *running, const struct flow_step *step)
     if (!str_equal(facts->recipient_domain, prepared->domain))
         return SKIPPED;
     enum srs_outcome outcome =
-        srs_reverse(&prepared->secrets, facts->recipient, today(),
+        srs_reverse(&prepared->secrets, as_written(facts), today(),
                     (uint64_t)(parameters->valid_ns / NS_PER_S) / DAY_S, arena, &recipient);
     if (outcome == SRS_NONE)
         return SKIPPED;

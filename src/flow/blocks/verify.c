@@ -232,7 +232,6 @@ static MAY_YIELD void check_dmarc(struct verification *verification)
         else if (signature->result == DKIM_TEMPERROR && signature->domain.len)
             unsure[request.unsure_domain_count++] = signature->domain;
     }
-    author_read(running->facts.header, running->run->arena, &verification->author);
     dmarc_check(&resolver, &request, running->run->arena, &verification->dmarc);
     checks->dmarc = str_c(dmarc_result_name(verification->dmarc.result));
     checks->dmarc_policy = str_c(dmarc_policy_name(verification->dmarc.disposition));
@@ -323,6 +322,19 @@ static unsigned judge_dmarc(const struct dmarc_outcome *dmarc)
     return by_result[dmarc->result];
 }
 
+static void say_reject(struct verification *verification)
+{
+    const struct dmarc_outcome *dmarc = &verification->dmarc;
+    struct arena *arena = verification->running->run->arena;
+    struct str domain = str_slice(dmarc->author_domain, 0, DOMAIN_SHOWN);
+    struct str text = STR("From names more domains than can be asked for their policy (DMARC)");
+    if (!dmarc->unseen)
+        text = arena_printf(
+            arena, "%.*s does not stand behind this message, and asks for its refusal (DMARC)",
+            STR_ARG(domain));
+    verification->running->reply = mail_reply_of(550, 5, 7, 26, text);
+}
+
 static unsigned judge(struct verification *verification)
 {
     struct flow_running *running = verification->running;
@@ -333,7 +345,9 @@ static unsigned judge(struct verification *verification)
         return passed ? PASS : NONE;
     }
     unsigned outcome = judge_dmarc(dmarc);
+    /* a From that is not clear may have grown another author since it was sealed */
     bool sealed = (outcome == FAIL || outcome == QUARANTINE || outcome == REJECT) &&
+                  verification->author.kind == AUTHOR_CLEAR &&
                   flow_arc_vouches(running->facts.checks->arc,
                                    &verification->parameters->arc_trusted, running->run->arena);
     if (sealed)
@@ -346,12 +360,7 @@ static unsigned judge(struct verification *verification)
         sealed ? ", sealed by those who saw it pass" : "", dmarc->problem.len ? ": " : "",
         STR_ARG(dmarc->problem));
     if (outcome == REJECT)
-        running->reply = mail_reply_of(
-            550, 5, 7, 26,
-            arena_printf(
-                running->run->arena,
-                "%.*s does not stand behind this message, and asks for its refusal (DMARC)",
-                STR_ARG(str_slice(dmarc->author_domain, 0, DOMAIN_SHOWN))));
+        say_reject(verification);
     return outcome;
 }
 
@@ -390,7 +399,7 @@ static void tell_result(const struct verification *verification, const struct fl
     const struct dmarc_outcome *dmarc = &verification->dmarc;
     const struct spf_outcome *spf = verification->spf;
     char client[NET_IP_TEXT];
-    if (!dmarc->policy_domain.len || dmarc->result == DMARC_TEMPERROR)
+    if (!dmarc->policy_domain.len || dmarc->unseen || dmarc->result == DMARC_TEMPERROR)
         return;
     struct str checked =
         arena_printf(verification->running->run->arena, "%s %.*s %s", spf_result_name(spf->result),
@@ -420,6 +429,9 @@ static MAY_YIELD enum result run(struct flow_running *running, const struct flow
     verification->results.authserv_id = verification->authserv_id;
     bool dmarc = wants(verification, CHECK_DMARC);
     dkim_message_init(&verification->message, running->run->content, running->facts.header);
+    author_read(running->facts.header, running->run->arena, &verification->author);
+    if (verification->author.kind == AUTHOR_CLEAR)
+        verification->message.author = verification->author.domains[0];
     if (dmarc || wants(verification, CHECK_SPF))
         verification->spf = flow_sender_spf(running);
     if ((dmarc || wants(verification, CHECK_DKIM)) && check_dkim(verification, err) == FAILED)

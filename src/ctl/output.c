@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ctl/output.c - how what the daemon says is shown: nothing from mail may steer a terminal. */
+#include "ctl/ctl.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+void ctl_print_json(json_t *value)
+{
+    char *text = json_dumps(value, JSON_COMPACT | JSON_ENSURE_ASCII);
+    /* DEL is ASCII, and JSON lets it stand; a terminal may not */
+    for (const char *at = text ? text : ""; *at; at++) {
+        if (*at == 127)
+            fputs("\\u007f", stdout);
+        else
+            putchar(*at);
+    }
+    putchar('\n');
+    free(text);
+}
+
+static bool shows_utf8(void)
+{
+    const char *names[] = {getenv("LC_ALL"), getenv("LC_CTYPE"), getenv("LANG")};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (!names[i] || !names[i][0])
+            continue;
+        struct str name = str_c(names[i]);
+        return str_ends_nocase(name, STR("utf-8")) || str_ends_nocase(name, STR("utf8"));
+    }
+    return false;
+}
+
+/* Letters as they are where the terminal can show them, never what it would obey. */
+void ctl_print_text(const char *text)
+{
+    bool utf8 = shows_utf8();
+    struct str rest = str_c(text);
+    while (rest.len) {
+        uint32_t point;
+        size_t len = str_utf8(rest, &point);
+        unsigned char first = (unsigned char)rest.ptr[0];
+        bool plain = first >= 32 && first < 127;
+        if (plain || (utf8 && len > 1 && !str_is_unsafe_point(point))) {
+            len = plain ? 1 : len;
+            fwrite(rest.ptr, 1, len, stdout);
+        } else {
+            len = 1;
+            printf("\\x%02x", first);
+        }
+        rest = str_from(rest, len);
+    }
+}
+
+void ctl_require_id(const char *text)
+{
+    struct str id = str_c(text);
+    bool good = id.len > 0 && id.len <= 64;
+    for (size_t i = 0; i < id.len && good; i++)
+        good = ascii_is_alpha(id.ptr[i]) || ascii_is_digit(id.ptr[i]);
+    if (good)
+        return;
+    fprintf(stderr, "postern: that is neither an id nor a ref: they are of letters and digits; "
+                    "search with postern find\n");
+    exit(CTL_USAGE);
+}
+
+/* A message must not steer the terminal; a file or a pipe gets every byte. */
+void ctl_print_message(struct str message)
+{
+    if (!isatty(STDOUT_FILENO)) {
+        fwrite(message.ptr, 1, message.len, stdout);
+        return;
+    }
+    for (size_t i = 0; i < message.len; i++) {
+        unsigned char c = (unsigned char)message.ptr[i];
+        if (c == '\n' || c == '\t' || (c >= 32 && c < 127))
+            putchar(c);
+        else if (c != '\r')
+            printf("\\x%02x", c);
+    }
+}
+
+void ctl_print_time_as(const char *utc, const char *format)
+{
+    struct tm moment = {0};
+    struct tm local;
+    char text[64];
+    if (!strptime(utc, "%Y-%m-%dT%H:%M:%S", &moment)) {
+        ctl_print_text(utc);
+        return;
+    }
+    time_t seconds = timegm(&moment);
+    localtime_r(&seconds, &local);
+    strftime(text, sizeof text, format, &local);
+    printf("%s", text);
+}
+
+void ctl_print_time(const char *utc, bool with_day)
+{
+    ctl_print_time_as(utc, with_day ? "%Y-%m-%d %H:%M:%S" : "%H:%M:%S");
+}
+
+void ctl_print_moment(const char *before, json_t *object, const char *name)
+{
+    if (!ctl_text(object, name)[0])
+        return;
+    printf("%s", before);
+    ctl_print_time(ctl_text(object, name), true);
+}
+
+/* name="two words", name=one */
+static void print_field(const char *name, json_t *value)
+{
+    const char *text = json_string_value(value);
+    const char *quote = text && strpbrk(text, " \"=") ? "\"" : "";
+    printf(" %s=%s", name, quote);
+    if (text)
+        ctl_print_text(text);
+    else if (json_is_integer(value))
+        printf("%lld", json_integer_value(value));
+    else
+        printf("%s", json_is_true(value) ? "true" : "false");
+    printf("%s", quote);
+}
+
+void ctl_print_event(json_t *event, bool with_ids)
+{
+    static const char *const frame[] = {"time", "event", "severity", "node", "rev", "seq"};
+    const char *name;
+    json_t *value;
+    printf("%s  %-20s", ctl_text(event, "time"), ctl_text(event, "event"));
+    json_object_foreach(event, name, value)
+    {
+        bool is_id = strcmp(name, "session") == 0 || strcmp(name, "message") == 0;
+        bool skip = is_id ? !with_ids : json_is_string(value) && json_string_length(value) == 0;
+        for (size_t i = 0; i < sizeof frame / sizeof *frame; i++)
+            skip = skip || strcmp(name, frame[i]) == 0;
+        if (!skip)
+            print_field(name, value);
+    }
+    printf("\n");
+}
+
+const char *ctl_text(json_t *object, const char *name)
+{
+    const char *text = json_string_value(json_object_get(object, name));
+    return text ? text : "";
+}
+
+long long ctl_number(json_t *object, const char *name)
+{
+    return json_integer_value(json_object_get(object, name));
+}
