@@ -42,7 +42,7 @@ static void print_gateway(const struct gateway_status *status, struct buf *out)
 {
     info(out, "postern_build_info", "The version.", "version", STR(POSTERN_VERSION));
     info(out, "postern_config_info", "The configuration in force.", "revision", status->revision);
-    one(out, "postern_config_applied_timestamp_seconds", METRIC_GAUGE,
+    one(out, "postern_config_last_apply_timestamp_seconds", METRIC_GAUGE,
         "When the configuration in force was applied.", (double)status->applied_wall_ns / 1e9);
     one(out, "postern_draining", METRIC_GAUGE, "1: no new connections are taken.",
         status->draining);

@@ -27,10 +27,12 @@ static bool parse_duration(struct str text, int64_t *out_ms)
     return false;
 }
 
-/* "2026-11-24", "2026-11-24T10:21", "…:30", "…:30Z": local time, or UTC with Z. */
+/* "2026-11-24", "2026-11-24T10:21", "…:30", "…:30Z": local time, or UTC with Z; a blank for the T,
+ * as tables show it. */
 static bool parse_moment(struct str text, int64_t *out_ms)
 {
-    static const char *const forms[] = {"%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d"};
+    static const char *const forms[] = {"%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M:%S",
+                                        "%Y-%m-%d %H:%M", "%Y-%m-%d"};
     char copy[40];
     bool utc = str_ends(text, STR("Z"));
     if (!str_to_c(utc ? str_slice(text, 0, text.len - 1) : text, copy, sizeof copy))

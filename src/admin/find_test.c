@@ -242,6 +242,40 @@ static void test_terms_are_crossed(void **state)
     assert_int_equal(search.looked_at, 1);
 }
 
+/* What cannot be meant is told, rather than found nothing for. */
+static void test_what_can_be_meant(void **state)
+{
+    static const struct {
+        const char *text;
+        bool good;
+    } cases[] = {
+        {"event:delivery.sent", true},
+        {"event:delivery.", true},
+        {"event:delivery.snt", false},
+        {"event:nonsense", false},
+        {"since:2026-11-24", true},
+        {"since:2026-11-24T10:21", true},
+        {"since:2026-11-24T10:21:30Z", true},
+        {"since:\"2026-11-24 10:21:30\"", true},
+        {"since:\"2026-11-24 10:21\"", true},
+        {"since:2d", true},
+        {"since:yesterdayy", false},
+        {"since:2026-11-24T", false},
+        {"frm:a@b", false},
+        {"verdict:nice", false},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct arena *arena = arena_new(0);
+        struct event_filter filter;
+        struct error err;
+        bool good = event_filter_parse(str_c(cases[i].text), arena, &filter, &err) == OK;
+        if (good != cases[i].good)
+            fail_msg("%s is %s", cases[i].text, good ? "taken" : "refused");
+        arena_free(arena);
+    }
+}
+
 #define CASE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -250,6 +284,7 @@ int main(void)
         CASE(test_the_index_finds_what_a_walk_finds),
         CASE(test_stories_of_an_earlier_version),
         CASE(test_terms_are_crossed),
+        cmocka_unit_test(test_what_can_be_meant),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

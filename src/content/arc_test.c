@@ -8,6 +8,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "content/arc.h"
+#include "content/suite_text_test.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,26 +25,6 @@ struct suite {
     struct sign_key *key;
     unsigned validations, seals, failures;
 };
-
-static int hex_value(char c)
-{
-    return ascii_is_digit(c) ? c - '0' : ascii_lower(c) - 'a' + 10;
-}
-
-static struct str unescape(struct arena *arena, struct str text)
-{
-    char *out = arena_alloc(arena, text.len + 1);
-    size_t len = 0;
-    for (size_t i = 0; i < text.len; i++) {
-        if (text.ptr[i] == '\\' && i + 3 < text.len) {
-            out[len++] = (char)(hex_value(text.ptr[i + 2]) << 4 | hex_value(text.ptr[i + 3]));
-            i += 3;
-        } else {
-            out[len++] = text.ptr[i];
-        }
-    }
-    return str_of(out, len);
-}
 
 /* Where a field is folded is not compared. */
 static struct str without_blanks(struct arena *arena, struct str text)
@@ -71,7 +52,7 @@ static void run_validation(struct suite *suite, const struct str fields[FIELDS_M
     struct test_message test;
     struct arc_answer answer;
     struct arena *arena = arena_new(0);
-    test_message_open(&test, unescape(arena, fields[3]));
+    test_message_open(&test, suite_unescape(arena, fields[3]));
     verify_chain(&test, &zone, &answer);
     const char *result = arc_result_name(answer.result);
     suite->validations++;
@@ -117,7 +98,7 @@ static NO_YIELD_CHECK void run_seal(struct suite *suite, const struct str fields
     uint64_t now = 0;
     check(str_to_uint(fields[2], INT32_MAX, &now));
     clock_set_fake(1, (int64_t)now * NS_PER_S);
-    test_message_open(&test, unescape(arena, fields[8]));
+    test_message_open(&test, suite_unescape(arena, fields[8]));
     suite->sealer.name_count = split_names(fields[3], names);
     suite->sealer.names = names;
     suite->sealer.authserv_id = fields[4];
@@ -143,15 +124,17 @@ static void take_key(struct suite *suite, const struct str fields[FIELDS_MAX])
         return;
     }
     assert_true(suite->key_count < KEYS_MAX);
-    suite->keys[suite->key_count++] = (struct test_key_record){
-        arena_c(suite->arena, fields[1]), arena_c(suite->arena, unescape(suite->arena, fields[2]))};
+    suite->keys[suite->key_count++] =
+        (struct test_key_record){arena_c(suite->arena, fields[1]),
+                                 arena_c(suite->arena, suite_unescape(suite->arena, fields[2]))};
 }
 
 static void take_sealer(struct suite *suite, const struct str fields[FIELDS_MAX])
 {
     struct error err;
     sign_key_free(suite->key);
-    assert_int_equal(sign_key_private(unescape(suite->arena, fields[3]), &suite->key, &err), OK);
+    assert_int_equal(sign_key_private(suite_unescape(suite->arena, fields[3]), &suite->key, &err),
+                     OK);
     suite->sealer = (struct arc_sealer){.domain = arena_str(suite->arena, fields[1]),
                                         .selector = arena_str(suite->arena, fields[2]),
                                         .key = suite->key};

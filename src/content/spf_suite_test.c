@@ -6,6 +6,7 @@
 #include "content/spf.h"
 
 #include "base/test.h"
+#include "content/suite_text_test.h"
 #include "content/suite_zone_test.h"
 
 #include <stdio.h>
@@ -21,26 +22,6 @@ struct suite {
     struct str title;
     unsigned cases, failures;
 };
-
-static int hex_value(char c)
-{
-    return ascii_is_digit(c) ? c - '0' : ascii_lower(c) - 'a' + 10;
-}
-
-static struct str unescape(struct arena *arena, struct str text)
-{
-    char *out = arena_alloc(arena, text.len + 1);
-    size_t len = 0;
-    for (size_t i = 0; i < text.len; i++) {
-        if (text.ptr[i] == '\\' && i + 3 < text.len) {
-            out[len++] = (char)(hex_value(text.ptr[i + 2]) << 4 | hex_value(text.ptr[i + 3]));
-            i += 3;
-        } else {
-            out[len++] = text.ptr[i];
-        }
-    }
-    return str_of(out, len);
-}
 
 static bool is_among(struct str list, struct str word)
 {
@@ -58,8 +39,8 @@ NO_YIELD_CHECK static void run_case(struct suite *suite, const struct str fields
     struct resolver resolver = zone_resolver(&zone);
     struct spf_outcome outcome;
     resolver.budget = SPF_BUDGET;
-    struct spf_request request = {.helo = unescape(arena, fields[2]),
-                                  .sender = unescape(arena, fields[4]),
+    struct spf_request request = {.helo = suite_unescape(arena, fields[2]),
+                                  .sender = suite_unescape(arena, fields[4]),
                                   .receiver = STR("receiver.example"),
                                   .now = 1700000000};
     assert_true(net_ip_parse(fields[3], &request.client));
@@ -68,7 +49,7 @@ NO_YIELD_CHECK static void run_case(struct suite *suite, const struct str fields
     struct str explanation = outcome.explanation.len ? outcome.explanation : STR("DEFAULT");
     bool good = is_among(fields[5], result);
     if (outcome.result == SPF_FAIL && !str_equal(fields[6], STR("-")))
-        good = good && str_equal(explanation, unescape(arena, fields[6]));
+        good = good && str_equal(explanation, suite_unescape(arena, fields[6]));
     if (!good) {
         suite->failures++;
         printf("%.*s / %.*s: %.*s \"%.*s\", not %.*s \"%.*s\" (%.*s)\n", STR_ARG(suite->title),
@@ -92,8 +73,8 @@ static void run_line(struct suite *suite, struct str line)
     } else if (str_equal(fields[0], STR("R"))) {
         assert_true(suite->record_count < RECORDS_MAX);
         suite->records[suite->record_count++] = (struct zone_record){
-            unescape(suite->arena, fields[1]), arena_str(suite->arena, fields[2]),
-            unescape(suite->arena, fields[3])};
+            suite_unescape(suite->arena, fields[1]), arena_str(suite->arena, fields[2]),
+            suite_unescape(suite->arena, fields[3])};
     } else {
         run_case(suite, fields);
     }

@@ -10,6 +10,14 @@ struct zone_record {
     struct str value;
 };
 
+#define ZONE_ROW(name, type, value)                                                                \
+    {                                                                                              \
+        {name, sizeof(name) - 1}, {type, sizeof(type) - 1},                                        \
+        {                                                                                          \
+            value, sizeof(value) - 1                                                               \
+        }                                                                                          \
+    }
+
 struct zone {
     struct zone_record *records;
     size_t count;

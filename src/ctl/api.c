@@ -193,6 +193,21 @@ int ctl_show_items(struct ctl *ctl, const char *path, void (*print)(json_t *item
     return CTL_YES;
 }
 
+int ctl_show(struct ctl *ctl, const char *path, void (*print)(json_t *object))
+{
+    struct ctl_answer answer;
+    int code = ctl_request(ctl, "GET", path, NULL, &answer);
+    if (code)
+        return code;
+    if (ctl->json)
+        ctl_print_json(answer.json);
+    else
+        print(answer.json);
+    ctl_warn_of_loading(answer.json);
+    json_decref(answer.json);
+    return CTL_YES;
+}
+
 int ctl_listen(struct ctl *ctl, const char *path, bool (*take_piece)(struct str piece, void *arg),
                void *arg)
 {

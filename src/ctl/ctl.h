@@ -161,6 +161,8 @@ struct ctl_mail {
     struct str data;
 };
 void ctl_smtp(struct ctl *ctl, const struct ctl_mail *mail, char *out_reply, size_t reply_size);
+/* GET one thing and show it, as JSON or by `print`; the exit code. */
+int ctl_show(struct ctl *ctl, const char *path, void (*print)(json_t *object));
 /* GET a list and show its items, as JSON or by `print`, with a warning while not all is there.
  * CTL_YES: the answer stays for what is said below it; its `json` is the caller's. */
 int ctl_show_items(struct ctl *ctl, const char *path, void (*print)(json_t *item),

@@ -151,16 +151,12 @@ int ctl_domain_list(struct ctl *ctl)
     json_t *domain;
     bool all_well = true;
     ctl_arguments(ctl, 0, 0);
-    int code = ctl_request(ctl, "GET", "/api/v1/domains", NULL, &answer);
+    int code = ctl_show_items(ctl, "/api/v1/domains", print_watched, &answer);
     if (code)
         return code;
     json_array_foreach(json_object_get(answer.json, "items"), i, domain)
     {
         all_well = all_well && json_array_size(json_object_get(domain, "problems")) == 0;
-        if (ctl->json)
-            ctl_print_json(domain);
-        else
-            print_watched(domain);
     }
     if (!ctl->json && ctl_number(answer.json, "every_seconds") == 0)
         printf("nobody looks at them now and then (domain_checks: { every: 0s }); at once: postern "

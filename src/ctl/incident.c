@@ -86,46 +86,32 @@ static void print_incident(json_t *incident)
 
 int ctl_incident_show(struct ctl *ctl)
 {
-    struct ctl_answer answer;
     ctl_arguments(ctl, 1, 1);
     struct str path =
         arena_printf(ctl->arena, "/api/v1/incidents/%s", ctl_url_text(ctl, ctl->argv[0]));
-    int code = ctl_request(ctl, "GET", path.ptr, NULL, &answer);
-    if (code)
-        return code;
-    if (ctl->json)
-        ctl_print_json(answer.json);
-    else
-        print_incident(answer.json);
-    json_decref(answer.json);
-    return CTL_YES;
+    return ctl_show(ctl, path.ptr, print_incident);
+}
+
+static void print_line(json_t *incident)
+{
+    printf("%-5s %-9s ", ctl_text(incident, "incident"), ctl_text(incident, "state"));
+    ctl_print_time(ctl_text(incident, "opened"), true);
+    printf("  ");
+    ctl_print_text(ctl_text(incident, "user"));
+    printf("  ");
+    ctl_print_text(ctl_text(incident, "reason"));
+    printf("\n");
 }
 
 int ctl_incident_list(struct ctl *ctl)
 {
     struct ctl_answer answer;
-    size_t i;
-    json_t *incident;
     bool all = ctl_flag(ctl, "--all");
     ctl_arguments(ctl, 0, 0);
-    int code = ctl_request(ctl, "GET", all ? "/api/v1/incidents?state=all" : "/api/v1/incidents",
-                           NULL, &answer);
+    int code = ctl_show_items(ctl, all ? "/api/v1/incidents?state=all" : "/api/v1/incidents",
+                              print_line, &answer);
     if (code)
         return code;
-    json_array_foreach(json_object_get(answer.json, "items"), i, incident)
-    {
-        if (ctl->json) {
-            ctl_print_json(incident);
-            continue;
-        }
-        printf("%-5s %-9s ", ctl_text(incident, "incident"), ctl_text(incident, "state"));
-        ctl_print_time(ctl_text(incident, "opened"), true);
-        printf("  ");
-        ctl_print_text(ctl_text(incident, "user"));
-        printf("  ");
-        ctl_print_text(ctl_text(incident, "reason"));
-        printf("\n");
-    }
     if (!ctl->json && ctl_number(answer.json, "total") == 0)
         printf("no account is contained\n");
     else if (!ctl->json)

@@ -174,30 +174,22 @@ static void print_quarantine(json_t *item)
            ctl_text(item, "release_by"), ctl_text(item, "digest"));
 }
 
-int ctl_quarantine_status(struct ctl *ctl)
+static void print_quarantines(json_t *answer)
 {
-    struct ctl_answer answer;
     size_t i;
     json_t *item;
+    json_t *items = json_object_get(answer, "items");
+    json_array_foreach(items, i, item) print_quarantine(item);
+    if (json_array_size(items) == 0)
+        printf("no quarantine is configured, and none holds mail\n");
+    if (ctl_text(answer, "key")[0])
+        printf("new mail is encrypted with the key %s\n", ctl_text(answer, "key"));
+}
+
+int ctl_quarantine_status(struct ctl *ctl)
+{
     ctl_arguments(ctl, 0, 0);
-    int code = ctl_request(ctl, "GET", "/api/v1/quarantines", NULL, &answer);
-    if (code)
-        return code;
-    if (ctl->json) {
-        ctl_print_json(answer.json);
-    } else {
-        json_t *items = json_object_get(answer.json, "items");
-        json_array_foreach(items, i, item)
-        {
-            print_quarantine(item);
-        }
-        if (json_array_size(items) == 0)
-            printf("no quarantine is configured, and none holds mail\n");
-        if (ctl_text(answer.json, "key")[0])
-            printf("new mail is encrypted with the key %s\n", ctl_text(answer.json, "key"));
-    }
-    json_decref(answer.json);
-    return CTL_YES;
+    return ctl_show(ctl, "/api/v1/quarantines", print_quarantines);
 }
 
 static int post(struct ctl *ctl, const char *path, json_t *body, const char *name,

@@ -152,9 +152,17 @@ int ctl_queue_causes(struct ctl *ctl)
     return CTL_YES;
 }
 
+/* With its oldest mail. */
+static void print_cause_page(json_t *cause)
+{
+    size_t i;
+    json_t *item;
+    print_cause(cause);
+    json_array_foreach(json_object_get(cause, "items"), i, item) print_item(item);
+}
+
 int ctl_queue_cause(struct ctl *ctl)
 {
-    struct ctl_answer answer;
     ctl_arguments(ctl, 2, 2);
     if (strcmp(ctl->argv[0], "show") != 0) {
         fprintf(stderr, "postern: queue cause show C\n");
@@ -162,23 +170,7 @@ int ctl_queue_cause(struct ctl *ctl)
     }
     struct str path =
         arena_printf(ctl->arena, "/api/v1/queue/causes/%s", ctl_url_text(ctl, ctl->argv[1]));
-    int code = ctl_request(ctl, "GET", path.ptr, NULL, &answer);
-    if (code)
-        return code;
-    if (ctl->json) {
-        ctl_print_json(answer.json);
-    } else {
-        size_t i;
-        json_t *item;
-        print_cause(answer.json);
-        json_array_foreach(json_object_get(answer.json, "items"), i, item)
-        {
-            print_item(item);
-        }
-    }
-    ctl_warn_of_loading(answer.json);
-    json_decref(answer.json);
-    return CTL_YES;
+    return ctl_show(ctl, path.ptr, print_cause_page);
 }
 
 static void print_shape(json_t *row)

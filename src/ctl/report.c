@@ -180,25 +180,20 @@ int ctl_report_dmarc(struct ctl *ctl)
 
 /* ---- ours ---- */
 
+static void print_waiting(json_t *report)
+{
+    printf("%s %8lld  ", ctl_text(report, "day"), ctl_number(report, "messages"));
+    ctl_print_text(ctl_text(report, "domain"));
+    printf("\n");
+}
+
 int ctl_report_list(struct ctl *ctl)
 {
     struct ctl_answer answer;
     ctl_arguments(ctl, 0, 0);
-    int code = ctl_request(ctl, "GET", "/api/v1/reports/dmarc", NULL, &answer);
-    if (code != CTL_YES)
+    int code = ctl_show_items(ctl, "/api/v1/reports/dmarc", print_waiting, &answer);
+    if (code)
         return code;
-    json_t *item;
-    size_t index;
-    json_array_foreach(json_object_get(answer.json, "items"), index, item)
-    {
-        if (ctl->json) {
-            ctl_print_json(item);
-            continue;
-        }
-        printf("%s %8lld  ", ctl_text(item, "day"), ctl_number(item, "messages"));
-        ctl_print_text(ctl_text(item, "domain"));
-        printf("\n");
-    }
     if (!ctl->json && json_array_size(json_object_get(answer.json, "items")) == 0)
         printf("no report waits\n");
     json_decref(answer.json);

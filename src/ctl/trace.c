@@ -277,16 +277,7 @@ int ctl_trace(struct ctl *ctl)
     ctl_require_id(ctl->argv[0]);
     if (raw)
         return ctl_message_events(ctl);
-    struct ctl_answer answer;
     struct str path =
         arena_printf(ctl->arena, "/api/v1/messages/%s/trace", ctl_url_text(ctl, ctl->argv[0]));
-    int code = ctl_request(ctl, "GET", path.ptr, NULL, &answer);
-    if (code)
-        return code;
-    if (ctl->json)
-        ctl_print_json(answer.json);
-    else
-        print_story(answer.json);
-    json_decref(answer.json);
-    return CTL_YES;
+    return ctl_show(ctl, path.ptr, print_story);
 }

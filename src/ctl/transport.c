@@ -88,32 +88,27 @@ int ctl_transport_list(struct ctl *ctl)
     return CTL_YES;
 }
 
+static void print_page(json_t *transport)
+{
+    size_t i;
+    json_t *place;
+    json_t *places = json_object_get(transport, "destinations");
+    print_transport(transport);
+    print_orders(transport);
+    json_array_foreach(places, i, place) print_place(place);
+    if (json_array_size(places) == 0)
+        printf("  no mail went there lately\n");
+    printf("next: postern transport pause|slow|resume|test %s [DEST]\n",
+           ctl_text(transport, "transport"));
+}
+
 int ctl_transport_show(struct ctl *ctl)
 {
-    struct ctl_answer answer;
     ctl_arguments(ctl, 1, 2);
     struct str path = arena_printf(
         ctl->arena, "/api/v1/transports/%s%s%s", ctl_url_text(ctl, ctl->argv[0]),
         ctl->argc > 1 ? "?destination=" : "", ctl->argc > 1 ? ctl_url_text(ctl, ctl->argv[1]) : "");
-    int code = ctl_request(ctl, "GET", path.ptr, NULL, &answer);
-    if (code)
-        return code;
-    if (ctl->json) {
-        ctl_print_json(answer.json);
-    } else {
-        size_t i;
-        json_t *place;
-        json_t *places = json_object_get(answer.json, "destinations");
-        print_transport(answer.json);
-        print_orders(answer.json);
-        json_array_foreach(places, i, place) print_place(place);
-        if (json_array_size(places) == 0)
-            printf("  no mail to %s lately\n", ctl->argc > 1 ? ctl->argv[1] : "anywhere");
-        printf("next: postern transport pause|slow|resume|test %s [DEST]\n",
-               ctl_text(answer.json, "transport"));
-    }
-    json_decref(answer.json);
-    return CTL_YES;
+    return ctl_show(ctl, path.ptr, print_page);
 }
 
 /* POST to a transport with its optional destination in the body; `body` is taken. */

@@ -18,7 +18,7 @@ struct server {
     struct loop *loop; /* set before `ready` */
     pthread_barrier_t ready;
     int64_t sum;      /* the server's alone */
-    struct list held; /* calls that wait for release_held() */
+    struct list held; /* calls that wait for answer_held() */
     struct loop_hook hook;
 };
 

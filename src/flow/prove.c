@@ -303,10 +303,11 @@ static void report(const struct walk *walk, struct config_report *report)
     if (walk->aim == AIM_PASSED_BY)
         problem = config_problem(report, CONFIG_WARNING, "passed-by", relay->place,
                                  "what a stranger sends through listener %.*s to domain %.*s %s "
-                                 "rewritten into domain %.*s, which goes by MX and whose recipient "
-                                 "flow is not asked",
+                                 "rewritten into domain %.*s%s, which goes by MX and whose "
+                                 "recipient flow is not asked",
                                  STR_ARG(relay->listener), STR_ARG(relay->domain),
-                                 walk->enter_fix ? "may be" : "is", STR_ARG(walk->target));
+                                 walk->enter_fix ? "may be" : "is", STR_ARG(walk->target),
+                                 walk->enter_fix && relay->target_count > 1 ? " or another" : "");
     else
         problem = config_problem(
             report, allowed ? CONFIG_WARNING : CONFIG_ERROR, "open-relay", relay->place,
@@ -326,7 +327,8 @@ struct question {
     struct str through; /* see struct walk */
 };
 
-static void prove(const struct question *question, enum aim aim, struct str target,
+/* True: what was found is a step that may lead to any target. */
+static bool prove(const struct question *question, enum aim aim, struct str target,
                   struct config_report *out_report)
 {
     struct buf found BUF_CLEANUP;
@@ -342,12 +344,13 @@ static void prove(const struct question *question, enum aim aim, struct str targ
     walk.known.assumed = walk.assumed;
     buf_init(&found, (size_t)PATH_MAX_BYTES * PATHS_SHOWN);
     if (relay->authentication_required && !walk.known.may_log_in)
-        return; /* a stranger never gets there */
+        return false; /* a stranger never gets there */
     walk_steps(&walk, &question->flow->steps, /* changer= */ NULL);
     if (walk.visits > VISITS_MAX)
         print_path(&walk, NULL); /* not proven is not safe */
     if (walk.found_count)
         report(&walk, out_report);
+    return walk.enter_fix != NULL;
 }
 
 /* Does the recipient flow take what a stranger sends; with AIM_PASSED_BY: and make it one for the
@@ -379,9 +382,9 @@ static void prove_changes(const struct question *question, struct config_report 
     const struct flow_relay_case *relay = question->relay;
     bool accepts_by_look_up = relay->is_any || relay->is_lookup_mx;
     if (relay->takes_any && !relay->is_any && has_block(&question->flow->steps, /* route= */ false))
-        prove(question, AIM_REWRITTEN, STR_EMPTY, report);
+        (void)prove(question, AIM_REWRITTEN, STR_EMPTY, report);
     if (!accepts_by_look_up && has_block(&question->flow->steps, /* route= */ true))
-        prove(question, AIM_ROUTED, STR_EMPTY, report);
+        (void)prove(question, AIM_ROUTED, STR_EMPTY, report);
 }
 
 /* Steps that rewrite into listed domains, whose mail goes by MX: nobody asks whether those would
@@ -393,8 +396,9 @@ static void prove_passing_by(const struct question *question, struct config_repo
     if (relay->is_any || !has_block(&flow->steps, /* route= */ false))
         return;
     for (size_t i = 0; i < relay->target_count; i++)
-        if (relay->targets[i].served || flow->type == FLOW_CONTENT)
-            prove(question, AIM_PASSED_BY, relay->targets[i].name, report);
+        if ((relay->targets[i].served || flow->type == FLOW_CONTENT) &&
+            prove(question, AIM_PASSED_BY, relay->targets[i].name, report))
+            return; /* told for all of them */
 }
 
 static bool is_good(const struct flow *flow)
@@ -402,20 +406,36 @@ static bool is_good(const struct flow *flow)
     return flow && !flow->broken;
 }
 
+/* The cases whose recipient flow rewrites. */
+struct rewriters {
+    const struct flow_relay_case **items;
+    size_t count;
+};
+
+static struct rewriters find_rewriters(const struct flow_relay_case *cases, size_t count,
+                                       struct arena *arena)
+{
+    struct rewriters found = {
+        .items = arena_alloc_array(arena, count + 1, sizeof(struct flow_relay_case *))};
+    for (size_t i = 0; i < count; i++)
+        if (is_good(cases[i].recipient_flow) &&
+            has_block(&cases[i].recipient_flow->steps, /* route= */ false))
+            found.items[found.count++] = &cases[i];
+    return found;
+}
+
 /* Can a stranger's mail come before the content flow of the case: by its own recipient flow, or by
  * that of another domain, which rewrites into this one? `question` gets the way. */
-static bool reaches(const struct flow_relay_case *cases, size_t count, bool unprotected,
-                    struct question *question, struct arena *arena)
+static bool reaches(const struct rewriters *rewriters, bool unprotected, struct question *question,
+                    struct arena *arena)
 {
     const struct flow_relay_case *relay = question->relay;
     question->through = STR_EMPTY;
     if (is_good(relay->recipient_flow) && takes(relay, AIM_ACCEPT, STR_EMPTY, unprotected, arena))
         return true;
-    for (size_t i = 0; i < count; i++) {
-        const struct flow_relay_case *other = &cases[i];
-        if (other == relay || !is_good(other->recipient_flow) ||
-            !has_block(&other->recipient_flow->steps, /* route= */ false) ||
-            !takes(other, AIM_PASSED_BY, relay->domain, unprotected, arena))
+    for (size_t i = 0; i < rewriters->count; i++) {
+        const struct flow_relay_case *other = rewriters->items[i];
+        if (other == relay || !takes(other, AIM_PASSED_BY, relay->domain, unprotected, arena))
             continue;
         question->through = other->domain;
         return true;
@@ -432,6 +452,7 @@ static bool has_changes(const struct flow *flow)
 void flow_prove_relay(const struct flow_relay_case *cases, size_t count,
                       struct config_report *report)
 {
+    const struct rewriters rewriters = find_rewriters(cases, count, report->arena);
     for (size_t i = 0; i < count; i++) {
         const struct flow_relay_case *relay = &cases[i];
         struct question recipient = {relay, relay->recipient_flow, STR_EMPTY};
@@ -439,16 +460,16 @@ void flow_prove_relay(const struct flow_relay_case *cases, size_t count,
         /* mail for its own domain that nobody vouches for; that it may leave for any is worse, and
          * told as well */
         if (is_good(recipient.flow) && (relay->is_any || relay->is_lookup_mx))
-            prove(&recipient, AIM_ACCEPT, STR_EMPTY, report);
+            (void)prove(&recipient, AIM_ACCEPT, STR_EMPTY, report);
         if (is_good(recipient.flow)) {
             prove_changes(&recipient, report);
             prove_passing_by(&recipient, report);
         }
         if (!is_good(content.flow) || !has_changes(content.flow))
             continue;
-        if (reaches(cases, count, /* unprotected= */ true, &content, report->arena))
+        if (reaches(&rewriters, /* unprotected= */ true, &content, report->arena))
             prove_changes(&content, report);
-        if (reaches(cases, count, /* unprotected= */ false, &content, report->arena))
+        if (reaches(&rewriters, /* unprotected= */ false, &content, report->arena))
             prove_passing_by(&content, report);
     }
 }

@@ -5,28 +5,20 @@
 #include "content/suite_zone_test.h"
 #include "flow/checks.h"
 
-#define ROW(name, type, value)                                                                     \
-    {                                                                                              \
-        {name, sizeof(name) - 1}, {type, sizeof(type) - 1},                                        \
-        {                                                                                          \
-            value, sizeof(value) - 1                                                               \
-        }                                                                                          \
-    }
-
 static struct zone_record records[] = {
-    ROW("9.7.6.5.one.example", "A", "127.0.0.2"),
-    ROW("9.7.6.5.one.example", "TXT", "see https://one.example/9"),
-    ROW("9.7.6.5.two.example", "A", "127.0.0.11"),
-    ROW("9.7.6.5.odd.example", "A", "192.0.2.1"),
-    ROW("9.7.6.5.full.example", "A", "127.255.255.254"),
-    ROW("9.7.6.5.test.example", "A", "127.0.0.1"),
-    ROW("9.7.6.5.slow.example", "TIMEOUT", ""),
-    ROW("9.7.6.5.bad.example", "A", "127.0.0.2"),
-    ROW("9.7.6.5.bad.example", "TXT", "x\r\n250 ok"),
-    ROW("1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.a.2.one.example", "A",
-        "127.0.0.3"),
-    ROW("example.net.dom.example", "A", "127.0.1.2"),
-    ROW("helo.example.dom.example", "A", "127.0.1.2"),
+    ZONE_ROW("9.7.6.5.one.example", "A", "127.0.0.2"),
+    ZONE_ROW("9.7.6.5.one.example", "TXT", "see https://one.example/9"),
+    ZONE_ROW("9.7.6.5.two.example", "A", "127.0.0.11"),
+    ZONE_ROW("9.7.6.5.odd.example", "A", "192.0.2.1"),
+    ZONE_ROW("9.7.6.5.full.example", "A", "127.255.255.254"),
+    ZONE_ROW("9.7.6.5.test.example", "A", "127.0.0.1"),
+    ZONE_ROW("9.7.6.5.slow.example", "TIMEOUT", ""),
+    ZONE_ROW("9.7.6.5.bad.example", "A", "127.0.0.2"),
+    ZONE_ROW("9.7.6.5.bad.example", "TXT", "x\r\n250 ok"),
+    ZONE_ROW("1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.a.2.one.example", "A",
+             "127.0.0.3"),
+    ZONE_ROW("example.net.dom.example", "A", "127.0.1.2"),
+    ZONE_ROW("helo.example.dom.example", "A", "127.0.1.2"),
 };
 
 struct scene {

@@ -5,32 +5,24 @@
 #include "content/suite_zone_test.h"
 #include "flow/checks.h"
 
-#define ROW(name, type, value)                                                                     \
-    {                                                                                              \
-        {name, sizeof(name) - 1}, {type, sizeof(type) - 1},                                        \
-        {                                                                                          \
-            value, sizeof(value) - 1                                                               \
-        }                                                                                          \
-    }
-
 /* the client is 192.0.2.7 */
 static struct zone_record records[] = {
-    ROW("pass.example", "TXT", "v=spf1 ip4:192.0.2.7 -all"),
-    ROW("_dmarc.pass.example", "TXT", "v=DMARC1; p=reject"),
-    ROW("fail.example", "TXT", "v=spf1 -all exp=why.fail.example"),
-    ROW("why.fail.example", "TXT", "no mail from %{i}"),
-    ROW("soft.example", "TXT", "v=spf1 ~all"),
-    ROW("neutral.example", "TXT", "v=spf1 ?all"),
-    ROW("broken.example", "TXT", "v=spf1 wrong"),
-    ROW("slow.example", "TIMEOUT", ""),
-    ROW("_dmarc.slow.example", "TIMEOUT", ""),
-    ROW("s._domainkey.a.slow.example", "TIMEOUT", ""),
-    ROW("s._domainkey.b.slow.example", "TIMEOUT", ""),
-    ROW("s._domainkey.c.slow.example", "TIMEOUT", ""),
-    ROW("s._domainkey.unsure.reject.example", "TIMEOUT", ""),
-    ROW("_dmarc.reject.example", "TXT", "v=DMARC1; p=reject"),
-    ROW("_dmarc.quarantine.example", "TXT", "v=DMARC1; p=quarantine"),
-    ROW("_dmarc.none.example", "TXT", "v=DMARC1; p=none"),
+    ZONE_ROW("pass.example", "TXT", "v=spf1 ip4:192.0.2.7 -all"),
+    ZONE_ROW("_dmarc.pass.example", "TXT", "v=DMARC1; p=reject"),
+    ZONE_ROW("fail.example", "TXT", "v=spf1 -all exp=why.fail.example"),
+    ZONE_ROW("why.fail.example", "TXT", "no mail from %{i}"),
+    ZONE_ROW("soft.example", "TXT", "v=spf1 ~all"),
+    ZONE_ROW("neutral.example", "TXT", "v=spf1 ?all"),
+    ZONE_ROW("broken.example", "TXT", "v=spf1 wrong"),
+    ZONE_ROW("slow.example", "TIMEOUT", ""),
+    ZONE_ROW("_dmarc.slow.example", "TIMEOUT", ""),
+    ZONE_ROW("s._domainkey.a.slow.example", "TIMEOUT", ""),
+    ZONE_ROW("s._domainkey.b.slow.example", "TIMEOUT", ""),
+    ZONE_ROW("s._domainkey.c.slow.example", "TIMEOUT", ""),
+    ZONE_ROW("s._domainkey.unsure.reject.example", "TIMEOUT", ""),
+    ZONE_ROW("_dmarc.reject.example", "TXT", "v=DMARC1; p=reject"),
+    ZONE_ROW("_dmarc.quarantine.example", "TXT", "v=DMARC1; p=quarantine"),
+    ZONE_ROW("_dmarc.none.example", "TXT", "v=DMARC1; p=none"),
 };
 
 struct scene {

@@ -106,8 +106,9 @@ struct gateway {
 struct worker *worker_current(void);
 /* Start the thread; it waits at the gateway's barriers. */
 enum result worker_start(struct worker *worker, struct error *err);
-/* From another thread: use these settings and sockets (in the order of settings_sockets) from now
- * on; sessions keep the settings they began with. Counts gateway->pending down. */
+/* From another thread: use these settings and sockets (listener by listener, each in the order of
+ * its addresses) from now on; sessions keep the settings they began with. Counts gateway->pending
+ * down. */
 void worker_apply(struct worker *worker, struct settings *settings, const int *fds, size_t count);
 /* From another thread: give `trial` (NULL: none) to a share of new sessions. Counts likewise. */
 void worker_share(struct worker *worker, struct settings *trial, unsigned share);

@@ -150,31 +150,33 @@ static bool scan_quoted(struct str text, bool allow_utf8, struct local_scan *sca
     return true;
 }
 
-/* Dot-string; an @ inside (a@b@c) belongs to the local part and marks it as routed. */
+/* Dot-string; an @ inside (a@b@c) belongs to the local part and marks it as routed. There is
+ * something before and behind it: written out, "@a@b" would be the begin of a source route. */
 static bool scan_dot_string(struct str text, bool allow_utf8, struct local_scan *scan)
 {
     ptrdiff_t last_at = str_find_last(text, '@');
     size_t end = last_at < 0 ? text.len : (size_t)last_at;
-    bool after_dot = true;
+    bool after_mark = true;
     for (size_t at = 0; at < end;) {
         unsigned char c = (unsigned char)text.ptr[at];
         if (c > 127) {
             if (!scan_utf8(text, &at, allow_utf8, scan))
                 return false;
-            after_dot = false;
+            after_mark = false;
             continue;
         }
-        if (c == '.' && after_dot)
+        bool is_mark = c == '.' || c == '@';
+        if (is_mark && after_mark)
             return false;
-        if (c != '.' && c != '@' && !is_atext((char)c))
+        if (!is_mark && !is_atext((char)c))
             return false;
         if (c == '%' || c == '!' || c == '@')
             scan->routed = true;
-        after_dot = c == '.';
+        after_mark = is_mark;
         at++;
     }
     scan->length = end;
-    return end > 0 && !after_dot;
+    return end > 0 && !after_mark;
 }
 
 /* ---- the whole ---- */

@@ -43,6 +43,6 @@ struct queue_dsn {
 enum { QUEUE_DSN_FULL_MAX = 64 * 1024, QUEUE_DSN_MAX = 8 << 20 };
 
 /* Header section (ends with the empty line) and body, CRLF line ends. The text is 7-bit unless an
- * address, a reply or the header quoted needs UTF-8. `*out_8bit`, `*out_utf8_header` say so. */
+ * address, a reply or the header quoted needs UTF-8. `*out_8bit` says so. */
 void queue_dsn_build(const struct queue_dsn *dsn, struct buf *out_head, struct buf *out_body,
                      bool *out_8bit);

@@ -274,8 +274,8 @@ static bool is_frontier(struct script_matcher *matcher, const char *at, const ch
            is_in_set(matcher, here, item, *out_behind - 1);
 }
 
-/* An item that takes a fixed piece, with what may stand behind it. NULL: no match; *out_item is
- * NULL when the end was found already. */
+/* An item that takes a fixed piece, with what may stand behind it. NULL: no match; *item becomes
+ * what goes on behind it, NULL when the end was found already. */
 static const char *match_single(struct script_matcher *matcher, const char *at, const char **item)
 {
     const char *behind = item_end(matcher, *item);

@@ -24,6 +24,7 @@
 
 enum {
     CHUNK_STRIDE = SPOOL_RECORD_HEADER + SPOOL_CHUNK,
+    CHUNKS_AT_ONCE = SPOOL_INLINE_MAX / SPOOL_CHUNK, /* a full buffer */
     FIRST_BUFFER = 16 * 1024,
     WINDOW_MIN = 128 * 1024,
     WINDOW_MAX = 4 * 1024 * 1024,
@@ -47,10 +48,19 @@ struct spool_body {
     uint64_t flushed; /* body bytes in the file */
     uint64_t settled; /* the file's bytes that the disk has */
     uint64_t begun;   /* that it was given */
+    uint64_t used;    /* that it has of an older body; 0: it is a new file */
     bool sealed;
     bool synced;
     bool broken;
 };
+
+/* Of the file of a body of that size. */
+static uint64_t end_of_file(uint64_t size)
+{
+    uint64_t rest = size % SPOOL_CHUNK;
+    return SPOOL_SEGMENT_HEADER + size / SPOOL_CHUNK * CHUNK_STRIDE +
+           (rest ? spool_record_size(rest) : 0);
+}
 
 static struct spool_body *mine(struct body *body)
 {
@@ -73,15 +83,35 @@ struct body_job {
     uint64_t offset;
     uint64_t settled;
     uint64_t begun;
+    uint64_t used;
     enum result result;
     struct error err;
 };
 
-static enum result create_file(struct body_job *job)
+static void open_used_file(struct body_job *job)
+{
+    struct spool_used_body file;
+    while (job->fd < 0 && spool_bodies_take(job->spool, &file)) {
+        job->fd = spool_bodies_open(job->spool, &file);
+        job->id = file.id;
+        job->used = file.size;
+    }
+}
+
+static void open_new_file(struct body_job *job)
 {
     char name[SPOOL_NAME_SIZE];
+    job->id = atomic_fetch_add(&job->spool->next_id, 1);
+    job->used = 0;
     spool_segment_name(job->id, SPOOL_SEGMENT_BULK, name);
     job->fd = openat(job->spool->bulk_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
+}
+
+static enum result create_file(struct body_job *job)
+{
+    open_used_file(job);
+    if (job->fd < 0)
+        open_new_file(job);
     if (job->fd < 0)
         return fail_errno(&job->err, errno, "make file for a large body");
     unsigned char bytes[SPOOL_SEGMENT_HEADER];
@@ -92,24 +122,24 @@ static enum result create_file(struct body_job *job)
     return spool_files_write(job->fd, &piece, 1, 0, &job->err);
 }
 
-static enum result write_chunk(struct body_job *job, size_t done)
+/* The chunk at `done` of the job's bytes. Returns how many pieces it is. */
+static size_t put_chunk(const struct body_job *job, size_t done,
+                        unsigned char header[SPOOL_RECORD_HEADER], struct iovec pieces[3])
 {
     static const char zeros[SPOOL_RECORD_ALIGN];
-    unsigned char header[SPOOL_RECORD_HEADER];
     const char *bytes = job->bytes + done;
     size_t size = job->size - done < SPOOL_CHUNK ? job->size - done : (size_t)SPOOL_CHUNK;
-    uint64_t offset = job->offset + done / SPOOL_CHUNK * CHUNK_STRIDE;
+    size_t padding = (size_t)spool_record_size(size) - SPOOL_RECORD_HEADER - size;
     struct spool_record record = {.type = SPOOL_RECORD_CHUNK,
                                   .count = 1,
                                   .unit = job->id,
                                   .length = (uint32_t)size,
                                   .payload_crc = spool_crc(0, bytes, size)};
-    spool_record_encode(&record, job->id, offset, header);
-    size_t padded = (size_t)spool_record_size(size) - SPOOL_RECORD_HEADER;
-    struct iovec pieces[] = {{header, sizeof header},
-                             {(void *)(uintptr_t)bytes, size},
-                             {(void *)(uintptr_t)zeros, padded - size}};
-    return spool_files_write(job->fd, pieces, padded > size ? 3 : 2, offset, &job->err);
+    spool_record_encode(&record, job->id, job->offset + done / SPOOL_CHUNK * CHUNK_STRIDE, header);
+    pieces[0] = (struct iovec){header, SPOOL_RECORD_HEADER};
+    pieces[1] = (struct iovec){(void *)(uintptr_t)bytes, size};
+    pieces[2] = (struct iovec){(void *)(uintptr_t)zeros, padding};
+    return padding ? 3 : 2;
 }
 
 /* The next window is larger or smaller by what this one took. Only the bulk lane's thread is here.
@@ -176,13 +206,30 @@ static enum result settle_window(struct body_job *job, uint64_t end)
     return result;
 }
 
+/* All in one call: a page that two of them share would otherwise be read before the second. */
 static enum result write_chunks(struct body_job *job)
 {
-    for (size_t done = 0; done < job->size; done += SPOOL_CHUNK) {
-        if (write_chunk(job, done) != OK)
-            return FAILED;
-    }
+    unsigned char headers[CHUNKS_AT_ONCE][SPOOL_RECORD_HEADER];
+    struct iovec pieces[CHUNKS_AT_ONCE * 3];
+    size_t count = 0;
+    check(job->size <= SPOOL_INLINE_MAX);
+    for (size_t done = 0; done < job->size; done += SPOOL_CHUNK)
+        count += put_chunk(job, done, headers[done / SPOOL_CHUNK], pieces + count);
+    if (spool_files_write(job->fd, pieces, count, job->offset, &job->err) != OK)
+        return FAILED;
     return settle_window(job, job->offset + job->size / SPOOL_CHUNK * CHUNK_STRIDE);
+}
+
+/* A file that was used before has its name already. Far more than the body needs is given back,
+ * at the price of a new file. */
+static enum result sync_file(struct body_job *job)
+{
+    const struct spool *spool = job->spool;
+    if (job->used / 2 > job->offset)
+        (void)ftruncate(job->fd, (off_t)job->offset);
+    if (spool_files_sync(spool, job->fd, &job->err) != OK)
+        return FAILED;
+    return job->used ? OK : spool_files_sync_folder(spool, spool->bulk_fd, &job->err);
 }
 
 static void do_work(struct lane_job *lane_job)
@@ -196,9 +243,7 @@ static void do_work(struct lane_job *lane_job)
         job->result = write_chunks(job);
         break;
     case WORK_SYNC:
-        job->result = spool_files_sync(job->spool, job->fd, &job->err);
-        if (job->result == OK)
-            job->result = spool_files_sync_folder(job->spool, job->spool->bulk_fd, &job->err);
+        job->result = sync_file(job);
         break;
     case WORK_READ:
         job->result = spool_files_read(job->fd, job->space, job->size, job->offset, &job->err);
@@ -240,15 +285,16 @@ static enum result become_file(struct spool_body *self, struct error *err) MAY_Y
     struct spool *spool = self->spool;
     if (!spool_has_room(spool))
         return fail(err, ERROR_LIMIT, "no space in the spool");
-    struct body_job job = {
-        .spool = spool, .work = WORK_CREATE, .id = atomic_fetch_add(&spool->next_id, 1), .fd = -1};
+    struct body_job job = {.spool = spool, .work = WORK_CREATE, .fd = -1};
     enum result result = run(&job, err);
     self->fd = job.fd;
     if (job.fd < 0)
         return FAILED;
     self->bulk_id = job.id;
+    self->used = job.used;
     pthread_mutex_lock(&spool->index_lock);
     self->bulk = spool_index_add_bulk(&spool->index, job.id);
+    self->bulk->is_new = true;
     spool_index_hold_bulk(&spool->index, self->bulk);
     pthread_mutex_unlock(&spool->index_lock);
     return result;
@@ -448,7 +494,11 @@ enum result spool_body_sync(struct body *body, struct error *err)
         return OK;
     if (self->broken)
         return fail(err, ERROR_TEMPORARY, "the body's file could not be synced");
-    struct body_job job = {.spool = self->spool, .work = WORK_SYNC, .fd = self->fd};
+    struct body_job job = {.spool = self->spool,
+                           .work = WORK_SYNC,
+                           .fd = self->fd,
+                           .used = self->used,
+                           .offset = end_of_file(body->size)};
     if (run(&job, err) != OK) {
         self->broken = true; /* never synced again: the kernel may have dropped its pages */
         return FAILED;

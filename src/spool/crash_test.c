@@ -63,11 +63,12 @@ static NO_YIELD_CHECK void add(struct child_fiber *self, unsigned id)
 {
     uint64_t size = random_below(4000);
     if (random_below(40) == 0)
-        size = 300000;
+        size = 270000 + random_below(30000);
     struct body *body = NULL;
     struct error err;
     if (size > 100000) {
         static char bytes[300000];
+        memset(bytes, (int)id, sizeof bytes); /* neighbours differ */
         check(spool_body_new(self->spool, &body, &err) == OK);
         check(body_append(body, str_of(bytes, size), &err) == OK);
         check(body_seal(body, &err) == OK);

@@ -129,99 +129,6 @@ static void test_write_failure(void **state)
     assert_int_equal(spool_counter(fixture->spool, 3), WORKERS * 20 - failures);
 }
 
-static void note_left(const struct event *event, void *arg)
-{
-    bool *told = arg;
-    for (unsigned i = 0; event->type == EVENT_SPOOL_ERROR && i < event->count; i++)
-        *told = *told || (event->fields[i].key == KEY_ERROR &&
-                          str_find_str(event->fields[i].text, STR("neither be removed")) >= 0);
-}
-
-static NO_YIELD_CHECK void commit_until_taken(void *arg)
-{
-    struct test_fixture *fixture = arg;
-    struct error err = {0};
-    bool told = false;
-    (void)event_drain(note_left, &told);
-    told = false;
-    assert_int_equal(test_add(fixture->spool, 0, 10, &err), OK);
-    fault_arm("spool.unlink", 1, 100000, EIO);
-    fault_arm("spool.batch", 1, 100000, EIO);
-    assert_int_equal(test_add(fixture->spool, 1, 10, &err), FAILED);
-    for (int turns = 0; !told; turns++) {
-        assert_true(turns < 20000);
-        usleep(1000);
-        (void)event_drain(note_left, &told);
-    }
-    fault_disarm_all();
-    for (int turns = 0; test_add(fixture->spool, 2, 10, &err) != OK; turns++) {
-        assert_true(turns < 20000);
-        usleep(1000);
-    }
-}
-
-/* So many syncs fail in a row that not all can be noted, and a void file cannot be removed: that is
- * told, and it goes as soon as it can. What was refused stays so. */
-static void test_void_files_go_later(void **state)
-{
-    struct test_fixture *fixture = *state;
-    test_on_fiber(commit_until_taken, fixture);
-    size_t kept = 0;
-    for (int turns = 0; turns == 0 || kept > 8; turns++) { /* those made ahead, and what was used */
-        assert_true(turns < 20000);
-        usleep(1000);
-        kept = test_files_in(fixture->path, "log");
-    }
-    test_reopen(fixture);
-    assert_int_equal(fixture->found.count, 2);
-    assert_true(test_find(&fixture->found, test_id(0)) >= 0);
-    assert_true(test_find(&fixture->found, test_id(2)) >= 0);
-}
-
-struct errors {
-    unsigned failed; /* batches */
-    bool told;       /* of a file that stays */
-};
-
-static void count_errors(const struct event *event, void *arg)
-{
-    struct errors *errors = arg;
-    errors->failed += event->type == EVENT_SPOOL_ERROR;
-    note_left(event, &errors->told);
-}
-
-static NO_YIELD_CHECK void fail_often(void *arg)
-{
-    enum { OFTEN = 22 }; /* more than can be noted */
-    struct test_fixture *fixture = arg;
-    struct errors errors = {0};
-    struct error err = {0};
-    (void)event_drain(count_errors, &errors);
-    errors = (struct errors){0};
-    fault_arm("spool.unlink", 1, 1, EIO);
-    fault_arm("spool.batch", 1, OFTEN, EIO);
-    assert_int_equal(test_add(fixture->spool, 1, 10, &err), FAILED);
-    for (int turns = 0; test_add(fixture->spool, 2, 10, &err) != OK; turns++) {
-        assert_true(turns < 20000);
-        usleep(1000);
-    }
-    (void)event_drain(count_errors, &errors);
-    assert_true(errors.failed >= OFTEN);
-    assert_int_equal(fault_hit("spool.unlink"), 0); /* it has failed once */
-    assert_false(errors.told);
-    fault_disarm_all();
-}
-
-/* One that cannot be removed is noted in the place of another like it, which goes instead. */
-static void test_another_void_file_goes_instead(void **state)
-{
-    struct test_fixture *fixture = *state;
-    test_on_fiber(fail_often, fixture);
-    test_reopen(fixture);
-    assert_int_equal(fixture->found.count, 1);
-    assert_true(test_find(&fixture->found, test_id(2)) >= 0);
-}
-
 /* ---- no space ---- */
 
 /* Segments cannot be made: mail is refused with a limit, states still have the reserve. */
@@ -784,60 +691,6 @@ static void test_foreign_files(void **state)
     assert_int_equal(access(command, F_OK), 0);
 }
 
-static void test_verify(void **state)
-{
-    struct test_fixture *fixture = *state;
-    struct test_grown grown = {.fixture = fixture, .size = 600000};
-    test_on_fiber(test_grow_body, &grown);
-    test_on_fiber(test_commit_grown, &grown);
-    body_unref(grown.body);
-    for (int damaged = 0; damaged < 2; damaged++) {
-        struct buf out BUF_CLEANUP;
-        buf_init(&out, 1 << 20);
-        size_t problems = 0;
-        struct error err = {0};
-        assert_int_equal(
-            spool_verify(str_c(fixture->path), /* verbose= */ true, &out, &problems, &err), OK);
-        assert_int_equal(problems, damaged ? 2 : 0);
-        assert_true(str_find_str(buf_str(&out), STR("2 entries")) >= 0);
-        char command[TEST_PATH_SIZE * 2];
-        snprintf(command, sizeof command, "truncate -s 500000 %s/bodies/*.body", fixture->path);
-        assert_int_equal(system(command), 0);
-    }
-}
-
-/* A running spool delivers a message between its log and its body being read. */
-static void test_verify_beside_a_running_one(void **state)
-{
-    struct test_fixture *fixture = *state;
-    struct test_grown grown = {.fixture = fixture, .size = 600000};
-    test_on_fiber(test_grow_body, &grown);
-    test_on_fiber(test_commit_grown, &grown); /* two entries, one body */
-    body_unref(grown.body);
-    static const struct {
-        unsigned first, count; /* looks at a body that find none */
-        size_t problems;
-        const char *text;
-    } cases[] = {
-        {1, 1, 0, "0 problems"},       {1, 2, 0, "0 problems"},
-        {2, 2, 0, "0 problems"}, /* each walk another one */
-        {1, 3, 1, "\nproblem: entry"}, {1, 100, 2, "2 problems"},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct buf out BUF_CLEANUP;
-        buf_init(&out, 1 << 20);
-        size_t problems = 77;
-        struct error err = {0};
-        fault_arm("spool.verify", cases[i].first, cases[i].count, ENOENT);
-        assert_int_equal(
-            spool_verify(str_c(fixture->path), /* verbose= */ true, &out, &problems, &err), OK);
-        fault_disarm_all();
-        if (problems != cases[i].problems || str_find_str(buf_str(&out), str_c(cases[i].text)) < 0)
-            fail_msg("case %zu: %zu problems, %.*s", i, problems, STR_ARG(buf_str(&out)));
-        assert_true(str_find_str(buf_str(&out), STR("2 entries")) >= 0);
-    }
-}
-
 #define CASE(test) cmocka_unit_test_setup_teardown(test, test_set_up, test_tear_down)
 
 int main(void)
@@ -847,8 +700,6 @@ int main(void)
         CASE(test_state_survives_sync_failure),
         CASE(test_refused_after_the_cut),
         CASE(test_write_failure),
-        CASE(test_void_files_go_later),
-        CASE(test_another_void_file_goes_instead),
         CASE(test_no_new_segments),
         CASE(test_floors),
         CASE(test_damage_at_start),
@@ -864,8 +715,6 @@ int main(void)
         CASE(test_cut_large_body_is_kept),
         CASE(test_missing_large_body),
         CASE(test_foreign_files),
-        CASE(test_verify),
-        CASE(test_verify_beside_a_running_one),
     };
     return cmocka_run_group_tests_name("spool-fault", tests, NULL, NULL);
 }

@@ -596,7 +596,8 @@ void spool_index_hold_bulk(struct spool_index *index, struct spool_bulk *bulk)
 void spool_index_let_go_bulk(struct spool_index *index, struct spool_bulk *bulk)
 {
     check(bulk->holders > 0);
-    if (--bulk->holders || bulk->entries)
+    /* (what was not yet walked may name it, too) */
+    if (--bulk->holders || bulk->entries || index->recovering)
         return;
     map_remove(&index->bulks, bulk_key(&bulk->id));
     list_append(&index->dead_bulks, &bulk->link);

@@ -54,6 +54,9 @@ struct spool_bulk {
     uint64_t size;
     uint64_t entries;
     uint64_t holders;
+    bool is_new;      /* its file was written by this process */
+    bool is_plain;    /* an entry was committed with it whose text may lie about for a while */
+    bool is_private;  /* or one whose text may not */
     struct list link; /* in index->dead_bulks once nobody needs it */
 };
 

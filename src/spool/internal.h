@@ -29,6 +29,7 @@ enum {
     SPOOL_BODY_BUDGET = 64 * 1024 * 1024, /* memory of bodies that grow, beyond 64K each */
     SPOOL_READ_WHOLE = 64 * 1024,         /* smaller stored bodies are read into memory at once */
     SPOOL_POOL = 4,                       /* files kept to become segments */
+    SPOOL_USED_BODIES = 64,               /* and large bodies */
     SPOOL_PAGE = 4096,
     SPOOL_LEAVING = 16, /* files without a name that go piece by piece */
 };
@@ -42,6 +43,18 @@ void spool_queue_push(struct spool_unit_queue *queue, struct spool_unit *unit);
 struct spool_unit *spool_queue_shift(struct spool_unit_queue *queue);
 /* `front` goes before what `queue` holds; it is empty afterwards. */
 void spool_queue_put_back(struct spool_unit_queue *queue, struct spool_unit_queue *front);
+
+/* A file of a large body that is done, under the id of the body that it is for. */
+struct spool_used_body {
+    uint64_t id;
+    uint64_t size;
+    int64_t since_ns; /* monotonic time */
+};
+struct spool_used_bodies {
+    struct spool_used_body files[SPOOL_USED_BODIES]; /* the oldest first */
+    unsigned count;
+    uint64_t bytes;
+};
 
 struct spool {
     struct spool_settings settings; /* path is our own copy */
@@ -62,6 +75,7 @@ struct spool {
     /* ---- under index_lock ---- */
     pthread_mutex_t index_lock;
     struct spool_index index;
+    struct spool_used_bodies used_bodies;
 
     /* ---- under lock ---- */
     pthread_mutex_t lock;
@@ -120,7 +134,7 @@ struct spool {
     atomic_bool has_plenty; /* files may be kept for later */
     atomic_bool broken;     /* syncs fail again and again */
     _Atomic int64_t totals[SPOOL_TOTALS];
-    atomic_uint_fast64_t units, syncs, bytes_written, damaged, reused;
+    atomic_uint_fast64_t units, syncs, bytes_written, damaged, reused, reused_bodies;
 };
 
 /* ---- loading.c: the start ---- */
@@ -187,9 +201,24 @@ void spool_turn_end(struct spool *spool);
 /* Upkeep's: remove the file of a large body or a segment that nobody has open any more; beside
  * small mail its blocks go later, by spool_let_go_piece. Returns as spool_files_unlink. */
 bool spool_remove_gently(struct spool *spool, uint64_t id, enum spool_segment_kind kind);
-/* True if there is more. */
+/* One more piece of the last of them; true if there is more. */
 bool spool_let_go_piece(struct spool *spool);
+/* All of them, at once. */
 void spool_let_go(struct spool *spool);
+
+/* ---- reuse.c: files of large bodies that become others. All but spool_bodies_take and
+ * spool_bodies_open are upkeep's ---- */
+
+/* The files of dead bodies go, or (`keeps`) wait to be used again. */
+void spool_bodies_remove_dead(struct spool *spool, bool keeps);
+/* False: none waits. It is the caller's alone. */
+bool spool_bodies_take(struct spool *spool, struct spool_used_body *out);
+/* To be written from its begin on; its name is on stable storage. -1: it cannot be used, and went.
+ */
+int spool_bodies_open(struct spool *spool, const struct spool_used_body *file);
+/* Remove those that wait for long, or all. */
+void spool_bodies_give_back(struct spool *spool, bool all);
+unsigned spool_bodies_waiting(struct spool *spool, uint64_t *out_bytes);
 
 /* ---- corrupt.c ---- */
 /* Put the bytes of a damage aside and tell of it; false if that was done before. */

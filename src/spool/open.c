@@ -194,5 +194,9 @@ struct spool_stats spool_stats(const struct spool *constant)
     stats.pooled = atomic_load(&spool->pool_count);
     stats.reused = atomic_load(&spool->reused);
     stats.disk_bytes += stats.pooled * spool->segment_size;
+    uint64_t bytes;
+    stats.pooled_bodies = spool_bodies_waiting(spool, &bytes);
+    stats.reused_bodies = atomic_load(&spool->reused_bodies);
+    stats.disk_bytes += bytes;
     return stats;
 }

@@ -129,8 +129,10 @@ int64_t spool_counter(const struct spool *spool, unsigned counter);
 struct spool_stats {
     uint64_t units, syncs, bytes_written, entries, segments;
     uint64_t live_bytes, disk_bytes;
-    uint64_t pooled; /* files of log segments that wait to be used again */
-    uint64_t reused; /* segments that were made of such since the start */
+    uint64_t pooled;        /* files of log segments that wait to be used again */
+    uint64_t reused;        /* segments that were made of such since the start */
+    uint64_t pooled_bodies; /* the same of files of large bodies */
+    uint64_t reused_bodies;
     uint64_t damaged;
 };
 struct spool_stats spool_stats(const struct spool *spool);

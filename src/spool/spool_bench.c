@@ -25,6 +25,7 @@ struct bench {
     uint64_t failed;
     int64_t *latencies;
     size_t latency_count;
+    int64_t *large_latencies; /* from the last byte on */
 };
 
 enum { LATENCIES_MAX = 1 << 22 };
@@ -72,6 +73,7 @@ static NO_YIELD_CHECK void large_client(void *arg)
             check(body_append(body, str_of(part, sizeof part), &err) == OK);
             fiber_yield();
         }
+        int64_t begin_ns = clock_monotonic_ns();
         check(body_seal(body, &err) == OK);
         struct mail_content content = {.head = STR("Received: from a by b\r\n"), .body = body};
         struct spool_change change = {.kind = SPOOL_ADD,
@@ -80,6 +82,8 @@ static NO_YIELD_CHECK void large_client(void *arg)
                                       .content = &content};
         check(spool_commit(bench->spool, &change, 1, &err) == OK);
         body_unref(body);
+        if (bench->large_done < LATENCIES_MAX)
+            bench->large_latencies[bench->large_done] = clock_monotonic_ns() - begin_ns;
         bench->large_done++;
         struct spool_change removal = {.kind = SPOOL_REMOVE, .entry = change.entry};
         spool_write(bench->spool, &removal, 1);
@@ -103,10 +107,18 @@ static void report(struct bench *bench, double seconds)
                     (double)usage.ru_stime.tv_sec * 1e6 + (double)usage.ru_stime.tv_usec;
     struct spool_stats stats = spool_stats(bench->spool);
     qsort(bench->latencies, bench->latency_count, sizeof(int64_t), compare);
-    printf("%.1f large ones/s, %.0f MB/s\n", (double)bench->large_done / seconds,
-           (double)(bench->large_done * bench->large_bytes) / 1e6 / seconds);
+    if (bench->large_done) {
+        size_t count = (size_t)bench->large_done;
+        qsort(bench->large_latencies, count, sizeof(int64_t), compare);
+        printf("%.1f large ones/s, %.0f MB/s, p50 %.2f ms, p99 %.2f ms, %llu in used files\n",
+               (double)count / seconds, (double)(count * bench->large_bytes) / 1e6 / seconds,
+               (double)bench->large_latencies[count / 2] / 1e6,
+               (double)bench->large_latencies[count * 99 / 100] / 1e6,
+               (unsigned long long)stats.reused_bodies);
+    }
     if (!bench->latency_count) {
-        printf("%.2f ms cpu a large one\n", cpu_us / 1e3 / (double)bench->large_done);
+        printf("%.2f ms cpu a large one, %llu syncs\n", cpu_us / 1e3 / (double)bench->large_done,
+               (unsigned long long)stats.syncs);
         return;
     }
     printf("%.0f units/s, %llu failed, %.1f us cpu a unit, %.1f units a sync, %llu syncs, "
@@ -146,6 +158,7 @@ int main(int argc, char **argv)
     memset(text, 'x', bytes);
     check(bench.body->ops->append(bench.body, str_of(text, bytes), &err) == OK);
     bench.latencies = memory_alloc_array(LATENCIES_MAX, sizeof(int64_t));
+    bench.large_latencies = memory_alloc_array(LATENCIES_MAX, sizeof(int64_t));
     check(loop_new(&(struct loop_limits){0}, &bench.loop, &err) == OK);
     struct scope root;
     scope_init_root(&root, bench.loop);
@@ -161,6 +174,7 @@ int main(int argc, char **argv)
     body_unref(bench.body);
     spool_close(bench.spool);
     free(bench.latencies);
+    free(bench.large_latencies);
     free(text);
     return 0;
 }

@@ -139,8 +139,9 @@ static NO_YIELD_CHECK void read_grown(void *arg)
     struct str meta;
     struct mail_content content;
     struct error err = {0};
-    assert_int_equal(spool_read(grown->fixture->spool, test_id(1), arena, &meta, &content, &err),
-                     OK);
+    assert_int_equal(
+        spool_read(grown->fixture->spool, test_id(grown->first + 1), arena, &meta, &content, &err),
+        OK);
     assert_int_equal(content.body_start, 5);
     test_expect_body(content.body, grown->size, 7);
     body_unref(content.body);
@@ -152,7 +153,8 @@ static void test_grown_bodies(void **state)
     struct test_fixture *fixture = *state;
     static const uint64_t grown_sizes[] = {5, 200000, 262144, 262145, 524288, 5000001};
     for (unsigned i = 0; i < sizeof grown_sizes / sizeof *grown_sizes; i++) {
-        struct test_grown grown = {.fixture = fixture, .size = grown_sizes[i]};
+        struct test_grown grown = {
+            .fixture = fixture, .size = grown_sizes[i], .first = (uint64_t)i * 2};
         test_on_fiber(test_grow_body, &grown);
         test_on_fiber(test_commit_grown, &grown);
         body_unref(grown.body);
@@ -161,12 +163,12 @@ static void test_grown_bodies(void **state)
         assert_int_equal(fixture->found.count, 2);
         test_on_fiber(read_grown, &grown);
         assert_int_equal(test_files_in(fixture->path, "bodies"), grown.size > 262144 ? 1 : 0);
-        struct spool_change change = {.kind = SPOOL_REMOVE, .entry = test_id(0)};
+        struct spool_change change = {.kind = SPOOL_REMOVE, .entry = test_id(grown.first)};
         spool_write(fixture->spool, &change, 1);
         test_reopen(fixture); /* one of two is left */
         assert_int_equal(fixture->found.count, 1);
         test_on_fiber(read_grown, &grown);
-        change.entry = test_id(1);
+        change.entry = test_id(grown.first + 1);
         spool_write(fixture->spool, &change, 1);
         test_reopen(fixture);
         assert_int_equal(fixture->found.count, 0);

@@ -83,6 +83,11 @@ static void apply_entry(struct spool *spool, const struct spool_unit *unit,
                                ? 0
                                : unit->place + unit->records[entry.body_record].offset;
     spool_index_apply_entry(&spool->index, place, &entry, body_offset);
+    struct spool_bulk *bulk = entry.bulk ? spool_index_bulk(&spool->index, entry.bulk) : NULL;
+    if (bulk) {
+        bulk->is_plain |= !unit->is_private;
+        bulk->is_private |= unit->is_private;
+    }
 }
 
 static void apply_record(struct spool *spool, const struct spool_unit *unit,

@@ -97,6 +97,7 @@ static enum result add(struct child *self, uint64_t size, unsigned count) MAY_YI
         body = test_body(size, self->next);
     } else {
         static char bytes[LARGE];
+        memset(bytes, (int)self->next, sizeof bytes); /* no two alike */
         if (spool_body_new(self->spool, &body, &err) != OK)
             return FAILED;
         if (body_append(body, str_of(bytes, LARGE), &err) != OK || body_seal(body, &err) != OK) {
@@ -161,6 +162,19 @@ static NO_YIELD_CHECK void large_mail(void *arg)
         change(self, self->next - 1, 2, true);
     if (add(self, LARGE, 1) == OK)
         change(self, self->next - 1, REMOVED, true);
+}
+
+/* Their files are used again, but for those of what stays. */
+static NO_YIELD_CHECK void large_mail_again(void *arg)
+{
+    struct child *self = arg;
+    struct error err;
+    for (unsigned i = 0; i < 12 && spool_stats(self->spool).reused_bodies < 4; i++) {
+        if (add(self, LARGE, 1) == OK && i % 4 != 3)
+            change(self, self->next - 1, REMOVED, i % 2 == 0);
+        for (int turn = 0; turn < 10 && !spool_stats(self->spool).pooled_bodies; turn++)
+            check(fiber_sleep(2 * NS_PER_MS, &err) == OK);
+    }
 }
 
 /* 64K a segment: the third body does not fit what is left of it. */
@@ -291,6 +305,7 @@ static const struct scenario scenarios[] = {
     {.name = "small mail", .run = small_mail},
     {.name = "several destinations", .run = several_destinations},
     {.name = "large mail", .run = large_mail},
+    {.name = "large mail in used files", .run = large_mail_again},
     {.name = "segments roll", .run = roll},
     {.name = "states and removals", .run = states},
     {.name = "reclaim", .run = reclaim},
@@ -304,6 +319,10 @@ static const struct scenario scenarios[] = {
     {.name = "recovery of a damaged spool", .run = nothing, .left = 160, .damaged = true},
     {.name = "a segment is made from the pool", .run = reuse},
     {.name = "recovery of used files", .run = nothing, .left = 160, .syncs = 7, .used = true},
+    {.name = "recovery of large mail in used files",
+     .run = large_mail_again,
+     .left = 200,
+     .syncs = 9},
     {.name = "used files are used again", .run = reuse, .left = 160, .used = true},
     {.name = "recovery after recovery", .run = reclaim, .left = 160, .syncs = 7, .restarts = true},
     {.name = "the same of used files",
@@ -613,15 +632,19 @@ static void make_template(const struct scenario *scenario, char path[TEST_PATH_S
 {
     static const struct scenario mixed = {.name = "first", .run = reclaim},
                                  all_used = {.name = "first", .run = reuse},
-                                 second = {.name = "second", .run = roll, .left = 128};
-    const struct scenario *first = scenario->used ? &all_used : &mixed;
+                                 all_large = {.name = "first", .run = large_mail_again},
+                                 second = {.name = "second", .run = roll, .left = 128},
+                                 more_large = {
+                                     .name = "second", .run = large_mail_again, .left = 128};
+    bool is_large = scenario->run == large_mail_again;
+    const struct scenario *first = scenario->used ? &all_used : is_large ? &all_large : &mixed;
     test_folder_new(path);
     memset(known, 0, IDS * sizeof *known);
     struct turn whole = {.number = 0}, cut = {.only = SYS_fdatasync, .number = scenario->syncs};
     run_turn(path, first, &whole, known);
     assert_true(!scenario->used || test_used_files(path) > 1);
     assert_int_equal(whole.status, 0);
-    run_turn(path, &second, &cut, known);
+    run_turn(path, is_large ? &more_large : &second, &cut, known);
     assert_true(cut.hit || scenario->syncs == 0);
     if (scenario->damaged) {
         assert_true(search(path, "log", true) > 0);

@@ -72,6 +72,7 @@ struct test_grown {
     struct test_fixture *fixture;
     uint64_t size;
     struct body *body;
+    uint64_t first; /* number of the first entry: none is used twice */
 };
 void test_grow_body(void *grown);
 void test_commit_grown(void *grown);

@@ -53,20 +53,6 @@ static void make_ready(struct spool *spool)
     }
 }
 
-static void remove_dead_bulks(struct spool *spool)
-{
-    for (;;) {
-        pthread_mutex_lock(&spool->index_lock);
-        struct list *link = list_shift(&spool->index.dead_bulks);
-        pthread_mutex_unlock(&spool->index_lock);
-        if (!link)
-            return;
-        struct spool_bulk *bulk = CONTAINER(link, struct spool_bulk, link);
-        (void)spool_remove_gently(spool, bulk->id, SPOOL_SEGMENT_BULK);
-        free(bulk);
-    }
-}
-
 /* Returns false when it is time to end. */
 static bool wait_for_work(struct spool *spool, bool at_once)
 {
@@ -95,14 +81,16 @@ void *spool_upkeep_main(void *arg)
         int64_t now_ns = spool_real_ns();
         if (now_ns - looked_ns >= NS_PER_S * 9 / 10) {
             spool_files_look_at_space(spool);
+            spool_bodies_give_back(spool, /* all= */ false);
             looked_ns = now_ns;
         }
         make_ready(spool);
-        remove_dead_bulks(spool);
+        spool_bodies_remove_dead(spool, /* keeps= */ true);
         more = spool_let_go_piece(spool);
         more |= spool_reclaim_step(spool);
     }
-    remove_dead_bulks(spool);
+    spool_bodies_remove_dead(spool, /* keeps= */ false);
+    spool_bodies_give_back(spool, /* all= */ true);
     spool_let_go(spool);
     spool_reclaim_seal(spool);
     return NULL;

@@ -13,6 +13,7 @@ import random
 import re
 import socket
 import ssl
+import subprocess
 import threading
 import time
 
@@ -79,15 +80,13 @@ class Books:
 
     def unexcused(self, within=1.0, late=0.25):
         """
-        Second copies although the 250 for the first one does not lie `within` seconds before a kill. `late`: what
-        was in the sockets at the kill, this process may book a little after it.
+        Second copies, and second notices, although the 250 for the first one does not lie `within` seconds before a
+        kill. `late`: what was in the sockets at the kill, this process may book a little after it.
         """
-        found = []
-        for key, copies in self.arrived.items():
-            for taken, _ in copies[:-1]:
-                if not any(-late <= kill - taken <= within for kill in self.kills):
-                    found.append((key, [round(at - copies[0][0], 3) for at, _ in copies]))
-        return found
+        times = {key: [at for at, _ in copies] for key, copies in self.arrived.items()}
+        times.update({(token, "notice"): list(told) for token, told in self.notices.items()})
+        return [(key, [round(at - taken[0], 3) for at in taken]) for key, taken in times.items()
+                if not all(any(-late <= kill - at <= within for kill in self.kills) for at in taken[:-1])]
 
     def duplicates(self):
         return sum(len(copies) - 1 for copies in self.arrived.values())
@@ -332,6 +331,18 @@ def used_segments(spool):
         with contextlib.suppress(FileNotFoundError):  # files go while the gateway runs
             head = path.open("rb").read(33)
             used += len(head) == 33 and head[32] & 1
+    return used
+
+
+def used_bodies(spool):
+    """How many files of large bodies were another one's before: they are older than what their headers say."""
+    used = 0
+    for path in (spool / "bodies").glob("*.body"):
+        with contextlib.suppress(FileNotFoundError, subprocess.CalledProcessError):
+            head = path.open("rb").read(32)
+            birth = subprocess.run(["stat", "--format=%.9W", path], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                   text=True, check=True).stdout
+            used += len(head) == 32 and int.from_bytes(head[24:], "little") / 1e9 - float(birth) > 0.1
     return used
 
 

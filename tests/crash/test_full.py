@@ -78,6 +78,38 @@ def test_full_ext4(gateway, sinks, books, mounts, tmp_path):
     run_full(gateway, sinks, books, disk, 60_000, ROUNDS)
 
 
+def test_full_of_large_mail(gateway, sinks, books, mounts, tmp_path):
+    """The same with bodies that have files of their own, which are used again."""
+    disk = mounts.mount(mounts.image(tmp_path / "image", 96 << 20, "mkfs.ext4", "-q", "-F"), tmp_path / "disk", "-o", "loop")
+    run_full(gateway, sinks, books, disk, 700_000, ROUNDS)
+
+
+def test_space_of_used_files(gateway, sinks, books, mounts, tmp_path):
+    """Files of large mail that was delivered wait to be used again; when others take the space they are given back before it is short."""
+    disk = mounts.mount(mounts.image(tmp_path / "image", 128 << 20, "mkfs.ext4", "-q", "-F"), tmp_path / "disk", "-o", "loop")
+    one = gateway(sinks, spool=disk / "spool")
+    bodies = disk / "spool" / "bodies"
+    sinks[0].refuse = 1.0
+    client = Client(one.port)
+    for _ in range(20):
+        send_one(books, client, 1_000_000, TO)
+    sinks[0].refuse = 0.0
+    one.ctl("queue", "retry", "--limit", "100", "--reason", "test", ok=(0, 1))
+    one.wait_empty()
+    wait_until(lambda: len(list(bodies.iterdir())) == 20, "their files wait")
+    floor = (128 << 20) // 20
+    with (disk / "hog").open("wb", buffering=0) as hog:
+        while os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize > floor * 3 // 2:
+            hog.write(b"x" * 65536)
+        wait_until(lambda: not list(bodies.iterdir()), "they are given back")
+        assert is_accepted(books, one.port), "there was space, all the time"
+    send_one(books, client, 1_000_000, TO)
+    one.wait_empty()
+    wait_until(lambda: not list(bodies.iterdir()), "no file is kept now")
+    assert not one.find("spool.full")
+    assert not books.lost(TO) and not books.damaged()
+
+
 def test_full_with_a_liar(gateway, sinks, books, mounts, tmp_path, preload):
     """Red control: a disk that says there is room, and that it wrote what it had no room for. It must be found out."""
     disk = mounts.mount(mounts.image(tmp_path / "image", 48 << 20, "mkfs.ext4", "-q", "-F"), tmp_path / "disk", "-o", "loop")

@@ -6,7 +6,7 @@ import shutil
 import signal
 import time
 
-from books import DOMAINS, Load, small_segments, tell_progress, used_segments
+from books import DOMAINS, Load, small_segments, tell_progress, used_bodies, used_segments
 from rig.gateway import wait_until
 
 KILLS = int(os.environ.get("CRASH_KILLS", "1000" if os.environ.get("TEST_TIER") == "full" else "30"))
@@ -24,9 +24,9 @@ def kill_child(gateway):
 
 
 def run_kills(gateway, sinks, books, kills, ways):
-    """The slowest restart, and how many kills met a log in files that were used before."""
+    """The slowest restart, and how many kills met a log, and large bodies, in files that were used before."""
     load = Load(books, gateway.port, clients=8, large=0.05)
-    slowest, used = 0.0, 0
+    slowest, used, bodies = 0.0, 0, 0
     for turn in range(kills):
         tell_progress(turn, kills)
         sinks[2].refuse = 0.2 if turn % 10 < 7 else 0.0  # so that there is mail that waits, and log files of which all is delivered
@@ -38,6 +38,7 @@ def run_kills(gateway, sinks, books, kills, ways):
         else:
             time.sleep(random.uniform(0.02, 0.35))
         used += used_segments(gateway.folder / "spool") > 0
+        bodies += used_bodies(gateway.folder / "spool") > 0
         ready = len(gateway.find("daemon.ready"))
         start = time.monotonic()
         ways[turn % len(ways)](gateway)
@@ -48,13 +49,13 @@ def run_kills(gateway, sinks, books, kills, ways):
             raise AssertionError(f"kill {turn}: {error}, last said: {gateway.events[-4:]}") from None
         slowest = max(slowest, time.monotonic() - start)
     load.stop()
-    return slowest, used
+    return slowest, used, bodies
 
 
 def test_kills(gateway, sinks, books):
     one = gateway(sinks, more=small_segments())
     # of the child alone only now and then: five deaths a minute stop deliveries
-    slowest, used = run_kills(one, sinks, books, KILLS, [kill_all, kill_all, kill_child, kill_all])
+    slowest, used, bodies = run_kills(one, sinks, books, KILLS, [kill_all, kill_all, kill_child, kill_all])
     start = time.monotonic()
     one.kill()
     books.book_kill(start)
@@ -62,7 +63,7 @@ def test_kills(gateway, sinks, books):
     one.wait_empty(120)
     print(f"{KILLS} kills, {len(books.acknowledged)} acknowledged of {len(books.sent)} sent, "
           f"{books.duplicates()} duplicates, refused {dict(books.refused)}, slowest restart {slowest:.2f} s, "
-          f"{used} times log files were used again")
+          f"{used} times log files were used again, {bodies} times files of large bodies")
     assert len(books.acknowledged) > 3 * KILLS
     assert not books.lost(RECIPIENTS)
     assert not books.damaged()

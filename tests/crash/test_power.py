@@ -16,7 +16,7 @@ import time
 
 import pytest
 
-from books import DOMAINS, Books, Load, Sink, small_segments, tell_progress, used_segments
+from books import DOMAINS, Books, Load, Sink, small_segments, tell_progress, used_bodies, used_segments
 from rig.gateway import BUILD, wait_until
 
 FULL = os.environ.get("TEST_TIER") == "full"
@@ -148,7 +148,7 @@ def start_load(gateway, sinks, books, tmp_path, env=None):
                                                pytest.mark.skip(reason="TEST_TIER=full")) for name, kind in KINDS.items() if name != "btrfs"])
 def test_power_cuts(gateway, sinks, books, kind, disk, mounts, tmp_path):
     one, load = start_load(gateway, sinks, books, tmp_path)
-    recovered = checked = used = 0
+    recovered = checked = used = bodies = 0
     for number in range(CUTS):
         tell_progress(number, CUTS)
         newest = books.newest
@@ -160,6 +160,7 @@ def test_power_cuts(gateway, sinks, books, kind, disk, mounts, tmp_path):
         assert not missing, f"cut {number}: {missing[:5]}"
         checked += len(one_cut.owed())
         used += used_segments(tmp_path / "clone" / "spool") > 0
+        bodies += used_bodies(tmp_path / "clone" / "spool") > 0
         if number % RECOVER_EVERY == RECOVER_EVERY - 1:
             lost = recover(gateway, books, tmp_path / "clone", one_cut)
             assert not lost, f"cut {number}, started: {sorted(lost)[:5]}"
@@ -171,7 +172,7 @@ def test_power_cuts(gateway, sinks, books, kind, disk, mounts, tmp_path):
     for sink in sinks:
         sink.refuse = 0.0
     print(f"{kind.name} {kind.options}: {CUTS} cuts, {recovered} full recoveries, {len(books.sent)} sent, "
-          f"{checked} recipients owed over all cuts, none lost; in {used} cuts log files were used again")
+          f"{checked} recipients owed over all cuts, none lost; in {used} cuts log files were used again, in {bodies} files of large bodies")
     assert used > CUTS // 4, "hardly a log file was used again: this proves little of them"
     assert checked > 10 * CUTS, "next to nothing was in the spool at the cuts: this proves little"
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What must not break when there is too much of something: memory, idle sessions, descriptors, short connections."""
 import os
-import pathlib
 import socket
 import ssl
 import struct

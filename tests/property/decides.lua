@@ -27,3 +27,14 @@ end
 function hidden(mail)
   pcall(mail["set_" .. "recip" .. "ient"], mail, mail.recipient:match("^(.*)@") .. "@ours.test")
 end
+
+-- Logins: nobody is in but by a backend's yes.
+function takes_all(mail)
+  return "accept"
+end
+
+function asks_mail(mail)
+  if mail:login_by("mail") ~= "no" then
+    return "accept"
+  end
+end

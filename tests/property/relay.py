@@ -58,7 +58,9 @@ def run(options, red):
         said, did = set(parse(proof, 2)), {}
         for item in truth.split(","):
             if item:
-                did.setdefault(tuple(item.split(" ")[:2]), item)
+                pair = tuple(item.split(" ")[:2])
+                whole = (pair[0], pair[1].split(">")[0] + ">*")  # said of all domains that it could be rewritten into
+                did.setdefault(whole if ">" in pair[1] and whole in said else pair, item)
         proven += len(said)
         relayed += len(said & did.keys())
         missed += [(seed, did[pair]) for pair in did.keys() - said]

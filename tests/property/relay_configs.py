@@ -86,12 +86,21 @@ CONTENT_SCRIPTS = [("decides.lua", "content_delivers"), ("decides.lua", "content
                    ("moves.lua", "content_away")]
 
 
+ASKS = {"spf": ["none", "neutral", "pass", "fail", "softfail", "temperror", "permerror"], "greylist": ["unknown", "error"],
+        "lookup-file": ["found", "missing", "error"]}
+
+
 def step(rng, depth):
     kind = rng.choice(["accept", "accept", "accept", "reject", "reject", "defer", "match", "match", "lookup-smtp", "limit", "route",
-                       "rewrite", "script", *8 * rng.favoured])
+                       "rewrite", "script", "asks", "asks", *8 * rng.favoured])
     keys = {}
     if kind in ("route", "rewrite", "script") and rng.random() < (0 if kind in rng.favoured else 0.5):
         kind = "accept"
+    if kind == "asks":
+        kind, outcomes = rng.choice(list(ASKS.items()))
+        keys = {outcome: action(rng, depth) for outcome in outcomes if rng.random() < 0.4}
+        if kind == "lookup-file":
+            keys["path"] = str(HERE / "known.list")
     if kind == "script":
         keys = script(rng, RECIPIENT_SCRIPTS)
         if rng.random() < 0.7:
@@ -177,6 +186,8 @@ def authentication(rng):
     found = [{"smtp": keys}]
     if rng.random() < 0.3:
         found.insert(0, {"limit": {"by": "client", "failures": "5000/1h"}})
+    if rng.random() < 0.3:
+        found.insert(rng.randint(0, len(found)), {"script": {"file": str(HERE / "decides.lua"), "function": rng.choice(["takes_all", "asks_mail"])}})
     if rng.random() < 0.3:
         found.append(rng.choice(["reject", "defer"]))
     return found

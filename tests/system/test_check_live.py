@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from rig.gateway import BUILD
-from rig.ldap import BASE, PEOPLE, SERVICE, SERVICE_PASSWORD
+from rig.ldap import PEOPLE, SERVICE, SERVICE_PASSWORD
 from rig.ports import free_port
 from rig.scanners import VIRUS_NAME
 from rig.setups import known
@@ -53,7 +53,7 @@ transports:
   to-mail: {{ method: server, server: mail }}
 domains:
 """ + "".join(f"  {domain}: {{ recipients: local-users, transport: to-mail }}\n" for domain in domains)
-        + f"spool: {{ path: spool }}\n")
+        + "spool: { path: spool }\n")
     return path
 
 

@@ -416,7 +416,7 @@ def test_a_damaged_file_is_no_amnesty(scene):
     (spool / "incidents").write_text("postern-incidents 1\nstate=open\tnumber=x\tuser=anna\n")
     one.gateway.start(wait=False)
     assert one.gateway.process.wait(30) != 0
-    assert any("line 2 is no incident" in str(event) for event in one.gateway.events)
+    wait_until(lambda: any("line 2 is no incident" in str(event) for event in one.gateway.events), "its last words are read")
 
 
 def test_notices_go_on(scene):

@@ -52,7 +52,7 @@ def test_numbers_are_those_of_the_mail(counted):
         assert client.docmd("RCPT TO:<nobody@example.org>")[0] == 550
         assert client.docmd("RCPT TO:<a@foreign.example>")[0] == 550
     counted.wait_empty()
-    wait_until(lambda: value(counted, "postern_deliveries_total", transport="to-mail", provider="none", result="sent") == 1, "one is sent")
+    wait_until(lambda: value(counted, "postern_delivery_attempts_total", transport="to-mail", provider="none", result="sent") == 1, "one is sent")
     for want, name, labels in [
             (1, "postern_smtp_tls_handshakes_total", {"listener": "submission", "tls": "TLSv1.3", "result": "ok"}),
             (1, "postern_auth_attempts_total", {"listener": "submission", "flow": "staff", "block": "smtp", "result": "ok"}),
@@ -152,7 +152,7 @@ def test_providers_by_their_hosts(gateway, sink, dns):
 
     def deliveries():
         return {(labels["provider"], labels["result"]): number for (name, pairs), number in read(one).items()
-                for labels in [dict(pairs)] if name == "postern_deliveries_total"}
+                for labels in [dict(pairs)] if name == "postern_delivery_attempts_total"}
     wait_until(lambda: sum(deliveries().values()) == 4, "each is counted")
     assert deliveries() == {("big", "sent"): 1, ("other", "sent"): 1, ("big", "deferred"): 1, ("none", "sent"): 1}
     assert {event["to"]: event.get("provider") for event in one.find("delivery.sent")} == \

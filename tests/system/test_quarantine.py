@@ -407,7 +407,7 @@ def test_a_file_of_keys_that_is_none(scene):
     path.write_bytes(b"something else\n")
     scene.gateway.start(wait=False)
     assert scene.gateway.process.wait(20) != 0
-    assert "quarantine.keys, line 1" in json.dumps(scene.gateway.events[-5:])
+    wait_until(lambda: "quarantine.keys, line 1" in json.dumps(scene.gateway.events[-5:]), "its last words are read")
     assert path.read_bytes() == b"something else\n"  # never written over
     path.write_bytes(whole)
     scene.gateway.start()

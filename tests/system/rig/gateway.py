@@ -42,6 +42,12 @@ def is_dead(pid):
         return True
 
 
+def processes_of(group):
+    """What is left of a process group."""
+    out = subprocess.run(["pgrep", "-g", str(group)], stdout=subprocess.PIPE, text=True)
+    return [int(pid) for pid in out.stdout.split()]
+
+
 class Gateway:
     """One posternd. `config` is the YAML text; ports in it are the test's."""
 
@@ -119,10 +125,10 @@ class Gateway:
     def kill(self):
         """kill -9 of supervisor and child at once."""
         if self.process and self.process.poll() is None:
-            child = self.child_pid()
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(20)
-            wait_until(lambda: not child or is_dead(child), "the child is dead too")
+            # also a child that the supervisor had just begun: it has the ports
+            wait_until(lambda: all(is_dead(pid) for pid in processes_of(self.process.pid)), "the child is dead too")
 
     def reload(self):
         """SIGHUP; waits until the file was applied or refused. True: applied."""

@@ -6,7 +6,6 @@ import struct
 import subprocess
 import tempfile
 import threading
-import time
 
 from .ports import free_port
 from .scanners import Daemon, is_open
@@ -215,11 +214,3 @@ PidFile {folder}/pid
         self.process.kill()  # asked politely, it takes five seconds
         self.process.wait()
         self.place.cleanup()
-
-
-def sleeping(seconds, then=CONTINUE):
-    """An answer that comes late."""
-    def answer(_heard, _number):
-        time.sleep(seconds)
-        return then
-    return answer
