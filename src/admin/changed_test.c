@@ -88,7 +88,7 @@ static void take(const struct event *event, struct str revision, void *arg)
 
 static void end_row(struct rows *rows)
 {
-    assert_true(pack_read(buf_str(&rows->pack.bytes), &rows->dictionary, take, rows));
+    assert_true(pack_read(buf_str(&rows->pack.bytes), NULL, 0, &rows->dictionary, take, rows));
     pack_done(&rows->pack);
     pack_init(&rows->pack, 9);
 }
@@ -96,13 +96,14 @@ static void end_row(struct rows *rows)
 static void put(const struct event *event, void *arg)
 {
     struct rows *rows = arg;
-    uint32_t fresh;
+    struct pack_reference none = {0};
+    struct pack_added added;
     note(&rows->emitted, event);
     if (next_random(&rows->emitted.seed) % 40 == 0)
         end_row(rows);
-    if (!pack_add(&rows->pack, event, revision_of(event), &fresh)) { /* the row is full */
+    if (!pack_add(&rows->pack, event, revision_of(event), none, &added)) { /* the row is full */
         end_row(rows);
-        assert_true(pack_add(&rows->pack, event, revision_of(event), &fresh));
+        assert_true(pack_add(&rows->pack, event, revision_of(event), none, &added));
     }
 }
 
