@@ -80,14 +80,14 @@ def time_to_load(gateway):
     gateway.kill()
     loaded = starts_loading(gateway)
     begin = time.monotonic()
-    wait_until(lambda: not is_loading(gateway, loaded), "it has loaded")
+    wait_until(lambda: not is_loading(gateway, loaded), "it has loaded", 120)
     return time.monotonic() - begin
 
 
 def end_well(gateway, sinks, books):
     sinks[0].answer = None
     gateway.start()
-    wait_until(lambda: not gateway.status()["queue"]["loading"], "it has loaded")
+    wait_until(lambda: not gateway.status()["queue"]["loading"], "it has loaded", 120)
     gateway.ctl("queue", "retry", "--all", "--yes", "--reason", "test", ok=(0, 1))
     gateway.wait_empty(60)
     assert not books.lost(TO) and not books.damaged() and not books.strange

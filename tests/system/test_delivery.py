@@ -191,11 +191,12 @@ def test_too_many_recipients_go_in_more_transactions(gateway, sink):
 def test_421_in_the_middle_of_a_kept_connection(gateway, sink):
     """A peer that closes between two messages costs nothing: a new connection is made."""
     host = sink(replies={"RSET": "421 4.4.2 idle", "MAIL": ["", "421 4.4.2 bye", ""]})
-    scene = Outbound(gateway, sink, {"shy": Host(host, retry="retry: { delays: [ 1h ], count: 3 }")})
+    hosts = {"shy": Host(host, retry="retry: { delays: [ 1h ], count: 3 }")}
+    scene = Outbound(gateway, sink, hosts, extra="workers: 1")  # another one would not have the connection
     for i in range(3):
         scene.send(f"b{i}@shy.test")
         wait_until(lambda: len(host.messages) == i + 1, f"message {i} arrived")
-    scene.gateway.wait_empty()
+        scene.gateway.wait_empty()  # else the next one may be given a connection of its own
     assert host.connections == 2 and not scene.gateway.find("delivery.deferred")
 
 
