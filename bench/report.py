@@ -53,7 +53,7 @@ def results():
     table = collections.defaultdict(list)
     with RESULTS.open() as file:
         for row in csv.DictReader(file, delimiter="\t"):
-            if row["load"] in LOADS or row["load"] in ("m", "f0"):
+            if row["load"] in LOADS or row["load"] in ("m", "mc", "f0"):
                 table[row["peer"], row["load"]].append(row)
     return table
 
