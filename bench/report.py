@@ -192,6 +192,15 @@ def goals(table):
               "| dot p99 ms | at most |\n|---|---|---|---|---|---|---|---|---|---|\n" + "\n".join(lines) + "\n")
 
 
+def control_of_mixed(table):
+    """The same large messages without the gateway: what generator, sink and two cores alone do to a2."""
+    control, sent = table.get(("postern", "mc")), rows("large-m")
+    if not control or not sent:
+        return []
+    return [f"| the same, the large ones straight to the sink, ms | {median(control, 'dot_p99_ms'):.1f} "
+            f"| as many of them as before, {float(sent[-1][0]):.1f} a second |"]
+
+
 def extra(table):
     """What is measured of Postern alone."""
     lines = []
@@ -200,6 +209,7 @@ def extra(table):
         alone, beside = median(a2, "dot_p99_ms"), median(mixed, "dot_p99_ms")
         lines.append(f"| m: p99 of a2 beside 4 senders of 25 MB, ms | {beside:.1f} | {alone:.1f} without them: "
                      f"{against(f'{beside / alone:.1f} times', beside <= 3 * alone)} (at most 3) |")
+        lines += control_of_mixed(table)
     cached, hashed, cost = table.get(("postern", "f")), table.get(("postern", "f0")), rows("hash.tsv")
     if hashed and cost:
         hash_ms, rate = float(cost[0][1]), median(hashed, "accept_per_s")

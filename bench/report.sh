@@ -13,7 +13,7 @@ OUT=${OUT:-$BENCH_DIR/../docs/performance.md}
 STORM=${STORM:-50000}
 IDLE=${IDLE:-10000}
 export RESULTS
-rm -f "$RESULTS" "$WORKDIR"/{calls,copies,idle,storm,limits,hash,workers}.tsv
+rm -f "$RESULTS" "$WORKDIR"/large-* "$WORKDIR"/{calls,copies,idle,storm,limits,hash,workers}.tsv
 
 need() {                            # need COMMAND PACKAGE: installs what is missing
     command -v "$1" >/dev/null && return
@@ -44,7 +44,7 @@ for turn in $(seq "$REPS"); do
 done
 case " $PEERS " in
 *" postern "*)
-    REPS=1 step "a2 beside large messages" "$BENCH_DIR/run.sh" postern m
+    step "a2 beside large messages" "$BENCH_DIR/run.sh" postern m mc
     step "cost of a password's hash" "$BENCH_DIR/hash.sh"
     REPS=1 POSTERN_CACHE=0s step "AUTH without the cache" "$BENCH_DIR/run.sh" postern f0
     for workers in 1 2 4; do

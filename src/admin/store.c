@@ -22,6 +22,7 @@ enum {
     TEND_S = 1,
     TEND_ROUNDS = 10,
     ENTRIES_MAX = 4 * 1024 * 1024,
+    STORIES_MAX = 8 * 1024 * 1024, /* bytes that wait for their bundles */
 };
 
 /* An event on its way from the log's thread. */
@@ -100,6 +101,7 @@ static void count(struct store *store, uint64_t written, uint64_t dropped)
 static void sort_in(struct store *store, struct str arrived)
 {
     int64_t now_ns = clock_monotonic_ns();
+    groups_begin_turn(&store->groups);
     while (arrived.len) {
         struct arrival arrival;
         memcpy(&arrival, arrived.ptr, sizeof arrival);
@@ -143,6 +145,15 @@ static void add_words(struct store *store, const struct story *story)
     }
 }
 
+static enum result write_bundles(struct store *store, struct error *err)
+{
+    struct bundle bundle;
+    enum result result = OK;
+    while (result == OK && bundler_next(&store->bundler, &bundle))
+        result = store_file_bundle(&store->file, &bundle, err);
+    return result;
+}
+
 /* One transaction of what is due; *out_events of it were, whether it succeeded or not. */
 static enum result write_due(struct store *store, bool all, uint64_t *out_events, struct error *err)
 {
@@ -155,15 +166,21 @@ static enum result write_due(struct store *store, bool all, uint64_t *out_events
     result = has_room(store) ? store_file_begin(&store->file, err)
                              : fail(err, ERROR_LIMIT, "what space is left belongs to mail");
     buf_clear(&store->entries);
+    bundler_clear(&store->bundler);
     for (; story; story = groups_next(&store->groups, now_ns, all)) {
         *out_events += story->pack->count;
         if (result == OK && story->pack->count)
-            result = store_file_story(&store->file, story->id, buf_str(&story->pack->bytes), err);
+            result = bundler_add(&store->bundler, story->id, buf_str(&story->pack->bytes),
+                                 story->bases, story->base_count)
+                         ? OK
+                         : fail(err, ERROR_LIMIT, "a story is too long");
         add_words(store, story);
         groups_written(&store->groups, story);
-        if (store->entries.len > ENTRIES_MAX / 2)
+        if (store->entries.len > ENTRIES_MAX / 2 || store->bundler.bytes.len > STORIES_MAX / 2)
             break; /* the rest in the next transaction */
     }
+    if (result == OK)
+        result = write_bundles(store, err);
     if (result == OK)
         result = store_file_words(&store->file, buf_str(&store->entries), err);
     if (result == OK)
@@ -259,6 +276,7 @@ static void *run(void *arg)
         buf_settle(&arrived, &needed);
         write_out(store, !goes_on || sync != store->sync_done);
         buf_settle(&store->entries, &store->entries_needed);
+        bundler_settle(&store->bundler, &store->bundler_needed);
         pthread_mutex_lock(&store->mutex);
         store->sync_done = sync;
         pthread_cond_broadcast(&store->synced);
@@ -326,6 +344,7 @@ static void destroy(struct store *store)
     event_slots_done(&store->seen, keep);
     buf_done(&store->incoming);
     buf_done(&store->entries);
+    bundler_done(&store->bundler);
     pthread_mutex_destroy(&store->mutex);
     pthread_cond_destroy(&store->wake);
     pthread_cond_destroy(&store->synced);
@@ -342,6 +361,7 @@ enum result store_open(const struct store_settings *settings, struct store **out
     store->drops = 1;
     buf_init(&store->incoming, INCOMING_MAX);
     buf_init(&store->entries, ENTRIES_MAX);
+    bundler_init(&store->bundler, STORIES_MAX);
     pthread_mutex_init(&store->mutex, NULL);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);

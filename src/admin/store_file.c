@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { DELETE_MAX = 2000, BUSY_MS = 2000, STORY_BYTES = 1024 };
+enum { DELETE_MAX = 2000, DELETE_BUNDLES_MAX = 400, BUSY_MS = 2000, STORY_BYTES = 1024 };
 
 static const char schema[] =
     "PRAGMA page_size = 8192;"
@@ -17,6 +17,9 @@ static const char schema[] =
     "PRAGMA journal_size_limit = 33554432;"
     "CREATE TABLE IF NOT EXISTS stories(id BLOB, part INTEGER, events BLOB, PRIMARY KEY(id, part))"
     " WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS bundles(bundle INTEGER PRIMARY KEY, events BLOB);"
+    "CREATE TABLE IF NOT EXISTS spans(first BLOB, bundle INTEGER, last BLOB,"
+    " PRIMARY KEY(first, bundle)) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS fresh(batch INTEGER PRIMARY KEY, entries BLOB);"
     "CREATE TABLE IF NOT EXISTS segments(segment INTEGER PRIMARY KEY, level INTEGER, entries "
     "INTEGER,"
@@ -107,12 +110,18 @@ static enum result find_dictionary(struct store_file *file, struct error *err)
 /* A file of an earlier version has its stories' events and reasons in the index from now on. */
 static enum result set_marks(struct store_file *file, struct error *err)
 {
-    char sql[200];
+    char sql[250];
     snprintf(sql, sizeof sql,
              "INSERT OR IGNORE INTO marks SELECT 'decisions',"
-             " CASE WHEN EXISTS(SELECT 1 FROM stories) THEN %lld ELSE 0 END",
+             " CASE WHEN EXISTS(SELECT 1 FROM stories) OR EXISTS(SELECT 1 FROM spans) THEN %lld "
+             "ELSE 0 END",
              (long long)(clock_wall_ns() / NS_PER_MS));
     return run(file, sql, err);
+}
+
+static bool prepare(struct store_file *file, const char *sql, sqlite3_stmt **out)
+{
+    return sqlite3_prepare_v2(file->db, sql, -1, out, NULL) == SQLITE_OK;
 }
 
 static enum result open_once(struct store_file *file, struct error *err)
@@ -128,10 +137,10 @@ static enum result open_once(struct store_file *file, struct error *err)
     if (run(file, schema, err) != OK || set_marks(file, err) != OK ||
         find_dictionary(file, err) != OK)
         return FAILED;
-    if (sqlite3_prepare_v2(file->db, "INSERT INTO stories VALUES(?1, ?2, ?3)", -1, &file->put_story,
-                           NULL) != SQLITE_OK ||
-        sqlite3_prepare_v2(file->db, "INSERT INTO fresh(entries) VALUES(?1)", -1, &file->put_fresh,
-                           NULL) != SQLITE_OK)
+    if (!prepare(file, "INSERT INTO stories VALUES(?1, ?2, ?3)", &file->put_story) ||
+        !prepare(file, "INSERT INTO bundles VALUES(?1, ?2)", &file->put_bundle) ||
+        !prepare(file, "INSERT INTO spans VALUES(?1, ?2, ?3)", &file->put_span) ||
+        !prepare(file, "INSERT INTO fresh(entries) VALUES(?1)", &file->put_fresh))
         return store_file_failed(file, err);
     file->fresh = (uint64_t)store_sql_number(file->db, "SELECT sum(length(entries)) FROM fresh") /
                   STORE_ENTRY;
@@ -141,9 +150,11 @@ static enum result open_once(struct store_file *file, struct error *err)
 void store_file_close(struct store_file *file)
 {
     sqlite3_finalize(file->put_story);
+    sqlite3_finalize(file->put_bundle);
+    sqlite3_finalize(file->put_span);
     sqlite3_finalize(file->put_fresh);
     sqlite3_close(file->db);
-    file->put_story = file->put_fresh = NULL;
+    file->put_story = file->put_bundle = file->put_span = file->put_fresh = NULL;
     file->db = NULL;
 }
 
@@ -205,17 +216,43 @@ static enum result step(struct store_file *file, sqlite3_stmt *statement, struct
     return result;
 }
 
+/* Rows are numbered in the order in which they are written. */
+static int64_t next_part(struct store_file *file)
+{
+    int64_t now_us = clock_wall_ns() / NS_PER_US;
+    file->last_part = now_us > file->last_part ? now_us : file->last_part + 1;
+    return file->last_part;
+}
+
 enum result store_file_story(struct store_file *file, struct mail_id id, struct str bytes,
                              struct error *err)
 {
     unsigned char key[16];
     store_id_bytes(id, key);
-    int64_t now_us = clock_wall_ns() / NS_PER_US;
-    file->last_part = now_us > file->last_part ? now_us : file->last_part + 1;
     sqlite3_bind_blob(file->put_story, 1, key, sizeof key, SQLITE_STATIC);
-    sqlite3_bind_int64(file->put_story, 2, file->last_part);
+    sqlite3_bind_int64(file->put_story, 2, next_part(file));
     sqlite3_bind_blob(file->put_story, 3, bytes.ptr, (int)bytes.len, SQLITE_STATIC);
     return step(file, file->put_story, err);
+}
+
+enum result store_file_bundle(struct store_file *file, const struct bundle *bundle,
+                              struct error *err)
+{
+    unsigned char first[16];
+    unsigned char last[16];
+    if (bundle->count == 1)
+        return store_file_story(file, bundle->first, bundle->bytes, err);
+    int64_t number = next_part(file);
+    store_id_bytes(bundle->first, first);
+    store_id_bytes(bundle->last, last);
+    sqlite3_bind_int64(file->put_bundle, 1, number);
+    sqlite3_bind_blob(file->put_bundle, 2, bundle->bytes.ptr, (int)bundle->bytes.len,
+                      SQLITE_STATIC);
+    sqlite3_bind_blob(file->put_span, 1, first, sizeof first, SQLITE_STATIC);
+    sqlite3_bind_int64(file->put_span, 2, number);
+    sqlite3_bind_blob(file->put_span, 3, last, sizeof last, SQLITE_STATIC);
+    enum result result = step(file, file->put_bundle, err);
+    return result == OK ? step(file, file->put_span, err) : result;
 }
 
 enum result store_file_words(struct store_file *file, struct str entries, struct error *err)
@@ -238,20 +275,59 @@ static uint64_t bytes_in_use(struct store_file *file)
     return (uint64_t)(pages * store_sql_number(file->db, "PRAGMA page_size"));
 }
 
-/* Delete the oldest rows, at most some, and of those only with an id before `limit`. */
-static enum result delete_before(struct store_file *file, const unsigned char limit[16],
-                                 uint64_t most, struct error *err)
+/* Of ids, the first that stays when of what is before `limit` at most some is deleted. */
+static enum result find_limit(struct store_file *file, unsigned char limit[16], uint64_t stories,
+                              uint64_t bundles, struct error *err)
 {
-    static const char sql[] = "DELETE FROM stories WHERE id < min(?1, coalesce("
-                              "(SELECT id FROM stories ORDER BY id LIMIT 1 OFFSET ?2), ?1))";
+    static const char sql[] =
+        "SELECT min(?1, coalesce((SELECT id FROM stories ORDER BY id LIMIT 1 OFFSET ?2), ?1),"
+        " coalesce((SELECT first FROM spans ORDER BY first LIMIT 1 OFFSET ?3), ?1))";
     sqlite3_stmt *statement = NULL;
     enum result result = OK;
-    if (sqlite3_prepare_v2(file->db, sql, -1, &statement, NULL) != SQLITE_OK ||
+    if (!prepare(file, sql, &statement) ||
+        sqlite3_bind_blob(statement, 1, limit, 16, SQLITE_TRANSIENT) != SQLITE_OK ||
+        sqlite3_bind_int(statement, 2, (int)stories) != SQLITE_OK ||
+        sqlite3_bind_int(statement, 3, (int)bundles) != SQLITE_OK ||
+        sqlite3_step(statement) != SQLITE_ROW || sqlite3_column_bytes(statement, 0) != 16)
+        result = store_file_failed(file, err);
+    else
+        memcpy(limit, sqlite3_column_blob(statement, 0), 16);
+    sqlite3_finalize(statement);
+    return result;
+}
+
+static enum result delete_by(struct store_file *file, const char *sql,
+                             const unsigned char limit[16], struct error *err)
+{
+    sqlite3_stmt *statement = NULL;
+    enum result result = OK;
+    if (!prepare(file, sql, &statement) ||
         sqlite3_bind_blob(statement, 1, limit, 16, SQLITE_STATIC) != SQLITE_OK ||
-        sqlite3_bind_int(statement, 2, (int)most) != SQLITE_OK ||
         sqlite3_step(statement) != SQLITE_DONE)
         result = store_file_failed(file, err);
     sqlite3_finalize(statement);
+    return result;
+}
+
+/* Delete the oldest rows, at most some, and of those only with an id before `limit`. A bundle goes
+ * with its first story. */
+static enum result delete_before(struct store_file *file, unsigned char limit[16], uint64_t stories,
+                                 uint64_t bundles, struct error *err)
+{
+    if (find_limit(file, limit, stories, bundles, err) != OK || run(file, "BEGIN", err) != OK)
+        return FAILED;
+    enum result result = delete_by(file, "DELETE FROM stories WHERE id < ?1", limit, err);
+    if (result == OK)
+        result = delete_by(file,
+                           "DELETE FROM bundles WHERE bundle IN"
+                           " (SELECT bundle FROM spans WHERE first < ?1)",
+                           limit, err);
+    if (result == OK)
+        result = delete_by(file, "DELETE FROM spans WHERE first < ?1", limit, err);
+    if (result == OK)
+        result = store_file_commit(file, err);
+    if (result != OK)
+        store_file_undo(file);
     return result;
 }
 
@@ -260,8 +336,10 @@ static int64_t oldest_story_ms(struct store_file *file)
 {
     sqlite3_stmt *statement = NULL;
     int64_t oldest_ms = 0;
-    if (sqlite3_prepare_v2(file->db, "SELECT id FROM stories ORDER BY id LIMIT 1", -1, &statement,
-                           NULL) == SQLITE_OK &&
+    if (prepare(file,
+                "SELECT min(coalesce((SELECT id FROM stories ORDER BY id LIMIT 1), x'ff'),"
+                " coalesce((SELECT first FROM spans ORDER BY first LIMIT 1), x'ff'))",
+                &statement) &&
         sqlite3_step(statement) == SQLITE_ROW && sqlite3_column_bytes(statement, 0) == 16)
         oldest_ms = mail_id_time_ms(store_id_of(sqlite3_column_blob(statement, 0)));
     sqlite3_finalize(statement);
@@ -281,26 +359,32 @@ static enum result forget_words(struct store_file *file, struct error *err)
     return run(file, sql, err);
 }
 
+static uint64_t at_most(uint64_t count, uint64_t most)
+{
+    return count < most ? count : most;
+}
+
 enum result store_file_tend(struct store_file *file, int64_t oldest_ms, uint64_t size,
                             uint64_t *out_bytes, struct error *err)
 {
     unsigned char limit[16];
     *out_bytes = bytes_in_use(file);
     bool too_much = *out_bytes > size;
-    uint64_t most = DELETE_MAX;
+    uint64_t stories = DELETE_MAX;
+    uint64_t bundles = DELETE_BUNDLES_MAX;
     if (store_index_tend(file, too_much, err) != OK)
         return FAILED;
     if (too_much) {
         memset(limit, 0xff, sizeof limit);
-        uint64_t about = (*out_bytes - size) / STORY_BYTES + 1;
-        most = about < most ? about : most;
-    }
-    if (!too_much)
+        stories = at_most((*out_bytes - size) / STORY_BYTES + 1, stories);
+        bundles = at_most((*out_bytes - size) / BUNDLE_BYTES + 1, bundles);
+    } else {
         store_id_bytes((struct mail_id){.high = (uint64_t)oldest_ms << 16}, limit);
+    }
     int64_t before_ms = oldest_story_ms(file);
     if (before_ms == 0 || (!too_much && before_ms >= oldest_ms))
         return OK;
-    if (delete_before(file, limit, most, err) != OK)
+    if (delete_before(file, limit, stories, bundles, err) != OK)
         return FAILED;
     return forget_words(file, err);
 }

@@ -2,12 +2,16 @@
 /*
  * admin/store_file.h - events.db: the door to SQLite, its tables, and the index.
  *
+ * A story has a row in `stories`, or its place in a row of `bundles` (store_bundle.h); `spans`
+ * tells from which id to which one goes. Rows of one story are in the order of `part` and `bundle`.
+ *
  * Rows of the index wait in `fresh` until there are many; then they are sorted and become a
  * segment, written in the order of its words, so that no insert ever lands in the middle of a large
  * tree. Segments are merged when there are many. Private to the store; one thread a connection.
  */
 #pragma once
 
+#include "admin/store_bundle.h"
 #include "admin/store_pack.h"
 
 #include <sqlite3.h>
@@ -16,7 +20,7 @@ enum { STORE_ENTRY = 24 }; /* bytes in the index: word, id */
 
 struct store_file {
     sqlite3 *db;
-    sqlite3_stmt *put_story;
+    sqlite3_stmt *put_story, *put_bundle, *put_span;
     sqlite3_stmt *put_fresh;
     char path[4096];
     uint64_t dictionary;
@@ -37,6 +41,8 @@ enum result store_file_renew(struct store_file *file, struct error *err);
 enum result store_file_begin(struct store_file *file, struct error *err);
 enum result store_file_story(struct store_file *file, struct mail_id id, struct str bytes,
                              struct error *err);
+enum result store_file_bundle(struct store_file *file, const struct bundle *bundle,
+                              struct error *err);
 enum result store_file_words(struct store_file *file, struct str entries, struct error *err);
 enum result store_file_commit(struct store_file *file, struct error *err);
 void store_file_undo(struct store_file *file);

@@ -13,6 +13,14 @@
 #include "base/list.h"
 #include "base/map.h"
 
+/* An event of a session that stands in front of many messages. */
+struct told {
+    struct base *base;
+    enum event_type type;
+    int64_t wall_ns;
+    uint64_t seq;
+};
+
 struct story {
     struct list in_list; /* in no list: a session with nothing to write */
     struct mail_id id;
@@ -26,8 +34,14 @@ struct story {
     struct buf said;           /* a session's: records of its events */
     size_t written;            /* bytes of `said` that were taken */
     struct mail_id introduced; /* a session's: the message it stands in front of */
+    unsigned introductions;    /* how many messages it stands in front of */
+    struct told *told;         /* from the second on: its first events; NULL: not yet */
+    unsigned told_count;
+    size_t told_end; /* bytes of `said` that are in `told` */
     uint64_t *words;
     size_t word_count, word_cap;
+    struct base *bases[STORE_STORY_BASES]; /* that its pack refers to */
+    unsigned base_count;
 };
 
 enum { GROUPS_RECENT = 128 };
@@ -40,11 +54,15 @@ struct groups {
     struct story *gateway;               /* NULL: nothing to write */
     struct list spare;                   /* emptied, with their memory */
     size_t spare_count, spare_least;     /* the least there were since groups_settle() */
+    struct event_slots streams;          /* struct base_stream */
+    uint64_t turn;
     uint64_t dictionary;
 };
 
 void groups_init(struct groups *groups, uint64_t dictionary);
 void groups_done(struct groups *groups);
+/* What comes now is written together. */
+void groups_begin_turn(struct groups *groups);
 /* False: there is no room, it is dropped. */
 bool groups_add(struct groups *groups, const struct event *event, struct str revision,
                 int64_t now_ns);

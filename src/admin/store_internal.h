@@ -26,8 +26,9 @@ struct store {
     struct store_file file;
     struct event_decoder *decoder;
     struct groups groups;
-    struct buf entries; /* of the index, of one transaction */
-    size_t entries_needed;
+    struct bundler bundler; /* of one transaction, as are */
+    struct buf entries;     /* those of the index */
+    size_t bundler_needed, entries_needed;
     bool failing;
 };
 

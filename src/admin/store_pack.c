@@ -18,8 +18,8 @@ enum tag {
     TAG_EARLIER, /* the text with that number, from 0, of those told in full */
 };
 enum { EARLIER_MAX = 4096, LOOK_AHEAD = 16 };
-/* In the place of the number of fields, which with the revision is at least 1. */
-enum { LIKE_THE_LAST = 0 };
+/* In the place of the number of fields, which with the revision is from 1 to 33. */
+enum { LIKE_THE_LAST = 0, LIKE_A_BASE = 127 };
 
 _Static_assert((int)EVENT_KEY_COUNT < (int)REVISION && (int)EVENT_TYPE_COUNT < 256,
                "numbers fit a byte");
@@ -184,10 +184,11 @@ static struct pack_kind *kind_of(struct pack *pack, enum event_type type)
 static size_t room_for(const struct event *event, struct str revision, uint32_t fields)
 {
     size_t room = HEAD_MAX + FIELD_MAX + revision.len;
-    for (unsigned i = 0; i < event->count; i++) {
-        if (fields & UINT32_C(1) << i)
-            room += FIELD_MAX +
-                    (event->fields[i].kind == EVENT_VALUE_STR ? event->fields[i].text.len : 0);
+    if (event->count < 32)
+        fields &= (UINT32_C(1) << event->count) - 1;
+    for (; fields; fields &= fields - 1) {
+        const struct event_field *field = &event->fields[__builtin_ctz(fields)];
+        room += FIELD_MAX + (field->kind == EVENT_VALUE_STR ? field->text.len : 0);
     }
     return room;
 }
@@ -204,12 +205,20 @@ static char *put_head(struct pack *pack, char *to, const struct event *event)
     return to;
 }
 
+/* A base's revision is in none of the story's texts. */
+static bool is_revision(const struct pack *pack, struct str revision)
+{
+    return pack->revision ? str_equal(pack->revision->revision, revision)
+                          : is_known(pack, &pack->values[EVENT_KEY_COUNT], revision);
+}
+
 static char *put_whole(struct pack *pack, char *to, const struct event *event, struct str revision,
                        uint32_t *io_fresh)
 {
     uint32_t ignored = 0;
     to = put_number(to, event->count + 1);
     *to++ = (char)REVISION;
+    pack->revision = NULL;
     to = put_text(pack, to, &pack->values[EVENT_KEY_COUNT], revision, 0, &ignored);
     for (unsigned i = 0; i < event->count; i++) {
         *to++ = (char)event->fields[i].key;
@@ -218,15 +227,28 @@ static char *put_whole(struct pack *pack, char *to, const struct event *event, s
     return to;
 }
 
+static char *put_fields(struct pack *pack, char *to, const struct event *event, uint32_t fields,
+                        uint32_t *io_fresh)
+{
+    to = put_number(to, fields);
+    for (; fields; fields &= fields - 1) {
+        unsigned i = (unsigned)__builtin_ctz(fields);
+        to = put_value(pack, to, &event->fields[i], UINT32_C(1) << i, io_fresh);
+    }
+    return to;
+}
+
 bool pack_add(struct pack *pack, const struct event *event, struct str revision,
-              uint32_t *out_fresh)
+              struct pack_reference reference, struct pack_added *out)
 {
     struct pack_kind *kind = kind_of(pack, event->type);
     bool is_like = kind->known && event->changed != EVENT_ALL_CHANGED &&
                    kind->source == event->source && kind->number + 1 == event->number &&
-                   is_known(pack, &pack->values[EVENT_KEY_COUNT], revision);
-    uint32_t fields = is_like ? event->changed : EVENT_ALL_CHANGED;
-    *out_fresh = 0;
+                   is_revision(pack, revision);
+    *out = (struct pack_added){.by_reference = !is_like && reference.base};
+    uint32_t fields = is_like          ? event->changed
+                      : reference.base ? reference.fields
+                                       : EVENT_ALL_CHANGED;
     char *to = buf_reserve(&pack->bytes, room_for(event, revision, fields));
     if (!to)
         return false;
@@ -234,16 +256,50 @@ bool pack_add(struct pack *pack, const struct event *event, struct str revision,
     to = put_head(pack, to, event);
     if (is_like) {
         *to++ = LIKE_THE_LAST;
-        to = put_number(to, fields);
-        for (uint32_t rest = fields; rest; rest &= rest - 1) {
-            unsigned i = (unsigned)__builtin_ctz(rest);
-            to = put_value(pack, to, &event->fields[i], UINT32_C(1) << i, out_fresh);
-        }
+        to = put_fields(pack, to, event, fields, &out->fresh);
+    } else if (reference.base) {
+        *to++ = LIKE_A_BASE;
+        to = put_number(to, reference.number);
+        to = put_fields(pack, to, event, fields, &out->fresh);
+        pack->revision = reference.base;
+        pack->values[EVENT_KEY_COUNT] = (struct pack_value){0};
     } else {
-        to = put_whole(pack, to, event, revision, out_fresh);
+        to = put_whole(pack, to, event, revision, &out->fresh);
     }
     pack->bytes.len = (size_t)(to - pack->bytes.ptr);
     return true;
+}
+
+/* ---- bases: a text is told in full, and no key twice ---- */
+
+static char *put_base_text(char *to, struct str *io_text)
+{
+    *to++ = TAG_TEXT;
+    to = put_number(to, io_text->len);
+    if (io_text->len)
+        memcpy(to, io_text->ptr, io_text->len);
+    *io_text = str_of(to, io_text->len);
+    return to + io_text->len;
+}
+
+struct str pack_base(struct event_field *io_fields, unsigned count, struct str *io_revision)
+{
+    struct event event = {.count = count};
+    memcpy(event.fields, io_fields, count * sizeof *io_fields);
+    char *bytes = memory_alloc(room_for(&event, *io_revision, EVENT_ALL_CHANGED));
+    char *to = put_base_text(bytes, io_revision);
+    for (unsigned i = 0; i < count; i++) {
+        *to++ = (char)io_fields[i].key;
+        if (io_fields[i].kind == EVENT_VALUE_STR) {
+            to = put_base_text(to, &io_fields[i].text);
+        } else if (io_fields[i].kind == EVENT_VALUE_INT) {
+            *to++ = TAG_NUMBER;
+            to = put_number(to, fold(io_fields[i].number));
+        } else {
+            *to++ = io_fields[i].number ? TAG_TRUE : TAG_FALSE;
+        }
+    }
+    return str_of(bytes, (size_t)(to - bytes));
 }
 
 /* ---- reading: the bytes come from a file, so nothing is believed ---- */
@@ -256,6 +312,8 @@ struct raw {
 
 struct reading {
     struct str rest;
+    const struct str *bases;
+    size_t base_count;
     const struct dictionary *dictionary;
     struct str last[256];  /* texts, by the row's number of their key */
     struct raw *raws[256]; /* the last event of each type; NULL: none yet */
@@ -388,6 +446,48 @@ static bool get_changes(struct reading *reading, struct raw *io_raw)
     return true;
 }
 
+/* A value of a base; *rest begins at its tag. */
+static bool get_base_value(struct str *rest, struct event_field *io_field)
+{
+    unsigned tag;
+    uint64_t number = 0;
+    if (!get_byte(rest, &tag) || tag < TAG_TEXT || tag > TAG_TRUE ||
+        (tag <= TAG_NUMBER && !get_number(rest, &number)))
+        return false;
+    io_field->kind = tag == TAG_TEXT     ? EVENT_VALUE_STR
+                     : tag == TAG_NUMBER ? EVENT_VALUE_INT
+                                         : EVENT_VALUE_BOOL;
+    if (tag != TAG_TEXT) {
+        io_field->number = tag == TAG_NUMBER ? unfold(number) : tag == TAG_TRUE;
+        return true;
+    }
+    if (number > rest->len)
+        return false;
+    io_field->text = str_slice(*rest, 0, (size_t)number);
+    *rest = str_from(*rest, (size_t)number);
+    return true;
+}
+
+static bool get_base(struct reading *reading, struct raw *out)
+{
+    uint64_t number;
+    struct event_field field;
+    if (!get_number(&reading->rest, &number) || number >= reading->base_count)
+        return false;
+    struct str rest = reading->bases[number];
+    if (!get_base_value(&rest, &field) || field.kind != EVENT_VALUE_STR)
+        return false;
+    reading->last[REVISION] = field.text;
+    for (out->count = 0; rest.len && out->count < FIELDS_MAX; out->count++) {
+        unsigned key;
+        if (!get_byte(&rest, &key) || !get_base_value(&rest, &field))
+            return false;
+        field.key = (enum event_key)key;
+        out->fields[out->count] = field;
+    }
+    return rest.len == 0;
+}
+
 /* Give the event to the reader, with today's numbers; what today has no name for is left out. */
 static void tell(struct reading *reading, uint64_t type, const struct raw *raw,
                  store_take_event *give, void *arg)
@@ -412,18 +512,23 @@ static bool read_event(struct reading *reading, bool only_whole, store_take_even
 {
     uint64_t type;
     uint64_t fields;
+    bool good;
     if (!get_head(reading, &type, &fields))
         return false;
     struct raw **raw = &reading->raws[type];
-    bool is_like = fields == LIKE_THE_LAST && !only_whole;
-    if (is_like && !*raw)
+    if (fields == LIKE_THE_LAST && !only_whole && !*raw)
         return false;
     if (!*raw)
         *raw = NEW(struct raw);
-    if (is_like ? !get_changes(reading, *raw) : !get_whole(reading, fields, *raw))
-        return false;
-    tell(reading, type, *raw, give, arg);
-    return true;
+    if (fields == LIKE_THE_LAST && !only_whole)
+        good = get_changes(reading, *raw);
+    else if (fields == LIKE_A_BASE && !only_whole)
+        good = get_base(reading, *raw) && get_changes(reading, *raw);
+    else
+        good = get_whole(reading, fields, *raw);
+    if (good)
+        tell(reading, type, *raw, give, arg);
+    return good;
 }
 
 static bool is_format(unsigned format)
@@ -437,12 +542,12 @@ bool pack_version(struct str bytes, uint64_t *out_version)
     return get_byte(&bytes, &format) && is_format(format) && get_number(&bytes, out_version);
 }
 
-bool pack_read(struct str bytes, const struct dictionary *dictionary, store_take_event *give,
-               void *arg)
+bool pack_read(struct str bytes, const struct str *bases, size_t base_count,
+               const struct dictionary *dictionary, store_take_event *give, void *arg)
 {
     unsigned format;
     uint64_t version;
-    struct reading reading = {.dictionary = dictionary};
+    struct reading reading = {.bases = bases, .base_count = base_count, .dictionary = dictionary};
     bool good = get_byte(&bytes, &format) && is_format(format) && get_number(&bytes, &version);
     reading.rest = bytes;
     reading.event.changed = EVENT_ALL_CHANGED;

@@ -1,19 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* admin/store_read.c - stories and the index as queries see them: a connection of their own. */
-#include "admin/store_internal.h"
+/* admin/store_read.c - the index as queries see it. */
+#include "admin/store_reader.h"
 #include "base/memory.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { CANDIDATES_MAX = 200000, DICTIONARIES_MAX = 16 };
-
-struct store_reader {
-    sqlite3 *db;
-    sqlite3_stmt *story;
-    struct dictionary dictionaries[DICTIONARIES_MAX];
-    size_t dictionary_count;
-};
+enum { CANDIDATES_MAX = 200000 };
 
 /* ---- words ---- */
 
@@ -44,87 +37,6 @@ uint64_t store_word(enum event_key key, struct str text)
 uint64_t store_event_word(enum event_type type)
 {
     return event_severity(type) >= EVENT_NOTICE ? word_of("event", str_c(event_name(type))) : 0;
-}
-
-/* ---- open ---- */
-
-static bool load_dictionaries(struct store_reader *reader)
-{
-    sqlite3_stmt *statement = NULL;
-    if (sqlite3_prepare_v2(reader->db,
-                           "SELECT version, names FROM dictionaries ORDER BY version DESC", -1,
-                           &statement, NULL) != SQLITE_OK)
-        return false;
-    while (reader->dictionary_count < DICTIONARIES_MAX && sqlite3_step(statement) == SQLITE_ROW) {
-        struct str names = str_of((const char *)sqlite3_column_text(statement, 1),
-                                  (size_t)sqlite3_column_bytes(statement, 1));
-        dictionary_parse(names, (uint64_t)sqlite3_column_int64(statement, 0),
-                         &reader->dictionaries[reader->dictionary_count++]);
-    }
-    sqlite3_finalize(statement);
-    return true;
-}
-
-enum result store_reader_open(struct store *store, struct store_reader **out_reader,
-                              struct error *err)
-{
-    enum { BUSY_MS = 2000 };
-    struct store_reader *reader = NEW(struct store_reader);
-    store_sync(store);
-    if (sqlite3_open_v2(store->file.path, &reader->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX,
-                        NULL) != SQLITE_OK ||
-        sqlite3_busy_timeout(reader->db, BUSY_MS) != SQLITE_OK ||
-        sqlite3_exec(reader->db, "PRAGMA query_only = 1; BEGIN", NULL, NULL, NULL) != SQLITE_OK ||
-        !load_dictionaries(reader) ||
-        sqlite3_prepare_v2(reader->db, "SELECT events FROM stories WHERE id = ?1 ORDER BY part", -1,
-                           &reader->story, NULL) != SQLITE_OK) {
-        enum result result = store_sql_fail(reader->db, err);
-        store_reader_close(reader);
-        return result;
-    }
-    *out_reader = reader;
-    return OK;
-}
-
-void store_reader_close(struct store_reader *reader)
-{
-    if (!reader)
-        return;
-    sqlite3_finalize(reader->story);
-    sqlite3_close(reader->db);
-    free(reader);
-}
-
-/* ---- a story ---- */
-
-static const struct dictionary *dictionary_of(const struct store_reader *reader, uint64_t version)
-{
-    for (size_t i = 0; i < reader->dictionary_count; i++) {
-        if (reader->dictionaries[i].version == version)
-            return &reader->dictionaries[i];
-    }
-    return NULL;
-}
-
-bool store_story(struct store_reader *reader, struct mail_id id, store_take_event *take, void *arg)
-{
-    unsigned char key[16];
-    bool found = false;
-    store_id_bytes(id, key);
-    sqlite3_bind_blob(reader->story, 1, key, sizeof key, SQLITE_STATIC);
-    while (sqlite3_step(reader->story) == SQLITE_ROW) {
-        struct str bytes = str_of(sqlite3_column_blob(reader->story, 0),
-                                  (size_t)sqlite3_column_bytes(reader->story, 0));
-        uint64_t version;
-        const struct dictionary *dictionary =
-            pack_version(bytes, &version) ? dictionary_of(reader, version) : NULL;
-        if (!dictionary)
-            continue;
-        pack_read(bytes, dictionary, take, arg);
-        found = true;
-    }
-    sqlite3_reset(reader->story);
-    return found;
 }
 
 /* ---- the index ---- */
@@ -272,33 +184,6 @@ static bool give(const struct candidates *lists, size_t count, size_t best,
     return true;
 }
 
-/* Every story, from the newest on. */
-static void walk(struct store_reader *reader, struct store_range range,
-                 bool (*take_id)(struct mail_id id, void *arg), void *arg)
-{
-    sqlite3_stmt *statement = NULL;
-    unsigned char until[16];
-    struct mail_id last = {0};
-    bool goes_on = true;
-    store_id_bytes(
-        (struct mail_id){.high = (uint64_t)range.until_ms << 16 | 0xffff, .low = UINT64_MAX},
-        until);
-    if (sqlite3_prepare_v2(reader->db, "SELECT id FROM stories WHERE id <= ?1 ORDER BY id DESC", -1,
-                           &statement, NULL) != SQLITE_OK)
-        return;
-    sqlite3_bind_blob(statement, 1, until, sizeof until, SQLITE_STATIC);
-    while (goes_on && sqlite3_step(statement) == SQLITE_ROW) {
-        if (sqlite3_column_bytes(statement, 0) != 16)
-            continue;
-        struct mail_id id = store_id_of(sqlite3_column_blob(statement, 0));
-        if (mail_id_equal(id, last))
-            continue;
-        last = id;
-        goes_on = mail_id_time_ms(id) >= range.since_ms && take_id(id, arg);
-    }
-    sqlite3_finalize(statement);
-}
-
 /* Stories before this are not in the index by events and reasons. */
 static int64_t recent_since_ms(struct store_reader *reader)
 {
@@ -354,13 +239,13 @@ void store_search(struct store_reader *reader, const struct store_term *terms, s
     struct store_range before = range;
     before.until_ms = range.until_ms < since_ms ? range.until_ms : since_ms - 1;
     if (count == 0)
-        walk(reader, range, take_id, arg);
+        store_walk(reader, range, take_id, arg);
     else if (search_index(reader, terms, count, recent, take_id, arg) &&
              before.until_ms >= before.since_ms) {
         if (lasting_count)
             search_index(reader, lasting, lasting_count, before, take_id, arg);
         else
-            walk(reader, before, take_id, arg);
+            store_walk(reader, before, take_id, arg);
     }
 }
 

@@ -2,7 +2,7 @@
 /* config/nearest.c - "did you mean": the known word that a person most likely wanted to write. */
 #include "config/report.h"
 
-enum { WORD_MAX = 48, COST = 4 /* of a whole edit; look-alikes cost less */ };
+enum { WORD_MAX = 48, LIST_MAX = 400, COST = 4 /* of a whole edit; look-alikes cost less */ };
 
 static char folded(char c)
 {
@@ -70,4 +70,20 @@ struct str config_nearest(struct str word, const struct str *candidates, size_t 
         }
     }
     return best;
+}
+
+void config_suggest(struct config_problem *problem, struct arena *arena, struct str word,
+                    const struct str *candidates, size_t count, struct str otherwise)
+{
+    struct str near = config_nearest(word, candidates, count);
+    problem->fix =
+        near.len ? arena_printf(arena, "did you mean \"%.*s\"?", STR_ARG(near)) : otherwise;
+}
+
+struct str config_known(struct arena *arena, const struct str *names, size_t count)
+{
+    struct str list = STR("known here:");
+    for (size_t i = 0; i < count && list.len < LIST_MAX; i++)
+        list = arena_printf(arena, "%.*s%s %.*s", STR_ARG(list), i ? "," : "", STR_ARG(names[i]));
+    return list;
 }

@@ -46,6 +46,9 @@ static bool in_bounds(const struct binding *binding, const struct config_node *n
     if (open)
         option_problem(binding->context, "out-of-bounds", node, "\"%s\" cannot be negative",
                        option->name);
+    else if (option->min == option->max)
+        option_problem(binding->context, "out-of-bounds", node, "\"%s\" must be %.*s", option->name,
+                       STR_ARG(low));
     else
         option_problem(binding->context, "out-of-bounds", node,
                        "\"%s\" must be between %.*s and %.*s", option->name, STR_ARG(low),
@@ -122,15 +125,13 @@ static bool find_word(const struct binding *binding, const struct config_node *n
         }
     }
     struct arena *arena = binding->context->report->arena;
-    struct str near = config_nearest(node->text, known, count);
     struct str list = STR_EMPTY;
     for (size_t i = 0; i < count; i++)
         list = arena_printf(arena, "%.*s%s%s", STR_ARG(list), i ? ", " : "", words[i].word);
     struct config_problem *problem =
         option_problem(binding->context, "unknown-word", node, "\"%.*s\" is not one of: %.*s",
                        STR_ARG(str_slice(node->text, 0, 60)), STR_ARG(list));
-    if (near.len)
-        problem->fix = arena_printf(arena, "did you mean \"%.*s\"?", STR_ARG(near));
+    config_suggest(problem, arena, node->text, known, count, STR_EMPTY);
     return false;
 }
 

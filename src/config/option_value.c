@@ -318,13 +318,11 @@ bool option_read_reference(const struct config_node *node, const struct option_c
     if (context->root && !config_get(section, name)) {
         size_t count;
         struct str *names = key_list(context->report->arena, section, &count);
-        struct str near = config_nearest(name, names, count);
         struct config_problem *problem =
             option_problem(context, "unknown-name", node, "there is no %s \"%.*s\"",
                            singular_name(refers_to), STR_ARG(shown(name)));
-        problem->fix =
-            near.len ? arena_printf(context->report->arena, "did you mean \"%.*s\"?", STR_ARG(near))
-                     : arena_printf(context->report->arena, "define it under \"%s\"", refers_to);
+        config_suggest(problem, context->report->arena, name, names, count,
+                       arena_printf(context->report->arena, "define it under \"%s\"", refers_to));
         return false;
     }
     *out = name;
@@ -348,16 +346,9 @@ void option_unknown_key(const struct config_pair *pair, const struct option_cont
     }
     if (pair->key.len == 0)
         return; /* reported when it was read */
-    struct str near = config_nearest(pair->key, known, known_count);
     struct config_problem *problem =
         config_problem(context->report, CONFIG_ERROR, "unknown-key", pair->place,
                        "unknown key \"%.*s\"", STR_ARG(shown(pair->key)));
-    if (near.len) {
-        problem->fix = arena_printf(arena, "did you mean \"%.*s\"?", STR_ARG(near));
-        return;
-    }
-    struct str list = STR("known here:");
-    for (size_t i = 0; i < known_count && list.len < 400; i++)
-        list = arena_printf(arena, "%.*s%s %.*s", STR_ARG(list), i ? "," : "", STR_ARG(known[i]));
-    problem->fix = list;
+    config_suggest(problem, arena, pair->key, known, known_count,
+                   config_known(arena, known, known_count));
 }

@@ -45,3 +45,9 @@ void config_report_json(const struct config_report *report, struct buf *out);
 
 /* Nearest of `count` candidates by edit distance, for "did you mean"; empty if none is near. */
 struct str config_nearest(struct str word, const struct str *candidates, size_t count);
+/* The fix of a problem with a word that is none: the nearest of the candidates, else `otherwise`.
+ */
+void config_suggest(struct config_problem *problem, struct arena *arena, struct str word,
+                    const struct str *candidates, size_t count, struct str otherwise);
+/* "known here: a, b, c", as far as there is room for it on a line. */
+struct str config_known(struct arena *arena, const struct str *names, size_t count);

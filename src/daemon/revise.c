@@ -5,7 +5,8 @@
  * The administrator's file is the source, but what was decided since it was written last (applied,
  * confirmed, taken back) holds until somebody writes it again: the state on disk has the hash of
  * the file as it was then. Each decision is on disk before it counts, so that it outlives a crash
- * at any point; the file itself is never written here.
+ * at any point, but for the way back, which a full disk does not bar (decision 30). The file itself
+ * is never written here.
  */
 #include "admin/change.h"
 #include "admin/revisions.h"

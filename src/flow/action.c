@@ -165,14 +165,11 @@ static void report_unknown(struct flow_compiling *compiling, struct str word,
     for (size_t i = 0; i < ACTION_COUNT; i++)
         if (flow_actions[i].word && (flow_actions[i].flows & (1u << compiling->flow->type)))
             words[count++] = str_c(flow_actions[i].word);
-    struct str near = config_nearest(word, words, count);
     struct config_problem *problem = flow_problem(compiling, CONFIG_ERROR, "unknown-action", place,
                                                   "\"%.*s\" is no action", STR_ARG(word));
-    if (near.len)
-        problem->fix = flow_fix(compiling, "did you mean \"%.*s\"?", STR_ARG(near));
-    else
-        problem->fix = STR("actions are next, note, a verdict such as reject, a verdict with its "
-                           "words ({ reject: \"550 5.7.1 …\" }), or a list of steps");
+    config_suggest(problem, compiling->context->option.report->arena, word, words, count,
+                   STR("actions are next, note, a verdict such as reject, a verdict with its "
+                       "words ({ reject: \"550 5.7.1 …\" }), or a list of steps"));
 }
 
 struct mail_reply flow_compile_reply(struct flow_compiling *compiling, struct str text,

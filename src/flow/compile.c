@@ -78,11 +78,8 @@ static void report_unknown_block(struct flow_compiling *compiling, struct str na
             names[fitting++] = str_c(flow_blocks[i]->name);
     struct config_problem *problem = flow_problem(compiling, CONFIG_ERROR, "unknown-block", place,
                                                   "there is no block \"%.*s\"", STR_ARG(name));
-    struct str near = config_nearest(name, names, fitting);
-    if (near.len)
-        problem->fix = flow_fix(compiling, "did you mean \"%.*s\"?", STR_ARG(near));
-    else
-        problem->fix = STR("`postern block list` names the blocks of each type of flow");
+    config_suggest(problem, arena, name, names, fitting,
+                   STR("`postern block list` names the blocks of each type of flow"));
 }
 
 static const struct flow_block *block_of(struct flow_compiling *compiling, struct str name,
@@ -393,13 +390,11 @@ static void report_unknown_type(const struct config_pair *pair,
                                 const struct flow_compile_context *context)
 {
     const struct str names[] = {STR("authentication"), STR("recipient"), STR("content")};
-    struct str near = config_nearest(pair->key, names, 3);
     struct config_problem *problem =
         config_problem(context->option.report, CONFIG_ERROR, "unknown-key", pair->place,
                        "there is no type of flow \"%.*s\"", STR_ARG(pair->key));
-    problem->fix = near.len ? arena_printf(context->option.report->arena, "did you mean \"%.*s\"?",
-                                           STR_ARG(near))
-                            : STR("flows are of type authentication, recipient or content");
+    config_suggest(problem, context->option.report->arena, pair->key, names, 3,
+                   STR("flows are of type authentication, recipient or content"));
 }
 
 enum result flow_compile_all(const struct config_node *section,
@@ -449,11 +444,8 @@ static enum result inline_by_name(const struct flow_set *set, enum flow_type typ
     struct config_problem *problem =
         config_problem(context->option.report, CONFIG_ERROR, "unknown-name", node->place,
                        "there is no %s flow \"%.*s\"", flow_type_name(type), STR_ARG(node->text));
-    struct str near = config_nearest(node->text, names, count);
-    if (near.len)
-        problem->fix = arena_printf(arena, "did you mean \"%.*s\"?", STR_ARG(near));
-    else
-        problem->fix = arena_printf(arena, "define it under flows.%s", flow_type_name(type));
+    config_suggest(problem, arena, node->text, names, count,
+                   arena_printf(arena, "define it under flows.%s", flow_type_name(type)));
     return FAILED;
 }
 

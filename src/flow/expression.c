@@ -153,15 +153,11 @@ static const struct expression *unknown_name(struct parser *parser)
         if (expression_names[i].flows & (1u << parser->type))
             names[count++] = str_c(expression_names[i].name);
     const struct token *token = &parser->token;
-    struct str near = config_nearest(token->text, names, count);
     struct config_problem *problem =
         complain(parser, "unknown-name", token->offset, token->length,
                  "there is no name \"%.*s\" in expressions", STR_ARG(token->text));
-    if (near.len)
-        problem->fix = arena_printf(parser->context->option.report->arena, "did you mean \"%.*s\"?",
-                                    STR_ARG(near));
-    else
-        problem->fix = STR("texts stand in quotes");
+    config_suggest(problem, parser->context->option.report->arena, token->text, names, count,
+                   STR("texts stand in quotes"));
     return NULL;
 }
 
@@ -383,12 +379,11 @@ static const struct flow_list *find_list(struct parser *parser)
         names[i] = context->lists[i].name;
     }
     names[context->list_count] = STR("trusted");
-    struct str near = config_nearest(token->text, names, context->list_count + 1);
     struct config_problem *problem =
         complain(parser, "unknown-name", token->offset, token->length,
                  "there is no list \"%.*s\" under lists", STR_ARG(token->text));
-    problem->fix = near.len ? arena_printf(arena, "did you mean \"%.*s\"?", STR_ARG(near))
-                            : STR("name it under lists, or write the values as [ a, b ]");
+    config_suggest(problem, arena, token->text, names, context->list_count + 1,
+                   STR("name it under lists, or write the values as [ a, b ]"));
     return NULL;
 }
 

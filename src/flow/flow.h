@@ -96,7 +96,9 @@ struct flow_verdict {
     struct flow_overrun overrun; /* the limit that was reached last in this run */
     struct mail_reply reply;     /* reject and defer; in the run's arena */
     enum mail_reason reason;
-    struct str step; /* id of the step that decided; empty: the end of the flow */
+    struct str step;   /* id of the step that decided; empty: the end of the flow */
+    const char *block; /* its block; at the end of an authentication flow, whose word it was; NULL:
+                          nobody's */
     struct str detail;
     struct str *own_addresses; /* authentication: of the backend that said yes */
     size_t own_address_count;

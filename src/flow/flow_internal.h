@@ -305,6 +305,7 @@ struct flow_running {
     bool had_error;               /* some backend gave no answer */
     bool was_hung_up;             /* some mail server hung up at the password: an attempt */
     struct str refusal;           /* why it is no yes: the first error, else the last no */
+    const char *refused_by;       /* the block that said it; NULL: none did */
     struct flow_pending *pending; /* FLOW_PENDING_MAX, or NULL */
     unsigned pending_count;
     bool said_missing;           /* some lookup does not know the recipient */

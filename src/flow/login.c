@@ -22,13 +22,13 @@ const struct flow_outcome flow_login_outcomes[] = {
                       .key = "no",
                       .action = ACTION_NEXT,
                       .reply = "535 5.7.8 Authentication credentials invalid",
-                      .reason = MAIL_REASON_AUTH_FAILED,
+                      .reason = MAIL_REASON_PASSWORD_WRONG,
                       .text = "the password is wrong"},
     [DIRECTORY_UNKNOWN] = {.name = "unknown",
                            .key = "unknown",
                            .action = ACTION_NEXT,
                            .reply = "535 5.7.8 Authentication credentials invalid",
-                           .reason = MAIL_REASON_AUTH_FAILED,
+                           .reason = MAIL_REASON_USER_UNKNOWN,
                            .text = "there is no such user here"},
     [DIRECTORY_LOGIN_ERROR] = {.name = "error",
                                .key = "error",
@@ -110,6 +110,7 @@ enum result flow_login_run(struct flow_running *running, const struct flow_step 
     struct directory_answer answer = {0};
     if (running->password.len == 0 || running->login.len == 0) {
         running->said_no = true;
+        running->refused_by = step->block->name;
         running->detail = STR("empty password or login");
         *out_outcome = DIRECTORY_NO;
         return OK;
@@ -123,10 +124,12 @@ enum result flow_login_run(struct flow_running *running, const struct flow_step 
         running->own_address_count = answer.sender_count;
         running->account = login->account;
     }
-    if (answer.login != DIRECTORY_YES && !running->had_error)
+    if (answer.login != DIRECTORY_YES && !running->had_error) {
+        running->refused_by = step->block->name;
         running->refusal = arena_printf(running->run->arena, "%.*s: %s%s%.*s", STR_ARG(step->id),
                                         flow_login_outcomes[answer.login].name,
                                         answer.detail.len ? ", " : "", STR_ARG(answer.detail));
+    }
     running->said_no |= answer.login == DIRECTORY_NO;
     running->said_unknown |= answer.login == DIRECTORY_UNKNOWN;
     running->had_error |= answer.login == DIRECTORY_LOGIN_ERROR;

@@ -143,6 +143,7 @@ static void decide(struct flow_running *running, const struct flow_step *step, u
     struct flow_verdict *verdict = running->verdict;
     verdict->kind = flow_verdict_of(running->flow->type, action->kind);
     verdict->step = step->id;
+    verdict->block = step->block->name;
     verdict->detail = running->detail;
     verdict->quarantine = running->quarantine.len ? running->quarantine : action->quarantine;
     verdict->why = action->why.len ? action->why : running->detail;
@@ -203,6 +204,7 @@ static void end_by_error(struct flow_running *running, const struct flow_step *s
                          : mail_reply_of(451, 4, 3, 0, STR("Try again later"));
     verdict->reason = late ? MAIL_REASON_OVERLOAD : MAIL_REASON_POLICY;
     verdict->step = step->id;
+    verdict->block = step->block->name;
     verdict->detail = arena_str(running->run->arena, str_c(err->text));
     running->detail = verdict->detail;
     running->had_error = true;
@@ -375,6 +377,14 @@ static MAY_YIELD void count_pending(struct flow_running *running)
     }
 }
 
+/* For those who run the gateway; the client is told no more than that it failed. */
+static enum mail_reason refusal_of_login(const struct flow_running *running)
+{
+    return running->said_no        ? MAIL_REASON_PASSWORD_WRONG
+           : running->said_unknown ? MAIL_REASON_USER_UNKNOWN
+                                   : MAIL_REASON_AUTH_FAILED;
+}
+
 void flow_run_authentication(const struct flow *flow, const struct flow_run *run, struct str login,
                              struct str password, struct flow_verdict *out)
 {
@@ -387,7 +397,8 @@ void flow_run_authentication(const struct flow *flow, const struct flow_run *run
         if (running.had_error)
             end(&running, FLOW_DEFER, MAIL_REASON_BACKEND_DOWN);
         else
-            end(&running, FLOW_REJECT, MAIL_REASON_AUTH_FAILED);
+            end(&running, FLOW_REJECT, refusal_of_login(&running));
+        out->block = running.refused_by;
         if (running.refusal.len)
             out->detail = running.refusal;
     }

@@ -80,12 +80,9 @@ bool flow_script_check_function(const struct flow_compile_context *context,
     struct config_problem *problem =
         config_problem(report, CONFIG_ERROR, "script", place,
                        "there is no function \"%.*s\" in %.*s", STR_ARG(function), STR_ARG(path));
-    struct str near = config_nearest(function, functions, count);
-    if (near.len)
-        problem->fix = arena_printf(report->arena, "did you mean \"%.*s\"?", STR_ARG(near));
-    else
-        problem->fix = STR("write \"function NAME(mail) … end\" at the top of the file, without "
-                           "local");
+    config_suggest(
+        problem, report->arena, function, functions, count,
+        STR("write \"function NAME(mail) … end\" at the top of the file, without local"));
     return false;
 }
 

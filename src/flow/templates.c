@@ -219,13 +219,8 @@ static const struct template *find_template(enum flow_type type, const struct co
     struct config_problem *problem = config_problem(
         context->option.report, CONFIG_ERROR, "unknown-preset", name->place,
         "there is no preset \"%.*s\" for %s flows", STR_ARG(shown), flow_type_name(type));
-    struct str near = config_nearest(shown, names, count);
-    if (near.len)
-        problem->fix =
-            arena_printf(context->option.report->arena, "did you mean \"%.*s\"?", STR_ARG(near));
-    else if (count)
-        problem->fix = arena_printf(context->option.report->arena, "as in { preset: %.*s }",
-                                    STR_ARG(names[0]));
+    struct arena *arena = context->option.report->arena;
+    config_suggest(problem, arena, shown, names, count, config_known(arena, names, count));
     return NULL;
 }
 

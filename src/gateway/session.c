@@ -107,9 +107,11 @@ static void tell_authentication(const struct session *session, const struct smtp
     enum event_type type = verdict->kind == FLOW_ACCEPT   ? EVENT_AUTH_OK
                            : verdict->kind == FLOW_REJECT ? EVENT_AUTH_FAIL
                                                           : EVENT_AUTH_ERROR;
+    const char *reason = type == EVENT_AUTH_OK ? "" : mail_reason_name(verdict->reason);
     event_emit(type, F_STR(USER, user), F_STR(MECHANISM, auth->mechanism), F_STR(FLOW, flow),
-               F_STR(STEP, verdict->step), F_C(REF, ref ? ref->chars : ""),
-               F_STR(DETAIL, verdict->detail), F_STR(HELO, smtp_session_peer(session->smtp)->helo));
+               F_STR(STEP, verdict->step), F_C(BLOCK, verdict->block ? verdict->block : ""),
+               F_C(REASON, reason), F_C(REF, ref ? ref->chars : ""), F_STR(DETAIL, verdict->detail),
+               F_STR(HELO, smtp_session_peer(session->smtp)->helo));
 }
 
 static void keep_own_addresses(struct session *session, const struct flow_verdict *verdict)

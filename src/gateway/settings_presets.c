@@ -92,12 +92,10 @@ static const struct preset *find_preset(struct settings_loading *loading,
         if (str_equal(known[count], name))
             return &presets[count];
     }
-    struct str near = config_nearest(name, known, count);
     struct config_problem *problem = SETTINGS_ERROR(loading, "unknown-word", value->place,
                                                     "there is no preset \"%.*s\"", STR_ARG(name));
-    if (near.len)
-        problem->fix =
-            arena_printf(loading->report->arena, "did you mean \"%.*s\"?", STR_ARG(near));
+    struct arena *arena = loading->report->arena;
+    config_suggest(problem, arena, name, known, count, config_known(arena, known, count));
     return NULL;
 }
 
@@ -246,15 +244,13 @@ static void report_unknown_flow(struct settings_loading *loading, enum flow_type
         if (built_in_flows[i].type == type)
             known[count++] = str_c(built_in_flows[i].name);
     }
-    struct str near = config_nearest(name, known, count);
     struct config_problem *problem =
         SETTINGS_ERROR(loading, "unknown-name", place, "there is no %s flow \"%.*s\"",
                        section_of(type), STR_ARG(name));
-    problem->fix =
-        near.len ? arena_printf(loading->report->arena, "did you mean \"%.*s\"?", STR_ARG(near))
-                 : arena_printf(loading->report->arena,
+    config_suggest(problem, loading->report->arena, name, known, count,
+                   arena_printf(loading->report->arena,
                                 "define it under \"flows.%s\", or write its steps here",
-                                section_of(type));
+                                section_of(type)));
 }
 
 const struct flow *settings_resolve_flow(struct settings_loading *loading, enum flow_type type,

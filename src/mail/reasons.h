@@ -30,4 +30,6 @@ MAIL_REASON(CRASH,                "crash")
 MAIL_REASON(TRANSPORT_MISSING,    "transport_missing")
 MAIL_REASON(UNDELIVERABLE,        "undeliverable")
 MAIL_REASON(CONTAINED,            "contained")
+MAIL_REASON(PASSWORD_WRONG,       "password_wrong")
+MAIL_REASON(USER_UNKNOWN,         "user_unknown")
 /* clang-format on */

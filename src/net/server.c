@@ -27,6 +27,11 @@ static const struct option_word tls_words[] = {
     {NULL, 0},
 };
 
+struct str server_tls_name(enum server_tls tls)
+{
+    return str_c(tls_words[tls].word); /* they stand in the order of their numbers */
+}
+
 #define AT(member) offsetof(struct server, member)
 static const struct option rows[] = {
     {.name = "smtp",

@@ -26,6 +26,9 @@ enum server_tls {
     SERVER_TLS_VERIFIED
 };
 
+/* As the file says it; static. */
+struct str server_tls_name(enum server_tls tls);
+
 struct server_endpoint {
     struct str host; /* a name or an address; "" for a Unix socket */
     uint16_t port;

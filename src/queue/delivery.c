@@ -251,6 +251,7 @@ static void keep(struct opening *opening, struct queue_connection *connection)
         .opened_ns = clock_monotonic_ns(),
         .tls = opening->tls,
         .cipher = opening->cipher,
+        .policy = server_tls_name((enum server_tls)opening->policy),
     };
     (void)str_to_c(opening->target->host, connection->host, sizeof connection->host);
     attempt->reached = true;
@@ -517,6 +518,7 @@ static void note_peer(struct queue_attempt *attempt, const struct queue_connecti
     attempt->peer = connection->peer;
     attempt->tls = connection->tls;
     attempt->cipher = connection->cipher;
+    attempt->policy = connection->policy;
 }
 
 /* One transaction. False: the connection is gone. */

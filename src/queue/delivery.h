@@ -32,6 +32,7 @@ struct queue_connection {
     int64_t opened_ns;
     struct str tls; /* static texts */
     struct str cipher;
+    struct str policy; /* of TLS */
 };
 
 struct queue_times {
@@ -63,7 +64,7 @@ struct queue_attempt {
     /* for events */
     char host[256];
     struct net_address peer;
-    struct str tls, cipher;
+    struct str tls, cipher, policy;
     struct str provider; /* by the first MX host; empty: not by MX, or nothing was found */
 };
 

@@ -179,6 +179,7 @@ static void tell_all(struct telling *telling)
         F_C(MX, attempt->host),
         F_STR(IP, address),
         F_STR(TLS, attempt->tls),
+        F_STR(POLICY, attempt->policy),
         F_INT(ATTEMPT, attempt->record.attempts),
         F_INT(CODE, reply->code),
         F_STR(ENHANCED, mail_enhanced_text(reply->enhanced, enhanced)),

@@ -41,14 +41,21 @@ static MAY_YIELD void count_failure(struct smtp_session *session)
     smtp_session_end(session, "auth_failures");
 }
 
-/* Why no directory is asked, or NULL. */
-static const char *find_flaw(const struct smtp_sasl *sasl)
+/* Why no directory is asked. */
+struct flaw {
+    enum mail_reason reason; /* NONE: it is to be asked */
+    const char *detail;
+};
+
+static struct flaw find_flaw(const struct smtp_sasl *sasl)
 {
     if (sasl->login.len == 0 || sasl->login.len > LOGIN_MAX || !mail_login_is_plain(sasl->login))
-        return "not a possible login";
+        return (struct flaw){MAIL_REASON_PROTOCOL, "not a possible login"};
     if (sasl->authzid.len && !str_equal(sasl->authzid, sasl->login))
-        return "another identity was asked for";
-    return sasl->password.len ? NULL : "empty password";
+        return (struct flaw){MAIL_REASON_POLICY, "another identity was asked for"};
+    if (sasl->password.len == 0)
+        return (struct flaw){MAIL_REASON_PASSWORD_WRONG, "empty password"};
+    return (struct flaw){MAIL_REASON_NONE, NULL};
 }
 
 /* A reply of the handler, or ours where it made none. */
@@ -67,10 +74,11 @@ static MAY_YIELD void decide(struct smtp_session *session, const struct smtp_sas
 {
     struct mail_reply no = mail_reply_of(535, 5, 7, 8, STR("Authentication failed"));
     struct mail_reply reply = {.text = STR_EMPTY};
-    const char *flaw = find_flaw(sasl);
-    if (flaw) {
+    struct flaw flaw = find_flaw(sasl);
+    if (flaw.reason != MAIL_REASON_NONE) {
         event_emit(EVENT_AUTH_FAIL, F_STR(USER, str_slice(sasl->login, 0, LOGIN_MAX)),
-                   F_STR(MECHANISM, smtp_sasl_name(sasl->mechanism)), F_C(DETAIL, flaw),
+                   F_STR(MECHANISM, smtp_sasl_name(sasl->mechanism)),
+                   F_C(REASON, mail_reason_name(flaw.reason)), F_C(DETAIL, flaw.detail),
                    F_STR(HELO, session->peer.helo));
         smtp_session_refuse(session, MAIL_REASON_AUTH_FAILED, no);
         count_failure(session);

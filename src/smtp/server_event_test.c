@@ -121,7 +121,8 @@ static void refused_logins(void **state)
     (void)state;
     struct buf events;
     play(HELO "C: AUTH PLAIN AGFsaWNlAA==\nS: 535 *\n" QUIT, NULL, &events);
-    assert_told(&events, "auth.fail user=alice mechanism=PLAIN detail=empty password");
+    assert_told(&events,
+                "auth.fail user=alice mechanism=PLAIN reason=password_wrong detail=empty password");
     buf_done(&events);
 }
 

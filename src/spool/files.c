@@ -287,10 +287,12 @@ void spool_files_look_at_space(struct spool *spool)
     uint64_t floor = bytes_floor(spool, &info);
     uint64_t bytes = fault_hit("spool.space") ? floor : (uint64_t)info.f_bavail * info.f_frsize;
     uint64_t ignored;
-    bool gives = atomic_load(&spool->pool_count) || spool_bodies_waiting(spool, &ignored);
+    bool gives = atomic_load(&spool->pool_count) || spool->leaving_count ||
+                 spool_bodies_waiting(spool, &ignored);
     if (bytes / 2 < floor && gives) {
         spool_pool_give_back(spool);
         spool_bodies_give_back(spool, /* all= */ true);
+        spool_let_go(spool);
         if (fstatvfs(spool->folder_fd, &info) != 0)
             return;
         bytes = (uint64_t)info.f_bavail * info.f_frsize;

@@ -596,9 +596,10 @@ void spool_index_hold_bulk(struct spool_index *index, struct spool_bulk *bulk)
 void spool_index_let_go_bulk(struct spool_index *index, struct spool_bulk *bulk)
 {
     check(bulk->holders > 0);
-    /* (what was not yet walked may name it, too) */
-    if (--bulk->holders || bulk->entries || index->recovering)
+    if (--bulk->holders || bulk->entries)
         return;
+    if (index->recovering && !bulk->is_new)
+        return; /* what was not yet walked may name it, too */
     map_remove(&index->bulks, bulk_key(&bulk->id));
     list_append(&index->dead_bulks, &bulk->link);
 }

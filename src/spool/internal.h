@@ -201,8 +201,9 @@ void spool_turn_end(struct spool *spool);
 /* Upkeep's: remove the file of a large body or a segment that nobody has open any more; beside
  * small mail its blocks go later, by spool_let_go_piece. Returns as spool_files_unlink. */
 bool spool_remove_gently(struct spool *spool, uint64_t id, enum spool_segment_kind kind);
-/* True if there is more. */
+/* One more piece of the last of them; true if there is more. */
 bool spool_let_go_piece(struct spool *spool);
+/* All of them, at once. */
 void spool_let_go(struct spool *spool);
 
 /* ---- reuse.c: files of large bodies that become others. All but spool_bodies_take and

@@ -25,7 +25,8 @@
 
 #include <cmocka.h>
 
-enum { LARGE = 3 * 1024 * 1024, MIB = 1024 * 1024 };
+/* Large: too large to be kept for a later body. */
+enum { LARGE = 5 * 1024 * 1024, MIB = 1024 * 1024 };
 
 /* ---- the calls ---- */
 
@@ -300,6 +301,17 @@ static void test_file_that_cannot_be_cut(void **state)
     assert_int_equal(atomic_load(&calls.cuts), 0);
 }
 
+/* Space is short: then there is no time for pieces. */
+static void test_space_is_wanted_now(void **state)
+{
+    struct part large = {.run = remove_large, .fixture = *state};
+    struct part small = {.run = keep_committing, .fixture = *state, .other = &large};
+    fault_arm("spool.space", 1, UINT_MAX, ENOSPC);
+    run_parts((struct part *[]){&small, &large}, 2);
+    fault_disarm_all();
+    assert_true(atomic_load(&calls.cuts) < LARGE / MIB);
+}
+
 static NO_YIELD_CHECK void remove_linked(struct part *self)
 {
     char command[TEST_PATH_SIZE * 3];
@@ -369,8 +381,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(test_window_waits_for_sync), CASE(test_window_waits_for_one_sync),
         CASE(test_file_goes_by_pieces),   CASE(test_file_that_cannot_be_cut),
-        CASE(test_second_name_keeps_all), CASE(test_closing_lets_go),
-        CASE(test_alone_goes_at_once),
+        CASE(test_space_is_wanted_now),   CASE(test_second_name_keeps_all),
+        CASE(test_closing_lets_go),       CASE(test_alone_goes_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,7 +16,6 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum { WALKS_MAX = 5 };
@@ -112,15 +111,6 @@ static void tell_damages(struct verify *verify)
     }
 }
 
-/* Of a spool that is in use a body may be done, and its file become another one, at any moment. */
-static bool has_lost_name(const struct verify *verify, const char *name, int fd)
-{
-    struct stat by_name, open;
-    if (fstatat(verify->bulk_fd, name, &by_name, AT_SYMLINK_NOFOLLOW) != 0)
-        return errno == ENOENT;
-    return fstat(fd, &open) == 0 && by_name.st_ino != open.st_ino;
-}
-
 static enum result check_large_body(const struct verify *verify, const struct spool_entry *entry,
                                     struct error *err)
 {
@@ -132,8 +122,6 @@ static enum result check_large_body(const struct verify *verify, const struct sp
         return fail_errno(err, number ? number : errno, "file of the body");
     enum result result =
         spool_bulk_check(fd, entry->bulk, spool_entry_body_size(&verify->index, entry), err);
-    if (result != OK && has_lost_name(verify, name, fd))
-        result = OK;
     close(fd);
     return result;
 }

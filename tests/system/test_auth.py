@@ -60,6 +60,8 @@ def test_reply_table(backend):
         said = one.wait(event, count=before + 1)
         if event != "auth.ok" and reply and reply[:1] in "45":
             assert reply[:3] in said["detail"], (reply, said)
+        wanted = {"auth.ok": "", "auth.fail": "password_wrong", "auth.error": "backend_down"}[event]
+        assert (said["reason"], said["block"]) == (wanted, "smtp"), (reply, said)
         if code == 454:
             one.mail.replies["AUTH"] = "535 5.7.8 no"
             login(one)
@@ -229,6 +231,22 @@ def test_file_then_server(with_file):
     with_file.mail.close()
     assert login(with_file, "bob", "bob-secret")[0] == 235
     assert login(with_file, "nobody", "wrong")[0] == 454, "not no, while somebody could not say"
+
+
+def test_reasons(backend, tmp_path):
+    """Whoever runs the gateway is told which it was; the client is not."""
+    users = tmp_path / "users"
+    users.write_text("")
+    ctl(users, "add", "bob", password="bob-secret")
+    one = backend(steps=f"[ file: {{ path: {users} }} ]")
+    replies = {login(one, "bob", "wrong")[1].split(" (ref")[0], login(one, "nobody", "wrong")[1].split(" (ref")[0]}
+    assert len(replies) == 1, replies
+    with Talk(one.submission, ehlo="c.test") as talk:
+        assert talk.starttls().code("AUTH PLAIN " + plain("bob", "bob-secret", "carl")) == 535
+    one.wait("auth.fail", count=3)
+    told = [(event["user"], event["reason"], event.get("block", "")) for event in one.find("auth.fail")]
+    assert told == [("bob", "password_wrong", "file"), ("nobody", "user_unknown", "file"), ("bob", "policy", "")]
+    assert "wrong" not in " ".join(event["detail"] for event in one.find("auth.fail"))
 
 
 def test_users_file_is_reread(with_file):

@@ -69,6 +69,17 @@ def test_a_configuration_is_named_in_one_way(tmp_path):
     assert run("check", "--config").returncode == 2
 
 
+@pytest.mark.parametrize("before, after, fix", [
+    ("preset: mx,", "preset: smtp,", "known here: mx, submission, submissions"), ("preset: mx,", "preset: mxx,", 'did you mean "mx"?'),
+    ("preset: local-users,", "preset: nobody,", "known here: local-users, relay-authenticated"), ("version: 1", "version: 2", '"version" must be 1')])
+def test_a_wrong_word_is_told_with_the_right_ones(tmp_path, before, after, fix):
+    run("init", "relay-authenticated", "--domain", "example.org", "--server", "127.0.0.1:9", "--output", tmp_path)
+    path = tmp_path / "postern.yaml"
+    path.write_text(path.read_text().replace(before, after))
+    done = run("check", path)
+    assert done.returncode == 1 and fix in done.stdout, done.stdout
+
+
 def test_a_daemon_started_beside_its_file_names_the_whole_path(scene):
     """What status and config diff look at is the file itself, from wherever they are called."""
     scene.stop()

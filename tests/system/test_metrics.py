@@ -55,7 +55,7 @@ def test_numbers_are_those_of_the_mail(counted):
     wait_until(lambda: value(counted, "postern_delivery_attempts_total", transport="to-mail", provider="none", result="sent") == 1, "one is sent")
     for want, name, labels in [
             (1, "postern_smtp_tls_handshakes_total", {"listener": "submission", "tls": "TLSv1.3", "result": "ok"}),
-            (1, "postern_auth_attempts_total", {"listener": "submission", "flow": "staff", "result": "ok"}),
+            (1, "postern_auth_attempts_total", {"listener": "submission", "flow": "staff", "block": "smtp", "result": "ok"}),
             (1, "postern_recipients_total", {"listener": "submission", "verdict": "accepted", "reason": ""}),
             (1, "postern_recipients_total", {"listener": "inbound", "verdict": "rejected", "reason": "recipient_unknown"}),
             (1, "postern_recipients_total", {"listener": "inbound", "verdict": "rejected", "reason": "relay_denied"}),

@@ -12,9 +12,8 @@ import yaml
 
 from rig.gateway import BUILD, TOP
 
-FULL = TOP / "tests/data/full/postern.yaml"
-BUILT = TOP / "tests/data/full/built.yaml"
-CONTENT = TOP / "tests/data/full/content.yaml"  # blocks and sections that the example has no use for
+FULL = TOP / "tests/data/example/postern.yaml"
+CONTENT = TOP / "tests/data/example/content.yaml"  # blocks and sections that the example has no use for
 
 
 def postern(*words, ok=(0,), env=None):
@@ -38,7 +37,7 @@ def rejects(schema, text):
 # ---- schema ----
 
 
-@pytest.mark.parametrize("path", [FULL, BUILT, CONTENT, TOP / "demo/postern.yaml"], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [FULL, CONTENT, TOP / "demo/postern.yaml"], ids=lambda path: path.name)
 def test_the_schema_takes_whole_examples(schema, path):
     assert rejects(schema, path.read_text()) == []
 
@@ -133,7 +132,7 @@ TYPOS_OF_CONTENT = [
 ]
 
 
-def check_typo(folder, right, wrong, example=BUILT):
+def check_typo(folder, right, wrong, example=FULL):
     text = example.read_text()
     assert right in text, f"{right!r} stands no longer in the example"
     at = text.index(right)
@@ -147,7 +146,7 @@ def check_typo(folder, right, wrong, example=BUILT):
     return path.read_text(), done, line + wrong.count("\n", 0, len(wrong.rstrip("\n"))), places, errors
 
 
-@pytest.mark.parametrize("example, typos", [(BUILT, TYPOS), (CONTENT, TYPOS_OF_CONTENT)], ids=["fifty", "content"])
+@pytest.mark.parametrize("example, typos", [(FULL, TYPOS), (CONTENT, TYPOS_OF_CONTENT)], ids=["fifty", "content"])
 def test_typos(schema, tmp_path, example, typos):
     """At least nine of ten get the right word, all a place; an editor sees what a schema can see."""
     shutil.copytree(FULL.parent, tmp_path, dirs_exist_ok=True)
@@ -197,14 +196,14 @@ domains:
 
 
 def test_effective_values_as_json():
-    rows = [json.loads(line) for line in postern("--json", "config", "show", "--effective", BUILT).splitlines()]
+    rows = [json.loads(line) for line in postern("--json", "config", "show", "--effective", FULL).splitlines()]
     by_name = {row["setting"]: row for row in rows}
     assert len(by_name) == len(rows) > 100
-    assert by_name["hostname"] == {"setting": "hostname", "value": "mx.example.org", "default": False, "place": f"{BUILT}:3"}
+    assert by_name["hostname"] == {"setting": "hostname", "value": "mx.example.org", "default": False, "place": f"{FULL}:3"}
     assert by_name["listeners.inbound.limits.line"] == {"setting": "listeners.inbound.limits.line", "value": "64K",
                                                         "default": True, "place": ""}
     assert by_name["flows.recipient.relay-authenticated[1]"]["value"].startswith("{ reject: ")
-    text = postern("config", "show", "--effective", BUILT)
+    text = postern("config", "show", "--effective", FULL)
     assert len(rows) == sum("  # " in line for line in text.splitlines())
 
 

@@ -187,7 +187,9 @@ static bool relays(const struct settings *settings, const struct rehearsal *out,
         return false;
     if (*out_any)
         return true;
-    *out_any = left(settings, out, to);
+    /* also by a way through `any`, wherever that flow then sent it */
+    *out_any = left(settings, out, to) || (str_equal(out->domain, STR("any")) &&
+                                           str_equal_nocase(local_of(out->sent_to), local_of(to)));
     if (*out_any)
         return true;
     /* Rewritten to another listed domain: see passes_by() */
@@ -204,8 +206,9 @@ static const struct settings_domain *passes_by(const struct settings *settings,
                                                struct str to, const struct settings_domain *domain)
 {
     const struct transport *transport = settings_find_transport(settings, out->transport);
-    if (!goes_out(out) || domain->is_any || world == KNOWS_ALL || !transport ||
-        transport->method != TRANSPORT_LOOKUP_MX || str_find_last(out->sent_to, '@') < 0 ||
+    if (!goes_out(out) || domain->is_any || str_equal(out->domain, STR("any")) ||
+        world == KNOWS_ALL || !transport || transport->method != TRANSPORT_LOOKUP_MX ||
+        str_find_last(out->sent_to, '@') < 0 ||
         !str_equal_nocase(local_of(out->sent_to), local_of(to)))
         return NULL;
     const struct settings_domain *target = settings_route(settings, domain_of(out->sent_to));

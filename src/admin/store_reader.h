@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* admin/store_reader.h - a connection that asks, and what it has in hand. Private to the store. */
+#pragma once
+
+#include "admin/store_internal.h"
+
+enum { STORE_DICTIONARIES_MAX = 16, STORE_BUNDLES_KEPT = 16 };
+
+/* A bundle as it was read: who is asked for one of its stories is asked for its neighbours next. */
+struct kept_bundle {
+    int64_t number; /* 0: none */
+    struct buf bytes;
+};
+
+struct store_reader {
+    sqlite3 *db;
+    sqlite3_stmt *rows;   /* of a story */
+    sqlite3_stmt *spans;  /* where a story may be */
+    sqlite3_stmt *bundle; /* by its number */
+    struct kept_bundle kept[STORE_BUNDLES_KEPT];
+    unsigned next_kept;
+    struct dictionary dictionaries[STORE_DICTIONARIES_MAX];
+    size_t dictionary_count;
+};
+
+/* The bytes of a bundle, borrowed until others were read; empty if it is not there. */
+struct str store_bundle_of(struct store_reader *reader, int64_t number);
+/* Ids of all stories, newest first, until `take` says false. */
+void store_walk(struct store_reader *reader, struct store_range range,
+                bool (*take)(struct mail_id id, void *arg), void *arg);

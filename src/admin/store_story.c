@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* admin/store_story.c - stories, from rows of their own and from bundles. */
+#include "admin/store_reader.h"
+#include "base/memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { BUNDLE_READ_MAX = 4 * 1024 * 1024, WAITING_MAX = 16 * 1024 * 1024 };
+
+/* ---- open ---- */
+
+static bool load_dictionaries(struct store_reader *reader)
+{
+    sqlite3_stmt *statement = NULL;
+    if (sqlite3_prepare_v2(reader->db,
+                           "SELECT version, names FROM dictionaries ORDER BY version DESC", -1,
+                           &statement, NULL) != SQLITE_OK)
+        return false;
+    while (reader->dictionary_count < STORE_DICTIONARIES_MAX &&
+           sqlite3_step(statement) == SQLITE_ROW) {
+        struct str names = str_of((const char *)sqlite3_column_text(statement, 1),
+                                  (size_t)sqlite3_column_bytes(statement, 1));
+        dictionary_parse(names, (uint64_t)sqlite3_column_int64(statement, 0),
+                         &reader->dictionaries[reader->dictionary_count++]);
+    }
+    sqlite3_finalize(statement);
+    return true;
+}
+
+static bool prepare(const struct store_reader *reader, const char *sql, sqlite3_stmt **out)
+{
+    return sqlite3_prepare_v2(reader->db, sql, -1, out, NULL) == SQLITE_OK;
+}
+
+static bool prepare_all(struct store_reader *reader)
+{
+    return prepare(reader, "SELECT part, events FROM stories WHERE id = ?1 ORDER BY part",
+                   &reader->rows) &&
+           prepare(reader,
+                   "SELECT bundle FROM spans WHERE first BETWEEN ?2 AND ?1 AND last >= ?1"
+                   " ORDER BY bundle",
+                   &reader->spans) &&
+           prepare(reader, "SELECT events FROM bundles WHERE bundle = ?1", &reader->bundle);
+}
+
+enum result store_reader_open(struct store *store, struct store_reader **out_reader,
+                              struct error *err)
+{
+    enum { BUSY_MS = 2000 };
+    struct store_reader *reader = NEW(struct store_reader);
+    for (unsigned i = 0; i < STORE_BUNDLES_KEPT; i++)
+        buf_init(&reader->kept[i].bytes, BUNDLE_READ_MAX);
+    store_sync(store);
+    if (sqlite3_open_v2(store->file.path, &reader->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX,
+                        NULL) != SQLITE_OK ||
+        sqlite3_busy_timeout(reader->db, BUSY_MS) != SQLITE_OK ||
+        sqlite3_exec(reader->db, "PRAGMA query_only = 1; BEGIN", NULL, NULL, NULL) != SQLITE_OK ||
+        !load_dictionaries(reader) || !prepare_all(reader)) {
+        enum result result = store_sql_fail(reader->db, err);
+        store_reader_close(reader);
+        return result;
+    }
+    *out_reader = reader;
+    return OK;
+}
+
+void store_reader_close(struct store_reader *reader)
+{
+    if (!reader)
+        return;
+    sqlite3_finalize(reader->rows);
+    sqlite3_finalize(reader->spans);
+    sqlite3_finalize(reader->bundle);
+    for (unsigned i = 0; i < STORE_BUNDLES_KEPT; i++)
+        buf_done(&reader->kept[i].bytes);
+    sqlite3_close(reader->db);
+    free(reader);
+}
+
+/* ---- bundles ---- */
+
+struct str store_bundle_of(struct store_reader *reader, int64_t number)
+{
+    for (unsigned i = 0; i < STORE_BUNDLES_KEPT; i++) {
+        if (reader->kept[i].number == number)
+            return buf_str(&reader->kept[i].bytes);
+    }
+    struct kept_bundle *kept = &reader->kept[reader->next_kept++ % STORE_BUNDLES_KEPT];
+    buf_clear(&kept->bytes);
+    sqlite3_bind_int64(reader->bundle, 1, number);
+    if (sqlite3_step(reader->bundle) == SQLITE_ROW)
+        buf_append(&kept->bytes, str_of(sqlite3_column_blob(reader->bundle, 0),
+                                        (size_t)sqlite3_column_bytes(reader->bundle, 0)));
+    sqlite3_reset(reader->bundle);
+    kept->number = number;
+    return buf_str(&kept->bytes);
+}
+
+/* ---- a story ---- */
+
+static const struct dictionary *dictionary_of(const struct store_reader *reader, uint64_t version)
+{
+    for (size_t i = 0; i < reader->dictionary_count; i++) {
+        if (reader->dictionaries[i].version == version)
+            return &reader->dictionaries[i];
+    }
+    return NULL;
+}
+
+static bool read_packed(const struct store_reader *reader, struct str bytes,
+                        const struct str *bases, size_t base_count, store_take_event *take_one,
+                        void *arg)
+{
+    uint64_t version;
+    const struct dictionary *dictionary =
+        pack_version(bytes, &version) ? dictionary_of(reader, version) : NULL;
+    if (!dictionary)
+        return false;
+    pack_read(bytes, bases, base_count, dictionary, take_one, arg);
+    return true;
+}
+
+/* A story with that id in a bundle. */
+static bool read_bundled(const struct store_reader *reader, struct str bytes, struct mail_id id,
+                         store_take_event *take_one, void *arg)
+{
+    bool found = false;
+    struct bundle_story story;
+    size_t count = bundle_count(bytes);
+    for (size_t i = bundle_find(bytes, id); i < count && mail_id_equal(bundle_id(bytes, i), id);
+         i++) {
+        if (bundle_story(bytes, i, &story) &&
+            read_packed(reader, story.bytes, story.bases, story.base_count, take_one, arg))
+            found = true;
+    }
+    return found;
+}
+
+/* A row of its own, which may be a bundle for the bases that it has. */
+static bool read_row(const struct store_reader *reader, struct str bytes, struct mail_id id,
+                     store_take_event *take_one, void *arg)
+{
+    return bundle_count(bytes) ? read_bundled(reader, bytes, id, take_one, arg)
+                               : read_packed(reader, bytes, NULL, 0, take_one, arg);
+}
+
+/* The first id that a bundle may begin with which has a story of that time. */
+static void begin_of_spans(struct mail_id id, unsigned char out[16])
+{
+    int64_t time_ms = mail_id_time_ms(id);
+    uint64_t begin_ms = time_ms > BUNDLE_SPAN_MS ? (uint64_t)(time_ms - BUNDLE_SPAN_MS) : 0;
+    store_id_bytes((struct mail_id){.high = begin_ms << 16}, out);
+}
+
+/* Which bundles may have it, the oldest first. */
+static size_t bundles_of(struct store_reader *reader, struct mail_id id, int64_t *out, size_t max)
+{
+    unsigned char key[16];
+    unsigned char begin[16];
+    size_t count = 0;
+    store_id_bytes(id, key);
+    begin_of_spans(id, begin);
+    sqlite3_bind_blob(reader->spans, 1, key, sizeof key, SQLITE_STATIC);
+    sqlite3_bind_blob(reader->spans, 2, begin, sizeof begin, SQLITE_STATIC);
+    while (count < max && sqlite3_step(reader->spans) == SQLITE_ROW)
+        out[count++] = sqlite3_column_int64(reader->spans, 0);
+    sqlite3_reset(reader->spans);
+    return count;
+}
+
+bool store_story(struct store_reader *reader, struct mail_id id, store_take_event *take_one,
+                 void *arg)
+{
+    enum { BUNDLES_MAX = 256 };
+    int64_t bundles[BUNDLES_MAX];
+    unsigned char key[16];
+    bool found = false;
+    size_t next = 0;
+    size_t count = bundles_of(reader, id, bundles, BUNDLES_MAX);
+    store_id_bytes(id, key);
+    sqlite3_bind_blob(reader->rows, 1, key, sizeof key, SQLITE_STATIC);
+    while (sqlite3_step(reader->rows) == SQLITE_ROW) {
+        int64_t part = sqlite3_column_int64(reader->rows, 0);
+        for (; next < count && bundles[next] < part; next++)
+            found =
+                read_bundled(reader, store_bundle_of(reader, bundles[next]), id, take_one, arg) ||
+                found;
+        struct str bytes = str_of(sqlite3_column_blob(reader->rows, 1),
+                                  (size_t)sqlite3_column_bytes(reader->rows, 1));
+        found = read_row(reader, bytes, id, take_one, arg) || found;
+    }
+    sqlite3_reset(reader->rows);
+    for (; next < count; next++)
+        found = read_bundled(reader, store_bundle_of(reader, bundles[next]), id, take_one, arg) ||
+                found;
+    return found;
+}
+
+/* ---- all stories ---- */
+
+/* Ids of rows come in their order. Those of bundles wait until no bundle that was not looked at can
+ * have a newer one: it begins at most BUNDLE_SPAN_MS before. */
+struct walk {
+    struct store_reader *reader;
+    sqlite3_stmt *rows, *spans;
+    bool has_row, has_span;
+    struct mail_id row;
+    int64_t span_ms;    /* when the next bundle begins */
+    struct buf waiting; /* ids, the newest last */
+};
+
+static void next_row(struct walk *walk)
+{
+    walk->has_row =
+        sqlite3_step(walk->rows) == SQLITE_ROW && sqlite3_column_bytes(walk->rows, 0) == 16;
+    if (walk->has_row)
+        walk->row = store_id_of(sqlite3_column_blob(walk->rows, 0));
+}
+
+static void next_span(struct walk *walk)
+{
+    walk->has_span =
+        sqlite3_step(walk->spans) == SQLITE_ROW && sqlite3_column_bytes(walk->spans, 0) == 16;
+    if (walk->has_span)
+        walk->span_ms = mail_id_time_ms(store_id_of(sqlite3_column_blob(walk->spans, 0)));
+}
+
+static int oldest_first(const void *a, const void *b)
+{
+    return memcmp(a, b, 16);
+}
+
+static bool has_room(const struct walk *walk)
+{
+    return walk->waiting.len < WAITING_MAX / 2;
+}
+
+/* Bundles that begin after `since_ms`. */
+static void load(struct walk *walk, int64_t since_ms)
+{
+    while (walk->has_span && walk->span_ms >= since_ms && has_room(walk)) {
+        struct str bytes = store_bundle_of(walk->reader, sqlite3_column_int64(walk->spans, 1));
+        size_t count = bundle_count(bytes);
+        for (size_t i = 0; i < count; i++) {
+            unsigned char key[16];
+            store_id_bytes(bundle_id(bytes, i), key);
+            buf_append(&walk->waiting, str_of((const char *)key, sizeof key));
+        }
+        next_span(walk);
+    }
+    if (walk->waiting.len)
+        qsort(walk->waiting.ptr, walk->waiting.len / 16, 16, oldest_first);
+}
+
+static bool is_before(struct mail_id a, struct mail_id b)
+{
+    return a.high < b.high || (a.high == b.high && a.low < b.low);
+}
+
+/* False at the end. */
+static bool next_id(struct walk *walk, struct mail_id *out)
+{
+    for (;;) {
+        bool waits = walk->waiting.len > 0;
+        struct mail_id newest = {0};
+        if (waits)
+            newest = store_id_of((const unsigned char *)walk->waiting.ptr + walk->waiting.len - 16);
+        bool is_row = walk->has_row && (!waits || is_before(newest, walk->row));
+        if (is_row)
+            newest = walk->row;
+        int64_t time_ms = waits || is_row ? mail_id_time_ms(newest) : walk->span_ms;
+        if (walk->has_span && walk->span_ms + BUNDLE_SPAN_MS >= time_ms && has_room(walk)) {
+            load(walk, time_ms - 2 * BUNDLE_SPAN_MS); /* some more: it is sorted each time */
+            continue;
+        }
+        if (is_row)
+            next_row(walk);
+        else if (waits)
+            walk->waiting.len -= 16;
+        *out = newest;
+        return is_row || waits;
+    }
+}
+
+static bool begin_walk(struct walk *walk, struct store_reader *reader,
+                       const unsigned char until[16])
+{
+    static const char rows[] = "SELECT id FROM stories WHERE id <= ?1 ORDER BY id DESC";
+    static const char spans[] = "SELECT first, bundle FROM spans WHERE first <= ?1"
+                                " ORDER BY first DESC";
+    *walk = (struct walk){.reader = reader};
+    buf_init(&walk->waiting, WAITING_MAX);
+    if (!prepare(reader, rows, &walk->rows) || !prepare(reader, spans, &walk->spans))
+        return false;
+    sqlite3_bind_blob(walk->rows, 1, until, 16, SQLITE_STATIC);
+    sqlite3_bind_blob(walk->spans, 1, until, 16, SQLITE_STATIC);
+    next_row(walk);
+    next_span(walk);
+    return true;
+}
+
+void store_walk(struct store_reader *reader, struct store_range range,
+                bool (*take_id)(struct mail_id id, void *arg), void *arg)
+{
+    struct walk walk;
+    unsigned char until[16];
+    struct mail_id id;
+    struct mail_id last = {0};
+    store_id_bytes(
+        (struct mail_id){.high = (uint64_t)range.until_ms << 16 | 0xffff, .low = UINT64_MAX},
+        until);
+    bool goes_on = begin_walk(&walk, reader, until);
+    while (goes_on && next_id(&walk, &id)) {
+        if (mail_id_equal(id, last) || mail_id_time_ms(id) > range.until_ms)
+            continue;
+        last = id;
+        goes_on = mail_id_time_ms(id) >= range.since_ms && take_id(id, arg);
+    }
+    sqlite3_finalize(walk.rows);
+    sqlite3_finalize(walk.spans);
+    buf_done(&walk.waiting);
+}
