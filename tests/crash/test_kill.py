@@ -35,6 +35,7 @@ def run_kills(gateway, sinks, books, kills, ways):
         if turn % 10 == 9:  # a long pause now and then: what is doubled in it has no excuse
             wait_until(lambda: not gateway.status()["queue"]["loading"], "all is loaded", 120)
             time.sleep(2.5)
+            wait_until(lambda: used_segments(gateway.folder / "spool") > 0, "a log file is used again", 120)
         else:
             time.sleep(random.uniform(0.02, 0.35))
         used += used_segments(gateway.folder / "spool") > 0
