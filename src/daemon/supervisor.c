@@ -24,6 +24,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -405,6 +406,7 @@ int supervisor_run(const char *config_path, bool unconfined)
     self->unconfined = unconfined;
     self->link = -1;
     self->poison = poison_new();
+    umask(0027); /* mail and who wrote to whom are nobody else's, whatever a folder lets through */
     systemd_begin();
     systemd_take_sockets(&self->sockets);
     event_emit(EVENT_DAEMON_START, F_INT(PID, getpid()), F_C(VALUE, POSTERN_VERSION),

@@ -156,6 +156,14 @@ def test_no_secret_is_written_or_said(scene):
                 assert canary not in data, f"{path} has {canary[:20]!r}"
 
 
+def test_files_are_nobody_elses(scene):
+    scene.start()
+    use_all(scene)
+    kept = [path for path in (scene.folder / "spool").rglob("*") if path.is_file()]
+    assert {"events.db", "state.db"} <= {path.name for path in kept}
+    assert not [path for path in kept if path.stat().st_mode & 0o007]
+
+
 def start_readable(scene):
     scene.start()
     if "asan" in pathlib.Path(f"/proc/{scene.child_pid()}/maps").read_text():
