@@ -225,8 +225,8 @@ static enum result write_chunks(struct body_job *job)
 static enum result sync_file(struct body_job *job)
 {
     const struct spool *spool = job->spool;
-    if (job->used / 2 > job->offset)
-        (void)ftruncate(job->fd, (off_t)job->offset);
+    if (job->used / 2 > job->offset && ftruncate(job->fd, (off_t)job->offset) != 0)
+        return fail_errno(&job->err, errno, "cut the file of a large body");
     if (spool_files_sync(spool, job->fd, &job->err) != OK)
         return FAILED;
     return job->used ? OK : spool_files_sync_folder(spool, spool->bulk_fd, &job->err);
