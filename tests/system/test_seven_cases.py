@@ -119,6 +119,6 @@ def test_directory_unreachable(scene):
 def test_wrong_password(scene):
     client = scene.client(scene.submission, tls=True)
     with pytest.raises(smtplib.SMTPAuthenticationError) as refused:
-        client.login("anna", "wrong")
+        client.login("anna", "guessed")
     assert refused.value.smtp_code == 535
-    assert "secret" not in str(scene.events) and "wrong" not in str(scene.wait("auth.fail"))
+    assert "secret" not in str(scene.events) and "guessed" not in str(scene.wait("auth.fail"))
