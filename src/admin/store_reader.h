@@ -12,13 +12,29 @@ struct kept_bundle {
     struct buf bytes;
 };
 
+/* Which ids a bundle reaches over. */
+struct span {
+    struct mail_id first, last;
+    int64_t bundle;
+};
+
+/* Spans that begin within some time, for who asks for one story after the other: where mail is
+ * dense, a look into the table passes hundreds of them for each. */
+struct span_window {
+    struct buf spans; /* struct span, the newest first */
+    int64_t since_ms, until_ms;
+    int64_t asked_ms; /* the story asked for before was of that time */
+};
+
 struct store_reader {
     sqlite3 *db;
     sqlite3_stmt *rows;   /* of a story */
     sqlite3_stmt *spans;  /* where a story may be */
     sqlite3_stmt *bundle; /* by its number */
+    sqlite3_stmt *begun;  /* spans that begin in a range */
     struct kept_bundle kept[STORE_BUNDLES_KEPT];
     unsigned next_kept;
+    struct span_window window;
     struct dictionary dictionaries[STORE_DICTIONARIES_MAX];
     size_t dictionary_count;
 };

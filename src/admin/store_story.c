@@ -6,7 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BUNDLE_READ_MAX = 4 * 1024 * 1024, WAITING_MAX = 16 * 1024 * 1024 };
+enum {
+    BUNDLE_READ_MAX = 4 * 1024 * 1024,
+    WAITING_MAX = 16 * 1024 * 1024,
+    WINDOW_MAX = 4 * 1024 * 1024
+};
 
 /* ---- open ---- */
 
@@ -41,6 +45,10 @@ static bool prepare_all(struct store_reader *reader)
                    "SELECT bundle FROM spans WHERE first BETWEEN ?2 AND ?1 AND last >= ?1"
                    " ORDER BY bundle",
                    &reader->spans) &&
+           prepare(reader,
+                   "SELECT first, last, bundle FROM spans WHERE first BETWEEN ?1 AND ?2"
+                   " ORDER BY first DESC",
+                   &reader->begun) &&
            prepare(reader, "SELECT events FROM bundles WHERE bundle = ?1", &reader->bundle);
 }
 
@@ -51,6 +59,7 @@ enum result store_reader_open(struct store *store, struct store_reader **out_rea
     struct store_reader *reader = NEW(struct store_reader);
     for (unsigned i = 0; i < STORE_BUNDLES_KEPT; i++)
         buf_init(&reader->kept[i].bytes, BUNDLE_READ_MAX);
+    buf_init(&reader->window.spans, WINDOW_MAX);
     store_sync(store);
     if (sqlite3_open_v2(store->file.path, &reader->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX,
                         NULL) != SQLITE_OK ||
@@ -72,6 +81,8 @@ void store_reader_close(struct store_reader *reader)
     sqlite3_finalize(reader->rows);
     sqlite3_finalize(reader->spans);
     sqlite3_finalize(reader->bundle);
+    sqlite3_finalize(reader->begun);
+    buf_done(&reader->window.spans);
     for (unsigned i = 0; i < STORE_BUNDLES_KEPT; i++)
         buf_done(&reader->kept[i].bytes);
     sqlite3_close(reader->db);
@@ -145,12 +156,92 @@ static bool read_row(const struct store_reader *reader, struct str bytes, struct
                                : read_packed(reader, bytes, NULL, 0, take_one, arg);
 }
 
-/* The first id that a bundle may begin with which has a story of that time. */
-static void begin_of_spans(struct mail_id id, unsigned char out[16])
+static bool is_before(struct mail_id a, struct mail_id b)
 {
-    int64_t time_ms = mail_id_time_ms(id);
-    uint64_t begin_ms = time_ms > BUNDLE_SPAN_MS ? (uint64_t)(time_ms - BUNDLE_SPAN_MS) : 0;
+    return a.high < b.high || (a.high == b.high && a.low < b.low);
+}
+
+/* The first id of a time. */
+static void begin_of(int64_t time_ms, unsigned char out[16])
+{
+    uint64_t begin_ms = time_ms > 0 ? (uint64_t)time_ms : 0;
     store_id_bytes((struct mail_id){.high = begin_ms << 16}, out);
+}
+
+static bool read_span(sqlite3_stmt *statement, struct span *out)
+{
+    if (sqlite3_column_bytes(statement, 0) != 16 || sqlite3_column_bytes(statement, 1) != 16)
+        return false;
+    out->first = store_id_of(sqlite3_column_blob(statement, 0));
+    out->last = store_id_of(sqlite3_column_blob(statement, 1));
+    out->bundle = sqlite3_column_int64(statement, 2);
+    return true;
+}
+
+/* Some seconds up to that time: stories are asked for with the newest first. */
+static void move_window(struct store_reader *reader, int64_t time_ms)
+{
+    struct span_window *window = &reader->window;
+    unsigned char begin[16];
+    unsigned char end[16];
+    struct span span;
+    window->since_ms = time_ms - 8 * BUNDLE_SPAN_MS;
+    window->until_ms = time_ms;
+    begin_of(window->since_ms, begin);
+    begin_of(window->until_ms + 1, end);
+    buf_clear(&window->spans);
+    sqlite3_bind_blob(reader->begun, 1, begin, sizeof begin, SQLITE_STATIC);
+    sqlite3_bind_blob(reader->begun, 2, end, sizeof end, SQLITE_STATIC);
+    while (!window->spans.overflow && sqlite3_step(reader->begun) == SQLITE_ROW) {
+        if (read_span(reader->begun, &span))
+            buf_append(&window->spans, str_of((const char *)&span, sizeof span));
+    }
+    sqlite3_reset(reader->begun);
+}
+
+/* False: the table is to be asked. */
+static bool is_in_window(struct store_reader *reader, int64_t time_ms)
+{
+    struct span_window *window = &reader->window;
+    int64_t apart_ms = window->asked_ms - time_ms;
+    window->asked_ms = time_ms;
+    if (window->until_ms < time_ms || window->since_ms > time_ms - BUNDLE_SPAN_MS) {
+        if (apart_ms < 0 || apart_ms > BUNDLE_SPAN_MS)
+            return false; /* not one after the other */
+        move_window(reader, time_ms);
+    }
+    return !window->spans.overflow;
+}
+
+static int by_number(const void *a, const void *b)
+{
+    const int64_t *one = a;
+    const int64_t *two = b;
+    return (*one > *two) - (*one < *two);
+}
+
+static size_t bundles_in_window(const struct span_window *window, struct mail_id id, int64_t *out,
+                                size_t max)
+{
+    const struct span *spans = (const struct span *)(const void *)window->spans.ptr;
+    size_t total = window->spans.len / sizeof *spans;
+    size_t count = 0;
+    size_t low = 0;
+    for (size_t high = total; low < high;) { /* those before `low` begin after the id */
+        size_t middle = low + (high - low) / 2;
+        if (is_before(id, spans[middle].first))
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    int64_t since_ms = mail_id_time_ms(id) - BUNDLE_SPAN_MS;
+    for (size_t i = low; i < total && count < max && mail_id_time_ms(spans[i].first) >= since_ms;
+         i++) {
+        if (!is_before(spans[i].last, id))
+            out[count++] = spans[i].bundle;
+    }
+    qsort(out, count, sizeof *out, by_number);
+    return count;
 }
 
 /* Which bundles may have it, the oldest first. */
@@ -159,8 +250,11 @@ static size_t bundles_of(struct store_reader *reader, struct mail_id id, int64_t
     unsigned char key[16];
     unsigned char begin[16];
     size_t count = 0;
+    int64_t time_ms = mail_id_time_ms(id);
+    if (is_in_window(reader, time_ms))
+        return bundles_in_window(&reader->window, id, out, max);
     store_id_bytes(id, key);
-    begin_of_spans(id, begin);
+    begin_of(time_ms - BUNDLE_SPAN_MS, begin);
     sqlite3_bind_blob(reader->spans, 1, key, sizeof key, SQLITE_STATIC);
     sqlite3_bind_blob(reader->spans, 2, begin, sizeof begin, SQLITE_STATIC);
     while (count < max && sqlite3_step(reader->spans) == SQLITE_ROW)
@@ -251,11 +345,6 @@ static void load(struct walk *walk, int64_t since_ms)
     }
     if (walk->waiting.len)
         qsort(walk->waiting.ptr, walk->waiting.len / 16, 16, oldest_first);
-}
-
-static bool is_before(struct mail_id a, struct mail_id b)
-{
-    return a.high < b.high || (a.high == b.high && a.low < b.low);
 }
 
 /* False at the end. */
