@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an operator sees of the queue and does to it: destinations, causes, shape, bulk verbs."""
+import concurrent.futures
 import json
 
 import pytest
@@ -102,6 +103,15 @@ def test_rate_of_a_destination_is_kept(scene):
     assert len(gateway.one.messages) == 4
     assert place(gateway)["states"]["ready"] == 6
     assert len(gateway.queue()) == 6
+
+
+def test_each_count_is_a_message(scene):
+    """Connections that ask for the same message at once count it once: as many leave as may."""
+    gateway = scene(limits="connections: 5, messages: 120/1h")
+    with concurrent.futures.ThreadPoolExecutor(8) as senders:
+        list(senders.map(lambda _: send(gateway, 2), range(60)))
+    wait_until(lambda: len(gateway.one.messages) == 120, "all that may have left")
+    gateway.wait_empty()
 
 
 def test_slow_and_resume(scene):
