@@ -5,7 +5,7 @@
  * time of log's and store's side, bytes a message, and how long answers take. SAMPLE is a file that
  * gets a line for each of them - id, recipient, client, ref - for who asks by other ways.
  */
-#include "admin/store.h"
+#include "history/store.h"
 #include "base/clock.h"
 
 #include <stdio.h>

@@ -3,9 +3,9 @@
 #include "admin/routes.h"
 
 #include "admin/http.h"
-#include "admin/event_filter.h"
-#include "admin/story.h"
-#include "admin/tail.h"
+#include "history/event_filter.h"
+#include "history/story.h"
+#include "history/tail.h"
 #include "base/clock.h"
 
 #include <string.h>

@@ -3,7 +3,7 @@
 #include "admin/routes.h"
 
 #include "admin/http.h"
-#include "admin/store.h"
+#include "history/store.h"
 #include "base/buf.h"
 
 enum { LAST_DEFAULT = 1000, LAST_MAX = 20000, EVENTS_MAX = 5000, LINE_MAX_BYTES = 128 * 1024 };

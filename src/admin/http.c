@@ -2,7 +2,7 @@
 #include "admin/http.h"
 
 #include "admin/routes.h"
-#include "admin/tail.h"
+#include "history/tail.h"
 #include "base/buf.h"
 #include "base/memory.h"
 #include "event/event.h"

@@ -4,8 +4,8 @@
 #include "admin/log_postfix.h"
 #include "admin/metrics.h"
 #include "admin/reports.h"
-#include "admin/store.h"
-#include "admin/tail.h"
+#include "history/store.h"
+#include "history/tail.h"
 #include "base/buf.h"
 #include "base/memory.h"
 

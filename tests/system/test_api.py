@@ -414,6 +414,7 @@ def test_users(gateway, sink, tls_files, tmp_path):
     asked("DELETE", "/api/v1/users/{id}", "UserChanged", rest=f"anna?file={own}")
     wait_until(lambda: not login("anna", secret + "2"), "she is gone")
     assert foreign.read_text() == "carol:$y$x:info@example.org\n" and secret not in own.read_text()
+    wait_until(lambda: len(one.find("admin.action")) >= 3, "each change is told")
     assert {(event["verb"], event["object"]) for event in one.find("admin.action")} == \
         {("user add", "anna"), ("user passwd", "anna"), ("user rm", "anna")}
     assert secret not in "".join(map(str, one.find("admin.action")))

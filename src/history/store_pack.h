@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * admin/store_pack.h - events of one story in few bytes. Private to the store.
+ * history/store_pack.h - events of one story in few bytes. Private to the store.
  *
  * A value that a field had before in the same story takes two bytes. An event that follows one of
  * its type in its stream (event/event.h) and in the story is written as what changed: of fifty
@@ -8,8 +8,8 @@
  */
 #pragma once
 
-#include "admin/store.h"
-#include "admin/store_base.h"
+#include "history/store.h"
+#include "history/store_base.h"
 #include "base/buf.h"
 
 struct pack_value {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "admin/story.h"
+#include "history/story.h"
 
 #include "base/buf.h"
 

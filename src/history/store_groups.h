@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * admin/store_groups.h - which events make one story, while they wait to be written.
+ * history/store_groups.h - which events make one story, while they wait to be written.
  *
  * An event that names a message belongs to the message's story; what its session said before is put
  * in front. One that names only a session belongs to the session's story, which is kept when
@@ -9,7 +9,7 @@
  */
 #pragma once
 
-#include "admin/store_pack.h"
+#include "history/store_pack.h"
 #include "base/list.h"
 #include "base/map.h"
 

@@ -3,8 +3,8 @@
  * Rows of the history and the tail are written as what changed (decision 23): whoever reads them,
  * from wherever, must see whole events. Events here share more or less with the one before.
  */
-#include "admin/store_pack.h"
-#include "admin/tail.h"
+#include "history/store_pack.h"
+#include "history/tail.h"
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/test.h"

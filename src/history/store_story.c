@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* admin/store_story.c - stories, from rows of their own and from bundles. */
-#include "admin/store_reader.h"
+/* history/store_story.c - stories, from rows of their own and from bundles. */
+#include "history/store_reader.h"
 #include "base/memory.h"
 
 #include <stdlib.h>

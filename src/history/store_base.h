@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * admin/store_base.h - events in full that those of many stories refer to.
+ * history/store_base.h - events in full that those of many stories refer to.
  *
  * What a gateway says of one message it says of the next, but for an id and some numbers: the
  * second event of a kind in a turn is kept as a base, and those behind it, whatever story they

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* admin/store_internal.h - the store's thread and what it shares with others. */
+/* history/store_internal.h - the store's thread and what it shares with others. */
 #pragma once
 
-#include "admin/store_file.h"
-#include "admin/store_groups.h"
+#include "history/store_file.h"
+#include "history/store_groups.h"
 
 #include <pthread.h>
 

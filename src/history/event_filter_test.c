@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* An expression, the index and the stories: the index must never hide what an expression fits. */
-#include "admin/event_filter.h"
+#include "history/event_filter.h"
 
 #include "base/memory.h"
 #include "base/test.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Stories that share a row and refer to bases: each comes out as its events went in. */
-#include "admin/store_bundle.h"
+#include "history/store_bundle.h"
 
-#include "admin/store_pack.h"
+#include "history/store_pack.h"
 #include "base/clock.h"
 #include "base/memory.h"
 #include "base/test.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * admin/store.h - the history of what happened, on disk: what trace and find read.
+ * history/store.h - the history of what happened, on disk: what trace and find read.
  *
  * One row holds what one message, or one refused session, went through in a few seconds, packed; a
  * second row follows when more happens later. A thread of its own writes them in batches. Mail

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "admin/store.h"
+#include "history/store.h"
 
-#include "admin/store_pack.h"
+#include "history/store_pack.h"
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/memory.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* admin/store_read.c - the index as queries see it. */
-#include "admin/store_reader.h"
+/* history/store_read.c - the index as queries see it. */
+#include "history/store_reader.h"
 #include "base/memory.h"
 
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* admin/store_index.c - how entries of the index become sorted segments, and few of them. */
-#include "admin/store_file.h"
+/* history/store_index.c - how entries of the index become sorted segments, and few of them. */
+#include "history/store_file.h"
 
 #include "base/memory.h"
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "admin/store.h"
+#include "history/store.h"
 
-#include "admin/store_file.h"
-#include "admin/store_groups.h"
-#include "admin/store_internal.h"
+#include "history/store_file.h"
+#include "history/store_groups.h"
+#include "history/store_internal.h"
 #include "base/arena.h"
 #include "base/clock.h"
 #include "base/memory.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "admin/store_pack.h"
+#include "history/store_pack.h"
 
 #include "base/clock.h"
 #include "base/memory.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "admin/store_bundle.h"
+#include "history/store_bundle.h"
 
-#include "admin/store_file.h"
+#include "history/store_file.h"
 #include "base/memory.h"
 
 #include <stdlib.h>

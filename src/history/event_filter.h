@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * admin/event_filter.h - "to:@example.org reason:relay_denied today": what find and tail choose by.
+ * history/event_filter.h - "to:@example.org reason:relay_denied today": what find and tail choose
+ * by.
  *
  * Terms stand between blanks and must all hold; a value with blanks stands in double quotes. A
  * story fits when each term fits one of its events; a live event when all fit it alone.
  */
 #pragma once
 
-#include "admin/store.h"
+#include "history/store.h"
 #include "base/arena.h"
 
 enum { EVENT_FILTER_TERMS_MAX = 16 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * admin/tail.h - live events for those who listen.
+ * history/tail.h - live events for those who listen.
  *
  * The last events (some 4 MiB of them) are kept in memory, and each reader is a place in them: it
  * looks at what came since in its own thread, so many or slow readers cost the log nothing. Who
@@ -9,7 +9,7 @@
  */
 #pragma once
 
-#include "admin/event_filter.h"
+#include "history/event_filter.h"
 
 struct tail;
 struct tail_reader;

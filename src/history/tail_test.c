@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "admin/tail.h"
+#include "history/tail.h"
 
 #include "base/buf.h"
 #include "base/test.h"

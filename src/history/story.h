@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * admin/story.h - from an id or a ref to what happened: its events, and the story they tell.
+ * history/story.h - from an id or a ref to what happened: its events, and the story they tell.
  */
 #pragma once
 
-#include "admin/store.h"
+#include "history/store.h"
 
 #include <jansson.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "admin/store_base.h"
+#include "history/store_base.h"
 
-#include "admin/store_pack.h"
+#include "history/store_pack.h"
 #include "base/memory.h"
 
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "admin/event_filter.h"
+#include "history/event_filter.h"
 
 #include "base/clock.h"
 

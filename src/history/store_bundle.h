@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * admin/store_bundle.h - stories of about the same time in one row: a row each is what writing
+ * history/store_bundle.h - stories of about the same time in one row: a row each is what writing
  * costs most. Private to the store.
  *
  * A bundle is: its format (a byte), how many stories and bases (4 bytes each, as all numbers here,
@@ -10,7 +10,7 @@
  */
 #pragma once
 
-#include "admin/store_base.h"
+#include "history/store_base.h"
 #include "base/buf.h"
 #include "mail/id.h"
 

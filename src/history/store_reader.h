@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* admin/store_reader.h - a connection that asks, and what it has in hand. Private to the store. */
+/* history/store_reader.h - a connection that asks, and what it has in hand. Private to the store.
+ */
 #pragma once
 
-#include "admin/store_internal.h"
+#include "history/store_internal.h"
 
 enum { STORE_DICTIONARIES_MAX = 16, STORE_BUNDLES_KEPT = 16 };
 

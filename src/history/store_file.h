@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * admin/store_file.h - events.db: the door to SQLite, its tables, and the index.
+ * history/store_file.h - events.db: the door to SQLite, its tables, and the index.
  *
  * A story has a row in `stories`, or its place in a row of `bundles` (store_bundle.h); `spans`
  * tells from which id to which one goes. Rows of one story are in the order of `part` and `bundle`.
@@ -11,8 +11,8 @@
  */
 #pragma once
 
-#include "admin/store_bundle.h"
-#include "admin/store_pack.h"
+#include "history/store_bundle.h"
+#include "history/store_pack.h"
 
 #include <sqlite3.h>
 

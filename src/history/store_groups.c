@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "admin/store_groups.h"
+#include "history/store_groups.h"
 
 #include "base/check.h"
 #include "base/clock.h"

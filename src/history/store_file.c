@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "admin/store_file.h"
+#include "history/store_file.h"
 
 #include "base/clock.h"
 #include "base/fault.h"
