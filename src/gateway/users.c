@@ -5,6 +5,7 @@
 #include "directory/directory.h"
 #include "gateway/operations.h"
 #include "gateway/settings.h"
+#include "gateway/worker.h"
 
 enum { LIST_MAX = 16 * 1024 * 1024, FILES_MAX = 100 };
 
@@ -142,6 +143,7 @@ enum result gateway_user_change(struct gateway *gateway, const struct gateway_us
         *out_answer = GATEWAY_USER_READ_ONLY;
     else
         result = change(file, wish, out_answer, arena, err);
+    directory_files_changed(gateway->directories);
     arena_free(arena);
     return result;
 }

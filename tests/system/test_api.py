@@ -402,17 +402,16 @@ def test_users(gateway, sink, tls_files, tmp_path):
     asked("POST", "/api/v1/users", "", {"user": "anna", "password": "", "file": str(own)}, status=400)
     asked("POST", "/api/v1/users", "UserChanged", {"user": "anna", "password": secret, "senders": "anna@example.org", "file": str(own)})
     asked("POST", "/api/v1/users", "", {"user": "Anna", "password": secret, "file": str(own)}, status=409)
-    wait_until(lambda: login("anna", secret), "she may log in")
+    assert login("anna", secret), "at once"
     users = asked("GET", "/api/v1/users", "Users")["items"]
     assert [(user["user"], user["senders"]) for user in users] == [("anna", "anna@example.org"), ("carol", "info@example.org")]
     assert "$y$" not in json.dumps(users)
     asked("POST", "/api/v1/users/{id}/passwords", "UserChanged", {"password": secret + "2", "file": str(own)}, rest="anna")
-    wait_until(lambda: login("anna", secret + "2"), "with the new one")
-    assert not login("anna", secret)
+    assert login("anna", secret + "2") and not login("anna", secret)
     asked("POST", "/api/v1/users/{id}/passwords", "", {"password": secret, "file": str(own)}, status=404, rest="bert")
     asked("DELETE", "/api/v1/users/{id}", "", status=404, rest=f"bert?file={own}")
     asked("DELETE", "/api/v1/users/{id}", "UserChanged", rest=f"anna?file={own}")
-    wait_until(lambda: not login("anna", secret + "2"), "she is gone")
+    assert not login("anna", secret + "2"), "she is gone"
     assert foreign.read_text() == "carol:$y$x:info@example.org\n" and secret not in own.read_text()
     wait_until(lambda: len(one.find("admin.action")) >= 3, "each change is told")
     assert {(event["verb"], event["object"]) for event in one.find("admin.action")} == \
@@ -424,6 +423,6 @@ def test_users(gateway, sink, tls_files, tmp_path):
     one.ctl("user", "add", "bert", stdin=secret + "\n")
     assert [user["user"] for user in one.ctl_json("user", "list")] == ["bert"]
     one.ctl("user", "passwd", "bert", stdin=secret + "3\n")
-    wait_until(lambda: login("bert", secret + "3"), "bert's new password")
+    assert login("bert", secret + "3"), "bert's new password"
     one.ctl("user", "rm", "bert")
     assert one.ctl_json("user", "list") == [] and one.run_ctl("user", "rm", "bert").returncode == 1

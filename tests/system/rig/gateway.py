@@ -262,7 +262,7 @@ class Gateway:
     def queue(self, *selectors):
         """Its entries. After a start a long queue is loaded while mail flows: what is not known yet is in no list, so it is waited for."""
         if self._loaded is not self.process:
-            wait_until(lambda: not self.status()["queue"]["loading"], "the queue is loaded")
+            wait_until(lambda: not self.ctl_json("status", ok=(0, 1))[0]["queue"]["loading"], "the queue is loaded")
             self._loaded = self.process
         return self.ctl_json("queue", "list", *selectors)
 
