@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """trace, find and tail: what was decided can be read, also after a restart, and cannot steer a terminal."""
 import json
+import re
 import smtplib
 import subprocess
 
@@ -80,6 +81,18 @@ def test_the_whole_story_after_a_restart(scene):
     text = scene.ctl("trace", ref)
     assert text.startswith("Refused at RCPT") and "nobody@example.org" in text and "reason recipient_unknown" in text
     assert [e["event"] for e in scene.ctl_json("trace", "--raw", ref)][-1] == "recipient.reject"
+
+
+def test_what_was_answered_can_be_read_at_once(scene):
+    """Whoever has heard a refusal finds it: in the log, in the story, in the numbers. The rig relies on that (Gateway.settle)."""
+    def counted():
+        return re.findall(r'^postern_recipients_total\{.*reason="recipient_unknown".*\} (\d+)$', scene.ctl("metrics"), re.M)
+    for number in range(1, 21):
+        ref = refuse(scene)
+        if number % 2:
+            assert len(scene.find("recipient.reject")) == number
+        assert "nobody@example.org" in scene.ctl("trace", ref)
+        assert counted() == [str(number)]
 
 
 def test_a_deferred_delivery_tells_its_next_try(scene):

@@ -275,7 +275,6 @@ class Gateway:
 
     def client(self, port, ehlo="client.test", tls=False, implicit=False, login=None, **options):
         """A connected smtplib client that has said EHLO (and STARTTLS, and AUTH PLAIN)."""
-        options.setdefault("local_hostname", ehlo)  # else it asks DNS what this machine is called
         if implicit:
             client = smtplib.SMTP_SSL("localhost", port, timeout=PATIENCE, context=CLIENT_TLS, **options)
         else:
