@@ -13,6 +13,7 @@ from rig.gateway import Gateway
 from rig.ldap import Ldap
 from rig.mailserver import MailServer
 from rig.sink import Sink
+from rig.watch import *  # noqa: F403
 
 
 @pytest.fixture(autouse=True)

@@ -60,6 +60,8 @@ def processes_of(group):
 class Gateway:
     """One posternd. `config` is the YAML text; ports in it are the test's."""
 
+    made = []  # all of the test that runs
+
     def __init__(self, folder, config, ports=()):
         self.folder = pathlib.Path(folder)
         self.ports = list(ports)
@@ -74,6 +76,7 @@ class Gateway:
         self.wrap = ()   # a command before posternd's
         self.options = ()  # more of posternd's
         self.write_config(config)
+        Gateway.made.append(self)
 
     # ---- configuration ----
 
@@ -270,6 +273,13 @@ class Gateway:
         wait_until(lambda: not self.status()["queue"]["loading"], "the queue is loaded", seconds)
         wait_until(lambda: not self.queue(), "the queue is empty", seconds)
         wait_until(lambda: self.status()["balanced"], lambda: f"the books are balanced: {self.status()}", seconds)
+
+    def last_words(self, lines):
+        """The end of its log and of its standard error, without asking it."""
+        log = b"".join(self._raw[-lines:]).decode(errors="replace")
+        path = self.folder / "stderr"
+        stderr = path.read_text(errors="replace") if path.exists() else ""
+        return f"{self.folder}: {log and chr(10)}{log}" + "".join(f"stderr: {line}\n" for line in stderr.splitlines()[-lines:])
 
     # ---- clients ----
 
