@@ -38,7 +38,9 @@ def preload(tmp_path_factory):
 
 @pytest.fixture
 def books():
-    return Books()
+    made = Books()
+    yield made
+    made.close()
 
 
 @pytest.fixture

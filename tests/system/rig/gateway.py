@@ -229,19 +229,20 @@ class Gateway:
         self.settle()
         return list(self._raw)
 
-    def _found(self, name, fields):
+    def seen(self, name, **fields):
+        """Those that were read so far, without asking: for who polls, beside a process that may be dead."""
         return [event for event in list(self._named.get(name, ()))
                 if all(event.get(key) == value for key, value in fields.items())]
 
     def find(self, name, **fields):
         """The events of that name with these fields that it told until now."""
         self.settle()
-        return self._found(name, fields)
+        return self.seen(name, **fields)
 
     def wait(self, name, seconds=PATIENCE, count=1, **fields):
         """The last of at least `count` events of that name with these fields."""
         def found():
-            events = self._found(name, fields)
+            events = self.seen(name, **fields)
             return len(events) >= count and events[-1]
         return wait_until(found, lambda: f"{count} x {name} {fields}; last: {self._events[-5:]}", seconds)
 
