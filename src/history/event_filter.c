@@ -80,7 +80,6 @@ static bool take_range(struct event_filter *filter, struct str name, struct str 
         good = parse_time(value, now_ms, &range->until_ms);
     else
         return false;
-    filter->has_range = true;
     *out_result = good ? OK
                        : fail(err, ERROR_PERMANENT,
                               "%.*s: not a time: write 1h, 7d, 2026-11-24 or 2026-11-24T10:21",
@@ -99,7 +98,6 @@ static bool take_day(struct event_filter *filter, struct str word)
     } else {
         return false;
     }
-    filter->has_range = true;
     return true;
 }
 

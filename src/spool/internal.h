@@ -237,8 +237,6 @@ void spool_sync_written(struct spool *spool);
 void spool_submit(struct spool *spool, struct spool_unit *unit);
 /* Answer with the result that stands in each unit; empties the queue. Lock not held. */
 void spool_answer(struct spool *spool, struct spool_unit_queue *queue);
-/* Submit and wait, on a thread that is no loop's. */
-enum result spool_submit_and_wait(struct spool *spool, struct spool_unit *unit);
 /* The real monotonic clock, for waiting on conditions: tests may stop the other one. */
 int64_t spool_real_ns(void);
 void spool_wake_upkeep(struct spool *spool);

@@ -85,16 +85,6 @@ void spool_submit(struct spool *spool, struct spool_unit *unit)
         pthread_cond_signal(&spool->writer_wake);
 }
 
-enum result spool_submit_and_wait(struct spool *spool, struct spool_unit *unit)
-{
-    spool_submit(spool, unit);
-    pthread_mutex_lock(&spool->lock);
-    while (!unit->done)
-        pthread_cond_wait(&spool->changed, &spool->lock);
-    pthread_mutex_unlock(&spool->lock);
-    return unit->result;
-}
-
 /* ---- gathering pieces into few system calls ---- */
 
 struct gather {
