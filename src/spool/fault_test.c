@@ -295,49 +295,6 @@ static NO_YIELD_CHECK void add_ten(void *arg)
         assert_int_equal(test_add(fixture->spool, i, 3000, &err), OK);
 }
 
-/* A disk that answers nothing is no empty log: no start, and when it answers again all is there. */
-static void test_unreadable_log(void **state)
-{
-    struct test_fixture *fixture = *state;
-    reopen_small(fixture, fixture->path, NS_PER_S);
-    test_on_fiber(add_ten, fixture);
-    fault_arm("spool.read", 1, 1000000, EIO);
-    reopen_small(fixture, fixture->path, NS_PER_S);
-    assert_null(fixture->spool);
-    fault_disarm_all();
-    reopen_small(fixture, fixture->path, NS_PER_S);
-    assert_non_null(fixture->spool);
-    assert_int_equal(fixture->found.count, 10);
-    assert_int_equal(spool_stats(fixture->spool).damaged, 0);
-}
-
-/* Pages that cannot be read were written, even behind the last durable place that is known: what
- * was in them is a damage, not the rest of a write that a crash cut short. */
-static void test_unreadable_tail(void **state)
-{
-    struct test_fixture *fixture = *state;
-    enum { MADE_AHEAD = 3, PAGES = 9 };
-    reopen_small(fixture, fixture->path, NS_PER_S);
-    test_on_fiber(add_ten, fixture);
-    while (test_files_in(fixture->path, "log") < 1 + MADE_AHEAD)
-        usleep(1000);
-    char copy[TEST_PATH_SIZE];
-    test_folder_copy(fixture->path, copy);
-    /* the newest files first, in one read each; then the pages one by one */
-    fault_arm("spool.read", MADE_AHEAD + 1, 1, EIO);
-    fault_arm("spool.read", MADE_AHEAD + 1 + PAGES, 1, EIO);
-    reopen_small(fixture, copy, NS_PER_S);
-    fault_disarm_all();
-    assert_non_null(fixture->spool);
-    assert_int_equal(fixture->found.count, 9);
-    assert_true(test_find(&fixture->found, test_id(9)) < 0);
-    assert_int_equal(spool_stats(fixture->spool).damaged, 1);
-    assert_int_equal(test_files_in(copy, "corrupt"), 1);
-    spool_close(fixture->spool);
-    test_folder_remove(copy);
-    fixture->spool = test_open(fixture->path, &fixture->found);
-}
-
 static NO_YIELD_CHECK void remove_most(void *arg)
 {
     struct test_fixture *fixture = arg;
@@ -703,8 +660,6 @@ int main(void)
         CASE(test_no_new_segments),
         CASE(test_floors),
         CASE(test_damage_at_start),
-        CASE(test_unreadable_log),
-        CASE(test_unreadable_tail),
         CASE(test_damage_is_copied_once),
         CASE(test_states_after_lost_segments),
         CASE(test_damage_while_running),

@@ -224,7 +224,7 @@ enum result spool_files_read(int fd, void *out, size_t size, uint64_t offset, st
 {
     char *at = out;
     while (size) {
-        int number = fault_hit("spool.read");
+        int number = fault_hit_place("spool.read", offset, offset + size);
         ssize_t done = number ? -1 : pread(fd, at, size, (off_t)offset);
         if (done < 0 && !number && errno == EINTR)
             continue;
@@ -253,6 +253,9 @@ enum result spool_files_sync(const struct spool *spool, int fd, struct error *er
 
 enum result spool_files_sync_folder(const struct spool *spool, int fd, struct error *err)
 {
+    int number = fault_hit("spool.folder");
+    if (number)
+        return fail_errno(err, number, "sync folder");
     if (spool->settings.no_sync)
         return OK;
     if (fsync(fd) != 0)

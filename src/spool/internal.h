@@ -143,8 +143,8 @@ enum result spool_loading_begin(struct spool *spool, spool_found_fn *found, void
                                 struct error *err);
 /* Bytes of segments that were not walked. */
 uint64_t spool_loading_left(const struct spool *spool);
-/* The rest, on this thread; ends early when spool_loading_free is called on another. */
-void spool_loading_run(struct spool *spool);
+/* The rest, on this thread. FAILED: the disk does not answer. */
+enum result spool_loading_run(struct spool *spool, struct error *err);
 /* Stop it, if it goes on. */
 void spool_loading_free(struct spool *spool);
 
