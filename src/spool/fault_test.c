@@ -338,6 +338,74 @@ static NO_YIELD_CHECK void set_state(void *arg)
     assert_int_equal(spool_commit(fixture->spool, &change, 1, &err), OK);
 }
 
+/* Two log files with little that lives; messages 3 and 29 do, and what comes last. */
+static NO_YIELD_CHECK void leave_two_sparse(void *arg)
+{
+    struct test_fixture *fixture = arg;
+    struct error err = {0};
+    for (uint64_t i = 10; i < 29; i++) {
+        struct spool_change change = {.kind = SPOOL_REMOVE, .entry = test_id(i)};
+        assert_int_equal(spool_commit(fixture->spool, &change, 1, &err), OK);
+    }
+    for (uint64_t i = 100; i < 130; i++)
+        assert_int_equal(test_add(fixture->spool, i, 3000, &err), OK);
+}
+
+/* Message 3 has a state in the same log file; the two may be copied when the clock has gone on. */
+static void make_two_sparse(struct test_fixture *fixture)
+{
+    reopen_small(fixture, fixture->path, 3600 * NS_PER_S);
+    test_on_fiber(add_ten, fixture);
+    test_on_fiber(set_state, fixture);
+    test_on_fiber(remove_most, fixture);
+    test_on_fiber(leave_two_sparse, fixture);
+}
+
+static void wait_for_a_copy(struct test_fixture *fixture)
+{
+    uint64_t before = spool_stats(fixture->spool).bytes_written;
+    clock_set_fake(clock_monotonic_ns() + 3601 * NS_PER_S, -1);
+    while (spool_stats(fixture->spool).bytes_written == before)
+        usleep(1000);
+    clock_set_fake(-1, -1);
+}
+
+static void expect_state(struct test_fixture *fixture, const char *expected, unsigned damaged)
+{
+    reopen_small(fixture, fixture->path, 3600 * NS_PER_S);
+    int at = test_find(&fixture->found, test_id(3));
+    assert_true(at >= 0);
+    assert_string_equal(fixture->found.items[at].state, expected);
+    assert_int_equal(spool_stats(fixture->spool).damaged, damaged);
+}
+
+/* A state whose record became damaged is not copied under a sum of its own: its entry has the one
+ * before, and the damage is told. */
+static void test_damaged_state_is_not_copied(void **state)
+{
+    struct test_fixture *fixture = *state;
+    char name[64];
+    make_two_sparse(fixture);
+    find_log(fixture->path, "newer", name);
+    damage_file(fixture->path, name, "newer");
+    wait_for_a_copy(fixture); /* of the second file: the oldest is looked at first */
+    expect_state(fixture, "new", 1);
+}
+
+/* A disk that does not give all of a segment for a moment: it is not copied as if that were gone.
+ */
+static void test_unread_segment_is_not_copied(void **state)
+{
+    struct test_fixture *fixture = *state;
+    enum { READS = 8 }; /* the first file at once, then half of its pages */
+    make_two_sparse(fixture);
+    fault_arm("spool.read", 1, 1, EIO);
+    fault_arm("spool.read", 3, READS, EIO);
+    wait_for_a_copy(fixture);
+    fault_disarm_all();
+    expect_state(fixture, "newer", 0);
+}
+
 /* The numbers of what was lost are not given again: a state that is written after the damage is
  * newer than that of a copy that the damage spared. */
 static void test_states_after_lost_segments(void **state)
@@ -661,6 +729,8 @@ int main(void)
         CASE(test_floors),
         CASE(test_damage_at_start),
         CASE(test_damage_is_copied_once),
+        CASE(test_damaged_state_is_not_copied),
+        CASE(test_unread_segment_is_not_copied),
         CASE(test_states_after_lost_segments),
         CASE(test_damage_while_running),
         CASE(test_trouble_is_no_damage),

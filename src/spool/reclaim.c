@@ -242,6 +242,25 @@ static void put_entry(struct copying *copying, const struct spool_found_record *
                                   .length = (uint32_t)(sizeof bytes + texts + state.len)});
 }
 
+/* The newest state of a live entry lies in a record of its own here: does that one verify? */
+static bool has_sound_state(const struct copying *copying, const struct spool_entry *entry)
+{
+    const struct spool_scan *scan = &copying->scan;
+    uint64_t offset = spool_entry_state_offset(entry);
+    if (entry->state_home != copying->old->slot || entry->state_place == entry->place)
+        return true;
+    size_t low = 0;
+    for (size_t high = scan->record_count; low < high;) {
+        size_t middle = low + (high - low) / 2;
+        if (scan->records[middle].offset < offset)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < scan->record_count && scan->records[low].offset == offset &&
+           scan->records[low].intact;
+}
+
 /* Which records of a unit are needed: live entries, and the bodies that they use. */
 static size_t mark_needed(struct copying *copying, const struct spool_found_record *records,
                           size_t count, struct spool_entry *live, bool *needed)
@@ -251,7 +270,7 @@ static size_t mark_needed(struct copying *copying, const struct spool_found_reco
         if (!is_live_entry(copying, &records[i], &live[i]))
             continue;
         needed[i] = true;
-        copying->stuck |= !records[i].intact;
+        copying->stuck |= !records[i].intact || !has_sound_state(copying, &live[i]);
         for (size_t k = 0; k < count && spool_entry_body_offset(&live[i]); k++) {
             if (records[k].offset != spool_entry_body_offset(&live[i]))
                 continue;
@@ -506,8 +525,14 @@ static void copy_forward(struct spool *spool, struct spool_segment *old)
     struct copying copying = {.spool = spool, .old = old, .base = spool->cold_offset};
     buf_init(&copying.out, (size_t)1 << 31);
     char *bytes = memory_resize_array(NULL, old->end + 1, 1);
-    struct spool_unread ignored;
-    spool_read_all(old->fd, bytes, old->end, 0, &ignored);
+    struct spool_unread unread;
+    spool_read_all(old->fd, bytes, old->end, 0, &unread);
+    if (unread.bytes) { /* it is looked at again when it has aged once more */
+        old->sealed_ns = clock_monotonic_ns();
+        buf_done(&copying.out);
+        free(bytes);
+        return;
+    }
     copying.bytes = str_of(bytes, old->end);
     spool_segment_scan(copying.bytes, old->id, UINT64_MAX, &copying.scan);
     put_batch(&copying);
