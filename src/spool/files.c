@@ -253,9 +253,6 @@ enum result spool_files_sync(const struct spool *spool, int fd, struct error *er
 
 enum result spool_files_sync_folder(const struct spool *spool, int fd, struct error *err)
 {
-    int number = fault_hit("spool.folder");
-    if (number)
-        return fail_errno(err, number, "sync folder");
     if (spool->settings.no_sync)
         return OK;
     if (fsync(fd) != 0)

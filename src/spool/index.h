@@ -30,16 +30,16 @@ struct spool_segment {
     atomic_int references; /* the index holds one, readers others */
     uint64_t end;          /* of what is valid */
     uint64_t disk_bytes;
-    bool sealed;           /* nothing will be written any more */
-    bool was_used;         /* see spool_segment_header */
-    bool reusable;         /* once it is dead its file may become another segment */
-    bool is_private;       /* holds text that may not stay in a file for longer than it must */
-    bool is_freed;         /* its file has the name of one in the pool */
-    bool was_cut;          /* has no footer: a PREVIOUS record elsewhere says how far it counts */
-    uint64_t cuts_from;    /* its PREVIOUS records do so for segments from this on, or 0 */
-    int64_t sealed_ns;     /* monotonic time; 0: before this start */
-    bool keep;             /* cannot be copied forward */
-    bool stays;            /* its file is not removed either, see index->is_partial */
+    bool sealed;        /* nothing will be written any more */
+    bool was_used;      /* see spool_segment_header */
+    bool reusable;      /* once it is dead its file may become another segment */
+    bool is_private;    /* holds text that may not stay in a file for longer than it must */
+    bool is_freed;      /* its file has the name of one in the pool */
+    bool was_cut;       /* has no footer: a PREVIOUS record elsewhere says how far it counts */
+    uint64_t cuts_from; /* its PREVIOUS records do so for segments from this on, or 0 */
+    int64_t sealed_ns;  /* monotonic time; 0: before this start */
+    bool keep;          /* cannot be copied forward */
+    bool stays;         /* not removed either: see index->is_partial; or its name may come back */
     uint64_t live_entries; /* whose ENTRY is here */
     uint64_t live_states;  /* of entries whose ENTRY is elsewhere */
     uint64_t live_bytes;

@@ -8,6 +8,7 @@
  */
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/memory.h"
 #include "event/event.h"
 #include "spool/bytes.h"
@@ -17,6 +18,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum {
     BYTES_A_SECOND =
@@ -40,12 +42,11 @@ static size_t find_dead(struct spool *spool, struct spool_segment *out[DEAD_AT_O
     return count;
 }
 
-/* Its file goes to the pool, if nobody reads it any more, or away. A file that was renamed before
- * the folder could not be synced is not touched again. */
+/* Its file goes to the pool, if nobody reads it any more, or away. */
 static bool take_out_of_log(struct spool *spool, struct spool_segment *segment, unsigned *to_pool)
 {
-    if (!segment->is_freed && segment->reusable && !segment->is_private &&
-        atomic_load(&segment->references) == 1 && spool_pool_has_room(spool, *to_pool))
+    if (segment->reusable && !segment->is_private && atomic_load(&segment->references) == 1 &&
+        spool_pool_has_room(spool, *to_pool))
         segment->is_freed = spool_pool_rename_into(spool, segment);
     *to_pool += segment->is_freed;
     if (segment->is_freed)
@@ -53,6 +54,24 @@ static bool take_out_of_log(struct spool *spool, struct spool_segment *segment, 
     return atomic_load(&segment->references) == 1
                ? spool_remove_gently(spool, segment->id, segment->kind)
                : spool_files_unlink(spool, segment->id, segment->kind);
+}
+
+/*
+ * The folder could not be synced: the old name may come back, and a second sync that succeeds says
+ * nothing of what the first one lost. So the file itself is made empty, and that is synced. False:
+ * it cannot be, or somebody reads it; then the tombstones that its records need stay, too.
+ */
+static bool make_empty(struct spool *spool, struct spool_segment *segment)
+{
+    struct error ignored;
+    if (segment->is_freed)
+        spool_pool_remove(spool, segment->id);
+    pthread_mutex_lock(&spool->index_lock);
+    bool is_read = atomic_load(&segment->references) > 1;
+    segment->stays = true;
+    pthread_mutex_unlock(&spool->index_lock);
+    return !is_read && ftruncate(segment->fd, 0) == 0 &&
+           spool_files_sync(spool, segment->fd, &ignored) == OK;
 }
 
 /* True if there was something. Dead segments stay dead, so nobody else touches them meanwhile. One
@@ -66,16 +85,27 @@ bool spool_remove_dead(struct spool *spool)
         if (take_out_of_log(spool, dead[i], &to_pool))
             dead[count++] = dead[i];
     struct error err;
-    if (!count || spool_files_sync_folder(spool, spool->log_fd, &err) != OK)
+    if (!count)
         return false;
+    int number = fault_hit("spool.removed");
+    bool is_synced = number ? fail_errno(&err, number, "sync folder") == OK
+                            : spool_files_sync_folder(spool, spool->log_fd, &err) == OK;
+    if (!is_synced) {
+        event_emit(EVENT_SPOOL_ERROR, F_C(ERROR, err.text));
+        found = count;
+        count = 0;
+        for (size_t i = 0; i < found; i++)
+            if (make_empty(spool, dead[i]))
+                dead[count++] = dead[i];
+    }
     pthread_mutex_lock(&spool->index_lock);
     for (size_t i = 0; i < count; i++) {
-        if (dead[i]->is_freed)
+        if (dead[i]->is_freed && is_synced)
             spool_pool_add(spool, dead[i]->id);
         spool_index_drop_segment(&spool->index, dead[i]);
     }
     pthread_mutex_unlock(&spool->index_lock);
-    return true;
+    return is_synced;
 }
 
 /* ---- choosing ---- */
