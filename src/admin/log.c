@@ -49,6 +49,14 @@ struct admin_log {
 
 /* ---- writing ---- */
 
+static uint64_t count_lines(struct str text)
+{
+    uint64_t lines = 0;
+    for (size_t i = 0; i < text.len; i++)
+        lines += text.ptr[i] == '\n';
+    return lines;
+}
+
 static void write_out(struct admin_log *log)
 {
     struct str rest = buf_str(&log->batch);
@@ -57,7 +65,7 @@ static void write_out(struct admin_log *log)
         if (sent < 0 && errno == EINTR)
             continue;
         if (sent <= 0) {
-            atomic_fetch_add(&log->lost, 1);
+            atomic_fetch_add(&log->lost, count_lines(rest));
             break;
         }
         rest = str_from(rest, (size_t)sent);
