@@ -78,7 +78,8 @@ def test_pause_keeps_mail_and_outlives_a_restart(scene):
     gateway.stop()
     gateway.start()
     assert not gateway.ctl_json("transport", "show", "one")[0]["paused"]
-    gateway.wait("transport.action", verb="pause", why="they move house")
+    gateway.wait("transport.paused", transport="one", why="they move house")
+    gateway.wait("transport.resumed", transport="one")
 
 
 def test_pause_of_one_destination(scene):
