@@ -46,3 +46,5 @@ void tls_context_refresh(struct tls_context *context);
 bool tls_context_has_name(const struct tls_context *context, struct str name);
 /* Days until the earliest certificate ends. */
 int tls_context_days_left(const struct tls_context *context);
+/* Is there a certificate that is valid only later? */
+bool tls_context_is_early(const struct tls_context *context);
