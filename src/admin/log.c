@@ -200,7 +200,7 @@ static enum result open_file(struct admin_log *log, struct error *err)
         return fail(err, ERROR_PERMANENT, "log: not a path");
     int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
     if (fd < 0)
-        return fail_errno(err, errno, "cannot open the log %s", path);
+        return fail_errno(err, errno, "log.path: cannot open %s", path);
     if (log->fd > STDERR_FILENO)
         close(log->fd);
     log->fd = fd;
