@@ -2,6 +2,7 @@
 /* The whole queue when something goes wrong: the disk, a host that does not fit, an operator in
  * between. No message may be lost, and the books agree at every rest. */
 #include "base/fault.h"
+#include "queue/unit.h"
 #include "queue/queue_test.h"
 
 #include <dirent.h>
@@ -335,6 +336,25 @@ static void note_difference(const struct event *event, void *arg)
             (void)mail_id_parse(event->fields[i].text, &named);
             named_count++;
         }
+}
+
+/* Mail that a start could not read and counted as damaged is here again at the next. */
+static void test_damaged_mail_is_back(void **state)
+{
+    struct world world;
+    (void)state;
+    world_init(&world, 2);
+    world_start(&world);
+    for (size_t i = 0; i < 3; i++)
+        send_one(&world, &(struct letter){.to = {"ok@example.net"}, .held = true, .worker = i % 2});
+    struct spool_change change = {.kind = SPOOL_COUNT, .counter = QUEUE_COUNT_DAMAGED, .delta = 2};
+    spool_write(world.spool, &change, 1);
+    world_stop(&world);
+    world_start(&world);
+    WAIT_FOR(totals(&world).damaged == 0);
+    struct queue_totals sums = totals(&world);
+    assert_int_equal(queue_balance(&sums), 0);
+    end(&world);
 }
 
 /* Mail in the spool that no worker has is named, once. */
@@ -746,6 +766,7 @@ int main(void)
         cmocka_unit_test(test_damaged_is_counted),
         cmocka_unit_test(test_damaged_while_it_waits),
         cmocka_unit_test(test_stray_is_named),
+        cmocka_unit_test(test_damaged_mail_is_back),
         cmocka_unit_test(test_too_large_is_no_trouble),
         cmocka_unit_test(test_stalled_destination),
         cmocka_unit_test(test_replies_wait),
