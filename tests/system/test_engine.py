@@ -128,6 +128,22 @@ def test_slow_and_resume(scene):
     assert gateway.ctl("transport", "slow", "one", "--messages", "many", ok=(1, 2, 3, 4, 7)) == ""
 
 
+def test_what_another_limit_holds_back_counts_for_none(scene):
+    """The transport lets three leave; the operator's rate of four has one left, however often it was asked meanwhile."""
+    gateway = scene(limits="connections: 5, messages: 3/1h")
+    gateway.ctl("transport", "slow", "one", "--messages", "4/1h")
+    send(gateway, 3)
+    wait_until(lambda: len(gateway.one.messages) == 3, "all that the transport lets leave")
+    send(gateway, 1)
+    wait_until(lambda: place(gateway)["states"]["ready"] == 1 and place(gateway)["states"]["inflight"] == 0, "one stands")
+    gateway.write_config(gateway.path.read_text().replace("messages: 3/1h", "messages: 100/1h"))
+    assert gateway.reload()
+    send(gateway, 2)
+    wait_until(lambda: len(gateway.one.messages) == 4, "the fourth")
+    wait_until(lambda: place(gateway)["states"]["inflight"] == 0, "nothing is on its way")
+    assert len(gateway.one.messages) == 4
+
+
 def test_sender_at_the_limit_delays_no_other(scene):
     """One slot, 150 messages from A wait; then 10 of B come: they go out within few turns, not behind A."""
     gateway = scene(limits="connections: 1")
