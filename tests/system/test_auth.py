@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who may log in: every answer of every directory, and what the client is told."""
 import base64
+import contextlib
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ import threading
 import pytest
 
 from rig.gateway import BUILD, wait_until
-from rig.ldap import PEOPLE, SERVICE, SERVICE_PASSWORD
+from rig.ldap import PEOPLE, SERVICE, SERVICE_PASSWORD, hanging_up
 from rig.ports import free_port
 from rig.setups import reception
 from rig.talk import Talk, plain
@@ -439,6 +440,21 @@ def test_ldap_hangs(with_ldap):
         assert answers == [454] * 6
     finally:
         os.kill(one.directory.process.pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("step", [None, f'[ ldap: {{ server: directory, bind_dn: "uid={{user}},{PEOPLE}" }} ]'], ids=["search", "bind"])
+def test_ldap_hangs_up_on_one_login(with_ldap, step):
+    """What one login breaks is nothing to the others; what breaks with three of them is."""
+    with contextlib.ExitStack() as stack:
+        one = with_ldap(step=step, url=lambda directory: stack.enter_context(hanging_up(directory.port, b"poison")))
+        anna = "anna" if step else "anna@example.org"
+        for _ in range(5):
+            assert login(one, "poison", "secret")[0] == 454
+        assert login(one, anna, "secret")[0] == 235
+        for name in ["poison-a", "poison-b", "poison-c"]:
+            assert login(one, name, "secret")[0] == 454
+        down = one.wait("backend.down", backend="directory (logins)")
+        assert one.events.index(one.wait("auth.ok")) < one.events.index(down), "one login is no reason to call it down"
 
 
 @pytest.mark.parametrize("url, extra, code", [

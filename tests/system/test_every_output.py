@@ -13,6 +13,7 @@ import subprocess
 import pytest
 
 from rig.gateway import BUILD, wait_until
+from rig.outbound import Host, Outbound
 from rig.ports import free_port, wait_for_port
 from rig.setups import known, reception
 from rig.talk import Talk
@@ -244,6 +245,23 @@ def test_the_words_of_postfix(gateway, sink):
         clean(line, "compat")
         assert re.match(r"\w{3} [ \d]\d [\d:]{8} \S+ (postfix|postern)\S*\[\d+\]: ", line), line
         assert line.count(" to=<") <= 2 and "queue_id" not in line.partition(": ")[0]
+
+
+def test_whole_messages_on_a_terminal(gateway, sink):
+    """Into a pipe every byte goes, onto a terminal none that it would obey: of what waits, what lies in quarantine, and of files of others."""
+    one = Outbound(gateway, sink, {"far": Host(sink(replies={"RCPT": "450 4.2.0 busy"})), "kept": Host(sink(), content="kept")},
+                   flows="  content:\n    kept: [ quarantine: { id: stop, name: spam }, deliver ]\n", extra="quarantines: { spam: { keep: 30d } }\n# \u202e\n")
+    body = b"Subject: \xc3\xbc\r\n\r\n" + b"\r\n".join(piece.replace(b"\0", b"?").replace(b"\r", b"") for piece in PIECES) + b"\r\nend\r\n"
+    waiting = one.send("x@far.test", data=body)
+    one.send("x@kept.test", data=body)
+    kept = wait_until(lambda: one.gateway.ctl_json("quarantine", "list"), "it is in quarantine")[0]["entry"]
+    wait_until(lambda: one.gateway.queue(), "it waits")
+    for words in [("message", "raw", waiting), ("quarantine", "raw", kept)]:
+        seen = one.gateway.ctl_on_terminal(*words).decode().replace("\t", " ")
+        assert clean(seen, words).endswith("end\n") and "Subject: \u00fc\n" in seen and "\\x1b[" in seen
+        piped = subprocess.run([BUILD / "postern", "--socket", one.gateway.folder / "control.sock", *words], stdout=subprocess.PIPE, check=True).stdout
+        assert piped.endswith(body), words
+    assert "# \\xe2\\x80\\xae\n" in clean(one.gateway.ctl_on_terminal("config", "show").decode(), "a revision")
 
 
 def test_names_of_files(tmp_path):

@@ -72,6 +72,17 @@ def test_list_and_show(scene, monkeypatch):
     ctl("queue", "list", "--older", "soon", ok=(1, 2))
 
 
+def test_who_has_it_already(scene):
+    """An entry of many recipients: each line says whether it still waits."""
+    scene.far.replies.pop("RCPT")
+    scene.far.replies.update({"RCPT busy@far.test": BUSY, "RCPT no@far.test": "550 5.1.1 no such user"})
+    scene.send(["yes@far.test", "busy@far.test", "no@far.test"])
+    wait_until(lambda: scene.gateway.queue("--state", "waiting"), "one of them waits")
+    lines = [line.strip() for line in scene.gateway.ctl("queue", "list").splitlines() if line.startswith("  to ")]
+    done = "  done: delivered or given up"
+    assert lines == [f"to yes@far.test{done}", "to busy@far.test  450 4.2.0 busy", f"to no@far.test{done}"]
+
+
 def test_a_verb_that_does_nothing_says_why(scene):
     ctl = scene.gateway.ctl
     assert ctl("queue", "retry", "--to", "x@far.test", ok=(1,)) == "retry: nothing fits\n"

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """posternd under test: a folder of its own, its events, its end."""
 import collections
+import contextlib
 import json
 import os
 import pathlib
+import pty
 import select
 import signal
 import smtplib
@@ -12,6 +14,7 @@ import ssl
 import subprocess
 import threading
 import time
+import tty
 
 from .ports import wait_for_port
 from .sink import LAG
@@ -250,6 +253,23 @@ class Gateway:
         """`postern WORDS`, run to its end."""
         return subprocess.run([BUILD / "postern", "--socket", self.folder / "control.sock", *words], input=stdin,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=PATIENCE)
+
+    def ctl_on_terminal(self, *words):
+        """`postern WORDS` with a terminal as its standard output: the bytes that this one sees."""
+        master, slave = pty.openpty()
+        tty.setraw(slave)  # it changes nothing on the way
+        seen = bytearray()
+        try:
+            run = subprocess.Popen([BUILD / "postern", "--socket", self.folder / "control.sock", *words], stdin=subprocess.DEVNULL, stdout=slave,
+                                   env={**os.environ, "LC_ALL": "C.UTF-8"})
+            os.close(slave)
+            with contextlib.suppress(OSError):  # EIO: nobody has it open any more
+                while piece := os.read(master, 65536):
+                    seen += piece
+            assert run.wait(PATIENCE) == 0, (words, bytes(seen))
+            return bytes(seen)
+        finally:
+            os.close(master)
 
     def ctl(self, *words, stdin=None, ok=(0,)):
         """`postern WORDS`: its standard output."""
