@@ -39,7 +39,7 @@ certificates:
 listeners:
   inbound: {{ listen: [ "127.0.0.1:{mx}" ], tls: offered, certificate: main, authentication: none,
              limits: {{ size: 20K, recipients: 3, hops: 5, errors: 3 }} }}
-  narrow: {{ listen: [ "127.0.0.1:{narrow}" ], tls: none, authentication: none, limits: {{ sessions_per_client: 1, command_timeout: 1s }} }}
+  narrow: {{ listen: [ "127.0.0.1:{narrow}" ], tls: none, authentication: none, limits: {{ sessions_per_client: 1, command_timeout: 3s }} }}
   submission: {{ listen: [ "127.0.0.1:{submission}" ], tls: required, certificate: main, authentication: {{ flow: staff, required: true }} }}
   down: {{ listen: [ "127.0.0.1:{down}" ], tls: none, allow_cleartext_auth: true, authentication: {{ flow: broken, required: true }} }}
 flows:
