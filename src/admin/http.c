@@ -2,6 +2,7 @@
 #include "admin/http.h"
 
 #include "admin/routes.h"
+#include "admin/transport_numbers.h"
 #include "history/tail.h"
 #include "base/buf.h"
 #include "base/memory.h"
@@ -42,6 +43,7 @@ struct admin_http {
     struct admin_http_settings settings;
     struct arena *arena;
     struct MHD_Daemon *daemon;
+    struct transport_watch *transports;
     struct MHD_Daemon *metrics[METRICS_LISTENERS_MAX]; /* numbers over TCP */
     size_t metrics_count;
     struct MHD_Daemon *api[API_LISTENERS_MAX]; /* the API over TCP */
@@ -279,6 +281,7 @@ static void fill_request(struct admin_http *http, const struct exchange *exchang
         .store = http->settings.store,
         .tail = http->settings.tail,
         .metrics = http->settings.metrics,
+        .transports = http->transports,
         .desk = http->settings.desk,
         .revisions = http->settings.revisions,
         .config_path = http->settings.config_path,
@@ -457,6 +460,7 @@ static void destroy(struct admin_http *http)
         close(http->fd);
     if (http->path[0])
         unlink(http->path);
+    transport_watch_free(http->transports);
     arena_free(http->arena);
     free(http);
 }
@@ -555,6 +559,7 @@ enum result admin_http_start(const struct admin_http_settings *settings,
     struct admin_http *http = NEW(struct admin_http);
     http->settings = *settings;
     http->arena = arena_new(0);
+    http->transports = transport_watch_new();
     http->settings.socket_path = arena_str(http->arena, settings->socket_path);
     http->settings.node = arena_str(http->arena, settings->node);
     http->settings.group = arena_str(http->arena, settings->group);

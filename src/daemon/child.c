@@ -250,13 +250,16 @@ static void open_reports(struct child *child)
 
 static enum result start_log(struct child *child, struct error *err)
 {
+    static const enum admin_log_target targets[] = {[SETTINGS_LOG_STDOUT] = ADMIN_LOG_STDOUT,
+                                                    [SETTINGS_LOG_JOURNAL] = ADMIN_LOG_JOURNAL,
+                                                    [SETTINGS_LOG_SYSLOG] = ADMIN_LOG_SYSLOG,
+                                                    [SETTINGS_LOG_FILE] = ADMIN_LOG_FILE};
     const struct settings *settings = child->settings;
     struct admin_log_settings log = {
-        .target = settings->log.target == SETTINGS_LOG_SYSLOG ? ADMIN_LOG_SYSLOG
-                  : settings->log.target == SETTINGS_LOG_FILE ? ADMIN_LOG_FILE
-                                                              : ADMIN_LOG_STDOUT,
+        .target = targets[settings->log.target],
         .path = settings->log.path,
-        .least = EVENT_INFO,
+        .socket = settings->log.socket,
+        .least = (enum event_severity)settings->log.least,
         .node = settings->hostname,
         .postfix = settings->log.compat == SETTINGS_COMPAT_POSTFIX,
         .human = settings->log.target == SETTINGS_LOG_STDOUT && isatty(STDOUT_FILENO),

@@ -146,7 +146,9 @@ struct settings {
     struct {
         int target; /* enum settings_log_target */
         int compat; /* enum settings_log_compat */
+        int least;  /* enum event_severity */
         struct str path;
+        struct str socket; /* empty: the usual one */
     } log;
     struct {
         struct option_texts servers;

@@ -3,6 +3,7 @@
 #include "gateway/settings_internal.h"
 
 #include "base/clock.h"
+#include "event/event.h"
 #include "gateway/domain_check.h"
 #include "gateway/memory_limit.h"
 #include "mail/address.h"
@@ -312,14 +313,33 @@ static const struct option_word compat_words[] = {
     {"postfix", SETTINGS_COMPAT_POSTFIX},
     {NULL, 0},
 };
+static const struct option_word severity_words[] = {
+    {"debug", EVENT_DEBUG}, {"info", EVENT_INFO},   {"notice", EVENT_NOTICE},
+    {"warn", EVENT_WARN},   {"error", EVENT_ERROR}, {NULL, 0},
+};
 static const struct option log_rows[] = {
     {.name = "to",
      .type = OPTION_WORD,
      .offset = AT(log.target),
-     .text = "where the log goes",
+     .text =
+         "where the log goes; journal: with fields to find by and an explanation of each event, "
+         "see journalctl -x; where there is no journal, to the standard output",
      .fallback = "stdout",
      .words = log_words},
     {.name = "path", .type = OPTION_PATH, .offset = AT(log.path), .text = "to: file: its path"},
+    {.name = "socket",
+     .type = OPTION_PATH,
+     .offset = AT(log.socket),
+     .reload = RELOAD_RESTART,
+     .text =
+         "to: syslog or journal: their socket, default /dev/log or /run/systemd/journal/socket"},
+    {.name = "least",
+     .type = OPTION_WORD,
+     .offset = AT(log.least),
+     .text = "the least severity that is logged; the history has all events",
+     .fallback = "info",
+     .reload = RELOAD_RESTART,
+     .words = severity_words},
     {.name = "compat",
      .type = OPTION_WORD,
      .offset = AT(log.compat),

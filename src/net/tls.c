@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "net/tls.h"
 
+#include "base/arena.h"
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/memory.h"
@@ -250,6 +251,25 @@ bool tls_context_has_name(const struct tls_context *context, struct str name)
         has = has || tls_certificate_serves(set->items[i], name);
     tls_certificates_unref(set);
     return has;
+}
+
+size_t tls_context_ends(const struct tls_context *context, struct arena *arena,
+                        struct tls_certificate_end **out)
+{
+    *out = NULL;
+    if (!context->is_server)
+        return 0;
+    struct tls_certificates *set = tls_context_certificates((struct tls_context *)context);
+    *out = arena_alloc_array(arena, set->count, sizeof **out);
+    for (size_t i = 0; i < set->count; i++) /* names and paths of the slots never change */
+        (*out)[i] = (struct tls_certificate_end){
+            .name = arena_str(arena, context->slots[i].name),
+            .file = arena_str(arena, str_c(context->slots[i].cert_path)),
+            .ends_at_s = set->items[i]->ends_at_s,
+        };
+    size_t count = set->count;
+    tls_certificates_unref(set);
+    return count;
 }
 
 int tls_context_days_left(const struct tls_context *context)

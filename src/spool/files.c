@@ -259,7 +259,7 @@ enum result spool_files_read(int fd, void *out, size_t size, uint64_t offset, st
 {
     char *at = out;
     while (size) {
-        int number = fault_hit("spool.read");
+        int number = fault_hit_place("spool.read", offset, offset + size);
         ssize_t done = number ? -1 : pread(fd, at, size, (off_t)offset);
         if (done < 0 && !number && errno == EINTR)
             continue;
@@ -314,6 +314,16 @@ static uint64_t bytes_floor(const struct spool *spool, const struct statvfs *inf
     return part < UINT64_C(256) << 20 ? part : UINT64_C(256) << 20;
 }
 
+/* Before mail is refused: somebody can still do something. */
+static void tell_low(struct spool *spool, uint64_t bytes, uint64_t floor)
+{
+    if (bytes / 3 >= floor)
+        atomic_store(&spool->is_low, false);
+    else if (bytes / 2 < floor && !atomic_exchange(&spool->is_low, true))
+        event_emit(EVENT_DISK_LOW, F_STR(FILE, spool->settings.path), F_INT(SIZE, bytes),
+                   F_INT(LIMIT, floor));
+}
+
 void spool_files_look_at_space(struct spool *spool)
 {
     struct statvfs info;
@@ -333,6 +343,7 @@ void spool_files_look_at_space(struct spool *spool)
         bytes = (uint64_t)info.f_bavail * info.f_frsize;
     }
     atomic_store(&spool->has_plenty, bytes / 2 >= floor + SPOOL_POOL * spool->segment_size);
+    tell_low(spool, bytes, floor);
     uint64_t inodes_floor = spool->settings.free_inodes_floor;
     /* file systems without a table of inodes say 0 of 0 */
     bool enough = bytes >= floor && (info.f_files == 0 || info.f_favail >= inodes_floor);

@@ -53,7 +53,10 @@ struct spool_scan {
     uint64_t written; /* the end of all that is known to have been written: records, batches */
 };
 
-enum { SPOOL_SCAN_BEYOND = 512 * 1024 }; /* as far as a record with its payload reaches, twice */
+enum {
+    SPOOL_SCAN_BEYOND = 1536 * 1024
+}; /* further than any record reaches: an ENTRY with a header
+      section of 256K and the largest meta */
 /*
  * Walk `bytes`, a segment from its first byte on (the header is skipped, not looked at). After
  * bytes that are no record the walk resumes at the next that are one. It looks for that one as far

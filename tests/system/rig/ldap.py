@@ -71,7 +71,7 @@ access to * by dn.exact="{SERVICE}" read by * none
     def stop(self):
         if self.process:
             self.process.terminate()
-            self.process.wait(20)
+            self.process.wait(120)
             self.process = None
 
     def add(self, ldif):
