@@ -30,7 +30,8 @@ static struct {
     struct ring *rings;
     pthread_key_t thread_end;
     atomic_uint_least64_t dropped;
-    uint64_t seq; /* the reader's */
+    uint64_t seq;          /* the reader's */
+    uint64_t seen_dropped; /* of them, those that `seq` has passed over */
     struct event_decoder *decoder;
     enum { WAKE_NEVER, WAKE_QUARTER, WAKE_ANY } _Atomic wake;
     sem_t wakeups;
@@ -241,6 +242,7 @@ static struct ring *busy_rings(void)
 size_t event_drain(void (*take_event)(const struct event *event, void *arg), void *arg)
 {
     size_t taken = 0;
+    uint64_t dropped = event_dropped();
     if (!stream.decoder)
         stream.decoder = event_decoder_new();
     for (struct ring *busy = busy_rings(); busy; taken++) {
@@ -250,6 +252,9 @@ size_t event_drain(void (*take_event)(const struct event *event, void *arg), voi
         if (!ring_release(ring))
             *link = ring->next_busy;
     }
+    /* what was dropped until now came behind what filled the rings: it is missing here */
+    stream.seq += dropped - stream.seen_dropped;
+    stream.seen_dropped = dropped;
     forget_ended();
     return taken;
 }
