@@ -17,7 +17,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { OWN_FIELDS = 28, GATHER_MS = 20, QUARTER = RING_BYTES / 4 };
+enum { OWN_FIELDS = 30, GATHER_MS = 20, QUARTER = RING_BYTES / 4 };
 /* The last eighth of a ring is not for debug events, which are most of them. */
 enum { KEPT_FROM_DEBUG = RING_BYTES / 8 };
 

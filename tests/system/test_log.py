@@ -176,6 +176,36 @@ def test_numbers_have_no_gap_while_nothing_is_lost(gateway, sink):
     assert seq == list(range(seq[0], seq[0] + len(seq))) and len(seq) > 20
 
 
+def test_the_trace_of_a_message_is_its_id(gateway, sink):
+    """OpenTelemetry has 16 bytes for it, an id has 16 bytes: who knows one knows the other."""
+    one = scene(gateway, sink, "trace: true").start()
+    with one.client(one.mx) as client:
+        client.sendmail("x@example.net", ["anna@example.org"], b"Subject: x\r\n\r\nhello\r\n")
+    sent = one.wait("delivery.sent")
+    number = 0
+    for digit in sent["message"]:
+        number = number * 32 + "0123456789ABCDEFGHJKMNPQRSTVWXYZ".index(digit)
+    assert sent["trace"] == f"{number:032x}"
+    assert one.wait("message.accepted")["trace"] == sent["trace"]
+    assert "trace" not in one.find("listener.open")[0]
+
+
+def test_the_end_of_a_message_says_how_long_it_took(gateway, sink):
+    one = scene(gateway, sink, "to: stdout").start()
+    one.mail.replies["DATA"] = lambda _: "451 4.3.0 busy now"
+    with one.client(one.mx) as client:
+        client.sendmail("x@example.net", ["anna@example.org"], b"Subject: x\r\n\r\nhello\r\n")
+    late = one.wait("delivery.deferred")
+    assert late["cause"].startswith("C") and late["reply"] == "busy now", late
+    del one.mail.replies["DATA"]
+    done = one.wait("message.done")
+    assert done["recipients"] == 1 and done["duration_us"] > 0 and "trace" not in done
+    sent = one.wait("delivery.sent")
+    assert sent["source_ip"] == "127.0.0.1" and "cause" not in sent
+    story, = wait_until(lambda: one.ctl_json("find", f"cause:{late['cause']}", ok=(0, 1)), "the history has it")
+    assert story["id"] == late["message"]
+
+
 def banned(log, mode):
     done = subprocess.run(["fail2ban-regex", "-o", "ip", log, f"{FAIL2BAN}[mode={mode}]"], text=True, capture_output=True, check=True)
     return sorted(done.stdout.split())
