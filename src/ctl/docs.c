@@ -80,7 +80,11 @@ static void print_events(struct buf *out)
                         "Values of `reason`:"));
     for (int reason = 0; reason < MAIL_REASON_COUNT; reason++)
         buf_printf(out, "%s `%s`", reason ? "," : "", mail_reason_name((enum mail_reason)reason));
-    buf_append(out, STR(".\n"));
+    buf_append(
+        out,
+        STR(".\n\n`reason` says why in a word of this list; what else there is to say stands in "
+            "`detail`. Of `config.problem` it is the code of the problem, of "
+            "`dmarc.result` DMARC's own word.\n"));
 }
 
 /* For journald: journalctl --update-catalog takes it from /usr/lib/systemd/catalog. */

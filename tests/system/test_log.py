@@ -167,6 +167,25 @@ def test_less_or_all_is_logged(gateway, sink):
     assert not one.find("recipient.reject") and not one.find("daemon.ready")
 
 
+def test_who_and_where_is_always_told(gateway, sink):
+    one = scene(gateway, sink, "least: debug").start()
+    assert refused(one)[0] == 550
+    with one.client(one.mx) as client:
+        client.sendmail("x@example.net", ["anna@example.org"], b"Subject: x\r\n\r\nhello\r\n")
+    one.wait("message.done")
+    one.wait("session.close", count=2)
+    events = [event for event in list(one.events) if "node" in event]  # the supervisor has no name of the host
+    assert {event["node"] for event in events} == {"mx.example.org"}
+    after = next(number for number, event in enumerate(events) if event["event"] == "config.applied")
+    assert all(event["rev"] == "r1" for event in events[after:])
+    of_session = {"session.open", "session.close", "recipient.reject", "recipient.accept", "message.accepted", "flow.step"}
+    for event in events:
+        if event["event"] in of_session:
+            assert event["session"] and event["listener"] == "inbound" and event["client"] == "127.0.0.1", event
+        if event["event"].startswith(("message.", "delivery.")):
+            assert event["message"], event
+
+
 def test_numbers_have_no_gap_while_nothing_is_lost(gateway, sink):
     one = scene(gateway, sink, "least: debug").start()
     for _ in range(5):
