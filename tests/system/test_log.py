@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the log goes: the journal with its fields and explanations, syslog, a file; and who reads it: fail2ban, a person."""
+import datetime
 import json
 import os
 import pathlib
@@ -223,6 +224,38 @@ def test_the_end_of_a_message_says_how_long_it_took(gateway, sink):
     assert sent["source_ip"] == "127.0.0.1" and "cause" not in sent
     story, = wait_until(lambda: one.ctl_json("find", f"cause:{late['cause']}", ok=(0, 1)), "the history has it")
     assert story["id"] == late["message"]
+
+
+def test_a_certificate_that_ends_soon_is_told_once(gateway, sink, tmp_path):
+    cert, key = tmp_path / "soon.pem", tmp_path / "key.pem"
+
+    def make(days):
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key,
+                        "-out", tmp_path / "new.pem", "-days", str(days), "-subj", "/CN=mx.example.org"], check=True, stderr=subprocess.DEVNULL)
+        os.replace(tmp_path / "new.pem", cert)
+    make(3)
+    mail, mx = sink(replies={"RCPT": known("anna")}), free_port()
+    one = gateway(reception(mail, mx, certificate=(cert, key)), ports=[mx])
+    told = one.wait("certificate.expiring", object="main")
+    assert told["file"] == str(cert) and told["severity"] == "warn"
+    ends, = re.findall(r'^postern_certificate_expiry_timestamp_seconds{name="main"} (\d+)$', one.ctl("metrics"), re.M)
+    assert datetime.datetime.fromisoformat(told["expires"].replace("Z", "+00:00")).timestamp() == int(ends)
+    make(90)  # renewed: key and certificate fit again once both are written
+    one.wait("certificate.loaded", object="main")
+    assert len(one.find("certificate.expiring")) == 1
+
+
+def test_a_disk_that_fills_is_told_before_mail_is_refused(gateway, sink, tmp_path):
+    free = os.statvfs(tmp_path)
+    floor = free.f_bavail * free.f_frsize * 7 // 10
+    mail, mx = sink(replies={"RCPT": known("anna")}), free_port()
+    one = gateway(reception(mail, mx, top=f"spool: {{ path: spool, free_space: {floor // 1024}K }}"), ports=[mx])
+    low = one.wait("disk.low")
+    assert low["limit"] < low["size"] < 2 * low["limit"] and low["severity"] == "warn"
+    assert not one.find("spool.full")
+    with one.client(mx) as client:
+        client.sendmail("x@example.net", ["anna@example.org"], b"Subject: x\r\n\r\nhello\r\n")
+    one.wait("delivery.sent")
 
 
 def banned(log, mode):
