@@ -183,6 +183,41 @@ static void print_daemon(struct buf *out)
             "looked for\n"));
 }
 
+/* Of the package that puts them where programs call them. */
+static void print_sendmail(struct buf *out)
+{
+    buf_append(
+        out,
+        STR("# Reference: sendmail\n\n"
+            "What programs call that send mail: `sendmail` takes a message from standard input, "
+            "`mailq` prints the queue, `newaliases` has nothing to do and says yes. A message goes "
+            "over the control socket of the gateway; who may not open that speaks SMTP to the "
+            "address in `POSTERN_SMTP`, or to port 25 of this host, and the flows judge it as "
+            "they judge any mail.\n\n"
+            "## Options\n\n"
+            "- `-t`: the recipients are in To, Cc and Bcc; Bcc is taken out\n"
+            "- `-i`, `-oi`: a line with a dot alone is text, not the end\n"
+            "- `-f ADDRESS`, `-r ADDRESS`: the sender; `<>` for none\n"
+            "- `-F NAME`: the name in a From that is made\n"
+            "- `-bm`: take a message, as without it; `-bp`: as `mailq`; `-bi`: as `newaliases`\n"
+            "- `-q`: the queue runs by itself: says yes\n"
+            "- `-A -B -C -D -d -G -g -H -h -L -m -N -n -O -o -p -R -s -U -V -v -X -x`: taken, and "
+            "do nothing\n\n"
+            "## Exit code\n\n"
+            "0 means that the gateway has the message on stable storage. Others are those of "
+            "sysexits.h:\n\n"
+            "- `64`: the command line\n"
+            "- `65`: no recipients, not an address\n"
+            "- `67`: the recipient does not exist\n"
+            "- `69`: refused for good\n"
+            "- `75`: refused for now, or no gateway\n"
+            "- `77`: the socket is not for this user\n\n"
+            "## Environment\n\n"
+            "- `POSTERN_SOCKET`: the control socket\n"
+            "- `POSTERN_SMTP`: address and port to speak SMTP to\n"
+            "- `POSTERN_DOMAIN`: of an address without one, in the place of the host's name\n"));
+}
+
 #define ALSO_ALL                                                                                   \
     "\\fBpostern\\fP(1), \\fBpostern.yaml\\fP(5), \\fBpostern\\-blocks\\fP(7),\n"                  \
     "\\fBpostern\\-events\\fP(7), \\fBpostern\\-metrics\\fP(7), \\fBpostern\\-scripts\\fP(7),\n"   \
@@ -228,6 +263,11 @@ static const char daemon_examples[] =
     "- `systemctl reload postern`: read it again\n"
     "- `posternd --config postern.yaml`: in a terminal, with readable lines\n";
 
+static const char sendmail_examples[] =
+    "- `sendmail anna@example.org <letter`: hand over a message\n"
+    "- `sendmail -t -f sender@example.org <letter`: to those that it names itself\n"
+    "- `mailq`: what waits\n";
+
 static const struct {
     const char *name;
     void (*print)(struct buf *out);
@@ -262,6 +302,10 @@ static const struct {
      print_daemon,
      {"posternd", "8", "the Postern mail gateway", "`posternd --config FILE [--check]`",
       daemon_examples, ALSO_ALL}},
+    {"sendmail",
+     print_sendmail,
+     {"postern\\-sendmail", "1", "hand mail to the Postern mail gateway",
+      "`sendmail [OPTIONS] [RECIPIENT…]`, `mailq`, `newaliases`", sendmail_examples, ALSO_ALL}},
     {"catalog", print_catalog, {0}},
 };
 
@@ -302,7 +346,7 @@ int ctl_docs(struct ctl *ctl)
     if (text.len == 0) {
         fprintf(stderr,
                 "postern: the pages are: settings, blocks, scripts, events, commands, metrics, "
-                "daemon, catalog, or the name of an event\n");
+                "daemon, sendmail, catalog, or the name of an event\n");
         return CTL_USAGE;
     }
     struct buf *shown = man ? &formatted : &text;

@@ -17,6 +17,8 @@
 #include "smtp/server.h"
 #include "spool/spool.h"
 
+enum { SETTINGS_ADDRESSES_MAX = 64 }; /* of all listeners */
+
 struct settings_domain {
     struct str name; /* lower-case A-labels, or "any" */
     bool is_any;

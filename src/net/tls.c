@@ -288,6 +288,18 @@ int tls_context_days_left(const struct tls_context *context)
     return days > INT_MAX ? INT_MAX : (int)days;
 }
 
+bool tls_context_is_early(const struct tls_context *context)
+{
+    bool is_early = false;
+    if (!context->is_server)
+        return false;
+    struct tls_certificates *set = tls_context_certificates((struct tls_context *)context);
+    for (size_t i = 0; i < set->count; i++)
+        is_early = is_early || set->items[i]->begins_at_s > clock_wall_ns() / NS_PER_S;
+    tls_certificates_unref(set);
+    return is_early;
+}
+
 /* ---- clients ---- */
 
 /*

@@ -54,3 +54,5 @@ size_t tls_context_ends(const struct tls_context *context, struct arena *arena,
                         struct tls_certificate_end **out);
 /* Days until the earliest certificate ends. */
 int tls_context_days_left(const struct tls_context *context);
+/* Is there a certificate that is valid only later? */
+bool tls_context_is_early(const struct tls_context *context);

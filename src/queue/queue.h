@@ -414,10 +414,6 @@ struct queue_probe {
 enum result queue_probe(struct queue *queue, struct str transport, struct str domain,
                         struct arena *arena, struct queue_probe *out, struct error *err);
 
-/* Compare the queue's entries with the spool's now (each worker does so every minute by itself):
- * what is in the one and not in the other is named in an event `balance.difference`. */
-enum result queue_audit(struct queue *queue, size_t *out_differences, struct error *err);
-
 /* ---- quarantines ---- */
 
 struct queue_quarantine_numbers {
