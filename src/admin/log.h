@@ -23,6 +23,7 @@ struct admin_log_settings {
     struct str socket;         /* SYSLOG, JOURNAL; empty: the usual one */
     enum event_severity least; /* DEBUG events are kept for traces, not logged, unless set */
     struct str node;           /* host name */
+    bool trace;                /* JSON lines about a message name its trace, for OpenTelemetry */
     bool human;                /* one line for a person in place of JSON */
     bool postfix;              /* the words of Postfix in place of either (admin/log_postfix.h) */
     struct store *store;       /* gets every event; NULL: no history */

@@ -189,7 +189,7 @@ const char *ctl_config_path(struct ctl *ctl);
 /* Ends the process with a word about it unless it can be an id or a ref. */
 void ctl_require_id(const char *text);
 /* One line: time, name and what else an event has; its ids where many stories are mixed. */
-void ctl_print_event(json_t *event, bool with_ids);
+void ctl_print_event(const struct ctl *ctl, json_t *event, bool with_ids);
 /* A time of the API ("2026-11-24T10:21:00Z") as the clock on the wall shows it. */
 void ctl_print_time(const char *utc, bool with_day);
 /* The same in another form of strftime. */

@@ -259,6 +259,7 @@ static enum result start_log(struct child *child, struct error *err)
         .target = targets[settings->log.target],
         .path = settings->log.path,
         .socket = settings->log.socket,
+        .trace = settings->log.trace,
         .least = (enum event_severity)settings->log.least,
         .node = settings->hostname,
         .postfix = settings->log.compat == SETTINGS_COMPAT_POSTFIX,

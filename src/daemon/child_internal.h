@@ -17,6 +17,7 @@ struct settings;
 struct child {
     const struct child_options *options;
     struct settings *settings; /* in force */
+    unsigned told_revision;    /* by config.applied; 0: none yet */
     struct gateway *gateway;
     struct admin_log *log;
     struct admin_http *http;

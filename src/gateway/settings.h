@@ -147,6 +147,7 @@ struct settings {
         int target; /* enum settings_log_target */
         int compat; /* enum settings_log_compat */
         int least;  /* enum event_severity */
+        bool trace;
         struct str path;
         struct str socket; /* empty: the usual one */
     } log;

@@ -254,6 +254,8 @@ static void keep(struct opening *opening, struct queue_connection *connection)
         .policy = server_tls_name((enum server_tls)opening->policy),
     };
     (void)str_to_c(opening->target->host, connection->host, sizeof connection->host);
+    (void)net_ip_format(&stream_local(smtp_client_stream(connection->client))->ip,
+                        connection->source);
     attempt->reached = true;
 }
 
@@ -515,6 +517,7 @@ static void note_peer(struct queue_attempt *attempt, const struct queue_connecti
 {
     note_provider(attempt, str_c(connection->host));
     memcpy(attempt->host, connection->host, sizeof attempt->host);
+    memcpy(attempt->source, connection->source, sizeof attempt->source);
     attempt->peer = connection->peer;
     attempt->tls = connection->tls;
     attempt->cipher = connection->cipher;

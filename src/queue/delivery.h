@@ -32,7 +32,8 @@ struct queue_connection {
     int64_t opened_ns;
     struct str tls; /* static texts */
     struct str cipher;
-    struct str policy; /* of TLS */
+    struct str policy;             /* of TLS */
+    char source[NET_ADDRESS_TEXT]; /* our own address of the connection */
 };
 
 struct queue_times {
@@ -64,6 +65,7 @@ struct queue_attempt {
     struct error error; /* of the destination, when it was not reached */
     /* for events */
     char host[256];
+    char source[NET_ADDRESS_TEXT]; /* our own address there */
     struct net_address peer;
     struct str tls, cipher, policy;
     struct str provider; /* by the first MX host; empty: not by MX, or nothing was found */
