@@ -194,6 +194,11 @@ struct flow_explained { /* one outcome of a step */
     const char *action;    /* next, accept, branch (its rows follow), … */
     struct str reply;      /* of a refusal; a backend may have words of its own */
     bool observed;         /* the action is not taken */
+    bool rewrites;         /* the recipient may be another behind it, and go another way */
+    /* Transports of which the step may choose one; with `routes` it does. */
+    const struct str *ways;
+    size_t way_count;
+    bool routes;
 };
 struct flow_explanation {
     struct flow_explained *rows;
