@@ -28,8 +28,15 @@ FATES = {"message.held": "hold", "message.discarded": "discard"}
 def write(ports, seed, mail_port, names, mx_port):
     """Domains have content flows, each listener has recipient flows of its own; a front end says who comes."""
     rng = relay_configs.Dice(seed)
-    listeners = {f"l{i}": {"listen": f"127.0.0.1:{port}", "tls": "none", "authentication": "none", "recipients": relay_configs.steps(rng),
-                           "proxy": {"from": ["127.0.0.1"]}} for i, port in enumerate(ports)}
+
+    def recipients(i):
+        """A third chooses a transport and takes all that comes so far."""
+        if i % 3:
+            return relay_configs.steps(rng)
+        route = {"transport": rng.choice(["to-mail", "elsewhere"]), **({"when": relay_configs.when(rng)} if rng.random() < 0.7 else {})}
+        return [{"route": route}, "accept"]
+    listeners = {f"l{i}": {"listen": f"127.0.0.1:{port}", "tls": "none", "authentication": "none", "proxy": {"from": ["127.0.0.1"]},
+                           "recipients": recipients(i)} for i, port in enumerate(ports)}
     by_mx = {"method": "lookup-mx", "port": mx_port, "allow_private": True, "direction": "outbound"}
 
     def domain(transport):
@@ -108,7 +115,7 @@ def test_what_happens_was_explained(gateway, sink, dns):
     ports = [free_port() for _ in range(LISTENERS)]
     one = gateway(write(ports, 0, mail.port, names, world.port), start=False)
     one.ports = ports
-    rng, wrong, decided, delivered, cases = random.Random(11), [], 0, 0, 0
+    rng, wrong, decided, delivered, routed, cases = random.Random(11), [], 0, 0, 0, 0
     for seed in range(ROUNDS):
         one.path.write_text(write(ports, seed, mail.port, names, world.port))
         if seed:
@@ -126,6 +133,7 @@ def test_what_happens_was_explained(gateway, sink, dns):
                 cases += 1
                 decided += len(said["recipients"]["may"]) == 1
                 delivered += did[1] == "taken"
-    print(f"{cases} sessions: explain named one verdict for {decided}, {delivered} messages were taken")
+                routed += did[1] == "taken" and said["transport"]["name"] != ("to-mail" if said["domain"] == "example.org" else "internet")
+    print(f"{cases} sessions: explain named one verdict for {decided}, {delivered} messages were taken, {routed} by a route that is certain")
     assert not wrong, "\n".join(wrong)
-    assert decided > cases // 4 and delivered > cases // 12, "too little was tested"
+    assert decided > cases // 4 and delivered > cases // 6 and routed > 5, "too little was tested"
