@@ -120,7 +120,8 @@ const struct admin_schema admin_schemas[] = {
      "address:string from?:string client?:string user?:string listener?:string tls?:boolean"},
     {"Explanation", "answer: accept, reject or defer, as far as the configuration alone tells; flows have all that can come of them.",
      "answer:string reply:string address:string listener:string user:string tls:boolean trusted:boolean domain?:string "
-     "domain_place?:string postmaster?:string authentication?:object recipients?:object content?:object transport?:object"},
+     "domain_place?:string postmaster?:string authentication?:object recipients?:object content?:object transport?:object "
+     "or_transports?:[object] rewritten_by?:[string]"},
     {"Events", "Events in their order; their fields: the reference of events.", "items:[object]"},
     {"Story", "All that happened to a message, a session or a refusal.",
      "id:string begin:time end:time rev?:string node?:string message?:string ref?:string session?:object from?:string "
