@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "history/story.h"
 
+#include "history/story_words.h"
 #include "base/buf.h"
 
 #include <stdlib.h>
@@ -320,18 +321,31 @@ static void tell_event(json_t *story, json_t *event)
     }
 }
 
+/* The outcome that has the ref, behind what was told since the decision before: the limit that it
+ * is about, the answer of a backend. */
+static json_t *outcomes_of(json_t *all, const char *ref)
+{
+    json_t *some = json_array();
+    size_t i;
+    json_t *outcome;
+    json_array_foreach(all, i, outcome)
+    {
+        json_array_append(some, outcome);
+        if (is(outcome, "ref", ref))
+            return some;
+        if (text_of(outcome, "ref")[0] || is_decision(outcome))
+            json_array_clear(some);
+    }
+    json_array_clear(some);
+    return some;
+}
+
 /* Leave only what has the ref: a recipient, or an outcome with all that led to it. */
 static void keep_ref(json_t *story, const char *ref)
 {
     size_t i;
     json_t *recipient;
-    json_t *outcomes = json_array();
-    json_t *outcome;
-    json_array_foreach(json_object_get(story, "outcomes"), i, outcome)
-    {
-        if (is(outcome, "ref", ref))
-            json_array_append(outcomes, outcome);
-    }
+    json_t *outcomes = outcomes_of(json_object_get(story, "outcomes"), ref);
     json_array_foreach(json_object_get(story, "recipients"), i, recipient)
     {
         if (!is(recipient, "ref", ref))
@@ -342,6 +356,16 @@ static void keep_ref(json_t *story, const char *ref)
         break;
     }
     json_object_set_new(story, "outcomes", outcomes);
+}
+
+static void explain(json_t *story)
+{
+    enum { WORDS_MAX = 64 * 1024 };
+    struct buf words BUF_CLEANUP;
+    buf_init(&words, WORDS_MAX);
+    story_explain(story, &words);
+    if (words.len)
+        json_object_set_new(story, "explanation", json_stringn(words.ptr, words.len));
 }
 
 json_t *story_tell(json_t *events, struct mail_id id, const char *ref)
@@ -367,5 +391,6 @@ json_t *story_tell(json_t *events, struct mail_id id, const char *ref)
         json_object_set_new(story, "ref", json_string(ref));
         keep_ref(story, ref);
     }
+    explain(story);
     return story;
 }
