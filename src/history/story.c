@@ -123,6 +123,35 @@ static json_t *until_ref(json_t *all, struct str ref)
     return items;
 }
 
+struct wanted_ids {
+    struct mail_id first, last;
+    struct mail_id *ids;
+    size_t count, max;
+};
+
+static bool is_before(struct mail_id a, struct mail_id b)
+{
+    return a.high < b.high || (a.high == b.high && a.low < b.low);
+}
+
+static bool take_wanted(struct mail_id id, void *arg)
+{
+    struct wanted_ids *wanted = arg;
+    if (!is_before(id, wanted->first) && !is_before(wanted->last, id))
+        wanted->ids[wanted->count++] = id;
+    return wanted->count < wanted->max;
+}
+
+size_t story_ids(struct store_reader *reader, struct str prefix, struct mail_id *out, size_t max)
+{
+    struct wanted_ids wanted = {.ids = out, .max = max};
+    if (!mail_id_prefix(prefix, &wanted.first, &wanted.last))
+        return 0;
+    struct store_range range = {mail_id_time_ms(wanted.first), mail_id_time_ms(wanted.last)};
+    store_search(reader, NULL, 0, range, take_wanted, &wanted);
+    return wanted.count;
+}
+
 json_t *story_events(struct store_reader *reader, struct str node, struct str text, bool only_ref,
                      struct mail_id *out_id)
 {

@@ -191,9 +191,9 @@ def unknown_command(one):
 
 
 @case("554 5.5.1", "reason protocol")
-def pipelined_behind_ehlo(one):
-    with Talk(one.mx) as talk:
-        talk.send(b"EHLO client.test\r\nMAIL FROM:<a@far.test>\r\n")
+def pipelined_behind_starttls(one):
+    with Talk(one.mx, ehlo="client.test") as talk:
+        talk.send(b"STARTTLS\r\nMAIL FROM:<a@far.test>\r\n")
         return ref_in(talk.rest().decode())
 
 
