@@ -3,6 +3,7 @@
 #include "admin/routes.h"
 
 #include "admin/http.h"
+#include "admin/log.h"
 #include "admin/queue_selector.h"
 #include "history/event_filter.h"
 #include "history/story.h"
@@ -25,10 +26,12 @@ static bool is_id_or_ref(struct str text)
     return text.len >= MAIL_REF_LEN && text.len <= MAIL_ID_LEN;
 }
 
+/* What had happened when it was asked for is found. */
 static struct store_reader *open_reader(struct admin_request *request, struct admin_answer *answer)
 {
     struct store_reader *reader = NULL;
     struct error err = {.text = "there is no history"};
+    admin_log_settle(request->log);
     if (!request->store || store_reader_open(request->store, &reader, &err) != OK)
         admin_problem(answer, 503, "Not now", "%s", err.text);
     return reader;

@@ -93,4 +93,8 @@ EVENT_KEY(CHECK,        "check")
 EVENT_KEY(VALUES,       "values")
 EVENT_KEY(FINDINGS,     "findings")
 EVENT_KEY(FINDING,      "finding")
+EVENT_KEY(EXPIRES,      "expires")
+EVENT_KEY(FROM_REV,     "from_rev")
+EVENT_KEY(GUARD,        "guard")
+EVENT_KEY(CAUSE,        "cause")
 /* clang-format on */

@@ -100,6 +100,8 @@ static void on_connected(void *context, struct smtp_session *smtp, struct mail_r
     char enhanced[MAIL_ENHANCED_TEXT];
     event_emit(EVENT_SESSION_LIMIT, F_C(REF, ref.chars),
                F_C(LIMIT, listener_full ? "sessions" : "sessions_per_client"),
+               F_C(REASON,
+                   mail_reason_name(listener_full ? MAIL_REASON_OVERLOAD : MAIL_REASON_RATE_LIMIT)),
                F_INT(CODE, out_reply->code),
                F_STR(ENHANCED, mail_enhanced_text(out_reply->enhanced, enhanced)),
                F_STR(REPLY, out_reply->text));
@@ -224,15 +226,15 @@ static void name_message(struct session *session)
 }
 
 /* The reply with its ref, told as an event. */
-static void defer_message(struct session *session, struct mail_reply reply, const char *reason,
-                          const char *detail, struct mail_reply *out_reply)
+static void defer_message(struct session *session, struct mail_reply reply, const char *command,
+                          const char *reason, const char *detail, struct mail_reply *out_reply)
 {
     const struct smtp_peer *peer = smtp_session_peer(session->smtp);
     struct mail_ref ref;
     char enhanced[MAIL_ENHANCED_TEXT];
     *out_reply = session_with_ref(session, reply, &ref);
-    event_emit(EVENT_MESSAGE_DEFERRED, F_C(REF, ref.chars), F_C(REASON, reason),
-               F_C(DETAIL, detail), F_INT(CODE, out_reply->code),
+    event_emit(EVENT_MESSAGE_DEFERRED, F_C(REF, ref.chars), F_C(COMMAND, command),
+               F_C(REASON, reason), F_C(DETAIL, detail), F_INT(CODE, out_reply->code),
                F_STR(ENHANCED, mail_enhanced_text(out_reply->enhanced, enhanced)),
                F_STR(REPLY, out_reply->text), F_STR(USER, peer->user), F_STR(HELO, peer->helo));
 }
@@ -248,7 +250,7 @@ static bool is_contained(struct session *session, struct mail_reply *out_reply)
     defer_message(
         session,
         mail_reply_of(450, 4, 7, 1, STR("This account is on hold, please ask your administrator")),
-        "contained", "the account is contained", out_reply);
+        "MAIL", "contained", "the account is contained", out_reply);
     return true;
 }
 
@@ -262,7 +264,7 @@ NO_YIELD_CHECK static void on_mail(void *context, struct smtp_session *smtp,
     (void)address;
     if (!spool_has_room(session->worker->gateway->spool)) {
         defer_message(session, mail_reply_of(452, 4, 3, 1, STR("Insufficient system storage")),
-                      "overload", "the spool has no room", out_reply);
+                      "MAIL", "overload", "the spool has no room", out_reply);
         return;
     }
     if (is_contained(session, out_reply))
@@ -333,7 +335,7 @@ NO_YIELD_CHECK static void on_message(void *context, struct smtp_session *smtp,
     struct error err;
     session->answered = true;
     if (intake_finish(session->intake, &body, &err) != OK) {
-        defer_message(session, mail_reply_of(452, 4, 3, 1, STR("Insufficient system storage")),
+        defer_message(session, mail_reply_of(452, 4, 3, 1, STR("Insufficient system storage")), "",
                       "overload", err.text, out_reply);
         return;
     }
@@ -478,8 +480,8 @@ void session_refuse_socket(const struct session_socket *socket, struct str liste
     (void)!send(socket->fd, line, (size_t)len, MSG_NOSIGNAL);
     event_emit(EVENT_SESSION_LIMIT, F_C(SESSION, id.chars), F_STR(LISTENER, listener),
                F_STR(CLIENT, net_ip_format(&socket->peer.ip, client)), F_C(REF, ref.chars),
-               F_C(LIMIT, limit), F_C(DETAIL, detail), F_INT(CODE, 421), F_C(ENHANCED, "4.3.2"),
-               F_C(REPLY, text));
+               F_C(LIMIT, limit), F_C(REASON, "overload"), F_C(DETAIL, detail), F_INT(CODE, 421),
+               F_C(ENHANCED, "4.3.2"), F_C(REPLY, text));
     event_emit(EVENT_SESSION_CLOSE, F_C(SESSION, id.chars), F_STR(LISTENER, listener),
                F_STR(CLIENT, str_c(client)), F_C(WHY, "too many connections"));
 }

@@ -96,7 +96,6 @@ static bool take_range(struct event_filter *filter, struct str name, struct str 
         good = parse_time(value, now_ms, &range->until_ms);
     else
         return false;
-    filter->has_range = true;
     *out_result = good ? OK
                        : fail(err, ERROR_PERMANENT,
                               "%.*s: not a time: write 1h, 7d, 2026-11-24 or 2026-11-24T10:21",
@@ -115,7 +114,6 @@ static bool take_day(struct event_filter *filter, struct str word)
     } else {
         return false;
     }
-    filter->has_range = true;
     return true;
 }
 
@@ -132,7 +130,8 @@ static const struct {
     {"delivered", {"delivery.sent"}},
     {"failed", {"delivery.failed", "delivery.expired"}},
     {"expired", {"delivery.expired"}},
-    {"held", {"message.held", "delivery.held"}},
+    {"held", {"message.held", "message.quarantined", "delivery.held"}},
+    {"quarantined", {"message.quarantined"}},
     {"discarded", {"message.discarded", "delivery.dropped"}},
 };
 enum { VERDICTS = sizeof verdicts / sizeof *verdicts };

@@ -36,7 +36,6 @@ struct event_filter {
     struct event_term terms[EVENT_FILTER_TERMS_MAX];
     size_t count;
     struct store_range range; /* since, until, today, yesterday, older, younger */
-    bool has_range;
 };
 
 /* Texts in `arena`. FAILED says in `err` which word is wrong and what there is. */

@@ -4,6 +4,7 @@
 
 #include "base/memory.h"
 #include "base/test.h"
+#include "history/store_test.h"
 
 #include <sqlite3.h>
 #include <stdio.h>
@@ -11,7 +12,7 @@
 #include <unistd.h>
 
 struct fixture {
-    char folder[64];
+    char folder[TEST_FOLDER_SIZE];
     struct store *store;
 };
 
@@ -21,29 +22,16 @@ static void give(const struct event *event, void *arg)
     store_put(fixture->store, event, STR("r1"));
 }
 
-static void drop(const struct event *event, void *arg)
-{
-    (void)event;
-    (void)arg;
-}
-
 static void open_store(struct fixture *fixture)
 {
-    struct error err = {0};
-    struct store_settings settings = {.folder = str_c(fixture->folder),
-                                      .keep_ns = INT64_C(90) * 86400 * 1000000000,
-                                      .size = UINT64_C(1) << 40,
-                                      .keep_free = 1};
-    if (store_open(&settings, &fixture->store, &err) != OK)
-        fail_msg("%s", err.text);
+    struct store_settings settings = test_store_settings(fixture->folder);
+    fixture->store = test_store_open(&settings);
 }
 
 static int setup(void **state)
 {
     struct fixture *fixture = calloc(1, sizeof *fixture);
-    snprintf(fixture->folder, sizeof fixture->folder, "/tmp/find-test-XXXXXX");
-    assert_non_null(mkdtemp(fixture->folder));
-    event_drain(drop, NULL);
+    test_folder_make(fixture->folder);
     open_store(fixture);
     *state = fixture;
     return 0;
@@ -52,10 +40,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct fixture *fixture = *state;
-    char command[128];
-    store_close(fixture->store);
-    snprintf(command, sizeof command, "rm -rf '%s'", fixture->folder);
-    assert_int_equal(system(command), 0);
+    test_folder_remove(fixture->folder, fixture->store);
     free(fixture);
     return 0;
 }
