@@ -3,12 +3,10 @@
 Every way in which a client is refused and every way in which a message can end, looked at as somebody at the telephone does:
 `postern trace REF|ID` must say why. Each case is a row: what happens, and the words without which the story is none.
 """
+import random
 import re
-import smtplib
 import socket
 import struct
-
-import pytest
 
 from rig.gateway import wait_until
 from rig.hook import Hook
@@ -528,3 +526,49 @@ def test_every_ending(gateway, sink, tls_files, tmp_path):
         missing += [(name, expected, "for the sender") for expected in ("On 20", f"Reference: {word}.") if expected not in (story or "")]
         missing += [(name, found.group(), "is not for the sender") for found in re.finditer(INTERNAL, story or "")]
     assert not missing, missing
+
+
+# ---- every refusal has a ref, and the ref its story ----
+
+VERBS = [b"EHLO c.test", b"HELO c.test", b"EHLO", b"EHLO \x1b[31m", b"NOOP", b"RSET", b"HELP", b"VRFY anna@example.org", b"EXPN all", b"TURN", b"ETRN x",
+         b"STARTTLS x", b"AUTH", b"AUTH NONSENSE", b"AUTH PLAIN", b"AUTH PLAIN =", b"AUTH LOGIN", b"AUTH PLAIN AGFubmEAd3Jvbmc=", b"*", b"XCLIENT ADDR=192.0.2.1",
+         b"MAIL FROM:<a@far.test>", b"MAIL FROM:<>", b"MAIL FROM:a@far.test", b"MAIL FROM:<a@far.test> SIZE=99999999", b"MAIL FROM:<a@far.test> NONSENSE=1",
+         b"MAIL FROM:<\xff@far.test>", b"MAIL", b"RCPT TO:<anna@example.org>", b"RCPT TO:<nobody@example.org>", b"RCPT TO:<x@elsewhere.test>", b"RCPT TO:<later@example.org>",
+         b"RCPT TO:<x@@y>", b"RCPT TO:<x@gone.test> NOTIFY=SOMETIMES", b"RCPT TO:<postmaster>", b"RCPT", b"DATA", b"DATA x", b"BDAT 5", b"BDAT 3 LAST\r\nabc", b"BDAT x",
+         b"Subject: x\r\n\r\nx\r\n.", b"x\ny\r\n.", b"GET / HTTP/1.1", b"\x16\x03\x01", b"", b"x" * 5000, b"QUIT NOW", b"\xe2\x80\xaeNOOP"]
+
+
+def talk_nonsense(port, chance, tls):
+    """Lines of no sense, one after the other; the replies, each with all its lines."""
+    replies = []
+    with Talk(port, timeout=10) as talk:
+        try:
+            if tls:
+                talk.ehlo()
+                talk.starttls()
+            for _ in range(chance.randrange(3, 14)):
+                line = chance.choice(VERBS)
+                talk.send(line + b"\r\n")
+                if not line.startswith((b"BDAT 5", b"Subject", b"x\ny")):
+                    replies.append((line, *talk.reply()))
+        except (EOFError, OSError):
+            pass
+    return replies
+
+
+def test_every_refusal_has_a_ref(gateway, sink, tls_files, tmp_path):
+    one = Scene(gateway, sink, tls_files, tmp_path)
+    chance = random.Random(4)
+    refs, codes = [], set()
+    for _ in range(120):
+        port, tls = chance.choice([(one.mx, False), (one.mx, True), (one.submission, True), (one.submission, False), (one.down, False)])
+        for line, code, text in talk_nonsense(port, chance, tls):
+            codes.add(code)
+            if code >= 400:
+                assert re.search(r" \(ref [0-9A-HJKMNP-TV-Z]{8}\)$", text), (line, code, text)
+                refs.append(ref_in(text))
+            elif b"LAST" in line and code == 250:
+                assert re.search(r"queued as [0-9A-HJKMNP-TV-Z]{26}$", text), text
+    assert len(set(refs)) == len(refs) and len(refs) > 150 and len(codes) > 10, (len(refs), codes)
+    for ref in chance.sample(refs, 15):
+        assert f"ref {ref}" in look(one, ref)

@@ -224,6 +224,32 @@ def test_a_damaged_history_is_set_aside_and_mail_goes_on(scene):
     assert scene.ctl_json("trace", message)[0]["message"] == message
 
 
+def test_a_history_that_somebody_removes_is_begun_anew(scene):
+    send(scene)
+    scene.ctl("find", ok=(0,))
+    (scene.folder / "spool/events.db").unlink()
+    scene.wait("events.damaged")
+    before = len(scene.find("message.done"))
+    send(scene)
+    scene.wait("message.done", count=before + 1)
+    message = scene.find("message.accepted")[-1]["message"]
+    assert scene.ctl_json("trace", message)[0]["message"] == message
+    restart(scene)
+    assert scene.ctl_json("trace", message)[0]["message"] == message
+
+
+def test_mail_goes_on_without_a_history(gateway, sink):
+    """A folder that cannot be: it is told, nobody can look back, and mail flows."""
+    mail, mx = sink(replies={"RCPT": known("anna")}), free_port()
+    one = gateway(reception(mail, mx, top="events: { path: /proc/history }"), ports=[mx])
+    one.mx = mx
+    assert "/proc/history" in one.wait("events.failed")["file"]
+    send(one)
+    wait_until(lambda: mail.messages, "it is delivered")
+    done = one.run_ctl("trace", one.find("message.accepted")[0]["message"])
+    assert done.returncode == 7 and "there is no history" in done.stderr, done
+
+
 def test_subjects_are_told_decoded_and_bounded(scene):
     def accepted(subject):
         before = len(scene.find("message.accepted"))
