@@ -407,7 +407,8 @@ static bool next_id(struct walk *walk, struct mail_id *out, bool *out_fits)
             newest = walk->row;
         int64_t time_ms = waits || is_row ? mail_id_time_ms(newest) : walk->span_ms;
         if (walk->bytes > walk->bytes_max) {
-            walk->back_ms = time_ms;
+            int64_t newest_ms = walk->has_span ? walk->span_ms + BUNDLE_SPAN_MS : 0;
+            walk->back_ms = newest_ms > time_ms ? newest_ms : time_ms;
             return false;
         }
         if (walk->has_span && walk->span_ms + BUNDLE_SPAN_MS >= time_ms && has_room(walk)) {
