@@ -146,7 +146,8 @@ void admin_api_quarantine_show(struct admin_request *request, struct admin_answe
         .id = request->parameter, .quarantine = STR("*"), .state = -1};
     json_t *items;
     size_t total;
-    if (!list(request, &selector, &items, &total, answer))
+    if (!admin_id_is_clear(request, &selector, answer) ||
+        !list(request, &selector, &items, &total, answer))
         return;
     answer->json = json_pack("{s:o, s:I}", "items", items, "total", (json_int_t)total);
     if (total == 0)
@@ -163,6 +164,8 @@ void admin_api_quarantine_raw(struct admin_request *request, struct admin_answer
     bool is_there = false;
     buf_init(&raw, RAW_MAX);
     struct queue *queue = gateway_queue(request->gateway);
+    if (!admin_id_is_clear(request, &selector, answer))
+        return;
     enum result result = queue_list(queue, &selector, request->arena, &found, &err);
     if (result == OK && found.count)
         result = queue_raw(queue, found.items[0].entry, &raw, &is_there, &err);
@@ -237,7 +240,8 @@ void admin_api_quarantine_act(struct admin_request *request, struct admin_answer
                       "give verb (release, delete) and select (an object)");
     else if (from && (!from_start || !release))
         admin_problem(answer, 400, "Bad request", "from: only \"start\", and to release");
-    else if (read_selector(&source, &selector, answer))
+    else if (read_selector(&source, &selector, answer) &&
+             admin_id_is_clear(request, &selector, answer))
         act(request, &selector, &action, answer);
     json_decref(root);
 }

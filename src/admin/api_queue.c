@@ -80,6 +80,8 @@ void admin_api_queue_list(struct admin_request *request, struct admin_answer *an
 void admin_api_queue_show(struct admin_request *request, struct admin_answer *answer)
 {
     struct queue_selector selector = {.id = request->parameter, .state = -1};
+    if (!admin_id_is_clear(request, &selector, answer))
+        return;
     answer_list(request, &selector, answer);
     if (answer->status == 200 && json_integer_value(json_object_get(answer->json, "total")) == 0)
         admin_problem(answer, 404, "Not found", "nothing in the queue has the id %.*s",
@@ -146,7 +148,8 @@ void admin_api_queue_act(struct admin_request *request, struct admin_answer *ans
     if (!json_is_object(select) || verb < 0)
         admin_problem(answer, 400, "Bad request",
                       "give verb (retry, hold, release, fail, drop) and select (an object)");
-    else if (admin_read_queue_selector(&source, &selector, answer))
+    else if (admin_read_queue_selector(&source, &selector, answer) &&
+             admin_id_is_clear(request, &selector, answer))
         act(request, &selector, &action, answer);
     json_decref(root);
 }

@@ -123,10 +123,10 @@ const struct admin_schema admin_schemas[] = {
      "domain_place?:string postmaster?:string authentication?:object recipients?:object content?:object transport?:object "
      "or_transports?:[object] rewritten_by?:[string]"},
     {"Events", "Events in their order; their fields: the reference of events.", "items:[object]"},
-    {"Story", "All that happened to a message, a session or a refusal.",
+    {"Story", "All that happened to a message, a session or a refusal; explanation: in plain words, for its sender.",
      "id:string begin:time end:time rev?:string node?:string message?:string ref?:string session?:object from?:string "
      "size?:integer message_id?:string subject?:string authentication?:object recipients?:[object] content?:object "
-     "outcomes?:[object]"},
+     "outcomes?:[object] explanation?:string"},
     {"FoundStory", "A story in short; verdict: what became of it.",
      "id:string time?:time event?:string to:[string] verdict?:string message?:string session?:string from?:string client?:string "
      "user?:string ref?:string reason?:string reply?:string listener?:string message_id?:string subject?:string"},

@@ -61,7 +61,7 @@ const struct ctl_command ctl_commands[] = {
     {"incident","close",  ctl_incident_close,"N --release|--drop [--reason T]",   "free the account, and let its held mail go on or drop it"},
     {"message", "raw",    ctl_message_raw,   "ID",                                "a queued message as it would be sent"},
     {"message", "events", ctl_message_events,"ID|REF",                            "the events of a message, a session or a refusal"},
-    {"trace",   NULL,     ctl_trace,         "ID|REF [--raw]",                    "the whole story of a message or a refusal; --raw: its events"},
+    {"trace",   NULL,     ctl_trace,         "ID|REF [--story] [--raw]",          "the whole story of a message or a refusal; --story: in plain words for its sender, --raw: its events"},
     {"find",    NULL,     ctl_find,          "[EXPRESSION] [--limit N]",          "messages and refusals in the history, newest first"},
     {"tail",    NULL,     ctl_tail,          "[-q EXPRESSION]",                   "events as they happen"},
     {"token",   "create", ctl_token_create,  "NAME [--scope read|operate|admin] [--expires 90d]", "a token for the API over TCP, shown once"},
