@@ -4,6 +4,7 @@
 
 #include "admin/change.h"
 #include "admin/http.h"
+#include "admin/page.h"
 #include "admin/revisions.h"
 #include "admin/queue_selector.h"
 #include "base/clock.h"
@@ -142,18 +143,26 @@ void admin_api_config_history(struct admin_request *request, struct admin_answer
     if (!has_revisions(request, answer))
         return;
     struct revisions_state state = revisions_state(request->revisions);
-    size_t count;
+    struct admin_page page;
+    size_t count, at;
+    if (!admin_page_read(request, "revisions", ADMIN_PAGE_MAX, NULL, &page, answer))
+        return;
     const unsigned *numbers = revisions_numbers(request->revisions, request->arena, &count);
+    struct admin_row *rows = arena_alloc_array(request->arena, count + 1, sizeof *rows);
+    for (size_t i = 0; i < count; i++)
+        rows[i] = (struct admin_row){admin_page_falling(request->arena, numbers[i]), &numbers[i]};
+    count = admin_page_rows(&page, rows, count, &at);
     json_t *items = json_array();
-    while (count-- > 0) {
+    for (size_t i = at; i < at + count; i++) {
         struct revision revision;
         struct error err;
         struct arena *arena = arena_new(0);
-        if (revisions_read(request->revisions, numbers[count], arena, &revision, &err) == OK)
+        if (revisions_read(request->revisions, *(const unsigned *)rows[i].item, arena, &revision,
+                           &err) == OK)
             json_array_append_new(items, revision_json(&state, &revision));
         arena_free(arena);
     }
-    answer->json = json_pack("{s:o}", "items", items);
+    answer->json = admin_page_json(&page, items);
 }
 
 void admin_api_config_revision(struct admin_request *request, struct admin_answer *answer)

@@ -3,6 +3,7 @@
 #include "admin/routes.h"
 
 #include "admin/http.h"
+#include "admin/page.h"
 #include "history/event_filter.h"
 #include "history/story.h"
 #include "history/tail.h"
@@ -10,7 +11,7 @@
 
 #include <string.h>
 
-enum { LIMIT_DEFAULT = 50, LIMIT_MAX = 10000, SCAN_MAX = 100000, TO_MAX = 10 };
+enum { LIMIT_DEFAULT = 50, SCAN_MAX = 100000, TO_MAX = 10 };
 
 /* ---- one story ---- */
 
@@ -81,7 +82,9 @@ void admin_api_message_trace(struct admin_request *request, struct admin_answer 
 struct search {
     struct store_reader *reader;
     struct event_filter filter;
-    uint64_t limit;
+    size_t limit;
+    struct mail_id after; /* older ones are told; zero: all */
+    struct mail_id last;  /* that was looked at */
     size_t looked_at;
     json_t *items;
 
@@ -149,8 +152,11 @@ static void tell_event(const struct event *event, struct str revision, void *arg
 static bool take_story(struct mail_id id, void *arg)
 {
     struct search *search = arg;
+    if (!admin_page_is_older(id, search->after))
+        return true;
     search->fits = 0;
     search->looked_at++;
+    search->last = id;
     if (store_story(search->reader, id, try_event, search) &&
         search->fits == (1U << search->filter.count) - 1) {
         search->verdict = NULL;
@@ -176,32 +182,35 @@ static bool names_story(const struct event_filter *filter, struct mail_id *out_i
 
 void admin_api_events_find(struct admin_request *request, struct admin_answer *answer)
 {
-    struct search search = {.limit = LIMIT_DEFAULT};
+    struct search search = {0};
     struct store_term terms[EVENT_FILTER_TERMS_MAX];
-    struct str limit = admin_query(request, "limit");
+    struct admin_page page;
     struct error err;
     struct mail_id id;
     if (event_filter_parse(admin_query(request, "q"), request->arena, &search.filter, &err) != OK) {
         admin_problem(answer, 400, "Bad expression", "%s", err.text);
         return;
     }
-    if (limit.len && !str_to_uint(limit, LIMIT_MAX, &search.limit)) {
-        admin_problem(answer, 400, "Bad limit", "limit: at most %d", LIMIT_MAX);
+    if (!admin_page_read(request, "events", LIMIT_DEFAULT, NULL, &page, answer) ||
+        !admin_page_after_id(&page, &search.after, answer))
         return;
-    }
+    search.limit = page.limit;
+    admin_page_narrow(&search.filter.range, search.after);
     search.reader = open_reader(request, answer);
     if (!search.reader)
         return;
     search.items = json_array();
     if (names_story(&search.filter, &id))
         take_story(id, &search);
-    else if (search.limit)
+    else
         store_search(search.reader, terms, event_filter_index(&search.filter, terms),
                      search.filter.range, take_story, &search);
     store_reader_close(search.reader);
-    answer->json = json_pack(
-        "{s:o, s:b}", "items", search.items, "complete",
-        (int)(search.looked_at < SCAN_MAX && json_array_size(search.items) < search.limit));
+    bool complete = search.looked_at < SCAN_MAX && json_array_size(search.items) < search.limit;
+    admin_page_ids(&page, request->arena, search.last, !complete);
+    page.counts = false; /* nobody knows without looking at all */
+    answer->json = admin_page_json(&page, search.items);
+    json_object_set_new(answer->json, "complete", json_boolean(complete));
 }
 
 /* ---- live ---- */

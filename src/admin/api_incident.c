@@ -3,6 +3,7 @@
 #include "admin/routes.h"
 
 #include "admin/http.h"
+#include "admin/page.h"
 #include "admin/queue_selector.h"
 #include "base/clock.h"
 #include "gateway/contain.h"
@@ -69,21 +70,28 @@ static json_t *incident_json(const struct incident *incident)
 
 void admin_api_incident_list(struct admin_request *request, struct admin_answer *answer)
 {
-    size_t count;
+    size_t all_count, count = 0, at;
+    struct admin_page page;
     struct str state = admin_query(request, "state");
     bool all = str_equal(state, STR("all"));
     if (state.len && !all && !str_equal(state, STR("open"))) {
         admin_problem(answer, 400, "Bad request", "state: open or all");
         return;
     }
+    if (!admin_page_read(request, "incidents", ADMIN_PAGE_MAX, NULL, &page, answer))
+        return;
     struct incident *incidents =
-        incidents_list(gateway_incidents(request->gateway), request->arena, &count);
-    json_t *items = json_array();
-    for (size_t i = 0; i < count; i++)
+        incidents_list(gateway_incidents(request->gateway), request->arena, &all_count);
+    struct admin_row *rows = arena_alloc_array(request->arena, all_count + 1, sizeof *rows);
+    for (size_t i = 0; i < all_count; i++)
         if (all || incidents[i].state == INCIDENT_OPEN)
-            json_array_append_new(items, incident_json(&incidents[i]));
-    answer->json =
-        json_pack("{s:o, s:I}", "items", items, "total", (json_int_t)json_array_size(items));
+            rows[count++] = (struct admin_row){
+                admin_page_falling(request->arena, (uint64_t)incidents[i].number), &incidents[i]};
+    count = admin_page_rows(&page, rows, count, &at);
+    json_t *items = json_array();
+    for (size_t i = at; i < at + count; i++)
+        json_array_append_new(items, incident_json(rows[i].item));
+    answer->json = admin_page_json(&page, items);
 }
 
 /* "7"; 0: it is no number of an incident. */

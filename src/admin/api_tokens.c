@@ -3,6 +3,7 @@
 #include "admin/routes.h"
 
 #include "admin/http.h"
+#include "admin/page.h"
 #include "admin/queue_selector.h"
 #include "base/clock.h"
 
@@ -18,11 +19,14 @@ static bool has_tokens(const struct admin_request *request, struct admin_answer 
 
 void admin_api_token_list(struct admin_request *request, struct admin_answer *answer)
 {
-    if (!has_tokens(request, answer))
-        return;
-    json_t *items = admin_token_list(request->access);
-    answer->json =
-        json_pack("{s:o, s:I}", "items", items, "total", (json_int_t)json_array_size(items));
+    struct admin_page page;
+    if (has_tokens(request, answer) &&
+        admin_page_read(request, "tokens", ADMIN_PAGE_MAX, NULL, &page, answer)) {
+        json_t *all = admin_token_list(request->access);
+        json_t *items = admin_page_objects(&page, request->arena, all, "name");
+        answer->json = admin_page_json(&page, items);
+        json_decref(all);
+    }
 }
 
 static struct str text_of(json_t *root, const char *name)

@@ -2,6 +2,7 @@
 /* admin/api_transports.c - transports and their destinations: numbers, orders, tests. */
 #include "admin/routes.h"
 
+#include "admin/page.h"
 #include "admin/queue_selector.h"
 #include "base/clock.h"
 #include "gateway/operations.h"
@@ -138,15 +139,21 @@ void admin_api_transport_list(struct admin_request *request, struct admin_answer
 {
     struct queue_selector selector = {0};
     struct queue_places places;
-    size_t count;
-    if (!find_places(request, &selector, &places, answer))
+    struct admin_page page;
+    size_t count, at;
+    if (!admin_page_read(request, "transports", ADMIN_PAGE_MAX, NULL, &page, answer) ||
+        !find_places(request, &selector, &places, answer))
         return;
     struct gateway_transport *transports =
         gateway_transports(request->gateway, request->arena, &count);
-    json_t *items = json_array();
+    struct admin_row *rows = arena_alloc_array(request->arena, count + 1, sizeof *rows);
     for (size_t i = 0; i < count; i++)
-        json_array_append_new(items, transport_json(request, &transports[i], &places));
-    answer->json = json_pack("{s:o, s:I}", "items", items, "total", (json_int_t)count);
+        rows[i] = (struct admin_row){transports[i].name, &transports[i]};
+    count = admin_page_rows(&page, rows, count, &at);
+    json_t *items = json_array();
+    for (size_t i = at; i < at + count; i++)
+        json_array_append_new(items, transport_json(request, rows[i].item, &places));
+    answer->json = admin_page_json(&page, items);
 }
 
 /* NULL: there is none, and the answer says so. */
@@ -164,19 +171,53 @@ static const struct gateway_transport *find_transport(struct admin_request *requ
     return NULL;
 }
 
+/* One list, whether it stands in the transport or by itself. */
+static bool read_places_page(struct admin_request *request, struct admin_page *out,
+                             struct admin_answer *answer)
+{
+    return admin_page_read(request, "places", ADMIN_PAGE_MAX, NULL, out, answer);
+}
+
+static json_t *places_json(struct admin_request *request, const struct queue_places *places,
+                           struct admin_page *page)
+{
+    struct admin_row *rows = arena_alloc_array(request->arena, places->count + 1, sizeof *rows);
+    size_t at;
+    for (size_t i = 0; i < places->count; i++)
+        rows[i] = (struct admin_row){places->items[i].name, &places->items[i]};
+    size_t count = admin_page_rows(page, rows, places->count, &at);
+    json_t *list = json_array();
+    for (size_t i = at; i < at + count; i++)
+        json_array_append_new(list, place_json(request->arena, rows[i].item));
+    return list;
+}
+
 void admin_api_transport_show(struct admin_request *request, struct admin_answer *answer)
 {
     const struct gateway_transport *transport = find_transport(request, answer);
     struct queue_selector selector = {.transport = request->parameter,
                                       .destination = admin_query(request, "destination")};
     struct queue_places places;
-    if (!transport || !find_places(request, &selector, &places, answer))
+    struct admin_page page;
+    if (!transport || !read_places_page(request, &page, answer) ||
+        !find_places(request, &selector, &places, answer))
         return;
     answer->json = transport_json(request, transport, &places);
-    json_t *list = json_array();
-    for (size_t i = 0; i < places.count; i++)
-        json_array_append_new(list, place_json(request->arena, &places.items[i]));
-    json_object_set_new(answer->json, "destinations", list);
+    json_object_set_new(answer->json, "destinations", places_json(request, &places, &page));
+    json_object_set_new(answer->json, "next", admin_page_next(&page));
+}
+
+void admin_api_transport_places(struct admin_request *request, struct admin_answer *answer)
+{
+    struct queue_selector selector = {.transport = request->parameter,
+                                      .destination = admin_query(request, "destination")};
+    struct queue_places places;
+    struct admin_page page;
+    if (!find_transport(request, answer) || !read_places_page(request, &page, answer) ||
+        !find_places(request, &selector, &places, answer))
+        return;
+    json_t *items = places_json(request, &places, &page);
+    answer->json = admin_page_json(&page, items);
 }
 
 /* ---- steering ---- */

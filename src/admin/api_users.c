@@ -3,26 +3,42 @@
 #include "admin/routes.h"
 
 #include "admin/http.h"
+#include "admin/page.h"
 #include "base/memory.h"
 #include "gateway/users.h"
+
+static json_t *user_json(const struct gateway_user *user)
+{
+    return json_pack("{s:o, s:o, s:o}", "user", admin_json(user->login), "senders",
+                     admin_json(user->senders), "file", admin_json(user->file));
+}
 
 void admin_api_user_list(struct admin_request *request, struct admin_answer *answer)
 {
     struct gateway_users users;
+    struct admin_page page;
+    size_t at;
+    if (!admin_page_read(request, "users", ADMIN_PAGE_MAX, NULL, &page, answer))
+        return;
     json_t *items = json_array();
     json_t *files = json_array();
     gateway_users(request->gateway, request->arena, &users);
+    struct admin_row *rows = arena_alloc_array(request->arena, users.user_count + 1, sizeof *rows);
     for (size_t i = 0; i < users.user_count; i++)
-        json_array_append_new(items,
-                              json_pack("{s:o, s:o, s:o}", "user", admin_json(users.users[i].login),
-                                        "senders", admin_json(users.users[i].senders), "file",
-                                        admin_json(users.users[i].file)));
+        rows[i] = (struct admin_row){arena_printf(request->arena, "%.*s\n%.*s",
+                                                  STR_ARG(users.users[i].login),
+                                                  STR_ARG(users.users[i].file)),
+                                     &users.users[i]};
+    size_t count = admin_page_rows(&page, rows, users.user_count, &at);
+    for (size_t i = at; i < at + count; i++)
+        json_array_append_new(items, user_json(rows[i].item));
     for (size_t i = 0; i < users.file_count; i++)
         json_array_append_new(files,
                               json_pack("{s:o, s:b, s:o}", "file", admin_json(users.files[i].path),
                                         "writable", users.files[i].writable, "problem",
                                         admin_json(users.files[i].problem)));
-    answer->json = json_pack("{s:o, s:o}", "items", items, "files", files);
+    answer->json = admin_page_json(&page, items);
+    json_object_set_new(answer->json, "files", files);
 }
 
 /* ---- changes ---- */

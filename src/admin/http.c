@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <grp.h>
 #include <microhttpd.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,20 +63,6 @@ struct exchange {
 struct str admin_query(const struct admin_request *request, const char *name)
 {
     return str_c(MHD_lookup_connection_value(request->query, MHD_GET_ARGUMENT_KIND, name));
-}
-
-void admin_problem(struct admin_answer *answer, unsigned status, const char *title,
-                   const char *format, ...)
-{
-    char detail[1024];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(detail, sizeof detail, format, args);
-    va_end(args);
-    json_decref(answer->json);
-    answer->status = status;
-    answer->json = json_pack("{s:s, s:s, s:i, s:o}", "type", "about:blank", "title", title,
-                             "status", (int)status, "detail", admin_json(str_c(detail)));
 }
 
 json_t *admin_json(struct str text)

@@ -96,9 +96,12 @@ struct admin_answer {
 };
 /* Value of a query parameter, empty if absent; decoded, in the request's arena or borrowed. */
 struct str admin_query(const struct admin_request *request, const char *name);
-/* Answer with a problem: status, title and detail. */
+/* Answer with a problem: status, title (one of those in problem.c) and detail. */
 void admin_problem(struct admin_answer *answer, unsigned status, const char *title,
                    const char *format, ...) __attribute__((format(printf, 4, 5)));
+/* Which part of the request is wrong, into the problem: of the query, or of the body ("#/to/0"). */
+void admin_problem_parameter(struct admin_answer *answer, const char *name, const char *why);
+void admin_problem_pointer(struct admin_answer *answer, struct str pointer, const char *why);
 /* JSON text of a str; bytes that are not UTF-8 become U+FFFD. */
 json_t *admin_json(struct str text);
 

@@ -12,6 +12,8 @@
 struct admin_request;
 struct admin_answer;
 
+void admin_api_problem_list(struct admin_request *request, struct admin_answer *answer);
+void admin_api_problem_show(struct admin_request *request, struct admin_answer *answer);
 void admin_api_metrics(struct admin_request *request, struct admin_answer *answer);
 void admin_api_reports_list(struct admin_request *request, struct admin_answer *answer);
 void admin_api_reports_send(struct admin_request *request, struct admin_answer *answer);
@@ -28,6 +30,7 @@ void admin_api_queue_cause(struct admin_request *request, struct admin_answer *a
 void admin_api_queue_shape(struct admin_request *request, struct admin_answer *answer);
 void admin_api_transport_list(struct admin_request *request, struct admin_answer *answer);
 void admin_api_transport_show(struct admin_request *request, struct admin_answer *answer);
+void admin_api_transport_places(struct admin_request *request, struct admin_answer *answer);
 void admin_api_transport_act(struct admin_request *request, struct admin_answer *answer);
 void admin_api_transport_test(struct admin_request *request, struct admin_answer *answer);
 void admin_api_message_raw(struct admin_request *request, struct admin_answer *answer);

@@ -5,12 +5,16 @@
  */
 #include "admin/http.h"
 
+#define PAGE " next:string? total?:integer"
+
 #define STATES "ready:integer waiting:integer inflight:integer held:integer"
 
 /* clang-format off */
 const struct admin_schema admin_schemas[] = {
     {"Problem", "What went wrong (RFC 9457).",
-     "type:string title:string status:integer detail:string"},
+     "type:string title:string status:integer detail:string instance?:string errors?:[object] expected?:string current?:string"},
+    {"ProblemKind", "The page of a problem: what it means, and what to do.", "problem:string title:string text:string"},
+    {"Problems", "All of them.", "items:[ProblemKind]" PAGE},
     {"Description", "An OpenAPI 3.1 document.",
      "openapi:string info:object paths:object components:object security:[object]"},
     {"Status", "Is mail flowing?",
@@ -25,7 +29,7 @@ const struct admin_schema admin_schemas[] = {
      "domain:string looked:time? mx:string spf:string dkim:string dmarc:string problems:[DomainProblem]"},
     {"DomainProblem", "record: what to publish, or empty.", "check:string text:string record:string"},
     {"Domains", "All of them; every_seconds: how often they are looked at, 0 is never.",
-     "items:[Domain] every_seconds:integer"},
+     "items:[Domain] every_seconds:integer" PAGE},
     {"Totals", "Recipients since the spool was made.",
      "accepted:integer generated:integer delivered:integer failed_dsn:integer failed_silent:integer "
      "quarantined:integer discarded:integer dropped:integer damaged:integer"},
@@ -35,8 +39,8 @@ const struct admin_schema admin_schemas[] = {
      "reason:string error:string size:integer attempt:integer accepted:time? last_try:time? next_try:time? "
      "give_up:time?"},
     {"EntryRecipient", "A recipient, and what was last said of it.", "to:string done:boolean reply:string"},
-    {"Entries", "Entries of the queue; total counts also those that the limit left out.",
-     "items:[Entry] total:integer loading?:boolean"},
+    {"Entries", "Entries of the queue, the oldest first.",
+     "items:[Entry] loading?:boolean" PAGE},
     {"QueueSelect", "What to act on; {} is everything.",
      "id?:string to?:string from?:string transport?:string destination?:string cause?:string state?:string "
      "older?:string limit?:string user?:string"},
@@ -48,13 +52,13 @@ const struct admin_schema admin_schemas[] = {
      "quarantine:string configured:boolean count:integer bytes:integer keep_seconds?:integer size?:integer "
      "when_full?:string release_by?:string digest?:string"},
     {"Quarantines", "All quarantines; key: the id of the key for what comes now, or empty.",
-     "items:[Quarantine] key:string"},
+     "items:[Quarantine] key:string" PAGE},
     {"QuarantinedMessage", "A message in quarantine. problem: why it cannot be read.",
      "entry:string message:string quarantine:string from:string to:[string] author:string subject:string reason:string "
      "detail:string findings:string flow:string step:string problem:string score:number? size:integer accepted:time? "
      "since:time? digested:boolean"},
-    {"Quarantined", "Mail in quarantine; total counts also what the limit left out.",
-     "items:[QuarantinedMessage] total:integer loading?:boolean"},
+    {"Quarantined", "Mail in quarantine, the oldest first.",
+     "items:[QuarantinedMessage] loading?:boolean" PAGE},
     {"QuarantineSelect", "What to act on; {} is everything in quarantine.",
      "id?:string to?:string from?:string subject?:string quarantine?:string older?:string limit?:string"},
     {"QuarantineAction", "verb: release or delete. from: \"start\", to release into the whole flow. expect: refuse unless so many are selected.",
@@ -67,12 +71,12 @@ const struct admin_schema admin_schemas[] = {
     {"Cause", "What remote servers said, and how much mail waits for it.",
      "cause:string count:integer recipients:integer size:integer states:States oldest:time? last_try:time? "
      "next_try:time? pattern:string sample:string destinations:[string] items?:[Entry] loading?:boolean"},
-    {"Causes", "Causes, the largest first.", "items:[Cause] total:integer count:integer loading?:boolean"},
+    {"Causes", "Causes, the largest first.", "items:[Cause] count:integer loading?:boolean" PAGE},
     {"ShapeRow", "A destination or a sender; ages: entries by age.",
      "destination?:string sender?:string transport?:string count:integer recipients:integer size:integer "
      "states:States oldest:time? last_try:time? next_try:time? ages:[integer]"},
     {"Shape", "The queue as a table; age_minutes: where its columns end.",
-     "items:[ShapeRow] total:integer count:integer age_minutes:[integer] loading?:boolean"},
+     "items:[ShapeRow] count:integer age_minutes:[integer] loading?:boolean" PAGE},
     {"Order", "What an operator ordered.",
      "verb:string destination:string messages:string? since:time? actor:string reason:string"},
     {"Place", "A destination of a transport.",
@@ -82,9 +86,10 @@ const struct admin_schema admin_schemas[] = {
     {"Transport", "How mail leaves, with its numbers.",
      "transport:string method:string server:string direction:string limits:Limits count:integer states:States connections:integer "
      "per_minute:integer destinations_known:integer backed_off:integer paused:boolean slow:string? orders:[Order] "
-     "destinations?:[Place]"},
+     "destinations?:[Place] next?:string?"},
     {"Limits", "Of the configuration, for each destination.", "connections:integer messages:string?"},
-    {"Transports", "All of them.", "items:[Transport] total:integer"},
+    {"Places", "Destinations, by name.", "items:[Place]" PAGE},
+    {"Transports", "All of them.", "items:[Transport]" PAGE},
     {"TransportAction", "verb: pause, resume or slow (to messages, like 100/1m). No destination: all of them.",
      "verb:string destination?:string messages?:string reason?:string"},
     {"TransportActed", "How many destinations it was done to.",
@@ -102,7 +107,7 @@ const struct admin_schema admin_schemas[] = {
      "unknown_recipients:integer domains:[Tally] clients:[Tally] closed?:time? closed_by?:string closing_reason?:string "
      "queued?:[ShapeRow] queued_entries?:integer"},
     {"Tally", "How often a name came up.", "name:string count:integer"},
-    {"Incidents", "The newest first.", "items:[Incident] total:integer"},
+    {"Incidents", "The newest first.", "items:[Incident]" PAGE},
     {"IncidentWish", "Whom to contain, and why.", "user:string reason?:string"},
     {"IncidentOpened", "new: false, it was contained already. held: entries in the queue.",
      "incident:string user:string new:boolean held:integer"},
@@ -110,7 +115,7 @@ const struct admin_schema admin_schemas[] = {
     {"IncidentClosed", "count: entries released or dropped; done: all of them, else the rest follows.",
      "incident:string held:string count:integer done:boolean"},
     {"Report", "What was counted for one domain on one day.", "day:string domain:string rows:integer messages:integer"},
-    {"Reports", "Those that wait.", "items:[Report]"},
+    {"Reports", "Those that wait.", "items:[Report]" PAGE},
     {"ReportWish", "today: also the day that is not over.", "today?:boolean"},
     {"ReportsSent", "How many.", "sent:integer"},
     {"Mail", "A message to put in: its text as data, or any bytes as data_base64.",
@@ -129,17 +134,17 @@ const struct admin_schema admin_schemas[] = {
     {"FoundStory", "A story in short; verdict: what became of it.",
      "id:string time?:time event?:string to:[string] verdict?:string message?:string session?:string from?:string client?:string "
      "user?:string ref?:string reason?:string reply?:string listener?:string message_id?:string subject?:string"},
-    {"Found", "Stories, newest first; complete: there are no more.", "items:[FoundStory] complete:boolean"},
+    {"Found", "Stories, newest first; complete: there are no more.", "items:[FoundStory] complete:boolean" PAGE},
     {"User", "senders: addresses that he may use besides his login, as in the file.", "user:string senders:string file:string"},
     {"UsersFile", "writable: the gateway may change it. problem: why it cannot be read, or empty.",
      "file:string writable:boolean problem:string"},
-    {"Users", "All of them, and the files they stand in.", "items:[User] files:[UsersFile]"},
+    {"Users", "All of them, and the files they stand in.", "items:[User] files:[UsersFile]" PAGE},
     {"UserWish", "file may be left out where there is one.", "user:string password:string senders?:string file?:string"},
     {"PasswordWish", "senders that are left out stay as they are.", "password:string senders?:string file?:string"},
     {"UserChanged", "Who it was.", "user:string"},
     {"Token", "Who may use the API over TCP; last_used: since the daemon's start.",
      "name:string scope:string created:time? expires:time? by:string last_used:time?"},
-    {"Tokens", "All of them.", "items:[Token] total:integer"},
+    {"Tokens", "All of them.", "items:[Token]" PAGE},
     {"TokenWish", "scope: read (default), operate or admin. expires: after 90d, 12h …; without it, never.",
      "name:string scope?:string expires?:string"},
     {"TokenMade", "token: to be kept safe, it is not shown again.",
@@ -151,9 +156,9 @@ const struct admin_schema admin_schemas[] = {
      "revision:string former:string confirm_by:time? share:integer"},
     {"Revision", "A configuration that was put into force; state: what it is now, or what became of it.",
      "revision:string time:time actor:string reason:string state:string files?:[ConfigFile]"},
-    {"Revisions", "Those that are kept.", "items:[Revision]"},
+    {"Revisions", "Those that are kept.", "items:[Revision]" PAGE},
     {"ConfigFile", "A file of a configuration, postern.yaml first.", "name:string text:string"},
-    {"Decisions", "Stories with the events of their decisions.", "items:[Decision]"},
+    {"Decisions", "Stories with the events of their decisions.", "items:[Decision]" PAGE},
     {"Decision", "One message or refused session.", "id:string events:[object]"},
     {"ConfigApplication", "What to put into force: for all, or for a share of the clients; taken back unless confirmed in time.",
      "files:[ConfigFile] reason?:string confirm_seconds?:integer share?:integer"},

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ctl/find.c - `postern find` and `postern tail`: the history searched, and as it happens. */
 #include "base/buf.h"
-#include "ctl/ctl.h"
+#include "ctl/list.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -51,21 +51,20 @@ int ctl_find(struct ctl *ctl)
 {
     const char *limit = ctl_option(ctl, "--limit");
     ctl_arguments(ctl, 0, 100);
-    struct ctl_answer answer;
-    struct str path = arena_printf(ctl->arena, "/api/v1/events?q=%s&limit=%s", expression(ctl),
-                                   ctl_url_text(ctl, limit ? limit : "50"));
-    int code = ctl_show_items(ctl, path.ptr, print_item, &answer);
+    struct ctl_listed listed;
+    const struct ctl_list list = {
+        arena_printf(ctl->arena, "/api/v1/events?q=%s", expression(ctl)).ptr, "FoundStory",
+        .limit = limit ? limit : "50", .print = print_item};
+    int code = ctl_list(ctl, &list, &listed);
     if (code)
         return code;
-    json_t *items = json_object_get(answer.json, "items");
-    bool found = json_array_size(items) > 0;
-    if (!ctl->json && !found)
+    if (!ctl->json && listed.shown == 0)
         printf("nothing in the history fits\n");
     else if (!ctl->json)
-        printf("%zu shown%s.  next: postern trace ID|REF\n", json_array_size(items),
-               json_is_true(json_object_get(answer.json, "complete")) ? "" : ", there may be more");
-    json_decref(answer.json);
-    return found ? CTL_YES : CTL_NO;
+        printf("%zu shown%s.  next: postern trace ID|REF\n", listed.shown,
+               listed.complete ? "" : ", there may be more");
+    json_decref(listed.first);
+    return listed.shown ? CTL_YES : CTL_NO;
 }
 
 /* ---- tail ---- */
@@ -82,7 +81,7 @@ static void show_line(struct ctl *ctl, struct str line)
     line = str_from(line, 6);
     json_t *event = json_loadb(line.ptr, line.len, 0, NULL);
     if (event && ctl->json)
-        ctl_print_json(event);
+        ctl_print(ctl, event);
     else if (event)
         ctl_print_event(event, /* with_ids= */ true);
     fflush(stdout);
