@@ -115,7 +115,14 @@ void admin_api_config_show(struct admin_request *request, struct admin_answer *a
         "{s:o, s:o, s:o, s:s, s:o}", "revision", name_json(in_force(&state)), "applied",
         admin_time_json(state.applied_ns), "file", admin_json(request->config_path), "file_state",
         compare_file(request, in_force(&state)), "pending", pending_json(&state));
-    answer->etag = arena_printf(request->arena, "r%u", in_force(&state));
+}
+
+struct str admin_config_version(struct admin_request *request)
+{
+    if (!request->revisions)
+        return STR_EMPTY;
+    struct revisions_state state = revisions_state(request->revisions);
+    return arena_printf(request->arena, "r%u", in_force(&state));
 }
 
 /* ---- revisions ---- */
@@ -219,7 +226,6 @@ static bool read_change(json_t *root, struct change *change, struct admin_answer
     json_int_t confirm_s;
     json_int_t share;
     struct str revision = text_of(root, "revision");
-    change->reason = arena_str(change->arena, text_of(root, "reason"));
     if (!json_is_object(root))
         admin_problem(answer, 400, "Bad request", "the body is no JSON object");
     else if (revision.len && !revision_parse(revision, &change->number))
@@ -253,37 +259,41 @@ static json_t *done_json(struct admin_request *request, const struct change *cha
     json_t *restart = json_array();
     for (size_t i = 0; i < change->restart_count; i++)
         json_array_append_new(restart, json_string(change->restart[i]));
-    return json_pack("{s:o, s:o, s:b, s:o, s:o, s:o, s:s, s:o}", "revision",
+    return json_pack("{s:o, s:o, s:b, s:o, s:o, s:o, s:s, s:o, s:b}", "revision",
                      name_json(change->revision), "former", name_json(change->former), "unchanged",
                      (int)change->unchanged, "pending", pending_json(&state), "after_restart",
                      restart, "problems", problems_json(change->problems), "file_state",
                      compare_file(request, in_force(&state)), "warning",
-                     admin_json(change->warning));
+                     admin_json(change->warning), "dry_run", (int)change->dry_run);
 }
 
 static void ask(struct admin_request *request, enum change_kind kind, struct admin_answer *answer)
 {
-    json_t *root = json_loadb(request->body.ptr, request->body.len, 0, NULL);
-    struct change change = {
-        .kind = kind, .arena = request->arena, .actor = request->actor, .warning = STR_EMPTY};
-    bool asks_for_base = kind == CHANGE_APPLY && request->if_match.len > 0;
-    if (asks_for_base && !revision_parse(request->if_match, &change.base)) {
-        admin_problem(answer, 412, "Not as things are", "If-Match: \"r1\", \"r2\", …");
-    } else if (read_change(root, &change, answer)) {
+    json_t *root = request->json;
+    struct change change = {.kind = kind,
+                            .arena = request->arena,
+                            .actor = request->actor,
+                            .warning = STR_EMPTY,
+                            .reason = request->reason,
+                            .dry_run = request->dry_run};
+    if (request->if_match.len) /* the door has compared it; a deadline may be faster all the same */
+        revision_parse(request->version, &change.base);
+    if (read_change(root, &change, answer)) {
         change_ask(request->desk, &change);
-        if (change.status == 200) {
+        if (change.status == 412) {
+            admin_say_changed(answer, request->version, admin_config_version(request));
+        } else if (change.status == 200) {
             answer->json = done_json(request, &change);
         } else {
             admin_problem(answer, change.status,
-                          change.status == 422 ? "Not a usable configuration"
-                          : change.status == 409 || change.status == 412 ? "Not as things are"
-                          : change.status == 404                         ? "Not found"
-                                                                         : "Not now",
+                          change.status == 422   ? "Not a usable configuration"
+                          : change.status == 409 ? "Not as things are"
+                          : change.status == 404 ? "Not found"
+                                                 : "Not now",
                           "%.*s", STR_ARG(change.detail));
             json_object_set_new(answer->json, "errors", problems_json(change.problems));
         }
     }
-    json_decref(root);
 }
 
 /* {"files": [{"name": "/etc/postern/postern.yaml", "text": "…"}], "reason": "…",

@@ -234,7 +234,7 @@ static void act(struct admin_request *request, const struct queue_selector *sele
  * "expect": 12}; with a recipient in select for him alone. */
 void admin_api_quarantine_act(struct admin_request *request, struct admin_answer *answer)
 {
-    json_t *root = json_loadb(request->body.ptr, request->body.len, 0, NULL);
+    json_t *root = request->json;
     json_t *select = json_object_get(root, "select");
     json_t *expect = json_object_get(root, "expect");
     json_t *from = json_object_get(root, "from");
@@ -246,8 +246,8 @@ void admin_api_quarantine_act(struct admin_request *request, struct admin_answer
     struct queue_action action = {
         .verb = release ? QUEUE_RELEASE : QUEUE_DROP,
         .actor = request->actor,
-        .reason = str_c(json_string_value(json_object_get(root, "reason"))),
-        .dry_run = json_is_true(json_object_get(root, "dry_run")),
+        .reason = request->reason,
+        .dry_run = request->dry_run,
         .only_to = true,
         .from_start = from_start,
         .expects = json_is_integer(expect),
@@ -260,13 +260,12 @@ void admin_api_quarantine_act(struct admin_request *request, struct admin_answer
         admin_problem(answer, 400, "Bad request", "from: only \"start\", and to release");
     else if (read_selector(&source, &selector, answer))
         act(request, &selector, &action, answer);
-    json_decref(root);
 }
 
 /* {"quarantine": "spam"}, or {} for all that have digests */
 void admin_api_quarantine_digest(struct admin_request *request, struct admin_answer *answer)
 {
-    json_t *root = json_loadb(request->body.ptr, request->body.len, 0, NULL);
+    json_t *root = request->json;
     struct str name = str_c(json_string_value(json_object_get(root, "quarantine")));
     struct error err;
     bool found = false;
@@ -282,7 +281,6 @@ void admin_api_quarantine_digest(struct admin_request *request, struct admin_ans
     if (result == OK && found)
         answer->object = arena_printf(request->arena, "%.*s%s%zu digests", STR_ARG(name),
                                       name.len ? ", " : "", sent);
-    json_decref(root);
 }
 
 void admin_api_quarantine_key(struct admin_request *request, struct admin_answer *answer)

@@ -140,8 +140,7 @@ static void act(struct admin_request *request, const struct queue_selector *sele
  * {} for all. */
 void admin_api_queue_act(struct admin_request *request, struct admin_answer *answer)
 {
-    json_error_t problem;
-    json_t *root = json_loadb(request->body.ptr, request->body.len, 0, &problem);
+    json_t *root = request->json;
     json_t *select = json_object_get(root, "select");
     json_t *expect = json_object_get(root, "expect");
     struct admin_queue_selector_source source = {.request = request, .object = select};
@@ -151,8 +150,8 @@ void admin_api_queue_act(struct admin_request *request, struct admin_answer *ans
     struct queue_action action = {
         .verb = (enum queue_verb)verb,
         .actor = request->actor,
-        .reason = str_c(json_string_value(json_object_get(root, "reason"))),
-        .dry_run = json_is_true(json_object_get(root, "dry_run")),
+        .reason = request->reason,
+        .dry_run = request->dry_run,
         .expects = json_is_integer(expect),
         .expected = (size_t)json_integer_value(expect),
     };
@@ -161,7 +160,6 @@ void admin_api_queue_act(struct admin_request *request, struct admin_answer *ans
                       "give verb (retry, hold, release, fail, drop) and select (an object)");
     else if (admin_read_queue_selector(&source, &selector, answer))
         act(request, &selector, &action, answer);
-    json_decref(root);
 }
 
 /* ---- in groups ---- */

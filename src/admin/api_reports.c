@@ -5,6 +5,7 @@
 #include "admin/http.h"
 #include "admin/page.h"
 #include "admin/reports.h"
+#include "base/clock.h"
 
 static bool has_reports(const struct admin_request *request, struct admin_answer *answer)
 {
@@ -45,6 +46,22 @@ void admin_api_reports_list(struct admin_request *request, struct admin_answer *
     answer->json = admin_page_json(&page, list);
 }
 
+static void try_sending(struct admin_request *request, bool today, struct admin_answer *answer)
+{
+    struct reports_waiting *items;
+    size_t count, due = 0;
+    struct error err;
+    char now[TIME_RFC3339_SIZE];
+    struct str date = str_slice(clock_format_rfc3339(clock_wall_ns(), now), 0, 10);
+    if (reports_list(request->reports, request->arena, &items, &count, &err) != OK) {
+        admin_problem(answer, 503, "Not now", "%s", err.text);
+        return;
+    }
+    for (size_t i = 0; i < count; i++)
+        due += today || str_compare(items[i].day, date) < 0;
+    answer->json = json_pack("{s:I, s:b}", "sent", (json_int_t)due, "dry_run", 1);
+}
+
 /* {"today": true}: those of today too, although the day is not over. */
 void admin_api_reports_send(struct admin_request *request, struct admin_answer *answer)
 {
@@ -52,9 +69,11 @@ void admin_api_reports_send(struct admin_request *request, struct admin_answer *
     struct error err;
     if (!has_reports(request, answer))
         return;
-    json_t *body = json_loadb(request->body.ptr, request->body.len, 0, NULL);
-    bool today = json_is_true(json_object_get(body, "today"));
-    json_decref(body);
+    bool today = json_is_true(json_object_get(request->json, "today"));
+    if (request->dry_run) {
+        try_sending(request, today, answer);
+        return;
+    }
     if (reports_send(request->reports, today, &sent, &err) != OK) {
         admin_problem(answer, 503, "Not now", "%s", err.text);
         return;

@@ -220,6 +220,16 @@ void admin_api_transport_places(struct admin_request *request, struct admin_answ
     answer->json = admin_page_json(&page, items);
 }
 
+/* Of the orders that hold for it; its numbers move all the time. */
+struct str admin_transport_version(struct admin_request *request)
+{
+    json_t *object = json_object();
+    add_orders(request, request->parameter, object);
+    struct str tag = admin_tag_of(request->arena, object);
+    json_decref(object);
+    return tag;
+}
+
 /* ---- steering ---- */
 
 static struct str text_of(json_t *root, const char *name)
@@ -229,12 +239,24 @@ static struct str text_of(json_t *root, const char *name)
                   json_string_length(value));
 }
 
+/* That a resume would take back. */
+static size_t count_orders(struct admin_request *request, struct str destination)
+{
+    size_t count, found = 0;
+    struct queue_steering_order *orders =
+        queue_orders(gateway_queue(request->gateway), request->arena, &count);
+    for (size_t i = 0; i < count; i++)
+        found += str_equal(orders[i].transport, request->parameter) &&
+                 (!destination.len || str_equal_nocase(orders[i].destination, destination));
+    return found;
+}
+
 static void steer(struct admin_request *request, json_t *root, struct admin_answer *answer)
 {
     struct queue_steer order = {.transport = request->parameter,
                                 .destination = text_of(root, "destination"),
                                 .actor = request->actor,
-                                .reason = text_of(root, "reason")};
+                                .reason = request->reason};
     int verb = admin_find_name(verb_names, 3, text_of(root, "verb"));
     struct error err;
     size_t count;
@@ -248,24 +270,25 @@ static void steer(struct admin_request *request, json_t *root, struct admin_answ
         admin_problem(answer, 400, "Bad request", "messages: a count for a time, like 100/1m");
         return;
     }
-    if (queue_steer(gateway_queue(request->gateway), &order, &count, &err) != OK) {
+    if (request->dry_run) {
+        count = verb == QUEUE_RESUME ? count_orders(request, order.destination) : 1;
+    } else if (queue_steer(gateway_queue(request->gateway), &order, &count, &err) != OK) {
         admin_problem(answer, 503, "Not now", "%s", err.text);
         return;
     }
-    answer->json = json_pack("{s:s, s:o, s:o, s:I}", "verb", verb_names[verb], "transport",
-                             admin_json(order.transport), "destination",
-                             admin_json(order.destination), "count", (json_int_t)count);
+    answer->json =
+        json_pack("{s:s, s:o, s:o, s:I, s:b}", "verb", verb_names[verb], "transport",
+                  admin_json(order.transport), "destination", admin_json(order.destination),
+                  "count", (json_int_t)count, "dry_run", (int)request->dry_run);
 }
 
 /* {"verb": "slow", "destination": "example.net", "messages": "100/1m", "reason": "…"} */
 void admin_api_transport_act(struct admin_request *request, struct admin_answer *answer)
 {
-    json_error_t problem;
     if (!find_transport(request, answer))
         return;
-    json_t *root = json_loadb(request->body.ptr, request->body.len, 0, &problem);
+    json_t *root = request->json;
     steer(request, root, answer);
-    json_decref(root);
 }
 
 /* ---- testing ---- */
@@ -283,13 +306,12 @@ static json_t *target_json(const struct queue_probe_target *target)
 /* {"destination": "example.net"} */
 void admin_api_transport_test(struct admin_request *request, struct admin_answer *answer)
 {
-    json_error_t problem;
     struct queue_probe probe = {0};
     struct error err;
     const struct gateway_transport *transport = find_transport(request, answer);
     if (!transport)
         return;
-    json_t *root = json_loadb(request->body.ptr, request->body.len, 0, &problem);
+    json_t *root = request->json;
     struct str domain = text_of(root, "destination");
     if (str_equal(transport->method, STR("lookup-mx")) && domain.len == 0) {
         admin_problem(answer, 400, "Bad request", "destination: a domain whose hosts to speak to");
@@ -307,5 +329,4 @@ void admin_api_transport_test(struct admin_request *request, struct admin_answer
                                  admin_json(probe.problem), "dns_us", (json_int_t)probe.dns_us,
                                  "items", items);
     }
-    json_decref(root);
 }

@@ -41,6 +41,18 @@ void admin_api_user_list(struct admin_request *request, struct admin_answer *ans
     json_object_set_new(answer->json, "files", files);
 }
 
+struct str admin_users_version(struct admin_request *request)
+{
+    json_t *stamps = json_array();
+    size_t count;
+    struct str *files = gateway_users_stamps(request->gateway, request->arena, &count);
+    for (size_t i = 0; i < count; i++)
+        json_array_append_new(stamps, admin_json(files[i]));
+    struct str tag = admin_tag_of(request->arena, stamps);
+    json_decref(stamps);
+    return tag;
+}
+
 /* ---- changes ---- */
 
 static struct str text_of(json_t *root, const char *name)
@@ -56,12 +68,13 @@ static void wipe(struct str text)
         memory_wipe((char *)(uintptr_t)text.ptr, text.len);
 }
 
-static void tell(const struct gateway_user_wish *wish, enum gateway_user_answer result,
-                 struct admin_answer *answer)
+static void tell(const struct admin_request *request, const struct gateway_user_wish *wish,
+                 enum gateway_user_answer result, struct admin_answer *answer)
 {
     switch (result) {
     case GATEWAY_USER_DONE:
-        answer->json = json_pack("{s:o}", "user", admin_json(wish->login));
+        answer->json = json_pack("{s:o, s:b}", "user", admin_json(wish->login), "dry_run",
+                                 (int)request->dry_run);
         break;
     case GATEWAY_USER_NO_FILE:
         admin_problem(answer, 404, "Not found",
@@ -89,7 +102,7 @@ static void change(struct admin_request *request, const struct gateway_user_wish
     struct error err;
     answer->object = arena_str(request->arena, wish->login);
     if (gateway_user_change(request->gateway, wish, &result, &err) == OK)
-        tell(wish, result, answer);
+        tell(request, wish, result, answer);
     else if (err.kind == ERROR_PERMANENT)
         admin_problem(answer, 400, "Bad request", "%s", err.text);
     else
@@ -100,19 +113,19 @@ static void change(struct admin_request *request, const struct gateway_user_wish
 static void set(struct admin_request *request, struct str login, bool create,
                 struct admin_answer *answer)
 {
-    json_t *root = json_loadb(request->body.ptr, request->body.len, 0, NULL);
+    json_t *root = request->json;
     struct gateway_user_wish wish = {.file = text_of(root, "file"),
                                      .login = create ? text_of(root, "user") : login,
                                      .senders = text_of(root, "senders"),
                                      .password = text_of(root, "password"),
-                                     .create = create};
+                                     .create = create,
+                                     .dry_run = request->dry_run};
     if (wish.login.len && wish.password.len)
         change(request, &wish, answer);
     else
         admin_problem(answer, 400, "Bad request", "a user has a name and a password");
     wipe(wish.password);
     wipe(request->body);
-    json_decref(root);
 }
 
 /* {"user": "anna", "password": "…", "senders": "anna@example.org"} */
@@ -131,6 +144,7 @@ void admin_api_user_remove(struct admin_request *request, struct admin_answer *a
     const struct gateway_user_wish wish = {.file = admin_query(request, "file"),
                                            .login = request->parameter,
                                            .senders = STR_EMPTY,
-                                           .password = STR_EMPTY};
+                                           .password = STR_EMPTY,
+                                           .dry_run = request->dry_run};
     change(request, &wish, answer);
 }

@@ -73,9 +73,9 @@ static const struct kind *find_kind(const char *title)
 static json_t *type_json(const char *title)
 {
     struct buf type BUF_CLEANUP;
+    buf_init(&type, 128);
     if (!find_kind(title))
         return json_string("about:blank");
-    buf_init(&type, 128);
     buf_append(&type, STR(PAGES));
     write_slug(title, &type);
     return admin_json(buf_str(&type));

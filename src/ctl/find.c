@@ -54,7 +54,7 @@ int ctl_find(struct ctl *ctl)
     struct ctl_listed listed;
     const struct ctl_list list = {
         arena_printf(ctl->arena, "/api/v1/events?q=%s", expression(ctl)).ptr, "FoundStory",
-        .limit = limit ? limit : "50", .print = print_item};
+        .uncounted = true, .limit = limit ? limit : "50", .print = print_item};
     int code = ctl_list(ctl, &list, &listed);
     if (code)
         return code;

@@ -138,7 +138,7 @@ static const char *page_path(struct ctl *ctl, const struct ctl_list *list, uint6
 {
     const char *gap = strchr(list->path, '?') ? "&" : "?";
     uint64_t limit = left < PAGE ? left : PAGE;
-    bool counts = list->limit && !ctl->json && !cursor;
+    bool counts = list->limit && !list->uncounted && !ctl->json && !cursor;
     return arena_printf(ctl->arena, "%s%slimit=%llu%s%s%s", list->path, gap,
                         (unsigned long long)limit, counts ? "&count=exact" : "",
                         cursor ? "&cursor=" : "", cursor ? cursor : "")

@@ -10,6 +10,7 @@ struct ctl_list {
     const char *path;   /* with its query, but limit and cursor */
     const char *schema; /* name of an item's in admin/schemas.c: its order is that of --plain */
     const char *limit;  /* of the command line; NULL: all there is */
+    bool uncounted;     /* the API knows no total of it */
     void (*print)(json_t *item);               /* for a person; NULL: nothing is shown to anybody */
     void (*look)(json_t *item, void *context); /* each item, too; NULL: nobody */
     void *context;

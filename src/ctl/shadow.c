@@ -548,7 +548,7 @@ static void look_at_story(json_t *story, void *shadowing)
 int ctl_shadow(struct ctl *ctl)
 {
     json_t *config;
-    struct ctl_list decisions = {.look = look_at_story};
+    struct ctl_list decisions = {.look = look_at_story, .uncounted = true};
     struct ctl_listed listed;
     decisions.path = query_of(ctl, &decisions.limit);
     ctl_arguments(ctl, 0, 1);

@@ -334,7 +334,7 @@ def test_an_explanation_is_that_of_the_command(served):
         got.pop("domain_place", None), said.pop("domain_place", None)  # the file in the words of who read it
         assert got == said
     assert ask(served, "POST", "/api/v1/explanations", {"address": "anna@example.org"})[2]["answer"] == "accept"
-    for body, why in [({}, "give an address"), ({"address": "a b@@c"}, "no address"), ({"address": "a@b.test", "listener": "none"}, "there are: inbound"),
+    for body, why in [({}, "#/address: is missing"), ({"address": "a b@@c"}, "no address"), ({"address": "a@b.test", "listener": "none"}, "there are: inbound"),
                       ({"address": "a@b.test", "client": "somewhere"}, "no IP address")]:
         status, kind, problem = ask(served, "POST", "/api/v1/explanations", body)
         assert status == 400 and kind == "application/problem+json" and why in problem["detail"], problem
