@@ -3,6 +3,7 @@
 #include "admin/routes.h"
 
 #include "admin/http.h"
+#include "admin/log.h"
 #include "admin/page.h"
 #include "admin/reports.h"
 #include "base/clock.h"
@@ -31,6 +32,7 @@ void admin_api_reports_list(struct admin_request *request, struct admin_answer *
     if (!has_reports(request, answer) ||
         !admin_page_read(request, "reports", ADMIN_PAGE_MAX, NULL, &page, answer))
         return;
+    admin_log_settle(request->log);
     if (reports_list(request->reports, request->arena, &items, &count, &err) != OK) {
         admin_problem(answer, 503, "Not now", "%s", err.text);
         return;
@@ -70,6 +72,7 @@ void admin_api_reports_send(struct admin_request *request, struct admin_answer *
     if (!has_reports(request, answer))
         return;
     bool today = json_is_true(json_object_get(request->json, "today"));
+    admin_log_settle(request->log);
     if (request->dry_run) {
         try_sending(request, today, answer);
         return;

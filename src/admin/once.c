@@ -277,14 +277,14 @@ static enum result read_file(struct once *once, struct error *err)
     return write_anew(once, err);
 }
 
-enum result once_open(struct str folder, struct once **out_once, struct error *err)
+enum result once_open(struct str folder, size_t ceiling, struct once **out_once, struct error *err)
 {
     struct once *once = NEW(struct once);
     pthread_mutex_init(&once->mutex, NULL);
     list_init(&once->entries);
     map_init(&once->map);
     once->fd = -1;
-    once->ceiling = CEILING;
+    once->ceiling = ceiling ? ceiling : CEILING;
     random_bytes(once->secret, sizeof once->secret);
     snprintf(once->path, sizeof once->path, "%.*s/once.log", STR_ARG(folder));
     struct error why;
@@ -308,11 +308,6 @@ void once_close(struct once *once)
         close(once->fd);
     pthread_mutex_destroy(&once->mutex);
     free(once);
-}
-
-void once_set_ceiling(struct once *once, size_t bytes)
-{
-    once->ceiling = bytes;
 }
 
 /* ---- requests ---- */

@@ -18,12 +18,11 @@ struct once;
 
 enum { ONCE_KEY_MAX = 255, ONCE_HOURS = 24 };
 
-/* The file is once.log in `folder`; it is made with the first key. FAILED: it is there and cannot
+/* The file is once.log in `folder`; it is made with the first key. `ceiling`: bytes of keys and
+ * answers, 0: 16 MiB. FAILED: it is there and cannot
  * be read or is none of ours, so nobody knows what was done. */
-enum result once_open(struct str folder, struct once **out_once, struct error *err);
+enum result once_open(struct str folder, size_t ceiling, struct once **out_once, struct error *err);
 void once_close(struct once *once); /* NULL is allowed */
-/* Tests: at most so many bytes of answers and keys. */
-void once_set_ceiling(struct once *once, size_t bytes);
 
 struct once_request {
     struct str actor, key;

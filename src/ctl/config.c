@@ -98,11 +98,13 @@ static const char *colour_of(struct ctl *ctl, struct str line)
 }
 
 bool ctl_config_print_diff(struct ctl *ctl, const struct config_texts *from,
-                           const struct config_texts *to)
+                           const struct config_texts *to, const char *from_name,
+                           const char *to_name)
 {
     struct buf text BUF_CLEANUP;
+    const struct diff_sides sides = {str_c(from_name), str_c(to_name)};
     buf_init(&text, TEXT_MAX);
-    diff_texts(from, to, &text);
+    diff_texts(from, to, sides, &text);
     struct str rest = buf_str(&text);
     struct str line;
     while (rest.len && str_split(&rest, '\n', &line)) {
@@ -134,7 +136,7 @@ int ctl_config_history(struct ctl *ctl)
     ctl_arguments(ctl, 0, 0);
     int code = ctl_list(ctl, &list, &listed);
     if (code == CTL_YES)
-        json_decref(listed.first);
+        ctl_listed_free(&listed);
     return code;
 }
 
@@ -170,7 +172,7 @@ int ctl_config_revision(struct ctl *ctl)
         }
         if (texts.count > 1)
             printf("# ---- %.*s\n", STR_ARG(one->name));
-        fwrite(one->text.ptr, 1, one->text.len, stdout);
+        ctl_print_file(one->text);
     }
     return CTL_YES;
 }
@@ -182,6 +184,13 @@ static int read_side(struct ctl *ctl, const char *name, struct config_texts *out
     if (revision_parse(str_c(name), &number))
         return ctl_config_texts(ctl, name, out);
     return ctl_config_read(ctl, name, out) ? CTL_YES : CTL_NO;
+}
+
+/* A file has its name before it. */
+static const char *side_name(const char *name)
+{
+    unsigned number;
+    return revision_parse(str_c(name), &number) ? name : "the file";
 }
 
 /* Nothing named: from what is in force to the file. One: from it to what is in force if it is a
@@ -221,7 +230,7 @@ int ctl_config_diff(struct ctl *ctl)
         code = read_side(ctl, to, &after);
     if (code)
         return code;
-    bool differs = ctl_config_print_diff(ctl, &before, &after);
+    bool differs = ctl_config_print_diff(ctl, &before, &after, side_name(from), side_name(to));
     if (!ctl->json)
         fprintf(stderr,
                 differs ? "postern: - is %s, + is %s\n"

@@ -163,6 +163,6 @@ int ctl_domain_list(struct ctl *ctl)
     if (!ctl->json && ctl_number(listed.first, "every_seconds") == 0)
         printf("nobody looks at them now and then (domain_checks: { every: 0s }); at once: postern "
                "domain check\n");
-    json_decref(listed.first);
+    ctl_listed_free(&listed);
     return any ? CTL_NO : CTL_YES;
 }

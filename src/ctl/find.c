@@ -47,6 +47,39 @@ static void print_item(json_t *item)
     printf("\n");
 }
 
+/* "192.0.2.7" was taken for a client. */
+static void print_understood(json_t *answer)
+{
+    size_t i;
+    json_t *item;
+    json_array_foreach(json_object_get(answer, "understood"), i, item)
+    {
+        printf("\"");
+        ctl_print_text(ctl_text(item, "word"));
+        printf("\" was taken for %s.  ", ctl_text(item, "as"));
+    }
+}
+
+static void print_end(const struct ctl_listed *listed)
+{
+    const char *back = ctl_text(listed->last, "looked_back_to");
+    if (listed->shown)
+        printf("%zu shown%s.  ", listed->shown,
+               json_is_true(json_object_get(listed->last, "complete")) ? ""
+                                                                       : ", there may be more");
+    else
+        printf("nothing in the history fits.  ");
+    print_understood(listed->last);
+    if (back[0]) {
+        printf("what is older than ");
+        ctl_print_time(back, true);
+        printf(" was not looked through: add until:%s.  ", back);
+    }
+    if (listed->shown)
+        printf("next: postern trace ID|REF");
+    printf("\n");
+}
+
 int ctl_find(struct ctl *ctl)
 {
     const char *limit = ctl_option(ctl, "--limit");
@@ -58,12 +91,9 @@ int ctl_find(struct ctl *ctl)
     int code = ctl_list(ctl, &list, &listed);
     if (code)
         return code;
-    if (!ctl->json && listed.shown == 0)
-        printf("nothing in the history fits\n");
-    else if (!ctl->json)
-        printf("%zu shown%s.  next: postern trace ID|REF\n", listed.shown,
-               listed.complete ? "" : ", there may be more");
-    json_decref(listed.first);
+    if (!ctl->json)
+        print_end(&listed);
+    ctl_listed_free(&listed);
     return listed.shown ? CTL_YES : CTL_NO;
 }
 

@@ -118,7 +118,7 @@ int ctl_incident_list(struct ctl *ctl)
         printf("no account is contained\n");
     else if (!ctl->json)
         printf("next: postern incident show N | close N --release | --drop\n");
-    json_decref(listed.first);
+    ctl_listed_free(&listed);
     return CTL_YES;
 }
 

@@ -162,6 +162,13 @@ static void show_items(struct ctl *ctl, const struct ctl_list *list, json_t *ite
     }
 }
 
+void ctl_listed_free(struct ctl_listed *listed)
+{
+    json_decref(listed->first);
+    json_decref(listed->last);
+    listed->first = listed->last = NULL;
+}
+
 static void note_page(struct ctl_listed *out, json_t *page)
 {
     if (!out->first) {
@@ -170,7 +177,8 @@ static void note_page(struct ctl_listed *out, json_t *page)
         ctl_warn_of_loading(page);
     }
     out->shown += json_array_size(json_object_get(page, "items"));
-    out->complete = json_is_true(json_object_get(page, "complete"));
+    json_decref(out->last);
+    out->last = json_incref(page);
 }
 
 int ctl_list(struct ctl *ctl, const struct ctl_list *list, struct ctl_listed *out)
@@ -187,8 +195,7 @@ int ctl_list(struct ctl *ctl, const struct ctl_list *list, struct ctl_listed *ou
         int code = ctl_request(ctl, "GET", page_path(ctl, list, limit - out->shown, cursor), NULL,
                                &answer);
         if (code) {
-            json_decref(out->first);
-            out->first = NULL;
+            ctl_listed_free(out);
             return code;
         }
         show_items(ctl, list, json_object_get(answer.json, "items"));

@@ -17,14 +17,14 @@ struct ctl_list {
 };
 struct ctl_listed {
     size_t shown;
-    bool more; /* the limit left some out */
-    bool complete;
-    long long total; /* when there was a limit, for a person */
-    json_t *first;   /* the first page, for what stands beside its items; the caller's */
+    bool more;            /* the limit left some out */
+    long long total;      /* when there was a limit, for a person */
+    json_t *first, *last; /* pages, for what stands beside their items */
 };
 /* GET all pages and show their items, with a warning while not all is there. CTL_YES: *out is
- * filled; else an exit code, and nothing is to be freed. */
+ * filled, and to be freed; else an exit code, and nothing is. */
 int ctl_list(struct ctl *ctl, const struct ctl_list *list, struct ctl_listed *out);
+void ctl_listed_free(struct ctl_listed *listed);
 /* "5 of 12 shown"; in the arena. */
 const char *ctl_list_count(struct ctl *ctl, const struct ctl_listed *listed);
 

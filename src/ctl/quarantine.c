@@ -82,7 +82,7 @@ static int show(struct ctl *ctl, const struct ctl_list *list, const char *nothin
     else if (!ctl->json)
         printf("%s.  next: postern quarantine show ID | raw ID | release ID | delete ID\n",
                ctl_list_count(ctl, &listed));
-    json_decref(listed.first);
+    ctl_listed_free(&listed);
     return CTL_YES;
 }
 
@@ -117,7 +117,7 @@ int ctl_quarantine_raw(struct ctl *ctl)
     int code = ctl_request(ctl, "GET", path.ptr, NULL, &answer);
     if (code)
         return code;
-    ctl_print_message(answer.body);
+    ctl_print_file(answer.body);
     return CTL_YES;
 }
 

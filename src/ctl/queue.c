@@ -29,6 +29,8 @@ static void print_item(json_t *item)
         const char *reply = ctl_text(recipient, "reply");
         printf("  to ");
         ctl_print_text(ctl_text(recipient, "to"));
+        if (json_is_true(json_object_get(recipient, "done")))
+            printf("  done: delivered or given up"); /* which of the two, its story knows */
         printf("%s", reply[0] ? "  " : "");
         ctl_print_text(reply);
         printf("\n");
@@ -53,7 +55,7 @@ static int show_list(struct ctl *ctl, const char *path, const char *limit, const
     else if (!ctl->json)
         printf("%s.  next: postern queue show|retry|release ID | message raw ID\n",
                ctl_list_count(ctl, &listed));
-    json_decref(listed.first);
+    ctl_listed_free(&listed);
     return CTL_YES;
 }
 
@@ -150,7 +152,7 @@ int ctl_queue_causes(struct ctl *ctl)
     else if (!ctl->json)
         printf("%s.  next: postern queue cause show C | retry --cause C | list --cause C\n",
                ctl_list_count(ctl, &listed));
-    json_decref(listed.first);
+    ctl_listed_free(&listed);
     return CTL_YES;
 }
 
@@ -213,6 +215,6 @@ int ctl_queue_shape(struct ctl *ctl)
     if (!ctl->json)
         printf("%8lld in all, %s.  next: postern queue causes | transport show NAME\n",
                ctl_number(listed.first, "count"), ctl_list_count(ctl, &listed));
-    json_decref(listed.first);
+    ctl_listed_free(&listed);
     return CTL_YES;
 }

@@ -199,7 +199,7 @@ int ctl_report_list(struct ctl *ctl)
         return code;
     if (!ctl->json && listed.shown == 0)
         printf("no report waits\n");
-    json_decref(listed.first);
+    ctl_listed_free(&listed);
     return CTL_YES;
 }
 

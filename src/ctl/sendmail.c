@@ -217,7 +217,7 @@ static int print_queue(struct ctl *ctl)
                mailq.count == 1 ? "" : "s");
     else
         printf("Mail queue is empty\n");
-    json_decref(listed.first);
+    ctl_listed_free(&listed);
     return EX_OK;
 }
 

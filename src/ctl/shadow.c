@@ -567,7 +567,7 @@ int ctl_shadow(struct ctl *ctl)
     code = ctl_list(ctl, &decisions, &listed);
     if (code == CTL_YES) {
         print_result(self);
-        json_decref(listed.first);
+        ctl_listed_free(&listed);
         code = self->changed ? CTL_NO : CTL_YES;
     }
     json_decref(self->seen);

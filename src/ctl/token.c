@@ -59,7 +59,7 @@ int ctl_token_list(struct ctl *ctl)
         return code;
     if (!ctl->json && listed.shown == 0)
         printf("there are no tokens\n");
-    json_decref(listed.first);
+    ctl_listed_free(&listed);
     return CTL_YES;
 }
 

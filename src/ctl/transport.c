@@ -85,7 +85,7 @@ int ctl_transport_list(struct ctl *ctl)
         return code;
     if (!ctl->json)
         printf("next: postern transport show NAME | queue causes\n");
-    json_decref(listed.first);
+    ctl_listed_free(&listed);
     return CTL_YES;
 }
 
@@ -128,7 +128,7 @@ int ctl_transport_show(struct ctl *ctl)
                ctl_text(answer.json, "transport"));
     }
     if (listing == CTL_YES)
-        json_decref(listed.first);
+        ctl_listed_free(&listed);
     if (code == CTL_YES)
         json_decref(answer.json);
     json_decref(places);

@@ -107,7 +107,7 @@ static int ask_to_list(struct ctl *ctl)
         fprintf(stderr, "postern: no login is looked up in a users file\n");
     else if (code == CTL_YES && listed.shown == 0)
         fprintf(stderr, "postern: there are no users\n");
-    json_decref(listed.first);
+    ctl_listed_free(&listed);
     return code;
 }
 

@@ -121,6 +121,9 @@ void event_slots_done(struct event_slots *slots, void (*free_one)(void *pointer)
 /* Wait until there may be events, at most `timeout_ms`, and then some 20 ms more for others, unless
  * a ring fills. Reader's thread only. */
 void event_wait(int timeout_ms);
+/* End the reader's wait, this one or the next, for somebody waits for what it has to take. Any
+ * thread. */
+void event_hurry(void);
 uint64_t event_dropped(void);
 
 const char *event_name(enum event_type type);
@@ -129,6 +132,8 @@ enum event_severity event_severity(enum event_type type);
 const char *event_severity_name(enum event_severity severity);
 /* One line for the manual: what it means. */
 const char *event_text(enum event_type type);
+/* What to do about it; empty: nothing. */
+const char *event_advice(enum event_type type);
 
 struct buf;
 /* Append one JSON object and a newline; everything outside printable ASCII is escaped. Bytes that
@@ -144,3 +149,5 @@ void event_lines_json(struct event_lines *lines, const struct event *event, stru
 /* One line for a person at a terminal, equally escaped; a value with blanks, '=' or escapes in it
  * stands in quotes, so it cannot pass for another field. */
 void event_format_human(const struct event *event, struct buf *out);
+/* The same without time, severity and line end. */
+void event_format_words(const struct event *event, struct buf *out);

@@ -36,8 +36,7 @@ struct gateway_status {
     uint64_t sessions_total;
     uint64_t messages_accepted;
     uint64_t protected_mailboxes;
-    int64_t protected_mailboxes_entitled; /* 0: no number given */
-    uint64_t incidents_open;              /* accounts that are contained */
+    uint64_t incidents_open; /* accounts that are contained */
     uint64_t events_dropped;
     struct gateway_listener_status *listeners;
     size_t listener_count;
@@ -45,6 +44,14 @@ struct gateway_status {
 };
 /* Texts in `arena`. */
 void gateway_status(struct gateway *gateway, struct arena *arena, struct gateway_status *out);
+
+struct gateway_certificate {
+    struct str name, file;
+    int64_t ends_at_s; /* since 1970 */
+};
+/* Of the listeners, each once; in `arena`. */
+struct gateway_certificate *gateway_certificates(struct gateway *gateway, struct arena *arena,
+                                                 size_t *out_count);
 
 struct gateway_spool_numbers {
     bool has_room;

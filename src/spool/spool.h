@@ -25,6 +25,7 @@ struct spool_settings {
     unsigned reclaim_below;   /* sparse: less than so many percent of it are needed; 25 */
     uint64_t load_later_over; /* so many bytes of log left: spool_open returns when mail can be
                                  taken, see spool_load; 0: never */
+    int64_t read_again_ns;    /* what the disk does not give at a start is asked for again; 1 s */
     bool no_sync;             /* red controls of tests only; says so in an event */
 };
 
@@ -83,8 +84,8 @@ struct spool_change {
     struct str state; /* at most 4K */
     bool is_private;  /* ADD: its text may be replaced by one that is encrypted, and shall not stay
                          in a  file that waits to be used again */
-    const struct mail_content *content; /* ADD; a memory body is written with the unit, once for all
-                                           entries of the unit that share it */
+    const struct mail_content *content; /* ADD; a memory body is written with the unit, or to a file
+                                           if it is large, once for all entries that share it */
     unsigned counter;
     int64_t delta;
 };
