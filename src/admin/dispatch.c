@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { REASON_MAX = 1000, TAG_BYTES = 12, ALLOW_MAX = 64 };
+enum { REASON_MAX = 1000, TAG_BYTES = 12 };
 
 /* ---- which row ---- */
 
