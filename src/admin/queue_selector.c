@@ -88,7 +88,7 @@ bool admin_read_queue_selector(const struct admin_queue_selector_source *source,
     };
     struct str state = selector_value(source, "state");
     struct str older = selector_value(source, "older");
-    struct str limit = selector_value(source, "limit");
+    struct str limit = source->object ? selector_value(source, "limit") : STR_EMPTY;
     uint64_t number = 0;
     if (state.len && (out->state = admin_find_name(state_names, STATES, state)) < 0) {
         admin_problem(answer, 400, "Bad selector",

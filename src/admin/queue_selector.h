@@ -16,7 +16,7 @@ struct admin_queue_selector_source {
     json_t *object; /* NULL: the query */
 };
 
-/* False: the answer is a problem. */
+/* False: the answer is a problem. The limit of a query is the page's (admin/page.h). */
 bool admin_read_queue_selector(const struct admin_queue_selector_source *source,
                                struct queue_selector *out, struct admin_answer *answer);
 /* The beginning of an id must not mean several messages. False: it does, and the answer is a

@@ -3,6 +3,7 @@
  * ctl/explain.c - `postern explain ADDRESS`: what would become of a message, by the file alone.
  */
 #include "ctl/explain.h"
+#include "ctl/list.h"
 
 #include "admin/explanation.h"
 #include "base/buf.h"
@@ -114,7 +115,7 @@ static int run(struct ctl *ctl, const char *path, const struct explanation_quest
                : strcmp(answer, "reject") == 0 ? CTL_NO
                                                : CTL_TRY_AGAIN;
         if (ctl->json)
-            ctl_print_json(out);
+            ctl_print(ctl, out);
         else
             print_all(out, code);
     } else {

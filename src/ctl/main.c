@@ -232,7 +232,8 @@ int main(int argc, char **argv)
     const char *socket_path = ctl_option(&ctl, "--socket");
     if (socket_path)
         ctl.socket_path = socket_path;
-    ctl.json = ctl_flag(&ctl, "--json");
+    ctl.plain = ctl_flag(&ctl, "--plain");
+    ctl.json = ctl_flag(&ctl, "--json") || ctl.plain;
     ctl.yes = ctl_flag(&ctl, "--yes");
     if (ctl_flag(&ctl, "--no-color"))
         ctl.colour = false;

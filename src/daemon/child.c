@@ -2,6 +2,7 @@
 #include "daemon/child.h"
 
 #include "admin/access.h"
+#include "admin/once.h"
 #include "admin/change.h"
 #include "admin/domain_watch.h"
 #include "admin/http.h"
@@ -281,6 +282,8 @@ static void open_access(struct child *child)
     struct error err;
     if (admin_access_open(child->settings->spool.path, &child->access, &err) != OK)
         event_emit(EVENT_DAEMON_WARNING, F_C(DETAIL, err.text));
+    if (once_open(child->settings->spool.path, 0, &child->once, &err) != OK)
+        event_emit(EVENT_DAEMON_WARNING, F_C(DETAIL, err.text));
 }
 
 static enum admin_scope scope_of(enum settings_scope scope)
@@ -300,6 +303,7 @@ static enum result start_admin(struct child *child, struct error *err)
         .mode = settings->control.mode,
         .group_scope = scope_of((enum settings_scope)settings->control.scope),
         .access = child->access,
+        .once = child->once,
         .gateway = child->gateway,
         .log = child->log,
         .store = child->store,
@@ -379,6 +383,7 @@ static void stop(struct child *child)
     metrics_free(child->metrics);
     revise_stop(child);
     admin_access_close(child->access);
+    once_close(child->once);
     settings_unref(child->settings);
 }
 

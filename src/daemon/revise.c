@@ -626,6 +626,13 @@ static void apply(struct work *work, struct change *change)
         return;
     }
     revisions_hash(&change->texts, hash);
+    if (change->dry_run) {
+        change->unchanged = says_the_same(work, hash);
+        if (fits_process(work, settings, change))
+            change->status = 200;
+        settings_unref(settings);
+        return;
+    }
     if (!says_the_same(work, hash)) {
         apply_settings(work, settings, change);
         return;

@@ -97,4 +97,6 @@ EVENT_KEY(EXPIRES,      "expires")
 EVENT_KEY(FROM_REV,     "from_rev")
 EVENT_KEY(GUARD,        "guard")
 EVENT_KEY(CAUSE,        "cause")
+EVENT_KEY(BEFORE,       "before")
+EVENT_KEY(AFTER,        "after")
 /* clang-format on */

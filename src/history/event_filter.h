@@ -54,6 +54,9 @@ size_t event_filter_index(const struct event_filter *filter,
 /* A text that stands in each story that fits, for store_scan(), the longest there is; empty: none
  * is known. */
 struct str event_filter_text(const struct event_filter *filter);
+/* An id among the terms is the story itself, unless it is a session's or an entry's: searches give
+ * it before all others. */
+bool event_filter_names(const struct event_filter *filter, struct mail_id *out_id);
 /* Ids of the stories that may fit (look at them), newest first, until `take`
  * says false. Without a term that the index knows, at most so many bytes are looked through: then
  * the time up to which it came back is returned, in ms since 1970, else 0. */
