@@ -28,6 +28,7 @@ struct net_address;
 struct metrics;
 struct quarantine_keeper;
 struct reports;
+struct webhooks;
 
 struct admin_http_settings {
     struct str socket_path;
@@ -43,6 +44,7 @@ struct admin_http_settings {
     struct reports *reports; /* NULL: none are made */
     struct quarantine_keeper *quarantines;
     struct domain_watch *domains;
+    struct webhooks *webhooks; /* NULL: their thread could not be started */
     struct change_desk *desk;
     struct revisions *revisions; /* NULL: none are kept */
     struct str config_path;
@@ -71,6 +73,7 @@ struct admin_request {
     struct reports *reports; /* NULL: none are made */
     struct quarantine_keeper *quarantines;
     struct domain_watch *domains;
+    struct webhooks *webhooks;
     struct change_desk *desk;
     struct revisions *revisions;
     struct str config_path;

@@ -64,6 +64,13 @@ void admin_api_user_list(struct admin_request *request, struct admin_answer *ans
 void admin_api_user_create(struct admin_request *request, struct admin_answer *answer);
 void admin_api_user_password(struct admin_request *request, struct admin_answer *answer);
 void admin_api_user_remove(struct admin_request *request, struct admin_answer *answer);
+void admin_api_webhook_list(struct admin_request *request, struct admin_answer *answer);
+void admin_api_webhook_show(struct admin_request *request, struct admin_answer *answer);
+void admin_api_webhook_act(struct admin_request *request, struct admin_answer *answer);
+void admin_api_webhook_test(struct admin_request *request, struct admin_answer *answer);
+void admin_api_webhook_deliveries(struct admin_request *request, struct admin_answer *answer);
+void admin_api_webhook_delivery(struct admin_request *request, struct admin_answer *answer);
+void admin_api_webhook_retry(struct admin_request *request, struct admin_answer *answer);
 void admin_api_openapi(struct admin_request *request, struct admin_answer *answer);
 void admin_api_token_list(struct admin_request *request, struct admin_answer *answer);
 void admin_api_token_create(struct admin_request *request, struct admin_answer *answer);

@@ -93,4 +93,6 @@ EVENT_KEY(CHECK,        "check")
 EVENT_KEY(VALUES,       "values")
 EVENT_KEY(FINDINGS,     "findings")
 EVENT_KEY(FINDING,      "finding")
+EVENT_KEY(SINK,         "sink")
+EVENT_KEY(WEBHOOK,      "webhook")
 /* clang-format on */
