@@ -432,7 +432,7 @@ static int64_t serve(struct webhook_dispatcher *dispatcher, struct endpoint *end
     cut_log(dispatcher, endpoint);
     if (now_ms < endpoint->hold_until_ms)
         return endpoint->hold_until_ms;
-    unsigned most = endpoint->is_failing || dispatcher->is_failed
+    unsigned most = endpoint->failures || endpoint->is_failing || dispatcher->is_failed
                         ? 1
                         : (unsigned)endpoint->webhook->concurrency;
     if (!endpoint->count || endpoint->in_flight >= most)

@@ -258,6 +258,16 @@ void dispatcher_try(struct webhook_dispatcher *dispatcher, struct endpoint *endp
     attempt_free(attempt);
 }
 
+void dispatcher_try_now(struct webhook_dispatcher *dispatcher, struct endpoint *endpoint,
+                        int64_t row)
+{
+    bool under_way = !dispatcher->is_running || endpoint->in_flight >= WEBHOOK_CONCURRENCY_MAX;
+    for (size_t i = 0; i < WEBHOOK_CONCURRENCY_MAX; i++)
+        under_way = under_way || endpoint->rows[i] == row;
+    if (!under_way)
+        dispatcher_try(dispatcher, endpoint, row);
+}
+
 /* ---- a test ---- */
 
 static void keep_test(struct attempt *attempt)

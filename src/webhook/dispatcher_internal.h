@@ -72,5 +72,9 @@ enum result dispatcher_mark(struct webhook_dispatcher *dispatcher, struct endpoi
 
 /* dispatcher_attempt.c: an attempt of a delivery in a fiber of its own. */
 void dispatcher_try(struct webhook_dispatcher *dispatcher, struct endpoint *endpoint, int64_t row);
+/* The same as somebody wishes, though the receiver is left alone otherwise; if it is not under way
+ * already, and a place is free. */
+void dispatcher_try_now(struct webhook_dispatcher *dispatcher, struct endpoint *endpoint,
+                        int64_t row);
 /* The receiver took one. */
 void dispatcher_recovered(struct webhook_dispatcher *dispatcher, struct endpoint *endpoint);

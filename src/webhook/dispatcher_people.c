@@ -97,8 +97,8 @@ enum result webhook_dispatcher_retry(struct webhook_dispatcher *dispatcher, stru
         delivery.next_ms = dispatcher_now_ms();
         result = webhook_outbox_note(dispatcher->outbox, &delivery, out_found, err);
         dispatcher_count_waiting(dispatcher, endpoint);
-        endpoint->hold_until_ms = 0;
-        dispatcher_wake(dispatcher);
+        if (result == OK && *out_found)
+            dispatcher_try_now(dispatcher, endpoint, delivery.row);
     }
     arena_free(arena);
     return result;
