@@ -28,6 +28,29 @@ int64_t dispatcher_now_ms(void)
     return clock_steady_wall_ns() / NS_PER_MS;
 }
 
+/* ---- what was lost ---- */
+
+static void tell_lost(uint64_t *told, uint64_t lost, struct str webhook)
+{
+    if (*told == lost)
+        return;
+    event_emit(EVENT_TRACE_LOST, F_C(SINK, "webhooks"), F_STR(WEBHOOK, webhook),
+               F_INT(COUNT, lost - *told));
+    *told = lost;
+}
+
+static void tell_all_lost(struct webhook_dispatcher *dispatcher, int64_t now_ms)
+{
+    if (now_ms < dispatcher->tell_ms)
+        return;
+    dispatcher->tell_ms = now_ms + TELL_MS;
+    tell_lost(&dispatcher->lost_told, dispatcher->lost, STR_EMPTY);
+    LIST_EACH (&dispatcher->endpoints, link) {
+        struct endpoint *endpoint = CONTAINER(link, struct endpoint, link);
+        tell_lost(&endpoint->dropped_told, endpoint->dropped, str_c(endpoint->name));
+    }
+}
+
 /* ---- life ---- */
 
 struct webhook_dispatcher *webhook_dispatcher_new(struct str path, struct str node,
@@ -69,6 +92,7 @@ void webhook_dispatcher_free(struct webhook_dispatcher *dispatcher)
 {
     if (!dispatcher)
         return;
+    tell_all_lost(dispatcher, INT64_MAX - TELL_MS);
     LIST_EACH (&dispatcher->endpoints, link)
         endpoint_free(CONTAINER(link, struct endpoint, link));
     dispatcher_set_unref(dispatcher->set);
@@ -450,27 +474,6 @@ static int64_t serve(struct webhook_dispatcher *dispatcher, struct endpoint *end
         dispatcher_try(dispatcher, endpoint, due[i].row);
     }
     return now_ms + EXPIRE_MS;
-}
-
-static void tell_lost(uint64_t *told, uint64_t lost, struct str webhook)
-{
-    if (*told == lost)
-        return;
-    event_emit(EVENT_TRACE_LOST, F_C(SINK, "webhooks"), F_STR(WEBHOOK, webhook),
-               F_INT(COUNT, lost - *told));
-    *told = lost;
-}
-
-static void tell_all_lost(struct webhook_dispatcher *dispatcher, int64_t now_ms)
-{
-    if (now_ms < dispatcher->tell_ms)
-        return;
-    dispatcher->tell_ms = now_ms + TELL_MS;
-    tell_lost(&dispatcher->lost_told, dispatcher->lost, STR_EMPTY);
-    LIST_EACH (&dispatcher->endpoints, link) {
-        struct endpoint *endpoint = CONTAINER(link, struct endpoint, link);
-        tell_lost(&endpoint->dropped_told, endpoint->dropped, str_c(endpoint->name));
-    }
 }
 
 static bool has_untold(const struct webhook_dispatcher *dispatcher)

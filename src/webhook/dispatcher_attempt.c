@@ -195,9 +195,8 @@ static void settle(struct attempt *attempt)
     case WEBHOOK_DELIVERED:
         delivery->state = WEBHOOK_STATE_DELIVERED;
         endpoint->delivered_ms = delivery->last_ms;
-        write_down(attempt);
         dispatcher_recovered(attempt->dispatcher, endpoint);
-        return;
+        break;
     case WEBHOOK_GONE:
         delivery->state = WEBHOOK_STATE_FAILED;
         note_gone(attempt);

@@ -205,7 +205,9 @@ static void bind_text(sqlite3_stmt *statement, int place, struct str text)
 static enum result step(struct webhook_outbox *outbox, enum statement which, struct error *err)
 {
     sqlite3_stmt *statement = outbox->statements[which];
-    int number = fault_hit("webhook.outbox");
+    int number = fault_hit(which == PUT    ? "webhook.put"
+                           : which == NOTE ? "webhook.note"
+                                           : "webhook.other");
     enum result result = number ? fail_errno(err, number, "webhooks.db")
                          : sqlite3_step(statement) == SQLITE_DONE ? OK
                                                                   : failed(outbox, err);

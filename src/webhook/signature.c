@@ -11,9 +11,9 @@
 bool webhook_secret_parse(struct str text, struct webhook_secret *out)
 {
     struct buf bytes BUF_CLEANUP;
-    buf_init(&bytes, WEBHOOK_SECRET_MOST);
+    buf_init(&bytes, WEBHOOK_SECRET_MOST + 3); /* as much as it may take at first */
     bool good = str_starts(text, STR("whsec_")) && base64_decode(str_from(text, 6), &bytes) &&
-                bytes.len >= WEBHOOK_SECRET_LEAST;
+                bytes.len >= WEBHOOK_SECRET_LEAST && bytes.len <= WEBHOOK_SECRET_MOST;
     if (good) {
         memcpy(out->bytes, bytes.ptr, bytes.len);
         out->len = bytes.len;
