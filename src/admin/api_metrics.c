@@ -398,11 +398,11 @@ static void print_webhooks(const struct webhook_status *webhooks, size_t count, 
     metrics_print_head(out, "postern_webhook_pending", METRIC_GAUGE, "Deliveries that wait.");
     for (size_t i = 0; i < count; i++)
         metrics_print_sample(out, "postern_webhook_pending", "endpoint", webhooks[i].name,
-                             (double)webhooks[i].backlog.count);
+                             (double)webhooks[i].pending);
     metrics_print_head(out, "postern_webhook_oldest_seconds", METRIC_GAUGE,
                        "Age of the oldest that waits.");
     for (size_t i = 0; i < count; i++) {
-        int64_t oldest_ms = webhooks[i].backlog.oldest_ms;
+        int64_t oldest_ms = webhooks[i].oldest_ms;
         metrics_print_sample(out, "postern_webhook_oldest_seconds", "endpoint", webhooks[i].name,
                              oldest_ms && oldest_ms < now_ms ? (double)(now_ms - oldest_ms) / 1e3
                                                              : 0);

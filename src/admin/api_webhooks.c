@@ -28,17 +28,16 @@ static const char *state_of(const struct webhook_status *status)
 
 static json_t *webhook_json(const struct webhook_status *status)
 {
-    const struct webhook_backlog *backlog = &status->backlog;
-    double age = backlog->oldest_ms
-                     ? (double)(clock_steady_wall_ns() / NS_PER_MS - backlog->oldest_ms) / 1000
+    double age = status->oldest_ms
+                     ? (double)(clock_steady_wall_ns() / NS_PER_MS - status->oldest_ms) / 1000
                      : 0;
     return json_pack(
         "{s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:f, s:I, s:I, s:I, s:I, s:I, s:I}",
         "webhook", admin_json(status->name), "origin", admin_json(status->origin), "state",
         state_of(status), "since", time_json(status->since_ms), "by", admin_json(status->by),
         "error", admin_json(status->error), "next_try", time_json(status->next_ms),
-        "last_delivered", time_json(status->delivered_ms), "pending", (json_int_t)backlog->count,
-        "pending_bytes", (json_int_t)backlog->bytes, "oldest_seconds", age > 0 ? age : 0.0,
+        "last_delivered", time_json(status->delivered_ms), "pending", (json_int_t)status->pending,
+        "pending_bytes", (json_int_t)status->pending_bytes, "oldest_seconds", age > 0 ? age : 0.0,
         "in_flight", (json_int_t)status->in_flight, "secrets", (json_int_t)status->secrets,
         "delivered", (json_int_t)status->delivered, "failed", (json_int_t)status->failed, "dropped",
         (json_int_t)status->dropped, "attempts_failed", (json_int_t)status->attempts_failed);

@@ -149,6 +149,7 @@ void dispatcher_note_outbox(struct webhook_dispatcher *dispatcher, enum result r
 void dispatcher_count_waiting(struct webhook_dispatcher *dispatcher, struct endpoint *endpoint)
 {
     struct webhook_backlog backlog = {0};
+    endpoint->finished = FINISHED_SLACK; /* nobody knows how many lie there: cut them soon */
     if (dispatcher->outbox &&
         webhook_outbox_backlog(dispatcher->outbox, str_c(endpoint->name), &backlog, NULL) == OK) {
         endpoint->count = backlog.count;

@@ -54,7 +54,8 @@ struct webhook_status {
     struct str error;     /* of the last failure */
     int64_t next_ms;      /* when a failing one is tried again; 0: now */
     int64_t delivered_ms; /* the last time that one was taken; 0: not since the start */
-    struct webhook_backlog backlog;
+    uint64_t pending, pending_bytes;
+    int64_t oldest_ms; /* when the oldest of these was created; 0: there are none */
     unsigned in_flight, secrets;
     uint64_t delivered, failed, dropped; /* deliveries since the start */
     uint64_t attempts_failed;

@@ -24,7 +24,8 @@ static void describe(struct webhook_dispatcher *dispatcher, const struct endpoin
         .error = arena_str(arena, str_c(endpoint->error)),
         .next_ms = endpoint->hold_until_ms > now_ms ? endpoint->hold_until_ms : 0,
         .delivered_ms = endpoint->delivered_ms,
-        .backlog = {.count = endpoint->count, .bytes = endpoint->bytes},
+        .pending = endpoint->count,
+        .pending_bytes = endpoint->bytes,
         .in_flight = endpoint->in_flight,
         .secrets = (unsigned)endpoint->webhook->secret_count,
         .delivered = endpoint->delivered,
@@ -33,7 +34,7 @@ static void describe(struct webhook_dispatcher *dispatcher, const struct endpoin
         .attempts_failed = endpoint->attempts_failed,
     };
     if (dispatcher->outbox)
-        (void)!webhook_outbox_backlog(dispatcher->outbox, out->name, &out->backlog, NULL);
+        out->oldest_ms = webhook_outbox_oldest_ms(dispatcher->outbox, out->name);
 }
 
 struct webhook_status *webhook_dispatcher_list(struct webhook_dispatcher *dispatcher,

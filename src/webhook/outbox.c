@@ -24,6 +24,7 @@ enum statement {
     GET_ID,
     LIST,
     BACKLOG,
+    AGE,
     DROP,
     DROP_SIZE,
     EXPIRE,
@@ -54,13 +55,16 @@ static const char *const texts[STATEMENTS] = {
     [GET_ID] = "SELECT " COLUMNS ", body FROM deliveries WHERE id = ?1",
     [LIST] = "SELECT " COLUMNS " FROM deliveries WHERE webhook = ?1 AND (?2 < 0 OR state = ?2)"
              " AND delivery < ?3 ORDER BY delivery DESC LIMIT ?4",
-    [BACKLOG] = "SELECT count(*), total(size), min(created_ms) FROM deliveries"
+    [BACKLOG] = "SELECT count(*), total(size) FROM deliveries"
                 " WHERE webhook = ?1 AND state = 0",
+    [AGE] = "SELECT created_ms FROM deliveries WHERE webhook = ?1 AND state = 0"
+            " ORDER BY delivery LIMIT 1",
     [DROP] = "DELETE" OLDEST,
     [DROP_SIZE] = "SELECT total(size)" OLDEST,
     [EXPIRE] = "UPDATE deliveries SET state = 2, error = 'given up: ' || error"
-               " WHERE webhook = ?1 AND state = 0 AND attempts > 0 AND created_ms + ?3 < ?2"
-               " AND next_ms <= created_ms + ?3",
+               " WHERE delivery IN (SELECT delivery FROM deliveries WHERE webhook = ?1"
+               " AND state = 0 ORDER BY delivery LIMIT 1000)"
+               " AND attempts > 0 AND created_ms + ?3 < ?2 AND next_ms <= created_ms + ?3",
     [RELEASE] = "UPDATE deliveries SET next_ms = ?2, held_up = 0"
                 " WHERE webhook = ?1 AND state = 0 AND held_up = 1",
     [FORGET] = "DELETE FROM deliveries WHERE webhook = ?1 AND state <> 0 AND delivery <="
@@ -371,9 +375,18 @@ enum result webhook_outbox_backlog(struct webhook_outbox *outbox, struct str web
         *out = (struct webhook_backlog){
             .count = (uint64_t)sqlite3_column_int64(backlog, 0),
             .bytes = (uint64_t)sqlite3_column_int64(backlog, 1),
-            .oldest_ms = sqlite3_column_int64(backlog, 2),
         };
     return finish(outbox, BACKLOG, code, err);
+}
+
+int64_t webhook_outbox_oldest_ms(struct webhook_outbox *outbox, struct str webhook)
+{
+    sqlite3_stmt *age = outbox->statements[AGE];
+    bind_text(age, 1, webhook);
+    int code = sqlite3_step(age);
+    int64_t created_ms = code == SQLITE_ROW ? sqlite3_column_int64(age, 0) : 0;
+    (void)!finish(outbox, AGE, code, NULL);
+    return created_ms;
 }
 
 enum result webhook_outbox_drop(struct webhook_outbox *outbox, struct str webhook, uint64_t count,

@@ -33,9 +33,8 @@ struct webhook_delivery {
     bool is_held_up;   /* the receiver was at fault: goes on as soon as that recovers */
 };
 
-struct webhook_backlog {   /* of one webhook */
-    uint64_t count, bytes; /* that wait */
-    int64_t oldest_ms;     /* created; 0: none waits */
+struct webhook_backlog { /* of one webhook: what waits */
+    uint64_t count, bytes;
 };
 
 /* `*out_aside`: what was there was damaged; it was renamed, and a new file begun. */
@@ -74,12 +73,14 @@ enum result webhook_outbox_list(struct webhook_outbox *outbox, struct str webhoo
                                 struct webhook_delivery *out, size_t *out_count, struct error *err);
 enum result webhook_outbox_backlog(struct webhook_outbox *outbox, struct str webhook,
                                    struct webhook_backlog *out, struct error *err);
+/* When the oldest of those that wait was created, in little time; 0: none waits. */
+int64_t webhook_outbox_oldest_ms(struct webhook_outbox *outbox, struct str webhook);
 
 /* The oldest `count` of those that wait go; how many bytes that were. */
 enum result webhook_outbox_drop(struct webhook_outbox *outbox, struct str webhook, uint64_t count,
                                 uint64_t *out_bytes, struct error *err);
-/* Those that wait, were tried and are older than `life_ms` count as failed, but for those that
- * somebody wants tried again; how many. */
+/* Of the oldest 1,000: those that wait, were tried and are older than `life_ms` count as failed,
+ * but for those that somebody wants tried again; how many. */
 enum result webhook_outbox_expire(struct webhook_outbox *outbox, struct str webhook, int64_t now_ms,
                                   int64_t life_ms, uint64_t *out_count, struct error *err);
 /* Those that were held up by the receiver go on at `now_ms`. */
