@@ -3,6 +3,8 @@
 #include "admin/routes.h"
 
 #include "admin/http.h"
+#include "admin/log.h"
+#include "admin/queue_selector.h"
 #include "history/event_filter.h"
 #include "history/story.h"
 #include "history/tail.h"
@@ -11,6 +13,7 @@
 #include <string.h>
 
 enum { LIMIT_DEFAULT = 50, LIMIT_MAX = 10000, SCAN_MAX = 100000, TO_MAX = 10 };
+enum { SCAN_BYTES = 1024 * 1024 * 1024 };
 
 /* ---- one story ---- */
 
@@ -23,10 +26,12 @@ static bool is_id_or_ref(struct str text)
     return text.len == MAIL_ID_LEN || text.len == MAIL_REF_LEN;
 }
 
+/* What had happened when it was asked for is found. */
 static struct store_reader *open_reader(struct admin_request *request, struct admin_answer *answer)
 {
     struct store_reader *reader = NULL;
     struct error err = {.text = "there is no history"};
+    admin_log_settle(request->log);
     if (!request->store || store_reader_open(request->store, &reader, &err) != OK)
         admin_problem(answer, 503, "Not now", "%s", err.text);
     return reader;
@@ -145,6 +150,11 @@ static void tell_event(const struct event *event, struct str revision, void *arg
             note_text(search->item, &event->fields[i]);
 }
 
+static bool is_over(const struct search *search)
+{
+    return json_array_size(search->items) >= search->limit || search->looked_at >= SCAN_MAX;
+}
+
 /* Many are looked at for each that fits: only that one is read again and told. */
 static bool take_story(struct mail_id id, void *arg)
 {
@@ -160,27 +170,39 @@ static bool take_story(struct mail_id id, void *arg)
             json_object_set_new(search->item, "verdict", json_string(search->verdict));
         json_array_append_new(search->items, search->item);
     }
-    return json_array_size(search->items) < search->limit && search->looked_at < SCAN_MAX;
+    return !is_over(search);
 }
 
-/* An id among the terms is the story itself. */
-static bool names_story(const struct event_filter *filter, struct mail_id *out_id)
+/* "anna@example.org" was taken for …, for each word without a key. */
+static json_t *understood(const struct event_filter *filter)
 {
+    json_t *list = json_array();
     for (size_t i = 0; i < filter->count; i++) {
-        if (filter->terms[i].kind == EVENT_TERM_FIELD && filter->terms[i].key == KEY_MESSAGE &&
-            mail_id_parse(filter->terms[i].text, out_id))
-            return true;
+        const struct event_term *term = &filter->terms[i];
+        if (term->as)
+            json_array_append_new(
+                list, json_pack("{s:o, s:s}", "word", admin_json(term->text), "as", term->as));
     }
-    return false;
+    return list;
+}
+
+/* What looks like a domain may be a host's name in a reply: if nothing else fits, words are texts.
+ */
+static int64_t find(struct search *search)
+{
+    int64_t back_ms =
+        event_filter_search(&search->filter, search->reader, SCAN_BYTES, take_story, search);
+    if (json_array_size(search->items) == 0 && event_filter_loosen(&search->filter))
+        back_ms =
+            event_filter_search(&search->filter, search->reader, SCAN_BYTES, take_story, search);
+    return back_ms;
 }
 
 void admin_api_events_find(struct admin_request *request, struct admin_answer *answer)
 {
     struct search search = {.limit = LIMIT_DEFAULT};
-    struct store_term terms[EVENT_FILTER_TERMS_MAX];
     struct str limit = admin_query(request, "limit");
     struct error err;
-    struct mail_id id;
     if (event_filter_parse(admin_query(request, "q"), request->arena, &search.filter, &err) != OK) {
         admin_problem(answer, 400, "Bad expression", "%s", err.text);
         return;
@@ -193,15 +215,13 @@ void admin_api_events_find(struct admin_request *request, struct admin_answer *a
     if (!search.reader)
         return;
     search.items = json_array();
-    if (names_story(&search.filter, &id))
-        take_story(id, &search);
-    else if (search.limit)
-        store_search(search.reader, terms, event_filter_index(&search.filter, terms),
-                     search.filter.range, take_story, &search);
+    int64_t back_ms = search.limit ? find(&search) : 0;
     store_reader_close(search.reader);
-    answer->json = json_pack(
-        "{s:o, s:b}", "items", search.items, "complete",
-        (int)(search.looked_at < SCAN_MAX && json_array_size(search.items) < search.limit));
+    answer->json = json_pack("{s:o, s:b, s:o}", "items", search.items, "complete",
+                             (int)(back_ms == 0 && !is_over(&search)), "understood",
+                             understood(&search.filter));
+    if (back_ms)
+        json_object_set_new(answer->json, "looked_back_to", admin_time_json(back_ms * NS_PER_MS));
 }
 
 /* ---- live ---- */

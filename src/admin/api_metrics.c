@@ -510,6 +510,7 @@ void admin_api_metrics(struct admin_request *request, struct admin_answer *answe
     struct gauges gauges = {0};
     struct buf out BUF_CLEANUP;
     buf_init(&out, METRICS_MAX);
+    admin_log_settle(request->log);
     gateway_status(request->gateway, request->arena, &gauges.status);
     gateway_spool_numbers(request->gateway, &gauges.spool);
     domain_watch_numbers(request->domains, &gauges.domains);

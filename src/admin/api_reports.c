@@ -3,6 +3,7 @@
 #include "admin/routes.h"
 
 #include "admin/http.h"
+#include "admin/log.h"
 #include "admin/reports.h"
 
 static bool has_reports(const struct admin_request *request, struct admin_answer *answer)
@@ -20,6 +21,7 @@ void admin_api_reports_list(struct admin_request *request, struct admin_answer *
     struct error err;
     if (!has_reports(request, answer))
         return;
+    admin_log_settle(request->log);
     if (reports_list(request->reports, request->arena, &items, &count, &err) != OK) {
         admin_problem(answer, 503, "Not now", "%s", err.text);
         return;
@@ -43,6 +45,7 @@ void admin_api_reports_send(struct admin_request *request, struct admin_answer *
     json_t *body = json_loadb(request->body.ptr, request->body.len, 0, NULL);
     bool today = json_is_true(json_object_get(body, "today"));
     json_decref(body);
+    admin_log_settle(request->log);
     if (reports_send(request->reports, today, &sent, &err) != OK) {
         admin_problem(answer, 503, "Not now", "%s", err.text);
         return;

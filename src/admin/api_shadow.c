@@ -3,6 +3,7 @@
 #include "admin/routes.h"
 
 #include "admin/http.h"
+#include "admin/log.h"
 #include "history/store.h"
 #include "base/buf.h"
 
@@ -86,6 +87,7 @@ void admin_api_config_decisions(struct admin_request *request, struct admin_answ
         return;
     }
     range.since_ms = since.len ? (int64_t)number : 0;
+    admin_log_settle(request->log);
     if (!request->store || store_reader_open(request->store, &decisions.reader, &err) != OK) {
         admin_problem(answer, 503, "Not now", "%s", err.text);
         return;

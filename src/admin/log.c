@@ -25,6 +25,7 @@ enum {
     BATCH_MAX = 4 * 1024 * 1024,
     WAIT_MS = 50,
     REVISION_SIZE = 16,
+    SETTLE_S = 5,
 };
 
 struct admin_log {
@@ -46,6 +47,8 @@ struct admin_log {
 
     pthread_mutex_t mutex; /* for what follows */
     char revision[REVISION_SIZE];
+    uint64_t settle_wanted, settle_done; /* wishes to have everything told */
+    pthread_cond_t settled;
 };
 
 /* ---- writing ---- */
@@ -182,6 +185,24 @@ static enum result open_file(struct admin_log *log, struct error *err)
     return OK;
 }
 
+/* Those up to here are kept by what is done next. */
+static uint64_t wishes(struct admin_log *log)
+{
+    pthread_mutex_lock(&log->mutex);
+    uint64_t wanted = log->settle_wanted;
+    pthread_mutex_unlock(&log->mutex);
+    return wanted;
+}
+
+static void keep(struct admin_log *log, uint64_t wanted)
+{
+    pthread_mutex_lock(&log->mutex);
+    if (log->settle_done != wanted)
+        pthread_cond_broadcast(&log->settled);
+    log->settle_done = wanted;
+    pthread_mutex_unlock(&log->mutex);
+}
+
 static void *run(void *arg)
 {
     struct admin_log *log = arg;
@@ -190,6 +211,7 @@ static void *run(void *arg)
         bool last = atomic_load(&log->stop);
         if (!last)
             event_wait(WAIT_MS);
+        uint64_t wanted = wishes(log);
         struct error err;
         if (atomic_exchange(&log->reopen, false) && log->settings.target == ADMIN_LOG_FILE &&
             open_file(log, &err) != OK)
@@ -202,6 +224,7 @@ static void *run(void *arg)
         store_release(log->settings.store);
         report_drops(log);
         write_out(log);
+        keep(log, wanted);
         if (last)
             return NULL;
     }
@@ -220,6 +243,11 @@ enum result admin_log_start(const struct admin_log_settings *settings, struct ad
     buf_init(&log->line, LINE_MAX_BYTES);
     buf_init(&log->batch, BATCH_MAX + LINE_MAX_BYTES);
     pthread_mutex_init(&log->mutex, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&log->settled, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     if (settings->target == ADMIN_LOG_SYSLOG)
         openlog(settings->postfix ? NULL : "postern", LOG_PID, LOG_MAIL);
     enum result result = OK;
@@ -248,9 +276,28 @@ void admin_log_stop(struct admin_log *log)
     buf_done(&log->line);
     buf_done(&log->batch);
     event_lines_free(log->lines);
+    pthread_cond_destroy(&log->settled);
     pthread_mutex_destroy(&log->mutex);
     arena_free(log->arena);
     free(log);
+}
+
+bool admin_log_settle(struct admin_log *log)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += SETTLE_S;
+    pthread_mutex_lock(&log->mutex);
+    uint64_t wish = ++log->settle_wanted;
+    pthread_mutex_unlock(&log->mutex);
+    event_hurry();
+    pthread_mutex_lock(&log->mutex);
+    while (log->settle_done < wish &&
+           pthread_cond_timedwait(&log->settled, &log->mutex, &until) == 0)
+        ;
+    bool settled = log->settle_done >= wish;
+    pthread_mutex_unlock(&log->mutex);
+    return settled;
 }
 
 void admin_log_set_revision(struct admin_log *log, struct str revision)

@@ -38,6 +38,9 @@ enum result admin_log_start(const struct admin_log_settings *settings, struct ad
                             struct error *err);
 /* Drain once more, write, end the thread. NULL is allowed. */
 void admin_log_stop(struct admin_log *log);
+/* What was emitted before this call is in the log, in the metrics and with the history when it
+ * returns. False: not within some seconds, as when nobody reads the log. Any thread but mail's. */
+bool admin_log_settle(struct admin_log *log);
 /* Shown with each event from now on. Any thread. */
 void admin_log_set_revision(struct admin_log *log, struct str revision);
 /* Open the file again (after rotation). Any thread. */

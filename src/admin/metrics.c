@@ -18,7 +18,6 @@ enum {
     LABEL_MAX = 120,   /* bytes of a value */
     KEY_MAX = 1 + METRIC_LABELS * (1 + LABEL_MAX),
     LABELS_MAX = 2048,
-    BOUNDS_MAX = 16,
     ROWS_MAX = 128,
 };
 

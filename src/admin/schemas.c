@@ -129,7 +129,9 @@ const struct admin_schema admin_schemas[] = {
     {"FoundStory", "A story in short; verdict: what became of it.",
      "id:string time?:time event?:string to:[string] verdict?:string message?:string session?:string from?:string client?:string "
      "user?:string ref?:string reason?:string reply?:string listener?:string message_id?:string subject?:string"},
-    {"Found", "Stories, newest first; complete: there are no more.", "items:[FoundStory] complete:boolean"},
+    {"Understood", "What a word without a key was taken for.", "word:string as:string"},
+    {"Found", "Stories, newest first; complete: there are no more. looked_back_to: what is older was not looked through.",
+     "items:[FoundStory] complete:boolean understood:[Understood] looked_back_to?:time"},
     {"User", "senders: addresses that he may use besides his login, as in the file.", "user:string senders:string file:string"},
     {"UsersFile", "writable: the gateway may change it. problem: why it cannot be read, or empty.",
      "file:string writable:boolean problem:string"},

@@ -8,9 +8,14 @@
  */
 #pragma once
 
+#include <stdint.h>
+
 /* The calls number `first` … `first + count - 1` (from 1, counted from now) of `point` fail with
  * errno `number`. `point` is static text. At most 8 points. Any thread. */
 void fault_arm(const char *point, unsigned first, unsigned count, int number);
 void fault_disarm_all(void);
+/* Every call that covers `place` of something fails, until disarmed: a bad page of a file. */
+void fault_arm_place(const char *point, uint64_t place, int number);
 /* 0, or the errno to fail with. */
 int fault_hit(const char *point);
+int fault_hit_place(const char *point, uint64_t begin, uint64_t end);

@@ -172,7 +172,7 @@ int ctl_config_revision(struct ctl *ctl)
         }
         if (texts.count > 1)
             printf("# ---- %.*s\n", STR_ARG(one->name));
-        fwrite(one->text.ptr, 1, one->text.len, stdout);
+        ctl_print_file(one->text);
     }
     return CTL_YES;
 }

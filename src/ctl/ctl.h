@@ -184,8 +184,9 @@ const char *ctl_path_with(struct ctl *ctl, const char *base, json_t *query);
 /* ---- output ---- */
 
 void ctl_print_json(json_t *value);
-/* A message as it is in a pipe or a file, harmless on a terminal. */
-void ctl_print_message(struct str message);
+/* A message, or a file of others: in a pipe or a file every byte of it, on a terminal only what
+ * that shows and does not obey. */
+void ctl_print_file(struct str text);
 /* Markdown of the tables as plain text for a terminal. */
 void ctl_print_markdown(struct str text);
 /* Write text with control characters made visible: nothing from mail may steer a terminal. */

@@ -151,6 +151,41 @@ static void print_daemon(struct buf *out)
             "looked for\n"));
 }
 
+/* Of the package that puts them where programs call them. */
+static void print_sendmail(struct buf *out)
+{
+    buf_append(
+        out,
+        STR("# Reference: sendmail\n\n"
+            "What programs call that send mail: `sendmail` takes a message from standard input, "
+            "`mailq` prints the queue, `newaliases` has nothing to do and says yes. A message goes "
+            "over the control socket of the gateway; who may not open that speaks SMTP to the "
+            "address in `POSTERN_SMTP`, or to port 25 of this host, and the flows judge it as "
+            "they judge any mail.\n\n"
+            "## Options\n\n"
+            "- `-t`: the recipients are in To, Cc and Bcc; Bcc is taken out\n"
+            "- `-i`, `-oi`: a line with a dot alone is text, not the end\n"
+            "- `-f ADDRESS`, `-r ADDRESS`: the sender; `<>` for none\n"
+            "- `-F NAME`: the name in a From that is made\n"
+            "- `-bm`: take a message, as without it; `-bp`: as `mailq`; `-bi`: as `newaliases`\n"
+            "- `-q`: the queue runs by itself: says yes\n"
+            "- `-A -B -C -D -d -G -g -H -h -L -m -N -n -O -o -p -R -s -U -V -v -X -x`: taken, and "
+            "do nothing\n\n"
+            "## Exit code\n\n"
+            "0 means that the gateway has the message on stable storage. Others are those of "
+            "sysexits.h:\n\n"
+            "- `64`: the command line\n"
+            "- `65`: no recipients, not an address\n"
+            "- `67`: the recipient does not exist\n"
+            "- `69`: refused for good\n"
+            "- `75`: refused for now, or no gateway\n"
+            "- `77`: the socket is not for this user\n\n"
+            "## Environment\n\n"
+            "- `POSTERN_SOCKET`: the control socket\n"
+            "- `POSTERN_SMTP`: address and port to speak SMTP to\n"
+            "- `POSTERN_DOMAIN`: of an address without one, in the place of the host's name\n"));
+}
+
 #define ALSO_ALL                                                                                   \
     "\\fBpostern\\fP(1), \\fBpostern.yaml\\fP(5), \\fBpostern\\-blocks\\fP(7),\n"                  \
     "\\fBpostern\\-events\\fP(7), \\fBposternd\\fP(8)"
@@ -184,6 +219,10 @@ static const struct {
     {"daemon",
      print_daemon,
      {"posternd", "8", "the Postern mail gateway", "`posternd --config FILE [--check]`", ALSO_ALL}},
+    {"sendmail",
+     print_sendmail,
+     {"postern\\-sendmail", "1", "hand mail to the Postern mail gateway",
+      "`sendmail [OPTIONS] [RECIPIENT…]`, `mailq`, `newaliases`", ALSO_ALL}},
 };
 
 int ctl_docs(struct ctl *ctl)
@@ -202,7 +241,7 @@ int ctl_docs(struct ctl *ctl)
     if (text.len == 0) {
         fprintf(stderr,
                 "postern: the pages are: settings, blocks, scripts, events, commands, metrics, "
-                "daemon\n");
+                "daemon, sendmail\n");
         return CTL_USAGE;
     }
     struct buf *shown = man ? &formatted : &text;

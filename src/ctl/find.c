@@ -47,6 +47,39 @@ static void print_item(json_t *item)
     printf("\n");
 }
 
+/* "192.0.2.7" was taken for a client. */
+static void print_understood(json_t *answer)
+{
+    size_t i;
+    json_t *item;
+    json_array_foreach(json_object_get(answer, "understood"), i, item)
+    {
+        printf("\"");
+        ctl_print_text(ctl_text(item, "word"));
+        printf("\" was taken for %s.  ", ctl_text(item, "as"));
+    }
+}
+
+static void print_end(json_t *answer)
+{
+    size_t count = json_array_size(json_object_get(answer, "items"));
+    const char *back = ctl_text(answer, "looked_back_to");
+    if (count)
+        printf("%zu shown%s.  ", count,
+               json_is_true(json_object_get(answer, "complete")) ? "" : ", there may be more");
+    else
+        printf("nothing in the history fits.  ");
+    print_understood(answer);
+    if (back[0]) {
+        printf("what is older than ");
+        ctl_print_time(back, true);
+        printf(" was not looked through: add until:%s.  ", back);
+    }
+    if (count)
+        printf("next: postern trace ID|REF");
+    printf("\n");
+}
+
 int ctl_find(struct ctl *ctl)
 {
     const char *limit = ctl_option(ctl, "--limit");
@@ -57,13 +90,9 @@ int ctl_find(struct ctl *ctl)
     int code = ctl_show_items(ctl, path.ptr, print_item, &answer);
     if (code)
         return code;
-    json_t *items = json_object_get(answer.json, "items");
-    bool found = json_array_size(items) > 0;
-    if (!ctl->json && !found)
-        printf("nothing in the history fits\n");
-    else if (!ctl->json)
-        printf("%zu shown%s.  next: postern trace ID|REF\n", json_array_size(items),
-               json_is_true(json_object_get(answer.json, "complete")) ? "" : ", there may be more");
+    bool found = json_array_size(json_object_get(answer.json, "items")) > 0;
+    if (!ctl->json)
+        print_end(answer.json);
     json_decref(answer.json);
     return found ? CTL_YES : CTL_NO;
 }

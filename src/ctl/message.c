@@ -24,7 +24,7 @@ int ctl_message_raw(struct ctl *ctl)
     if (code)
         return code;
     json_decref(answer.json);
-    ctl_print_message(answer.body);
+    ctl_print_file(answer.body);
     return CTL_YES;
 }
 

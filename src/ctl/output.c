@@ -34,17 +34,19 @@ static bool shows_utf8(void)
     return false;
 }
 
-/* Letters as they are where the terminal can show them, never what it would obey. */
-void ctl_print_text(const char *text)
+/* Letters as they are where the terminal can show them, never what it would obey. With `lines`,
+ * ends of lines and tabs count as letters. */
+static void print_harmless(struct str rest, bool lines)
 {
     bool utf8 = shows_utf8();
-    struct str rest = str_c(text);
     while (rest.len) {
         uint32_t point;
         size_t len = str_utf8(rest, &point);
         unsigned char first = (unsigned char)rest.ptr[0];
-        bool plain = first >= 32 && first < 127;
-        if (plain || (utf8 && len > 1 && !str_is_unsafe_point(point))) {
+        bool plain = (first >= 32 && first < 127) || (lines && (first == '\n' || first == '\t'));
+        if (lines && str_starts(rest, STR("\r\n"))) {
+            len = 1;
+        } else if (plain || (utf8 && len > 1 && !str_is_unsafe_point(point))) {
             len = plain ? 1 : len;
             fwrite(rest.ptr, 1, len, stdout);
         } else {
@@ -53,6 +55,11 @@ void ctl_print_text(const char *text)
         }
         rest = str_from(rest, len);
     }
+}
+
+void ctl_print_text(const char *text)
+{
+    print_harmless(str_c(text), /* lines= */ false);
 }
 
 void ctl_require_id(const char *text)
@@ -68,20 +75,12 @@ void ctl_require_id(const char *text)
     exit(CTL_USAGE);
 }
 
-/* A message must not steer the terminal; a file or a pipe gets every byte. */
-void ctl_print_message(struct str message)
+void ctl_print_file(struct str text)
 {
-    if (!isatty(STDOUT_FILENO)) {
-        fwrite(message.ptr, 1, message.len, stdout);
-        return;
-    }
-    for (size_t i = 0; i < message.len; i++) {
-        unsigned char c = (unsigned char)message.ptr[i];
-        if (c == '\n' || c == '\t' || (c >= 32 && c < 127))
-            putchar(c);
-        else if (c != '\r')
-            printf("\\x%02x", c);
-    }
+    if (isatty(STDOUT_FILENO))
+        print_harmless(text, /* lines= */ true);
+    else
+        fwrite(text.ptr, 1, text.len, stdout);
 }
 
 void ctl_print_time_as(const char *utc, const char *format)

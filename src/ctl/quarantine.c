@@ -114,7 +114,7 @@ int ctl_quarantine_raw(struct ctl *ctl)
     int code = ctl_request(ctl, "GET", path.ptr, NULL, &answer);
     if (code)
         return code;
-    ctl_print_message(answer.body);
+    ctl_print_file(answer.body);
     return CTL_YES;
 }
 

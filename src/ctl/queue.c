@@ -28,6 +28,8 @@ static void print_item(json_t *item)
         const char *reply = ctl_text(recipient, "reply");
         printf("  to ");
         ctl_print_text(ctl_text(recipient, "to"));
+        if (json_is_true(json_object_get(recipient, "done")))
+            printf("  done: delivered or given up"); /* which of the two, its story knows */
         printf("%s", reply[0] ? "  " : "");
         ctl_print_text(reply);
         printf("\n");

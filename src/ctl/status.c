@@ -122,6 +122,6 @@ int ctl_metrics(struct ctl *ctl)
     int code = ctl_request(ctl, "GET", "/metrics", NULL, &answer);
     if (code != CTL_YES)
         return code;
-    fwrite(answer.body.ptr, 1, answer.body.len, stdout);
+    ctl_print_file(answer.body);
     return CTL_YES;
 }

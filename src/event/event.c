@@ -33,6 +33,7 @@ static struct {
     uint64_t seq; /* the reader's */
     struct event_decoder *decoder;
     enum { WAKE_NEVER, WAKE_QUARTER, WAKE_ANY } _Atomic wake;
+    atomic_bool hurry;
     sem_t wakeups;
 } stream = {.once = PTHREAD_ONCE_INIT, .lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -274,7 +275,7 @@ static void wait_until_used(size_t enough, int timeout_ms)
     until.tv_nsec = ns % NS_PER_S;
     /* First say what is wanted, then look: emitters write first, then look. */
     atomic_store(&stream.wake, enough < QUARTER ? WAKE_ANY : WAKE_QUARTER);
-    while (fullest() < enough) {
+    while (fullest() < enough && !atomic_load(&stream.hurry)) {
         if (sem_clockwait(&stream.wakeups, CLOCK_MONOTONIC, &until) == 0)
             break;
         if (errno == ETIMEDOUT)
@@ -293,4 +294,13 @@ void event_wait(int timeout_ms)
         wait_until_used(1, timeout_ms);
     if (fullest() > 0)
         wait_until_used(QUARTER, timeout_ms < GATHER_MS ? timeout_ms : GATHER_MS);
+    atomic_store(&stream.hurry, false);
+}
+
+void event_hurry(void)
+{
+    pthread_once(&stream.once, init_stream);
+    atomic_store(&stream.hurry, true);
+    if (atomic_exchange(&stream.wake, WAKE_NEVER) != WAKE_NEVER)
+        sem_post(&stream.wakeups);
 }

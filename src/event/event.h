@@ -121,6 +121,9 @@ void event_slots_done(struct event_slots *slots, void (*free_one)(void *pointer)
 /* Wait until there may be events, at most `timeout_ms`, and then some 20 ms more for others, unless
  * a ring fills. Reader's thread only. */
 void event_wait(int timeout_ms);
+/* End the reader's wait, this one or the next, for somebody waits for what it has to take. Any
+ * thread. */
+void event_hurry(void);
 uint64_t event_dropped(void);
 
 const char *event_name(enum event_type type);

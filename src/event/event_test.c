@@ -356,6 +356,25 @@ static void threads_emit_while_the_reader_drains(void **state)
     assert_int_equal(tally.seen + (event_dropped() - before), THREADS * EVENTS_EACH);
 }
 
+static void *hurry(void *arg)
+{
+    (void)arg;
+    event_hurry();
+    return NULL;
+}
+
+static void who_hurries_ends_the_wait(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    event_hurry(); /* before it */
+    event_wait(600000);
+    assert_int_equal(pthread_create(&thread, NULL, hurry, NULL), 0); /* before or in it */
+    event_wait(600000);
+    pthread_join(thread, NULL);
+    event_wait(1); /* only once */
+}
+
 static void *emit_one(void *arg)
 {
     (void)arg;
@@ -655,6 +674,7 @@ int main(void)
         cmocka_unit_test(debug_events_leave_room_for_others),
         cmocka_unit_test(records_survive_the_end_of_the_ring),
         cmocka_unit_test(threads_emit_while_the_reader_drains),
+        cmocka_unit_test(who_hurries_ends_the_wait),
         cmocka_unit_test(events_of_ended_threads_are_not_lost),
         cmocka_unit_test(the_oldest_comes_first),
     };

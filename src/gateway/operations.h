@@ -36,8 +36,7 @@ struct gateway_status {
     uint64_t sessions_total;
     uint64_t messages_accepted;
     uint64_t protected_mailboxes;
-    int64_t protected_mailboxes_entitled; /* 0: no number given */
-    uint64_t incidents_open;              /* accounts that are contained */
+    uint64_t incidents_open; /* accounts that are contained */
     uint64_t events_dropped;
     struct gateway_listener_status *listeners;
     size_t listener_count;

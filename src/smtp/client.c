@@ -168,12 +168,6 @@ enum result smtp_client_ask(struct smtp_client *client, struct mail_reply *out_r
     return smtp_client_read(client, out_reply, err);
 }
 
-enum result smtp_client_noop(struct smtp_client *client, struct mail_reply *out_reply,
-                             struct error *err)
-{
-    return smtp_client_ask(client, out_reply, err, "NOOP");
-}
-
 /* ---- queries ---- */
 
 unsigned smtp_client_extensions(const struct smtp_client *client)

@@ -56,8 +56,6 @@ enum result smtp_client_starttls(struct smtp_client *client, struct tls_context 
  * mechanism. The password is wiped from all buffers. */
 enum result smtp_client_auth(struct smtp_client *client, struct str login, struct str password,
                              struct mail_reply *out_reply, struct error *err) MAY_YIELD;
-enum result smtp_client_noop(struct smtp_client *client, struct mail_reply *out_reply,
-                             struct error *err) MAY_YIELD;
 
 /* What came of one recipient. */
 struct smtp_client_recipient {

@@ -37,11 +37,6 @@ void smtp_session_set_client_name(struct smtp_session *session, struct str name)
     session->peer.client_name = arena_str(smtp_session_long_arena(session), name);
 }
 
-size_t smtp_session_recipient_count(const struct smtp_session *session)
-{
-    return session->recipient_count;
-}
-
 const struct mail_sender *smtp_session_sender(const struct smtp_session *session)
 {
     return &session->sender;

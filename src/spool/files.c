@@ -224,7 +224,7 @@ enum result spool_files_read(int fd, void *out, size_t size, uint64_t offset, st
 {
     char *at = out;
     while (size) {
-        int number = fault_hit("spool.read");
+        int number = fault_hit_place("spool.read", offset, offset + size);
         ssize_t done = number ? -1 : pread(fd, at, size, (off_t)offset);
         if (done < 0 && !number && errno == EINTR)
             continue;

@@ -138,7 +138,8 @@ void spool_index_drop_segment(struct spool_index *index, struct spool_segment *s
 
 bool spool_segment_is_dead(const struct spool_index *index, const struct spool_segment *segment)
 {
-    if (!segment->sealed || segment->live_entries || segment->live_states || segment->tombs_needed)
+    if (!segment->sealed || segment->live_entries || segment->live_states ||
+        segment->tombs_needed || segment->stays)
         return false;
     bool has_records = segment->end > SPOOL_SEGMENT_HEADER;
     if (segment->kind == SPOOL_SEGMENT_MAIN && has_records && segment->id >= index->totals_from)
@@ -530,7 +531,7 @@ static void finish_bulks(struct spool_index *index)
     void *value;
     while (map_next(&index->bulks, &cursor, &key, &value)) {
         struct spool_bulk *bulk = value;
-        if (bulk->entries || bulk->holders)
+        if (bulk->entries || bulk->holders || (index->is_partial && !bulk->is_new))
             continue;
         map_remove(&index->bulks, key);
         list_append(&index->dead_bulks, &bulk->link);
@@ -554,6 +555,14 @@ bool spool_index_finish_some(struct spool_index *index, size_t *cursor)
         return true;
     finish_bulks(index);
     return false;
+}
+
+void spool_index_keep_all(struct spool_index *index)
+{
+    LIST_EACH (&index->segments, link) {
+        struct spool_segment *segment = CONTAINER(link, struct spool_segment, link);
+        segment->stays = segment->keep = true;
+    }
 }
 
 void spool_index_finish(struct spool_index *index)
@@ -598,8 +607,8 @@ void spool_index_let_go_bulk(struct spool_index *index, struct spool_bulk *bulk)
     check(bulk->holders > 0);
     if (--bulk->holders || bulk->entries)
         return;
-    if (index->recovering && !bulk->is_new)
-        return; /* what was not yet walked may name it, too */
+    if ((index->recovering || index->is_partial) && !bulk->is_new)
+        return;
     map_remove(&index->bulks, bulk_key(&bulk->id));
     list_append(&index->dead_bulks, &bulk->link);
 }

@@ -30,15 +30,16 @@ struct spool_segment {
     atomic_int references; /* the index holds one, readers others */
     uint64_t end;          /* of what is valid */
     uint64_t disk_bytes;
-    bool sealed;           /* nothing will be written any more */
-    bool was_used;         /* see spool_segment_header */
-    bool reusable;         /* once it is dead its file may become another segment */
-    bool is_private;       /* holds text that may not stay in a file for longer than it must */
-    bool is_freed;         /* its file has the name of one in the pool */
-    bool was_cut;          /* has no footer: a PREVIOUS record elsewhere says how far it counts */
-    uint64_t cuts_from;    /* its PREVIOUS records do so for segments from this on, or 0 */
-    int64_t sealed_ns;     /* monotonic time; 0: before this start */
-    bool keep;             /* cannot be copied forward */
+    bool sealed;        /* nothing will be written any more */
+    bool was_used;      /* see spool_segment_header */
+    bool reusable;      /* once it is dead its file may become another segment */
+    bool is_private;    /* holds text that may not stay in a file for longer than it must */
+    bool is_freed;      /* its file has the name of one in the pool */
+    bool was_cut;       /* has no footer: a PREVIOUS record elsewhere says how far it counts */
+    uint64_t cuts_from; /* its PREVIOUS records do so for segments from this on, or 0 */
+    int64_t sealed_ns;  /* monotonic time; 0: before this start */
+    bool keep;          /* cannot be copied forward */
+    bool stays;         /* not removed either: see index->is_partial; or its name may come back */
     uint64_t live_entries; /* whose ENTRY is here */
     uint64_t live_states;  /* of entries whose ENTRY is elsewhere */
     uint64_t live_bytes;
@@ -104,6 +105,8 @@ struct spool_index {
     struct list dead_bulks;
     uint64_t totals_from; /* the newest segment in which all totals stand durably */
     bool recovering;      /* records may come before what they speak of */
+    bool is_partial;      /* the disk did not give all of the log: nobody knows what of that which
+                             was here at the start is needed */
 };
 
 void spool_index_init(struct spool_index *index);
@@ -156,6 +159,8 @@ void spool_index_move_state(struct spool_index *index, const struct spool_copy *
 /* All tombstones in `from` that are needed were copied to `to`. */
 void spool_index_move_tombs(struct spool_index *index, struct spool_segment *from,
                             struct spool_segment *to);
+/* What is here now stays for the next start: files of segments and of large bodies. */
+void spool_index_keep_all(struct spool_index *index);
 /* After the last record: forget what has no ENTRY or is removed. */
 void spool_index_finish(struct spool_index *index);
 /* The same bit by bit; `*cursor` is 0 at first. Returns false when it is done. */
@@ -213,4 +218,6 @@ uint64_t spool_entry_body_size(const struct spool_index *index, const struct spo
 struct spool_bulk *spool_index_bulk(const struct spool_index *index, uint64_t id);
 struct spool_bulk *spool_index_add_bulk(struct spool_index *index, uint64_t id);
 void spool_index_hold_bulk(struct spool_index *index, struct spool_bulk *bulk);
+/* It dies when nobody needs it any more: neither while recovering nor in a partial index does one
+ * that was here at the start, for what was not read may name it, too. */
 void spool_index_let_go_bulk(struct spool_index *index, struct spool_bulk *bulk);

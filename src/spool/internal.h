@@ -143,8 +143,8 @@ enum result spool_loading_begin(struct spool *spool, spool_found_fn *found, void
                                 struct error *err);
 /* Bytes of segments that were not walked. */
 uint64_t spool_loading_left(const struct spool *spool);
-/* The rest, on this thread; ends early when spool_loading_free is called on another. */
-void spool_loading_run(struct spool *spool);
+/* The rest, on this thread. FAILED: the disk does not answer. */
+enum result spool_loading_run(struct spool *spool, struct error *err);
 /* Stop it, if it goes on. */
 void spool_loading_free(struct spool *spool);
 
@@ -184,6 +184,8 @@ bool spool_pool_has_room(const struct spool *spool, unsigned more);
 /* The name only; once the folder is synced, spool_pool_add. False: it is as before, or gone. */
 bool spool_pool_rename_into(const struct spool *spool, const struct spool_segment *segment);
 void spool_pool_add(struct spool *spool, uint64_t id);
+/* The file under its name in the pool, where it need not be. */
+void spool_pool_remove(const struct spool *spool, uint64_t id);
 /* A segment made ahead, as by spool_files_new_segment. False: none can be made of the pool. */
 bool spool_pool_make_segment(struct spool *spool, struct spool_segment **out_segment);
 /* Remove all files of the pool. */
@@ -236,9 +238,7 @@ void spool_sync_written(struct spool *spool);
 /* Hand over; wakes the writer when needed. */
 void spool_submit(struct spool *spool, struct spool_unit *unit);
 /* Answer with the result that stands in each unit; empties the queue. Lock not held. */
-void spool_answer(struct spool *spool, struct spool_unit_queue *queue);
-/* Submit and wait, on a thread that is no loop's. */
-enum result spool_submit_and_wait(struct spool *spool, struct spool_unit *unit);
+void spool_answer(struct spool_unit_queue *queue);
 /* The real monotonic clock, for waiting on conditions: tests may stop the other one. */
 int64_t spool_real_ns(void);
 void spool_wake_upkeep(struct spool *spool);

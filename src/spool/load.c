@@ -122,7 +122,11 @@ static void read_pages(int fd, char *out, size_t size, uint64_t offset, struct s
         memset(out + done, 0, part);
         if (failure.kind == ERROR_PERMANENT)
             continue;
-        *unread = (struct spool_unread){unread->bytes + part, offset + done + part, failure};
+        if (!unread->bytes)
+            unread->begin = offset + done;
+        unread->bytes += part;
+        unread->end = offset + done + part;
+        unread->failure = failure;
     }
 }
 
@@ -138,6 +142,46 @@ void spool_read_all(int fd, char *out, uint64_t size, uint64_t offset,
             read_pages(fd, out + done, now, offset + done, out_unread);
         done += now;
     }
+}
+
+/* ---- a disk in trouble ---- */
+
+/* From the disk, not from memory. */
+static bool gives_page(int fd, uint64_t offset)
+{
+    char page[PAGE];
+    struct error ignored;
+    (void)posix_fadvise(fd, (off_t)offset, PAGE, POSIX_FADV_DONTNEED);
+    return fd >= 0 && spool_files_read(fd, page, 64, offset, &ignored) == OK;
+}
+
+/* A page beside those that it did not give, or the first one of another file. */
+static bool answers(const struct spool_loader *loader, int fd, const struct spool_unread *unread)
+{
+    if ((unread->begin >= PAGE && gives_page(fd, unread->begin - PAGE)) ||
+        gives_page(fd, unread->end))
+        return true;
+    for (size_t i = 0; i < loader->count; i++) {
+        const struct spool_segment *walked = loader->segments[i].segment;
+        int other = loader->files[i].fd >= 0 ? loader->files[i].fd : walked ? walked->fd : -1;
+        if (other != fd && gives_page(other, 0))
+            return true;
+    }
+    return false;
+}
+
+bool spool_loader_ask_again(struct spool_loader *loader, int fd, const struct spool_unread *unread,
+                            unsigned *tries)
+{
+    enum { TRIES = 5 };
+    if (!loader->wait || loader->gave_up)
+        return false;
+    bool is_there = answers(loader, fd, unread);
+    *tries = is_there ? *tries + 1 : 0;
+    if (*tries > TRIES)
+        return false;
+    loader->gave_up = !loader->wait(loader->wait_context, &unread->failure, is_there);
+    return !loader->gave_up;
 }
 
 /* Of a spool that is in use a file may get another name, and then other content, at any moment. A
@@ -184,14 +228,13 @@ static void read_part(struct spool_loader *loader, struct spool_recover_segment 
                       uint64_t begin, uint64_t end)
 {
     struct spool_unread unread;
+    unsigned tries = 0;
     spool_read_all(fd, loader->bytes + begin, end - begin, begin, &unread);
-    loader->has_read |= unread.bytes < end - begin;
-    if (!unread.bytes)
-        return;
-    segment->unread_end = unread.end;
-    if (!loader->has_failed)
-        loader->failure = unread.failure;
-    loader->has_failed = true;
+    while (unread.bytes && spool_loader_ask_again(loader, fd, &unread, &tries))
+        spool_read_all(fd, loader->bytes + unread.begin, unread.end - unread.begin, unread.begin,
+                       &unread);
+    if (unread.bytes)
+        segment->unread_end = unread.end;
 }
 
 /* The bytes of a segment: those of a file that was used before only as far as they matter. */

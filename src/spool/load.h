@@ -18,9 +18,11 @@ struct spool_loader {
     char *bytes; /* of the segment that is loaded; one at a time */
     size_t cap;
     bool was_whole; /* the last one was loaded to its end */
-    bool has_read;  /* something of the log could be read */
-    bool has_failed;
-    struct error failure; /* of the first call that failed */
+    /* Called when the disk does not give something, before it is asked again; `answers`: it gives
+     * other pages. False: give up. NULL: it is asked once. */
+    bool (*wait)(void *context, const struct error *failure, bool answers);
+    void *wait_context;
+    bool gave_up; /* what was loaded last is not what the disk holds */
 };
 enum result spool_loader_open(struct spool_loader *loader, int log_fd, bool writable,
                               struct error *err);
@@ -31,9 +33,18 @@ void spool_loader_load(void *context, struct spool_recover_segment *segment, boo
 /* Pages that the disk does not give. */
 struct spool_unread {
     uint64_t bytes;
-    uint64_t end; /* of the last one, in the file */
+    uint64_t begin; /* of the first one, in the file */
+    uint64_t end;   /* of the last one */
     struct error failure;
 };
+/*
+ * Ask again for what the disk did not give of `fd`? A disk in trouble may come back, and then all
+ * of it is there: to go on without would call mail damaged that is not, and bring to life what a
+ * tombstone there keeps dead. So nothing counts as lost while the disk gives nothing at all; what
+ * it does not give five times in a row, though it gives other pages, does. `*tries` is 0 at first.
+ */
+bool spool_loader_ask_again(struct spool_loader *loader, int fd, const struct spool_unread *unread,
+                            unsigned *tries);
 /* As much as can be read; what cannot be becomes zeros, which no record is. */
 void spool_read_all(int fd, char *out, uint64_t size, uint64_t offset,
                     struct spool_unread *out_unread);

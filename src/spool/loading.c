@@ -42,6 +42,8 @@ struct spool_loading {
     size_t last_count;
     struct buf space;
     uint64_t told;
+    unsigned waits; /* for a disk that does not answer, in a row */
+    struct error failure;
     pthread_t thread;
     bool has_thread;
 };
@@ -94,6 +96,14 @@ static void put_away(struct spool *spool, const struct spool_recover_segment *so
     renameat(spool->log_fd, name, spool->corrupt_fd, name);
 }
 
+/* Nothing of it is moved, cut or removed: what the disk does not give today it may give tomorrow.
+ */
+static void tell_unread_segment(const struct spool_recover_segment *source)
+{
+    event_emit(EVENT_SPOOL_ERROR, F_INT(SEGMENT, source->id), F_INT(OFFSET, source->unread_end),
+               F_C(ERROR, "parts of a log file cannot be read; it stays for the next start"));
+}
+
 /* After its walk: the file belongs to the index now. */
 static void adopt_segment(struct spool_loading *loading, size_t at)
 {
@@ -108,8 +118,11 @@ static void adopt_segment(struct spool_loading *loading, size_t at)
      * more whether it held private text */
     source->segment->reusable =
         source->is_empty && source->was_used && file->file_size == spool->segment_size;
+    spool->index.is_partial |= source->unread_end > 0;
     pthread_mutex_unlock(&spool->index_lock);
-    if (source->is_foreign)
+    if (source->unread_end)
+        tell_unread_segment(source);
+    else if (source->is_foreign)
         put_away(spool, source);
     else if (!source->is_empty && !source->has_footer)
         settle_open_segment(loading, source, file->fd);
@@ -181,16 +194,31 @@ static bool lacks_its_body(const struct spool *spool, const struct telling *tell
     return is_short;
 }
 
+/* Waits for a disk that does not answer. */
+static bool read_part(struct spool_loading *loading, const struct spool_segment *segment, char *out,
+                      size_t size, uint64_t offset)
+{
+    struct spool_unread unread = {.begin = offset, .end = offset + size};
+    unsigned tries = 0;
+    while (spool_files_read(segment->fd, out, size, offset, &unread.failure) != OK) {
+        if (unread.failure.kind == ERROR_PERMANENT ||
+            !spool_loader_ask_again(&loading->loader, segment->fd, &unread, &tries))
+            return false;
+    }
+    return true;
+}
+
 /* The record of the entry from disk, and its newest state, which may lie elsewhere. */
-static bool read_texts(const struct telling *telling, struct buf *space, struct spool_found *out)
+static bool read_texts(struct spool_loading *loading, const struct telling *telling,
+                       struct spool_found *out)
 {
     const struct spool_entry *entry = &telling->entry;
-    struct error ignored;
+    struct buf *space = &loading->space;
     struct spool_entry_record fixed;
     buf_clear(space);
     char *at = buf_reserve(space, (size_t)entry->length + entry->state_len + 1);
-    if (!at || spool_files_read(telling->home->fd, at, entry->length,
-                                spool_entry_offset(entry) + SPOOL_RECORD_HEADER, &ignored) != OK)
+    if (!at || !read_part(loading, telling->home, at, entry->length,
+                          spool_entry_offset(entry) + SPOOL_RECORD_HEADER))
         return false;
     struct str record = str_of(at, entry->length);
     if (!spool_entry_decode(record, record.len, &fixed))
@@ -206,10 +234,8 @@ static bool read_texts(const struct telling *telling, struct buf *space, struct 
     if (entry->state_home == entry->home && entry->state_place == entry->place)
         return true;
     out->state = str_of(at + entry->length, entry->state_len);
-    return spool_files_read(telling->state_home->fd, at + entry->length, entry->state_len,
-                            spool_entry_state_offset(entry) + SPOOL_RECORD_HEADER +
-                                SPOOL_STATE_FIXED,
-                            &ignored) == OK;
+    return read_part(loading, telling->state_home, at + entry->length, entry->state_len,
+                     spool_entry_state_offset(entry) + SPOOL_RECORD_HEADER + SPOOL_STATE_FIXED);
 }
 
 static void lose_entry(struct spool *spool, const struct telling *telling, const char *why)
@@ -257,11 +283,16 @@ static bool find_telling(struct spool *spool, struct mail_id id, struct telling 
     return lives;
 }
 
+static bool has_to_stop(const struct spool_loading *loading)
+{
+    return atomic_load(&loading->spool->loading_stops) || loading->loader.gave_up;
+}
+
 static void tell(struct spool_loading *loading, const struct mail_id *ids, size_t count,
                  enum spool_segment_kind kind)
 {
     struct spool *spool = loading->spool;
-    for (size_t i = 0; i < count && !atomic_load(&spool->loading_stops); i++) {
+    for (size_t i = 0; i < count && !has_to_stop(loading); i++) {
         struct telling telling;
         if (!find_telling(spool, ids[i], &telling) || telling.home->kind != kind)
             continue; /* removed, or a copy of it was found in a cold segment */
@@ -269,9 +300,9 @@ static void tell(struct spool_loading *loading, const struct mail_id *ids, size_
         loading->told++;
         if (lacks_its_body(spool, &telling))
             lose_entry(spool, &telling, "file of the body is missing or cut short");
-        else if (!read_texts(&telling, &loading->space, &item))
+        else if (!read_texts(loading, &telling, &item) && !loading->loader.gave_up)
             tell_unread(&telling);
-        else if (loading->found)
+        else if (loading->found && !loading->loader.gave_up)
             loading->found(loading->found_context, &item);
     }
 }
@@ -317,6 +348,44 @@ static void take_applied(struct spool_loading *loading, struct mail_id **list, s
     recovery->applied_count = 0;
 }
 
+/* ---- a disk in trouble ---- */
+
+/* Sleeps, on the thread that loads so that it ends when it must. */
+static void sleep_for(const struct spool *spool, int64_t ns)
+{
+    enum { STEP_NS = 100 * 1000 * 1000 };
+    for (int64_t left = ns; left > 0 && !atomic_load(&spool->loading_stops); left -= STEP_NS) {
+        int64_t now = left < STEP_NS ? left : STEP_NS;
+        (void)nanosleep(&(struct timespec){.tv_nsec = (long)now}, NULL);
+    }
+}
+
+/* Before mail is taken there is no use in waiting for long: whoever starts it shall know. Later the
+ * rest of the queue waits as long as it takes, and mail that comes meanwhile flows. */
+static bool wait_for_disk(void *context, const struct error *failure, bool answers)
+{
+    enum { AT_MOST = 10, TELL_EVERY = 60 };
+    struct spool_loading *loading = context;
+    struct spool *spool = loading->spool;
+    loading->failure = *failure;
+    loading->waits = answers ? 0 : loading->waits + 1;
+    if (!loading->has_thread && loading->waits > AT_MOST)
+        return false;
+    if (loading->has_thread && loading->waits % TELL_EVERY == 1)
+        event_emit(EVENT_SPOOL_ERROR, F_C(ERROR, failure->text),
+                   F_C(WHY, "the disk does not answer: the rest of the queue waits for it"));
+    sleep_for(spool, spool->settings.read_again_ns);
+    return !atomic_load(&spool->loading_stops);
+}
+
+/* Not a damaged log: the disk does not answer, and may again. Nothing was changed. */
+static enum result give_up(struct spool *spool, struct error *err)
+{
+    struct error failure = spool->loading->failure;
+    spool_loading_free(spool);
+    return fail(err, failure.kind, "the log cannot be read: %s", failure.text);
+}
+
 enum result spool_loading_begin(struct spool *spool, spool_found_fn *found, void *found_context,
                                 struct error *err)
 {
@@ -347,13 +416,11 @@ enum result spool_loading_begin(struct spool *spool, spool_found_fn *found, void
                         &spool->index, &loading->recovered);
     recovery->guard = guard;
     recovery->guard_context = spool;
+    loader->wait = wait_for_disk;
+    loader->wait_context = loading;
     spool_recover_head(recovery);
-    if (loader->has_failed && !loader->has_read) {
-        /* not a damaged log: the disk does not answer, and may again */
-        struct error failure = loader->failure;
-        spool_loading_free(spool);
-        return fail(err, failure.kind, "the log cannot be read: %s", failure.text);
-    }
+    if (loader->gave_up)
+        return give_up(spool, err);
     for (size_t i = 0; i < loader->count; i++) {
         if (spool_recover_in_head(recovery, i))
             adopt_segment(loading, i);
@@ -386,12 +453,18 @@ static void finish(struct spool_loading *loading)
     struct spool *spool = loading->spool;
     size_t cursor = 0;
     bool more = true;
+    pthread_mutex_lock(&spool->index_lock);
+    bool is_partial = spool->index.is_partial;
+    if (is_partial)
+        spool_index_keep_all(&spool->index);
+    pthread_mutex_unlock(&spool->index_lock);
     while (more) {
         pthread_mutex_lock(&spool->index_lock);
         more = spool_index_finish_some(&spool->index, &cursor);
         pthread_mutex_unlock(&spool->index_lock);
     }
-    each_body(loading, sweep_body);
+    if (!is_partial)
+        each_body(loading, sweep_body);
     /* each round lets go of tombstones of the next */
     while (!loading->has_thread && spool_remove_dead(spool))
         ;
@@ -426,16 +499,18 @@ static void let_go(struct spool_loading *loading)
     free(take(loading->last));
 }
 
-void spool_loading_run(struct spool *spool)
+static void run(struct spool *spool)
 {
     struct spool_loading *loading = spool->loading;
     struct spool_recovery *recovery = &loading->recovery;
     bool cold_over = false;
     for (;;) {
         int64_t began_ns = spool_real_ns();
-        if (atomic_load(&spool->loading_stops))
+        if (has_to_stop(loading))
             return;
         const struct spool_recover_segment *source = spool_recover_next(recovery);
+        if (loading->loader.gave_up)
+            return;
         if (source)
             adopt_segment(loading, (size_t)(source - loading->loader.segments));
         if (source && source->kind == SPOOL_SEGMENT_COLD) {
@@ -452,11 +527,20 @@ void spool_loading_run(struct spool *spool)
         pace(loading, began_ns);
     }
     tell(loading, loading->last, loading->last_count, SPOOL_SEGMENT_COLD);
-    if (atomic_load(&spool->loading_stops))
+    if (has_to_stop(loading))
         return;
     finish(loading);
     let_go(loading);
     atomic_store(&spool->is_loading, false);
+}
+
+enum result spool_loading_run(struct spool *spool, struct error *err)
+{
+    run(spool);
+    if (spool->loading->loader.gave_up)
+        return give_up(spool, err);
+    spool_loading_free(spool);
+    return OK;
 }
 
 void spool_loading_free(struct spool *spool)
@@ -478,8 +562,8 @@ static void *loading_main(void *arg)
     struct spool *spool = arg;
     struct spool_loading *loading = spool->loading;
     pthread_setname_np(pthread_self(), "spool-load");
-    spool_loading_run(spool);
-    if (atomic_load(&spool->loading_stops))
+    run(spool);
+    if (has_to_stop(loading))
         return NULL;
     event_emit(EVENT_SPOOL_LOADED, F_INT(COUNT, loading->told),
                F_INT(VALUE, atomic_load(&spool->damaged)));

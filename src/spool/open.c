@@ -37,6 +37,8 @@ static void adopt_settings(struct spool *spool, const struct spool_settings *set
         spool->settings.state_delay_ns = 50 * NS_PER_MS;
     if (spool->settings.reclaim_age_ns <= 0)
         spool->settings.reclaim_age_ns = 60 * NS_PER_S;
+    if (spool->settings.read_again_ns <= 0)
+        spool->settings.read_again_ns = NS_PER_S;
     if (spool->settings.reclaim_below == 0)
         spool->settings.reclaim_below = 25;
     uint64_t size = settings->segment_size ? settings->segment_size : UINT64_C(64) << 20;
@@ -123,9 +125,11 @@ enum result spool_open(const struct spool_settings *settings, spool_found_fn *fo
     atomic_store(&spool->has_space, true);
     spool_files_look_at_space(spool);
     atomic_store(&spool->is_loading, true);
-    if (settings->load_later_over == 0 || spool_loading_left(spool) < settings->load_later_over) {
-        spool_loading_run(spool);
-        spool_loading_free(spool);
+    bool at_once =
+        settings->load_later_over == 0 || spool_loading_left(spool) < settings->load_later_over;
+    if (at_once && spool_loading_run(spool, err) != OK) {
+        free_spool(spool);
+        return fail_context(err, "spool %.*s", STR_ARG(settings->path));
     }
     if (spool->settings.no_sync)
         event_emit(EVENT_DAEMON_WARNING,

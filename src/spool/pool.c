@@ -57,7 +57,7 @@ bool spool_pool_rename_into(const struct spool *spool, const struct spool_segmen
     return renameat(spool->log_fd, from, spool->log_fd, to) == 0;
 }
 
-static void remove_file(const struct spool *spool, uint64_t id)
+void spool_pool_remove(const struct spool *spool, uint64_t id)
 {
     char name[SPOOL_NAME_SIZE];
     free_name(id, name);
@@ -68,7 +68,7 @@ void spool_pool_add(struct spool *spool, uint64_t id)
 {
     unsigned count = atomic_load(&spool->pool_count);
     if (count == SPOOL_POOL) {
-        remove_file(spool, id);
+        spool_pool_remove(spool, id);
         return;
     }
     spool->pool[count] = id;
@@ -88,7 +88,7 @@ static uint64_t take_first(struct spool *spool)
 void spool_pool_give_back(struct spool *spool)
 {
     while (atomic_load(&spool->pool_count))
-        remove_file(spool, take_first(spool));
+        spool_pool_remove(spool, take_first(spool));
 }
 
 /* ---- at the start ---- */

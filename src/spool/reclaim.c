@@ -8,6 +8,7 @@
  */
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/memory.h"
 #include "event/event.h"
 #include "spool/bytes.h"
@@ -17,6 +18,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum {
     BYTES_A_SECOND =
@@ -40,12 +42,11 @@ static size_t find_dead(struct spool *spool, struct spool_segment *out[DEAD_AT_O
     return count;
 }
 
-/* Its file goes to the pool, if nobody reads it any more, or away. A file that was renamed before
- * the folder could not be synced is not touched again. */
+/* Its file goes to the pool, if nobody reads it any more, or away. */
 static bool take_out_of_log(struct spool *spool, struct spool_segment *segment, unsigned *to_pool)
 {
-    if (!segment->is_freed && segment->reusable && !segment->is_private &&
-        atomic_load(&segment->references) == 1 && spool_pool_has_room(spool, *to_pool))
+    if (segment->reusable && !segment->is_private && atomic_load(&segment->references) == 1 &&
+        spool_pool_has_room(spool, *to_pool))
         segment->is_freed = spool_pool_rename_into(spool, segment);
     *to_pool += segment->is_freed;
     if (segment->is_freed)
@@ -53,6 +54,24 @@ static bool take_out_of_log(struct spool *spool, struct spool_segment *segment, 
     return atomic_load(&segment->references) == 1
                ? spool_remove_gently(spool, segment->id, segment->kind)
                : spool_files_unlink(spool, segment->id, segment->kind);
+}
+
+/*
+ * The folder could not be synced: the old name may come back, and a second sync that succeeds says
+ * nothing of what the first one lost. So the file itself is made empty, and that is synced. False:
+ * it cannot be, or somebody reads it; then the tombstones that its records need stay, too.
+ */
+static bool make_empty(struct spool *spool, struct spool_segment *segment)
+{
+    struct error ignored;
+    if (segment->is_freed)
+        spool_pool_remove(spool, segment->id);
+    pthread_mutex_lock(&spool->index_lock);
+    bool is_read = atomic_load(&segment->references) > 1;
+    segment->stays = true;
+    pthread_mutex_unlock(&spool->index_lock);
+    return !is_read && ftruncate(segment->fd, 0) == 0 &&
+           spool_files_sync(spool, segment->fd, &ignored) == OK;
 }
 
 /* True if there was something. Dead segments stay dead, so nobody else touches them meanwhile. One
@@ -66,16 +85,27 @@ bool spool_remove_dead(struct spool *spool)
         if (take_out_of_log(spool, dead[i], &to_pool))
             dead[count++] = dead[i];
     struct error err;
-    if (!count || spool_files_sync_folder(spool, spool->log_fd, &err) != OK)
+    if (!count)
         return false;
+    int number = fault_hit("spool.removed");
+    bool is_synced = number ? fail_errno(&err, number, "sync folder") == OK
+                            : spool_files_sync_folder(spool, spool->log_fd, &err) == OK;
+    if (!is_synced) {
+        event_emit(EVENT_SPOOL_ERROR, F_C(ERROR, err.text));
+        found = count;
+        count = 0;
+        for (size_t i = 0; i < found; i++)
+            if (make_empty(spool, dead[i]))
+                dead[count++] = dead[i];
+    }
     pthread_mutex_lock(&spool->index_lock);
     for (size_t i = 0; i < count; i++) {
-        if (dead[i]->is_freed)
+        if (dead[i]->is_freed && is_synced)
             spool_pool_add(spool, dead[i]->id);
         spool_index_drop_segment(&spool->index, dead[i]);
     }
     pthread_mutex_unlock(&spool->index_lock);
-    return true;
+    return is_synced;
 }
 
 /* ---- choosing ---- */
@@ -242,6 +272,25 @@ static void put_entry(struct copying *copying, const struct spool_found_record *
                                   .length = (uint32_t)(sizeof bytes + texts + state.len)});
 }
 
+/* The newest state of a live entry lies in a record of its own here: does that one verify? */
+static bool has_sound_state(const struct copying *copying, const struct spool_entry *entry)
+{
+    const struct spool_scan *scan = &copying->scan;
+    uint64_t offset = spool_entry_state_offset(entry);
+    if (entry->state_home != copying->old->slot || entry->state_place == entry->place)
+        return true;
+    size_t low = 0;
+    for (size_t high = scan->record_count; low < high;) {
+        size_t middle = low + (high - low) / 2;
+        if (scan->records[middle].offset < offset)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < scan->record_count && scan->records[low].offset == offset &&
+           scan->records[low].intact;
+}
+
 /* Which records of a unit are needed: live entries, and the bodies that they use. */
 static size_t mark_needed(struct copying *copying, const struct spool_found_record *records,
                           size_t count, struct spool_entry *live, bool *needed)
@@ -251,7 +300,7 @@ static size_t mark_needed(struct copying *copying, const struct spool_found_reco
         if (!is_live_entry(copying, &records[i], &live[i]))
             continue;
         needed[i] = true;
-        copying->stuck |= !records[i].intact;
+        copying->stuck |= !records[i].intact || !has_sound_state(copying, &live[i]);
         for (size_t k = 0; k < count && spool_entry_body_offset(&live[i]); k++) {
             if (records[k].offset != spool_entry_body_offset(&live[i]))
                 continue;
@@ -506,8 +555,14 @@ static void copy_forward(struct spool *spool, struct spool_segment *old)
     struct copying copying = {.spool = spool, .old = old, .base = spool->cold_offset};
     buf_init(&copying.out, (size_t)1 << 31);
     char *bytes = memory_resize_array(NULL, old->end + 1, 1);
-    struct spool_unread ignored;
-    spool_read_all(old->fd, bytes, old->end, 0, &ignored);
+    struct spool_unread unread;
+    spool_read_all(old->fd, bytes, old->end, 0, &unread);
+    if (unread.bytes) { /* it is looked at again when it has aged once more */
+        old->sealed_ns = clock_monotonic_ns();
+        buf_done(&copying.out);
+        free(bytes);
+        return;
+    }
     copying.bytes = str_of(bytes, old->end);
     spool_segment_scan(copying.bytes, old->id, UINT64_MAX, &copying.scan);
     put_batch(&copying);

@@ -25,6 +25,7 @@ struct spool_settings {
     unsigned reclaim_below;   /* sparse: less than so many percent of it are needed; 25 */
     uint64_t load_later_over; /* so many bytes of log left: spool_open returns when mail can be
                                  taken, see spool_load; 0: never */
+    int64_t read_again_ns;    /* what the disk does not give at a start is asked for again; 1 s */
     bool no_sync;             /* red controls of tests only; says so in an event */
 };
 

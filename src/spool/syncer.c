@@ -45,29 +45,21 @@ static void add_to_chain(struct chain *chains, size_t *count, struct spool_unit 
 }
 
 /* One wake-up a loop, however many units of it were in the batch. */
-void spool_answer(struct spool *spool, struct spool_unit_queue *queue)
+void spool_answer(struct spool_unit_queue *queue)
 {
     struct chain chains[LOOPS_AT_ONCE];
     size_t count = 0;
     struct spool_unit *unit;
-    bool threads_wait = false;
     while ((unit = spool_queue_shift(queue))) {
         if (unit->is_lazy) {
             spool_unit_free(unit);
-        } else if (unit->loop) {
+        } else {
             unit->post.run = wake_fiber;
             add_to_chain(chains, &count, unit);
-        } else {
-            pthread_mutex_lock(&spool->lock);
-            unit->done = true;
-            threads_wait = true;
-            pthread_mutex_unlock(&spool->lock);
         }
     }
     for (size_t i = 0; i < count; i++)
         loop_post_chain(chains[i].loop, chains[i].first, chains[i].last);
-    if (threads_wait)
-        pthread_cond_broadcast(&spool->changed);
 }
 
 /* ---- applying ---- */
@@ -193,8 +185,8 @@ void spool_sync_written(struct spool *spool)
     pthread_mutex_unlock(&spool->lock);
     if (wake)
         pthread_cond_signal(&spool->writer_wake);
-    spool_answer(spool, &units);
-    spool_answer(spool, &refused);
+    spool_answer(&units);
+    spool_answer(&refused);
     pthread_mutex_lock(&spool->lock);
 }
 

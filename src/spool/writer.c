@@ -85,16 +85,6 @@ void spool_submit(struct spool *spool, struct spool_unit *unit)
         pthread_cond_signal(&spool->writer_wake);
 }
 
-enum result spool_submit_and_wait(struct spool *spool, struct spool_unit *unit)
-{
-    spool_submit(spool, unit);
-    pthread_mutex_lock(&spool->lock);
-    while (!unit->done)
-        pthread_cond_wait(&spool->changed, &spool->lock);
-    pthread_mutex_unlock(&spool->lock);
-    return unit->result;
-}
-
 /* ---- gathering pieces into few system calls ---- */
 
 struct gather {
@@ -360,7 +350,7 @@ static void begin_segment(struct spool *spool, struct spool_segment *segment)
 }
 
 /* Refuse the units that bring mail; what is left stays in `units`. */
-static void refuse_mail(struct spool *spool, struct spool_unit_queue *units)
+static void refuse_mail(struct spool_unit_queue *units)
 {
     struct spool_unit_queue refused = {0};
     struct spool_unit_queue kept = {0};
@@ -374,7 +364,7 @@ static void refuse_mail(struct spool *spool, struct spool_unit_queue *units)
         spool_queue_push(&refused, unit);
     }
     *units = kept;
-    spool_answer(spool, &refused);
+    spool_answer(&refused);
 }
 
 static bool any_brings_mail(const struct spool_unit_queue *units)
@@ -417,7 +407,7 @@ static struct spool_segment *next_segment(struct spool *spool, struct spool_unit
         struct spool_segment *segment = take_ready(spool, SPOOL_RESERVE + 1);
         if (segment)
             return segment;
-        refuse_mail(spool, units);
+        refuse_mail(units);
         if (!units->first && !spool->cut_count)
             return NULL;
     }
@@ -529,7 +519,7 @@ static void leave_poisoned(struct spool *spool)
         spool->refused = (struct spool_unit_queue){0};
     }
     pthread_mutex_unlock(&spool->lock);
-    spool_answer(spool, &impatient);
+    spool_answer(&impatient);
 
     mark_sealed(spool, durable, /* reusable= */ false);
     add_cut(spool, durable);

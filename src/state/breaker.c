@@ -66,7 +66,9 @@ static void failed_at(struct breaker *breaker, uint64_t about, struct str why)
         atomic_store(&breaker->closed_until, clock_deadline(CLOSED_NS));
     }
     atomic_store(&breaker->probing, false);
-    if (!atomic_exchange(&breaker->down, true))
+    /* one that hung up on one question may well answer the others */
+    bool is_down = !about || atomic_load(&breaker->faults) >= BREAKER_FAULTS;
+    if (is_down && !atomic_exchange(&breaker->down, true))
         event_emit(EVENT_BACKEND_DOWN, F_C(BACKEND, breaker->name), F_STR(ERROR, why));
 }
 

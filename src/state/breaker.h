@@ -9,7 +9,8 @@
  * has a breaker each.
  *
  * All workers share a breaker; every field is atomic. Its two events, backend.down and backend.up,
- * come once each time.
+ * come once each time: down when it could not even be reached, or is left alone after faults about
+ * three different things.
  */
 #pragma once
 

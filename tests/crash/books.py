@@ -199,7 +199,7 @@ class Load:
     def stop(self):
         self.stopping.set()
         for thread in self.threads:
-            thread.join(30)
+            thread.join(120)
             assert not thread.is_alive(), "a client hangs"
 
 

@@ -85,7 +85,7 @@ def test_memory_after_a_storm(gateway, tools, counting_sink):
     sink.ctl("begin", "storm")
     sink.ctl("fail", "rcpt", 451, 100)
     send("storm")
-    wait_until(lambda: one.status()["queue"]["waiting"] == STORM, "all wait", 60)
+    wait_until(lambda: one.status()["queue"]["waiting"] == STORM, "all wait")
     peak, after = used(), come_to_rest()
     each = (after - before) / STORM
     print(f"{before} KiB before, {peak} right after, {after} at rest: a message {each:.3f} KiB")

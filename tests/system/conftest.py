@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures of the system tests; each test has its own gateway, servers, ports and folder."""
+import datetime
 import os
 import pathlib
 import subprocess
+import time
 
 import pytest
 
@@ -11,6 +13,17 @@ from rig.gateway import Gateway
 from rig.ldap import Ldap
 from rig.mailserver import MailServer
 from rig.sink import Sink
+
+
+@pytest.fixture(autouse=True)
+def one_day():
+    """No test runs over a midnight, here or in UTC: what is of "today", and what is done once a day, is of one day."""
+    for zone in (None, datetime.timezone.utc):
+        now = datetime.datetime.now(zone).astimezone(zone)
+        midnight = now.replace(hour=0, minute=0, second=0, microsecond=0) + datetime.timedelta(days=1)
+        left = (midnight - now).total_seconds()
+        if left < 120:
+            time.sleep(left + 1)
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,7 @@ QUARANTINE = {("get", "/api/v1/quarantines"), ("get", "/api/v1/quarantine/messag
 
 class UnixConnection(http.client.HTTPConnection):
     def __init__(self, path):
-        super().__init__("postern", timeout=20)
+        super().__init__("postern", timeout=120)
         self.path = str(path)
 
     def connect(self):
@@ -41,7 +41,7 @@ class UnixConnection(http.client.HTTPConnection):
 def ask(one, method, path, body=None, token=None, raw_body=None):
     """Status, content type, and what it says: over the socket, or with `token` over TCP ("" is no token)."""
     connection = UnixConnection(one.folder / "control.sock") if token is None else \
-        http.client.HTTPConnection("127.0.0.1", one.api_port, timeout=20)
+        http.client.HTTPConnection("127.0.0.1", one.api_port, timeout=120)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     connection.request(method, path, json.dumps(body) if body is not None else raw_body, headers)
     answer = connection.getresponse()

@@ -86,7 +86,7 @@ def test_no_address_is_a_label(counted):
 
 def fetch(one, path, **options):
     request = urllib.request.Request(f"http://127.0.0.1:{one.metrics_port}{path}", **options)
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=120) as answer:
         return answer.headers["Content-Type"], answer.read().decode()
 
 

@@ -24,7 +24,7 @@ def scene(gateway, sink):
 
 
 def send(scene, to="anna@example.org", client="client.test"):
-    with smtplib.SMTP("127.0.0.1", scene.mx, timeout=30) as smtp:
+    with smtplib.SMTP("127.0.0.1", scene.mx, timeout=120) as smtp:
         smtp.ehlo(client)
         smtp.sendmail("a@far.test", [to], "Subject: x\r\nMessage-ID: <m1@far.test>\r\n\r\nx\r\n")
     scene.wait("message.done")
@@ -84,7 +84,7 @@ def test_the_whole_story_after_a_restart(scene):
 
 def test_a_deferred_delivery_tells_its_next_try(scene):
     scene.mail.replies["DATA"] = lambda _: "451 4.3.0 busy now"
-    with smtplib.SMTP("127.0.0.1", scene.mx, timeout=30) as smtp:
+    with smtplib.SMTP("127.0.0.1", scene.mx, timeout=120) as smtp:
         smtp.sendmail("a@far.test", ["anna@example.org"], "Subject: x\r\n\r\nx\r\n")
     message = scene.wait("delivery.deferred")["message"]
     scene.kill()
@@ -124,7 +124,7 @@ def test_tail(scene):
         assert {event["event"] for event in seen} == {"recipient.reject"}
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(120)
 
 
 def test_nothing_steers_the_terminal(scene):
@@ -168,7 +168,7 @@ def test_a_damaged_history_is_set_aside_and_mail_goes_on(scene):
 def test_subjects_are_told_decoded_and_bounded(scene):
     def accepted(subject):
         before = len(scene.find("message.accepted"))
-        with smtplib.SMTP("127.0.0.1", scene.mx, timeout=30) as smtp:
+        with smtplib.SMTP("127.0.0.1", scene.mx, timeout=120) as smtp:
             smtp.sendmail("a@far.test", ["anna@example.org"], b"From: a@far.test\r\nSubject: " + subject + b"\r\n\r\nx\r\n")
         return scene.wait("message.accepted", count=before + 1)
 
