@@ -58,8 +58,9 @@ static bool can_fit(const struct event_filter *filter, int type)
     const struct event bare = {.type = (enum event_type)type};
     for (size_t i = 0; i < filter->count; i++) {
         const struct event_term *term = &filter->terms[i];
-        if (term->kind != EVENT_TERM_FIELD && term->kind != EVENT_TERM_WORD &&
-            !event_term_fits(term, &bare))
+        bool by_type = term->kind == EVENT_TERM_VERDICT || term->kind == EVENT_TERM_EVENT ||
+                       term->kind == EVENT_TERM_SEVERITY;
+        if (by_type && !event_term_fits(term, &bare))
             return false;
     }
     return true;
@@ -70,7 +71,11 @@ enum result webhook_choice_filter(struct webhook_choice *choice, struct str expr
 {
     if (event_filter_parse(expression, arena, &choice->filter, err) != OK)
         return FAILED;
-    if (choice->filter.has_range)
+    struct event_filter plain;
+    if (event_filter_parse(STR_EMPTY, arena, &plain, err) != OK)
+        return FAILED;
+    const struct store_range *range = &choice->filter.range;
+    if (range->since_ms != plain.range.since_ms || range->until_ms != plain.range.until_ms)
         return fail(err, ERROR_PERMANENT,
                     "a time (since, until, today …) has no meaning for what is to come");
     if (choice->filter.count == 0)
