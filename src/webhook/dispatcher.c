@@ -301,7 +301,6 @@ void webhook_dispatcher_use(struct webhook_dispatcher *dispatcher, const struct 
 void webhook_dispatcher_begin(struct webhook_dispatcher *dispatcher)
 {
     struct error err;
-    dispatcher->in_batch = true;
     dispatcher->batch_good = dispatcher_has_outbox(dispatcher);
     if (!dispatcher->batch_good)
         return;
@@ -398,7 +397,6 @@ void webhook_dispatcher_end(struct webhook_dispatcher *dispatcher)
     }
     LIST_EACH (&dispatcher->endpoints, link)
         settle_batch(dispatcher, CONTAINER(link, struct endpoint, link));
-    dispatcher->in_batch = false;
     dispatcher_wake(dispatcher);
 }
 

@@ -30,7 +30,7 @@ struct endpoint {
 
     uint64_t count, bytes; /* that wait */
     uint64_t finished;     /* since the log of deliveries was cut */
-    uint64_t batch_count, batch_bytes, batch_lost;
+    uint64_t batch_count, batch_bytes;
     uint64_t delivered, failed, dropped, dropped_told, attempts_failed;
 };
 
@@ -46,7 +46,7 @@ struct webhook_dispatcher {
     struct fiber *fiber; /* that tries what is due */
     struct scope attempts;
     bool is_running; /* `attempts` is open */
-    bool in_batch, batch_good;
+    bool batch_good;
     unsigned tests;
     struct buf payloads[2];
     uint64_t lost, lost_told;

@@ -22,11 +22,6 @@ static const bool thin_keys[EVENT_KEY_COUNT] = {
     [KEY_SINK] = true,     [KEY_WEBHOOK] = true,     [KEY_RECIPIENTS] = true,
 };
 
-bool webhook_payload_is_thin(enum event_key key)
-{
-    return thin_keys[key];
-}
-
 static void put_head(struct str type, int64_t wall_ns, struct buf *out)
 {
     char time[TIME_RFC3339_SIZE];

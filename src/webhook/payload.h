@@ -11,7 +11,7 @@
 #include "base/buf.h"
 #include "event/event.h"
 
-enum { WEBHOOK_PAYLOAD_MAX = 20000, WEBHOOK_TYPE_MAX = 64 };
+enum { WEBHOOK_PAYLOAD_MAX = 20000 };
 enum webhook_payload { WEBHOOK_THIN, WEBHOOK_FULL };
 
 /* Replaces what is in `out`, whose ceiling is WEBHOOK_PAYLOAD_MAX at least. A full one that would
@@ -20,5 +20,3 @@ void webhook_payload_write(enum webhook_payload form, const struct event *event,
                            struct str revision, struct buf *out);
 /* That of a test. */
 void webhook_payload_test(struct str webhook, struct str node, int64_t wall_ns, struct buf *out);
-/* Would a thin one have this field? */
-bool webhook_payload_is_thin(enum event_key key);
