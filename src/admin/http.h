@@ -31,6 +31,7 @@ struct metrics;
 struct once;
 struct quarantine_keeper;
 struct reports;
+struct webhooks;
 
 struct admin_http_settings {
     struct str socket_path;
@@ -46,6 +47,7 @@ struct admin_http_settings {
     struct reports *reports; /* NULL: none are made */
     struct quarantine_keeper *quarantines;
     struct domain_watch *domains;
+    struct webhooks *webhooks; /* NULL: their thread could not be started */
     struct change_desk *desk;
     struct once *once;           /* NULL: its file is damaged, no key is taken */
     struct revisions *revisions; /* NULL: none are kept */
@@ -76,6 +78,7 @@ struct admin_request {
     struct reports *reports; /* NULL: none are made */
     struct quarantine_keeper *quarantines;
     struct domain_watch *domains;
+    struct webhooks *webhooks;
     struct change_desk *desk;
     struct revisions *revisions;
     struct str config_path;

@@ -145,6 +145,19 @@ const struct admin_schema admin_schemas[] = {
     {"UserWish", "file may be left out where there is one.", "user:string password:string senders?:string file?:string reason?:string"},
     {"PasswordWish", "senders that are left out stay as they are.", "password:string senders?:string file?:string reason?:string"},
     {"UserChanged", "Who it was.", "user:string dry_run?:boolean"},
+    {"Webhook", "state: active, failing, paused or disabled (it answered 410). delivered, failed, dropped: since the daemon's start; "
+     "next_try: of one that fails. Of its URL only the host is shown.",
+     "webhook:string origin:string state:string since:time? by:string error:string next_try:time? last_delivered:time? pending:integer "
+     "pending_bytes:integer oldest_seconds:number in_flight:integer secrets:integer delivered:integer failed:integer dropped:integer "
+     "attempts_failed:integer"},
+    {"Webhooks", "In the order of the configuration.", "items:[Webhook]" PAGE},
+    {"WebhookAction", "verb: pause or resume.", "verb:string reason?:string"},
+    {"WebhookDelivery", "id: the webhook-id that its receiver got; status: of the last answer, null: there was none; answer: its beginning; "
+     "payload: what was sent, where one delivery is asked for.",
+     "id:string webhook:string event:string state:string attempts:integer created:time? last_try:time? next_try:time? status:integer? "
+     "took_ms:integer error:string answer:string payload?:object"},
+    {"WebhookDeliveries", "The newest first; next: the cursor of those behind them, null: there are none.",
+     "items:[WebhookDelivery] next:string?"},
     {"Token", "Who may use the API over TCP; last_used: since the daemon's start.",
      "name:string scope:string created:time? expires:time? by:string last_used:time?"},
     {"Tokens", "All of them.", "items:[Token]" PAGE},
