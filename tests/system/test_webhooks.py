@@ -6,12 +6,12 @@ import os
 import jsonschema
 import pytest
 
+from rig.api import ask, schema_of
 from rig.gateway import wait_until
 from rig.ports import free_port
 from rig.setups import known, reception
 from rig.talk import Talk
 from rig.webhook import Receiver, is_signed, secret
-from test_api import ask, schema_of
 
 
 @pytest.fixture
