@@ -53,7 +53,7 @@ log: {{ to: file, path: {folder}/log }}
 QUESTIONS = [
     "to:{to}", "from:spam@sender.example client:{client}", "ref:{ref}", "to:@example.org today", "client:{client} today",
     "reason:recipient_unknown today", "verdict:refused today", "reason:relay_denied today", "verdict:failed",
-    "subject:nothing today", "event:delivery.deferred", "to:nobody@nowhere.example",
+    "subject:nothing", "subject:1000", "lunch holiday", "{to}", "{client}", "sender.example", "nothing-of-the-kind", "event:delivery.deferred", "to:nobody@nowhere.example",
 ]
 
 

@@ -15,13 +15,15 @@ struct reports;
 struct store;
 struct tail;
 
-enum admin_log_target { ADMIN_LOG_STDOUT, ADMIN_LOG_SYSLOG, ADMIN_LOG_FILE };
+enum admin_log_target { ADMIN_LOG_STDOUT, ADMIN_LOG_SYSLOG, ADMIN_LOG_FILE, ADMIN_LOG_JOURNAL };
 
 struct admin_log_settings {
     enum admin_log_target target;
     struct str path;           /* FILE; opened for appending */
+    struct str socket;         /* SYSLOG, JOURNAL; empty: the usual one */
     enum event_severity least; /* DEBUG events are kept for traces, not logged, unless set */
     struct str node;           /* host name */
+    bool trace;                /* JSON lines about a message name its trace, for OpenTelemetry */
     bool human;                /* one line for a person in place of JSON */
     bool postfix;              /* the words of Postfix in place of either (admin/log_postfix.h) */
     struct store *store;       /* gets every event; NULL: no history */
@@ -36,6 +38,9 @@ enum result admin_log_start(const struct admin_log_settings *settings, struct ad
                             struct error *err);
 /* Drain once more, write, end the thread. NULL is allowed. */
 void admin_log_stop(struct admin_log *log);
+/* What was emitted before this call is in the log, in the metrics and with the history when it
+ * returns. False: not within some seconds, as when nobody reads the log. Any thread but mail's. */
+bool admin_log_settle(struct admin_log *log);
 /* Shown with each event from now on. Any thread. */
 void admin_log_set_revision(struct admin_log *log, struct str revision);
 /* Open the file again (after rotation). Any thread. */

@@ -103,7 +103,6 @@ static MAY_YIELD enum result check_signature(struct verifying *verifying,
                         err) != OK)
         return FAILED;
     *out_good = result == DKIM_PASS || refuse(verifying, instance, detail);
-    verifying->answer->temporary = result == DKIM_TEMPERROR || result == DKIM_POLICY;
     return OK;
 }
 

@@ -21,7 +21,6 @@ struct arc_answer {
     enum arc_result result;
     unsigned count;    /* highest instance; 0: there is no chain */
     bool ended;        /* the newest seal says cv=fail: nobody seals it again */
-    bool temporary;    /* it fails because DNS gave no answer */
     bool known;        /* `sets` are filled: the chain is whole, whether it passes or not */
     bool signs_from;   /* the newest message signature, if it passes, is of From, too */
     struct str detail; /* why it fails, a few words of ASCII */

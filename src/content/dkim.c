@@ -50,7 +50,6 @@ static void read_field(struct verifying *verifying, const struct mail_field *fie
     out->algorithm = signature->algorithm;
     out->start = signature->start;
     out->detail = str_c(detail);
-    out->body_length = signature->has_length;
 }
 
 /* Bodies first, all that are needed in one pass: what was changed need not be asked about. */
@@ -87,7 +86,6 @@ static MAY_YIELD enum result check_signature(struct verifying *verifying, size_t
                         &detail, err) != OK)
         return FAILED;
     out->detail = str_c(detail);
-    out->key_bits = key.bits;
     out->testing = key.testing;
     if (out->result != DKIM_PASS || !key.strict)
         return OK;

@@ -17,8 +17,6 @@ struct sign_key;
 enum {
     DKIM_SIGNATURES_MAX = 8, /* that are looked at; further ones are counted only */
     DKIM_HASH_SIZE = 32,
-    DKIM_RSA_BITS_MIN = 1024, /* RFC 8301 3.2 */
-    DKIM_RSA_BITS_MAX = 4096,
 };
 
 /* ---- what is looked at ---- */
@@ -70,9 +68,7 @@ struct dkim_signature {
     struct str algorithm; /* a=, lower case, or empty */
     struct str start;     /* first 8 characters of b=, for header.b (RFC 6008) */
     struct str detail;    /* why, in a few words of ASCII; "" with pass and nothing to say */
-    unsigned key_bits;    /* 0: no key was had */
     bool testing;         /* the key says t=y: the domain only tries */
-    bool body_length;     /* it has l= (a finding, whatever the result) */
 };
 struct dkim_answer {
     struct dkim_signature signatures[DKIM_SIGNATURES_MAX]; /* from the top of the header down */

@@ -32,7 +32,6 @@ static void vectors(void **state)
     assert_str(answer.signatures[0].start, "/gCrinpc");
     assert_str(answer.signatures[0].detail, "");
     assert_int_equal(answer.signatures[1].result, DKIM_PASS);
-    assert_int_equal(answer.signatures[1].key_bits, 1024);
     assert_str(answer.signatures[1].algorithm, "rsa-sha256");
     test_message_close(&test);
 }

@@ -11,15 +11,14 @@
 #include "content/resolver.h"
 #include "content/spf_record.h"
 
-enum { DMARC_WALK_MAX = 8, DMARC_BUDGET = 11, DMARC_IDENTIFIERS_MAX = 8 };
+enum { DMARC_BUDGET = 11, DMARC_IDENTIFIERS_MAX = 8 };
 
 enum dmarc_result { DMARC_NONE, DMARC_PASS, DMARC_FAIL, DMARC_TEMPERROR, DMARC_PERMERROR };
 
 struct dmarc_request {
     const struct author *author;
     enum spf_result spf;
-    struct str spf_domain; /* lower case */
-    bool spf_is_helo;      /* it counts all the same, when MAIL FROM is <> (RFC 9989 4.4.2) */
+    struct str spf_domain;          /* lower case */
     const struct str *dkim_domains; /* of the signatures that passed; lower case */
     size_t dkim_domain_count;
     const struct str *unsure_domains; /* of those that could not be checked now */

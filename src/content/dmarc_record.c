@@ -65,10 +65,6 @@ static void read_tag(struct str name, struct str value, struct dmarc_record *out
                                                        : DMARC_PSD_UNKNOWN;
     else if (str_equal_nocase(name, STR("rua")))
         out->rua = value;
-    else if (str_equal_nocase(name, STR("ruf")))
-        out->ruf = value;
-    else if (str_equal_nocase(name, STR("fo")))
-        out->fo = value;
 }
 
 /* At least one URI that could be one: a scheme, a colon, and something behind it. */
@@ -88,7 +84,7 @@ bool dmarc_record_parse(struct str text, struct dmarc_record *out)
 {
     struct str tag, name, value, seen[TAGS_SEEN_MAX];
     size_t count = 0;
-    *out = (struct dmarc_record){.rua = STR_EMPTY, .ruf = STR_EMPTY, .fo = STR_EMPTY};
+    *out = (struct dmarc_record){.rua = STR_EMPTY};
     while (count < TAGS_SEEN_MAX && str_split(&text, ';', &tag)) {
         bool again = false;
         if (!split_tag(tag, &name, &value))

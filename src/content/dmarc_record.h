@@ -24,8 +24,6 @@ struct dmarc_record {
     bool testing;    /* t=y */
     bool bad_policy; /* p is missing, or one of p, sp, np is no policy */
     struct str rua;  /* as written, or empty */
-    struct str ruf;
-    struct str fo;
 };
 
 /* "v=DMARC1" first, exactly? Else it is some other record. */

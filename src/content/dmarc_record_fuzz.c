@@ -40,7 +40,7 @@ static void check_record(struct str text)
     if (!dmarc_record_is_dmarc(text) || !dmarc_record_parse(text, &record))
         return;
     check(record.p != DMARC_POLICY_UNSET);
-    check(record.rua.len <= text.len && record.ruf.len <= text.len && record.fo.len <= text.len);
+    check(record.rua.len <= text.len);
 }
 
 NO_YIELD_CHECK int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -233,11 +233,6 @@ bool filetype_is_container(enum filetype type)
     return rows[type].container;
 }
 
-const char *filetype_group_name(enum filetype_group group)
-{
-    return group_names[group];
-}
-
 bool filetype_group_find(struct str word, enum filetype_group *out)
 {
     for (int group = 0; group < FILETYPE_GROUP_COUNT; group++)

@@ -98,9 +98,8 @@ enum filetype filetype_of(struct str head);
 /* "application/zip": one name a type; for FILETYPE_UNKNOWN "". */
 const char *filetype_name(enum filetype type);
 enum filetype_group filetype_group(enum filetype type);
-/* "executable", "archive": words of the configuration; FILETYPE_NONE is "unknown". */
-const char *filetype_group_name(enum filetype_group group);
-/* False: no such word. */
+/* By a word of the configuration, "executable" or "archive"; "unknown" is FILETYPE_NONE. False: no
+ * such word. */
 bool filetype_group_find(struct str word, enum filetype_group *out);
 /* Does it hold other files, which libarchive knows to take out, or is it a compound document? */
 bool filetype_is_container(enum filetype type);

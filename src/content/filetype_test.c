@@ -121,12 +121,6 @@ static void test_table(void **unused)
         if (!filetype_name((enum filetype)type) || !*filetype_name((enum filetype)type) ||
             filetype_group((enum filetype)type) == FILETYPE_NONE)
             fail_msg("type %d has no row", type);
-    for (int group = 0; group < FILETYPE_GROUP_COUNT; group++) {
-        enum filetype_group found;
-        assert_true(
-            filetype_group_find(str_c(filetype_group_name((enum filetype_group)group)), &found));
-        assert_int_equal(found, group);
-    }
     enum filetype_group none;
     assert_false(filetype_group_find(STR("programs"), &none));
 }

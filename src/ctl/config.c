@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ctl/config.c - `postern config history, show, diff`: looking at revisions. */
 #include "ctl/config.h"
+#include "ctl/list.h"
 
 #include "admin/diff.h"
 #include "admin/revisions.h"
@@ -97,11 +98,13 @@ static const char *colour_of(struct ctl *ctl, struct str line)
 }
 
 bool ctl_config_print_diff(struct ctl *ctl, const struct config_texts *from,
-                           const struct config_texts *to)
+                           const struct config_texts *to, const char *from_name,
+                           const char *to_name)
 {
     struct buf text BUF_CLEANUP;
+    const struct diff_sides sides = {str_c(from_name), str_c(to_name)};
     buf_init(&text, TEXT_MAX);
-    diff_texts(from, to, &text);
+    diff_texts(from, to, sides, &text);
     struct str rest = buf_str(&text);
     struct str line;
     while (rest.len && str_split(&rest, '\n', &line)) {
@@ -115,29 +118,26 @@ bool ctl_config_print_diff(struct ctl *ctl, const struct config_texts *from,
 
 /* ---- the commands ---- */
 
+static void print_revision(json_t *one)
+{
+    printf("%-6s ", ctl_text(one, "revision"));
+    ctl_print_time(ctl_text(one, "time"), true);
+    printf("  %-12s %-18s ", ctl_text(one, "state"), ctl_text(one, "actor"));
+    ctl_print_text(ctl_text(one, "reason"));
+    printf("\n");
+}
+
 int ctl_config_history(struct ctl *ctl)
 {
-    json_t *object;
+    const char *limit = ctl_option(ctl, "--limit");
+    const struct ctl_list list = {"/api/v1/config/revisions", "Revision", .limit = limit,
+                                  .print = print_revision};
+    struct ctl_listed listed;
     ctl_arguments(ctl, 0, 0);
-    int code = ctl_config_get(ctl, "/api/v1/config/revisions", &object);
-    if (code)
-        return code;
-    size_t i;
-    json_t *one;
-    json_array_foreach(json_object_get(object, "items"), i, one)
-    {
-        if (ctl->json) {
-            ctl_print_json(one);
-            continue;
-        }
-        printf("%-6s ", ctl_text(one, "revision"));
-        ctl_print_time(ctl_text(one, "time"), true);
-        printf("  %-12s %-18s ", ctl_text(one, "state"), ctl_text(one, "actor"));
-        ctl_print_text(ctl_text(one, "reason"));
-        printf("\n");
-    }
-    json_decref(object);
-    return CTL_YES;
+    int code = ctl_list(ctl, &list, &listed);
+    if (code == CTL_YES)
+        ctl_listed_free(&listed);
+    return code;
 }
 
 /* "r41" of what is in force. */
@@ -166,13 +166,13 @@ int ctl_config_revision(struct ctl *ctl)
         if (ctl->json) {
             json_t *object = json_pack("{s:s%, s:s%}", "name", one->name.ptr, one->name.len, "text",
                                        one->text.ptr, one->text.len);
-            ctl_print_json(object);
+            ctl_print(ctl, object);
             json_decref(object);
             continue;
         }
         if (texts.count > 1)
             printf("# ---- %.*s\n", STR_ARG(one->name));
-        fwrite(one->text.ptr, 1, one->text.len, stdout);
+        ctl_print_file(one->text);
     }
     return CTL_YES;
 }
@@ -184,6 +184,13 @@ static int read_side(struct ctl *ctl, const char *name, struct config_texts *out
     if (revision_parse(str_c(name), &number))
         return ctl_config_texts(ctl, name, out);
     return ctl_config_read(ctl, name, out) ? CTL_YES : CTL_NO;
+}
+
+/* A file has its name before it. */
+static const char *side_name(const char *name)
+{
+    unsigned number;
+    return revision_parse(str_c(name), &number) ? name : "the file";
 }
 
 /* Nothing named: from what is in force to the file. One: from it to what is in force if it is a
@@ -223,7 +230,7 @@ int ctl_config_diff(struct ctl *ctl)
         code = read_side(ctl, to, &after);
     if (code)
         return code;
-    bool differs = ctl_config_print_diff(ctl, &before, &after);
+    bool differs = ctl_config_print_diff(ctl, &before, &after, side_name(from), side_name(to));
     if (!ctl->json)
         fprintf(stderr,
                 differs ? "postern: - is %s, + is %s\n"

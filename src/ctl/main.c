@@ -22,14 +22,14 @@ const struct ctl_command ctl_commands[] = {
     {"block",   "list",   ctl_block_list,    "",                                  "what a step of a flow can be"},
     {"block",   "doc",    ctl_block_doc,     "NAME",                              "a block: its parameters and outcomes"},
     {"apply",   NULL,     ctl_config_apply,  "[[--config] FILE] [--confirm 10m] [--share 10%] [--reason T] [--ignore-tests]", "check, test and put a configuration into force; the same as config apply"},
-    {"rollback",NULL,     ctl_config_rollback,"[N] [--write] [--reason T]",       "go back to a revision; the same as config rollback"},
+    {"rollback",NULL,     ctl_config_rollback,"[N] [--confirm 10m | --write] [--reason T]", "go back to a revision; the same as config rollback"},
     {"shadow",  NULL,     ctl_shadow,        "[[--config] FILE] [--last N | --since 1h]",    "which of the last real decisions would the file (or another) have made differently?"},
     {"config",  "show",   ctl_config_show,   "[N] | --effective [[--config] FILE]",          "the text of a revision; --effective: every setting in force, and where it comes from"},
     {"config",  "history",ctl_config_history,"",                                  "revisions: when, who, why, and what became of them"},
     {"config",  "diff",   ctl_config_diff,   "[A [B]]",                           "what differs between two revisions or files; alone: from what is in force to the file"},
     {"config",  "apply",  ctl_config_apply,  "[[--config] FILE] [--confirm 10m] [--share 10%] [--reason T] [--ignore-tests]", "check, test and put a configuration into force; --confirm: only for so long unless confirmed; --share: for a part of the clients"},
     {"config",  "confirm",ctl_config_confirm,"[N]",                               "keep the revision that waits for it, for all sessions"},
-    {"config",  "rollback",ctl_config_rollback,"[N] [--write] [--reason T]",      "go back to a revision, at once; --write: the file too"},
+    {"config",  "rollback",ctl_config_rollback,"[N] [--confirm 10m | --write] [--reason T]", "go back to a revision, at once; --confirm: only for so long unless confirmed; --write: the file too"},
     {"config",  "write",  ctl_config_write,  "",                                  "write what is in force to the file; what stands there is kept beside it"},
     {"queue",   "list",   ctl_queue_list,    "[SELECTORS]",                       "what waits, and why"},
     {"queue",   "show",   ctl_queue_show,    "ID",                                "one message in the queue"},
@@ -61,7 +61,7 @@ const struct ctl_command ctl_commands[] = {
     {"incident","close",  ctl_incident_close,"N --release|--drop [--reason T]",   "free the account, and let its held mail go on or drop it"},
     {"message", "raw",    ctl_message_raw,   "ID",                                "a queued message as it would be sent"},
     {"message", "events", ctl_message_events,"ID|REF",                            "the events of a message, a session or a refusal"},
-    {"trace",   NULL,     ctl_trace,         "ID|REF [--raw]",                    "the whole story of a message or a refusal; --raw: its events"},
+    {"trace",   NULL,     ctl_trace,         "ID|REF [--story] [--raw]",          "the whole story of a message or a refusal; --story: in plain words for its sender, --raw: its events"},
     {"find",    NULL,     ctl_find,          "[EXPRESSION] [--limit N]",          "messages and refusals in the history, newest first"},
     {"tail",    NULL,     ctl_tail,          "[-q EXPRESSION]",                   "events as they happen"},
     {"token",   "create", ctl_token_create,  "NAME [--scope read|operate|admin] [--expires 90d]", "a token for the API over TCP, shown once"},
@@ -232,7 +232,8 @@ int main(int argc, char **argv)
     const char *socket_path = ctl_option(&ctl, "--socket");
     if (socket_path)
         ctl.socket_path = socket_path;
-    ctl.json = ctl_flag(&ctl, "--json");
+    ctl.plain = ctl_flag(&ctl, "--plain");
+    ctl.json = ctl_flag(&ctl, "--json") || ctl.plain;
     ctl.yes = ctl_flag(&ctl, "--yes");
     if (ctl_flag(&ctl, "--no-color"))
         ctl.colour = false;

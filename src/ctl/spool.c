@@ -19,6 +19,6 @@ int ctl_spool_verify(struct ctl *ctl)
         fprintf(stderr, "postern: %s\n", err.text);
         return CTL_NO;
     }
-    fwrite(buf_str(&text).ptr, 1, text.len, stdout);
+    ctl_print_file(buf_str(&text));
     return problems ? CTL_NO : CTL_YES;
 }

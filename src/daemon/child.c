@@ -2,6 +2,7 @@
 #include "daemon/child.h"
 
 #include "admin/access.h"
+#include "admin/once.h"
 #include "admin/change.h"
 #include "admin/domain_watch.h"
 #include "admin/http.h"
@@ -12,6 +13,7 @@
 #include "admin/reports.h"
 #include "history/tail.h"
 #include "base/buf.h"
+#include "base/check.h"
 #include "base/map.h"
 #include "daemon/child_internal.h"
 #include "daemon/sandbox.h"
@@ -78,9 +80,7 @@ enum result child_ask_for_sockets(struct child *child, const struct settings *se
     *out = (struct child_sockets){0};
     for (size_t i = 0; i < settings->listener_count; i++) {
         for (size_t k = 0; k < settings->listeners[i].address_count; k++) {
-            if (packet.count == LINK_ADDRESSES_MAX)
-                return fail(err, ERROR_LIMIT, "more than %d listening addresses",
-                            LINK_ADDRESSES_MAX);
+            check(packet.count < SETTINGS_ADDRESSES_MAX); /* those who loaded them counted */
             packet.addresses[packet.count++] = settings->listeners[i].addresses[k];
         }
     }
@@ -251,13 +251,17 @@ static void open_reports(struct child *child)
 
 static enum result start_log(struct child *child, struct error *err)
 {
+    static const enum admin_log_target targets[] = {[SETTINGS_LOG_STDOUT] = ADMIN_LOG_STDOUT,
+                                                    [SETTINGS_LOG_JOURNAL] = ADMIN_LOG_JOURNAL,
+                                                    [SETTINGS_LOG_SYSLOG] = ADMIN_LOG_SYSLOG,
+                                                    [SETTINGS_LOG_FILE] = ADMIN_LOG_FILE};
     const struct settings *settings = child->settings;
     struct admin_log_settings log = {
-        .target = settings->log.target == SETTINGS_LOG_SYSLOG ? ADMIN_LOG_SYSLOG
-                  : settings->log.target == SETTINGS_LOG_FILE ? ADMIN_LOG_FILE
-                                                              : ADMIN_LOG_STDOUT,
+        .target = targets[settings->log.target],
         .path = settings->log.path,
-        .least = EVENT_INFO,
+        .socket = settings->log.socket,
+        .trace = settings->log.trace,
+        .least = (enum event_severity)settings->log.least,
         .node = settings->hostname,
         .postfix = settings->log.compat == SETTINGS_COMPAT_POSTFIX,
         .human = settings->log.target == SETTINGS_LOG_STDOUT && isatty(STDOUT_FILENO),
@@ -278,6 +282,8 @@ static void open_access(struct child *child)
     struct error err;
     if (admin_access_open(child->settings->spool.path, &child->access, &err) != OK)
         event_emit(EVENT_DAEMON_WARNING, F_C(DETAIL, err.text));
+    if (once_open(child->settings->spool.path, 0, &child->once, &err) != OK)
+        event_emit(EVENT_DAEMON_WARNING, F_C(DETAIL, err.text));
 }
 
 static enum admin_scope scope_of(enum settings_scope scope)
@@ -297,6 +303,7 @@ static enum result start_admin(struct child *child, struct error *err)
         .mode = settings->control.mode,
         .group_scope = scope_of((enum settings_scope)settings->control.scope),
         .access = child->access,
+        .once = child->once,
         .gateway = child->gateway,
         .log = child->log,
         .store = child->store,
@@ -312,13 +319,14 @@ static enum result start_admin(struct child *child, struct error *err)
     };
     if (admin_http_start(&http, &child->http, err) != OK)
         return FAILED;
-    for (size_t i = 0; i < settings->admin.address_count; i++)
-        if (admin_http_serve_api(child->http, &settings->admin.addresses[i], err) != OK)
-            return FAILED;
-    for (size_t i = 0; i < settings->metrics.address_count; i++)
-        if (admin_http_serve_metrics(child->http, &settings->metrics.addresses[i], err) != OK)
-            return FAILED;
-    return OK;
+    enum result result = OK;
+    for (size_t i = 0; i < settings->admin.address_count && result == OK; i++)
+        result = admin_http_serve_api(child->http, &settings->admin.addresses[i], err);
+    for (size_t i = 0; i < settings->metrics.address_count && result == OK; i++)
+        result = admin_http_serve_metrics(child->http, &settings->metrics.addresses[i], err);
+    if (result != OK)
+        admin_http_stop(child->http); /* the control socket goes with it */
+    return result;
 }
 
 static enum result start(struct child *child, struct error *err)
@@ -375,6 +383,7 @@ static void stop(struct child *child)
     metrics_free(child->metrics);
     revise_stop(child);
     admin_access_close(child->access);
+    once_close(child->once);
     settings_unref(child->settings);
 }
 

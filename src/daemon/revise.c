@@ -118,12 +118,34 @@ static void tell(enum event_type type, unsigned number, struct str actor, struct
     event_emit(type, F_C(REVISION, text), F_STR(ACTOR, actor), F_STR(WHY, reason));
 }
 
-static void tell_applied(const struct child *child, struct str actor, struct str reason)
+/* When it is taken back by itself, or empty. */
+static struct str guard_of(const struct child *child, char text[TIME_RFC3339_SIZE])
 {
-    char text[16];
+    struct revisions_state state = state_of(child);
+    return state.pending && state.confirm_by_ns ? clock_format_rfc3339(state.confirm_by_ns, text)
+                                                : STR_EMPTY;
+}
+
+static void tell_shared(const struct child *child, struct str actor, struct str reason)
+{
+    char text[16], from[16], guard[TIME_RFC3339_SIZE];
+    struct revisions_state state = state_of(child);
+    snprintf(text, sizeof text, "r%u", state.pending);
+    snprintf(from, sizeof from, "r%u", child->settings->revision);
+    event_emit(EVENT_CONFIG_SHARED, F_C(REVISION, text), F_C(FROM_REV, from), F_STR(ACTOR, actor),
+               F_STR(WHY, reason), F_INT(VALUE, state.share), F_STR(GUARD, guard_of(child, guard)));
+}
+
+static void tell_applied(struct child *child, struct str actor, struct str reason)
+{
+    char text[16], from[16] = "", guard[TIME_RFC3339_SIZE];
     snprintf(text, sizeof text, "r%u", child->settings->revision);
-    event_emit(EVENT_CONFIG_APPLIED, F_C(REVISION, text), F_C(FILE, child->options->config_path),
-               F_STR(ACTOR, actor), F_STR(WHY, reason));
+    if (child->told_revision)
+        snprintf(from, sizeof from, "r%u", child->told_revision);
+    child->told_revision = child->settings->revision;
+    event_emit(EVENT_CONFIG_APPLIED, F_C(REVISION, text), F_C(FROM_REV, from),
+               F_C(FILE, child->options->config_path), F_STR(ACTOR, actor), F_STR(WHY, reason),
+               F_STR(GUARD, guard_of(child, guard)));
 }
 
 static void tell_refused(const struct work *work)
@@ -175,9 +197,15 @@ static void open_revisions(struct work *work, struct str spool_path)
         warn(&work->err);
 }
 
+/* A way back that was not confirmed says nothing of the revision that it led to. */
+static void mark_reverted(struct child *child, unsigned number, unsigned current)
+{
+    mark(child, number, number < current ? STR_EMPTY : STR("reverted"));
+}
+
 static void drop_pending(struct child *child, struct revisions_state *state)
 {
-    mark(child, state->pending, STR("reverted"));
+    mark_reverted(child, state->pending, state->current);
     state->pending = state->share = 0;
     state->confirm_by_ns = 0;
 }
@@ -314,7 +342,7 @@ void revise_started(struct child *child)
     tell_if_different(&work);
     if (child->trial) {
         gateway_share(child->gateway, child->trial, state.share);
-        tell(EVENT_CONFIG_SHARED, state.pending, STR("start"), STR_EMPTY);
+        tell_shared(child, STR("start"), STR_EMPTY);
     }
     set_deadline(child, &state);
     arena_free(arena);
@@ -500,6 +528,8 @@ static bool is_kept(struct work *work, const struct revisions_state *state, stru
         return true;
     if (change->kind != CHANGE_ROLLBACK)
         return false;
+    if (revisions_set_state_in_spare(child->revisions, state) == OK)
+        return true;
     change->warning = arena_printf(change->arena,
                                    "%s; it is tried again, but posternd started before that begins "
                                    "with what was in force before",
@@ -568,7 +598,7 @@ static void apply_settings(struct work *work, struct settings *settings, struct 
     if (change->status != 200)
         mark(child, number, STR("not applied"));
     else if (change->share)
-        tell(EVENT_CONFIG_SHARED, number, change->actor, change->reason);
+        tell_shared(child, change->actor, change->reason);
     else
         tell_applied(child, change->actor, change->reason);
 }
@@ -596,6 +626,13 @@ static void apply(struct work *work, struct change *change)
         return;
     }
     revisions_hash(&change->texts, hash);
+    if (change->dry_run) {
+        change->unchanged = says_the_same(work, hash);
+        if (fits_process(work, settings, change))
+            change->status = 200;
+        settings_unref(settings);
+        return;
+    }
     if (!says_the_same(work, hash)) {
         apply_settings(work, settings, change);
         return;
@@ -659,7 +696,7 @@ static void revert(struct work *work, struct str actor, struct str reason, struc
     begin(work, former, &state, change);
     if (change->status != 200)
         return;
-    mark(child, number, STR("reverted"));
+    mark_reverted(child, number, state.current);
     child->files_state = 0; /* what its files say by now is read soon */
     change->revision = state.current;
     tell(EVENT_CONFIG_REVERTED, number, actor, reason);
@@ -701,13 +738,16 @@ static void go_back(struct work *work, unsigned target, struct change *change)
         return;
     }
     unsigned waiting = state.pending;
-    state.current = target;
-    state.pending = state.share = 0;
-    state.confirm_by_ns = 0;
+    state.pending = change->confirm_ns ? target : 0;
+    state.share = 0;
+    state.confirm_by_ns = change->confirm_ns ? clock_wall_ns() + change->confirm_ns : 0;
+    if (!state.pending)
+        state.current = target;
     begin(work, settings, &state, change);
     if (change->status != 200)
         return;
-    mark(child, number, STR("rolled back"));
+    if (!state.pending)
+        mark(child, number, STR("rolled back"));
     if (waiting)
         mark(child, waiting, STR("reverted"));
     mark(child, target, STR_EMPTY);
@@ -720,6 +760,11 @@ static void go_back(struct work *work, unsigned target, struct change *change)
 static void roll_back(struct work *work, struct change *change)
 {
     struct revisions_state state = state_of(work->child);
+    if (state.pending && change->confirm_ns) {
+        refuse(change, 409, "r%u waits for its confirmation: confirm it or roll back first",
+               state.pending);
+        return;
+    }
     if (state.pending && (!change->number || change->number == state.current)) {
         change->former = state.pending;
         revert(work, change->actor, change->reason, change);

@@ -59,6 +59,13 @@ static bool is_fault(int code)
            code == LDAP_TIMELIMIT_EXCEEDED;
 }
 
+/* Of the faults, those that this one question may have caused: the server hung up on it or took too
+ * long. One that is busy or not available said so of itself. */
+static bool may_be_the_question(int code)
+{
+    return code < 0 || code == LDAP_TIMELIMIT_EXCEEDED;
+}
+
 /* The share of attempt `attempt` in the time that is left: a server that takes connections but does
  * not answer must leave some for the next. */
 static struct ldap_access share_of(const struct ldap_access *access, size_t attempt)
@@ -122,7 +129,7 @@ static int set_tls(LDAP *ldap, const struct ldap_access *access)
     return code;
 }
 
-/* A handle that may be bound; nothing is sent yet except for StartTLS. */
+/* A handle that is connected and may be bound; nothing is asked yet except for StartTLS. */
 static enum result connect_ldap(const struct ldap_access *access, const char *url, LDAP **out_ldap,
                                 struct error *err)
 {
@@ -140,10 +147,10 @@ static enum result connect_ldap(const struct ldap_access *access, const char *ur
         code = set_tls(ldap, access);
     if (code != LDAP_OPT_SUCCESS) {
         (void)fail(err, ERROR_PERMANENT, "LDAP TLS settings (CA file) are of no use");
-    } else if (access->starttls) {
-        code = ldap_start_tls_s(ldap, NULL, NULL);
+    } else {
+        code = access->starttls ? ldap_start_tls_s(ldap, NULL, NULL) : ldap_connect(ldap);
         if (code != LDAP_SUCCESS)
-            (void)ldap_failed(ldap, code, "StartTLS", err);
+            (void)ldap_failed(ldap, code, access->starttls ? "StartTLS" : "connection", err);
     }
     if (code != LDAP_SUCCESS) {
         (void)ldap_unbind_ext_s(ldap, NULL, NULL);
@@ -289,11 +296,14 @@ static int run_search(LDAP *ldap, const struct ldap_access *access, const struct
 }
 
 /* Search on a kept connection or a new one; a kept one that turns out dead is replaced once.
- * `*out_code` is the result. FAILED: no connection could be had. */
+ * `*out_code` is the result. FAILED: it could not be asked, a fault in `out`. */
 static enum result search_as_service(struct directory_backend *backend,
                                      const struct ldap_access *access, const struct search *search,
-                                     LDAPMessage **out_result, int *out_code, struct error *err)
+                                     LDAPMessage **out_result, int *out_code,
+                                     struct ldap_outcome *out)
 {
+    struct error *err = &out->error;
+    out->fault = true;
     for (;;) {
         struct ldap_connection *connection = take_kept(backend, access);
         bool kept = connection;
@@ -310,8 +320,11 @@ static enum result search_as_service(struct directory_backend *backend,
             if (*out_code != LDAP_SUCCESS)
                 (void)ldap_failed(connection->ldap, *out_code, "search", err);
             keep(backend, connection);
+            out->fault = false;
             return OK;
         }
+        /* a kept one may have been dead before */
+        out->reached = !kept && may_be_the_question(*out_code);
         (void)ldap_failed(connection->ldap, *out_code, "search", err);
         ldap_connection_free(connection);
         if (*out_result)
@@ -347,17 +360,19 @@ static void copy_senders(LDAP *ldap, LDAPMessage *entry, const char *attribute, 
 /* Bind on a connection of its own: a service's connection must stay the service's. The result
  * code; on success the handle is the caller's. */
 static int bind_at(const struct ldap_access *access, const char *url, const char *dn,
-                   struct str password, LDAP **out_ldap, struct error *err)
+                   struct str password, LDAP **out_ldap, struct ldap_outcome *out)
 {
     LDAP *ldap;
-    if (connect_ldap(access, url, &ldap, err) != OK)
+    out->reached = false;
+    if (connect_ldap(access, url, &ldap, &out->error) != OK)
         return LDAP_SERVER_DOWN;
     int code = bind_simple(ldap, access, dn, password);
     if (code == LDAP_SUCCESS) {
         *out_ldap = ldap;
         return code;
     }
-    (void)ldap_failed(ldap, code, "bind as the user", err);
+    out->reached = may_be_the_question(code);
+    (void)ldap_failed(ldap, code, "bind as the user", &out->error);
     (void)ldap_unbind_ext_s(ldap, NULL, NULL);
     return code;
 }
@@ -378,7 +393,7 @@ static enum directory_login bind_as_user(struct directory_backend *backend,
     for (size_t i = 0; i < access->url_count && is_fault(code); i++) {
         struct ldap_access share = share_of(access, i);
         size_t index = (first + i) % access->url_count;
-        code = bind_at(&share, access->urls[index], dn, password, out_ldap, &out->error);
+        code = bind_at(&share, access->urls[index], dn, password, out_ldap, out);
         if (!is_fault(code))
             atomic_store(&backend->preferred, (unsigned)index);
     }
@@ -417,10 +432,8 @@ enum directory_login ldap_login_search(struct directory_backend *backend,
     struct search search = {base, LDAP_SCOPE_SUBTREE, filter, senders, 2};
     LDAPMessage *result;
     int code;
-    if (search_as_service(backend, access, &search, &result, &code, &out->error) != OK) {
-        out->fault = true;
+    if (search_as_service(backend, access, &search, &result, &code, out) != OK)
         return DIRECTORY_LOGIN_ERROR;
-    }
     /* counting and reading need a handle, any handle */
     LDAP *reader = NULL;
     LDAP *bound = NULL;
@@ -458,10 +471,8 @@ enum directory_lookup ldap_lookup(struct directory_backend *backend,
     struct search search = {base, LDAP_SCOPE_SUBTREE, filter, NULL, 1};
     LDAPMessage *result;
     int code;
-    if (search_as_service(backend, access, &search, &result, &code, &out->error) != OK) {
-        out->fault = true;
+    if (search_as_service(backend, access, &search, &result, &code, out) != OK)
         return DIRECTORY_ERROR;
-    }
     int entries = 0;
     LDAP *reader = NULL;
     if (result && ldap_create(&reader) == LDAP_SUCCESS) {

@@ -24,9 +24,11 @@ struct ldap_access {
     int64_t deadline_ns; /* monotonic */
 };
 
-/* What came of it. `fault`: the directory could not be asked (not: it said something unwelcome). */
+/* What came of it. `fault`: the directory could not be asked (not: it said something unwelcome).
+ * `reached`: the fault came when it had taken us in and looked at this very question. */
 struct ldap_outcome {
     bool fault;
+    bool reached;
     struct error error; /* when the answer is the outcome `error` */
     struct str *senders;
     size_t sender_count;

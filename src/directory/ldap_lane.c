@@ -30,6 +30,7 @@ struct ldap_job {
     char *password;
     size_t password_length;
     bool is_login;
+    bool not_asked; /* its time was over before its turn came */
     enum directory_login login;
     enum directory_lookup lookup;
     struct ldap_outcome outcome;
@@ -61,7 +62,7 @@ static void job_work(struct lane_job *lane_job)
     struct str password = str_of(job->password, job->password_length);
     if (clock_monotonic_ns() >= job->access.deadline_ns) {
         (void)fail(&job->outcome.error, ERROR_TIMEOUT, "LDAP: waited too long for its turn");
-        job->outcome.fault = true;
+        job->not_asked = true;
         job->login = DIRECTORY_LOGIN_ERROR;
         job->lookup = DIRECTORY_ERROR;
     } else if (!job->is_login) {
@@ -153,6 +154,24 @@ static enum result job_new(const struct directory_ldap_query *query, struct str 
 
 /* ---- asking ---- */
 
+/* The same for the same login or recipient, whatever the password. */
+static uint64_t about(const struct ldap_job *job)
+{
+    return hash_bytes(str_c(job->dn ? job->dn : job->filter)) | 1;
+}
+
+/* What the job says of the server's health. One that found no turn says nothing: those before it
+ * do. */
+static void settle(struct breaker *breaker, int64_t begun_ns, const struct ldap_job *job)
+{
+    const struct ldap_outcome *outcome = &job->outcome;
+    if (job->not_asked)
+        breaker_abandoned(breaker);
+    else
+        breaker_settle(breaker, begun_ns, outcome->reached ? about(job) : 0,
+                       outcome->fault ? &outcome->error : NULL);
+}
+
 /* OK: the job is done and the caller's. FAILED: it is gone. */
 static enum result run(struct directory *directory, const struct server *server,
                        struct ldap_job *job, struct error *err) MAY_YIELD
@@ -184,8 +203,7 @@ static enum result run(struct directory *directory, const struct server *server,
         *err = error;
         return fail_context(err, "LDAP");
     }
-    breaker_settle(breaker, begun_ns, /* about= */ 0,
-                   job->outcome.fault ? &job->outcome.error : NULL);
+    settle(breaker, begun_ns, job);
     return OK;
 }
 

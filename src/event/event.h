@@ -96,7 +96,8 @@ struct event {
 /* Nothing is as before, and there may be other fields. */
 #define EVENT_ALL_CHANGED UINT32_MAX
 
-/* Take every event that is there out of the rings, the oldest of all first, and number them. What
+/* Take every event that is there out of the rings, the oldest of all first, and number them: one
+ * that was dropped has a number that is missing. What
  * is emitted meanwhile waits for the next call. One thread only. Returns how many there were. */
 size_t event_drain(void (*take_event)(const struct event *event, void *arg), void *arg);
 /* What a copy of `packed` holds; `seq` is not in it. Texts are borrowed from `packed`. */
@@ -121,6 +122,9 @@ void event_slots_done(struct event_slots *slots, void (*free_one)(void *pointer)
 /* Wait until there may be events, at most `timeout_ms`, and then some 20 ms more for others, unless
  * a ring fills. Reader's thread only. */
 void event_wait(int timeout_ms);
+/* End the reader's wait, this one or the next, for somebody waits for what it has to take. Any
+ * thread. */
+void event_hurry(void);
 uint64_t event_dropped(void);
 
 const char *event_name(enum event_type type);
@@ -129,6 +133,8 @@ enum event_severity event_severity(enum event_type type);
 const char *event_severity_name(enum event_severity severity);
 /* One line for the manual: what it means. */
 const char *event_text(enum event_type type);
+/* What to do about it; empty: nothing. */
+const char *event_advice(enum event_type type);
 
 struct buf;
 /* Append one JSON object and a newline; everything outside printable ASCII is escaped. Bytes that
@@ -144,3 +150,5 @@ void event_lines_json(struct event_lines *lines, const struct event *event, stru
 /* One line for a person at a terminal, equally escaped; a value with blanks, '=' or escapes in it
  * stands in quotes, so it cannot pass for another field. */
 void event_format_human(const struct event *event, struct buf *out);
+/* The same without time, severity and line end. */
+void event_format_words(const struct event *event, struct buf *out);

@@ -10,7 +10,7 @@
 
 #include "base/buf.h"
 
-enum { YES = DIRECTORY_YES, SENDERS_MAX = 32 };
+enum { SENDERS_MAX = 32 };
 
 const struct flow_outcome flow_login_outcomes[] = {
     [DIRECTORY_YES] = {.name = "yes",

@@ -93,11 +93,6 @@ const struct str *pattern_set_texts(const struct pattern_set *set, size_t *out_c
     return set->texts;
 }
 
-size_t pattern_set_count(const struct pattern_set *set)
-{
-    return set->count;
-}
-
 static size_t words_of(const struct pattern_set *set)
 {
     return (set->count + 63) / 64;

@@ -19,7 +19,6 @@ struct pattern_set;
 enum result pattern_set_new(struct arena *arena, const struct str *texts, size_t count,
                             const struct pattern_set **out_set, size_t *out_index,
                             size_t *out_offset, struct error *err);
-size_t pattern_set_count(const struct pattern_set *set);
 const struct str *pattern_set_texts(const struct pattern_set *set, size_t *out_count);
 /* *out_fits is the text of the first that fits the first 16 KiB of `subject`, else empty with a
  * NULL ptr. FAILED: a pattern before it costs too much. Safe from several threads at once. */

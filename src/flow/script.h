@@ -45,7 +45,6 @@ struct flow_script {
     size_t list_count;
     struct str *quarantines;
     size_t quarantine_count;
-    struct str only_quarantine;
 };
 
 /* One run: what its rows work on. */

@@ -67,7 +67,6 @@ void gateway_status(struct gateway *gateway, struct arena *arena, struct gateway
         .sessions_total = atomic_load(&gateway->sessions_total),
         .messages_accepted = atomic_load(&gateway->messages_accepted),
         .protected_mailboxes = mailboxes_count(gateway->mailboxes),
-        .protected_mailboxes_entitled = settings->entitlements.protected_mailboxes,
         .incidents_open = incidents_open_count(gateway->incidents),
         .events_dropped = event_dropped(),
         .certificate_days_left = certificate_days(settings),

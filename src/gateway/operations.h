@@ -36,8 +36,7 @@ struct gateway_status {
     uint64_t sessions_total;
     uint64_t messages_accepted;
     uint64_t protected_mailboxes;
-    int64_t protected_mailboxes_entitled; /* 0: no number given */
-    uint64_t incidents_open;              /* accounts that are contained */
+    uint64_t incidents_open; /* accounts that are contained */
     uint64_t events_dropped;
     struct gateway_listener_status *listeners;
     size_t listener_count;
@@ -45,6 +44,14 @@ struct gateway_status {
 };
 /* Texts in `arena`. */
 void gateway_status(struct gateway *gateway, struct arena *arena, struct gateway_status *out);
+
+struct gateway_certificate {
+    struct str name, file;
+    int64_t ends_at_s; /* since 1970 */
+};
+/* Of the listeners, each once; in `arena`. */
+struct gateway_certificate *gateway_certificates(struct gateway *gateway, struct arena *arena,
+                                                 size_t *out_count);
 
 struct gateway_spool_numbers {
     bool has_room;
@@ -136,8 +143,8 @@ enum result gateway_notify(struct gateway *gateway, struct str to, struct str da
 /*
  * Put a message in as if a user of ours had sent it: domain choice, content flow, spool. Recipient
  * flows are skipped (the operator decides). `data` is made canonical (CRLF). *out_reply is what a
- * client would have heard.
+ * client would have heard. *message: the id that it is to bear, or zero, and then its id.
  */
 enum result gateway_inject(struct gateway *gateway, struct str sender, const struct str *recipients,
-                           size_t recipient_count, struct str data, struct mail_id *out_message,
+                           size_t recipient_count, struct str data, struct mail_id *message,
                            struct arena *arena, struct mail_reply *out_reply, struct error *err);

@@ -17,6 +17,8 @@
 #include "smtp/server.h"
 #include "spool/spool.h"
 
+enum { SETTINGS_ADDRESSES_MAX = 64 }; /* of all listeners */
+
 struct settings_domain {
     struct str name; /* lower-case A-labels, or "any" */
     bool is_any;
@@ -144,7 +146,10 @@ struct settings {
     struct {
         int target; /* enum settings_log_target */
         int compat; /* enum settings_log_compat */
+        int least;  /* enum event_severity */
+        bool trace;
         struct str path;
+        struct str socket; /* empty: the usual one */
     } log;
     struct {
         struct option_texts servers;

@@ -71,6 +71,10 @@ extern const struct option_table settings_provider_options;
 /* The section as a map, or NULL (absent, or reported as no map). */
 const struct config_node *settings_section(struct settings_loading *loading, const char *name);
 
+/* See flow_relay_case.shows: by the flows themselves, in a rehearsal. */
+enum flow_shown settings_relay_shows(const struct flow_relay_case *relay,
+                                     const struct flow_witness *witness, struct str *out_domain);
+
 /* Each step of loading, in this order; problems go to the report. */
 void settings_expand(struct settings_loading *loading, struct config_node *root);
 void settings_bind_top(struct settings_loading *loading);

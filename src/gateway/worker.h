@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "base/map.h"
 #include "fiber/fiber.h"
 #include "fiber/loop.h"
 #include "gateway/gateway.h"
@@ -100,7 +101,12 @@ struct gateway {
     int64_t applied_wall_ns;
     size_t pending; /* workers that have not answered the last question */
     pthread_cond_t answered;
+
+    struct map expiring; /* certificate -> days left, as told; of the thread that refreshes */
 };
+
+/* Emit `certificate.expiring` where it is time for it. */
+void gateway_tell_expiring(struct gateway *gateway);
 
 /* The worker of the calling thread. */
 struct worker *worker_current(void);
@@ -128,5 +134,8 @@ struct session_socket {
  * keeps a reference to `settings`, of which the listener is one. */
 void session_start(struct worker *worker, const struct settings *settings,
                    const struct session_socket *socket, size_t listener_index);
+/* Say 421 to a connection that nothing is left for, and tell it; the caller closes it. */
+void session_refuse_socket(const struct session_socket *socket, struct str listener,
+                           const char *limit, const char *detail);
 /* Say goodbye to clients that are between two transactions (drain). */
 void session_end_idle(struct worker *worker);

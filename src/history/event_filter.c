@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "history/event_filter.h"
 
+#include "history/event_guess.h"
 #include "base/clock.h"
 
 #include <string.h>
@@ -27,6 +28,18 @@ static bool parse_duration(struct str text, int64_t *out_ms)
     return false;
 }
 
+/* ".412" behind the seconds, as answers have it: taken off. */
+static int64_t take_fraction(struct str *text)
+{
+    ptrdiff_t dot = str_find_last(*text, '.');
+    uint64_t ms;
+    if (dot < 0 || text->len - (size_t)dot != 4 ||
+        !str_to_uint(str_from(*text, (size_t)dot + 1), 999, &ms))
+        return 0;
+    *text = str_slice(*text, 0, (size_t)dot);
+    return (int64_t)ms;
+}
+
 /* "2026-11-24", "2026-11-24T10:21", "…:30", "…:30Z": local time, or UTC with Z; a blank for the T,
  * as tables show it. */
 static bool parse_moment(struct str text, int64_t *out_ms)
@@ -35,14 +48,17 @@ static bool parse_moment(struct str text, int64_t *out_ms)
                                         "%Y-%m-%d %H:%M", "%Y-%m-%d"};
     char copy[40];
     bool utc = str_ends(text, STR("Z"));
-    if (!str_to_c(utc ? str_slice(text, 0, text.len - 1) : text, copy, sizeof copy))
+    if (utc)
+        text.len--;
+    int64_t fraction_ms = take_fraction(&text);
+    if (!str_to_c(text, copy, sizeof copy))
         return false;
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
         struct tm moment = {.tm_isdst = -1};
         const char *end = strptime(copy, forms[i], &moment);
         if (!end || *end)
             continue;
-        *out_ms = (int64_t)(utc ? timegm(&moment) : mktime(&moment)) * 1000;
+        *out_ms = (int64_t)(utc ? timegm(&moment) : mktime(&moment)) * 1000 + fraction_ms;
         return true;
     }
     return false;
@@ -80,7 +96,6 @@ static bool take_range(struct event_filter *filter, struct str name, struct str 
         good = parse_time(value, now_ms, &range->until_ms);
     else
         return false;
-    filter->has_range = true;
     *out_result = good ? OK
                        : fail(err, ERROR_PERMANENT,
                               "%.*s: not a time: write 1h, 7d, 2026-11-24 or 2026-11-24T10:21",
@@ -99,7 +114,6 @@ static bool take_day(struct event_filter *filter, struct str word)
     } else {
         return false;
     }
-    filter->has_range = true;
     return true;
 }
 
@@ -116,7 +130,8 @@ static const struct {
     {"delivered", {"delivery.sent"}},
     {"failed", {"delivery.failed", "delivery.expired"}},
     {"expired", {"delivery.expired"}},
-    {"held", {"message.held", "delivery.held"}},
+    {"held", {"message.held", "message.quarantined", "delivery.held"}},
+    {"quarantined", {"message.quarantined"}},
     {"discarded", {"message.discarded", "delivery.dropped"}},
 };
 enum { VERDICTS = sizeof verdicts / sizeof *verdicts };
@@ -145,10 +160,6 @@ static bool verdict_fits(struct str text, enum event_type type)
 
 static bool key_of(struct str name, enum event_key *out)
 {
-    if (str_equal(name, STR("id"))) {
-        *out = KEY_MESSAGE;
-        return true;
-    }
     for (int i = 0; i < EVENT_KEY_COUNT; i++) {
         if (str_equal(name, str_c(event_key_name((enum event_key)i)))) {
             *out = (enum event_key)i;
@@ -156,29 +167,6 @@ static bool key_of(struct str name, enum event_key *out)
         }
     }
     return false;
-}
-
-static bool is_letters(struct str text, size_t length)
-{
-    for (size_t i = 0; i < text.len; i++) {
-        if (!ascii_is_alpha(text.ptr[i]) && !ascii_is_digit(text.ptr[i]))
-            return false;
-    }
-    return text.len == length;
-}
-
-/* A word without a key: what it looks like. */
-static struct event_term guess(struct str word)
-{
-    struct event_term term = {.kind = EVENT_TERM_WORD, .text = word};
-    bool digits = false;
-    for (size_t i = 0; i < word.len; i++)
-        digits = digits || ascii_is_digit(word.ptr[i]);
-    if (is_letters(word, MAIL_ID_LEN))
-        term = (struct event_term){EVENT_TERM_FIELD, KEY_MESSAGE, 0, word};
-    else if (is_letters(word, MAIL_REF_LEN) && digits)
-        term = (struct event_term){EVENT_TERM_FIELD, KEY_REF, 0, word};
-    return term;
 }
 
 /* "delivery.sent", or "delivery." for all of them. */
@@ -218,6 +206,10 @@ static enum result take_term(struct event_filter *filter, struct str name, struc
         }
         return fail(err, ERROR_PERMANENT, "severity: debug, info, notice, warn or error");
     }
+    if (str_equal(name, STR("id"))) {
+        term->kind = EVENT_TERM_ID;
+        return OK;
+    }
     if (!key_of(name, &term->key))
         return fail(
             err, ERROR_PERMANENT,
@@ -227,16 +219,22 @@ static enum result take_term(struct event_filter *filter, struct str name, struc
     return OK;
 }
 
-static enum result take_word(struct event_filter *filter, struct str word, struct error *err)
+static enum result take_word(struct event_filter *filter, struct str word, bool quoted,
+                             struct error *err)
 {
     enum result result = OK;
     ptrdiff_t colon = str_find(word, ':');
-    if (take_day(filter, word))
+    if (!quoted && take_day(filter, word))
         return OK;
     if (filter->count == EVENT_FILTER_TERMS_MAX)
         return fail(err, ERROR_LIMIT, "at most %d terms", EVENT_FILTER_TERMS_MAX);
-    if (colon <= 0) {
-        filter->terms[filter->count++] = guess(word);
+    if (quoted) {
+        filter->terms[filter->count++] = event_guess_text(word);
+        return OK;
+    }
+    struct event_term guessed = event_guess(word);
+    if (colon <= 0 || guessed.key == KEY_CLIENT) { /* colons of IPv6 */
+        filter->terms[filter->count++] = guessed;
         return OK;
     }
     struct str name = str_slice(word, 0, (size_t)colon);
@@ -246,10 +244,12 @@ static enum result take_word(struct event_filter *filter, struct str word, struc
     return take_term(filter, name, value, err);
 }
 
-/* The next word off the front, quotes taken away; empty at the end. */
-static struct str next_word(struct str *rest, struct arena *arena)
+/* The next word off the front, quotes taken away; empty at the end. `*out_quoted`: it began with
+ * one. */
+static struct str next_word(struct str *rest, struct arena *arena, bool *out_quoted)
 {
     *rest = str_trim(*rest);
+    *out_quoted = rest->len && rest->ptr[0] == '"';
     char *word = arena_alloc(arena, rest->len + 1);
     size_t length = 0;
     size_t at = 0;
@@ -272,12 +272,26 @@ enum result event_filter_parse(struct str text, struct arena *arena, struct even
     if (text.len > TEXT_MAX)
         return fail(err, ERROR_LIMIT, "at most %d characters", TEXT_MAX);
     for (;;) {
-        struct str word = next_word(&text, arena);
+        bool quoted;
+        struct str word = next_word(&text, arena, &quoted);
         if (word.len == 0)
             return OK;
-        if (take_word(out, word, err) != OK)
+        if (take_word(out, word, quoted, err) != OK)
             return FAILED;
     }
+}
+
+bool event_filter_loosen(struct event_filter *filter)
+{
+    bool loosened = false;
+    for (size_t i = 0; i < filter->count; i++) {
+        struct event_term *term = &filter->terms[i];
+        if (!term->as || term->kind == EVENT_TERM_WORD)
+            continue;
+        *term = event_guess_text(term->text);
+        loosened = true;
+    }
+    return loosened;
 }
 
 /* ---- matching ---- */
@@ -291,12 +305,19 @@ static bool contains_nocase(struct str text, struct str part)
     return false;
 }
 
+bool event_filter_takes_part(enum event_key key)
+{
+    return key == KEY_REPLY || key == KEY_DETAIL || key == KEY_ERROR || key == KEY_SUBJECT ||
+           key == KEY_FINDING || key == KEY_VALUES;
+}
+
 static bool text_fits(const struct event_term *term, struct str text)
 {
     if (term->text.len && term->text.ptr[0] == '@')
         return str_ends_nocase(text, term->text);
-    if (term->key == KEY_REPLY || term->key == KEY_DETAIL || term->key == KEY_ERROR ||
-        term->key == KEY_SUBJECT)
+    if (term->key == KEY_MESSAGE_ID)
+        return event_guess_is_message_id(text, term->text);
+    if (event_filter_takes_part(term->key))
         return contains_nocase(text, term->text);
     return str_equal_nocase(text, term->text);
 }
@@ -329,6 +350,10 @@ bool event_term_fits(const struct event_term *term, const struct event *event)
         return str_starts(str_c(event_name(event->type)), term->text);
     case EVENT_TERM_SEVERITY:
         return (int)event_severity(event->type) >= term->severity;
+    case EVENT_TERM_ID:
+    case EVENT_TERM_ADDRESS:
+    case EVENT_TERM_DOMAIN:
+        return event_guess_fits(term, event);
     case EVENT_TERM_FIELD:
     case EVENT_TERM_WORD:
         break;
@@ -347,83 +372,6 @@ bool event_filter_fits(const struct event_filter *filter, const struct event *ev
             return false;
     }
     return true;
-}
-
-/* ---- the index ---- */
-
-static bool term_fits_type(const struct event_term *term, enum event_type type)
-{
-    const struct event event = {.type = type};
-    return event_term_fits(term, &event);
-}
-
-/* Every type of event that fits, when the index has them all. */
-static bool index_types(const struct event_term *term, struct store_term *out)
-{
-    for (int i = 0; i < EVENT_TYPE_COUNT; i++) {
-        if (!term_fits_type(term, (enum event_type)i))
-            continue;
-        uint64_t word = store_event_word((enum event_type)i);
-        if (!word || out->count == STORE_WORDS_MAX)
-            return false;
-        out->words[out->count++] = word;
-    }
-    out->is_recent = true;
-    return true;
-}
-
-static bool index_field(const struct event_term *term, struct store_term *out)
-{
-    enum event_key key = term->key;
-    bool domain = term->text.len && term->text.ptr[0] == '@';
-    if (term->text.len == 0 || !store_is_indexed(key))
-        return false;
-    if (domain && key != KEY_TO && key != KEY_RCPT && key != KEY_FROM)
-        return false;
-    if (key == KEY_REASON && str_equal_nocase(term->text, STR("none")))
-        return false;
-    if (key == KEY_DOMAIN)
-        return false; /* there those of addresses; the field is the domain that the gateway chose */
-    *out = (struct store_term){.count = 1, .is_recent = key == KEY_REASON};
-    out->words[0] =
-        domain ? store_word(KEY_DOMAIN, str_from(term->text, 1)) : store_word(key, term->text);
-    return true;
-}
-
-/* The smaller, the fewer stories are likely to have it. */
-static int rank(const struct event_term *term)
-{
-    static const enum event_key order[] = {KEY_REF,  KEY_MESSAGE_ID, KEY_SESSION, KEY_ENTRY,
-                                           KEY_TO,   KEY_RCPT,       KEY_USER,    KEY_CLIENT,
-                                           KEY_FROM, KEY_REASON};
-    enum { KEYS = sizeof order / sizeof *order };
-    if (term->kind != EVENT_TERM_FIELD)
-        return KEYS;
-    if (term->text.len && term->text.ptr[0] == '@')
-        return KEYS + 1;
-    for (int i = 0; i < KEYS; i++) {
-        if (order[i] == term->key)
-            return i;
-    }
-    return KEYS + 1;
-}
-
-size_t event_filter_index(const struct event_filter *filter,
-                          struct store_term out[EVENT_FILTER_TERMS_MAX])
-{
-    enum { RANKS = 12 };
-    size_t count = 0;
-    for (int at = 0; at < RANKS; at++) {
-        for (size_t i = 0; i < filter->count; i++) {
-            const struct event_term *term = &filter->terms[i];
-            if (rank(term) != at || term->kind == EVENT_TERM_WORD)
-                continue;
-            out[count] = (struct store_term){0};
-            count += term->kind == EVENT_TERM_FIELD ? index_field(term, &out[count])
-                                                    : index_types(term, &out[count]);
-        }
-    }
-    return count;
 }
 
 const char *event_filter_verdict(enum event_type type)

@@ -4,6 +4,7 @@
 
 #include "base/memory.h"
 #include "base/test.h"
+#include "history/store_test.h"
 
 #include <sqlite3.h>
 #include <stdio.h>
@@ -11,7 +12,7 @@
 #include <unistd.h>
 
 struct fixture {
-    char folder[64];
+    char folder[TEST_FOLDER_SIZE];
     struct store *store;
 };
 
@@ -21,29 +22,16 @@ static void give(const struct event *event, void *arg)
     store_put(fixture->store, event, STR("r1"));
 }
 
-static void drop(const struct event *event, void *arg)
-{
-    (void)event;
-    (void)arg;
-}
-
 static void open_store(struct fixture *fixture)
 {
-    struct error err = {0};
-    struct store_settings settings = {.folder = str_c(fixture->folder),
-                                      .keep_ns = INT64_C(90) * 86400 * 1000000000,
-                                      .size = UINT64_C(1) << 40,
-                                      .keep_free = 1};
-    if (store_open(&settings, &fixture->store, &err) != OK)
-        fail_msg("%s", err.text);
+    struct store_settings settings = test_store_settings(fixture->folder);
+    fixture->store = test_store_open(&settings);
 }
 
 static int setup(void **state)
 {
     struct fixture *fixture = calloc(1, sizeof *fixture);
-    snprintf(fixture->folder, sizeof fixture->folder, "/tmp/find-test-XXXXXX");
-    assert_non_null(mkdtemp(fixture->folder));
-    event_drain(drop, NULL);
+    test_folder_make(fixture->folder);
     open_store(fixture);
     *state = fixture;
     return 0;
@@ -52,10 +40,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct fixture *fixture = *state;
-    char command[128];
-    store_close(fixture->store);
-    snprintf(command, sizeof command, "rm -rf '%s'", fixture->folder);
-    assert_int_equal(system(command), 0);
+    test_folder_remove(fixture->folder, fixture->store);
     free(fixture);
     return 0;
 }
@@ -67,7 +52,8 @@ static void accepted(struct fixture *fixture, const char *to)
     struct mail_id_text id = mail_id_text(mail_id_new());
     event_emit(EVENT_RECIPIENT_ACCEPT, F_C(MESSAGE, id.chars), F_C(CLIENT, "192.0.2.1"),
                F_C(FROM, "ann@far.example"), F_C(TO, to), F_C(REASON, "none"));
-    event_emit(EVENT_MESSAGE_ACCEPTED, F_C(MESSAGE, id.chars), F_C(SUBJECT, "Lunch on Friday"));
+    event_emit(EVENT_MESSAGE_ACCEPTED, F_C(MESSAGE, id.chars), F_C(SUBJECT, "Lunch on Friday"),
+               F_C(MESSAGE_ID, "<m1@far.example>"));
     event_emit(EVENT_DELIVERY_SENT, F_C(MESSAGE, id.chars), F_C(TO, to));
     event_emit(EVENT_MESSAGE_DONE, F_C(MESSAGE, id.chars));
     event_drain(give, fixture);
@@ -79,7 +65,8 @@ static void refused(struct fixture *fixture, const char *to, const char *reason)
     event_emit(EVENT_RECIPIENT_REJECT, F_C(MESSAGE, id.chars), F_C(CLIENT, "198.51.100.9"),
                F_C(USER, "eve@example.org"), F_C(FROM, "ann@far.example"), F_C(TO, to),
                F_C(REASON, reason));
-    event_emit(EVENT_MESSAGE_REJECTED, F_C(MESSAGE, id.chars), F_C(REASON, reason));
+    event_emit(EVENT_MESSAGE_REJECTED, F_C(MESSAGE, id.chars), F_C(REASON, reason),
+               F_C(REF, "7KQ2M9XD"));
     event_drain(give, fixture);
 }
 
@@ -128,18 +115,20 @@ static bool take_story(struct mail_id id, void *arg)
     return true;
 }
 
+/* As find does, or by looking at every story there is. */
 static struct search ask(struct fixture *fixture, const char *text, bool index)
 {
     struct search search = {0};
-    struct store_term terms[EVENT_FILTER_TERMS_MAX];
     struct error err = {0};
     struct arena *arena = arena_new(65536);
     if (event_filter_parse(str_c(text), arena, &search.filter, &err) != OK)
         fail_msg("%s: %s", text, err.text);
     if (store_reader_open(fixture->store, &search.reader, &err) != OK)
         fail_msg("%s", err.text);
-    size_t count = index ? event_filter_index(&search.filter, terms) : 0;
-    store_search(search.reader, terms, count, search.filter.range, take_story, &search);
+    if (index)
+        event_filter_search(&search.filter, search.reader, UINT64_MAX, take_story, &search);
+    else
+        store_search(search.reader, NULL, 0, search.filter.range, take_story, &search);
     store_reader_close(search.reader);
     arena_free(arena);
     return search;
@@ -160,7 +149,7 @@ static const struct {
     {"user:@example.org", 2, 4},
     {"reason:relay_denied", 1, 1},
     {"reason:RELAY_DENIED", 1, 1},
-    {"reason:none", 1, 4},
+    {"reason:none", 1, 1},
     {"reason:relay_denied to:@example.org", 0, 1},
     {"reason:recipient_unknown to:@example.org", 1, 1},
     {"verdict:refused", 2, 2},
@@ -172,10 +161,31 @@ static const struct {
     {"event:recipient.rej", 2, 2},
     {"severity:warn", 1, 1},
     {"severity:info", 4, 4},
-    {"friday", 1, 4},
+    {"friday", 1, 1},
     {"friday verdict:refused", 0, 2},
     {"error:far.example", 1, 4},
     {"to:nobody@nowhere.example verdict:refused", 0, 0},
+    {"FRIDAY lunch", 1, 1},
+    {"subject:\"on fri\"", 1, 1},
+    {"subject:monday", 0, 0},
+    {"subject:far", 0, 4},
+    {"\"bob@example.org\"", 2, 2},
+    {"\"example.org\" lunch", 1, 4},
+    /* without a key */
+    {"bob@example.org", 2, 2},
+    {"BOB@example.org friday", 1, 2},
+    {"eve@example.org", 2, 2},
+    {"m1@far.example", 1, 1},
+    {"<m1@far.example>", 1, 1},
+    {"message_id:m1@far.example", 1, 1},
+    {"message_id:<M1@far.example>", 1, 1},
+    {"@example.org", 3, 3},
+    {"example.org", 3, 3},
+    {"far.example", 3, 3},
+    {"192.0.2.1", 1, 1},
+    {"2001:db8::25", 0, 0},
+    {"7KQ2M9XD", 2, 2},
+    {"1234", 0, 0},
 };
 enum { QUESTIONS = sizeof questions / sizeof *questions };
 
@@ -242,6 +252,48 @@ static void test_terms_are_crossed(void **state)
     assert_int_equal(search.looked_at, 1);
 }
 
+static bool take_first(struct mail_id id, void *arg)
+{
+    struct search *search = arg;
+    take_story(id, search);
+    return search->found == 0;
+}
+
+/* So many bytes at once: the answer says how far back it came, and `until` goes on from there,
+ * until the first story of all is found. */
+static void test_looking_back_in_pieces(void **state)
+{
+    enum { PIECES = 20, EACH = 50, BYTES = 8 * 1024 };
+    struct fixture *fixture = *state;
+    int64_t now_ns = clock_wall_ns();
+    struct search search = {0};
+    struct arena *arena = arena_new(65536);
+    struct error err = {0};
+    for (int i = 0; i < PIECES; i++) {
+        for (int k = 0; k < EACH; k++)
+            accepted(fixture, i == 0 && k == 0 ? "the-first@example.org" : "bob@example.org");
+        assert_int_equal(store_reader_open(fixture->store, &search.reader, &err), OK);
+        store_reader_close(search.reader); /* written: the next ones are in rows of their own */
+        clock_set_fake(-1, now_ns + (i + 1) * NS_PER_S);
+    }
+    clock_set_fake(-1, -1);
+    assert_int_equal(event_filter_parse(STR("\"THE-first\""), arena, &search.filter, &err), OK);
+    assert_int_equal(store_reader_open(fixture->store, &search.reader, &err), OK);
+    unsigned rounds = 0;
+    int64_t back_ms;
+    do {
+        back_ms = event_filter_search(&search.filter, search.reader, BYTES, take_first, &search);
+        assert_true(back_ms <= search.filter.range.until_ms);
+        search.filter.range.until_ms = back_ms;
+        rounds++;
+    } while (back_ms && rounds < 1000);
+    store_reader_close(search.reader);
+    arena_free(arena);
+    assert_int_equal(search.found, 1);
+    assert_int_equal(search.looked_at, 1);
+    assert_in_range(rounds, 3, 100);
+}
+
 /* What cannot be meant is told, rather than found nothing for. */
 static void test_what_can_be_meant(void **state)
 {
@@ -256,6 +308,8 @@ static void test_what_can_be_meant(void **state)
         {"since:2026-11-24", true},
         {"since:2026-11-24T10:21", true},
         {"since:2026-11-24T10:21:30Z", true},
+        {"until:2026-11-24T10:21:30.412Z", true},
+        {"until:2026-11-24T10:21:30.41", false},
         {"since:\"2026-11-24 10:21:30\"", true},
         {"since:\"2026-11-24 10:21\"", true},
         {"since:2d", true},
@@ -284,6 +338,7 @@ int main(void)
         CASE(test_the_index_finds_what_a_walk_finds),
         CASE(test_stories_of_an_earlier_version),
         CASE(test_terms_are_crossed),
+        CASE(test_looking_back_in_pieces),
         cmocka_unit_test(test_what_can_be_meant),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -86,3 +86,8 @@ void store_search(struct store_reader *reader, const struct store_term *terms, s
  * newest first, until `take` says false. */
 void store_find(struct store_reader *reader, uint64_t word, struct store_range range,
                 bool (*take)(struct mail_id id, void *arg), void *arg);
+/* Ids of the stories in whose bytes `text` stands, letter case ignored (look at them: where it
+ * stands is not said), newest first, until `take` says false or so many bytes were looked through.
+ * Returns the time up to which it came back, in ms since 1970; 0: to the end of the range. */
+int64_t store_scan(struct store_reader *reader, struct str text, struct store_range range,
+                   uint64_t bytes_max, bool (*take)(struct mail_id id, void *arg), void *arg);

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "base/test.h"
+#include "history/store_test.h"
 
 #include <sqlite3.h>
 #include <stdio.h>
@@ -22,7 +23,7 @@ struct expected {
 };
 
 struct fixture {
-    char folder[64];
+    char folder[TEST_FOLDER_SIZE];
     struct store *store;
     const char *revision;
     struct expected sessions[SESSIONS], messages[MESSAGES];
@@ -30,32 +31,19 @@ struct fixture {
 
 static void open_store(struct fixture *fixture)
 {
-    struct error err = {0};
-    struct store_settings settings = {.folder = str_c(fixture->folder),
-                                      .keep_ns = 90 * 86400 * NS_PER_S,
-                                      .size = UINT64_C(1) << 40,
-                                      .keep_free = 1};
-    if (store_open(&settings, &fixture->store, &err) != OK)
-        fail_msg("%s", err.text);
-}
-
-static void drop(const struct event *event, void *arg)
-{
-    (void)event;
-    (void)arg;
+    struct store_settings settings = test_store_settings(fixture->folder);
+    fixture->store = test_store_open(&settings);
 }
 
 static int setup(void **state)
 {
     struct fixture *fixture = calloc(1, sizeof *fixture);
-    snprintf(fixture->folder, sizeof fixture->folder, "/tmp/bundle-test-XXXXXX");
-    assert_non_null(mkdtemp(fixture->folder));
+    test_folder_make(fixture->folder);
     for (int i = 0; i < SESSIONS; i++)
         buf_init(&fixture->sessions[i].lines, TEXT_MAX);
     for (int i = 0; i < MESSAGES; i++)
         buf_init(&fixture->messages[i].lines, TEXT_MAX);
     fixture->revision = "r7";
-    event_drain(drop, NULL);
     open_store(fixture);
     *state = fixture;
     return 0;
@@ -64,14 +52,11 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct fixture *fixture = *state;
-    char command[128];
-    store_close(fixture->store);
     for (int i = 0; i < SESSIONS; i++)
         buf_done(&fixture->sessions[i].lines);
     for (int i = 0; i < MESSAGES; i++)
         buf_done(&fixture->messages[i].lines);
-    snprintf(command, sizeof command, "rm -rf '%s'", fixture->folder);
-    assert_int_equal(system(command), 0);
+    test_folder_remove(fixture->folder, fixture->store);
     free(fixture);
     return 0;
 }

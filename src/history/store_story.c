@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* history/store_story.c - stories, from rows of their own and from bundles. */
 #include "history/store_reader.h"
+#include "history/store_text.h"
 #include "base/memory.h"
 
 #include <stdlib.h>
@@ -12,6 +13,14 @@ enum {
     WINDOW_MAX = 4 * 1024 * 1024
 };
 
+bool store_step(struct store_reader *reader, sqlite3_stmt *statement)
+{
+    int code = sqlite3_step(statement);
+    int kind = code & 0xff;
+    reader->is_damaged = reader->is_damaged || kind == SQLITE_CORRUPT || kind == SQLITE_NOTADB;
+    return code == SQLITE_ROW;
+}
+
 /* ---- open ---- */
 
 static bool load_dictionaries(struct store_reader *reader)
@@ -21,8 +30,7 @@ static bool load_dictionaries(struct store_reader *reader)
                            "SELECT version, names FROM dictionaries ORDER BY version DESC", -1,
                            &statement, NULL) != SQLITE_OK)
         return false;
-    while (reader->dictionary_count < STORE_DICTIONARIES_MAX &&
-           sqlite3_step(statement) == SQLITE_ROW) {
+    while (reader->dictionary_count < STORE_DICTIONARIES_MAX && store_step(reader, statement)) {
         struct str names = str_of((const char *)sqlite3_column_text(statement, 1),
                                   (size_t)sqlite3_column_bytes(statement, 1));
         dictionary_parse(names, (uint64_t)sqlite3_column_int64(statement, 0),
@@ -57,6 +65,7 @@ enum result store_reader_open(struct store *store, struct store_reader **out_rea
 {
     enum { BUSY_MS = 2000 };
     struct store_reader *reader = NEW(struct store_reader);
+    reader->store = store;
     for (unsigned i = 0; i < STORE_BUNDLES_KEPT; i++)
         buf_init(&reader->kept[i].bytes, BUNDLE_READ_MAX);
     buf_init(&reader->window.spans, WINDOW_MAX);
@@ -66,6 +75,8 @@ enum result store_reader_open(struct store *store, struct store_reader **out_rea
         sqlite3_busy_timeout(reader->db, BUSY_MS) != SQLITE_OK ||
         sqlite3_exec(reader->db, "PRAGMA query_only = 1; BEGIN", NULL, NULL, NULL) != SQLITE_OK ||
         !load_dictionaries(reader) || !prepare_all(reader)) {
+        int code = sqlite3_errcode(reader->db) & 0xff;
+        reader->is_damaged = code == SQLITE_CORRUPT || code == SQLITE_NOTADB;
         enum result result = store_sql_fail(reader->db, err);
         store_reader_close(reader);
         return result;
@@ -78,6 +89,8 @@ void store_reader_close(struct store_reader *reader)
 {
     if (!reader)
         return;
+    if (reader->is_damaged)
+        atomic_store(&reader->store->is_damaged, true);
     sqlite3_finalize(reader->rows);
     sqlite3_finalize(reader->spans);
     sqlite3_finalize(reader->bundle);
@@ -100,7 +113,7 @@ struct str store_bundle_of(struct store_reader *reader, int64_t number)
     struct kept_bundle *kept = &reader->kept[reader->next_kept++ % STORE_BUNDLES_KEPT];
     buf_clear(&kept->bytes);
     sqlite3_bind_int64(reader->bundle, 1, number);
-    if (sqlite3_step(reader->bundle) == SQLITE_ROW)
+    if (store_step(reader, reader->bundle))
         buf_append(&kept->bytes, str_of(sqlite3_column_blob(reader->bundle, 0),
                                         (size_t)sqlite3_column_bytes(reader->bundle, 0)));
     sqlite3_reset(reader->bundle);
@@ -192,7 +205,7 @@ static void move_window(struct store_reader *reader, int64_t time_ms)
     buf_clear(&window->spans);
     sqlite3_bind_blob(reader->begun, 1, begin, sizeof begin, SQLITE_STATIC);
     sqlite3_bind_blob(reader->begun, 2, end, sizeof end, SQLITE_STATIC);
-    while (!window->spans.overflow && sqlite3_step(reader->begun) == SQLITE_ROW) {
+    while (!window->spans.overflow && store_step(reader, reader->begun)) {
         if (read_span(reader->begun, &span))
             buf_append(&window->spans, str_of((const char *)&span, sizeof span));
     }
@@ -257,7 +270,7 @@ static size_t bundles_of(struct store_reader *reader, struct mail_id id, int64_t
     begin_of(time_ms - BUNDLE_SPAN_MS, begin);
     sqlite3_bind_blob(reader->spans, 1, key, sizeof key, SQLITE_STATIC);
     sqlite3_bind_blob(reader->spans, 2, begin, sizeof begin, SQLITE_STATIC);
-    while (count < max && sqlite3_step(reader->spans) == SQLITE_ROW)
+    while (count < max && store_step(reader, reader->spans))
         out[count++] = sqlite3_column_int64(reader->spans, 0);
     sqlite3_reset(reader->spans);
     return count;
@@ -274,7 +287,7 @@ bool store_story(struct store_reader *reader, struct mail_id id, store_take_even
     size_t count = bundles_of(reader, id, bundles, BUNDLES_MAX);
     store_id_bytes(id, key);
     sqlite3_bind_blob(reader->rows, 1, key, sizeof key, SQLITE_STATIC);
-    while (sqlite3_step(reader->rows) == SQLITE_ROW) {
+    while (store_step(reader, reader->rows)) {
         int64_t part = sqlite3_column_int64(reader->rows, 0);
         for (; next < count && bundles[next] < part; next++)
             found =
@@ -300,14 +313,46 @@ struct walk {
     sqlite3_stmt *rows, *spans;
     bool has_row, has_span;
     struct mail_id row;
-    int64_t span_ms;    /* when the next bundle begins */
-    struct buf waiting; /* ids, the newest last */
+    int64_t span_ms;               /* when the next bundle begins */
+    struct buf waiting;            /* ids, the newest last */
+    const struct store_text *text; /* only stories in whose bytes it stands; NULL: all */
+    uint64_t bytes, bytes_max;     /* looked through for it, and at most */
+    int64_t back_ms;               /* where that was enough; 0: it was not */
 };
+
+static bool has_text(struct walk *walk, struct str bytes)
+{
+    if (!walk->text)
+        return true;
+    walk->bytes += bytes.len;
+    return store_text_is_in(walk->text, bytes);
+}
+
+/* The row that is next. */
+static bool row_has_text(struct walk *walk)
+{
+    return !walk->text || has_text(walk, str_of(sqlite3_column_blob(walk->rows, 1),
+                                                (size_t)sqlite3_column_bytes(walk->rows, 1)));
+}
+
+/* A story of a bundle that has it. */
+static bool story_has_text(const struct walk *walk, struct str bytes, size_t index)
+{
+    struct bundle_story story;
+    if (!walk->text)
+        return true;
+    if (!bundle_story(bytes, index, &story))
+        return false;
+    bool found = store_text_is_in(walk->text, story.bytes);
+    for (size_t i = 0; i < story.base_count && !found; i++)
+        found = store_text_is_in(walk->text, story.bases[i]);
+    return found;
+}
 
 static void next_row(struct walk *walk)
 {
     walk->has_row =
-        sqlite3_step(walk->rows) == SQLITE_ROW && sqlite3_column_bytes(walk->rows, 0) == 16;
+        store_step(walk->reader, walk->rows) && sqlite3_column_bytes(walk->rows, 0) == 16;
     if (walk->has_row)
         walk->row = store_id_of(sqlite3_column_blob(walk->rows, 0));
 }
@@ -315,7 +360,7 @@ static void next_row(struct walk *walk)
 static void next_span(struct walk *walk)
 {
     walk->has_span =
-        sqlite3_step(walk->spans) == SQLITE_ROW && sqlite3_column_bytes(walk->spans, 0) == 16;
+        store_step(walk->reader, walk->spans) && sqlite3_column_bytes(walk->spans, 0) == 16;
     if (walk->has_span)
         walk->span_ms = mail_id_time_ms(store_id_of(sqlite3_column_blob(walk->spans, 0)));
 }
@@ -335,9 +380,11 @@ static void load(struct walk *walk, int64_t since_ms)
 {
     while (walk->has_span && walk->span_ms >= since_ms && has_room(walk)) {
         struct str bytes = store_bundle_of(walk->reader, sqlite3_column_int64(walk->spans, 1));
-        size_t count = bundle_count(bytes);
+        size_t count = has_text(walk, bytes) ? bundle_count(bytes) : 0;
         for (size_t i = 0; i < count; i++) {
             unsigned char key[16];
+            if (!story_has_text(walk, bytes, i))
+                continue;
             store_id_bytes(bundle_id(bytes, i), key);
             buf_append(&walk->waiting, str_of((const char *)key, sizeof key));
         }
@@ -347,8 +394,8 @@ static void load(struct walk *walk, int64_t since_ms)
         qsort(walk->waiting.ptr, walk->waiting.len / 16, 16, oldest_first);
 }
 
-/* False at the end. */
-static bool next_id(struct walk *walk, struct mail_id *out)
+/* False at the end. `*out_fits`: the text stands in that row. */
+static bool next_id(struct walk *walk, struct mail_id *out, bool *out_fits)
 {
     for (;;) {
         bool waits = walk->waiting.len > 0;
@@ -359,14 +406,20 @@ static bool next_id(struct walk *walk, struct mail_id *out)
         if (is_row)
             newest = walk->row;
         int64_t time_ms = waits || is_row ? mail_id_time_ms(newest) : walk->span_ms;
+        if (walk->bytes > walk->bytes_max) {
+            int64_t newest_ms = walk->has_span ? walk->span_ms + BUNDLE_SPAN_MS : 0;
+            walk->back_ms = newest_ms > time_ms ? newest_ms : time_ms;
+            return false;
+        }
         if (walk->has_span && walk->span_ms + BUNDLE_SPAN_MS >= time_ms && has_room(walk)) {
             load(walk, time_ms - 2 * BUNDLE_SPAN_MS); /* some more: it is sorted each time */
             continue;
         }
+        if (waits && !is_row)
+            walk->waiting.len -= 16;
+        *out_fits = !is_row || row_has_text(walk);
         if (is_row)
             next_row(walk);
-        else if (waits)
-            walk->waiting.len -= 16;
         *out = newest;
         return is_row || waits;
     }
@@ -376,11 +429,13 @@ static bool begin_walk(struct walk *walk, struct store_reader *reader,
                        const unsigned char until[16])
 {
     static const char rows[] = "SELECT id FROM stories WHERE id <= ?1 ORDER BY id DESC";
+    static const char events[] = "SELECT id, events FROM stories WHERE id <= ?1 ORDER BY id DESC";
     static const char spans[] = "SELECT first, bundle FROM spans WHERE first <= ?1"
                                 " ORDER BY first DESC";
-    *walk = (struct walk){.reader = reader};
+    walk->reader = reader;
     buf_init(&walk->waiting, WAITING_MAX);
-    if (!prepare(reader, rows, &walk->rows) || !prepare(reader, spans, &walk->spans))
+    if (!prepare(reader, walk->text ? events : rows, &walk->rows) ||
+        !prepare(reader, spans, &walk->spans))
         return false;
     sqlite3_bind_blob(walk->rows, 1, until, 16, SQLITE_STATIC);
     sqlite3_bind_blob(walk->spans, 1, until, 16, SQLITE_STATIC);
@@ -389,24 +444,44 @@ static bool begin_walk(struct walk *walk, struct store_reader *reader,
     return true;
 }
 
-void store_walk(struct store_reader *reader, struct store_range range,
-                bool (*take_id)(struct mail_id id, void *arg), void *arg)
+static void walk_back(struct walk *walk, struct store_reader *reader, struct store_range range,
+                      bool (*take_id)(struct mail_id id, void *arg), void *arg)
 {
-    struct walk walk;
     unsigned char until[16];
     struct mail_id id;
     struct mail_id last = {0};
+    bool fits;
     store_id_bytes(
         (struct mail_id){.high = (uint64_t)range.until_ms << 16 | 0xffff, .low = UINT64_MAX},
         until);
-    bool goes_on = begin_walk(&walk, reader, until);
-    while (goes_on && next_id(&walk, &id)) {
-        if (mail_id_equal(id, last) || mail_id_time_ms(id) > range.until_ms)
+    bool goes_on = begin_walk(walk, reader, until);
+    while (goes_on && next_id(walk, &id, &fits)) {
+        int64_t time_ms = mail_id_time_ms(id);
+        if (time_ms < range.since_ms)
+            break;
+        if (!fits || mail_id_equal(id, last) || time_ms > range.until_ms)
             continue;
         last = id;
-        goes_on = mail_id_time_ms(id) >= range.since_ms && take_id(id, arg);
+        goes_on = take_id(id, arg);
     }
-    sqlite3_finalize(walk.rows);
-    sqlite3_finalize(walk.spans);
-    buf_done(&walk.waiting);
+    sqlite3_finalize(walk->rows);
+    sqlite3_finalize(walk->spans);
+    buf_done(&walk->waiting);
+}
+
+void store_walk(struct store_reader *reader, struct store_range range,
+                bool (*take_id)(struct mail_id id, void *arg), void *arg)
+{
+    struct walk walk = {0};
+    walk_back(&walk, reader, range, take_id, arg);
+}
+
+int64_t store_scan(struct store_reader *reader, struct str text, struct store_range range,
+                   uint64_t bytes_max, bool (*take_id)(struct mail_id id, void *arg), void *arg)
+{
+    struct store_text wanted;
+    struct walk walk = {.text = &wanted, .bytes_max = bytes_max};
+    store_text_init(&wanted, text);
+    walk_back(&walk, reader, range, take_id, arg);
+    return walk.back_ms;
 }

@@ -6,6 +6,7 @@
 #include "base/fault.h"
 #include "base/memory.h"
 #include "base/test.h"
+#include "history/store_test.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -18,7 +19,7 @@
 
 /* Events are made by emitting them: what drains them is under test, too. */
 struct fixture {
-    char folder[64];
+    char folder[TEST_FOLDER_SIZE];
     struct store *store;
 };
 
@@ -33,23 +34,14 @@ static void hand_over(struct fixture *fixture)
     event_drain(give, fixture);
 }
 
-static void drop(const struct event *event, void *arg)
-{
-    (void)event;
-    (void)arg;
-}
-
 static void open_with(struct fixture *fixture, int64_t keep_ns, uint64_t size)
 {
-    struct error err = {0};
-    struct store_settings settings = {.folder = str_c(fixture->folder),
-                                      .keep_ns = keep_ns,
-                                      .size = size,
-                                      .keep_free = 1,
-                                      .fresh_max = 2048,
-                                      .segments_max = 8};
-    if (store_open(&settings, &fixture->store, &err) != OK)
-        fail_msg("%s", err.text);
+    struct store_settings settings = test_store_settings(fixture->folder);
+    settings.keep_ns = keep_ns;
+    settings.size = size;
+    settings.fresh_max = 2048;
+    settings.segments_max = 8;
+    fixture->store = test_store_open(&settings);
 }
 
 #define DAY_NS (86400 * NS_PER_S)
@@ -62,9 +54,7 @@ static void open_store(struct fixture *fixture)
 static int setup(void **state)
 {
     struct fixture *fixture = calloc(1, sizeof *fixture);
-    snprintf(fixture->folder, sizeof fixture->folder, "/tmp/store-test-XXXXXX");
-    assert_non_null(mkdtemp(fixture->folder));
-    event_drain(drop, NULL);
+    test_folder_make(fixture->folder);
     *state = fixture;
     return 0;
 }
@@ -72,12 +62,9 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct fixture *fixture = *state;
-    char command[128];
-    store_close(fixture->store);
     fault_disarm_all();
     clock_set_fake(-1, -1);
-    snprintf(command, sizeof command, "rm -rf '%s'", fixture->folder);
-    assert_int_equal(system(command), 0);
+    test_folder_remove(fixture->folder, fixture->store);
     free(fixture);
     return 0;
 }
@@ -255,7 +242,7 @@ static void test_age(void **state)
     open_store(fixture);
     struct mail_id_text new = message_from("192.0.2.1", "new@example.org");
     hand_over(fixture);
-    for (int i = 0; i < 1000 && story_of(fixture, old.chars).count; i++)
+    for (int i = 0; i < 6000 && story_of(fixture, old.chars).count; i++)
         usleep(20000);
     assert_int_equal(story_of(fixture, old.chars).count, 0);
     assert_int_equal(story_of(fixture, new.chars).count, 6);
@@ -294,7 +281,7 @@ static void test_size(void **state)
         if (i == MESSAGES / 2)
             usleep(1000); /* not all with ids of one millisecond */
     }
-    for (int i = 0; i < 1500 && (story_of(fixture, first.chars).count ||
+    for (int i = 0; i < 6000 && (story_of(fixture, first.chars).count ||
                                  store_totals(fixture->store).bytes > SIZE);
          i++)
         usleep(20000);

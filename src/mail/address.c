@@ -246,10 +246,8 @@ enum mail_address_fault mail_address_parse_with(struct arena *arena, struct str 
         return MAIL_ADDRESS_NUL;
     if (text.len > PATH_MAX_OCTETS * 4) /* routes may be long; the parts are checked below */
         return MAIL_ADDRESS_TOO_LONG;
-    size_t full = text.len;
     if (!strip_source_route(&text))
         return MAIL_ADDRESS_SYNTAX;
-    address.source_route = text.len != full;
     if (text.len == 0)
         return MAIL_ADDRESS_SYNTAX;
     struct local_scan scan = {0};

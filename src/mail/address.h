@@ -13,10 +13,9 @@ struct mail_address {
     struct str local;  /* unquoted content is not interpreted; "" only for MAIL FROM:<> */
     struct str domain; /* "example.org", "[192.0.2.1]", "[IPv6:2001:db8::1]"; empty with NONE */
     enum mail_domain_kind kind;
-    bool smtputf8;     /* local part, or domain as it came, is not ASCII */
-    bool quoted;       /* local part is a quoted string */
-    bool routed;       /* unquoted % or !, or any further @ in the local part */
-    bool source_route; /* "<@a,@b:c@d>": the route was stripped */
+    bool smtputf8; /* local part, or domain as it came, is not ASCII */
+    bool quoted;   /* local part is a quoted string */
+    bool routed;   /* unquoted % or !, or any further @ in the local part */
 };
 
 enum mail_address_fault {

@@ -4,6 +4,8 @@
 #include "base/clock.h"
 #include "base/random.h"
 
+#include <string.h>
+
 static const char digits[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"; /* Crockford base 32 */
 
 struct mail_id mail_id_new(void)
@@ -67,6 +69,20 @@ bool mail_id_parse(struct str text, struct mail_id *out_id)
     }
     *out_id = id;
     return true;
+}
+
+bool mail_id_prefix(struct str text, struct mail_id *out_first, struct mail_id *out_last)
+{
+    char first[MAIL_ID_LEN];
+    char last[MAIL_ID_LEN];
+    if (text.len == 0 || text.len > MAIL_ID_LEN)
+        return false;
+    memset(first, '0', sizeof first);
+    memset(last, 'Z', sizeof last);
+    memcpy(first, text.ptr, text.len);
+    memcpy(last, text.ptr, text.len);
+    return mail_id_parse(str_of(first, sizeof first), out_first) &&
+           mail_id_parse(str_of(last, sizeof last), out_last);
 }
 
 bool mail_id_equal(struct mail_id a, struct mail_id b)

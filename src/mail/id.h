@@ -28,6 +28,9 @@ struct mail_id mail_id_new(void);
 struct mail_id_text mail_id_text(struct mail_id id);
 /* Case does not matter; I, L read as 1 and O as 0. */
 bool mail_id_parse(struct str text, struct mail_id *out_id);
+/* The first and the last id that begin so; `text` has up to as many characters as an id. False if
+ * no id does. */
+bool mail_id_prefix(struct str text, struct mail_id *out_first, struct mail_id *out_last);
 bool mail_id_equal(struct mail_id a, struct mail_id b);
 /* Milliseconds since 1970 when it was made. */
 int64_t mail_id_time_ms(struct mail_id id);

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { HEADER_SIZE = 12, WIRE_NAME_MAX = 255, LABEL_MAX = 63, JUMPS_MAX = 16 };
+enum { WIRE_NAME_MAX = 255, LABEL_MAX = 63, JUMPS_MAX = 16 };
 enum { FLAG_RESPONSE = 0x8000, FLAG_TRUNCATED = 0x0200, FLAG_AUTHENTIC = 0x0020 };
 enum { RCODE_OK = 0, RCODE_NO_NAME = 3, CLASS_IN = 1 };
 

@@ -89,7 +89,7 @@ static struct net_address binary_address(const unsigned char *ip, bool v6,
 static enum proxy_result parse_v2(struct str input, size_t *out_used,
                                   struct net_address *out_client, struct net_address *out_local)
 {
-    enum { LOCAL = 0, PROXY = 1, INET_STREAM = 0x11, INET6_STREAM = 0x21 };
+    enum { PROXY = 1, INET_STREAM = 0x11, INET6_STREAM = 0x21 };
     const unsigned char *bytes = (const unsigned char *)input.ptr;
     if (input.len > SIGNATURE_SIZE && bytes[12] >> 4 != 2)
         return PROXY_INVALID;

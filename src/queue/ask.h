@@ -20,6 +20,8 @@ struct queue_share { /* of one worker */
     size_t count, cap, total;
     size_t missed; /* see queue_action_result.unreadable */
     size_t failed; /* see there, too */
+    bool cut;      /* more was found than is kept */
+    bool enough;   /* no more is to be looked at */
 };
 
 /* The first member of what asks; see queue_ask_new. */

@@ -253,8 +253,10 @@ struct queue_selector { /* empty members select everything */
     struct str user;       /* who was logged in when it came; without notices and copies of ours */
     enum mail_reason held_reason; /* NONE: any */
     int64_t older_ns;
-    int state;    /* enum queue_state, -1: any */
-    size_t limit; /* the oldest; 0: 1000 for lists, no limit for actions */
+    int state;            /* enum queue_state, -1: any */
+    size_t limit;         /* the oldest; 0: 1000 for lists, no limit for actions */
+    struct mail_id after; /* lists: what follows this entry, which may be gone; zero: all */
+    bool uncounted;       /* lists: nobody asks for the total, so the rest is not looked at */
 };
 struct queue_item_recipient {
     struct str address;
@@ -282,9 +284,10 @@ struct queue_item {
     struct queue_item_kept *kept; /* NULL: it is in no quarantine */
 };
 struct queue_list {
-    struct queue_item *items; /* in `arena` */
+    struct queue_item *items; /* in `arena`, by the ids of the entries: the oldest first */
     size_t count;
-    size_t total; /* that matched */
+    bool more;    /* there are some behind the last one: the limit, or some MiB, are reached */
+    size_t total; /* that matched, unless uncounted */
 };
 enum result queue_list(struct queue *queue, const struct queue_selector *selector,
                        struct arena *arena, struct queue_list *out, struct error *err);
@@ -319,24 +322,27 @@ enum result queue_raw(struct queue *queue, struct mail_id id, struct buf *out, b
 
 /* ---- the queue in groups ---- */
 
-enum queue_survey_by { QUEUE_BY_DESTINATION, QUEUE_BY_SENDER, QUEUE_BY_CAUSE };
+enum queue_survey_by { QUEUE_BY_DESTINATION, QUEUE_BY_SENDER, QUEUE_BY_CAUSE, QUEUE_BY_TRANSPORT };
 enum {
     QUEUE_AGES = 10,      /* up to 5, 10, 20 … 1280 minutes, and older */
     QUEUE_GROUPS = 10000, /* more are put together as "(others)" */
     QUEUE_GROUP_PLACES = 8,
 };
 struct queue_survey_group {
-    struct str name;            /* destination, domain of the sender, or id of the cause */
-    struct str transport;       /* by destination */
+    struct str name;            /* destination, domain of the sender, id of the cause; or empty */
+    struct str transport;       /* by destination, by transport */
     struct str pattern, sample; /* by cause */
     struct str places[QUEUE_GROUP_PLACES]; /* by cause: destinations */
     size_t place_count;                    /* that were seen; more than fit are only counted */
     uint64_t entries, recipients, bytes;
     uint64_t states[QUEUE_PAUSED + 1]; /* entries in each */
-    uint64_t ages[QUEUE_AGES];         /* entries */
-    int64_t oldest_wall_ns;            /* accepted */
-    int64_t last_wall_ns;              /* last try */
-    int64_t next_wall_ns;              /* next try; 0: none is planned */
+    uint64_t state_bytes[QUEUE_PAUSED + 1];
+    bool limited;               /* by transport: a destination waits for its rate */
+    uint64_t ages[QUEUE_AGES];  /* entries */
+    int64_t oldest_wall_ns;     /* accepted */
+    int64_t oldest_due_wall_ns; /* likewise, of those that are not held */
+    int64_t last_wall_ns;       /* last try */
+    int64_t next_wall_ns;       /* next try; 0: none is planned */
 };
 struct queue_survey {
     struct queue_survey_group *groups; /* the largest first; in `arena` */

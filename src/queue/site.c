@@ -28,7 +28,6 @@ struct runner {
     struct fiber *fiber;
     bool idle;
     bool called; /* out of idle for an entry; counted in site->claimed */
-    bool dismissed;
     struct queue_connection connection;
 };
 

@@ -547,7 +547,7 @@ static MAY_YIELD void start_tls(struct conversation *conversation, struct smtp_c
     enum result result = smtp_client_starttls(client, context, STR("mx.example"), &reply, &err);
     snprintf(conversation->outcome, sizeof conversation->outcome, "%s",
              result == OK ? "answered" : error_kind_name(err.kind));
-    if (result != OK && smtp_client_noop(client, &reply, &err) == OK)
+    if (result != OK && smtp_client_hello(client, STR("us.test"), &reply, &err) == OK)
         conversation->outcome[0] = '!'; /* a broken client answers nothing */
     tls_context_unref(context);
 }

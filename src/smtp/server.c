@@ -37,11 +37,6 @@ void smtp_session_set_client_name(struct smtp_session *session, struct str name)
     session->peer.client_name = arena_str(smtp_session_long_arena(session), name);
 }
 
-size_t smtp_session_recipient_count(const struct smtp_session *session)
-{
-    return session->recipient_count;
-}
-
 const struct mail_sender *smtp_session_sender(const struct smtp_session *session)
 {
     return &session->sender;
@@ -329,6 +324,11 @@ static MAY_YIELD void check_counts(struct smtp_session *session)
     smtp_session_end(session, limit);
 }
 
+const char *smtp_session_why(const struct smtp_session *session)
+{
+    return session->why;
+}
+
 bool smtp_session_is_idle(const struct smtp_session *session)
 {
     return session->idle;
@@ -466,6 +466,7 @@ static void close_session(struct smtp_session *session)
                F_INT(REPLIES_3XX, count_class(session, 3)),
                F_INT(REPLIES_4XX, count_class(session, 4)),
                F_INT(REPLIES_5XX, count_class(session, 5)), F_STR(HELO, session->peer.helo),
+               F_STR(TLS, smtp_session_is_tls(session) ? session->peer.tls->version : STR_EMPTY),
                F_INT(DURATION_US, (clock_monotonic_ns() - session->start_ns) / NS_PER_US));
     if (session->handler->ended)
         session->handler->ended(session->context, &session->replies);

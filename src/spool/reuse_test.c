@@ -118,7 +118,7 @@ static void run(struct large large)
 
 static void expect_waiting(const struct test_fixture *fixture, uint64_t count)
 {
-    for (int turn = 0; spool_stats(fixture->spool).pooled_bodies != count && turn < 5000; turn++)
+    for (int turn = 0; spool_stats(fixture->spool).pooled_bodies != count && turn < 120000; turn++)
         usleep(1000);
     assert_int_equal(spool_stats(fixture->spool).pooled_bodies, count);
 }
@@ -318,7 +318,7 @@ static void test_reader_keeps_its_bytes(void **state)
 /* Nothing of it is in any file there, and no file waits. */
 static void expect_gone(const struct test_fixture *fixture)
 {
-    for (int turn = 0; shell(fixture, "ls | wc -l") && turn < 500; turn++)
+    for (int turn = 0; shell(fixture, "ls | wc -l") && turn < 12000; turn++)
         usleep(10 * 1000);
     assert_int_equal(shell(fixture, "ls | wc -l"), 0);
     assert_int_equal(spool_stats(fixture->spool).pooled_bodies, 0);
@@ -414,7 +414,7 @@ static void test_second_name(void **state)
     expect_gone(fixture);
     churn(fixture, 3);
     assert_int_equal(shell(fixture, "md5sum < ../kept | cmp - ../sum; echo $?"), 0);
-    for (int turn = 0; !spool_stats(fixture->spool).pooled_bodies && turn < 5000; turn++)
+    for (int turn = 0; !spool_stats(fixture->spool).pooled_bodies && turn < 120000; turn++)
         usleep(1000);
     (void)shell(fixture,
                 "for f in *.body; do ln -f $f ../kept; done; md5sum < ../kept > ../sum; echo 0");

@@ -27,6 +27,9 @@ void spool_segment_header_encode(const struct spool_segment_header *header,
 bool spool_segment_header_decode(const unsigned char in[SPOOL_SEGMENT_HEADER],
                                  struct spool_segment_header *out);
 
+/* A head as those, but of a version that this program does not know: whatever it holds is mail. */
+bool spool_segment_is_newer(const unsigned char in[SPOOL_SEGMENT_HEADER], uint32_t *out_version);
+
 /* ---- the walk ---- */
 
 struct spool_found_record {

@@ -9,7 +9,8 @@
  * has a breaker each.
  *
  * All workers share a breaker; every field is atomic. Its two events, backend.down and backend.up,
- * come once each time.
+ * come once each time: down when it could not even be reached, or is left alone after faults about
+ * three different things.
  */
 #pragma once
 
@@ -32,6 +33,7 @@ struct breaker {
     _Atomic int64_t closed_until; /* monotonic: no questions before it */
     atomic_bool probing;          /* one question is out to see whether it is back */
     atomic_bool down;             /* told by backend.down */
+    _Atomic int64_t down_wall_ns; /* since when */
 };
 
 void breaker_init(struct breaker *breaker, struct str name);

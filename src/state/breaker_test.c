@@ -4,6 +4,7 @@
 #include "state/breaker.h"
 
 #include "base/clock.h"
+#include "event/event.h"
 
 /* One failure a letter: 'a' and so on are about that thing, '-' is about none, '!' an answer. */
 static void play(struct breaker *breaker, const char *letters)
@@ -87,12 +88,50 @@ static void test_a_known_question_does_not_keep_it_open(void **unused)
     breaker_done(&breaker);
 }
 
+/* ---- what is told ---- */
+
+struct told {
+    int down, up;
+};
+
+static void take_event(const struct event *event, void *arg)
+{
+    struct told *told = arg;
+    told->down += event->type == EVENT_BACKEND_DOWN;
+    told->up += event->type == EVENT_BACKEND_UP;
+}
+
+/* One that hung up on one message is not down; one that cannot be reached is at once. */
+static void test_what_is_told(void **unused)
+{
+    static const struct {
+        const char *faults;
+        struct told told;
+    } cases[] = {
+        {"aaaa!", {0, 0}}, {"ab!", {0, 0}},     {"abc", {1, 0}}, {"abcde!", {1, 1}},
+        {"-", {1, 0}},     {"-a-b-c!", {1, 1}}, {"a-!", {1, 1}}, {"-!-!", {2, 2}},
+    };
+    (void)unused;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct told told = {0};
+        struct breaker breaker = {0};
+        breaker_init(&breaker, STR("scanner"));
+        (void)event_drain(take_event, &(struct told){0});
+        play(&breaker, cases[i].faults);
+        (void)event_drain(take_event, &told);
+        if (told.down != cases[i].told.down || told.up != cases[i].told.up)
+            fail_msg("%s: %d down, %d up", cases[i].faults, told.down, told.up);
+        breaker_done(&breaker);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_opens_it),
         cmocka_unit_test(test_one_question_finds_out),
         cmocka_unit_test(test_a_known_question_does_not_keep_it_open),
+        cmocka_unit_test(test_what_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

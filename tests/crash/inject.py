@@ -40,7 +40,7 @@ class Inject:
 
     def detach(self):
         self.process.terminate()
-        self.process.wait(20)
+        self.process.wait(120)
         self.process.stderr.close()
         time.sleep(0.01)
 

@@ -167,7 +167,7 @@ KINDS = [flip_bit, flip_bit, zero_page, noise, swap_pages, cut_body, cut_sealed,
 def verify(spool):
     start = time.monotonic()
     done = subprocess.run([BUILD / "postern", "spool", "verify", spool], stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, timeout=60)
+                          stderr=subprocess.PIPE, timeout=120)
     assert done.returncode in (0, 1), f"verify: exit {done.returncode}: {done.stderr[-500:]}"
     assert b"Sanitizer" not in done.stderr
     return done.returncode, done.stdout.decode(errors="replace"), time.monotonic() - start
@@ -181,7 +181,7 @@ def start_and_deliver(gateway, books, spool):
     one = gateway(sinks, more=small_segments(spool))
     assert one.find("spool.open")
     one.ctl("queue", "retry", "--limit", "100000", "--reason", "test", ok=(0, 1))
-    wait_until(lambda: not [e for e in one.queue("--limit", "100000") if e["state"] != "held"], "all that is whole is delivered", 30)
+    wait_until(lambda: not [e for e in one.queue("--limit", "100000") if e["state"] != "held"], "all that is whole is delivered")
     one.stop()
     for sink in sinks:
         sink.close()

@@ -49,7 +49,7 @@ def one_round(one, sinks, books, size):
         assert not is_accepted(books, one.port), "taken while the disk is full"
         time.sleep(0.005)
     sinks[0].refuse = 0.0
-    wait_until(lambda: not books.lost(TO), "what was taken is delivered although the disk is full", 30)
+    wait_until(lambda: not books.lost(TO), "what was taken is delivered although the disk is full")
     return len(books.acknowledged) - before
 
 
@@ -60,7 +60,7 @@ def run_full(gateway, sinks, books, folder, size, rounds):
     for turn in range(rounds):
         taken.append(one_round(one, sinks, books, size))
         start = time.monotonic()
-        wait_until(lambda: is_accepted(books, port), "mail is taken again when there is space", 15)
+        wait_until(lambda: is_accepted(books, port), "mail is taken again when there is space")
         print(f"round {turn}: {taken[-1]} taken until full, taken again after {time.monotonic() - start:.1f} s")
         one.wait_empty()
         if turn == 0:
@@ -127,7 +127,7 @@ def test_full_with_a_liar(gateway, sinks, books, mounts, tmp_path, preload):
     one.env = None
     one.start()
     one.ctl("queue", "retry", "--limit", "100000", "--reason", "test", ok=(0, 1))
-    wait_until(lambda: not [entry for entry in one.queue() if entry["state"] != "held"], "what there is is delivered", 60)
+    wait_until(lambda: not [entry for entry in one.queue() if entry["state"] != "held"], "what there is is delivered")
     assert books.lost(TO) or books.damaged(), "more mail than fits, and none is missing: the books prove nothing"
 
 
@@ -144,9 +144,9 @@ def test_full_by_others(gateway, sinks, books, mounts, tmp_path):
     hog.close()
     wait_until(lambda: not is_accepted(books, one.port), "452 on a full disk")
     sinks[0].refuse = 0.0
-    wait_until(lambda: not books.lost(TO), "deliveries go on on a full disk", 30)
+    wait_until(lambda: not books.lost(TO), "deliveries go on on a full disk")
     (disk / "hog").unlink()
-    wait_until(lambda: is_accepted(books, one.port), "mail is taken again when there is space", 15)
+    wait_until(lambda: is_accepted(books, one.port), "mail is taken again when there is space")
     one.wait_empty()
     one.kill()
     one.start()
@@ -171,10 +171,10 @@ def test_full_of_files(gateway, sinks, books, mounts, tmp_path):
     hog()
     wait_until(lambda: not is_accepted(books, one.port), "452 without inodes")
     sinks[0].refuse = 0.0
-    wait_until(lambda: not books.lost(TO), "deliveries go on without inodes", 30)
+    wait_until(lambda: not books.lost(TO), "deliveries go on without inodes")
     for file in disk.glob("file*"):
         file.unlink()
-    wait_until(lambda: is_accepted(books, one.port), "mail is taken again when there are inodes", 15)
+    wait_until(lambda: is_accepted(books, one.port), "mail is taken again when there are inodes")
     one.wait_empty()
     one.kill()
     one.start()

@@ -74,7 +74,7 @@ def run_traced(gateway, sinks, books, tmp_path, env=None):
     wrap = ["strace", "-D", "-f", "--seccomp-bpf", "-ttt", "-y", "-s", "400", "-e", f"trace={CALLS}", "-o", trace]
     one = gateway(sinks, env=env, wrap=wrap, more=small_segments())
     load = Load(books, one.port, clients=8, sizes=(100, 20_000), recipients=["u@fast.test"])
-    wait_until(lambda: len(books.acknowledged) >= 800, "800 are accepted", 60)
+    wait_until(lambda: len(books.acknowledged) >= 800, "800 are accepted")
     load.stop()
     one.wait_empty()
     assert used_segments(one.folder / "spool") > 0, "the log lay in new files only"

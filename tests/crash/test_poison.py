@@ -38,7 +38,7 @@ def test_poison_is_held(gateway, sinks, books):
     send_one(books, Client(one.port), 3000, TO, token=POISON)
     wait_until(lambda: len(deaths) == 2, "it has killed twice")
     wait_until(lambda: len(one.find("daemon.ready")) == 3, "it runs again")
-    held = wait_until(lambda: [item for item in one.queue() if item["state"] == "held"], "it is held", 20)
+    held = wait_until(lambda: [item for item in one.queue() if item["state"] == "held"], "it is held")
     assert "crash" in str(held), held
     assert held[0]["message"] == books.acknowledged[POISON][1]
     load = Load(books, one.port, clients=4, sizes=(500, 5000), recipients=TO)
@@ -67,7 +67,7 @@ def test_poison_kills_for_ever_without_its_guard(gateway, sinks, books):
     send_one(books, Client(one.port), 3000, TO, token=POISON)
     for number in range(1, 5):
         wait_until(lambda: len(deaths) >= number, "it has killed again")
-        one.process.wait(20)
+        one.process.wait(120)
         if number < 4:
             one.start(wait=False)
     sinks[0].hook = None

@@ -188,7 +188,7 @@ def fail_at(gateway, books, sinks, scenario, error, place, number):
     finally:
         inject.detach()
     assert not is_dead(gateway, turn.pid), f"{what}: the child died"
-    wait_until(lambda: try_to_send(books, gateway, 500, scenario.to) == 250, f"{what}: mail is accepted again", 5)
+    wait_until(lambda: try_to_send(books, gateway, 500, scenario.to) == 250, f"{what}: mail is accepted again")
     return "(INJECTED)" in inject.trace()
 
 
@@ -226,7 +226,7 @@ def one_fault(gateway, books, codes, fault, number):
     inject.detach()
     failed = "(INJECTED)" in inject.trace()
     # the fault is over: mail is taken again
-    wait_until(lambda: try_to_send(books, gateway, 500, THREE[:1], False) == 250, "mail is accepted again", 5)
+    wait_until(lambda: try_to_send(books, gateway, 500, THREE[:1], False) == 250, "mail is accepted again")
     return failed
 
 

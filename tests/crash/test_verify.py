@@ -10,7 +10,7 @@ TO = ["u@fast.test", "u@slow.test"]
 
 
 def verify(spool, *options):
-    done = subprocess.run([BUILD / "postern", "spool", "verify", *options, spool], stdout=subprocess.PIPE, text=True, timeout=60)
+    done = subprocess.run([BUILD / "postern", "spool", "verify", *options, spool], stdout=subprocess.PIPE, text=True, timeout=120)
     return done.returncode, done.stdout
 
 

@@ -45,7 +45,7 @@ worker "normal" {{ bind_socket = "127.0.0.1:{self.port}"; count = 1; }}
 
     def verdict(self, text, address, helo, sender):
         """{"spf": ..., "dkim": ..., "dmarc": ...} in our words."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         connection.request("POST", "/checkv2", body=text, headers={"IP": address, "Helo": helo, "From": sender, "Rcpt": "you@open.test",
                                                                    "Hostname": "unknown"})
         answer = json.loads(connection.getresponse().read())

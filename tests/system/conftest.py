@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures of the system tests; each test has its own gateway, servers, ports and folder."""
+import datetime
 import os
 import pathlib
 import subprocess
+import time
 
 import pytest
 
@@ -11,6 +13,28 @@ from rig.gateway import Gateway
 from rig.ldap import Ldap
 from rig.mailserver import MailServer
 from rig.sink import Sink
+from rig.watch import *  # noqa: F403
+
+
+# Files that take longest come first: those side by side end at about the same time.
+LONGEST = ["test_parser_cost.py", "test_secrets.py", "test_tables.py", "test_every_output.py", "test_trace.py", "test_milter.py", "test_retry.py",
+           "test_quarantine.py", "test_contain.py", "test_delivery.py", "test_engine.py", "test_auth.py", "test_every_ending.py", "test_mistakes.py"]
+
+
+def pytest_collection_modifyitems(items):
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
+
+
+@pytest.fixture(autouse=True)
+def one_day():
+    """No test runs over a midnight, here or in UTC: what is of "today", and what is done once a day, is of one day."""
+    for zone in (None, datetime.timezone.utc):
+        now = datetime.datetime.now(zone).astimezone(zone)
+        midnight = now.replace(hour=0, minute=0, second=0, microsecond=0) + datetime.timedelta(days=1)
+        left = (midnight - now).total_seconds()
+        if left < 120:
+            time.sleep(left + 1)
 
 
 @pytest.fixture(scope="session")

@@ -272,7 +272,7 @@ def test_others_are_served(scene):
         assert send(one, attached("a.txt", b"hello", str(number)), "plain.test")[0] == 250
     wait_until(lambda: len(one.mail.messages) == 20, "mail of others arrives")
     for each in bombers:
-        each.join(60)
+        each.join(120)
     assert codes == [554] * 8
 
 

@@ -17,7 +17,7 @@ from rig.setups import known
 def check(path, *words, code=0):
     """Questions and problems of `check --live`, each a dictionary."""
     done = subprocess.run([BUILD / "postern", "--json", "check", "--live", path, *words], text=True, capture_output=True,
-                          timeout=60)
+                          timeout=120)
     assert done.returncode == code, f"{done.returncode}\n{done.stdout}{done.stderr}"
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     return [line for line in lines if "probe" in line], [line for line in lines if "code" in line]
@@ -81,7 +81,7 @@ def test_a_server_that_takes_everybody_is_found_for_each_domain(tmp_path, sink):
     line = problems[0]["line"]
     assert "lookup-smtp" in path.read_text().splitlines()[line - 1]
     # for people: the place, the source line and the fix
-    done = subprocess.run([BUILD / "postern", "check", "--live", path], text=True, capture_output=True, timeout=60)
+    done = subprocess.run([BUILD / "postern", "check", "--live", path], text=True, capture_output=True, timeout=120)
     assert done.returncode == 0 and f"{path}:{line}:" in done.stdout and "catch-all" in done.stdout
     assert "0 errors, 2 warnings." in done.stdout and "mail: answers (220" in done.stdout
 

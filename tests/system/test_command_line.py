@@ -21,7 +21,7 @@ def scene(gateway, sink, tls_files):
 
 def run(*words, socket="/nonexistent/socket", **environment):
     return subprocess.run([BUILD / "postern", "--socket", socket, *words], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          stdin=subprocess.DEVNULL, timeout=60,
+                          stdin=subprocess.DEVNULL, timeout=120,
                           env={key: value for key, value in os.environ.items() if not key.startswith("L")} | environment)
 
 
@@ -119,7 +119,7 @@ def test_who_may_not_is_told_so(scene, words):
     """A socket that is not for him: neither that nothing runs, nor what curl calls it."""
     command = f"exec {BUILD}/postern --socket {scene.folder}/control.sock {' '.join(words)}"
     done = subprocess.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c", command], text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, timeout=60)
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, timeout=120)
     if "postern: not found" in done.stderr or done.returncode == 126:
         pytest.skip("nobody else reaches the program")
     assert done.returncode == 4 and "you may not use" in done.stderr and "no daemon" not in done.stderr and not done.stdout

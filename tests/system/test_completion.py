@@ -22,7 +22,7 @@ class Fish:
 
     def offers(self, line):
         done = subprocess.run(["fish", "--no-config", "-c", f"source {self.folder}/postern.fish; complete -C '{line}'"], stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, text=True, cwd=self.folder, timeout=60, env={**os.environ, "HOME": str(self.folder)})
+                              stderr=subprocess.PIPE, text=True, cwd=self.folder, timeout=120, env={**os.environ, "HOME": str(self.folder)})
         assert done.returncode == 0 and not done.stderr, done.stderr
         return sorted(row.split("\t")[0] for row in done.stdout.splitlines())
 

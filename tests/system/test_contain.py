@@ -275,12 +275,12 @@ def test_in_flight(scene):
 
     def refuse_later(line):
         under_way.set()
-        go_on.wait(20)
+        go_on.wait(300)
         return "550 5.1.1 no such user"
 
     one.world.replies["RCPT"] = refuse_later
     assert one.send(one.client(), "x@example.net").startswith("token")
-    assert under_way.wait(20)
+    assert under_way.wait(120)
     one.gateway.ctl("contain", "anna")
     go_on.set()
     one.gateway.wait("delivery.failed")
@@ -433,7 +433,7 @@ def test_a_damaged_file_is_no_amnesty(scene):
     spool.mkdir()
     (spool / "incidents").write_text("postern-incidents 1\nstate=open\tnumber=x\tuser=anna\n")
     one.gateway.start(wait=False)
-    assert one.gateway.process.wait(30) != 0
+    assert one.gateway.process.wait(120) != 0
     wait_until(lambda: any("line 2 is no incident" in str(event) for event in one.gateway.events), "its last words are read")
 
 

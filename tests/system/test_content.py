@@ -51,9 +51,7 @@ def try_to_send(scene, to, subject="test", sender="a@home.test", body=b"Hello\r\
 
 
 def counted(scene, **wanted):
-    status = scene.count("content")
-    got = {**status["totals"], **status["queue"]}
-    assert {key: got[key] for key in wanted} == wanted, got
+    scene.count("content", **wanted)
 
 
 # ---- direct ----
@@ -283,8 +281,8 @@ def test_many_patterns_in_files(gateway, sink, tmp_path):
     assert "no bulk" in send(subject="never")
     with body.open("a") as file:
         file.write("pill3000\n")
-    wait_until(lambda: "no pills" in send(body=b"buy pill3000 now\r\n"), "the file is read again", 30)
+    wait_until(lambda: "no pills" in send(body=b"buy pill3000 now\r\n"), "the file is read again")
     header.write_text("^Good\n(bad\n")
-    problem = str(scene.gateway.wait("config.problem", reason="pattern", seconds=30))
+    problem = str(scene.gateway.wait("config.problem", reason="pattern"))
     assert f"{header}:2" in problem, problem
     assert "no bulk" in send(header=b"X-Mailer: Bulk 2\r\n"), "what was in force stays"

@@ -92,8 +92,7 @@ def test_meaning_of_replies(gateway, sink):
     failed = [outcome for _, outcome in REPLIES.values()].count("failed")
     waiting = [outcome for _, outcome in REPLIES.values()].count("deferred")
     wait_until(lambda: len(scene.home.messages) == failed, "a notification for each failure")
-    totals = scene.count("table")["totals"]
-    assert totals["failed_dsn"] == failed and totals["generated"] == failed
+    scene.count("table", failed_dsn=failed, generated=failed)
     assert len(scene.gateway.queue()) == waiting
     # the same without the second host: what was "next" waits
     for event in scene.gateway.find("delivery.failed"):
@@ -166,7 +165,7 @@ def test_each_recipient_has_a_fate_of_its_own(gateway, sink):
     assert len(scene.dsn(2)) == 2, "one notification for all that failed in one attempt"
     waiting = {r["to"] for item in scene.gateway.queue() for r in item["to"] if not r["done"]}
     assert waiting == {"busy@mixed.test", "busy@lmtp.test"}
-    assert scene.count("mixed")["totals"]["delivered"] == 4  # two, and two notifications
+    scene.count("mixed", delivered=4)  # two, and two notifications
 
 
 def test_too_many_recipients_go_in_more_transactions(gateway, sink):
@@ -197,12 +196,13 @@ def test_421_in_the_middle_of_a_kept_connection(gateway, sink):
         scene.send(f"b{i}@shy.test")
         wait_until(lambda: len(host.messages) == i + 1, f"message {i} arrived")
         scene.gateway.wait_empty()  # else the next one may be given a connection of its own
-    assert host.connections == 2 and not scene.gateway.find("delivery.deferred")
+    # a kept connection that nobody uses is closed after some seconds: on a slow machine each has its own
+    assert 2 <= host.connections <= 3 and not scene.gateway.find("delivery.deferred")
 
 
 def test_a_silent_host_ends_with_the_attempt(gateway, sink):
     silent = threading.Event()
-    host = sink(replies={"banner": lambda line: silent.wait(30) and None})
+    host = sink(replies={"banner": lambda line: silent.wait(300) and None})
     scene = Outbound(gateway, sink, {"silent": Host(host, transport="attempt_timeout: 1s")})
     scene.send("b@silent.test")
     word, event = scene.outcome("b@silent.test")
@@ -374,7 +374,7 @@ def test_a_large_message_arrives_byte_for_byte(gateway, sink, chunking):
     line = b".dot\r\n..two\r\n\r\n" + bytes(range(128, 192)) + b"\r\n.\x20\r\n"
     body = line * (25 * 1024 * 1024 // len(line)) + os.urandom(16).hex().encode() + b"\r\n"
     scene.send("b@far.test", data=b"Subject: large\r\n\r\n" + body, mail=["BODY=8BITMIME"])
-    wait_until(lambda: host.messages, "it arrived", 60)
+    wait_until(lambda: host.messages, "it arrived")
     got = host.messages[0]
     assert got.body == body, "the body was changed"
     assert got.data.startswith(b"Received: ") and b"\r\nSubject: large\r\n\r\n" in got.data[:4096]
@@ -392,7 +392,7 @@ def test_a_hundred_recipients_over_fifty_domains(gateway, sink):
     scene.send(to)
     wait_until(lambda: sum(len(m.recipients) for s in far for m in s.messages) >= 100, "all arrived")
     assert sorted(r for s in far for m in s.messages for r in m.recipients) == sorted(to)
-    assert scene.count("hundred")["totals"]["accepted"] == 100
+    scene.count("hundred", accepted=100)
     scene.gateway.wait_empty()
 
 
@@ -421,7 +421,7 @@ def test_one_client_does_not_starve_another(gateway, sink):
     """A pile of mail for a slow host does not hold up mail of others for another host; and at the same host, another
     sender's few do not wait behind the pile."""
     all_sent = threading.Event()
-    slow, quick = sink(replies={"end": lambda line: all_sent.wait(60) and time.sleep(0.02) or ""}), sink()
+    slow, quick = sink(replies={"end": lambda line: all_sent.wait(600) and time.sleep(0.02) or ""}), sink()
     scene = Outbound(gateway, sink, {"slow": Host(slow, transport="limits: { connections: 1 }"), "quick": Host(quick)})
     client = scene.gateway.client(scene.port)
     for i in range(40):
@@ -500,8 +500,7 @@ def test_eight_bit_text_is_converted_on_demand(gateway, sink):
 def test_discard_is_counted(gateway, sink):
     scene = Outbound(gateway, sink, {"void": Host(whole="method: discard")})
     scene.send(["a@void.test", "b@void.test"])
-    totals = scene.count("void")["totals"]
-    assert totals["discarded"] == 2 and totals["delivered"] == 0
+    scene.count("void", discarded=2, delivered=0)
     assert not scene.gateway.queue() and not scene.home.messages
 
 
@@ -550,4 +549,5 @@ domains: {{ example.org: {{ recipients: all, transport: inside }} }}
     del host.replies["end busy@example.org"]
     one.wait("delivery.sent", to="busy@example.org")
     one.wait_empty()
-    assert host.connections <= 2, "a second connection at most: the next attempt may use the first again"
+    tries = 2 + len(one.find("delivery.deferred", to="busy@example.org"))
+    assert host.connections <= tries, "one connection an attempt at most: the next may use the first again"

@@ -188,7 +188,7 @@ def test_mail_of_strangers_is_not(scene):
 
 def postern(*arguments):
     done = subprocess.run([BUILD / "postern", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          text=True, timeout=60)
+                          text=True, timeout=120)
     return done.returncode, done.stdout, done.stderr
 
 

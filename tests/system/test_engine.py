@@ -2,6 +2,7 @@
 """What an operator sees of the queue and does to it: destinations, causes, shape, bulk verbs."""
 import concurrent.futures
 import json
+import threading
 
 import pytest
 
@@ -77,7 +78,8 @@ def test_pause_keeps_mail_and_outlives_a_restart(scene):
     gateway.stop()
     gateway.start()
     assert not gateway.ctl_json("transport", "show", "one")[0]["paused"]
-    gateway.wait("transport.action", verb="pause", why="they move house")
+    gateway.wait("transport.paused", transport="one", why="they move house")
+    gateway.wait("transport.resumed", transport="one")
 
 
 def test_pause_of_one_destination(scene):
@@ -152,7 +154,7 @@ def test_sender_at_the_limit_delays_no_other(scene):
         b.sendmail("b@b.example", [f"b{number}@one.example"], f"Subject: {number}\r\n\r\nHello\r\n")
     b.quit()
     gateway.ctl("transport", "resume", "one")
-    wait_until(lambda: len(gateway.one.messages) == 160, "all went out", 60)
+    wait_until(lambda: len(gateway.one.messages) == 160, "all went out")
     order = [message.sender for message in gateway.one.messages]
     last = max(index for index, sender in enumerate(order) if sender == "b@b.example")
     workers = gateway.status()["workers"]
@@ -239,12 +241,16 @@ def test_transport_test_sends_no_mail(scene):
 
 
 def test_numbers_of_a_destination(scene):
+    gate = threading.Event()
     gateway = scene()
     send(gateway, 8)
     wait_until(lambda: len(gateway.one.messages) == 8, "all went out")
     wait_until(lambda: place(gateway)["per_minute"] == 8, "the rate is counted")
-    now = place(gateway)
+    gateway.one.replies["RCPT"] = lambda line: gate.wait(300) and ""
+    send(gateway, 1)
+    now = wait_until(lambda: (shown := place(gateway))["states"]["inflight"] and shown, "one is under way")
     assert now["connections"] >= 1 and now["connections_max"] == 5 and now["failures"] == 0
     listed = {one["transport"]: one for one in gateway.ctl_json("transport", "list")}
     assert listed["one"]["per_minute"] == 8 and listed["one"]["limits"]["connections"] == 5
     assert "per_minute" in json.dumps(now) and "one  server one" in gateway.ctl("transport", "list")
+    gate.set()

@@ -13,6 +13,7 @@ import subprocess
 import pytest
 
 from rig.gateway import BUILD, wait_until
+from rig.outbound import Host, Outbound
 from rig.ports import free_port, wait_for_port
 from rig.setups import known, reception
 from rig.talk import Talk
@@ -134,7 +135,7 @@ def test_every_output_is_text(scene):
         logins(scene)
         names_in_tls(scene)
         hostile_http(scene)
-        wait_until(lambda: len(scene.find("delivery.deferred")) + len(scene.find("delivery.failed")) >= len(PIECES), "the server said it all", 40)
+        wait_until(lambda: len(scene.find("delivery.deferred")) + len(scene.find("delivery.failed")) >= len(PIECES), "the server said it all")
         with Talk(scene.mx, ehlo="the-last-one.test") as talk:
             talk.mail("a@far.example")
             assert talk.say("RCPT TO:<nobody@example.org>")[0] in (550, 451)  # the hostile logins may have made its server hang up
@@ -148,7 +149,7 @@ def test_every_output_is_text(scene):
         shown = []
         for process in live:
             process.terminate()
-            shown.append(process.communicate(timeout=20)[0])
+            shown.append(process.communicate(timeout=120)[0])
     for line in list(scene.raw):
         clean_json(line.decode(), "the log")
     clean(heard.decode(), "live events over HTTP")
@@ -170,7 +171,7 @@ def logins(scene):
 def names_in_tls(scene):
     for name in ("\x1b[31mred", "\u202egnp.exe", "a\x9b2J"):
         subprocess.run(["openssl", "s_client", "-connect", f"127.0.0.1:{scene.submission}", "-starttls", "smtp", "-servername", name], input=b"QUIT\r\n",
-                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=20)
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=120)
 
 
 def hostile_http(scene):
@@ -204,9 +205,16 @@ def commands(scene):
     ids = [item.get("ref") or item["id"] for item in scene.ctl_json("find", "--limit", "1000", ok=(0, 1))]
     assert len(ids) > 2 * len(PIECES)
     for one in ids[:: max(1, len(ids) // 25)]:
-        for words in (["trace", one], ["trace", "--raw", one]):
+        for words in (["trace", one], ["trace", "--raw", one], ["trace", "--story", one]):
             clean(scene.ctl(*words), words)
             clean_json(scene.ctl("--json", *words), words)
+    for piece in PIECES[::10]:  # what was looked for is said again, with what it was taken for
+        word = piece.replace(b"\0", b"").decode("latin-1").replace('"', "")
+        for words in (["find", word], ["find", f'"{word}"'], ["find", f"subject:{word}"], ["find", f"{word}@example.org"]):
+            done = scene.run_ctl(*words)
+            assert done.returncode in (0, 1, 2), (words, done)
+            clean(done.stdout + done.stderr, words)
+            clean_json(scene.run_ctl("--json", *words).stdout, words)
     for item in scene.queue()[:8]:
         clean(scene.ctl("queue", "show", item["entry"] if "entry" in item else item["id"], ok=(0, 1)), "queue show")
     for cause in scene.ctl_json("queue", "causes", ok=(0, 1))[:8]:
@@ -217,7 +225,7 @@ def test_fields_and_notices_of_ours(scene):
     """Received, Authentication-Results and the notice about a failure quote what others said: as text, in whole lines."""
     scene.mail.words = iter([""] * len(PIECES))
     attack(scene.mx, PIECES)
-    wait_until(lambda: len(scene.mail.messages) >= len(PIECES), "all arrived", 40)
+    wait_until(lambda: len(scene.mail.messages) >= len(PIECES), "all arrived")
     for message in scene.mail.messages:
         head = message.data.partition(b"\r\n\r\n")[0] if hasattr(message, "data") else bytes(message).partition(b"\r\n\r\n")[0]
         ours = []
@@ -239,11 +247,28 @@ def test_the_words_of_postfix(gateway, sink):
     wait_for_port(mx)
     log = one.folder / "mail.log"
     attack(mx, PIECES)
-    wait_until(lambda: log.read_text().count("status=") >= len(PIECES), "the attempts are told", 40)
+    wait_until(lambda: log.read_text().count("status=") >= len(PIECES), "the attempts are told")
     for line in log.read_text().splitlines():
         clean(line, "compat")
         assert re.match(r"\w{3} [ \d]\d [\d:]{8} \S+ (postfix|postern)\S*\[\d+\]: ", line), line
         assert line.count(" to=<") <= 2 and "queue_id" not in line.partition(": ")[0]
+
+
+def test_whole_messages_on_a_terminal(gateway, sink):
+    """Into a pipe every byte goes, onto a terminal none that it would obey: of what waits, what lies in quarantine, and of files of others."""
+    one = Outbound(gateway, sink, {"far": Host(sink(replies={"RCPT": "450 4.2.0 busy"})), "kept": Host(sink(), content="kept")},
+                   flows="  content:\n    kept: [ quarantine: { id: stop, name: spam }, deliver ]\n", extra="quarantines: { spam: { keep: 30d } }\n# \u202e\n")
+    body = b"Subject: \xc3\xbc\r\n\r\n" + b"\r\n".join(piece.replace(b"\0", b"?").replace(b"\r", b"") for piece in PIECES) + b"\r\nend\r\n"
+    waiting = one.send("x@far.test", data=body)
+    one.send("x@kept.test", data=body)
+    kept = wait_until(lambda: one.gateway.ctl_json("quarantine", "list"), "it is in quarantine")[0]["entry"]
+    wait_until(lambda: one.gateway.queue(), "it waits")
+    for words in [("message", "raw", waiting), ("quarantine", "raw", kept)]:
+        seen = one.gateway.ctl_on_terminal(*words).decode().replace("\t", " ")
+        assert clean(seen, words).endswith("end\n") and "Subject: \u00fc\n" in seen and "\\x1b[" in seen
+        piped = subprocess.run([BUILD / "postern", "--socket", one.gateway.folder / "control.sock", *words], stdout=subprocess.PIPE, check=True).stdout
+        assert piped.endswith(body), words
+    assert "# \\xe2\\x80\\xae\n" in clean(one.gateway.ctl_on_terminal("config", "show").decode(), "a revision")
 
 
 def test_names_of_files(tmp_path):

@@ -267,7 +267,7 @@ def test_a_broken_configuration_is_told(written):
 
 def converse(written, lines, *words, ok=0):
     result = subprocess.run([BUILD / "postern", "session", written / "postern.yaml", *map(str, words)],
-                            input=lines, text=True, capture_output=True, timeout=60)
+                            input=lines, text=True, capture_output=True, timeout=120)
     assert result.returncode == ok, result.stdout + result.stderr
     return result.stdout + result.stderr
 

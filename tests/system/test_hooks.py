@@ -115,9 +115,9 @@ def test_a_password_is_sent_as_a_token(asking, hook, tmp_path):
 
 def test_https_and_who_it_is(asking, hook, tls_files, tmp_path):
     server = hook(tls_files=tls_files)
-    one = asking(server, "http: hook", options=f", ca_file: {tls_files[0]}, timeout: 5s", scheme="https")
+    one = asking(server, "http: hook", options=f", ca_file: {tls_files[0]}, timeout: 20s", scheme="https")
     assert send(one)[0] == 250 and server.asked
-    one = asking(server, "http: hook", options=", timeout: 5s", scheme="https")  # whom nobody vouches for
+    one = asking(server, "http: hook", options=", timeout: 20s", scheme="https")  # whom nobody vouches for
     assert send(one)[0] == 451 and len(server.asked) == 1
     assert "certificate" in one.wait("message.deferred")["detail"]
 
@@ -176,7 +176,7 @@ def test_recipients_are_asked_about(asking, hook):
 
 JSON = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n"
 BAD = {
-    "hang": "hang", "close": "close", "no outcome": {}, "unknown outcome": {"outcome": "yes"}, "a list": [1, 2],
+    "close": "close", "no outcome": {}, "unknown outcome": {"outcome": "yes"}, "a list": [1, 2],
     "garbage": b"\x00\xff\n\r\nrubbish" * 100, "no head": b"HTTP/1.1", "endless head": b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20000,
     "half": b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"outcome\": \"accept\"}", "no json": JSON + b"yes",
     "status": b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", "moved": b"HTTP/1.1 302 Found\r\nLocation: http://x/\r\n\r\n",
@@ -192,9 +192,16 @@ BAD = {
 }
 
 
+def test_one_that_hangs_is_error(asking, hook):
+    one = asking(hook("hang"), "http: hook", options=", timeout: 2s")
+    code, text = send(one)
+    assert code == 451 and text.startswith("4.3.0"), text
+    assert one.wait("message.deferred")["reason"] == "backend_down"
+
+
 def test_no_answer_is_error(asking, hook):
     server = hook()
-    one = asking(server, "http: hook", options=", timeout: 2s")
+    one = asking(server, "http: hook", options=", timeout: 20s")
     for count, (case, server.answer) in enumerate(BAD.items(), 1):
         code, text = send(one)
         assert code == 451 and text.startswith("4.3.0"), (case, text)

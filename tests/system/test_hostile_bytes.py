@@ -19,7 +19,7 @@ def scene(gateway, sink, tls_files):
     mail = sink(tls_files=tls_files, replies={"RCPT": known("anna")}, users={"anna": "secret"})
     mx, submission = free_port(), free_port()
     one = gateway(reception(mail, mx, certificate=tls_files, submission=submission,
-                            mail_extra=f", tls: verified, ca_file: {tls_files[0]}, timeout: 2s"), ports=[mx, submission])
+                            mail_extra=f", tls: verified, ca_file: {tls_files[0]}, timeout: 20s"), ports=[mx, submission])
     one.mail, one.mx, one.submission = mail, mx, submission
     return one
 

@@ -211,7 +211,7 @@ def test_sessions_per_client_is_per_network(limited):
 
 
 def test_command_timeout(limited):
-    one = limited("command_timeout: 1s")
+    one = limited("command_timeout: 3s")
     with talk_to(one) as talk:
         code, _ = talk.reply()
         assert code == 421 and talk.is_closed()
@@ -228,7 +228,7 @@ def test_command_timeout(limited):
     assert not one.mail.messages
 
 
-def dribble(talk, piece, seconds=20):
+def dribble(talk, piece, seconds=120):
     """Send piece by piece until the server answers; what it says."""
     talk.sock.settimeout(0.1)
     end = time.monotonic() + seconds
@@ -245,7 +245,7 @@ def dribble(talk, piece, seconds=20):
 
 
 def test_session_timeout(limited):
-    one = limited("session_timeout: 2s")
+    one = limited("session_timeout: 4s")
     with talk_to(one) as talk:
         answer = b"250"
         while answer.startswith(b"250"):

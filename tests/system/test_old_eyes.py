@@ -44,7 +44,7 @@ log: {{ to: file, path: mail.log, compat: postfix }}
 
 def send(scene, recipients, text="Subject: x\r\nMessage-ID: <m1@far.test>\r\n\r\nx\r\n", login=None):
     refused = []
-    with smtplib.SMTP("127.0.0.1", scene.mx, timeout=30) as smtp:
+    with smtplib.SMTP("127.0.0.1", scene.mx, timeout=120) as smtp:
         smtp.ehlo("client.test")
         if login:
             try:

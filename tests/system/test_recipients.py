@@ -13,10 +13,10 @@ from rig.talk import Talk
 
 @pytest.fixture
 def asking(gateway, sink, tmp_path):
-    def make(replies=None, mail=None, extensions=("PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES"), **options):
+    def make(replies=None, mail=None, extensions=("PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES"), timeout="20s", **options):
         mail = mail or sink(replies=replies or {}, extensions=extensions)
         mx = free_port()
-        one = gateway(reception(mail, mx, mail_extra=", tls: none, timeout: 2s", **options), ports=[mx])
+        one = gateway(reception(mail, mx, mail_extra=f", tls: none, timeout: {timeout}", **options), ports=[mx])
         one.mail, one.mx = mail, mx
         return one
     return make
@@ -93,9 +93,9 @@ def test_421_is_asked_again(asking):
 def test_server_that_says_nothing(asking):
     """451 in its time-out; users of another mail server, and of the cache, are served meanwhile."""
     silent = threading.Event()
-    one = asking(lookup=", cache: 10m")
+    one = asking(lookup=", cache: 10m", timeout="4s")
     assert ask(one, "anna@example.org")[0] == 250
-    one.mail.replies["RCPT slow@example.org"] = lambda _: silent.wait(20) or ""
+    one.mail.replies["RCPT slow@example.org"] = lambda _: silent.wait(300) and ""
     try:
         with Talk(one.mx, ehlo="c.test") as talk:
             talk.mail("a@example.net")
@@ -139,13 +139,13 @@ def test_single_flight(asking):
     gate = threading.Event()
 
     def slow(_):
-        gate.wait(10)
+        gate.wait(300)
         return "250 2.1.5 ok"
     one = asking(replies={"RCPT": slow})
     with concurrent.futures.ThreadPoolExecutor(20) as pool:
         answers = [pool.submit(ask, one, "anna@example.org") for _ in range(20)]
         wait_until(lambda: questions(one, "anna"), "the question is asked")
-        wait_until(lambda: one.status()["sessions"] >= 20 if "sessions" in one.status() else True, "all are there")
+        wait_until(lambda: one.status()["sessions"] >= 20, "all are there")
         gate.set()
         assert [answer.result()[0] for answer in answers] == [250] * 20
     assert questions(one, "anna") == 1
@@ -305,7 +305,7 @@ def test_lookup_ldap(gateway, sink, ldap, tmp_path):
     secret.write_text(SERVICE_PASSWORD)
     text = reception(mail, mx).replace("lookup-smtp: { server: mail }", "lookup-ldap: { server: directory, cache: 1s, cache_missing: 1s }")
     text = text.replace("servers:\n", f'servers:\n  directory: {{ ldap: "{directory.url}", base_dn: "{PEOPLE}", bind_dn: "{SERVICE}", '
-                                      f"bind_password_file: {secret}, timeout: 2s }}\n")
+                                      f"bind_password_file: {secret}, timeout: 20s }}\n")
     one = gateway(text, ports=[mx])
     one.mx = mx
     for address, code in [("anna@example.org", 250), ("twin@example.org", 250), ("nobody@example.org", 550), ("*@example.org", 550),

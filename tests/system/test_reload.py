@@ -37,7 +37,7 @@ def change(one, old, new):
 
 
 def postern(*words, **options):
-    return subprocess.run([BUILD / "postern", *words], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60, **options)
+    return subprocess.run([BUILD / "postern", *words], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120, **options)
 
 
 # ---- check ----
@@ -232,7 +232,7 @@ def test_drain(scene):
     assert idle.is_closed()
     busy.send(b"the end\r\n.\r\n")
     assert busy.reply()[0] == 250
-    assert scene.process.wait(60) == 0
+    assert scene.process.wait(120) == 0
     # it is in the spool or at the mail server, and the next start settles it
     scene.start()
     wait_until(lambda: scene.mail.messages, "it is delivered")
@@ -319,7 +319,7 @@ def test_supervisor_is_killed(scene):
     scene.crash_expected = True
     child = scene.child_pid()
     os.kill(scene.process.pid, signal.SIGKILL)
-    scene.process.wait(10)
+    scene.process.wait(120)
 
     def is_gone():
         try:
@@ -335,7 +335,7 @@ def test_second_daemon_on_one_spool(scene, gateway):
     text = scene.path.read_text().replace(str(scene.mx), str(other)).replace("path: spool", f"path: {scene.folder}/spool")
     two = gateway(text, start=False)
     two.start(wait=False)
-    assert two.process.wait(30) != 0, "two daemons write one spool"
+    assert two.process.wait(120) != 0, "two daemons write one spool"
     two.process = None
     with Talk(scene.mx, ehlo="c.test") as talk:
         assert talk.mail("a@example.net", "anna@example.org").data(HEAD + b"x")[0] == 250

@@ -111,7 +111,7 @@ def test_as_it_was(scene, domain, way):
         assert code == (550 if refused else 250), (name, said)
         if not refused:
             sent[number] = (name, as_arrived(text))
-    wait_until(lambda: len(one.mail.messages) >= len(sent), "all have arrived", 60)
+    wait_until(lambda: len(one.mail.messages) >= len(sent), "all have arrived")
     for taken in one.mail.messages:
         at = taken.data.index(b"X-Number: ")
         name, text = sent.pop(int(taken.data[at + 10:].split(b"\r\n")[0]))
@@ -135,7 +135,7 @@ def test_normalised(scene):
         assert code == (550 if refused else 250), (name, said)
         if not refused:
             sent[number] = (name, re.sub(rb"(?<!\r)\n", b"\r\n", as_arrived(text)))
-    wait_until(lambda: len(one.mail.messages) >= len(sent), "all have arrived", 60)
+    wait_until(lambda: len(one.mail.messages) >= len(sent), "all have arrived")
     for taken in one.mail.messages:
         at = taken.data.index(b"X-Number: ")
         name, text = sent.pop(int(taken.data[at + 10:].split(b"\r\n")[0]))

@@ -322,7 +322,7 @@ def test_others_go_on_while_a_script_waits(scene):
     waiting.start()
     wait_until(lambda: scene.judge.asked, "it was asked")
     assert send(scene, "hello")[0] == 250
-    waiting.join(30)
+    waiting.join(120)
     scene.judge.delay = 0
     assert replies and replies[0][0] == 451, replies
 

@@ -74,7 +74,7 @@ def scene(gateway, sink, tls_files, ldap, tmp_path, monkeypatch):
     mail.rude = False
     directory = ldap()
     mx, submission, api, other = free_port(), free_port(), free_port(), free_port()
-    text = reception(mail, mx, certificate=tls_files, submission=submission, mail_extra=f", tls: verified, ca_file: {tls_files[0]}, timeout: 2s",
+    text = reception(mail, mx, certificate=tls_files, submission=submission, mail_extra=f", tls: verified, ca_file: {tls_files[0]}, timeout: 20s",
                      steps=f"[ file: {{ path: {keys}/users }}, smtp: {{ server: mail }}, ldap: {{ server: people, filter: \"(uid={{user}})\" }} ]",
                      listeners=f'  aside: {{ listen: [ "127.0.0.1:{other}" ], tls: offered, certificate: former, authentication: none }}',
                      flows="  content:\n    sign:\n      - dkim-sign\n      - deliver", top=f'admin: {{ listen: [ "127.0.0.1:{api}" ] }}')
@@ -177,7 +177,7 @@ def test_passwords_leave_the_memory(scene):
     canaries = [form for secret in (PASSWORD, FILED) for form in forms(secret)] + forms(WRONG)[1:]
     child = scene.child_pid()
     wait_until(lambda: scene.status()["sessions"] == 0, "nobody is connected")
-    assert not found_in_memory(child, canaries)
+    wait_until(lambda: not found_in_memory(child, canaries), lambda: f"they are gone: {found_in_memory(child, canaries)}")
     assert not found_in_memory(scene.process.pid, canaries)
 
 
@@ -194,7 +194,7 @@ def test_keys_that_are_no_longer_used_leave_the_memory(scene):
     assert scene.reload()
     wait_until(lambda: scene.status()["sessions"] == 0, "nobody is connected")
     for name, canaries in ("dkim", dkim), ("old", old):
-        wait_until(lambda: not found_in_memory(child, canaries), f"{name} is gone: {found_in_memory(child, canaries)}", 10)
+        wait_until(lambda: not found_in_memory(child, canaries), lambda: f"{name} is gone: {found_in_memory(child, canaries)}")
     assert not found_in_memory(scene.process.pid, old + dkim)
 
 

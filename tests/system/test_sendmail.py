@@ -28,7 +28,7 @@ def run(scene, name, *words, stdin="", ok=EX_OK, socket=None, smtp=""):
     env = {**os.environ, "POSTERN_SOCKET": str(socket or scene.folder / "control.sock"), "POSTERN_DOMAIN": "example.org",
            "POSTERN_SMTP": smtp}
     done = subprocess.run([scene.bin / name, *words], input=stdin.encode("latin-1"), capture_output=True, env=env,
-                          timeout=30)
+                          timeout=120)
     assert done.returncode == ok, (done.returncode, done.stdout, done.stderr)
     return done.stdout.decode()
 

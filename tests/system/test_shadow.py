@@ -23,7 +23,7 @@ def scene(gateway, sink, tls_files):
 
 def postern(one, *words):
     return subprocess.run([BUILD / "postern", "--socket", one.folder / "control.sock", *words], text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120)
 
 
 def shadow(one, text, *words):

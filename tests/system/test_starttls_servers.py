@@ -118,7 +118,7 @@ def test_delivery_to_odd_servers(gateway, sink, servers, tls_files, tmp_path):
     scene.send([f"b@c{i}.test" for i in range(len(cases))])
     got, wanted = {}, {}
     for i, (name, policy) in enumerate(cases):
-        word, event = scene.outcome(f"b@c{i}.test", seconds=60)
+        word, event = scene.outcome(f"b@c{i}.test")
         taken = arrived(odd.heard[i])
         assert len(taken) == (word == "sent"), (name, policy, event, odd.heard[i])
         got[name, policy] = "".join(taken) or "no"
@@ -166,7 +166,7 @@ domains:
 """, ports=ports)
 
     def login(i):
-        with Talk(ports[i], ehlo="c.test", timeout=60) as talk:
+        with Talk(ports[i], ehlo="c.test", timeout=120) as talk:
             return talk.starttls().login("anna", "secret-of-anna")[0]
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         codes = list(pool.map(login, range(len(names))))

@@ -107,7 +107,7 @@ def test_sockets_of_systemd_are_taken(scene):
     start()
     assert waiting.makefile("rb").readline().startswith(b"220 ")
     waiting.close()
-    with smtplib.SMTP("127.0.0.1", scene.mx, timeout=30) as smtp:
+    with smtplib.SMTP("127.0.0.1", scene.mx, timeout=120) as smtp:
         smtp.sendmail("a@far.test", ["anna@example.org"], "Subject: x\r\n\r\nx\r\n")
     wait_until(lambda: scene.mail.messages, "the mail arrived")
     held.close()

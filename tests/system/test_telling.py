@@ -80,7 +80,7 @@ def test_a_file_that_the_user_cannot_read_is_told_before_the_end(tmp_path):
                     "servers: { m: { smtp: \"127.0.0.1:25\", tls: none } }\n"
                     "domains: { example.org: { recipients: { preset: local-users, server: m }, transport: { server: m } } }\n")
     path.chmod(0o600)
-    done = subprocess.run([BUILD / "posternd", "--config", path], stdout=subprocess.PIPE, text=True, timeout=60)
+    done = subprocess.run([BUILD / "posternd", "--config", path], stdout=subprocess.PIPE, text=True, timeout=120)
     assert done.returncode == 1
     assert "Permission denied" in done.stdout and "daemon.error" in done.stdout
 

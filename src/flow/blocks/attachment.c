@@ -16,7 +16,7 @@
 
 /* The outcomes of the block: that of a fault is its number and one. */
 enum { CLEAN };
-enum { OUTCOME_OF_FAULT = 1, FINDINGS_MAX = 30, WHY_MAX = 100 };
+enum { OUTCOME_OF_FAULT = 1, FINDINGS_MAX = 30 };
 
 struct parameters {
     struct option_texts names, except, types;
@@ -601,6 +601,7 @@ const struct flow_block flow_block_attachment = {
     .outcomes = outcomes,
     .prepare = prepare,
     .run = run,
+    .asks_world = true,
     .changes_field = flow_changes_any_field,
     .finds = true,
 };

@@ -60,7 +60,7 @@ zone:
         self.process = subprocess.Popen([NSD, "-d", "-c", self.folder / "nsd.conf"], stdout=subprocess.DEVNULL,
                                         stderr=subprocess.DEVNULL)
         query = bytes.fromhex("000101000001000000000000") + b"\x02ns\x00" + bytes.fromhex("00010001")
-        for _ in range(200):
+        for _ in range(1000):
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
                 probe.settimeout(0.1)
                 probe.sendto(query, (self.host, self.port))
@@ -74,7 +74,7 @@ zone:
     def stop(self):
         if self.process:
             self.process.terminate()
-            self.process.wait(10)
+            self.process.wait(120)
             self.process = None
 
 
@@ -86,7 +86,7 @@ class CountingRelay:
         self.failing = failing and re.compile(failing)
         host, _, port = target.rpartition(":")
         self.target, self.names = (host, int(port)), []
-        self.stream = socket.create_server(("127.0.0.1", 0))
+        self.stream = socket.create_server(("127.0.0.1", free_port()))
         self.front = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.front.bind(self.stream.getsockname())
         self.address = "127.0.0.1:%d" % self.front.getsockname()[1]
@@ -115,7 +115,7 @@ class CountingRelay:
                 self.front.sendto(packet[:2] + b"\x80\x02" + packet[4:], client)
                 continue
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as back:
-                back.settimeout(5)
+                back.settimeout(60)
                 back.sendto(packet, self.target)
                 try:
                     self.front.sendto(back.recv(4096), client)
@@ -132,7 +132,7 @@ class CountingRelay:
 
     def pass_stream(self, client):
         try:
-            with client, client.makefile("rwb") as near, socket.create_connection(self.target, 5) as back, \
+            with client, client.makefile("rwb") as near, socket.create_connection(self.target, 60) as back, \
                     back.makefile("rwb") as far:
                 while size := near.read(2):
                     packet = near.read(int.from_bytes(size, "big"))

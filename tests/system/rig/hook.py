@@ -6,6 +6,8 @@ import json
 import ssl
 import threading
 
+from .ports import free_port
+
 
 class Asked:
     """One question: `facts`, `message` (bytes or None), `fields` of the request, `path`."""
@@ -40,7 +42,7 @@ class Hook:
                 answer = hook.answer(hook.asked[-1]) if callable(hook.answer) else hook.answer
                 self.close_connection = True
                 if answer == "hang":
-                    hook.ended.wait(30)
+                    hook.ended.wait(300)
                 elif isinstance(answer, bytes):
                     self.wfile.write(answer)
                 elif answer != "close":
@@ -59,7 +61,7 @@ class Hook:
             def handle_error(self, *_):
                 pass  # a client that does not trust us hangs up
 
-        self.server = Server(("127.0.0.1", 0), Handler)
+        self.server = Server(("127.0.0.1", free_port()), Handler)
         if tls_files:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(*map(str, tls_files))

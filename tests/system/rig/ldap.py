@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real LDAP directory (slapd) in a folder of the test's."""
+import contextlib
 import pathlib
+import socket
 import subprocess
+import threading
 
 from .ports import free_port, wait_for_port
 
@@ -68,9 +71,40 @@ access to * by dn.exact="{SERVICE}" read by * none
     def stop(self):
         if self.process:
             self.process.terminate()
-            self.process.wait(20)
+            self.process.wait(120)
             self.process = None
 
     def add(self, ldif):
         subprocess.run(["ldapadd", "-x", "-H", self.url, "-D", f"cn=admin,{BASE}", "-w", "admin"], input=ldif, text=True,
                        check=True, stdout=subprocess.DEVNULL)
+
+
+@contextlib.contextmanager
+def hanging_up(port, word):
+    """The URL of a door to the server at this port; it closes a connection on which a client says `word`."""
+    def pump(source, sink, watched):
+        with contextlib.suppress(OSError):
+            while (piece := source.recv(65536)) and not (watched and word in piece):
+                sink.sendall(piece)
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def serve():
+        with contextlib.suppress(OSError):
+            while True:
+                client = door.accept()[0]
+                server = socket.create_connection(("127.0.0.1", port), 10)
+                ends.extend([client, server])
+                threading.Thread(target=pump, args=(client, server, True), daemon=True).start()
+                threading.Thread(target=pump, args=(server, client, False), daemon=True).start()
+
+    ends = []
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        threading.Thread(target=serve, daemon=True).start()
+        try:
+            yield f"ldap://127.0.0.1:{door.getsockname()[1]}"
+        finally:
+            door.shutdown(socket.SHUT_RDWR)
+            for end in ends:
+                end.close()

@@ -127,17 +127,17 @@ service stats {{
         self.dovecot = subprocess.Popen([shutil.which("dovecot") or "/usr/sbin/dovecot", "-F", "-c",
                                          self.folder / "auth/dovecot.conf"])
         done = subprocess.run(["/usr/sbin/postfix", "-c", self.folder / "etc", "start"], stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True, timeout=60)
+                              stderr=subprocess.STDOUT, text=True, timeout=120)
         assert done.returncode == 0, done.stdout
         wait_for_port(self.port)
         return self
 
     def stop(self):
         subprocess.run(["/usr/sbin/postfix", "-c", self.folder / "etc", "stop"], stdout=subprocess.DEVNULL,
-                       stderr=subprocess.DEVNULL, timeout=60)
+                       stderr=subprocess.DEVNULL, timeout=120)
         if self.dovecot:
             self.dovecot.terminate()
-            self.dovecot.wait(20)
+            self.dovecot.wait(120)
             self.dovecot = None
         shutil.rmtree(self.folder, ignore_errors=True)
 

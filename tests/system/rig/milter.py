@@ -152,7 +152,7 @@ class Milter:
                 if callable(answer):
                     answer = answer(heard, len(heard.of(letter)))
                 if answer == "hang":
-                    milter.ended.wait(30)
+                    milter.ended.wait(300)
                     return False
                 if answer == "close":
                     return False
@@ -171,7 +171,7 @@ class Milter:
             allow_reuse_address = True
             request_queue_size = 128
 
-        self.server = Server(("127.0.0.1", 0), Handler)
+        self.server = Server(("127.0.0.1", free_port()), Handler)
         self.port = self.server.server_address[1]
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 

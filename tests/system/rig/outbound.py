@@ -2,7 +2,7 @@
 """A gateway that only relays: each host of the test is a server, a transport and the domain NAME.test."""
 import dataclasses
 
-from .gateway import wait_until
+from .gateway import PATIENCE, wait_until
 from .ports import free_port
 
 
@@ -95,23 +95,24 @@ postmaster: postmaster@home.test
     def events(self, name, to, **fields):
         return self.gateway.find(name, to=to, **fields)
 
-    def outcome(self, to, seconds=20):
+    def outcome(self, to, seconds=PATIENCE):
         """What the first attempt came to: sent, deferred, failed or expired; and the event."""
         names = ("sent", "deferred", "failed", "expired")
         return wait_until(lambda: next(((name, events[0]) for name in names
                                         if (events := self.events(f"delivery.{name}", to))), None),
                           f"an attempt for {to}", seconds)
 
-    def dsn(self, count=1, seconds=20):
+    def dsn(self, count=1, seconds=PATIENCE):
         """The notifications that came home, parsed."""
         import email
         import email.policy
         wait_until(lambda: len(self.home.messages) >= count, f"{count} notifications at home", seconds)
         return [email.message_from_bytes(one.data, policy=email.policy.SMTP) for one in self.home.messages]
 
-    def count(self, recipients, seconds=30):
-        """Wait until `recipients` are accounted for as said, and the books balance; the status."""
+    def count(self, what, **wanted):
+        """Wait until the books balance and the numbers of status (totals and queue) are as wanted; the status."""
         def settled():
             status = self.gateway.status()
-            return status["balanced"] and status
-        return wait_until(settled, f"the books are balanced {recipients}: {self.gateway.status()}", seconds)
+            numbers = {**status["totals"], **status["queue"]}
+            return status["balanced"] and all(numbers[key] == value for key, value in wanted.items()) and status
+        return wait_until(settled, lambda: f"{what}: the books are balanced, with {wanted}: {self.gateway.status()}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Free ports on loopback, none handed out twice in a thousand; test processes side by side have ranges of their own."""
+"""Free ports on loopback, none handed out twice in five hundred (so where a server was closed, nobody listens); test processes side by side have ranges of their own."""
 import fcntl
 import os
 import random
@@ -8,13 +8,13 @@ import threading
 import time
 
 # below the ephemeral range, where an outgoing connection could take a port before we listen
-_FIRST, _RANGE, _RANGES = 10000, 1100, 20
+_FIRST, _RANGE, _RANGES = 10000, 500, 45
 _worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
 
 
 def _take_range():
     """The first that no other process of this machine has, from ours on; its lock is held until the process ends."""
-    folder = os.path.join("/tmp", f"postern-test-ports-{os.getuid()}")
+    folder = os.path.join("/tmp", f"postern-test-ports-{_RANGE}-{os.getuid()}")
     os.makedirs(folder, exist_ok=True)
     for at in range(_RANGES):
         number = (_worker + at) % _RANGES
@@ -24,7 +24,7 @@ def _take_range():
             return number
         except BlockingIOError:
             os.close(lock)
-    return _worker % _RANGES
+    raise RuntimeError(f"{_RANGES} other test processes have all ports: each has {_RANGE} of them, {folder}")
 
 
 def _ports():
@@ -55,11 +55,11 @@ def _can_bind(host, port):
     return True
 
 
-def wait_for_port(port, host="127.0.0.1", seconds=15):
+def wait_for_port(port, host="127.0.0.1", seconds=120):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-            probe.settimeout(1)
+            probe.settimeout(20)
             if probe.connect_ex((host, port)) == 0:
                 return
         time.sleep(0.05)

@@ -26,7 +26,7 @@ class Daemon:
         self.process = subprocess.Popen(command, stdout=self.log.open("wb"), stderr=subprocess.STDOUT,
                                         stdin=subprocess.DEVNULL)
 
-    def wait_for(self, ready, seconds=60):
+    def wait_for(self, ready, seconds=240):
         end = time.monotonic() + seconds
         while not ready():
             assert self.process.poll() is None and time.monotonic() < end, self.log.read_text(errors="replace")[-2000:]
@@ -147,7 +147,7 @@ class Odd:
                     pass
                 odd.received.append(data)
                 if odd.deed == "hang":
-                    odd.ended.wait(30)
+                    odd.ended.wait(300)
                 elif odd.deed == "garbage":
                     self.request.sendall(b"\x00\xff\n\r\nrubbish" * 100)
                 elif odd.deed == "half":
@@ -159,7 +159,7 @@ class Odd:
             daemon_threads = True
             allow_reuse_address = True
 
-        self.server = Server(("127.0.0.1", 0), Handler)
+        self.server = Server(("127.0.0.1", free_port()), Handler)
         self.port = self.server.server_address[1]
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 

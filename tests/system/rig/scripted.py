@@ -5,6 +5,8 @@ import socket
 import ssl
 import threading
 
+from .ports import free_port
+
 CONTENT = "content"  # in the place of a line: a message, up to its dot
 
 
@@ -33,7 +35,7 @@ class Scripted:
         self.ends, ours = socket.socketpair()
         self.selector.register(ours, selectors.EVENT_READ, None)
         for number, script in enumerate(scripts):
-            one = socket.create_server(("127.0.0.1", 0), backlog=64)
+            one = socket.create_server(("127.0.0.1", free_port()), backlog=64)
             self.sockets.append(one)
             self.selector.register(one, selectors.EVENT_READ, (number, script))
         self.ports = [one.getsockname()[1] for one in self.sockets]
@@ -62,7 +64,7 @@ class _Talk:
     def __init__(self, script, sock, context, heard, connection):
         self.script, self.sock, self.context, self.heard, self.connection = script, sock, context, heard, connection
         self.buffer, self.tls = b"", False
-        sock.settimeout(60)
+        sock.settimeout(300)
 
     def run(self):
         try:

@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """A receiving server that says exactly what the test wants, and keeps exactly what it got."""
 import dataclasses
+import os
 import socket
 import socketserver
 import ssl
 import threading
 import time
+
+from .ports import free_port
+
+# Seconds that a sink keeps who sends mail waiting after it has it: a test that looks at the gateway too early fails, for sure (docs/TESTING.md).
+LAG = float(os.environ.get("POSTERN_TEST_LAG", 0))
 
 
 @dataclasses.dataclass
@@ -36,7 +42,7 @@ class Sink:
     `extensions` are the EHLO lines. With `path`, at a Unix socket. With `lmtp=True`, LHLO and a reply a recipient after the data.
     """
 
-    def __init__(self, host="127.0.0.1", port=0, extensions=("PIPELINING", "8BITMIME", "SIZE 0", "ENHANCEDSTATUSCODES",
+    def __init__(self, host="127.0.0.1", port=None, extensions=("PIPELINING", "8BITMIME", "SIZE 0", "ENHANCEDSTATUSCODES",
                                                               "DSN", "SMTPUTF8"),
                  tls_files=None, replies=None, users=None, lmtp=False, break_tls=False, path=None):
         self.replies = dict(replies or {})
@@ -74,7 +80,7 @@ class Sink:
             def server_bind(self):  # which would look up the name of a port
                 self.socket.bind(self.server_address)
 
-        self.server = UnixServer(str(path), Handler) if path else Server((host, port), Handler)
+        self.server = UnixServer(str(path), Handler) if path else Server((host, port or free_port(host)), Handler)
         self.host, self.port = (str(path), 0) if path else self.server.server_address[:2]
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 
@@ -142,13 +148,20 @@ class _Conversation:
         self.buffer = bytes(buffer[end + 5:])
         return bytes(buffer[:end + 2]).replace(b"\r\n.", b"\r\n")[2:]
 
-    def answer(self, default, *keys, line=""):
-        """Send the scripted reply or the default; its code, or hang up."""
+    def chosen(self, default, *keys, line=""):
+        """The scripted reply or the default; None: hang up."""
         text = self.sink.reply(*keys, line=line)
+        return text if text is None else text or default
+
+    def say(self, text):
         if text is None:
             raise EOFError
-        text = text or default
         self.send(text)
+
+    def answer(self, default, *keys, line=""):
+        """Send the scripted reply or the default; its code, or hang up."""
+        text = self.chosen(default, *keys, line=line)
+        self.say(text)
         return int(text[:3])
 
     def run(self):
@@ -238,15 +251,18 @@ class _Conversation:
         taken = Taken(self.sender, self.mail_parameters.strip(), self.recipients, self.rcpt_parameters, data, self.helo,
                       self.tls, self.login, list(self.commands), self.number, time.time())
         if self.sink.lmtp:
-            kept = [r for r in self.recipients if self.answer(f"250 2.0.0 <{r}> kept", f"end {r}", "end") == 250]
-            taken.recipients = kept
-            good = bool(kept)
+            replies = [(one, self.chosen(f"250 2.0.0 <{one}> kept", f"end {one}", "end")) for one in self.recipients]
+            taken.recipients = [one for one, reply in replies if reply and reply.startswith("250")]
         else:
-            good = self.answer("250 2.0.0 taken", "end") == 250
-        if good:
+            replies = [(None, self.chosen("250 2.0.0 taken", "end"))]
+        if any(reply and reply.startswith("250") for _, reply in replies):
             with self.sink.lock:
-                self.sink.messages.append(taken)
+                self.sink.messages.append(taken)  # before the reply: who has read it may look
         self.reset()
+        if LAG:
+            time.sleep(LAG)
+        for _, reply in replies:
+            self.say(reply)
 
     def do_DATA(self, line):
         if not self.recipients:

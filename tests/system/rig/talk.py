@@ -4,7 +4,7 @@ import base64
 import socket
 import ssl
 
-from .gateway import CLIENT_TLS
+from .gateway import CLIENT_TLS, PATIENCE
 
 
 def plain(login, password, authzid=""):
@@ -16,7 +16,7 @@ class Talk:
     """A connection. `say` sends a line and gives (code, text); lines of a reply are joined by \\n."""
 
     def __init__(self, port, host="127.0.0.1", implicit=False, greeting=True, ehlo=None, before=b"", sni=None,
-                 source=None, timeout=30):
+                 source=None, timeout=PATIENCE):
         self.sock = socket.create_connection((host, port), timeout, source_address=source and (source, 0))
         self.buffer = b""
         if before:
