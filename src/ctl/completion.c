@@ -7,6 +7,7 @@
  * with bars between them are what may stand there.
  */
 #include "base/buf.h"
+#include "ctl/list.h"
 #include "ctl/usage.h"
 
 #include <stdio.h>
@@ -252,6 +253,9 @@ int ctl_completion(struct ctl *ctl)
         fprintf(stderr, "postern: the shells are: bash, zsh, fish\n");
         return CTL_USAGE;
     }
-    fwrite(text.ptr, 1, text.len, stdout);
+    if (ctl->json)
+        ctl_print_page(ctl, "shell", ctl->argv[0], buf_str(&text));
+    else
+        fwrite(text.ptr, 1, text.len, stdout);
     return CTL_YES;
 }

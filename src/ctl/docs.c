@@ -9,7 +9,7 @@
 #include "admin/metrics.h"
 #include "base/buf.h"
 #include "config/option.h"
-#include "ctl/ctl.h"
+#include "ctl/list.h"
 #include "ctl/man.h"
 #include "ctl/selection.h"
 #include "event/event.h"
@@ -297,7 +297,10 @@ int ctl_docs(struct ctl *ctl)
     struct buf *shown = man ? &formatted : &text;
     while (shown->len > 1 && shown->ptr[shown->len - 2] == '\n') /* one line end at the end */
         shown->len--;
-    fwrite(shown->ptr, 1, shown->len, stdout);
+    if (ctl->json)
+        ctl_print_page(ctl, "page", ctl->argv[0], buf_str(shown));
+    else
+        fwrite(shown->ptr, 1, shown->len, stdout);
     return CTL_YES;
 }
 

@@ -98,7 +98,7 @@ def test_retry(scene):
     message = waiting(scene, "x@far.test")
     scene.far.replies.clear()
     assert json.loads(scene.gateway.ctl("--json", "queue", "retry", message)) == {
-        "verb": "retry", "dry_run": False, "matched": 1, "count": 1, "failed": 0}
+        "verb": "retry", "dry_run": False, "matched": 1, "count": 1, "failed": 0, "skipped": 0}
     wait_until(lambda: scene.far.messages, "it arrived")
     scene.gateway.wait_empty()
     scene.gateway.ctl("queue", "retry", message, ok=(1,))  # there is none
