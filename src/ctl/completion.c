@@ -15,7 +15,7 @@
 
 enum { SCRIPT_MAX = 1024 * 1024 };
 
-static const char global_options[] = "--socket --json --yes --no-color --help";
+static const char global_options[] = "--socket --json --plain --yes --no-color --help";
 
 /* ---- nouns and verbs ---- */
 
@@ -217,6 +217,7 @@ static void print_fish(struct buf *out)
                         "complete -c postern -f\n"
                         "complete -c postern -l socket -r -F -d 'control socket'\n"
                         "complete -c postern -l json -d 'as the API gives it'\n"
+                        "complete -c postern -l plain -d 'fields between tabs, no header'\n"
                         "complete -c postern -l yes -d 'no questions'\n"
                         "complete -c postern -l no-color\n"));
     for (const struct ctl_command *c = ctl_commands; c->noun; c++) {

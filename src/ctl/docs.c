@@ -116,11 +116,12 @@ static void print_metrics(struct buf *out)
 
 static void print_commands(struct buf *out)
 {
-    buf_append(out, STR("# Reference: commands\n\n"
-                        "`postern [--socket PATH] [--json] [--yes] [--no-color] NOUN [VERB] …`. "
-                        "The socket is `--socket`, else the variable `POSTERN_SOCKET`, else "
-                        "`/run/postern/control.sock`.\n\n"
-                        "| command | what it does |\n|---|---|\n"));
+    buf_append(out,
+               STR("# Reference: commands\n\n"
+                   "`postern [--socket PATH] [--json|--plain] [--yes] [--no-color] NOUN [VERB] …`. "
+                   "The socket is `--socket`, else the variable `POSTERN_SOCKET`, else "
+                   "`/run/postern/control.sock`.\n\n"
+                   "| command | what it does |\n|---|---|\n"));
     for (const struct ctl_command *c = ctl_commands; c->noun; c++) {
         buf_printf(out, "| `postern %s%s%s", c->noun, c->verb ? " " : "", c->verb ? c->verb : "");
         buf_append(out, c->usage[0] ? STR(" ") : STR(""));
@@ -240,7 +241,7 @@ static const struct {
     {"commands",
      print_commands,
      {"postern", "1", "watch and steer the Postern mail gateway",
-      "`postern [--socket PATH] [--json] [--yes] [--no-color] NOUN [VERB] …`", ALSO_ALL}},
+      "`postern [--socket PATH] [--json|--plain] [--yes] [--no-color] NOUN [VERB] …`", ALSO_ALL}},
     {"metrics",
      print_metrics,
      {"postern\\-metrics", "7", "what the Postern mail gateway counts", NULL, ALSO_ALL}},

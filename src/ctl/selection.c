@@ -218,5 +218,5 @@ int selection_act(struct ctl *ctl, const struct selection *what, const char *ver
     bool any = ctl_number(answer.json, dry_run ? "matched" : "count") > 0;
     bool failed = ctl_number(answer.json, "failed") > 0;
     json_decref(answer.json);
-    return any && !failed ? CTL_YES : CTL_NO;
+    return any && failed ? CTL_PARTLY : any ? CTL_YES : CTL_NO;
 }
