@@ -30,6 +30,7 @@ struct net_address;
 struct metrics;
 struct once;
 struct quarantine_keeper;
+struct selections;
 struct reports;
 struct webhooks;
 
@@ -84,6 +85,7 @@ struct admin_request {
     struct str config_path;
     struct str node;
     struct once *once;
+    struct selections *selections;
     pthread_mutex_t *changing; /* held while something with a version is changed */
     struct arena *arena;       /* lives until the answer is sent */
     struct str path;

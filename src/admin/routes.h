@@ -26,6 +26,8 @@ void admin_api_incident_close(struct admin_request *request, struct admin_answer
 void admin_api_queue_list(struct admin_request *request, struct admin_answer *answer);
 void admin_api_queue_show(struct admin_request *request, struct admin_answer *answer);
 void admin_api_queue_act(struct admin_request *request, struct admin_answer *answer);
+void admin_api_queue_freeze(struct admin_request *request, struct admin_answer *answer);
+void admin_api_queue_selection(struct admin_request *request, struct admin_answer *answer);
 void admin_api_queue_causes(struct admin_request *request, struct admin_answer *answer);
 void admin_api_queue_cause(struct admin_request *request, struct admin_answer *answer);
 void admin_api_queue_shape(struct admin_request *request, struct admin_answer *answer);

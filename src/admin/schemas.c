@@ -44,10 +44,13 @@ const struct admin_schema admin_schemas[] = {
     {"QueueSelect", "What to act on; {} is everything.",
      "id?:string to?:string from?:string transport?:string destination?:string cause?:string state?:string "
      "older?:string limit?:string user?:string"},
-    {"QueueAction", "verb: retry, hold, release, fail or drop. expect: refuse unless so many are selected.",
-     "verb:string select:QueueSelect reason?:string dry_run?:boolean expect?:integer"},
-    {"QueueActed", "How many were selected, and how many it was done to; failed: the disk let it not be done.",
-     "verb:string dry_run:boolean matched:integer count:integer failed:integer sample?:[Entry] loading?:boolean"},
+    {"SelectionWish", "What to keep; {} is everything.", "select:QueueSelect reason?:string"},
+    {"Selection", "For actions, until it expires; in memory, so a restart forgets it.",
+     "selection:string count:integer expires:time sample:[Entry] loading?:boolean"},
+    {"QueueAction", "verb: retry, hold, release, fail or drop. Either select or selection: what was kept. expect: refuse unless so many are selected.",
+     "verb:string select?:QueueSelect selection?:string reason?:string dry_run?:boolean expect?:integer"},
+    {"QueueActed", "How many were selected, and how many it was done to; skipped: gone meanwhile, or in no state for it; failed: the disk let it not be done.",
+     "verb:string dry_run:boolean matched:integer count:integer failed:integer skipped?:integer sample?:[Entry] loading?:boolean"},
     {"Quarantine", "A quarantine. One that is no longer configured has no limits; its mail stays.",
      "quarantine:string configured:boolean count:integer bytes:integer keep_seconds?:integer size?:integer "
      "when_full?:string release_by?:string digest?:string"},

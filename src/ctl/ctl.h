@@ -31,6 +31,8 @@ struct ctl {
     bool plain; /* --plain, else --json */
     bool yes;   /* no questions */
     bool colour;
+    bool dry_run;                      /* changes are only tried */
+    const char *reason;                /* why, for changes; NULL: nobody says */
     const char *if_match;              /* of the next request; NULL: none */
     const struct ctl_command *command; /* that runs */
     int argc; /* what is left: positional arguments and the verb's own options */
