@@ -290,7 +290,7 @@ void admin_api_config_confirm(struct admin_request *request, struct admin_answer
     ask(request, CHANGE_CONFIRM, answer);
 }
 
-/* {"revision": "r41", "reason": "…"} */
+/* {"revision": "r41", "reason": "…", "confirm_seconds": 600} */
 void admin_api_config_rollback(struct admin_request *request, struct admin_answer *answer)
 {
     ask(request, CHANGE_ROLLBACK, answer);

@@ -8,17 +8,17 @@
 #include "admin/http.h"
 #include "admin/log.h"
 #include "admin/metrics.h"
+#include "admin/queue_selector.h"
+#include "admin/transport_numbers.h"
 #include "base/buf.h"
 #include "base/clock.h"
-#include "admin/queue_selector.h"
 #include "gateway/operations.h"
+#include "history/store.h"
 #include "net/dns.h"
 #include "queue/queue.h"
-#include "queue/steering.h"
 #include "webhook/webhooks.h"
 
 #include <dirent.h>
-#include <limits.h>
 #include <stdio.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -57,13 +57,6 @@ static void print_gateway(const struct gateway_status *status, struct buf *out)
         (double)status->incidents_open);
     one(out, "postern_protected_mailboxes", METRIC_GAUGE, "Distinct mailboxes in 30 days.",
         (double)status->protected_mailboxes);
-    if (status->certificate_days_left != INT_MAX)
-        one(out, "postern_certificate_expiry_timestamp_seconds", METRIC_GAUGE,
-            "When the first certificate of a listener ends, to the day.",
-            (double)clock_wall_ns() / 1e9 + status->certificate_days_left * 86400.0);
-    one(out, "postern_events_dropped_total", METRIC_COUNTER,
-        "Events that the log did not keep up with: they are in no other number.",
-        (double)status->events_dropped);
 }
 
 static void print_workers(const struct gateway_worker_numbers *workers, size_t count,
@@ -137,12 +130,6 @@ static void print_queue(const struct queue_totals *totals, struct buf *out)
     one(out, "postern_queue_unloaded_recipients", METRIC_GAUGE,
         "Recipients that are still to be loaded from the spool after a start.",
         (double)(int64_t)totals->unloaded);
-    one(out, "postern_queue_entries", METRIC_GAUGE, "Messages in the queue, one a destination.",
-        (double)totals->entries);
-    one(out, "postern_queue_bytes", METRIC_GAUGE, "Size of the messages in the queue.",
-        (double)totals->bytes);
-    one(out, "postern_queue_oldest_seconds", METRIC_GAUGE,
-        "Age of the oldest message in the queue.", (double)totals->oldest_ns / 1e9);
     family(out, "postern_balance_in_recipients_total", METRIC_COUNTER,
            "Recipients that came into the queue, over all restarts.", "by",
            (struct pair[]){{"accepted", totals->accepted}, {"generated", totals->generated}, {0}});
@@ -260,107 +247,45 @@ static void print_unconfirmed(bool unconfirmed, int64_t confirm_by_ns, struct bu
 
 /* ---- transports ---- */
 
-struct transport_numbers {
-    struct str name;
-    uint64_t states[QUEUE_PAUSED + 1];
-    uint64_t bytes;
-    int64_t oldest_wall_ns;
-    bool paused;
-};
-struct transports {
-    struct transport_numbers *items;
-    size_t count;
-};
-
-static struct transport_numbers *transport_of(const struct transports *transports, struct str name)
+/* Of each transport and each state. */
+static void print_by_state(const struct transport_numbers *transports, size_t count,
+                           const char *name, const char *text, bool bytes, struct buf *out)
 {
-    for (size_t i = 0; i < transports->count; i++) {
-        if (str_equal(transports->items[i].name, name))
-            return &transports->items[i];
-    }
-    return NULL;
-}
-
-/* Every transport of the configuration: what waits for it. False: too much to look at that often.
- */
-static bool survey_transports(struct admin_request *request, const struct queue_totals *totals,
-                              struct transports *out)
-{
-    enum { ENTRIES_MAX = 100000 };
-    struct queue *queue = gateway_queue(request->gateway);
-    struct queue_selector all = {.state = -1};
-    struct queue_survey survey = {0};
-    struct error err;
-    size_t order_count;
-    struct gateway_transport *transports =
-        gateway_transports(request->gateway, request->arena, &out->count);
-    out->items = arena_alloc_array(request->arena, out->count, sizeof *out->items);
-    for (size_t i = 0; i < out->count; i++)
-        out->items[i].name = transports[i].name;
-    struct queue_steering_order *orders = queue_orders(queue, request->arena, &order_count);
-    for (size_t i = 0; i < order_count; i++) {
-        struct transport_numbers *item = transport_of(out, orders[i].transport);
-        if (item && orders[i].paused && orders[i].destination.len == 0)
-            item->paused = true;
-    }
-    if (totals->entries > ENTRIES_MAX ||
-        queue_survey(queue, &all, QUEUE_BY_DESTINATION, request->arena, &survey, &err) != OK)
-        return false;
-    for (size_t i = 0; i < survey.count; i++) {
-        const struct queue_survey_group *group = &survey.groups[i];
-        struct transport_numbers *item = transport_of(out, group->transport);
-        if (!item)
-            continue;
+    metrics_print_head(out, name, METRIC_GAUGE, text);
+    for (size_t i = 0; i < count; i++) {
         for (size_t k = 0; k <= QUEUE_PAUSED; k++)
-            item->states[k] += group->states[k];
-        item->bytes += group->bytes;
-        if (!item->oldest_wall_ns || group->oldest_wall_ns < item->oldest_wall_ns)
-            item->oldest_wall_ns = group->oldest_wall_ns;
-    }
-    return true;
-}
-
-static void print_transport_entries(const struct transports *transports, struct buf *out)
-{
-    metrics_print_head(out, "postern_transport_messages", METRIC_GAUGE,
-                       "Messages in the queue; left out while there are more than 100,000.");
-    for (size_t i = 0; i < transports->count; i++) {
-        for (size_t k = 0; k <= QUEUE_PAUSED; k++) {
-            char labels[256];
-            int len = snprintf(
-                labels, sizeof labels, "transport=\"%.*s\",state=\"%s\"",
-                (int)(transports->items[i].name.len < 120 ? transports->items[i].name.len : 120),
-                transports->items[i].name.ptr, admin_state_name((enum queue_state)k));
-            metrics_print_labelled(out, "postern_transport_messages", str_of(labels, (size_t)len),
-                                   (double)transports->items[i].states[k]);
-        }
+            metrics_print_pair(out, name, "transport", transports[i].name, "state",
+                               admin_state_name((enum queue_state)k),
+                               (double)(bytes ? transports[i].bytes : transports[i].messages)[k]);
     }
 }
 
-static void print_transports(const struct transports *transports, bool surveyed, struct buf *out)
+static void print_transports(const struct transport_numbers *transports, size_t count,
+                             double seconds, struct buf *out)
 {
     int64_t now_ns = clock_wall_ns();
-    metrics_print_head(out, "postern_transport_paused", METRIC_GAUGE,
-                       "1: an operator paused all of it.");
-    for (size_t i = 0; i < transports->count; i++)
-        metrics_print_sample(out, "postern_transport_paused", "transport",
-                             transports->items[i].name, transports->items[i].paused);
-    if (!surveyed)
-        return;
-    print_transport_entries(transports, out);
-    metrics_print_head(out, "postern_transport_bytes", METRIC_GAUGE,
-                       "Their size; left out with the messages.");
-    for (size_t i = 0; i < transports->count; i++)
-        metrics_print_sample(out, "postern_transport_bytes", "transport", transports->items[i].name,
-                             (double)transports->items[i].bytes);
-    metrics_print_head(out, "postern_transport_oldest_seconds", METRIC_GAUGE,
-                       "Age of the oldest of them; left out with the messages.");
-    for (size_t i = 0; i < transports->count; i++) {
-        int64_t oldest_ns = transports->items[i].oldest_wall_ns;
-        metrics_print_sample(
-            out, "postern_transport_oldest_seconds", "transport", transports->items[i].name,
-            oldest_ns && oldest_ns < now_ns ? (double)(now_ns - oldest_ns) / 1e9 : 0);
+    print_by_state(transports, count, "postern_queue_messages",
+                   "Messages in the queue, one a destination.", false, out);
+    print_by_state(transports, count, "postern_queue_bytes", "Their size.", true, out);
+    metrics_print_head(out, "postern_queue_oldest_seconds", METRIC_GAUGE,
+                       "Age of the oldest of them that is not held; 0: there is none.");
+    for (size_t i = 0; i < count; i++) {
+        int64_t oldest_ns = transports[i].oldest_wall_ns;
+        metrics_print_sample(out, "postern_queue_oldest_seconds", "transport", transports[i].name,
+                             oldest_ns && oldest_ns < now_ns ? (double)(now_ns - oldest_ns) / 1e9
+                                                             : 0);
     }
+    metrics_print_head(out, "postern_queue_paused", METRIC_GAUGE,
+                       "1: an operator paused all of the transport (admin), or mail waits for its "
+                       "rate (limit).");
+    for (size_t i = 0; i < count; i++) {
+        metrics_print_pair(out, "postern_queue_paused", "transport", transports[i].name, "by",
+                           "admin", transports[i].paused);
+        metrics_print_pair(out, "postern_queue_paused", "transport", transports[i].name, "by",
+                           "limit", transports[i].limited);
+    }
+    one(out, "postern_queue_survey_age_seconds", METRIC_GAUGE,
+        "How old these numbers are: a long queue is not walked through each time.", seconds);
 }
 
 /* ---- webhooks ---- */
@@ -374,13 +299,9 @@ static void print_webhook_results(const struct webhook_status *webhooks, size_t 
                        "too many waited.");
     for (size_t i = 0; i < count; i++) {
         const uint64_t numbers[] = {webhooks[i].delivered, webhooks[i].failed, webhooks[i].dropped};
-        for (size_t k = 0; k < sizeof results / sizeof *results; k++) {
-            char labels[200];
-            int len = snprintf(labels, sizeof labels, "endpoint=\"%.*s\",result=\"%s\"",
-                               STR_ARG(webhooks[i].name), results[k]);
-            metrics_print_labelled(out, "postern_webhook_deliveries_total",
-                                   str_of(labels, (size_t)len), (double)numbers[k]);
-        }
+        for (size_t k = 0; k < sizeof results / sizeof *results; k++)
+            metrics_print_pair(out, "postern_webhook_deliveries_total", "endpoint",
+                               webhooks[i].name, "result", results[k], (double)numbers[k]);
     }
 }
 
@@ -454,6 +375,28 @@ static void print_process(int64_t started_wall_ns, struct buf *out)
         (double)started_wall_ns / 1e9);
 }
 
+static void print_certificates(const struct gateway_certificate *certificates, size_t count,
+                               struct buf *out)
+{
+    metrics_print_head(out, "postern_certificate_expiry_timestamp_seconds", METRIC_GAUGE,
+                       "When a certificate of the listeners ends, or the first one of its chain.");
+    for (size_t i = 0; i < count; i++)
+        metrics_print_sample(out, "postern_certificate_expiry_timestamp_seconds", "name",
+                             certificates[i].name, (double)certificates[i].ends_at_s);
+}
+
+/* Each event once: `all` never reached any of the sinks, and is in no other number. */
+static void print_dropped(uint64_t all, uint64_t log, uint64_t history, uint64_t webhooks,
+                          struct buf *out)
+{
+    family(out, "postern_events_dropped_total", METRIC_COUNTER,
+           "Events that were lost: before all (all), or for the log, the history or, before their "
+           "outbox, the webhooks alone.",
+           "sink",
+           (struct pair[]){
+               {"all", all}, {"log", log}, {"history", history}, {"webhooks", webhooks}, {0}});
+}
+
 static void print_domains(const struct domain_watch_numbers *domains, struct buf *out)
 {
     struct pair pairs[DOMAIN_WATCHED + 1] = {{0}};
@@ -477,12 +420,15 @@ struct gauges {
     size_t worker_count;
     const struct queue_quarantine_numbers *quarantines;
     size_t quarantine_count;
-    uint64_t log_lost;
+    const struct gateway_certificate *certificates;
+    size_t certificate_count;
+    uint64_t log_lost, history_lost, webhooks_lost;
     struct dns_numbers dns;
     bool unconfirmed;
     int64_t confirm_by_ns;
-    struct transports transports;
-    bool surveyed;
+    const struct transport_numbers *transports;
+    size_t transport_count;
+    double transports_age_s;
     const struct webhook_status *webhooks;
     size_t webhook_count;
 };
@@ -494,14 +440,15 @@ static void print_gauges(const struct gauges *gauges, struct buf *out)
     print_domains(&gauges->domains, out);
     print_unconfirmed(gauges->unconfirmed, gauges->confirm_by_ns, out);
     print_queue(&gauges->totals, out);
-    print_transports(&gauges->transports, gauges->surveyed, out);
+    print_transports(gauges->transports, gauges->transport_count, gauges->transports_age_s, out);
     print_dns(&gauges->dns, out);
     print_quarantines(gauges->quarantines, gauges->quarantine_count, out);
     print_spool(&gauges->spool, out);
     print_workers(gauges->workers, gauges->worker_count, out);
     print_webhooks(gauges->webhooks, gauges->webhook_count, out);
-    one(out, "postern_log_lost_total", METRIC_COUNTER,
-        "Lines of the log that could not be written.", (double)gauges->log_lost);
+    print_certificates(gauges->certificates, gauges->certificate_count, out);
+    print_dropped(gauges->status.events_dropped, gauges->log_lost, gauges->history_lost,
+                  gauges->webhooks_lost, out);
     print_process(gauges->status.started_wall_ns, out);
 }
 
@@ -520,10 +467,15 @@ void admin_api_metrics(struct admin_request *request, struct admin_answer *answe
     gauges.quarantines = queue_quarantine_numbers(gateway_queue(request->gateway), request->arena,
                                                   &gauges.quarantine_count);
     gauges.log_lost = admin_log_lost(request->log);
+    gauges.history_lost = request->store ? store_totals(request->store).dropped : 0;
+    gauges.certificates =
+        gateway_certificates(request->gateway, request->arena, &gauges.certificate_count);
     gateway_dns_numbers(request->gateway, &gauges.dns);
     gauges.unconfirmed = admin_config_is_unconfirmed(request, &gauges.confirm_by_ns);
-    gauges.surveyed = survey_transports(request, &gauges.totals, &gauges.transports);
+    gauges.webhooks_lost = webhooks_lost(request->webhooks);
     gauges.webhooks = webhooks_list(request->webhooks, request->arena, &gauges.webhook_count);
+    gauges.transports = transport_watch_look(request->transports, request->gateway, request->arena,
+                                             &gauges.transport_count, &gauges.transports_age_s);
     print_gauges(&gauges, &out);
     metrics_print(request->metrics, &out);
     answer->text = arena_str(request->arena, buf_str(&out));
@@ -566,14 +518,17 @@ void admin_describe_gauges(struct buf *out)
     struct transport_numbers transport = {.name = STR("internet")};
     struct queue_quarantine_numbers quarantine = {.name = STR("spam")};
     struct webhook_status webhook = {.name = STR("ops")};
+    struct gateway_certificate certificate = {.name = STR("main")};
     struct gauges gauges = {.replies = &replies,
                             .reply_count = 1,
                             .workers = &worker,
                             .worker_count = 1,
-                            .transports = {.items = &transport, .count = 1},
-                            .surveyed = true,
+                            .transports = &transport,
+                            .transport_count = 1,
                             .quarantines = &quarantine,
                             .quarantine_count = 1,
+                            .certificates = &certificate,
+                            .certificate_count = 1,
                             .webhooks = &webhook,
                             .webhook_count = 1};
     struct buf text BUF_CLEANUP;

@@ -16,10 +16,11 @@ struct change {
     struct str actor;
     struct str reason;
     struct config_texts texts; /* APPLY: all files */
-    int64_t confirm_ns; /* APPLY: reverted after this unless confirmed; 0: at once for good */
-    unsigned share;     /* APPLY: of 100 new sessions; 0: all */
-    unsigned number;    /* CONFIRM: must be this; ROLLBACK: to this; 0: whichever */
-    unsigned base;      /* APPLY: this must be in force; 0: whichever */
+    int64_t
+        confirm_ns; /* APPLY, ROLLBACK: reverted after this unless confirmed; 0: at once for good */
+    unsigned share; /* APPLY: of 100 new sessions; 0: all */
+    unsigned number; /* CONFIRM: must be this; ROLLBACK: to this; 0: whichever */
+    unsigned base;   /* APPLY: this must be in force; 0: whichever */
 
     /* the answer */
     unsigned status;   /* as of HTTP: 200 done, 409 not as things are, 412 another base, 422 errors,

@@ -140,7 +140,8 @@ static void print_hunk(const struct edits *edits, size_t begin, size_t end, stru
     }
 }
 
-void diff_text(struct str name, struct str from, struct str to, struct buf *out)
+void diff_text(struct str name, struct str from, struct str to, struct diff_sides sides,
+               struct buf *out)
 {
     if (str_equal(from, to))
         return;
@@ -149,7 +150,8 @@ void diff_text(struct str name, struct str from, struct str to, struct buf *out)
     struct edits edits = {
         .items = memory_alloc_array(before.count + after.count + 1, sizeof(struct edit))};
     compare(&edits, &before, &after);
-    buf_printf(out, "--- %.*s\n+++ %.*s\n", STR_ARG(name), STR_ARG(name));
+    buf_printf(out, "--- %.*s\t%.*s\n+++ %.*s\t%.*s\n", STR_ARG(name), STR_ARG(sides.before),
+               STR_ARG(name), STR_ARG(sides.after));
     for (size_t i = 0; i < edits.count;) {
         size_t end = i;
         while (end < edits.count && is_shown(&edits, end))
@@ -179,15 +181,16 @@ static struct str find(const struct config_texts *texts, struct str name)
     return STR_EMPTY;
 }
 
-void diff_texts(const struct config_texts *from, const struct config_texts *to, struct buf *out)
+void diff_texts(const struct config_texts *from, const struct config_texts *to,
+                struct diff_sides sides, struct buf *out)
 {
     for (size_t i = 0; i < to->count; i++)
-        diff_text(to->items[i].name, find(from, beside(to, i)), to->items[i].text, out);
+        diff_text(to->items[i].name, find(from, beside(to, i)), to->items[i].text, sides, out);
     for (size_t i = 0; i < from->count; i++) {
         bool gone = true;
         for (size_t k = 0; k < to->count && gone; k++)
             gone = !str_equal(beside(from, i), beside(to, k));
         if (gone)
-            diff_text(from->items[i].name, from->items[i].text, STR_EMPTY, out);
+            diff_text(from->items[i].name, from->items[i].text, STR_EMPTY, sides, out);
     }
 }

@@ -2,6 +2,7 @@
 #include "admin/http.h"
 
 #include "admin/routes.h"
+#include "admin/transport_numbers.h"
 #include "history/tail.h"
 #include "base/buf.h"
 #include "base/memory.h"
@@ -42,6 +43,7 @@ struct admin_http {
     struct admin_http_settings settings;
     struct arena *arena;
     struct MHD_Daemon *daemon;
+    struct transport_watch *transports;
     struct MHD_Daemon *metrics[METRICS_LISTENERS_MAX]; /* numbers over TCP */
     size_t metrics_count;
     struct MHD_Daemon *api[API_LISTENERS_MAX]; /* the API over TCP */
@@ -279,6 +281,7 @@ static void fill_request(struct admin_http *http, const struct exchange *exchang
         .store = http->settings.store,
         .tail = http->settings.tail,
         .metrics = http->settings.metrics,
+        .transports = http->transports,
         .desk = http->settings.desk,
         .revisions = http->settings.revisions,
         .config_path = http->settings.config_path,
@@ -404,21 +407,39 @@ static enum result set_group(struct admin_http *http, struct error *err)
     return OK;
 }
 
+/* What stands at the path is removed when it was left by a process that did not end in order; never
+ * a file that is something else, or the socket of another daemon. */
+static enum result make_way(const struct admin_http *http, const struct sockaddr_un *name,
+                            struct error *err)
+{
+    struct stat status;
+    const char *path = name->sun_path;
+    if (lstat(path, &status) != 0)
+        return OK;
+    if (!S_ISSOCK(status.st_mode))
+        return fail(err, ERROR_PERMANENT, "control.socket: %s is there and is no socket", path);
+    if (connect(http->fd, (const struct sockaddr *)name, sizeof *name) == 0)
+        return fail(err, ERROR_PERMANENT, "control.socket: another process listens on %s", path);
+    return unlink(path) == 0 || errno == ENOENT
+               ? OK
+               : fail_errno(err, errno, "control.socket: cannot remove the old %s", path);
+}
+
 static enum result open_socket(struct admin_http *http, struct error *err)
 {
     struct sockaddr_un name = {.sun_family = AF_UNIX};
-    if (!str_to_c(http->settings.socket_path, http->path, sizeof http->path))
+    if (!str_to_c(http->settings.socket_path, name.sun_path, sizeof name.sun_path))
         return fail(err, ERROR_PERMANENT, "control.socket: the path is longer than %zu characters",
-                    sizeof http->path - 1);
-    memcpy(name.sun_path, http->path, sizeof http->path);
+                    sizeof name.sun_path - 1);
     http->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (http->fd < 0)
         return fail_errno(err, errno, "cannot make the control socket");
-    unlink(http->path); /* left by a process that did not end in order; the spool's lock keeps a
-                           second daemon away */
+    if (make_way(http, &name, err) != OK)
+        return FAILED;
     if (bind(http->fd, (struct sockaddr *)&name, sizeof name) != 0)
-        return fail_errno(err, errno, "cannot bind %s%s", http->path,
+        return fail_errno(err, errno, "control.socket: cannot bind %s%s", name.sun_path,
                           errno == EACCES ? " (give it a folder that is the user's)" : "");
+    memcpy(http->path, name.sun_path, sizeof http->path); /* from here on it is ours to remove */
     if (chmod(http->path, http->settings.mode) != 0)
         return fail_errno(err, errno, "cannot set the mode of %s", http->path);
     if (set_group(http, err) != OK)
@@ -440,6 +461,7 @@ static void destroy(struct admin_http *http)
         close(http->fd);
     if (http->path[0])
         unlink(http->path);
+    transport_watch_free(http->transports);
     arena_free(http->arena);
     free(http);
 }
@@ -484,10 +506,20 @@ static struct MHD_Daemon *serve_tcp(struct admin_http *http, const struct net_ad
     unsigned flags = HOW;
     if (name.ss_family == AF_INET6)
         flags |= MHD_USE_IPv6;
+    errno = 0;
     return MHD_start_daemon(flags, 0, NULL, NULL, handler, http, MHD_OPTION_SOCK_ADDR, &name,
                             MHD_OPTION_CONNECTION_LIMIT, connections, MHD_OPTION_CONNECTION_TIMEOUT,
                             timeout_s, MHD_OPTION_NOTIFY_COMPLETED, completed, NULL,
                             MHD_OPTION_END);
+}
+
+/* The library keeps it to itself; the system's last word is what it met. */
+static const char *why_not(void)
+{
+    return errno == EADDRINUSE      ? ": another process listens there"
+           : errno == EADDRNOTAVAIL ? ": no interface of this host has that address"
+           : errno == EACCES        ? ": a port below 1024 needs root"
+                                    : "";
 }
 
 enum result admin_http_serve_metrics(struct admin_http *http, const struct net_address *address,
@@ -501,7 +533,8 @@ enum result admin_http_serve_metrics(struct admin_http *http, const struct net_a
     struct MHD_Daemon *daemon =
         serve_tcp(http, address, handle_metrics, METRICS_CONNECTIONS_MAX, METRICS_TIMEOUT_S);
     if (!daemon)
-        return fail(err, ERROR_TEMPORARY, "metrics.listen: cannot listen on %.*s", STR_ARG(name));
+        return fail(err, ERROR_TEMPORARY, "metrics.listen: cannot listen on %.*s%s", STR_ARG(name),
+                    why_not());
     http->metrics[http->metrics_count++] = daemon;
     return OK;
 }
@@ -515,7 +548,8 @@ enum result admin_http_serve_api(struct admin_http *http, const struct net_addre
         return fail(err, ERROR_PERMANENT, "admin.listen: at most %d addresses", API_LISTENERS_MAX);
     struct MHD_Daemon *daemon = serve_tcp(http, address, handle_tcp, CONNECTIONS_MAX, TIMEOUT_S);
     if (!daemon)
-        return fail(err, ERROR_TEMPORARY, "admin.listen: cannot listen on %.*s", STR_ARG(name));
+        return fail(err, ERROR_TEMPORARY, "admin.listen: cannot listen on %.*s%s", STR_ARG(name),
+                    why_not());
     http->api[http->api_count++] = daemon;
     return OK;
 }
@@ -526,6 +560,7 @@ enum result admin_http_start(const struct admin_http_settings *settings,
     struct admin_http *http = NEW(struct admin_http);
     http->settings = *settings;
     http->arena = arena_new(0);
+    http->transports = transport_watch_new();
     http->settings.socket_path = arena_str(http->arena, settings->socket_path);
     http->settings.node = arena_str(http->arena, settings->node);
     http->settings.group = arena_str(http->arena, settings->group);

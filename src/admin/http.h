@@ -70,6 +70,7 @@ struct admin_request {
     struct store *store;
     struct tail *tail;
     struct metrics *metrics;
+    struct transport_watch *transports;
     struct reports *reports; /* NULL: none are made */
     struct quarantine_keeper *quarantines;
     struct domain_watch *domains;

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "admin/log.h"
 
+#include "admin/log_journal.h"
 #include "admin/log_postfix.h"
+#include "admin/log_socket.h"
 #include "admin/metrics.h"
 #include "admin/reports.h"
 #include "history/store.h"
@@ -17,11 +19,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <syslog.h>
 #include <unistd.h>
 
 enum {
-    LINE_MAX_BYTES = 64 * 1024,
+    LINE_MAX_BYTES = 128 * 1024,
     BATCH_MAX = 4 * 1024 * 1024,
     WAIT_MS = 50,
     REVISION_SIZE = 16,
@@ -43,7 +44,8 @@ struct admin_log {
     struct buf batch;
     size_t batch_needed;
     uint64_t reported_drops;
-    char ident[64]; /* syslog keeps the pointer */
+    struct log_socket socket;
+    char (*ids)[EVENT_ID_SIZE]; /* of events, for the journal */
 
     pthread_mutex_t mutex; /* for what follows */
     char revision[REVISION_SIZE];
@@ -53,6 +55,14 @@ struct admin_log {
 
 /* ---- writing ---- */
 
+static uint64_t count_lines(struct str text)
+{
+    uint64_t lines = 0;
+    for (size_t i = 0; i < text.len; i++)
+        lines += text.ptr[i] == '\n';
+    return lines;
+}
+
 static void write_out(struct admin_log *log)
 {
     struct str rest = buf_str(&log->batch);
@@ -61,7 +71,7 @@ static void write_out(struct admin_log *log)
         if (sent < 0 && errno == EINTR)
             continue;
         if (sent <= 0) {
-            atomic_fetch_add(&log->lost, 1);
+            atomic_fetch_add(&log->lost, count_lines(rest));
             break;
         }
         rest = str_from(rest, (size_t)sent);
@@ -75,15 +85,22 @@ static int syslog_level(enum event_severity severity)
     return levels[severity];
 }
 
-static void log_line(struct admin_log *log, enum event_severity severity, struct str line)
+static void send_datagram(struct admin_log *log)
 {
-    if (log->settings.target == ADMIN_LOG_SYSLOG) {
-        syslog(syslog_level(severity), "%.*s", STR_ARG(str_trim(line)));
-        return;
-    }
-    if (log->batch.len + line.len > BATCH_MAX)
-        write_out(log);
-    buf_append(&log->batch, line);
+    if (log->line.overflow || !log_socket_send(&log->socket, buf_str(&log->line)))
+        atomic_fetch_add(&log->lost, 1);
+}
+
+static void send_syslog(struct admin_log *log, const struct event *event, const char *name,
+                        unsigned process, struct str line)
+{
+    char head[LOG_SOCKET_HEAD_SIZE];
+    struct str text = log_socket_head(syslog_level(event_severity(event->type)), event->wall_ns,
+                                      name, process, head);
+    buf_clear(&log->line);
+    buf_append(&log->line, text);
+    buf_append(&log->line, str_trim(line));
+    send_datagram(log);
 }
 
 struct postfix_line {
@@ -95,14 +112,12 @@ static void put_postfix_line(const char *program, unsigned process, struct str l
 {
     struct postfix_line *context = arg;
     struct admin_log *log = context->log;
-    char time[LOG_POSTFIX_TIME_SIZE], host[256];
-    char *name = log->ident;
+    char time[LOG_POSTFIX_TIME_SIZE], host[256], name[64];
     ptrdiff_t dot = str_find(log->settings.node, '.');
     struct str node = dot > 0 ? str_slice(log->settings.node, 0, (size_t)dot) : log->settings.node;
-    snprintf(name, sizeof log->ident, "postfix/%s", program);
+    snprintf(name, sizeof name, "postfix/%s", program);
     if (log->settings.target == ADMIN_LOG_SYSLOG) {
-        openlog(name, LOG_PID, LOG_MAIL); /* this thread is the only one that uses syslog */
-        syslog(syslog_level(event_severity(context->event->type)), "%.*s", STR_ARG(line));
+        send_syslog(log, context->event, name, process, line);
         return;
     }
     struct str now = log_postfix_time(context->event->wall_ns, time);
@@ -111,7 +126,9 @@ static void put_postfix_line(const char *program, unsigned process, struct str l
                node.len && str_to_c(node, host, sizeof host) ? host : "localhost", name, process);
     buf_append(&log->line, line);
     buf_append_byte(&log->line, '\n');
-    log_line(log, event_severity(context->event->type), buf_str(&log->line));
+    if (log->batch.len + log->line.len > BATCH_MAX)
+        write_out(log);
+    buf_append(&log->batch, buf_str(&log->line));
 }
 
 /* What a session or its message went through is of the revision that it began with: it is shown in
@@ -125,6 +142,26 @@ static struct str revision_of(struct admin_log *log, const struct event *event,
     memcpy(room, log->revision, REVISION_SIZE);
     pthread_mutex_unlock(&log->mutex);
     return str_c(room);
+}
+
+static void write_event(struct admin_log *log, const struct event *event, struct str revision)
+{
+    if (log->settings.target == ADMIN_LOG_JOURNAL) {
+        buf_clear(&log->line);
+        log_journal_entry(event, log->ids[event->type], log->settings.node, revision, &log->line);
+        send_datagram(log);
+        return;
+    }
+    if (log->batch.len > BATCH_MAX)
+        write_out(log);
+    if (log->settings.human)
+        event_format_human(event, &log->batch);
+    else
+        event_lines_json(log->lines, event, revision, &log->batch);
+    if (log->settings.target != ADMIN_LOG_SYSLOG)
+        return;
+    send_syslog(log, event, "postern", (unsigned)getpid(), buf_str(&log->batch));
+    buf_clear(&log->batch);
 }
 
 static void take_event(const struct event *event, void *arg)
@@ -145,21 +182,8 @@ static void take_event(const struct event *event, void *arg)
         log_postfix_lines(event, put_postfix_line, &line);
         return;
     }
-    enum event_severity severity = event_severity(event->type);
-    if (severity < log->settings.least)
-        return;
-    bool to_syslog = log->settings.target == ADMIN_LOG_SYSLOG;
-    struct buf *out = to_syslog ? &log->line : &log->batch;
-    if (to_syslog)
-        buf_clear(out);
-    else if (out->len > BATCH_MAX)
-        write_out(log);
-    if (log->settings.human)
-        event_format_human(event, out);
-    else
-        event_lines_json(log->lines, event, revision, out);
-    if (to_syslog)
-        log_line(log, severity, buf_str(out));
+    if (event_severity(event->type) >= log->settings.least)
+        write_event(log, event, revision);
 }
 
 static void report_drops(struct admin_log *log)
@@ -178,7 +202,7 @@ static enum result open_file(struct admin_log *log, struct error *err)
         return fail(err, ERROR_PERMANENT, "log: not a path");
     int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
     if (fd < 0)
-        return fail_errno(err, errno, "cannot open the log %s", path);
+        return fail_errno(err, errno, "log.path: cannot open %s", path);
     if (log->fd > STDERR_FILENO)
         close(log->fd);
     log->fd = fd;
@@ -230,6 +254,27 @@ static void *run(void *arg)
     }
 }
 
+/* Syslog may come later. Without a journal the lines go to the standard output, which is what the
+ * word meant before, and what containers want. */
+static void open_collector(struct admin_log *log)
+{
+    struct admin_log_settings *settings = &log->settings;
+    bool journal = settings->target == ADMIN_LOG_JOURNAL;
+    struct error err;
+    struct str usual = journal ? STR(LOG_SOCKET_JOURNAL) : STR(LOG_SOCKET_SYSLOG);
+    log_socket_init(&log->socket, settings->socket.len ? settings->socket : usual,
+                    /* takes_files= */ journal);
+    if (!journal)
+        return;
+    if (settings->postfix || log_socket_connect(&log->socket, &err) != OK) {
+        settings->target = ADMIN_LOG_STDOUT;
+        return;
+    }
+    log->ids = memory_alloc_array(EVENT_TYPE_COUNT, sizeof *log->ids);
+    for (int i = 0; i < EVENT_TYPE_COUNT; i++)
+        (void)log_journal_id((enum event_type)i, log->ids[i]);
+}
+
 enum result admin_log_start(const struct admin_log_settings *settings, struct admin_log **out_log,
                             struct error *err)
 {
@@ -238,6 +283,7 @@ enum result admin_log_start(const struct admin_log_settings *settings, struct ad
     log->arena = arena_new(0);
     log->settings.node = arena_str(log->arena, settings->node);
     log->settings.path = arena_str(log->arena, settings->path);
+    log->settings.socket = arena_str(log->arena, settings->socket);
     log->fd = STDOUT_FILENO;
     log->lines = event_lines_new(log->settings.node);
     buf_init(&log->line, LINE_MAX_BYTES);
@@ -248,14 +294,15 @@ enum result admin_log_start(const struct admin_log_settings *settings, struct ad
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&log->settled, &monotonic);
     pthread_condattr_destroy(&monotonic);
-    if (settings->target == ADMIN_LOG_SYSLOG)
-        openlog(settings->postfix ? NULL : "postern", LOG_PID, LOG_MAIL);
     enum result result = OK;
+    open_collector(log);
     if (settings->target == ADMIN_LOG_FILE)
         result = open_file(log, err);
     if (result == OK && pthread_create(&log->thread, NULL, run, log) != 0)
         result = fail(err, ERROR_LIMIT, "cannot start the log thread");
     if (result != OK) {
+        log_socket_close(&log->socket);
+        free(log->ids);
         event_lines_free(log->lines);
         arena_free(log->arena);
         free(log);
@@ -273,6 +320,8 @@ void admin_log_stop(struct admin_log *log)
     pthread_join(log->thread, NULL);
     if (log->fd > STDERR_FILENO)
         close(log->fd);
+    log_socket_close(&log->socket);
+    free(log->ids);
     buf_done(&log->line);
     buf_done(&log->batch);
     event_lines_free(log->lines);

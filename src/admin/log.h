@@ -16,11 +16,12 @@ struct store;
 struct tail;
 struct webhooks;
 
-enum admin_log_target { ADMIN_LOG_STDOUT, ADMIN_LOG_SYSLOG, ADMIN_LOG_FILE };
+enum admin_log_target { ADMIN_LOG_STDOUT, ADMIN_LOG_SYSLOG, ADMIN_LOG_FILE, ADMIN_LOG_JOURNAL };
 
 struct admin_log_settings {
     enum admin_log_target target;
     struct str path;           /* FILE; opened for appending */
+    struct str socket;         /* SYSLOG, JOURNAL; empty: the usual one */
     enum event_severity least; /* DEBUG events are kept for traces, not logged, unless set */
     struct str node;           /* host name */
     bool human;                /* one line for a person in place of JSON */

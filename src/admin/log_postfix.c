@@ -253,7 +253,7 @@ static void tell_accepted(struct writing *to)
 static void tell_set_aside(struct writing *to)
 {
     begin_queued(to, text_of(to, KEY_MESSAGE));
-    put_c(to, to->event->type == EVENT_MESSAGE_HELD ? "hold" : "discard");
+    put_c(to, to->event->type == EVENT_MESSAGE_DISCARDED ? "discard" : "hold");
     put_c(to, ": END-OF-MESSAGE from ");
     put_client(to);
     put_c(to, ": by a flow");
@@ -443,6 +443,7 @@ void log_postfix_lines(const struct event *event,
         [EVENT_MESSAGE_DEFERRED] = tell_refused_message,
         [EVENT_MESSAGE_DISCARDED] = tell_set_aside,
         [EVENT_MESSAGE_HELD] = tell_set_aside,
+        [EVENT_MESSAGE_QUARANTINED] = tell_set_aside,
         [EVENT_MESSAGE_DONE] = tell_removed,
         [EVENT_DELIVERY_SENT] = tell_delivery,
         [EVENT_DELIVERY_DEFERRED] = tell_delivery,

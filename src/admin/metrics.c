@@ -7,6 +7,7 @@
 #include "base/map.h"
 #include "base/memory.h"
 #include "mail/id.h"
+#include "smtp/server.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -36,7 +37,7 @@ struct family { /* the rows of one name */
     size_t count;
 };
 
-enum { ROWS_OF_EVENT = 11 };
+enum { ROWS_OF_EVENT = 12 };
 
 /* What the last event of a stream counted as in one row. As long as the fields that it depends on
  * stay, the next one counts as the same. */
@@ -104,14 +105,69 @@ static const struct event_field *field_of(const struct indexed *indexed, enum ev
     return indexed->at[key] ? &indexed->event->fields[indexed->at[key] - 1] : NULL;
 }
 
+/* "TLSv1.3", or nothing. */
+static struct str tls_of(const struct event_field *field)
+{
+    const struct str prefix = STR("TLSv");
+    struct str version = field && field->kind == EVENT_VALUE_STR ? field->text : STR_EMPTY;
+    if (str_starts(version, prefix))
+        version = str_from(version, prefix.len);
+    return version.len ? str_slice(version, 0, LABEL_MAX) : STR("none");
+}
+
+/* The words are those of postern_smtp_replies_total. A client may say anything. */
+static struct str stage_of(const struct event_field *field, const char *otherwise)
+{
+    static const struct {
+        const char *command;
+        enum smtp_answered stage;
+    } known[] = {
+        {"PROXY", SMTP_ANSWERED_CONNECT}, {"HELO", SMTP_ANSWERED_HELO},
+        {"EHLO", SMTP_ANSWERED_HELO},     {"STARTTLS", SMTP_ANSWERED_STARTTLS},
+        {"AUTH", SMTP_ANSWERED_AUTH},     {"MAIL", SMTP_ANSWERED_MAIL},
+        {"RCPT", SMTP_ANSWERED_RCPT},     {"DATA", SMTP_ANSWERED_DATA},
+        {"BDAT", SMTP_ANSWERED_DATA},
+    };
+    if (!field || field->kind != EVENT_VALUE_STR || !field->text.len)
+        return str_c(otherwise);
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (str_equal_nocase(field->text, str_c(known[i].command)))
+            return str_c(smtp_answered_names[known[i].stage]);
+    return str_c(smtp_answered_names[SMTP_ANSWERED_OTHER]);
+}
+
+static struct str class_of(const struct event_field *field)
+{
+    bool permanent = field && field->kind == EVENT_VALUE_INT && field->number >= 500;
+    return permanent ? STR("5xx") : STR("4xx");
+}
+
+/* The row has labels of both, so it is looked at again when one of them changes. */
+static struct str safety_of(const struct indexed *indexed, enum event_key policy_key)
+{
+    const struct event_field *tls = field_of(indexed, KEY_TLS);
+    const struct event_field *policy = field_of(indexed, policy_key);
+    if (!tls || !tls->text.len)
+        return STR("plain");
+    return policy && str_equal(policy->text, STR("verified")) ? STR("verified") : STR("encrypted");
+}
+
 static struct str value_of_label(const struct metric_label *label, const struct indexed *indexed,
                                  bool other)
 {
-    if (label->fixed)
+    if (label->fixed && label->form != METRIC_STAGE)
         return str_c(label->fixed);
     if (other)
         return STR("other");
     const struct event_field *field = field_of(indexed, label->key);
+    if (label->form == METRIC_TLS)
+        return tls_of(field);
+    if (label->form == METRIC_STAGE)
+        return stage_of(field, label->fixed);
+    if (label->form == METRIC_CLASS)
+        return class_of(field);
+    if (label->form == METRIC_SAFETY)
+        return safety_of(indexed, label->key);
     struct str value = STR_EMPTY;
     if (field && field->kind == EVENT_VALUE_STR)
         value = str_slice(field->text, 0, LABEL_MAX);
@@ -217,11 +273,17 @@ static double value_of(const struct metric_row *row, const struct indexed *index
                        struct counting *counting)
 {
     struct mail_id id;
-    if (row->value == METRIC_ONE || row->value == METRIC_ZERO)
-        return row->value == METRIC_ONE;
+    if (row->value == METRIC_ONE)
+        return 1;
     const struct event_field *field = field_of(indexed, row->key);
+    if (row->value == METRIC_EACH)
+        return field && field->kind == EVENT_VALUE_INT ? (double)field->number : 1;
+    if (row->value == METRIC_ANSWERED)
+        return !field || !str_equal(field->text, STR("failed"));
     if (!field)
         return NAN;
+    if (row->value == METRIC_IF)
+        return field->text.len ? 1 : NAN;
     if (row->value == METRIC_FIELD)
         return (double)field->number;
     if (row->value == METRIC_MICROSECONDS)
@@ -235,10 +297,11 @@ static double value_of(const struct metric_row *row, const struct indexed *index
 static uint32_t fields_of(const struct metric_row *row, const struct indexed *indexed)
 {
     uint32_t fields = 0;
-    if (row->value != METRIC_ONE && row->value != METRIC_ZERO && indexed->at[row->key])
+    if (row->value != METRIC_ONE && indexed->at[row->key])
         fields |= UINT32_C(1) << (indexed->at[row->key] - 1);
     for (size_t i = 0; i < METRIC_LABELS && row->labels[i].name; i++)
-        if (!row->labels[i].fixed && indexed->at[row->labels[i].key])
+        if ((!row->labels[i].fixed || row->labels[i].form == METRIC_STAGE) &&
+            indexed->at[row->labels[i].key])
             fields |= UINT32_C(1) << (indexed->at[row->labels[i].key] - 1);
     return fields;
 }
@@ -377,6 +440,15 @@ void metrics_print_sample(struct buf *out, const char *name, const char *label, 
         print_value(out, str_slice(value, 0, LABEL_MAX));
         buf_append_byte(out, '}');
     }
+    print_number(out, number);
+}
+
+void metrics_print_pair(struct buf *out, const char *name, const char *label, struct str value,
+                        const char *second_label, const char *second, double number)
+{
+    buf_printf(out, "%s{%s=", name, label);
+    print_value(out, str_slice(value, 0, LABEL_MAX));
+    buf_printf(out, ",%s=\"%s\"}", second_label, second);
     print_number(out, number);
 }
 

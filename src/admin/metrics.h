@@ -17,6 +17,10 @@ enum metric_kind { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM };
 enum metric_label_form {
     METRIC_TEXT,
     METRIC_OR_NONE, /* an empty or missing text is "none" */
+    METRIC_TLS,     /* a version of TLS: none, 1.2, 1.3 */
+    METRIC_STAGE,   /* what the client was answered, by his command; `fixed` when there is none */
+    METRIC_CLASS,   /* of the code of a reply: 4xx, 5xx */
+    METRIC_SAFETY,  /* of a delivery, by TLS and the policy in `key`: plain, encrypted, verified */
 };
 struct metric_label {
     const char *name; /* NULL: no more */
@@ -28,9 +32,11 @@ struct metric_label {
 enum metric_value {
     METRIC_ONE,          /* each event counts one */
     METRIC_FIELD,        /* the number in `key` */
+    METRIC_EACH,         /* the number in `key`, and one where there is none */
+    METRIC_IF,           /* one, if the text in `key` is there */
+    METRIC_ANSWERED,     /* of a gauge: 0 if the text in `key` is "failed", else 1 */
     METRIC_MICROSECONDS, /* the same, shown in seconds */
     METRIC_MESSAGE_AGE,  /* since the message got its id, in seconds */
-    METRIC_ZERO,
 };
 
 enum { METRIC_LABELS = 5 };
@@ -62,6 +68,9 @@ void metrics_print_head(struct buf *out, const char *name, enum metric_kind kind
 /* `label` may be NULL. */
 void metrics_print_sample(struct buf *out, const char *name, const char *label, struct str value,
                           double number);
+/* Two labels; `second` is a word of ours. */
+void metrics_print_pair(struct buf *out, const char *name, const char *label, struct str value,
+                        const char *second_label, const char *second, double number);
 /* The same with labels as they are printed, of words that need no escape. */
 void metrics_print_labelled(struct buf *out, const char *name, struct str labels, double number);
 /* For the manual: rows of what is counted, and of what is looked at (api_metrics.c). */

@@ -18,7 +18,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { NAME_SIZE = 32, FILE_MAX = 64 * 1024 * 1024, READ_PIECE = 65536, NUMBER_MAX = 999999999 };
+enum {
+    SPARE_SIZE = 4096,
+    NAME_SIZE = 32,
+    FILE_MAX = 64 * 1024 * 1024,
+    READ_PIECE = 65536,
+    NUMBER_MAX = 999999999
+};
 
 struct revisions {
     int folder_fd;
@@ -117,16 +123,74 @@ static enum result read_state(struct revisions *revisions, struct error *err)
     return OK;
 }
 
+static json_t *state_json(const struct revisions_state *state)
+{
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "current", (json_int_t)state->current,
+                     "last", (json_int_t)state->last, "pending", (json_int_t)state->pending,
+                     "share", (json_int_t)state->share, "confirm_by_ns",
+                     (json_int_t)state->confirm_by_ns, "applied_ns", (json_int_t)state->applied_ns,
+                     "file_hash", state->file_hash);
+}
+
 static enum result save_state(struct revisions *revisions, const struct revisions_state *state,
                               struct error *err)
 {
-    return save(revisions, "state.json",
-                json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "current",
-                          (json_int_t)state->current, "last", (json_int_t)state->last, "pending",
-                          (json_int_t)state->pending, "share", (json_int_t)state->share,
-                          "confirm_by_ns", (json_int_t)state->confirm_by_ns, "applied_ns",
-                          (json_int_t)state->applied_ns, "file_hash", state->file_hash),
-                err);
+    return save(revisions, "state.json", state_json(state), err);
+}
+
+/* ---- room for a state, for the time when there is none ---- */
+
+/* Blanks that the disk has taken. That there is none is no fault: it is tried after each state. */
+static void make_spare(struct revisions *revisions)
+{
+    struct stat found;
+    struct error unheard;
+    char blanks[SPARE_SIZE];
+    bool exists = fstatat(revisions->folder_fd, "state.spare", &found, AT_SYMLINK_NOFOLLOW) == 0;
+    if (exists && found.st_size == SPARE_SIZE)
+        return;
+    memset(blanks, ' ', sizeof blanks);
+    int fd = openat(revisions->folder_fd, "state.spare",
+                    O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return;
+    (void)!file_write(fd, str_of(blanks, sizeof blanks), &unheard);
+    close(fd);
+}
+
+/* The blocks are there already, and so is the name that it gets. */
+static enum result fill_spare(int fd, const char *text)
+{
+    char room[SPARE_SIZE];
+    size_t len = strlen(text);
+    struct stat found;
+    if (fd < 0 || len >= sizeof room || fstat(fd, &found) != 0 || found.st_size != SPARE_SIZE)
+        return FAILED;
+    memset(room, ' ', sizeof room);
+    memcpy(room, text, len);
+    room[sizeof room - 1] = '\n';
+    return pwrite(fd, room, sizeof room, 0) == (ssize_t)sizeof room && fdatasync(fd) == 0 ? OK
+                                                                                          : FAILED;
+}
+
+enum result revisions_set_state_in_spare(struct revisions *revisions,
+                                         const struct revisions_state *state)
+{
+    json_t *json = state_json(state);
+    char *text = json_dumps(json, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+    json_decref(json);
+    int fd = openat(revisions->folder_fd, "state.spare", O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+    enum result result = text ? fill_spare(fd, text) : FAILED;
+    if (fd >= 0)
+        close(fd);
+    free(text);
+    if (result != OK ||
+        renameat(revisions->folder_fd, "state.spare", revisions->folder_fd, "state.json") != 0 ||
+        fsync(revisions->folder_fd) != 0)
+        return FAILED;
+    revisions_assume_state(revisions, state);
+    make_spare(revisions); /* the state before left some room */
+    return OK;
 }
 
 struct revisions_state revisions_state(struct revisions *revisions)
@@ -143,6 +207,7 @@ enum result revisions_set_state(struct revisions *revisions, const struct revisi
     if (save_state(revisions, state, err) != OK)
         return FAILED;
     revisions_assume_state(revisions, state);
+    make_spare(revisions);
     return OK;
 }
 

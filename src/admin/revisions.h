@@ -44,6 +44,9 @@ void revisions_close(struct revisions *revisions); /* NULL is allowed */
 struct revisions_state revisions_state(struct revisions *revisions);
 enum result revisions_set_state(struct revisions *revisions, const struct revisions_state *state,
                                 struct error *err);
+/* The same on a full disk, in room that was kept for it: one time until there is room again. */
+enum result revisions_set_state_in_spare(struct revisions *revisions,
+                                         const struct revisions_state *state);
 /* The same where the disk does not take it: until it does (with revisions_set_state), a restart
  * finds what was before. */
 void revisions_assume_state(struct revisions *revisions, const struct revisions_state *state);

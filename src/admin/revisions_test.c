@@ -178,9 +178,39 @@ static void test_numbers(void **state)
     assert_false(revision_parse(STR("99999999999"), &number));
 }
 
+/* As with a full disk: what is new cannot be written, what is there can. */
+static void test_state_on_a_full_disk(void **unused)
+{
+    (void)unused;
+    struct error err = {0};
+    struct revisions_state state = revisions_state(revisions);
+    state.current = state.last = add("a: 1\n");
+    assert_int_equal(revisions_set_state(revisions, &state, &err), OK);
+    struct str draft = arena_printf(arena, "%s/revisions/state.json.new", folder);
+    assert_int_equal(mkdir(draft.ptr, 0700), 0);
+    state.pending = 7;
+    state.confirm_by_ns = 1234;
+    assert_int_equal(revisions_set_state(revisions, &state, &err), FAILED);
+    assert_int_equal(revisions_state(revisions).pending, 0);
+    for (unsigned i = 8; i < 10; i++) { /* the room is made anew */
+        state.pending = i;
+        assert_int_equal(revisions_set_state_in_spare(revisions, &state), OK);
+        reopen();
+        assert_int_equal(revisions_state(revisions).pending, i);
+        assert_true(revisions_state(revisions).confirm_by_ns == 1234);
+    }
+    struct str spare = arena_printf(arena, "%s/revisions/state.spare", folder);
+    assert_int_equal(unlink(spare.ptr), 0);
+    state.pending = 11;
+    assert_int_equal(revisions_set_state_in_spare(revisions, &state), FAILED);
+    reopen();
+    assert_int_equal(revisions_state(revisions).pending, 9);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_state_on_a_full_disk, open_folder, close_folder),
         cmocka_unit_test_setup_teardown(test_kept_and_read, open_folder, close_folder),
         cmocka_unit_test_setup_teardown(test_nobody_else_may_read, open_folder, close_folder),
         cmocka_unit_test_setup_teardown(test_state_outlives, open_folder, close_folder),

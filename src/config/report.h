@@ -25,6 +25,9 @@ struct config_report {
     size_t cap;
     size_t errors;
     size_t warnings;
+    /* What is found may be tried with the flows: only where nobody takes their events for those of
+     * mail. */
+    bool may_rehearse;
 };
 
 void config_report_init(struct config_report *report, struct arena *arena);

@@ -381,7 +381,7 @@ static bool check_characters(struct reader *reader, struct str text)
             len ? character_fault(code, i + 1 < text.len ? p[1] : 0) : "bytes that are not UTF-8";
         if (fault) {
             problem_at(reader, "encoding", place, fault)->fix =
-                STR("save the file as UTF-8 text and remove it");
+                len ? STR("take it out") : STR("save the file as UTF-8 text");
             return false;
         }
         i += len;

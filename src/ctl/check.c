@@ -26,6 +26,7 @@ int ctl_check(struct ctl *ctl)
     struct config_report report;
     struct error err;
     config_report_init(&report, ctl->arena);
+    report.may_rehearse = true;
     struct settings *settings = NULL;
     enum result result = settings_load(path, &report, &settings, &err);
     bool refused = result != OK;

@@ -97,11 +97,13 @@ static const char *colour_of(struct ctl *ctl, struct str line)
 }
 
 bool ctl_config_print_diff(struct ctl *ctl, const struct config_texts *from,
-                           const struct config_texts *to)
+                           const struct config_texts *to, const char *from_name,
+                           const char *to_name)
 {
     struct buf text BUF_CLEANUP;
+    const struct diff_sides sides = {str_c(from_name), str_c(to_name)};
     buf_init(&text, TEXT_MAX);
-    diff_texts(from, to, &text);
+    diff_texts(from, to, sides, &text);
     struct str rest = buf_str(&text);
     struct str line;
     while (rest.len && str_split(&rest, '\n', &line)) {
@@ -186,6 +188,13 @@ static int read_side(struct ctl *ctl, const char *name, struct config_texts *out
     return ctl_config_read(ctl, name, out) ? CTL_YES : CTL_NO;
 }
 
+/* A file has its name before it. */
+static const char *side_name(const char *name)
+{
+    unsigned number;
+    return revision_parse(str_c(name), &number) ? name : "the file";
+}
+
 /* Nothing named: from what is in force to the file. One: from it to what is in force if it is a
  * revision, from what is in force to it if it is a file. */
 static int choose_sides(struct ctl *ctl, const char **from, const char **to)
@@ -223,7 +232,7 @@ int ctl_config_diff(struct ctl *ctl)
         code = read_side(ctl, to, &after);
     if (code)
         return code;
-    bool differs = ctl_config_print_diff(ctl, &before, &after);
+    bool differs = ctl_config_print_diff(ctl, &before, &after, side_name(from), side_name(to));
     if (!ctl->json)
         fprintf(stderr,
                 differs ? "postern: - is %s, + is %s\n"

@@ -17,6 +17,7 @@ void ctl_config_place(struct ctl *ctl, struct config_texts *texts, const char *f
 struct str ctl_folder_of(struct str path);
 /* Print the differences, in colours on a terminal; false: there are none. */
 bool ctl_config_print_diff(struct ctl *ctl, const struct config_texts *from,
-                           const struct config_texts *to);
+                           const struct config_texts *to, const char *from_name,
+                           const char *to_name);
 /* Put what is in force into the file that the daemon reads; what stood there is kept. */
 int ctl_config_write_file(struct ctl *ctl);

@@ -32,20 +32,27 @@ struct applying {
 
 /* ---- before ---- */
 
-static void read_options(struct ctl *ctl, struct applying *out)
+/* 0: not given. */
+static int64_t read_confirm(struct ctl *ctl)
 {
     const char *confirm = ctl_option(ctl, "--confirm");
+    int64_t confirm_ns = 0;
+    if (confirm && (!option_parse_duration(str_c(confirm), &confirm_ns) || confirm_ns < NS_PER_S)) {
+        fprintf(stderr, "postern: --confirm: a time of at least 1s, like 10m\n");
+        exit(CTL_USAGE);
+    }
+    return confirm_ns;
+}
+
+static void read_options(struct ctl *ctl, struct applying *out)
+{
     const char *share = ctl_option(ctl, "--share");
     uint64_t percent = 0;
+    out->confirm_ns = read_confirm(ctl);
     out->reason = ctl_option(ctl, "--reason");
     out->ignore_tests = ctl_flag(ctl, "--ignore-tests");
     ctl_arguments(ctl, 0, 1);
     out->path = ctl->argc ? ctl->argv[0] : NULL;
-    if (confirm &&
-        (!option_parse_duration(str_c(confirm), &out->confirm_ns) || out->confirm_ns < NS_PER_S)) {
-        fprintf(stderr, "postern: --confirm: a time of at least 1s, like 10m\n");
-        exit(CTL_USAGE);
-    }
     struct str digits = str_c(share);
     if (str_ends(digits, STR("%")))
         digits.len--;
@@ -126,7 +133,7 @@ static int prepare(struct applying *applying)
         return CTL_YES;
     code = ctl_config_texts(ctl, applying->revision, &before);
     if (code == CTL_YES)
-        ctl_config_print_diff(ctl, &before, &applying->texts);
+        ctl_config_print_diff(ctl, &before, &applying->texts, applying->revision, "the file");
     return code;
 }
 
@@ -229,10 +236,13 @@ int ctl_config_apply(struct ctl *ctl)
 
 /* ---- confirm, rollback ---- */
 
-static int wish(struct ctl *ctl, const char *path, const char *reason, struct ctl_answer *out)
+static int wish(struct ctl *ctl, const char *path, const char *reason, int64_t confirm_ns,
+                struct ctl_answer *out)
 {
     json_t *request = json_pack("{s:s, s:s}", "revision", ctl->argc ? ctl->argv[0] : "", "reason",
                                 reason ? reason : "");
+    if (confirm_ns)
+        json_object_set_new(request, "confirm_seconds", json_integer(confirm_ns / NS_PER_S));
     int code = ctl_request(ctl, "POST", path, request, out);
     json_decref(request);
     if (code == CTL_YES && ctl->json)
@@ -244,7 +254,7 @@ int ctl_config_confirm(struct ctl *ctl)
 {
     struct ctl_answer answer;
     ctl_arguments(ctl, 0, 1);
-    int code = wish(ctl, "/api/v1/config/confirmations", NULL, &answer);
+    int code = wish(ctl, "/api/v1/config/confirmations", NULL, 0, &answer);
     if (code)
         return code;
     if (!ctl->json) {
@@ -259,15 +269,23 @@ int ctl_config_rollback(struct ctl *ctl)
 {
     struct ctl_answer answer;
     const char *reason = ctl_option(ctl, "--reason");
+    int64_t confirm_ns = read_confirm(ctl);
     bool write = ctl_flag(ctl, "--write");
     ctl_arguments(ctl, 0, 1);
-    int code = wish(ctl, "/api/v1/config/rollbacks", reason, &answer);
+    if (confirm_ns && write) {
+        fprintf(stderr,
+                "postern: --write is for what stays: confirm it, then postern config write\n");
+        return CTL_USAGE;
+    }
+    int code = wish(ctl, "/api/v1/config/rollbacks", reason, confirm_ns, &answer);
     if (code)
         return code;
     if (!ctl->json) {
         printf("%s -> %s  in force again\n", ctl_text(answer.json, "former"),
                ctl_text(answer.json, "revision"));
         print_warning(answer.json);
+        if (json_is_object(json_object_get(answer.json, "pending")))
+            print_pending(json_object_get(answer.json, "pending"));
         if (!write)
             print_file_state(answer.json);
     }

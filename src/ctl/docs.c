@@ -5,6 +5,7 @@
  * tools/make_manual writes them to docs/manual/, tools/check_docs says when they are stale; the
  * build writes them for man.
  */
+#include "admin/log_journal.h"
 #include "admin/metrics.h"
 #include "base/buf.h"
 #include "config/option.h"
@@ -51,15 +52,25 @@ static void print_scripts(struct buf *out)
 
 static void print_events(struct buf *out)
 {
-    buf_append(out, STR("# Reference: events\n\n"
-                        "What the log, `postern message events` and the API show. An event is one "
-                        "JSON object a line: `time`, `seq`, `event`, `severity`, then its fields. "
-                        "Which to act on: [Troubleshooting](06-troubleshooting.md).\n\n"
-                        "| event | severity | meaning |\n|---|---|---|\n"));
+    buf_append(out,
+               STR("# Reference: events\n\n"
+                   "What the log, `postern message events` and the API show. An event is one "
+                   "JSON object a line: `time`, `seq`, `event`, `severity`, `node`, `rev`, then "
+                   "its fields. `seq` counts the events of the process, of all severities: "
+                   "where the log shows all of them, a gap is a loss; how many were lost "
+                   "says `events.dropped`. `postern docs EVENT` says what stands here of one "
+                   "event; with `log: { to: journal }` so does `journalctl -x`. "
+                   "Which to act on: [Troubleshooting](06-troubleshooting.md).\n\n"
+                   "| event | severity | meaning, and what to do |\n|---|---|---|\n"));
     for (int type = 0; type < EVENT_TYPE_COUNT; type++) {
         buf_printf(out, "| `%s` | %s | ", event_name((enum event_type)type),
                    event_severity_name(event_severity((enum event_type)type)));
         option_print_prose(str_c(event_text((enum event_type)type)), out);
+        const char *advice = event_advice((enum event_type)type);
+        if (*advice) {
+            buf_append_byte(out, ' ');
+            option_print_prose(str_c(advice), out);
+        }
         buf_append(out, STR(" |\n"));
     }
     buf_append(out, STR("\nFields:"));
@@ -70,6 +81,23 @@ static void print_events(struct buf *out)
     for (int reason = 0; reason < MAIL_REASON_COUNT; reason++)
         buf_printf(out, "%s `%s`", reason ? "," : "", mail_reason_name((enum mail_reason)reason));
     buf_append(out, STR(".\n"));
+}
+
+/* For journald: journalctl --update-catalog takes it from /usr/lib/systemd/catalog. */
+static void print_catalog(struct buf *out)
+{
+    buf_append(out,
+               STR("# Made from the tables of the code. SPDX-License-Identifier: Apache-2.0\n"));
+    for (int i = 0; i < EVENT_TYPE_COUNT; i++) {
+        enum event_type type = (enum event_type)i;
+        const char *advice = event_advice(type);
+        char id[EVENT_ID_SIZE];
+        buf_printf(out,
+                   "\n-- %s\nSubject: %s\nDefined-By: Postern\nDocumentation: "
+                   "man:postern-events(7)\n\n%s\n\n%s\n",
+                   log_journal_id(type, id), event_name(type), event_text(type),
+                   *advice ? advice : "Nothing to do.");
+    }
 }
 
 static void print_metrics(struct buf *out)
@@ -223,12 +251,32 @@ static const struct {
      print_sendmail,
      {"postern\\-sendmail", "1", "hand mail to the Postern mail gateway",
       "`sendmail [OPTIONS] [RECIPIENT…]`, `mailq`, `newaliases`", ALSO_ALL}},
+    {"catalog", print_catalog, {0}},
 };
+
+/* What an event means, and what to do. False: there is no such event. */
+static bool print_event(const char *name)
+{
+    for (int i = 0; i < EVENT_TYPE_COUNT; i++) {
+        enum event_type type = (enum event_type)i;
+        if (strcmp(name, event_name(type)) != 0)
+            continue;
+        const char *advice = event_advice(type);
+        char id[EVENT_ID_SIZE];
+        printf("%s (%s)\n\n%s\n%s\n\nin the journal: journalctl -x MESSAGE_ID=%s\n", name,
+               event_severity_name(event_severity(type)), event_text(type),
+               *advice ? advice : "Nothing to do.", log_journal_id(type, id));
+        return true;
+    }
+    return false;
+}
 
 int ctl_docs(struct ctl *ctl)
 {
     bool man = ctl_flag(ctl, "--man");
     ctl_arguments(ctl, 1, 1);
+    if (!man && print_event(ctl->argv[0]))
+        return CTL_YES;
     struct buf text BUF_CLEANUP, formatted BUF_CLEANUP;
     buf_init(&text, PAGE_MAX);
     buf_init(&formatted, PAGE_MAX);
@@ -236,12 +284,14 @@ int ctl_docs(struct ctl *ctl)
         if (strcmp(ctl->argv[0], pages[i].name) != 0)
             continue;
         pages[i].print(&text);
+        if (!pages[i].man.name) /* it is no page of man */
+            break;
         man_print(&pages[i].man, buf_str(&text), &formatted);
     }
     if (text.len == 0) {
         fprintf(stderr,
                 "postern: the pages are: settings, blocks, scripts, events, commands, metrics, "
-                "daemon, sendmail\n");
+                "daemon, sendmail, catalog, or the name of an event\n");
         return CTL_USAGE;
     }
     struct buf *shown = man ? &formatted : &text;

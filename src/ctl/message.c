@@ -92,7 +92,7 @@ static int end_of(const char *event)
         {"delivery.sent", CTL_YES},           {"message.discarded", CTL_YES},
         {"delivery.failed", CTL_NO},          {"delivery.expired", CTL_NO},
         {"delivery.deferred", CTL_TRY_AGAIN}, {"delivery.held", CTL_TRY_AGAIN},
-        {"message.held", CTL_TRY_AGAIN},
+        {"message.held", CTL_TRY_AGAIN},      {"message.quarantined", CTL_TRY_AGAIN},
     };
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
         if (strcmp(event, ends[i].event) == 0)

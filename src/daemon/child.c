@@ -12,6 +12,7 @@
 #include "admin/reports.h"
 #include "history/tail.h"
 #include "base/buf.h"
+#include "base/check.h"
 #include "base/map.h"
 #include "daemon/child_internal.h"
 #include "daemon/sandbox.h"
@@ -79,9 +80,7 @@ enum result child_ask_for_sockets(struct child *child, const struct settings *se
     *out = (struct child_sockets){0};
     for (size_t i = 0; i < settings->listener_count; i++) {
         for (size_t k = 0; k < settings->listeners[i].address_count; k++) {
-            if (packet.count == LINK_ADDRESSES_MAX)
-                return fail(err, ERROR_LIMIT, "more than %d listening addresses",
-                            LINK_ADDRESSES_MAX);
+            check(packet.count < SETTINGS_ADDRESSES_MAX); /* those who loaded them counted */
             packet.addresses[packet.count++] = settings->listeners[i].addresses[k];
         }
     }
@@ -279,13 +278,16 @@ static void start_webhooks(struct child *child)
 
 static enum result start_log(struct child *child, struct error *err)
 {
+    static const enum admin_log_target targets[] = {[SETTINGS_LOG_STDOUT] = ADMIN_LOG_STDOUT,
+                                                    [SETTINGS_LOG_JOURNAL] = ADMIN_LOG_JOURNAL,
+                                                    [SETTINGS_LOG_SYSLOG] = ADMIN_LOG_SYSLOG,
+                                                    [SETTINGS_LOG_FILE] = ADMIN_LOG_FILE};
     const struct settings *settings = child->settings;
     struct admin_log_settings log = {
-        .target = settings->log.target == SETTINGS_LOG_SYSLOG ? ADMIN_LOG_SYSLOG
-                  : settings->log.target == SETTINGS_LOG_FILE ? ADMIN_LOG_FILE
-                                                              : ADMIN_LOG_STDOUT,
+        .target = targets[settings->log.target],
         .path = settings->log.path,
-        .least = EVENT_INFO,
+        .socket = settings->log.socket,
+        .least = (enum event_severity)settings->log.least,
         .node = settings->hostname,
         .postfix = settings->log.compat == SETTINGS_COMPAT_POSTFIX,
         .human = settings->log.target == SETTINGS_LOG_STDOUT && isatty(STDOUT_FILENO),
@@ -343,13 +345,14 @@ static enum result start_admin(struct child *child, struct error *err)
     };
     if (admin_http_start(&http, &child->http, err) != OK)
         return FAILED;
-    for (size_t i = 0; i < settings->admin.address_count; i++)
-        if (admin_http_serve_api(child->http, &settings->admin.addresses[i], err) != OK)
-            return FAILED;
-    for (size_t i = 0; i < settings->metrics.address_count; i++)
-        if (admin_http_serve_metrics(child->http, &settings->metrics.addresses[i], err) != OK)
-            return FAILED;
-    return OK;
+    enum result result = OK;
+    for (size_t i = 0; i < settings->admin.address_count && result == OK; i++)
+        result = admin_http_serve_api(child->http, &settings->admin.addresses[i], err);
+    for (size_t i = 0; i < settings->metrics.address_count && result == OK; i++)
+        result = admin_http_serve_metrics(child->http, &settings->metrics.addresses[i], err);
+    if (result != OK)
+        admin_http_stop(child->http); /* the control socket goes with it */
+    return result;
 }
 
 static enum result start(struct child *child, struct error *err)

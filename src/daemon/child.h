@@ -23,6 +23,6 @@ struct child_options {
 };
 
 /* Exit status of the process: 0 after a drain that was asked for, 1 when it cannot start (the
- * reason is logged; starting it again is useless), 2 when it should be started again. */
+ * reason is logged; starting it again is useless). */
 enum { CHILD_DONE = 0, CHILD_CANNOT_START = 1 };
 int child_run(const struct child_options *options);

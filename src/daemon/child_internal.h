@@ -44,7 +44,7 @@ struct child {
 };
 
 struct child_sockets {
-    int fds[LINK_ADDRESSES_MAX];
+    int fds[SETTINGS_ADDRESSES_MAX];
     size_t count;
 };
 

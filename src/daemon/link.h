@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/str.h"
+#include "gateway/settings.h"
 #include "net/address.h"
 
 enum link_kind {
@@ -18,12 +19,12 @@ enum link_kind {
     LINK_RELOADED, /* child: a reload has ended, for better or worse */
 };
 
-enum { LINK_ADDRESSES_MAX = 64, LINK_TEXT_MAX = 256 };
+enum { LINK_TEXT_MAX = 256 };
 
 struct link_packet {
     int kind;
     unsigned count;
-    struct net_address addresses[LINK_ADDRESSES_MAX];
+    struct net_address addresses[SETTINGS_ADDRESSES_MAX];
     char text[LINK_TEXT_MAX]; /* SOCKET: empty, or an error */
 };
 

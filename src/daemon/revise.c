@@ -175,9 +175,15 @@ static void open_revisions(struct work *work, struct str spool_path)
         warn(&work->err);
 }
 
+/* A way back that was not confirmed says nothing of the revision that it led to. */
+static void mark_reverted(struct child *child, unsigned number, unsigned current)
+{
+    mark(child, number, number < current ? STR_EMPTY : STR("reverted"));
+}
+
 static void drop_pending(struct child *child, struct revisions_state *state)
 {
-    mark(child, state->pending, STR("reverted"));
+    mark_reverted(child, state->pending, state->current);
     state->pending = state->share = 0;
     state->confirm_by_ns = 0;
 }
@@ -500,6 +506,8 @@ static bool is_kept(struct work *work, const struct revisions_state *state, stru
         return true;
     if (change->kind != CHANGE_ROLLBACK)
         return false;
+    if (revisions_set_state_in_spare(child->revisions, state) == OK)
+        return true;
     change->warning = arena_printf(change->arena,
                                    "%s; it is tried again, but posternd started before that begins "
                                    "with what was in force before",
@@ -659,7 +667,7 @@ static void revert(struct work *work, struct str actor, struct str reason, struc
     begin(work, former, &state, change);
     if (change->status != 200)
         return;
-    mark(child, number, STR("reverted"));
+    mark_reverted(child, number, state.current);
     child->files_state = 0; /* what its files say by now is read soon */
     change->revision = state.current;
     tell(EVENT_CONFIG_REVERTED, number, actor, reason);
@@ -701,13 +709,16 @@ static void go_back(struct work *work, unsigned target, struct change *change)
         return;
     }
     unsigned waiting = state.pending;
-    state.current = target;
-    state.pending = state.share = 0;
-    state.confirm_by_ns = 0;
+    state.pending = change->confirm_ns ? target : 0;
+    state.share = 0;
+    state.confirm_by_ns = change->confirm_ns ? clock_wall_ns() + change->confirm_ns : 0;
+    if (!state.pending)
+        state.current = target;
     begin(work, settings, &state, change);
     if (change->status != 200)
         return;
-    mark(child, number, STR("rolled back"));
+    if (!state.pending)
+        mark(child, number, STR("rolled back"));
     if (waiting)
         mark(child, waiting, STR("reverted"));
     mark(child, target, STR_EMPTY);
@@ -720,6 +731,11 @@ static void go_back(struct work *work, unsigned target, struct change *change)
 static void roll_back(struct work *work, struct change *change)
 {
     struct revisions_state state = state_of(work->child);
+    if (state.pending && change->confirm_ns) {
+        refuse(change, 409, "r%u waits for its confirmation: confirm it or roll back first",
+               state.pending);
+        return;
+    }
     if (state.pending && (!change->number || change->number == state.current)) {
         change->former = state.pending;
         revert(work, change->actor, change->reason, change);

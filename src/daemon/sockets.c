@@ -34,11 +34,13 @@ static enum result prepare(int fd, const struct net_address *address, struct err
     struct sockaddr_storage name;
     socklen_t length;
     net_address_to_sockaddr(address, &name, &length);
-    if (bind(fd, (struct sockaddr *)&name, length) != 0)
-        return fail_errno(err, errno, "cannot bind");
-    if (listen(fd, BACKLOG) != 0)
-        return fail_errno(err, errno, "cannot listen");
-    return OK;
+    if (bind(fd, (struct sockaddr *)&name, length) == 0 && listen(fd, BACKLOG) == 0)
+        return OK;
+    const char *why = errno == EADDRINUSE      ? " (another process listens there)"
+                      : errno == EADDRNOTAVAIL ? " (no interface of this host has that address)"
+                      : errno == EACCES        ? " (a port below 1024 needs root)"
+                                               : "";
+    return fail_errno(err, errno, "cannot listen%s", why);
 }
 
 static enum result open_listener(const struct net_address *address, int *out_fd, struct error *err)

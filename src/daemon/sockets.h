@@ -5,9 +5,12 @@
 #pragma once
 
 #include "base/error.h"
+#include "gateway/settings.h"
 #include "net/address.h"
 
-enum { SOCKETS_MAX = 64 };
+/* At a reload those of before and those of after are open for a moment, beside what systemd gave.
+ */
+enum { SOCKETS_MAX = 3 * SETTINGS_ADDRESSES_MAX };
 
 struct sockets {
     struct {

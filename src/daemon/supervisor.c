@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -43,6 +44,7 @@ struct supervisor {
     struct sockets sockets;
     struct poison *poison;
     char spool_path[4096]; /* as the first child found it */
+    int spool_claim;       /* the folder, locked; -1: not yet */
     int signals;           /* signalfd */
     sigset_t before;
 
@@ -68,12 +70,36 @@ static enum result make_folders(struct supervisor *self, const struct settings *
                                 struct error *err)
 {
     if (privileges_make_folder(&self->privileges, settings->spool.path, err) != OK)
-        return FAILED;
+        return fail_context(err, "spool.path");
     struct str socket_path = settings->control.socket;
     ptrdiff_t slash = str_find_last(socket_path, '/');
-    return slash > 0 ? privileges_make_folder(&self->privileges,
-                                              str_slice(socket_path, 0, (size_t)slash), err)
-                     : OK;
+    if (slash > 0 && privileges_make_folder(&self->privileges,
+                                            str_slice(socket_path, 0, (size_t)slash), err) != OK)
+        return fail_context(err, "control.socket");
+    return OK;
+}
+
+/*
+ * One daemon a spool: from before anything in it is touched, for the history, revisions and counts
+ * lie there too. The lock is one of the folder itself and lasts as long as we do; a predecessor
+ * that was killed may still be on its way out.
+ */
+static enum result claim_spool(struct supervisor *self, struct error *err)
+{
+    enum { TURNS = 100, TURN_US = 20 * 1000 };
+    const char *path = self->spool_path;
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return fail_errno(err, errno, "spool.path: cannot open the folder %s", path);
+    self->spool_claim = fd;
+    for (int turn = 0; flock(fd, LOCK_EX | LOCK_NB) != 0; turn++) {
+        if (errno != EWOULDBLOCK)
+            return OK; /* a file system that locks no folders; the spool has a lock of its own */
+        if (turn == TURNS)
+            return fail(err, ERROR_TEMPORARY, "spool.path: another posternd uses %s", path);
+        usleep(TURN_US);
+    }
+    return OK;
 }
 
 /* The configuration must check before anything is bound. */
@@ -192,6 +218,7 @@ static _Noreturn void become_unpacker(struct supervisor *self, pid_t parent)
     close(self->signals);
     close(self->link);
     close(self->unpacker.door);
+    close(self->spool_claim);
     poison_free(self->poison); /* memory that it would share with the child */
     sockets_close_all(&self->sockets);
     sigprocmask(SIG_SETMASK, &self->before, NULL);
@@ -239,7 +266,7 @@ static void answer_wish(struct supervisor *self, const struct link_packet *wish)
 {
     static struct link_packet answer;
     sockets_forget_wishes(&self->sockets);
-    for (unsigned i = 0; i < wish->count && i < LINK_ADDRESSES_MAX; i++) {
+    for (unsigned i = 0; i < wish->count && i < SETTINGS_ADDRESSES_MAX; i++) {
         struct error err = {0};
         int fd = -1;
         answer = (struct link_packet){.kind = LINK_SOCKET};
@@ -404,7 +431,7 @@ int supervisor_run(const char *config_path, bool unconfined)
     struct error err = {0};
     self->config_path = config_path;
     self->unconfined = unconfined;
-    self->link = -1;
+    self->link = self->spool_claim = -1;
     self->poison = poison_new();
     umask(0027); /* mail and who wrote to whom are nobody else's, whatever a folder lets through */
     systemd_begin();
@@ -414,7 +441,8 @@ int supervisor_run(const char *config_path, bool unconfined)
     raise_descriptors();
     int code = 1;
     if (prepare(self, &err) == OK && give_up_root(self, &err) == OK &&
-        catch_signals(self, &err) == OK && open_unpacker(self, &err) == OK) {
+        claim_spool(self, &err) == OK && catch_signals(self, &err) == OK &&
+        open_unpacker(self, &err) == OK) {
         code = supervise(self);
         end_unpacker(self);
     }
@@ -423,6 +451,8 @@ int supervisor_run(const char *config_path, bool unconfined)
     sockets_close_all(&self->sockets);
     problems_flush();
     poison_free(self->poison);
+    if (self->spool_claim >= 0)
+        close(self->spool_claim);
     free(self);
     return code;
 }

@@ -132,6 +132,8 @@ enum event_severity event_severity(enum event_type type);
 const char *event_severity_name(enum event_severity severity);
 /* One line for the manual: what it means. */
 const char *event_text(enum event_type type);
+/* What to do about it; empty: nothing. */
+const char *event_advice(enum event_type type);
 
 struct buf;
 /* Append one JSON object and a newline; everything outside printable ASCII is escaped. Bytes that
@@ -147,3 +149,5 @@ void event_lines_json(struct event_lines *lines, const struct event *event, stru
 /* One line for a person at a terminal, equally escaped; a value with blanks, '=' or escapes in it
  * stands in quotes, so it cannot pass for another field. */
 void event_format_human(const struct event *event, struct buf *out);
+/* The same without time, severity and line end. */
+void event_format_words(const struct event *event, struct buf *out);

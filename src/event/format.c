@@ -129,12 +129,9 @@ static bool is_word(struct str text)
     return text.len > 0;
 }
 
-void event_format_human(const struct event *event, struct buf *out)
+void event_format_words(const struct event *event, struct buf *out)
 {
-    char time[TIME_RFC3339_SIZE];
-    buf_append(out, clock_format_rfc3339(event->wall_ns, time));
-    buf_printf(out, " %-6s %s", event_severity_name(event_severity(event->type)),
-               event_name(event->type));
+    buf_append(out, str_c(event_name(event->type)));
     for (unsigned i = 0; i < event->count; i++) {
         const struct event_field *field = &event->fields[i];
         buf_printf(out, " %s=", event_key_name(field->key));
@@ -143,5 +140,13 @@ void event_format_human(const struct event *event, struct buf *out)
         else
             format_value(field, out);
     }
+}
+
+void event_format_human(const struct event *event, struct buf *out)
+{
+    char time[TIME_RFC3339_SIZE];
+    buf_append(out, clock_format_rfc3339(event->wall_ns, time));
+    buf_printf(out, " %-6s ", event_severity_name(event_severity(event->type)));
+    event_format_words(event, out);
     buf_append_byte(out, '\n');
 }

@@ -13,6 +13,12 @@ static const struct type_row types[EVENT_TYPE_COUNT] = {
 #undef EVENT
 };
 
+static const char *const advice[EVENT_TYPE_COUNT] = {
+#define EVENT_ADVICE(id, text) [EVENT_##id] = text,
+#include "event/advice.h"
+#undef EVENT_ADVICE
+};
+
 static const char *const keys[EVENT_KEY_COUNT] = {
 #define EVENT_KEY(id, name) [KEY_##id] = name,
 #include "event/keys.h"
@@ -61,6 +67,11 @@ enum event_severity event_severity(enum event_type type)
 const char *event_text(enum event_type type)
 {
     return types[type].text;
+}
+
+const char *event_advice(enum event_type type)
+{
+    return advice[type] ? advice[type] : "";
 }
 
 const char *event_key_name(enum event_key key)

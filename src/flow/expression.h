@@ -36,7 +36,11 @@ struct expression_assumption {
     const struct expression *expression;
     bool truth;
     unsigned epoch; /* the step; names that change between steps are compared within one only */
+    /* Or by name: since which step it has its value, 0: from the beginning (a proof that goes along
+     * one path knows). NULL: `unstable` says it. */
+    const unsigned *since;
 };
+enum expression_tls { EXPRESSION_TLS_OPEN, EXPRESSION_TLS_NEVER, EXPRESSION_TLS_ALWAYS };
 
 /* What a proof knows about the client. */
 struct expression_knowledge {
@@ -44,6 +48,7 @@ struct expression_knowledge {
     bool may_log_in;       /* a login can succeed without right */
     bool may_claim_client; /* he can make us believe any address, also a trusted one */
     struct str listener;   /* empty: not known */
+    enum expression_tls tls;
     /* A stranger's address is in none of these. */
     const struct net_network *trusted;
     size_t trusted_count;
@@ -52,7 +57,11 @@ struct expression_knowledge {
     const struct str *domains;
     size_t domain_count;
     unsigned unstable; /* a set of 1 << name: those that change between steps */
-    unsigned epoch;    /* of the conditions asked about; 0: no step */
+    /* A set of 1 << name: where one has its value since `unset_since`, that is "" or 0: nothing has
+     * given it another. */
+    unsigned unset, unset_since;
+    unsigned epoch;        /* of the conditions asked about; 0: no step */
+    const unsigned *since; /* of the same; see struct expression_assumption */
     const struct expression_assumption *assumed;
     size_t assumed_count;
     /* Or one case instead of all clients: the facts of which `given` (a set of 1 << name, see

@@ -434,7 +434,7 @@ static bool can_be(const struct expression *expression, bool truth,
     size_t count = 0;
     for (size_t i = 0; i < known->assumed_count && count < EXPRESSION_ASSUMED_MAX; i++)
         items[count++] = known->assumed[i];
-    items[count++] = (struct expression_assumption){expression, truth, known->epoch};
+    items[count++] = (struct expression_assumption){expression, truth, known->epoch, known->since};
     return expression_possible(items, count, known);
 }
 

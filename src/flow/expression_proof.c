@@ -115,22 +115,28 @@ static enum expression_name name_of(const struct expression *node)
     return comparison && right->op != EXPRESSION_OP_LITERAL ? NAME_COUNT : left->name;
 }
 
-/* Does the value of a name that the atom looks at, or the list, change between steps? */
-static bool changes(const struct expression *node, unsigned unstable)
+/* Since which step the values of all names that the atom looks at, and the list, are what they are;
+ * 0: from the beginning. Two of one time since which nothing changed are looks at the same. */
+static unsigned epoch_of(const struct expression *node, const struct expression_assumption *item,
+                         unsigned unstable)
 {
     if (!node)
-        return false;
+        return 0;
+    if (node->op == EXPRESSION_OP_NAME && item->since)
+        return item->since[node->name];
     if (node->op == EXPRESSION_OP_NAME)
-        return unstable & (1u << node->name);
+        return unstable & (1u << node->name) ? item->epoch : 0;
     if (node->op == EXPRESSION_OP_IN && !node->in_trusted && !node->list_is_literal)
-        return true;
-    return changes(node->left, unstable) || changes(node->right, unstable);
+        return item->epoch;
+    unsigned left = epoch_of(node->left, item, unstable);
+    unsigned right = epoch_of(node->right, item, unstable);
+    return left > right ? left : right;
 }
 
-static struct atom *atom_of(struct proof *proof, const struct expression *node, unsigned epoch)
+static struct atom *atom_of(struct proof *proof, const struct expression *node,
+                            const struct expression_assumption *item)
 {
-    if (!changes(node, proof->known->unstable))
-        epoch = 0;
+    unsigned epoch = epoch_of(node, item, proof->known->unstable);
     /* `trusted` and `client in trusted` are one */
     bool trusted = name_of(node) == NAME_TRUSTED;
     for (size_t i = 0; i < proof->atom_count; i++) {
@@ -163,9 +169,9 @@ static enum expression_truth truth_not(enum expression_truth truth)
 }
 
 static enum expression_truth read_atom(struct proof *proof, const struct expression *node,
-                                       unsigned epoch)
+                                       const struct expression_assumption *item)
 {
-    const struct atom *atom = atom_of(proof, node, epoch);
+    const struct atom *atom = atom_of(proof, node, item);
     bool negated = is_equality(node) && node->compare == COMPARE_NOT_EQUAL;
     if (!atom)
         return EXPRESSION_UNDECIDED;
@@ -173,32 +179,32 @@ static enum expression_truth read_atom(struct proof *proof, const struct express
 }
 
 static enum expression_truth read(struct proof *proof, const struct expression *node,
-                                  unsigned epoch)
+                                  const struct expression_assumption *item)
 {
     switch (node->op) {
     case EXPRESSION_OP_LITERAL:
         return truth_of(node->truth);
     case EXPRESSION_OP_NOT:
-        return truth_not(read(proof, node->left, epoch));
+        return truth_not(read(proof, node->left, item));
     case EXPRESSION_OP_AND:
     case EXPRESSION_OP_OR: {
         enum expression_truth decisive = truth_of(node->op == EXPRESSION_OP_OR);
-        enum expression_truth left = read(proof, node->left, epoch);
-        enum expression_truth right = read(proof, node->right, epoch);
+        enum expression_truth left = read(proof, node->left, item);
+        enum expression_truth right = read(proof, node->right, item);
         if (left == decisive || right == decisive)
             return decisive;
         return left == right ? left : EXPRESSION_UNDECIDED;
     }
     case EXPRESSION_OP_COMPARE:
         if (node->left->type != EXPRESSION_BOOL)
-            return read_atom(proof, node, epoch);
-        enum expression_truth left = read(proof, node->left, epoch);
-        enum expression_truth right = read(proof, node->right, epoch);
+            return read_atom(proof, node, item);
+        enum expression_truth left = read(proof, node->left, item);
+        enum expression_truth right = read(proof, node->right, item);
         if (left == EXPRESSION_UNDECIDED || right == EXPRESSION_UNDECIDED)
             return EXPRESSION_UNDECIDED;
         return truth_of((left == right) == (node->compare == COMPARE_EQUAL));
     default:
-        return read_atom(proof, node, epoch);
+        return read_atom(proof, node, item);
     }
 }
 
@@ -264,10 +270,31 @@ static bool domain_is_possible(const struct group *group, struct str domain)
     return has_domain(known, domain) == (known->domain_is == EXPRESSION_DOMAIN_ONE_OF);
 }
 
+static bool tls_is_possible(const struct group *group, struct str version)
+{
+    enum expression_tls tls = group->proof->known->tls;
+    return tls == EXPRESSION_TLS_OPEN || (tls == EXPRESSION_TLS_ALWAYS) == (version.len > 0);
+}
+
 static struct str domain_of(struct str address)
 {
     ptrdiff_t at = str_find_last(address, '@');
     return at < 0 ? STR_EMPTY : str_from(address, (size_t)at + 1);
+}
+
+/* Has nothing given the name a value yet? */
+static bool is_unset(const struct group *group)
+{
+    const struct expression_knowledge *known = group->proof->known;
+    return known->unset_since && group->epoch == known->unset_since &&
+           known->unset & 1u << group->name;
+}
+
+/* Of a score that nothing was added to; checks that were not made are empty texts. */
+static bool zero_fits(const struct group *group)
+{
+    struct flow_facts facts = no_facts();
+    return all_hold(group, &facts);
 }
 
 static bool text_fits(const struct group *group, struct str value)
@@ -285,6 +312,8 @@ static bool text_fits(const struct group *group, struct str value)
         break;
     case NAME_TLS:
         facts.tls = value;
+        if (!tls_is_possible(group, value))
+            return false;
         break;
     case NAME_LISTENER:
         facts.listener = value;
@@ -308,7 +337,7 @@ static bool text_fits(const struct group *group, struct str value)
             return false;
         break;
     default:
-        return true;
+        return !is_unset(group) || zero_fits(group);
     }
     return all_hold(group, &facts);
 }
@@ -321,6 +350,10 @@ static size_t named_values(const struct group *group, const struct str **out)
     static const struct str nobody = {"", 0};
     bool is_domain = group->name == NAME_SENDER_DOMAIN || group->name == NAME_RECIPIENT_DOMAIN;
     if (group->name == NAME_USER && known->stranger && !known->may_log_in) {
+        *out = &nobody;
+        return 1;
+    }
+    if (is_unset(group) || (group->name == NAME_TLS && known->tls == EXPRESSION_TLS_NEVER)) {
         *out = &nobody;
         return 1;
     }
@@ -466,6 +499,8 @@ static bool some_number_fits(const struct group *group)
 {
     const struct proof *proof = group->proof;
     bool any = false;
+    if (is_unset(group))
+        return zero_fits(group);
     if (group->name != NAME_SIZE && group->name != NAME_RECIPIENTS)
         return true;
     for (size_t i = 0; i < proof->atom_count; i++) {
@@ -497,6 +532,30 @@ static bool flag_fits(const struct group *group)
     return may && all_hold(group, &facts);
 }
 
+/* ---- header fields: one has one value ---- */
+
+static const struct expression *field_of(const struct atom *atom)
+{
+    const struct expression *left = atom->node->left;
+    return is_equality(atom->node) && left->op == EXPRESSION_OP_NAME && left->name == NAME_HEADER &&
+                   atom->node->right->op == EXPRESSION_OP_LITERAL
+               ? left
+               : NULL;
+}
+
+/* Equal atoms are one, so two that hold are of two values. */
+static bool field_fits(const struct proof *proof, const struct atom *atom)
+{
+    const struct expression *field = field_of(atom);
+    for (size_t i = 0; field && atom->truth == EXPRESSION_TRUE && i < proof->atom_count; i++) {
+        const struct atom *other = &proof->atoms[i];
+        if (other != atom && other->epoch == atom->epoch && other->truth == EXPRESSION_TRUE &&
+            field_of(other) && same(field, field_of(other)))
+            return false;
+    }
+    return true;
+}
+
 static bool group_fits(const struct group *group)
 {
     if (group->name == NAME_COUNT)
@@ -519,7 +578,8 @@ static bool all_groups_fit(const struct proof *proof)
     for (size_t i = 0; i < proof->atom_count; i++) {
         const struct atom *atom = &proof->atoms[i];
         const struct group group = {proof, atom->name, atom->epoch};
-        if (atom->truth != EXPRESSION_UNDECIDED && !group_fits(&group))
+        if (atom->truth != EXPRESSION_UNDECIDED &&
+            (!group_fits(&group) || !field_fits(proof, atom)))
             return false;
     }
     return true;
@@ -534,7 +594,7 @@ static bool search(struct proof *proof)
         return true; /* not proven is not impossible */
     for (size_t i = 0; i < proof->count; i++) {
         const struct expression_assumption *item = &proof->items[i];
-        enum expression_truth truth = read(proof, item->expression, item->epoch);
+        enum expression_truth truth = read(proof, item->expression, item);
         if (truth == EXPRESSION_UNDECIDED)
             all = false;
         else if ((truth == EXPRESSION_TRUE) != item->truth)

@@ -136,6 +136,12 @@ struct flow_ways {
                                       struct mail_recipient *out);
 };
 
+struct flow_stated_outcome {
+    const struct flow *flow;
+    const struct flow_step *step;
+    unsigned outcome;
+};
+
 struct flow_run { /* what a run is lent; valid during the call */
     struct arena *arena;
     struct directory *directory;
@@ -158,6 +164,9 @@ struct flow_run { /* what a run is lent; valid during the call */
     bool hides_subject; /* no Subject is told */
     struct lane *http;  /* for scripts' questions to web services; NULL: none is answered */
     bool released;      /* it was held, and somebody let it go: limits do not count it again */
+    /* Of a rehearsal: what these steps say, in place of what they would find out. */
+    const struct flow_stated_outcome *stated;
+    size_t stated_count;
 };
 
 /* The verdict of an authentication flow is ACCEPT, REJECT (535) or DEFER (454). */
@@ -256,9 +265,18 @@ void flow_replay_run(const struct flow_replay *replay, struct arena *arena,
 
 /* ---- relay safety (flow/prove.c) ---- */
 
+struct flow_witness {        /* a session that shows what a proof says */
+    struct flow_facts facts; /* of client, sender, recipient */
+    struct str text;         /* the message */
+    const struct flow_stated_outcome *stated;
+    size_t stated_count;
+};
+
 struct flow_relay_case { /* one listener x domain, for a stranger */
     struct str listener;
     bool authentication_required; /* a stranger never gets to RCPT */
+    bool tls_never, tls_always;   /* no client has TLS; each has */
+    bool queued;                  /* content flows run behind the 250 */
     struct str domain;            /* "example.org" or "any" */
     bool is_any;
     bool is_lookup_mx;
@@ -279,6 +297,7 @@ struct flow_relay_case { /* one listener x domain, for a stranger */
     bool (*looks_up)(const void *context, struct str transport);
     bool (*is_listed)(const void *context, struct str domain);
     bool takes_any;
+    bool as_received; /* for a step: no step before it has changed the recipient */
     /* Other listed domains whose mail goes by MX, and whether the listener takes mail for them: a
      * step that rewrites may lead there, and their own recipient flows are not asked then. */
     const struct flow_relay_target {
@@ -288,6 +307,8 @@ struct flow_relay_case { /* one listener x domain, for a stranger */
     size_t target_count;
     /* Does this listed name belong to the domain `name`? */
     bool (*belongs)(const void *context, struct str domain, struct str name);
+    /* Does this session get mail out that is not for us? NULL: nobody can try. */
+    bool (*relays)(const struct flow_relay_case *relay, const struct flow_witness *witness);
     const void *context;
     struct config_place place;   /* of the domain */
     struct str allow_open_relay; /* the reason given, or empty */
@@ -296,9 +317,14 @@ struct flow_relay_case { /* one listener x domain, for a stranger */
  * Report `open-relay` (error, or warning with allow_open_relay) with the paths, for every case in
  * which a stranger can get mail to a domain of his choice, or to a listed one by MX look-up: by the
  * recipient flow, or by steps that route or rewrite in it or in the content flow. And the warning
- * `passed-by` where a step rewrites what he chose into another listed domain by MX. */
+ * `passed-by` where a step rewrites what he chose into another listed domain by MX. With a session
+ * that goes such a way, where one is found. */
 void flow_prove_relay(const struct flow_relay_case *cases, size_t count,
                       struct config_report *report);
+/* The outcome of a step by its number ("2", in a branch "2.found.1") and name, as the session in a
+ * report says it. */
+bool flow_state_outcome(const struct flow *flow, struct str number, struct str outcome,
+                        struct flow_stated_outcome *out);
 
 /* ---- the blocks, for people and editors (flow/describe.c) ---- */
 struct buf;

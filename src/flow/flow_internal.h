@@ -106,6 +106,11 @@ struct flow_block {
     bool signs;             /* it makes a signature of ours */
     bool breaks_signatures; /* it changes what was signed: an error behind one that signs */
     bool finds;             /* it may add findings */
+    bool asks_world;        /* what it says is known to others: in a rehearsal it may be stated */
+    /* For the proof: may both be said in one transaction, in which no recipient changed? NULL: yes.
+     */
+    bool (*agrees)(const struct flow_step *step, unsigned outcome, const struct flow_step *before,
+                   unsigned outcome_before);
     /* After binding: resolve and check. `node` may be NULL. Problems go to the report. */
     void (*prepare)(struct flow_compiling *compiling, struct flow_step *step,
                     const struct config_node *node);
@@ -121,7 +126,9 @@ struct flow_block {
     /* For the proof: what holds when this outcome happens. NULL, or NULL as answer: nothing. */
     const struct expression *(*condition)(const struct flow_step *step, unsigned outcome,
                                           bool *out_truth);
-    /* Of a block that may route: can the transport be one that looks up MX? NULL: yes. */
+    /* Of a block that may route: can the transport be one that looks up MX? NULL: yes. With
+     * `routes` it is chosen whenever the step is come to. */
+    bool routes;
     bool (*may_look_up)(const struct flow_step *step, const struct flow_relay_case *relay);
     /* Of a block that may rewrite: can a recipient whose name or domain the client chose get a
      * domain that is not listed? NULL: yes. */
@@ -130,6 +137,12 @@ struct flow_block {
      * the listed domain `name`? NULL: no. */
     bool (*may_enter)(const struct flow_step *step, const struct flow_relay_case *relay,
                       struct str name);
+    /* Of a block that may rewrite: can it change a recipient of this case at all? NULL: yes. */
+    bool (*may_change)(const struct flow_step *step, const struct flow_relay_case *relay);
+    /* For a session that the proof makes up: texts of the step that addresses or names may have to
+     * fit, patterns with a ~ before them. NULL: none. */
+    void (*suggest)(const struct flow_step *step, void (*add)(void *context, struct str text),
+                    void *context);
     /* What to do about it, where the file does not say to which domain; NULL: it does. */
     const char *enter_fix;
     /* For a replay: what this step makes of an answer that another step of this block got, by its

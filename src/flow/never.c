@@ -21,7 +21,7 @@ static void assume(struct never *never, const struct expression *expression, boo
 {
     if (expression && never->known.assumed_count + 1 < EXPRESSION_ASSUMED_MAX)
         never->assumed[never->known.assumed_count++] =
-            (struct expression_assumption){expression, truth, never->known.epoch};
+            (struct expression_assumption){expression, truth, never->known.epoch, NULL};
 }
 
 static bool can_be(const struct never *never, const struct expression *expression, bool alone)
@@ -30,7 +30,7 @@ static bool can_be(const struct never *never, const struct expression *expressio
     size_t count = alone ? 0 : never->known.assumed_count;
     for (size_t i = 0; i < count; i++)
         items[i] = never->assumed[i];
-    items[count++] = (struct expression_assumption){expression, true, never->known.epoch};
+    items[count++] = (struct expression_assumption){expression, true, never->known.epoch, NULL};
     return expression_possible(items, count, &never->known);
 }
 

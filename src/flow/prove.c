@@ -12,25 +12,25 @@
  * contradiction is found when a step is come to.
  */
 #include "base/buf.h"
-#include "flow/expression_internal.h"
-#include "flow/flow_internal.h"
+#include "flow/prove_internal.h"
 
-enum { PATHS_SHOWN = 8, PATH_MAX_BYTES = 4096, VISITS_MAX = 20000 };
-
-/* What a path must do to be one: accept, after one step that lets mail go elsewhere. */
-enum aim { AIM_ACCEPT, AIM_ROUTED, AIM_REWRITTEN, AIM_PASSED_BY };
+enum {
+    PATHS_SHOWN = 8,
+    PATH_MAX_BYTES = 4096,
+    VISITS_MAX = 20000,
+    /* of a closer look, for all domains of a listener */
+    STEPS_MAX = 20000,
+    TRIES_MAX = 1000,
+};
 
 struct hop {
     const struct flow_step *step;
     unsigned outcome;
 };
 struct walk {
-    const struct flow_relay_case *relay;
+    struct prove_goal goal;
     const struct flow *flow;
-    enum aim aim;
-    struct str target;  /* AIM_PASSED_BY: the listed domain */
     struct str through; /* another domain, whose recipient flow led to this one; else empty */
-    bool unprotected;   /* a backend's yes counts as a yes */
     struct arena *arena;
     struct expression_knowledge known;
     struct expression_assumption assumed[EXPRESSION_ASSUMED_MAX];
@@ -59,7 +59,7 @@ static void print_hop(struct walk *walk, const struct flow_step *step, unsigned 
 /* `changer`: the step that routes or rewrites, or NULL. */
 static void print_path(struct walk *walk, const struct flow_step *changer)
 {
-    const struct flow_relay_case *relay = walk->relay;
+    const struct flow_relay_case *relay = walk->goal.relay;
     struct buf *out = walk->found;
     if (walk->hop_count && !walk->end.line)
         walk->end = walk->hops[walk->hop_count - 1].step->place;
@@ -85,13 +85,13 @@ static void print_path(struct walk *walk, const struct flow_step *changer)
         print_hop(walk, walk->hops[i].step, walk->hops[i].outcome);
     if (walk->visits > VISITS_MAX)
         buf_append(out, STR(" -> more paths than can be proven"));
-    if (walk->aim == AIM_ACCEPT)
+    if (walk->goal.aim == AIM_ACCEPT)
         buf_printf(out, " -> %.*s", STR_ARG(relay->transport));
-    else if (walk->aim == AIM_PASSED_BY)
-        buf_printf(out, " -> domain %.*s by MX", STR_ARG(walk->target));
+    else if (walk->goal.aim == AIM_PASSED_BY)
+        buf_printf(out, " -> domain %.*s by MX", STR_ARG(walk->goal.target));
     else
-        buf_append(out, walk->aim == AIM_ROUTED ? STR(" -> a transport that looks up MX")
-                                                : STR(" -> a domain that is not listed"));
+        buf_append(out, walk->goal.aim == AIM_ROUTED ? STR(" -> a transport that looks up MX")
+                                                     : STR(" -> a domain that is not listed"));
 }
 
 /* ---- conditions on the way ---- */
@@ -100,7 +100,7 @@ static void assume(struct walk *walk, const struct expression *expression, bool 
 {
     if (expression && walk->known.assumed_count < EXPRESSION_ASSUMED_MAX)
         walk->assumed[walk->known.assumed_count++] =
-            (struct expression_assumption){expression, truth, walk->known.epoch};
+            (struct expression_assumption){expression, truth, walk->known.epoch, NULL};
 }
 
 static void assume_outcome(struct walk *walk, const struct flow_step *step, unsigned outcome)
@@ -113,16 +113,23 @@ static void assume_outcome(struct walk *walk, const struct flow_step *step, unsi
 
 /* ---- the walk ---- */
 
-static bool changes(const struct walk *walk, const struct flow_step *step)
+bool prove_is_changer(const struct prove_goal *goal, const struct flow_step *step)
 {
     const struct flow_block *block = step->block;
-    if (walk->aim == AIM_ROUTED)
-        return block->may_route && (!block->may_look_up || block->may_look_up(step, walk->relay));
-    if (walk->aim == AIM_REWRITTEN)
-        return block->may_rewrite && (!block->may_leave || block->may_leave(step, walk->relay));
-    if (walk->aim == AIM_PASSED_BY)
-        return block->may_enter && block->may_enter(step, walk->relay, walk->target);
+    const struct flow_relay_case *relay = goal->relay;
+    if (goal->aim == AIM_ROUTED)
+        return block->may_route && (!block->may_look_up || block->may_look_up(step, relay));
+    if (goal->aim == AIM_REWRITTEN)
+        return block->may_rewrite && (!block->may_leave || block->may_leave(step, relay));
+    if (goal->aim == AIM_PASSED_BY)
+        return block->may_enter && block->may_enter(step, relay, goal->target);
     return false;
+}
+
+bool prove_protects(const struct prove_goal *goal, const struct flow_step *step, unsigned outcome)
+{
+    return step->block->outcomes[outcome].vouches && !goal->relay->is_any &&
+           goal->aim != AIM_REWRITTEN && !goal->unprotected;
 }
 
 static void walk_steps(struct walk *walk, const struct flow_steps *steps,
@@ -135,19 +142,12 @@ static bool walk_outcome(struct walk *walk, const struct flow_step *step, unsign
     const struct flow_action *action = &step->actions[index];
     bool accepts = action->kind == ACTION_ACCEPT || action->kind == ACTION_DELIVER;
     walk->hops[walk->hop_count++] = (struct hop){.step = step, .outcome = index};
-    if (accepts && (walk->aim == AIM_ACCEPT || changer))
+    if (accepts && (walk->goal.aim == AIM_ACCEPT || changer))
         print_path(walk, changer == step ? NULL : changer);
     else if (action->kind == ACTION_BRANCH)
         walk_steps(walk, &action->branch, changer);
     walk->hop_count--;
     return action->kind == ACTION_NEXT || action->kind == ACTION_NOTE;
-}
-
-/* A backend's yes protects a listed domain as long as it stays that one. */
-static bool protects(const struct walk *walk, const struct flow_step *step, unsigned outcome)
-{
-    return step->block->outcomes[outcome].vouches && !walk->relay->is_any &&
-           walk->aim != AIM_REWRITTEN && !walk->unprotected;
 }
 
 /* Follow each outcome without a backend's word: how many go on behind the step, and one of them. */
@@ -159,7 +159,7 @@ static unsigned walk_outcomes(struct walk *walk, const struct flow_step *step,
     for (unsigned k = 0; k < step->outcome_count; k++) {
         if (step->block->is_reachable && !step->block->is_reachable(step, k, &walk->known))
             continue;
-        if (protects(walk, step, k))
+        if (prove_protects(&walk->goal, step, k))
             continue;
         assume_outcome(walk, step, k);
         if (walk_outcome(walk, step, k, changer)) {
@@ -190,7 +190,7 @@ static void walk_steps(struct walk *walk, const struct flow_steps *steps,
         size_t mark = walk->known.assumed_count;
         unsigned outcome = 0;
         assume(walk, step->when, true);
-        const struct flow_step *through = changes(walk, step) ? step : changer;
+        const struct flow_step *through = prove_is_changer(&walk->goal, step) ? step : changer;
         unsigned passing = walk_outcomes(walk, step, through, &outcome);
         walk->known.assumed_count = mark;
         walk->known.epoch = epoch;
@@ -238,12 +238,12 @@ static bool login_is_open(const struct flow_steps *steps)
     return false;
 }
 
-static struct expression_knowledge know(const struct flow_relay_case *relay,
-                                        const struct flow *flow)
+struct expression_knowledge prove_knowledge(const struct flow_relay_case *relay,
+                                            const struct flow *flow)
 {
     const unsigned checks = 1u << NAME_SPF | 1u << NAME_DKIM | 1u << NAME_DKIM_DOMAIN |
                             1u << NAME_DMARC | 1u << NAME_DMARC_POLICY | 1u << NAME_SCORE |
-                            1u << NAME_HEADER | 1u << NAME_SIZE;
+                            1u << NAME_HEADER | 1u << NAME_SIZE | 1u << NAME_FINDINGS;
     const unsigned addresses = 1u << NAME_SENDER | 1u << NAME_SENDER_DOMAIN | 1u << NAME_RECIPIENT |
                                1u << NAME_RECIPIENT_DOMAIN | 1u << NAME_RECIPIENTS;
     bool rewrites = flow->type == FLOW_CONTENT || has_block(&flow->steps, /* route= */ false);
@@ -253,6 +253,9 @@ static struct expression_knowledge know(const struct flow_relay_case *relay,
         .may_log_in = relay->authentication_flow && !relay->authentication_flow->broken &&
                       login_is_open(&relay->authentication_flow->steps),
         .listener = relay->listener,
+        .tls = relay->tls_never    ? EXPRESSION_TLS_NEVER
+               : relay->tls_always ? EXPRESSION_TLS_ALWAYS
+                                   : EXPRESSION_TLS_OPEN,
         .trusted = relay->trusted,
         .trusted_count = relay->trusted_count,
         .domain_is = rewrites || !relay->name_count ? EXPRESSION_DOMAIN_OPEN
@@ -268,7 +271,7 @@ static struct expression_knowledge know(const struct flow_relay_case *relay,
 
 static void explain_fix(const struct walk *walk, struct config_problem *problem)
 {
-    const struct flow_relay_case *relay = walk->relay;
+    const struct flow_relay_case *relay = walk->goal.relay;
     struct str place = walk->end.line ? config_place_text(walk->arena, walk->end) : STR_EMPTY;
     if (relay->allow_open_relay.len)
         problem->fix = arena_printf(walk->arena, "allowed by allow_open_relay: %.*s",
@@ -276,14 +279,14 @@ static void explain_fix(const struct walk *walk, struct config_problem *problem)
     else if (walk->known.may_claim_client)
         problem->fix = arena_printf(walk->arena, "name only your own front ends: %.*s",
                                     STR_ARG(relay->claims));
-    else if (walk->aim == AIM_ROUTED)
+    else if (walk->goal.aim == AIM_ROUTED)
         problem->fix = STR("route strangers' mail to a server only, or only when: authenticated");
-    else if (walk->aim == AIM_PASSED_BY && walk->enter_fix)
+    else if (walk->goal.aim == AIM_PASSED_BY && walk->enter_fix)
         problem->fix = str_c(walk->enter_fix);
-    else if (walk->aim == AIM_PASSED_BY)
+    else if (walk->goal.aim == AIM_PASSED_BY)
         problem->fix = STR("rewrite strangers' recipients only behind a lookup that knows them, or "
                            "only when: authenticated; or say why with allow_open_relay");
-    else if (walk->aim == AIM_REWRITTEN)
+    else if (walk->goal.aim == AIM_REWRITTEN)
         problem->fix = STR(
             "rewrite strangers' recipients to listed domains only, or only when: authenticated");
     else
@@ -294,29 +297,51 @@ static void explain_fix(const struct walk *walk, struct config_problem *problem)
                          STR_ARG(place), place.len ? ": " : "");
 }
 
-static void report(const struct walk *walk, struct config_report *report)
+static struct config_problem *report_way(const struct walk *walk, struct config_report *report)
 {
-    const struct flow_relay_case *relay = walk->relay;
+    const struct flow_relay_case *relay = walk->goal.relay;
     bool allowed = relay->allow_open_relay.len > 0;
-    bool any = relay->is_any || walk->aim == AIM_REWRITTEN;
-    struct config_problem *problem;
-    if (walk->aim == AIM_PASSED_BY)
-        problem = config_problem(report, CONFIG_WARNING, "passed-by", relay->place,
-                                 "what a stranger sends through listener %.*s to domain %.*s %s "
-                                 "rewritten into domain %.*s%s, which goes by MX and whose "
-                                 "recipient flow is not asked",
-                                 STR_ARG(relay->listener), STR_ARG(relay->domain),
-                                 walk->enter_fix ? "may be" : "is", STR_ARG(walk->target),
-                                 walk->enter_fix && relay->target_count > 1 ? " or another" : "");
-    else
-        problem = config_problem(
-            report, allowed ? CONFIG_WARNING : CONFIG_ERROR, "open-relay", relay->place,
-            "a stranger can relay through listener %.*s to %s%.*s", STR_ARG(relay->listener),
-            any ? "any domain" : "domain ", any ? 0 : (int)relay->domain.len, relay->domain.ptr);
-    problem->detail = arena_str(report->arena, buf_str(walk->found));
+    bool any = relay->is_any || walk->goal.aim == AIM_REWRITTEN;
+    if (walk->goal.aim == AIM_PASSED_BY)
+        return config_problem(report, CONFIG_WARNING, "passed-by", relay->place,
+                              "what a stranger sends through listener %.*s to domain %.*s %s "
+                              "rewritten into domain %.*s%s, which goes by MX and whose "
+                              "recipient flow is not asked",
+                              STR_ARG(relay->listener), STR_ARG(relay->domain),
+                              walk->enter_fix ? "may be" : "is", STR_ARG(walk->goal.target),
+                              walk->enter_fix && relay->target_count > 1 ? " or another" : "");
+    return config_problem(report, allowed ? CONFIG_WARNING : CONFIG_ERROR, "open-relay",
+                          relay->place, "a stranger can relay through listener %.*s to %s%.*s",
+                          STR_ARG(relay->listener), any ? "any domain" : "domain ",
+                          any ? 0 : (int)relay->domain.len, relay->domain.ptr);
+}
+
+/* Nothing gets out, but whoever looks only at the reply to RCPT sees an open relay. */
+static void report_late(const struct walk *walk, struct config_report *report)
+{
+    const struct flow_relay_case *relay = walk->goal.relay;
+    if (!relay->is_any || relay->allow_open_relay.len)
+        return;
+    config_problem(report, CONFIG_WARNING, "refused-late", relay->place,
+                   "recipients of any domain are accepted from strangers through listener %.*s; "
+                   "only content flow %.*s refuses the message",
+                   STR_ARG(relay->listener), STR_ARG(relay->content_flow->name))
+        ->fix = STR("refuse at RCPT: tests for open relays often look no further, and the network "
+                    "carries each message for nothing");
+}
+
+static void report(const struct walk *walk, const struct prove_session *session,
+                   struct config_report *report)
+{
+    struct config_problem *problem = report_way(walk, report);
+    struct arena *arena = report->arena;
+    problem->detail = arena_str(arena, buf_str(walk->found));
     if (walk->found_count > PATHS_SHOWN)
-        problem->detail = arena_printf(report->arena, "%.*s\nand %zu more",
-                                       STR_ARG(problem->detail), walk->found_count - PATHS_SHOWN);
+        problem->detail = arena_printf(arena, "%.*s\nand %zu more", STR_ARG(problem->detail),
+                                       walk->found_count - PATHS_SHOWN);
+    if (session->is_known || walk->goal.relay->relays)
+        problem->detail = arena_printf(arena, "%.*s\n%.*s", STR_ARG(problem->detail),
+                                       STR_ARG(prove_session_text(&walk->goal, session, arena)));
     explain_fix(walk, problem);
 }
 
@@ -325,7 +350,29 @@ struct question {
     const struct flow_relay_case *relay;
     const struct flow *flow;
     struct str through; /* see struct walk */
+    bool has_others;    /* another domain's recipient flow leads here, too */
+    struct prove_budget *budget;
 };
+
+/* A closer look at what the walk found. True: it is to be reported. */
+static bool confirm(const struct question *question, const struct walk *walk,
+                    struct config_report *out_report)
+{
+    struct prove_session session = {.is_known = false};
+    struct prove_goal goal = walk->goal;
+    bool in_content = question->flow != goal.relay->recipient_flow;
+    enum prove_end end = PROVE_OPEN;
+    struct arena *scratch = arena_new(0);
+    goal.unprotected = in_content && goal.aim != AIM_PASSED_BY;
+    if (!question->through.len)
+        end = prove_search(&goal, question->flow, question->budget, scratch, &session);
+    if (end == PROVE_OPEN || question->has_others)
+        report(walk, &session, out_report);
+    else if (end == PROVE_REFUSED_LATE)
+        report_late(walk, out_report);
+    arena_free(scratch);
+    return end == PROVE_OPEN || question->has_others;
+}
 
 /* True: what was found is a step that may lead to any target. */
 static bool prove(const struct question *question, enum aim aim, struct str target,
@@ -333,13 +380,11 @@ static bool prove(const struct question *question, enum aim aim, struct str targ
 {
     struct buf found BUF_CLEANUP;
     const struct flow_relay_case *relay = question->relay;
-    struct walk walk = {.relay = relay,
+    struct walk walk = {.goal = {.relay = relay, .aim = aim, .target = target},
                         .flow = question->flow,
-                        .aim = aim,
-                        .target = target,
                         .through = question->through,
                         .arena = out_report->arena,
-                        .known = know(relay, question->flow),
+                        .known = prove_knowledge(relay, question->flow),
                         .found = &found};
     walk.known.assumed = walk.assumed;
     buf_init(&found, (size_t)PATH_MAX_BYTES * PATHS_SHOWN);
@@ -348,9 +393,7 @@ static bool prove(const struct question *question, enum aim aim, struct str targ
     walk_steps(&walk, &question->flow->steps, /* changer= */ NULL);
     if (walk.visits > VISITS_MAX)
         print_path(&walk, NULL); /* not proven is not safe */
-    if (walk.found_count)
-        report(&walk, out_report);
-    return walk.enter_fix != NULL;
+    return walk.found_count && confirm(question, &walk, out_report) && walk.enter_fix;
 }
 
 /* Does the recipient flow take what a stranger sends; with AIM_PASSED_BY: and make it one for the
@@ -360,15 +403,13 @@ static bool takes(const struct flow_relay_case *relay, enum aim aim, struct str 
 {
     struct buf found BUF_CLEANUP;
     const struct flow *flow = relay->recipient_flow;
-    struct walk walk = {.relay = relay,
-                        .flow = flow,
-                        .aim = aim,
-                        .target = target,
-                        .unprotected = unprotected,
-                        .arena = arena,
-                        .known = know(relay, flow),
-                        .found = &found,
-                        .found_count = PATHS_SHOWN};
+    struct walk walk = {
+        .goal = {.relay = relay, .aim = aim, .target = target, .unprotected = unprotected},
+        .flow = flow,
+        .arena = arena,
+        .known = prove_knowledge(relay, flow),
+        .found = &found,
+        .found_count = PATHS_SHOWN};
     walk.known.assumed = walk.assumed;
     buf_init(&found, PATH_MAX_BYTES);
     walk_steps(&walk, &flow->steps, /* changer= */ NULL);
@@ -430,17 +471,19 @@ static bool reaches(const struct rewriters *rewriters, bool unprotected, struct 
                     struct arena *arena)
 {
     const struct flow_relay_case *relay = question->relay;
+    bool by_own =
+        is_good(relay->recipient_flow) && takes(relay, AIM_ACCEPT, STR_EMPTY, unprotected, arena);
     question->through = STR_EMPTY;
-    if (is_good(relay->recipient_flow) && takes(relay, AIM_ACCEPT, STR_EMPTY, unprotected, arena))
-        return true;
-    for (size_t i = 0; i < rewriters->count; i++) {
+    question->has_others = false;
+    for (size_t i = 0; i < rewriters->count && !question->has_others; i++) {
         const struct flow_relay_case *other = rewriters->items[i];
         if (other == relay || !takes(other, AIM_PASSED_BY, relay->domain, unprotected, arena))
             continue;
-        question->through = other->domain;
-        return true;
+        question->has_others = true;
+        if (!by_own)
+            question->through = other->domain;
     }
-    return false;
+    return by_own || question->has_others;
 }
 
 static bool has_changes(const struct flow *flow)
@@ -449,27 +492,34 @@ static bool has_changes(const struct flow *flow)
            has_block(&flow->steps, /* route= */ false);
 }
 
+static void prove_case(const struct flow_relay_case *relay, const struct rewriters *rewriters,
+                       struct prove_budget *budget, struct config_report *report)
+{
+    struct question recipient = {
+        .relay = relay, .flow = relay->recipient_flow, .through = STR_EMPTY, .budget = budget};
+    struct question content = {
+        .relay = relay, .flow = relay->content_flow, .through = STR_EMPTY, .budget = budget};
+    /* mail for its own domain that nobody vouches for; that it may leave for any is worse, and
+     * told as well */
+    if (is_good(recipient.flow) && (relay->is_any || relay->is_lookup_mx))
+        (void)prove(&recipient, AIM_ACCEPT, STR_EMPTY, report);
+    if (is_good(recipient.flow)) {
+        prove_changes(&recipient, report);
+        prove_passing_by(&recipient, report);
+    }
+    if (!is_good(content.flow) || !has_changes(content.flow))
+        return;
+    if (reaches(rewriters, /* unprotected= */ true, &content, report->arena))
+        prove_changes(&content, report);
+    if (reaches(rewriters, /* unprotected= */ false, &content, report->arena))
+        prove_passing_by(&content, report);
+}
+
 void flow_prove_relay(const struct flow_relay_case *cases, size_t count,
                       struct config_report *report)
 {
     const struct rewriters rewriters = find_rewriters(cases, count, report->arena);
-    for (size_t i = 0; i < count; i++) {
-        const struct flow_relay_case *relay = &cases[i];
-        struct question recipient = {relay, relay->recipient_flow, STR_EMPTY};
-        struct question content = {relay, relay->content_flow, STR_EMPTY};
-        /* mail for its own domain that nobody vouches for; that it may leave for any is worse, and
-         * told as well */
-        if (is_good(recipient.flow) && (relay->is_any || relay->is_lookup_mx))
-            (void)prove(&recipient, AIM_ACCEPT, STR_EMPTY, report);
-        if (is_good(recipient.flow)) {
-            prove_changes(&recipient, report);
-            prove_passing_by(&recipient, report);
-        }
-        if (!is_good(content.flow) || !has_changes(content.flow))
-            continue;
-        if (reaches(&rewriters, /* unprotected= */ true, &content, report->arena))
-            prove_changes(&content, report);
-        if (reaches(&rewriters, /* unprotected= */ false, &content, report->arena))
-            prove_passing_by(&content, report);
-    }
+    struct prove_budget budget = {.steps = STEPS_MAX, .tries = TRIES_MAX};
+    for (size_t i = 0; i < count; i++)
+        prove_case(&cases[i], &rewriters, &budget, report);
 }

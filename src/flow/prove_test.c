@@ -122,6 +122,21 @@ static const struct prove_case cases[] = {
     {"[ limit: { by: client, recipients: 5/1h, then: accept }, reject ]", UNSAFE, UNSAFE},
     {"[ limit: { by: client, recipients: 5/1h, then: [ accept: { when: trusted } ] }, reject ]",
      SAFE, SAFE},
+    /* what only one way at a time shows */
+    {"[ spf: { none: reject, neutral: reject, pass: reject, fail: next, softfail: reject, "
+     "temperror: reject, permerror: reject }, spf: { pass: accept, fail: reject, none: accept }, "
+     "accept ]",
+     SAFE, SAFE},
+    {"[ spf: { none: reject, neutral: reject, pass: reject, fail: next, softfail: reject, "
+     "temperror: reject, permerror: reject }, spf: { pass: reject, fail: accept }, reject ]",
+     UNSAFE, UNSAFE},
+    {"[ lookup-smtp: { server: mail, found: reject, missing: [ match: { when: 'helo == \"x\"', "
+     "matched: [ accept: { when: 'helo == \"y\"' }, reject ], unmatched: reject } ] } ]",
+     SAFE, SAFE},
+    {"[ limit: { by: client, recipients: 5/1h, when: 'helo == \"x\"', then: next }, match: { when: "
+     "'helo == \"x\" or helo == \"y\"', matched: [ reject ], unmatched: [ accept: { when: 'helo == "
+     "\"y\"' } ] } ]",
+     SAFE, SAFE},
 };
 
 static const struct str names[] = {{"example.com", 11}, {"example.org", 11}};
@@ -196,6 +211,14 @@ static const struct path_case paths[] = {
      "stranger -> listener inbound -> domain any -> f/1 lookup-smtp \"error\" -> internet"},
 };
 
+/* The paths, without the session that goes one of them. */
+static struct str paths_of(struct str detail)
+{
+    ptrdiff_t session = str_find_str(detail, STR("\nsession: "));
+    assert_true(session > 0);
+    return str_slice(detail, 0, (size_t)session);
+}
+
 /* Of all but the first case, for brevity. */
 static struct str without_places(struct str detail, char out[static 2048])
 {
@@ -222,8 +245,8 @@ static void test_paths(void **unused)
         flow_prove_relay(&relay, 1, &report);
         assert_int_equal(report.errors, 1);
         assert_str(report.problems[0].code, "open-relay");
-        assert_str(i ? without_places(report.problems[0].detail, text) : report.problems[0].detail,
-                   paths[i].detail);
+        struct str detail = paths_of(report.problems[0].detail);
+        assert_str(i ? without_places(detail, text) : detail, paths[i].detail);
         assert_int_equal(report.problems[0].place.line, 3);
         flow_fixture_close(&fixture);
     }
@@ -279,7 +302,7 @@ static void test_many_paths_are_cut(void **unused)
     config_report_init(&report, fixture.arena);
     flow_prove_relay(&relay, 1, &report);
     assert_int_equal(report.errors, 1);
-    assert_true(str_ends(report.problems[0].detail, STR("\nand 4 more")));
+    assert_true(str_ends(paths_of(report.problems[0].detail), STR("\nand 4 more")));
     flow_fixture_close(&fixture);
 }
 
@@ -302,6 +325,154 @@ static void test_claimed_addresses(void **unused)
     flow_fixture_close(&fixture);
 }
 
+/* ---- the session that goes a way ---- */
+
+static const struct path_case sessions[] = {
+    {"[ accept ]", "client 203.0.113.77, HELO client.example, no TLS, "
+                   "MAIL FROM:<stranger@sender.example>, RCPT TO:<somebody@elsewhere.example>"},
+    {"[ accept: { when: 'client in [10.0.0.0/8] and not client in [10.0.0.0/9]' } ]",
+     "client 10.128.0.1, HELO client.example"},
+    {"[ reject: { when: 'client in [203.0.113.0/24]' }, accept: { when: 'helo ~ \"^mail[.]x\"' } ]",
+     "client 198.51.100.77, HELO mail.x"},
+    {"[ accept: { when: 'sender == \"\" and tls != \"\"' } ]", ", TLS, MAIL FROM:<>"},
+    {"[ accept: { when: 'sender.domain == recipient.domain and sender.domain == \"z.test\"' } ]",
+     "MAIL FROM:<somebody@z.test>, RCPT TO:<somebody@z.test>"},
+    {"[ lookup-smtp: { server: mail, found: reject, missing: [ lookup-file: { path: "
+     "/etc/hostname, found: reject, error: accept } ] } ]",
+     "; where f/1 lookup-smtp says \"missing\", f/1.missing.1 lookup-file says \"error\""},
+};
+
+static void test_sessions(void **unused)
+{
+    (void)unused;
+    for (size_t i = 0; i < sizeof sessions / sizeof *sessions; i++) {
+        struct flow_fixture fixture;
+        struct config_report report;
+        const struct flow *flow = compile(&fixture, sessions[i].steps);
+        struct flow_relay_case relay = relay_case(flow, /* is_any= */ true);
+        config_report_init(&report, fixture.arena);
+        flow_prove_relay(&relay, 1, &report);
+        assert_int_equal(report.errors, 1);
+        struct str detail = report.problems[0].detail;
+        if (str_find_str(detail, STR("\nsession: ")) < 0 ||
+            str_find_str(detail, str_c(sessions[i].detail)) < 0)
+            fail_msg("%s: %.*s", sessions[i].steps, STR_ARG(detail));
+        flow_fixture_close(&fixture);
+    }
+}
+
+static struct str asked_about;
+static bool shows_nothing(const struct flow_relay_case *relay, const struct flow_witness *witness)
+{
+    assert_str(relay->listener, "inbound");
+    asked_about = witness->facts.recipient;
+    return false;
+}
+
+/* A session that does not relay when it is tried is not told, and the alarm stays. */
+static void test_session_that_stays(void **unused)
+{
+    (void)unused;
+    struct flow_fixture fixture;
+    struct config_report report;
+    struct flow_relay_case relay = relay_case(compile(&fixture, "[ accept ]"), /* is_any= */ true);
+    relay.relays = shows_nothing;
+    asked_about = STR_EMPTY;
+    config_report_init(&report, fixture.arena);
+    flow_prove_relay(&relay, 1, &report);
+    assert_int_equal(report.errors, 1);
+    assert_true(asked_about.len > 0);
+    assert_true(str_find_str(report.problems[0].detail, STR("session: ")) < 0);
+    assert_true(str_find_str(report.problems[0].detail, STR("no session was found")) > 0);
+    flow_fixture_close(&fixture);
+}
+
+static void test_tls(void **unused)
+{
+    (void)unused;
+    for (int has_tls = 0; has_tls < 2; has_tls++) {
+        struct flow_fixture fixture;
+        struct config_report report;
+        const struct flow *flow =
+            compile(&fixture, has_tls ? "[ accept: { when: 'tls == \"\"' } ]"
+                                      : "[ accept: { when: 'tls != \"\"' } ]");
+        struct flow_relay_case relay = relay_case(flow, /* is_any= */ true);
+        config_report_init(&report, fixture.arena);
+        flow_prove_relay(&relay, 1, &report);
+        assert_int_equal(report.errors, 1); /* STARTTLS is offered */
+        relay.tls_never = !has_tls;
+        relay.tls_always = has_tls;
+        flow_prove_relay(&relay, 1, &report);
+        assert_int_equal(report.errors, 1);
+        flow_fixture_close(&fixture);
+    }
+}
+
+/* ---- and what the content flow makes of it ---- */
+
+struct content_case {
+    const char *recipient, *content;
+    enum expected any, exact;
+    bool late;
+};
+static const struct content_case contents[] = {
+    {"[ accept ]", "[ deliver ]", UNSAFE, UNSAFE, false},
+    {"[ accept ]", "[ reject ]", SAFE, SAFE, true},
+    {"[ accept ]", "[ reject: { when: not authenticated }, deliver ]", SAFE, SAFE, true},
+    {"[ accept ]", "[ reject: { when: 'helo == \"x\"' }, deliver ]", UNSAFE, UNSAFE, false},
+    {"[ accept: { when: 'helo == \"x\"' } ]", "[ reject: { when: 'helo == \"x\"' }, deliver ]",
+     SAFE, SAFE, true},
+    {"[ accept ]", "[ hold: { when: 'score > 5' }, reject ]", SAFE, SAFE,
+     true}, /* nothing scores */
+    {"[ accept ]", "[ hold: { when: 'score < 5' }, reject ]", UNSAFE, UNSAFE, false},
+    {"[ accept ]", "[ deliver: { when: 'dmarc == \"pass\"' }, reject ]", SAFE, SAFE, true},
+    {"[ accept ]", "[ verify: [ dmarc ], deliver: { when: 'dmarc == \"pass\"' }, reject ]", UNSAFE,
+     UNSAFE, false},
+    {"[ accept ]",
+     "[ match: { when: 'header(\"X\") == \"a\"', matched: [ deliver: { when: 'header(\"X\") == "
+     "\"b\"' }, reject ], unmatched: reject } ]",
+     SAFE, SAFE, true},
+    {"[ accept ]",
+     "[ match: { when: 'header(\"X\") == \"a\"', matched: [ header: { remove: X }, header: { add: "
+     "\"X: b\" }, deliver: { "
+     "when: 'header(\"X\") == \"b\"' }, reject ], unmatched: reject } ]",
+     UNSAFE, UNSAFE, false},
+    {"[ accept: { when: authenticated } ]", "[ deliver ]", SAFE, SAFE, false},
+};
+
+static void test_contents(void **unused)
+{
+    (void)unused;
+    for (size_t i = 0; i < 2 * sizeof contents / sizeof *contents; i++) {
+        const struct content_case *one = &contents[i / 2];
+        struct flow_fixture fixture;
+        struct config_report report;
+        char text[2048];
+        bool is_any = i % 2;
+        snprintf(text, sizeof text, "flows: { recipient: { f: %s }, content: { c: %s } }\n",
+                 one->recipient, one->content);
+        flow_fixture_open(&fixture, text);
+        if (fixture.result != OK)
+            flow_fixture_print(&fixture);
+        assert_int_equal(fixture.result, OK);
+        struct flow_relay_case relay =
+            relay_case(flow_find(fixture.set, FLOW_RECIPIENT, STR("f")), is_any);
+        relay.content_flow = flow_find(fixture.set, FLOW_CONTENT, STR("c"));
+        config_report_init(&report, fixture.arena);
+        flow_prove_relay(&relay, 1, &report);
+        if ((report.errors > 0) != ((is_any ? one->any : one->exact) == UNSAFE) ||
+            (report.warnings > 0) != (is_any && one->late))
+            fail_msg("%s, %s: %zu errors, %zu warnings", one->recipient, one->content,
+                     report.errors, report.warnings);
+        size_t errors = report.errors;
+        relay.queued = true; /* it has been taken then */
+        flow_prove_relay(&relay, 1, &report);
+        if (is_any)
+            assert_int_equal(report.errors - errors, one->late || one->any == UNSAFE);
+        flow_fixture_close(&fixture);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -310,6 +481,10 @@ int main(void)
         cmocka_unit_test(test_which_cases_count),
         cmocka_unit_test(test_many_paths_are_cut),
         cmocka_unit_test(test_claimed_addresses),
+        cmocka_unit_test(test_sessions),
+        cmocka_unit_test(test_session_that_stays),
+        cmocka_unit_test(test_tls),
+        cmocka_unit_test(test_contents),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

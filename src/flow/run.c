@@ -210,17 +210,28 @@ static void end_by_error(struct flow_running *running, const struct flow_step *s
     running->had_error = true;
 }
 
+static bool is_stated(const struct flow_run *run, const struct flow_step *step,
+                      unsigned *out_outcome)
+{
+    for (size_t i = 0; i < run->stated_count; i++) {
+        *out_outcome = run->stated[i].outcome;
+        if (run->stated[i].step == step)
+            return true;
+    }
+    *out_outcome = 0;
+    return false;
+}
+
 static MAY_YIELD enum result run_block(struct flow_running *running, const struct flow_step *step,
                                        unsigned *out_index, struct error *err)
 {
-    *out_index = 0;
     running->reply = (struct mail_reply){0};
     running->detail = STR_EMPTY;
     running->quarantine = STR_EMPTY;
     running->reason = MAIL_REASON_NONE;
     if (flow_is_over(err))
         return FAILED;
-    if (!step->block->run)
+    if (is_stated(running->run, step, out_index) || !step->block->run)
         return OK;
     if (step->block->run(running, step, out_index, err) != OK)
         return FAILED;

@@ -206,6 +206,7 @@ enum result gateway_new(struct settings *settings, const struct gateway_options 
     pthread_mutex_init(&gateway->settling, NULL);
     gateway->started_wall_ns = clock_wall_ns();
     pthread_mutex_init(&gateway->mutex, NULL);
+    map_init(&gateway->expiring);
     pthread_cond_init(&gateway->answered, NULL);
     /* on failure the caller ends the process: threads may wait at the barriers */
     if (start_workers(gateway, err) != OK || check_dnssec(gateway, err) != OK)
@@ -309,6 +310,7 @@ void gateway_free(struct gateway *gateway)
     pthread_barrier_destroy(&gateway->loops_made);
     pthread_barrier_destroy(&gateway->parts_made);
     pthread_barrier_destroy(&gateway->ended);
+    map_done(&gateway->expiring);
     pthread_mutex_destroy(&gateway->mutex);
     pthread_mutex_destroy(&gateway->settling);
     pthread_cond_destroy(&gateway->answered);
@@ -345,4 +347,5 @@ void gateway_refresh(struct gateway *gateway)
             tls_context_refresh(settings->listeners[i].smtp.tls_context);
     }
     settings_unref(settings);
+    gateway_tell_expiring(gateway);
 }

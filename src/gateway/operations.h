@@ -45,6 +45,14 @@ struct gateway_status {
 /* Texts in `arena`. */
 void gateway_status(struct gateway *gateway, struct arena *arena, struct gateway_status *out);
 
+struct gateway_certificate {
+    struct str name, file;
+    int64_t ends_at_s; /* since 1970 */
+};
+/* Of the listeners, each once; in `arena`. */
+struct gateway_certificate *gateway_certificates(struct gateway *gateway, struct arena *arena,
+                                                 size_t *out_count);
+
 struct gateway_spool_numbers {
     bool has_room;
     uint64_t units, syncs, bytes_written, segments, live_bytes, disk_bytes;

@@ -28,7 +28,14 @@ static struct str tls_of(const struct smtp_peer *peer)
     return peer->tls && peer->tls->active ? peer->tls->version : STR_EMPTY;
 }
 
-static void refuse(struct session *session, struct str to, struct str domain,
+/* Where its mail goes, unless the flow chose another transport. */
+static const char *direction_of(const struct settings_domain *domain)
+{
+    return domain && domain->transport ? transport_direction_name(domain->transport) : "";
+}
+
+/* `domain` NULL: it is none of ours. */
+static void refuse(struct session *session, struct str to, const struct settings_domain *domain,
                    const struct flow *flow, const struct flow_verdict *verdict,
                    struct mail_reply *out_reply)
 {
@@ -39,7 +46,8 @@ static void refuse(struct session *session, struct str to, struct str domain,
     const struct smtp_peer *peer = smtp_session_peer(session->smtp);
     event_emit(
         verdict->kind == FLOW_DEFER ? EVENT_RECIPIENT_DEFER : EVENT_RECIPIENT_REJECT,
-        F_C(REF, ref.chars), F_STR(FROM, sender->address), F_STR(TO, to), F_STR(DOMAIN, domain),
+        F_C(REF, ref.chars), F_STR(FROM, sender->address), F_STR(TO, to),
+        F_STR(DOMAIN, domain ? domain->name : STR_EMPTY), F_C(DIRECTION, direction_of(domain)),
         F_STR(FLOW, flow ? flow_name(flow) : STR_EMPTY), F_STR(STEP, verdict->step),
         F_C(REASON, mail_reason_name(verdict->reason)), F_INT(CODE, out_reply->code),
         F_STR(ENHANCED, mail_enhanced_text(out_reply->enhanced, enhanced)),
@@ -85,7 +93,7 @@ static void accept_recipient(struct session *session, struct str to,
             .reason = MAIL_REASON_POLICY,
             .detail = STR("another content flow than the recipients before"),
         };
-        refuse(session, to, domain->name, NULL, &later, out_reply);
+        refuse(session, to, domain, NULL, &later, out_reply);
         return;
     }
     *out_reply = mail_reply_of(250, 2, 1, 5, STR("Ok"));
@@ -111,7 +119,7 @@ static void accept_postmaster(struct session *session, struct mail_recipient *re
             .reply = mail_reply_of(451, 4, 3, 5, STR("No domain takes mail for postmaster")),
             .reason = MAIL_REASON_RELAY_DENIED,
         };
-        refuse(session, STR("postmaster"), STR_EMPTY, NULL, &none, out_reply);
+        refuse(session, STR("postmaster"), NULL, NULL, &none, out_reply);
         return;
     }
     recipient->address = target;
@@ -161,7 +169,7 @@ void session_recipient(struct session *session, const struct mail_address *addre
     };
     const struct settings_domain *domain = find_domain(session, address->domain);
     if (!domain) {
-        refuse(session, recipient->address, STR_EMPTY, NULL, &verdict, out_reply);
+        refuse(session, recipient->address, NULL, NULL, &verdict, out_reply);
         return;
     }
     struct flow_facts facts;
@@ -180,7 +188,7 @@ void session_recipient(struct session *session, const struct mail_address *addre
     contain_by_verdict(session->worker->gateway, session->settings, &facts, flow_name(flow),
                        &verdict);
     if (verdict.kind != FLOW_ACCEPT) {
-        refuse(session, recipient->address, domain->name, flow, &verdict, out_reply);
+        refuse(session, recipient->address, domain, flow, &verdict, out_reply);
         return;
     }
     struct str came_as = recipient->address;
@@ -197,5 +205,5 @@ void session_recipient(struct session *session, const struct mail_address *addre
         .detail = arena_printf(arena, "it became <%.*s>, and no domain of this listener takes that",
                                STR_ARG(recipient->address)),
     };
-    refuse(session, came_as, domain->name, flow, &nowhere, out_reply);
+    refuse(session, came_as, domain, flow, &nowhere, out_reply);
 }

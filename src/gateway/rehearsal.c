@@ -22,7 +22,9 @@ static struct flow_run lend(struct rehearsing *run)
                              .resolver = run->in->resolver,
                              .facts = &run->facts,
                              .ways = &run->ways,
-                             .hostname = run->in->settings->hostname};
+                             .hostname = run->in->settings->hostname,
+                             .stated = run->in->stated,
+                             .stated_count = run->in->stated_count};
 }
 
 static void take_verdict(struct rehearsing *run, const struct flow_verdict *verdict)
@@ -231,14 +233,30 @@ static bool read_recipient(struct rehearsing *run)
     return false;
 }
 
+/* "bob@example.org", and perhaps "bob2@example.org", … */
+static void fill_recipients(struct rehearsing *run)
+{
+    struct arena *arena = run->in->arena;
+    struct str address = run->facts.recipient, domain = run->facts.recipient_domain;
+    size_t count = 1 + run->in->more;
+    struct mail_recipient *recipients = arena_alloc_array(arena, count, sizeof *recipients);
+    for (size_t i = 0; i < count; i++) {
+        struct str local = str_slice(address, 0, (size_t)str_find_last(address, '@'));
+        struct str name =
+            i ? arena_printf(arena, "%.*s%zu@%.*s", STR_ARG(local), i + 1, STR_ARG(domain))
+              : address;
+        recipients[i] =
+            (struct mail_recipient){.address = name, .domain = domain, .orcpt = STR_EMPTY};
+    }
+    run->facts.recipients = recipients;
+    run->facts.recipient_count = count;
+}
+
 static NO_YIELD_CHECK void send_text(struct rehearsing *run)
 {
     struct error err;
     struct body *body = body_memory_new(TEXT_MAX);
-    struct mail_recipient recipient = {
-        .address = run->facts.recipient, .domain = run->facts.recipient_domain, .orcpt = STR_EMPTY};
-    run->facts.recipients = &recipient;
-    run->facts.recipient_count = 1;
+    fill_recipients(run);
     run->facts.size = run->in->text.len;
     run->facts.header = header_of(run->in->text);
     if (body_append(body, run->in->text, &err) == OK && body_seal(body, &err) == OK)

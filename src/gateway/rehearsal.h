@@ -28,7 +28,11 @@ struct rehearsal_in {
     bool has_mail;
     struct str from; /* "" for <> */
     struct str to;
+    size_t more;     /* recipients with names like his, beside him */
     struct str text; /* the message, lines ending in CRLF */
+    /* What these steps say, in place of asking. */
+    const struct flow_stated_outcome *stated;
+    size_t stated_count;
 };
 
 struct rehearsal {

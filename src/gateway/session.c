@@ -97,7 +97,9 @@ static void on_connected(void *context, struct smtp_session *smtp, struct mail_r
                                     : STR("Too many connections from your network")),
         &ref);
     event_emit(EVENT_SESSION_LIMIT, F_C(REF, ref.chars),
-               F_C(LIMIT, listener_full ? "sessions" : "sessions_per_client"));
+               F_C(LIMIT, listener_full ? "sessions" : "sessions_per_client"),
+               F_C(REASON, mail_reason_name(listener_full ? MAIL_REASON_OVERLOAD
+                                                          : MAIL_REASON_RATE_LIMIT)));
 }
 
 static void tell_authentication(const struct session *session, const struct smtp_auth *auth,
@@ -217,9 +219,9 @@ static bool is_contained(struct session *session, struct mail_reply *out_reply)
         session,
         mail_reply_of(450, 4, 7, 1, STR("This account is on hold, please ask your administrator")),
         &ref);
-    event_emit(EVENT_MESSAGE_DEFERRED, F_C(REF, ref.chars), F_C(REASON, "contained"),
-               F_C(DETAIL, "the account is contained"), F_STR(USER, peer->user),
-               F_STR(HELO, peer->helo));
+    event_emit(EVENT_MESSAGE_DEFERRED, F_C(REF, ref.chars), F_C(COMMAND, "MAIL"),
+               F_C(REASON, "contained"), F_C(DETAIL, "the account is contained"),
+               F_STR(USER, peer->user), F_STR(HELO, peer->helo));
     return true;
 }
 
@@ -235,8 +237,8 @@ NO_YIELD_CHECK static void on_mail(void *context, struct smtp_session *smtp,
         struct mail_ref ref;
         *out_reply = session_with_ref(
             session, mail_reply_of(452, 4, 3, 1, STR("Insufficient system storage")), &ref);
-        event_emit(EVENT_MESSAGE_DEFERRED, F_C(REF, ref.chars), F_C(REASON, "overload"),
-                   F_C(DETAIL, "the spool has no room"),
+        event_emit(EVENT_MESSAGE_DEFERRED, F_C(REF, ref.chars), F_C(COMMAND, "MAIL"),
+                   F_C(REASON, "overload"), F_C(DETAIL, "the spool has no room"),
                    F_STR(HELO, smtp_session_peer(session->smtp)->helo));
         return;
     }
@@ -310,8 +312,8 @@ NO_YIELD_CHECK static void on_message(void *context, struct smtp_session *smtp,
         struct mail_ref ref;
         *out_reply = session_with_ref(
             session, mail_reply_of(452, 4, 3, 1, STR("Insufficient system storage")), &ref);
-        event_emit(EVENT_MESSAGE_DEFERRED, F_C(REF, ref.chars), F_C(DETAIL, err.text),
-                   F_STR(HELO, peer->helo));
+        event_emit(EVENT_MESSAGE_DEFERRED, F_C(REF, ref.chars), F_C(REASON, "overload"),
+                   F_C(DETAIL, err.text), F_STR(HELO, peer->helo));
         return;
     }
     struct flow_facts facts;
@@ -451,7 +453,8 @@ void session_start(struct worker *worker, const struct settings *settings,
             stream_close(take(session->stream));
         else
             close(socket->fd);
-        event_emit(EVENT_SESSION_LIMIT, F_C(LIMIT, "fibers"), F_C(DETAIL, err.text));
+        event_emit(EVENT_SESSION_LIMIT, F_STR(LISTENER, session->listener->name),
+                   F_C(LIMIT, "fibers"), F_C(REASON, "overload"), F_C(DETAIL, err.text));
         forget(session);
     }
 }

@@ -9,6 +9,7 @@
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <pwd.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -248,6 +249,23 @@ static enum result finish(struct settings *settings, struct config_report *repor
     return OK;
 }
 
+/* A warning: the file may be checked on another host than the one that it is for. */
+static void check_user(const struct settings *settings, struct config_report *report)
+{
+    char name[64];
+    char space[4096];
+    struct passwd entry;
+    struct passwd *found = NULL;
+    const struct config_node *node = config_get(&settings->hidden->root, STR("user"));
+    if (!node || !str_to_c(settings->user, name, sizeof name))
+        return;
+    getpwnam_r(name, &entry, space, sizeof space, &found);
+    if (!found)
+        config_problem(report, CONFIG_WARNING, "unknown-user", node->place,
+                       "there is no user %s on this host: posternd, started as root, ends", name)
+            ->fix = STR("make it with adduser --system, or name another");
+}
+
 enum result settings_load(const char *path, struct config_report *report,
                           struct settings **out_settings, struct error *err)
 {
@@ -255,7 +273,10 @@ enum result settings_load(const char *path, struct config_report *report,
     read_interfaces(settings->hidden);
     enum result read = config_load(path, settings->hidden->arena, report, &settings->hidden->root);
     bool usable = read == OK || settings->hidden->root.count > 0;
-    return finish(settings, report, usable, out_settings, err);
+    enum result result = finish(settings, report, usable, out_settings, err);
+    if (usable)
+        check_user(settings, report);
+    return result;
 }
 
 enum result settings_load_texts(const struct config_texts *texts, struct config_report *report,

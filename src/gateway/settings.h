@@ -18,6 +18,8 @@
 #include "spool/spool.h"
 #include "webhook/settings.h"
 
+enum { SETTINGS_ADDRESSES_MAX = 64 }; /* of all listeners */
+
 struct settings_domain {
     struct str name; /* lower-case A-labels, or "any" */
     bool is_any;
@@ -145,7 +147,9 @@ struct settings {
     struct {
         int target; /* enum settings_log_target */
         int compat; /* enum settings_log_compat */
+        int least;  /* enum event_severity */
         struct str path;
+        struct str socket; /* empty: the usual one */
     } log;
     struct {
         struct option_texts servers;

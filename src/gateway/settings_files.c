@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { FILE_MAX = 32 * 1024 * 1024, LINES_MAX = 1000 * 1000 };
@@ -142,6 +143,34 @@ static bool can_read(struct settings_loading *loading, const struct config_node 
     return false;
 }
 
+static struct str fix_of(struct arena *arena, const struct settings_certificate *certificate,
+                         struct str why)
+{
+    if (str_find_str(why, STR("mismatch")) >= 0)
+        return STR("name the key that this certificate was made for; the certificate itself comes "
+                   "first in its file, those of its issuers behind it");
+    if (str_find_str(why, STR("is encrypted")) >= 0)
+        return arena_printf(arena, "openssl pkey -in %.*s -out NEW, with umask 077",
+                            STR_ARG(certificate->key_path));
+    if (str_find_str(why, STR("PEM form")) >= 0)
+        return STR("a file in PEM form has a line -----BEGIN CERTIFICATE----- or "
+                   "-----BEGIN PRIVATE KEY-----; \"openssl\" converts others");
+    return STR_EMPTY;
+}
+
+static void judge_mode(struct settings_loading *loading,
+                       const struct settings_certificate *certificate)
+{
+    struct stat status;
+    const struct config_node *key = config_get(certificate->node, STR("key"));
+    if (stat(arena_c(loading->arena, certificate->key_path), &status) == 0 &&
+        status.st_mode & S_IRWXO)
+        SETTINGS_WARNING(loading, "secret-readable", key ? key->place : certificate->place,
+                         "%.*s: every user of this host may read it",
+                         STR_ARG(certificate->key_path))
+            ->fix = arena_printf(loading->arena, "chmod o= %.*s", STR_ARG(certificate->key_path));
+}
+
 /* Load it alone, so that what is wrong with it is said once and at its own place. */
 static bool try_certificate(struct settings_loading *loading,
                             const struct settings_certificate *certificate)
@@ -152,14 +181,24 @@ static bool try_certificate(struct settings_loading *loading,
     struct tls_context *context = NULL;
     struct error err;
     if (tls_server_new(&settings, &context, &err) == FAILED) {
-        SETTINGS_ERROR(loading, "certificate", certificate->place, "%s", err.text);
+        SETTINGS_ERROR(loading, "certificate", certificate->place, "%s", err.text)->fix =
+            fix_of(loading->arena, certificate, str_c(err.text));
         return false;
     }
     int days = tls_context_days_left(context);
-    if (days < 14)
-        SETTINGS_WARNING(
-            loading, "certificate-ends", certificate->place,
-            days < 0 ? "the certificate has ended%.0d" : "the certificate ends in %d days", days);
+    struct config_problem *problem = NULL;
+    if (days < 0)
+        problem = SETTINGS_WARNING(loading, "certificate-ends", certificate->place,
+                                   "the certificate has ended");
+    else if (days < 14)
+        problem = SETTINGS_WARNING(loading, "certificate-ends", certificate->place,
+                                   "the certificate ends in %d days", days);
+    else if (tls_context_is_early(context))
+        SETTINGS_WARNING(loading, "certificate-begins", certificate->place,
+                         "the certificate is not valid yet")
+            ->fix = STR("is the clock of this host right?");
+    if (problem)
+        problem->fix = STR("renew it: once its files are new, posternd reads them by itself");
     tls_context_unref(context);
     return true;
 }
@@ -184,6 +223,8 @@ void settings_bind_certificates(struct settings_loading *loading)
         bool cert = can_read(loading, certificate->node, "cert", certificate->cert_path);
         bool key = can_read(loading, certificate->node, "key", certificate->key_path);
         certificate->usable = cert && key && try_certificate(loading, certificate);
+        if (certificate->usable)
+            judge_mode(loading, certificate);
     }
 }
 

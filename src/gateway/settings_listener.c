@@ -185,6 +185,18 @@ static void report_address_twice(struct settings_loading *loading, struct config
     }
 }
 
+static void report_too_many(struct settings_loading *loading, struct config_place place)
+{
+    const struct settings *settings = loading->settings;
+    size_t count = 0;
+    for (size_t i = 0; i < settings->listener_count; i++)
+        count += settings->listeners[i].address_count;
+    if (count == SETTINGS_ADDRESSES_MAX + 1) /* once */
+        SETTINGS_ERROR(loading, "too-many", place, "more than %d listening addresses",
+                       SETTINGS_ADDRESSES_MAX)
+            ->fix = STR("write \"0.0.0.0:25\" and \"[::]:25\" for all addresses of this host");
+}
+
 static void bind_addresses(struct settings_loading *loading, struct settings_listener *listener,
                            const struct settings_listener_values *values)
 {
@@ -196,6 +208,7 @@ static void bind_addresses(struct settings_loading *loading, struct settings_lis
         if (net_address_parse(texts->items[i], 0, address) && address->ip.family) {
             report_address_twice(loading, texts->places[i], address);
             listener->address_count++;
+            report_too_many(loading, texts->places[i]);
             continue;
         }
         SETTINGS_ERROR(loading, "wrong-value", texts->places[i],

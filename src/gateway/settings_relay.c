@@ -125,7 +125,7 @@ static struct flow_relay_target *targets_of(struct settings_loading *loading,
 
 static struct flow_relay_case relay_case(struct settings_loading *loading,
                                          const struct settings_listener *listener,
-                                         const struct settings_domain *domain)
+                                         const struct settings_domain *domain, bool may_rehearse)
 {
     const struct settings *settings = loading->settings;
     const struct settings_domain *any = settings->hidden->any;
@@ -140,6 +140,11 @@ static struct flow_relay_case relay_case(struct settings_loading *loading,
         .authentication_flow = listener->authentication,
         .recipient_flow = settings_recipient_flow(listener, domain),
         .content_flow = domain->content,
+        .tls_never = listener->smtp.tls == SMTP_TLS_NONE,
+        .tls_always =
+            listener->smtp.tls == SMTP_TLS_REQUIRED || listener->smtp.tls == SMTP_TLS_IMPLICIT,
+        .queued = listener->queued,
+        .relays = may_rehearse ? settings_relay_shows : NULL,
         .trusted = settings->trusted,
         .trusted_count = settings->trusted_count,
         .claims = settings->trusted_count ? claims(loading, listener) : STR_EMPTY,
@@ -172,6 +177,8 @@ static void check_directions(struct settings_loading *loading)
 void settings_check_relay(struct settings_loading *loading)
 {
     const struct settings *settings = loading->settings;
+    /* flows with errors cannot be run */
+    bool may_rehearse = loading->report->may_rehearse && !loading->report->errors;
     check_entitlement(loading);
     check_directions(loading);
     check_allowed(loading);
@@ -182,7 +189,7 @@ void settings_check_relay(struct settings_loading *loading)
         size_t count = 0;
         for (size_t k = 0; k < settings->domain_count && listener->serves; k++)
             if (listener->serves[k])
-                cases[count++] = relay_case(loading, listener, &settings->domains[k]);
+                cases[count++] = relay_case(loading, listener, &settings->domains[k], may_rehearse);
         flow_prove_relay(cases, count, loading->report);
     }
 }

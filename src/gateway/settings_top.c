@@ -3,9 +3,11 @@
 #include "gateway/settings_internal.h"
 
 #include "base/clock.h"
+#include "event/event.h"
 #include "gateway/domain_check.h"
 #include "gateway/memory_limit.h"
 #include "mail/address.h"
+#include "net/address.h"
 
 #include <stddef.h>
 #include <unistd.h>
@@ -311,14 +313,33 @@ static const struct option_word compat_words[] = {
     {"postfix", SETTINGS_COMPAT_POSTFIX},
     {NULL, 0},
 };
+static const struct option_word severity_words[] = {
+    {"debug", EVENT_DEBUG}, {"info", EVENT_INFO},   {"notice", EVENT_NOTICE},
+    {"warn", EVENT_WARN},   {"error", EVENT_ERROR}, {NULL, 0},
+};
 static const struct option log_rows[] = {
     {.name = "to",
      .type = OPTION_WORD,
      .offset = AT(log.target),
-     .text = "where the log goes",
+     .text =
+         "where the log goes; journal: with fields to find by and an explanation of each event, "
+         "see journalctl -x; where there is no journal, to the standard output",
      .fallback = "stdout",
      .words = log_words},
     {.name = "path", .type = OPTION_PATH, .offset = AT(log.path), .text = "to: file: its path"},
+    {.name = "socket",
+     .type = OPTION_PATH,
+     .offset = AT(log.socket),
+     .reload = RELOAD_RESTART,
+     .text =
+         "to: syslog or journal: their socket, default /dev/log or /run/systemd/journal/socket"},
+    {.name = "least",
+     .type = OPTION_WORD,
+     .offset = AT(log.least),
+     .text = "the least severity that is logged; the history has all events",
+     .fallback = "info",
+     .reload = RELOAD_RESTART,
+     .words = severity_words},
     {.name = "compat",
      .type = OPTION_WORD,
      .offset = AT(log.compat),
@@ -514,10 +535,32 @@ static void derive_memory(struct settings *settings)
         settings->memory.messages = share < MESSAGES_MEMORY ? share : MESSAGES_MEMORY;
 }
 
+/* A name that may stand there, but with which other servers take no mail from us. */
+static void judge_hostname(struct settings_loading *loading, struct config_place place,
+                           struct str name)
+{
+    static const char *const nowhere[] = {".localhost", ".localdomain", ".local", ".invalid"};
+    bool is_nowhere = str_equal(name, STR("localhost"));
+    bool is_letters = true;
+    for (size_t i = 0; i < sizeof nowhere / sizeof *nowhere; i++)
+        is_nowhere = is_nowhere || str_ends_nocase(name, str_c(nowhere[i]));
+    for (size_t i = 0; i < name.len; i++)
+        is_letters = is_letters && name.ptr[i] != '_';
+    const char *why = is_nowhere                ? "is no name that another host could look up"
+                      : str_find(name, '.') < 0 ? "has no domain"
+                      : !is_letters             ? "holds a \"_\", which stands in no host name"
+                                                : NULL;
+    if (why)
+        SETTINGS_WARNING(loading, "hostname", place, "\"%.*s\" %s: others may refuse our mail",
+                         STR_ARG(name), why)
+            ->fix = STR("write the name that DNS has for this host's address");
+}
+
 static void derive_hostname(struct settings_loading *loading)
 {
     struct settings *settings = loading->settings;
     struct str normal;
+    struct net_ip ip;
     struct config_place place = place_at(loading, "hostname", NULL);
     if (!settings->hostname.len) {
         char name[256] = "localhost";
@@ -528,11 +571,14 @@ static void derive_hostname(struct settings_loading *loading)
             SETTINGS_WARNING(loading, "hostname", loading->context.root->place,
                              "the system's name \"%s\" has no domain", name)
                 ->fix = STR("add \"hostname: mx.example.org\"");
-    } else if (!mail_domain_normalize(loading->arena, settings->hostname, &normal)) {
+    } else if (net_ip_parse(settings->hostname, &ip) ||
+               !mail_domain_normalize(loading->arena, settings->hostname, &normal)) {
         SETTINGS_ERROR(loading, "wrong-value", place, "\"%.*s\" is not a host name",
-                       STR_ARG(settings->hostname));
+                       STR_ARG(settings->hostname))
+            ->fix = STR("write a name, as mx.example.org");
     } else {
         settings->hostname = normal;
+        judge_hostname(loading, place, normal);
     }
 }
 

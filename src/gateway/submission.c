@@ -339,13 +339,13 @@ static void tell_accepted(const struct work *work, const struct hand_over *hande
     for (size_t i = 0; i < handed->plan.group_count; i++) {
         const struct queue_group *group = &handed->plan.groups[i];
         if (group->held)
-            event_emit(EVENT_MESSAGE_HELD, F_C(MESSAGE, mail_id_text(in->message).chars),
-                       F_STR(TRANSPORT, group->transport),
-                       F_C(DIRECTION, direction_of_transport(in, group->transport)),
-                       F_STR(STEP, group->kept.step),
-                       F_C(REASON, mail_reason_name(group->held_reason)),
-                       F_STR(QUARANTINE, group->kept.quarantine), F_STR(DETAIL, group->kept.why),
-                       F_INT(RECIPIENTS, group->recipient_count));
+            event_emit(
+                group->kept.quarantine.len ? EVENT_MESSAGE_QUARANTINED : EVENT_MESSAGE_HELD,
+                F_C(MESSAGE, mail_id_text(in->message).chars), F_STR(TRANSPORT, group->transport),
+                F_C(DIRECTION, direction_of_transport(in, group->transport)),
+                F_STR(STEP, group->kept.step), F_C(REASON, mail_reason_name(group->held_reason)),
+                F_STR(QUARANTINE, group->kept.quarantine), F_STR(DETAIL, group->kept.why),
+                F_INT(RECIPIENTS, group->recipient_count));
     }
 }
 

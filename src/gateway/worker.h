@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "base/map.h"
 #include "fiber/fiber.h"
 #include "fiber/loop.h"
 #include "gateway/gateway.h"
@@ -100,7 +101,12 @@ struct gateway {
     int64_t applied_wall_ns;
     size_t pending; /* workers that have not answered the last question */
     pthread_cond_t answered;
+
+    struct map expiring; /* certificate -> days left, as told; of the thread that refreshes */
 };
+
+/* Emit `certificate.expiring` where it is time for it. */
+void gateway_tell_expiring(struct gateway *gateway);
 
 /* The worker of the calling thread. */
 struct worker *worker_current(void);

@@ -130,7 +130,8 @@ static const struct {
     {"delivered", {"delivery.sent"}},
     {"failed", {"delivery.failed", "delivery.expired"}},
     {"expired", {"delivery.expired"}},
-    {"held", {"message.held", "delivery.held"}},
+    {"held", {"message.held", "message.quarantined", "delivery.held"}},
+    {"quarantined", {"message.quarantined"}},
     {"discarded", {"message.discarded", "delivery.dropped"}},
 };
 enum { VERDICTS = sizeof verdicts / sizeof *verdicts };

@@ -61,7 +61,9 @@ void secret_read(struct str path, const struct config_node *node,
     arena_hook(context->arena, release_secret, secret);
     mode_t mode = 0;
     if (!read_file(path, secret, &mode)) {
-        file_problem(context, CONFIG_ERROR, node, path, strerror(errno));
+        int code = errno;
+        file_problem(context, CONFIG_ERROR, node, path, strerror(code))->fix =
+            code == EACCES ? STR("let the user that posternd runs as read it") : STR_EMPTY;
         return;
     }
     struct str text = {secret->bytes, secret->len};

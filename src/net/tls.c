@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "net/tls.h"
 
+#include "base/arena.h"
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/memory.h"
@@ -252,6 +253,25 @@ bool tls_context_has_name(const struct tls_context *context, struct str name)
     return has;
 }
 
+size_t tls_context_ends(const struct tls_context *context, struct arena *arena,
+                        struct tls_certificate_end **out)
+{
+    *out = NULL;
+    if (!context->is_server)
+        return 0;
+    struct tls_certificates *set = tls_context_certificates((struct tls_context *)context);
+    *out = arena_alloc_array(arena, set->count, sizeof **out);
+    for (size_t i = 0; i < set->count; i++) /* names and paths of the slots never change */
+        (*out)[i] = (struct tls_certificate_end){
+            .name = arena_str(arena, context->slots[i].name),
+            .file = arena_str(arena, str_c(context->slots[i].cert_path)),
+            .ends_at_s = set->items[i]->ends_at_s,
+        };
+    size_t count = set->count;
+    tls_certificates_unref(set);
+    return count;
+}
+
 int tls_context_days_left(const struct tls_context *context)
 {
     if (!context->is_server)
@@ -266,6 +286,18 @@ int tls_context_days_left(const struct tls_context *context)
     int64_t seconds = earliest - clock_wall_ns() / NS_PER_S;
     int64_t days = seconds / 86400 - (seconds < 0 && seconds % 86400 ? 1 : 0);
     return days > INT_MAX ? INT_MAX : (int)days;
+}
+
+bool tls_context_is_early(const struct tls_context *context)
+{
+    bool is_early = false;
+    if (!context->is_server)
+        return false;
+    struct tls_certificates *set = tls_context_certificates((struct tls_context *)context);
+    for (size_t i = 0; i < set->count; i++)
+        is_early = is_early || set->items[i]->begins_at_s > clock_wall_ns() / NS_PER_S;
+    tls_certificates_unref(set);
+    return is_early;
 }
 
 /* ---- clients ---- */

@@ -44,5 +44,15 @@ void tls_context_unref(struct tls_context *context); /* NULL is allowed */
 void tls_context_refresh(struct tls_context *context);
 /* Is one of the certificates for this host name? */
 bool tls_context_has_name(const struct tls_context *context, struct str name);
+struct arena;
+struct tls_certificate_end {
+    struct str name, file;
+    int64_t ends_at_s; /* since 1970; the earliest of its chain */
+};
+/* Of each certificate of a server; in `arena`. */
+size_t tls_context_ends(const struct tls_context *context, struct arena *arena,
+                        struct tls_certificate_end **out);
 /* Days until the earliest certificate ends. */
 int tls_context_days_left(const struct tls_context *context);
+/* Is there a certificate that is valid only later? */
+bool tls_context_is_early(const struct tls_context *context);

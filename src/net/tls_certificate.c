@@ -143,7 +143,7 @@ static enum result read_key(const char *path, struct tls_certificate *certificat
                             struct error *err)
 {
     char *text = memory_alloc(KEY_FILE_MAX);
-    size_t len;
+    size_t len = 0;
     enum result result = read_key_text(path, text, &len, err);
     if (result == OK) {
         ERR_clear_error();
@@ -151,33 +151,46 @@ static enum result read_key(const char *path, struct tls_certificate *certificat
         certificate->key = PEM_read_bio_PrivateKey(file, NULL, refuse_password, NULL);
         BIO_free(file);
     }
+    /* "BEGIN ENCRYPTED PRIVATE KEY", or "Proc-Type: 4,ENCRYPTED" behind another BEGIN */
+    bool is_encrypted = result == OK && str_find_str(str_of(text, len), STR("ENCRYPTED")) >= 0;
     memory_wipe(text, KEY_FILE_MAX);
     free(text);
     if (result != OK)
         return FAILED;
     if (!certificate->key) {
-        (void)tls_fail(err, ERROR_PERMANENT, "holds no usable private key without a password");
+        if (is_encrypted)
+            (void)fail(err, ERROR_PERMANENT,
+                       "the key is encrypted, and nobody is there to type its passphrase");
+        else
+            (void)tls_fail(err, ERROR_PERMANENT, "holds no private key in PEM form");
         return fail_context(err, "%s", path);
     }
     return OK;
 }
 
-static int64_t end_of(const X509 *x509)
+static int64_t seconds_of(const ASN1_TIME *time)
 {
-    struct tm end;
-    if (ASN1_TIME_to_tm(X509_get0_notAfter(x509), &end) != 1)
-        return 0;
-    return timegm(&end);
+    struct tm moment;
+    return ASN1_TIME_to_tm(time, &moment) == 1 ? timegm(&moment) : 0;
 }
 
-static void learn_end(struct tls_certificate *certificate)
+static void narrow(struct tls_certificate *certificate, const X509 *x509)
 {
-    certificate->ends_at_s = end_of(certificate->leaf);
-    for (int i = 0; i < sk_X509_num(certificate->chain); i++) {
-        int64_t end = end_of(sk_X509_value(certificate->chain, i));
-        if (end < certificate->ends_at_s)
-            certificate->ends_at_s = end;
-    }
+    int64_t begin = seconds_of(X509_get0_notBefore(x509));
+    int64_t end = seconds_of(X509_get0_notAfter(x509));
+    if (begin > certificate->begins_at_s)
+        certificate->begins_at_s = begin;
+    if (end < certificate->ends_at_s)
+        certificate->ends_at_s = end;
+}
+
+static void learn_times(struct tls_certificate *certificate)
+{
+    certificate->begins_at_s = INT64_MIN;
+    certificate->ends_at_s = INT64_MAX;
+    narrow(certificate, certificate->leaf);
+    for (int i = 0; i < sk_X509_num(certificate->chain); i++)
+        narrow(certificate, sk_X509_value(certificate->chain, i));
 }
 
 /* ---- names ---- */
@@ -260,7 +273,7 @@ enum result tls_certificate_load(SSL_CTX *ssl, const char *cert_path, const char
         tls_certificate_unref(certificate);
         return FAILED;
     }
-    learn_end(certificate);
+    learn_times(certificate);
     learn_names(certificate);
     *out = certificate;
     return OK;

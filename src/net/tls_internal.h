@@ -25,8 +25,9 @@ struct tls_certificate {
     X509 *leaf;
     STACK_OF(X509) * chain;
     EVP_PKEY *key;
-    int64_t ends_at_s; /* the earliest end in leaf and chain, seconds since 1970 */
-    struct str *names; /* lower case; "*.example.net" stands for one label */
+    int64_t begins_at_s; /* the latest beginning */
+    int64_t ends_at_s;   /* the earliest end in leaf and chain, seconds since 1970 */
+    struct str *names;   /* lower case; "*.example.net" stands for one label */
     size_t name_count;
 };
 

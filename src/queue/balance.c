@@ -77,8 +77,23 @@ int64_t queue_balance(const struct queue_totals *totals)
  * gone counts as damaged from now on, and what is here although the record that counted it is gone
  * counts as accepted. Without damage a difference is nobody's to settle; the audit tells of it.
  */
+/* A disk that did not give it at an earlier start gives it now. */
+static void count_again(struct queue *queue, int64_t difference)
+{
+    struct spool_change change = {
+        .kind = SPOOL_COUNT, .counter = QUEUE_COUNT_DAMAGED, .delta = difference};
+    spool_write(queue->spool, &change, 1);
+    event_emit(EVENT_BALANCE_DIFFERENCE, F_INT(COUNT, difference),
+               F_STR(DETAIL, STR("recipients that were counted as damaged are here again")));
+}
+
 void queue_square_books(struct queue *queue, int64_t difference)
 {
+    int64_t gone = spool_counter(queue->spool, QUEUE_COUNT_DAMAGED);
+    if (difference < 0 && gone >= -difference) {
+        count_again(queue, difference);
+        return;
+    }
     if (difference == 0 || spool_stats(queue->spool).damaged == 0)
         return;
     struct spool_change change = {.kind = SPOOL_COUNT,

@@ -58,7 +58,8 @@ static void tell_held(const struct queue_attempt *attempt, const struct queue_co
     for (size_t i = 0; i < run->group_count; i++) {
         const struct queue_group *group = &run->groups[i];
         if (group->held)
-            event_emit(EVENT_MESSAGE_HELD, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
+            event_emit(group->kept.quarantine.len ? EVENT_MESSAGE_QUARANTINED : EVENT_MESSAGE_HELD,
+                       F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
                        F_STR(FLOW, attempt->meta.content_flow), F_STR(STEP, group->kept.step),
                        F_STR(TRANSPORT, group->transport), F_C(DIRECTION, queue_direction(attempt)),
                        F_C(REASON, mail_reason_name(group->held_reason)),
@@ -175,7 +176,8 @@ static void discard(struct queue_attempt *attempt, const struct queue_content_ru
         return;
     }
     event_emit(EVENT_MESSAGE_DISCARDED, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
-               F_STR(FLOW, attempt->meta.content_flow), F_C(DIRECTION, queue_direction(attempt)));
+               F_STR(FLOW, attempt->meta.content_flow), F_C(DIRECTION, queue_direction(attempt)),
+               F_INT(RECIPIENTS, attempt->entry->pending));
     queue_entry_free(attempt->entry);
 }
 

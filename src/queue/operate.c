@@ -293,21 +293,3 @@ enum result queue_raw(struct queue *queue, struct mail_id id, struct buf *out, b
     queue_ask_unref(&request->ask);
     return result;
 }
-
-static void run_audit(struct queue_share *share) MAY_YIELD
-{
-    share->total = queue_audit_worker(share->worker);
-    if (share->worker->index == 0)
-        queue_audit_totals(share->worker->queue);
-}
-
-enum result queue_audit(struct queue *queue, size_t *out_differences, struct error *err)
-{
-    struct queue_ask *ask = queue_ask_new(queue, sizeof *ask);
-    enum result result = queue_ask_all(ask, run_audit, err);
-    *out_differences = 0;
-    for (size_t i = 0; result == OK && i < ask->share_count; i++)
-        *out_differences += ask->shares[i].total;
-    queue_ask_unref(ask);
-    return result;
-}

@@ -319,24 +319,27 @@ enum result queue_raw(struct queue *queue, struct mail_id id, struct buf *out, b
 
 /* ---- the queue in groups ---- */
 
-enum queue_survey_by { QUEUE_BY_DESTINATION, QUEUE_BY_SENDER, QUEUE_BY_CAUSE };
+enum queue_survey_by { QUEUE_BY_DESTINATION, QUEUE_BY_SENDER, QUEUE_BY_CAUSE, QUEUE_BY_TRANSPORT };
 enum {
     QUEUE_AGES = 10,      /* up to 5, 10, 20 … 1280 minutes, and older */
     QUEUE_GROUPS = 10000, /* more are put together as "(others)" */
     QUEUE_GROUP_PLACES = 8,
 };
 struct queue_survey_group {
-    struct str name;            /* destination, domain of the sender, or id of the cause */
-    struct str transport;       /* by destination */
+    struct str name;            /* destination, domain of the sender, id of the cause; or empty */
+    struct str transport;       /* by destination, by transport */
     struct str pattern, sample; /* by cause */
     struct str places[QUEUE_GROUP_PLACES]; /* by cause: destinations */
     size_t place_count;                    /* that were seen; more than fit are only counted */
     uint64_t entries, recipients, bytes;
     uint64_t states[QUEUE_PAUSED + 1]; /* entries in each */
-    uint64_t ages[QUEUE_AGES];         /* entries */
-    int64_t oldest_wall_ns;            /* accepted */
-    int64_t last_wall_ns;              /* last try */
-    int64_t next_wall_ns;              /* next try; 0: none is planned */
+    uint64_t state_bytes[QUEUE_PAUSED + 1];
+    bool limited;               /* by transport: a destination waits for its rate */
+    uint64_t ages[QUEUE_AGES];  /* entries */
+    int64_t oldest_wall_ns;     /* accepted */
+    int64_t oldest_due_wall_ns; /* likewise, of those that are not held */
+    int64_t last_wall_ns;       /* last try */
+    int64_t next_wall_ns;       /* next try; 0: none is planned */
 };
 struct queue_survey {
     struct queue_survey_group *groups; /* the largest first; in `arena` */
@@ -410,10 +413,6 @@ struct queue_probe {
  */
 enum result queue_probe(struct queue *queue, struct str transport, struct str domain,
                         struct arena *arena, struct queue_probe *out, struct error *err);
-
-/* Compare the queue's entries with the spool's now (each worker does so every minute by itself):
- * what is in the one and not in the other is named in an event `balance.difference`. */
-enum result queue_audit(struct queue *queue, size_t *out_differences, struct error *err);
 
 /* ---- quarantines ---- */
 

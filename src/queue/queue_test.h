@@ -106,6 +106,8 @@ struct mail_id world_add_stray(struct world *world);
 /* `count` letters at once, in one fiber each. */
 void world_submit_many(struct world *world, const struct letter *letter, size_t count);
 
+/* Compare the books with the spool now; how many entries differ. */
+size_t world_audit(struct world *world);
 struct queue_totals totals(struct world *world);
 /* So many entries are left, nothing moves, and the books agree. */
 bool is_settled(struct world *world, uint64_t entries);

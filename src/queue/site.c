@@ -89,6 +89,9 @@ static struct queue_site *find_site(struct queue_worker *worker, const struct tr
         map_put(&worker->sites, buf_str(&key), site);
     }
     site->max = transport->limit_connections > 0 ? transport->limit_connections : 20;
+    if (site->rate.count != transport->limit_messages.count ||
+        site->rate.period_ns != transport->limit_messages.period_ns)
+        site->limited_until_ns = 0;
     site->rate = transport->limit_messages;
     return site;
 }
@@ -221,6 +224,12 @@ static struct queue_entry *next_entry(struct queue_site *site)
 
 /* ---- rates ---- */
 
+static void put_rate_key(struct buf *key, const struct queue_site *site, const char *kind)
+{
+    buf_init(key, 1100);
+    buf_printf(key, "%s %.*s", kind, STR_ARG(queue_destination_key(site->destination)));
+}
+
 /* One more within this rate, counted under the key of the destination? */
 static bool is_within(struct queue_site *site, const char *kind,
                       const struct option_rate *rate) MAY_YIELD
@@ -231,8 +240,7 @@ static bool is_within(struct queue_site *site, const char *kind,
     if (rate->count == 0 || shared == NULL)
         return true;
     BUF_CLEANUP struct buf key;
-    buf_init(&key, 1100);
-    buf_printf(&key, "%s %.*s", kind, STR_ARG(queue_destination_key(site->destination)));
+    put_rate_key(&key, site, kind);
     if (state_limit(shared, buf_str(&key), 1, rate->count, rate->period_ns, /* peek= */ false,
                     &answer, &err) == FAILED)
         return false;
@@ -245,6 +253,17 @@ static bool is_within(struct queue_site *site, const char *kind,
         site->limited_since_ns = now_ns;
     loop_timer_set(&site->again, site->limited_until_ns);
     return false;
+}
+
+/* It was counted, and nothing leaves. */
+static void give_back(struct queue_site *site, const char *kind, const struct option_rate *rate)
+{
+    struct state *shared = site->worker->queue->shared;
+    if (rate->count == 0 || shared == NULL)
+        return;
+    BUF_CLEANUP struct buf key;
+    put_rate_key(&key, site, kind);
+    state_limit_give_back(shared, buf_str(&key), 1);
 }
 
 /* May it have no mail now? The timer kicks the site when it may again. */
@@ -261,15 +280,18 @@ static bool stands(struct queue_site *site)
 
 /* Asking takes time, and each yes is counted: so it is asked for as many entries as there are, as
  * if the one who asks was called for one of them. */
-static bool rates_allow(struct queue_site *site) MAY_YIELD
+static bool rates_allow(struct queue_site *site, const struct option_rate *slow,
+                        const struct option_rate *rate) MAY_YIELD
 {
-    if (site->slow.count == 0 && site->rate.count == 0)
+    if (slow->count == 0 && rate->count == 0)
         return true;
     if (site->ready.count <= site->claimed)
         return false;
     site->claimed++;
-    bool allowed =
-        is_within(site, "slow", &site->slow) && is_within(site, "transport", &site->rate);
+    bool is_slow_enough = is_within(site, "slow", slow);
+    bool allowed = is_slow_enough && is_within(site, "transport", rate);
+    if (is_slow_enough && !allowed)
+        give_back(site, "slow", slow);
     site->claimed--;
     return allowed;
 }
@@ -282,9 +304,17 @@ static struct queue_entry *next_allowed(struct queue_site *site) MAY_YIELD
         site->limited_since_ns = 0;
         return NULL;
     }
-    if (stands(site) || !rates_allow(site))
+    if (stands(site))
         return NULL;
-    return next_entry(site);
+    struct option_rate slow = site->slow, rate = site->rate; /* others change them meanwhile */
+    if (!rates_allow(site, &slow, &rate))
+        return NULL;
+    struct queue_entry *entry = site->paused ? NULL : next_entry(site);
+    if (entry == NULL) { /* somebody took it away while we asked */
+        give_back(site, "slow", &slow);
+        give_back(site, "transport", &rate);
+    }
+    return entry;
 }
 
 /* ---- runners ---- */

@@ -16,11 +16,16 @@ static void run_steer(struct queue_share *share) MAY_YIELD
 
 static void tell(const struct queue_steer *steer)
 {
-    static const char *const verbs[] = {"pause", "resume", "slow"};
-    event_emit(EVENT_TRANSPORT_ACTION, F_STR(TRANSPORT, steer->transport),
-               F_STR(DESTINATION, steer->destination), F_C(VERB, verbs[steer->verb]),
-               F_INT(COUNT, steer->slow.count), F_STR(ACTOR, steer->actor),
-               F_STR(WHY, steer->reason));
+    static const enum event_type types[] = {[QUEUE_PAUSE] = EVENT_TRANSPORT_PAUSED,
+                                            [QUEUE_RESUME] = EVENT_TRANSPORT_RESUMED,
+                                            [QUEUE_SLOW] = EVENT_TRANSPORT_SLOWED};
+    const struct event_field fields[] = {
+        F_STR(TRANSPORT, steer->transport), F_STR(DESTINATION, steer->destination),
+        F_STR(ACTOR, steer->actor),         F_STR(WHY, steer->reason),
+        F_INT(COUNT, steer->slow.count),    F_INT(PERIOD, steer->slow.period_ns / NS_PER_S),
+    };
+    enum { ALL = sizeof fields / sizeof fields[0], OF_RATE = 2 };
+    event_emit_fields(types[steer->verb], fields, steer->verb == QUEUE_SLOW ? ALL : ALL - OF_RATE);
 }
 
 enum result queue_steer(struct queue *queue, const struct queue_steer *steer, size_t *out_count,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * queue/survey.c - the queue in groups: by destination, by sender, by cause.
+ * queue/survey.c - the queue in groups: by destination, by sender, by cause, by transport.
  *
  * Each worker groups its own entries; the groups of all are added up on the asker's thread.
  */
@@ -84,13 +84,17 @@ static void count_entry(struct queue_survey_group *group, const struct queue_att
     group->entries++;
     group->recipients += view->entry->pending;
     group->bytes += view->entry->ready.size;
-    group->states[queue_state_of(view)]++;
+    enum queue_state state = queue_state_of(view);
+    group->states[state]++;
+    group->state_bytes[state] += view->entry->ready.size;
     group->ages[age_column(now_wall_ns - view->meta.accepted_wall_ns)]++;
     group->oldest_wall_ns = earliest(group->oldest_wall_ns, view->meta.accepted_wall_ns);
     if (record->last_try_wall_ns > group->last_wall_ns)
         group->last_wall_ns = record->last_try_wall_ns;
-    if (!record->held)
-        group->next_wall_ns = earliest(group->next_wall_ns, queue_view_next_try_wall_ns(view));
+    if (record->held)
+        return;
+    group->oldest_due_wall_ns = earliest(group->oldest_due_wall_ns, view->meta.accepted_wall_ns);
+    group->next_wall_ns = earliest(group->next_wall_ns, queue_view_next_try_wall_ns(view));
 }
 
 static void by_destination(struct survey_part *part, const struct queue_attempt *view)
@@ -107,6 +111,35 @@ static void by_destination(struct survey_part *part, const struct queue_attempt 
         group->transport = arena_str(arena, view->meta.transport);
     }
     count_entry(group, view, part->now_wall_ns);
+}
+
+static struct queue_survey_group *group_of_transport(struct survey_part *part, struct str transport)
+{
+    bool is_new;
+    struct queue_survey_group *group = find_group(&part->table, transport, &is_new);
+    if (is_new)
+        group->transport = arena_str(part->table.arena, transport);
+    return group;
+}
+
+static void by_transport(struct survey_part *part, const struct queue_attempt *view)
+{
+    count_entry(group_of_transport(part, view->meta.transport), view, part->now_wall_ns);
+}
+
+/* Sites come and go between entries, so they are looked at in one go. */
+static void note_limits(struct survey_part *part, const struct queue_worker *worker)
+{
+    size_t cursor = 0;
+    struct str key, transport, name;
+    void *value;
+    while (map_next(&worker->sites, &cursor, &key, &value)) {
+        const struct queue_site *site = value;
+        if (site->limited_since_ns == 0)
+            continue;
+        queue_destination_parts(key, &transport, &name);
+        group_of_transport(part, transport)->limited = true;
+    }
 }
 
 static void by_sender(struct survey_part *part, const struct queue_attempt *view)
@@ -166,6 +199,9 @@ static void look(struct queue_share *share, const struct queue_attempt *view)
     case QUEUE_BY_CAUSE:
         by_cause(share->out, view);
         break;
+    case QUEUE_BY_TRANSPORT:
+        by_transport(share->out, view);
+        break;
     }
 }
 
@@ -178,6 +214,8 @@ static void run_survey(struct queue_share *share) MAY_YIELD
     map_init(&part->table.map);
     share->out = part;
     queue_select_each(share, &request->selector, look);
+    if (request->by == QUEUE_BY_TRANSPORT)
+        note_limits(part, share->worker);
 }
 
 /* ---- adding up ---- */
@@ -190,9 +228,13 @@ static void add_up(struct arena *arena, struct queue_survey_group *sum,
     sum->bytes += part->bytes;
     for (size_t i = 0; i <= QUEUE_PAUSED; i++)
         sum->states[i] += part->states[i];
+    for (size_t i = 0; i <= QUEUE_PAUSED; i++)
+        sum->state_bytes[i] += part->state_bytes[i];
+    sum->limited = sum->limited || part->limited;
     for (size_t i = 0; i < QUEUE_AGES; i++)
         sum->ages[i] += part->ages[i];
     sum->oldest_wall_ns = earliest(sum->oldest_wall_ns, part->oldest_wall_ns);
+    sum->oldest_due_wall_ns = earliest(sum->oldest_due_wall_ns, part->oldest_due_wall_ns);
     sum->next_wall_ns = earliest(sum->next_wall_ns, part->next_wall_ns);
     if (part->last_wall_ns > sum->last_wall_ns)
         sum->last_wall_ns = part->last_wall_ns;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Workers in threads around a queue; the test itself is the operator's thread. */
+#include "queue/ask.h"
 #include "queue/queue_test.h"
 
 #include <pthread.h>
@@ -520,4 +521,25 @@ bool is_settled(struct world *world, uint64_t entries)
     struct queue_totals now = totals(world);
     return now.entries == entries && now.inflight == 0 && now.ready == 0 &&
            queue_balance(&now) == 0;
+}
+
+/* ---- the books ---- */
+
+static void run_audit(struct queue_share *share) MAY_YIELD
+{
+    share->total = queue_audit_worker(share->worker);
+    if (share->worker->index == 0)
+        queue_audit_totals(share->worker->queue);
+}
+
+size_t world_audit(struct world *world)
+{
+    struct error err;
+    struct queue_ask *ask = queue_ask_new(world->queue, sizeof *ask);
+    size_t differences = 0;
+    assert_int_equal(queue_ask_all(ask, run_audit, &err), OK);
+    for (size_t i = 0; i < ask->share_count; i++)
+        differences += ask->shares[i].total;
+    queue_ask_unref(ask);
+    return differences;
 }

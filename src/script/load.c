@@ -400,6 +400,14 @@ bool script_mentions(const struct script *script, struct str word)
     return false;
 }
 
+bool script_source(const struct script *script, size_t index, struct str *out)
+{
+    if (index >= script->chunk_count)
+        return false;
+    *out = script->chunks[index].text;
+    return true;
+}
+
 const struct str *script_functions(const struct script *script, size_t *out_count)
 {
     *out_count = script->function_count;

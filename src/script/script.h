@@ -151,6 +151,8 @@ enum result script_load_text(const struct script_loading *loading, struct str na
 bool script_has_function(const struct script *script, struct str name);
 /* Does the word stand anywhere in its text, or in that of a file that it requires? */
 bool script_mentions(const struct script *script, struct str word);
+/* The text of each file that it is made of; false: there are no more. */
+bool script_source(const struct script *script, size_t index, struct str *out);
 /* Those that it defines, in no order. */
 const struct str *script_functions(const struct script *script, size_t *out_count);
 

@@ -461,6 +461,7 @@ static void close_session(struct smtp_session *session)
                F_INT(REPLIES_3XX, count_class(session, 3)),
                F_INT(REPLIES_4XX, count_class(session, 4)),
                F_INT(REPLIES_5XX, count_class(session, 5)), F_STR(HELO, session->peer.helo),
+               F_STR(TLS, smtp_session_is_tls(session) ? session->peer.tls->version : STR_EMPTY),
                F_INT(DURATION_US, (clock_monotonic_ns() - session->start_ns) / NS_PER_US));
     if (session->handler->ended)
         session->handler->ended(session->context, &session->replies);

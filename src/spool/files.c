@@ -6,7 +6,9 @@
 #include "base/memory.h"
 #include "event/event.h"
 #include "spool/internal.h"
+#include "spool/segment.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -95,6 +97,35 @@ static enum result take_lock(struct spool *spool, struct error *err)
     return OK;
 }
 
+/* What a newer posternd wrote is nothing that was damaged, and must not be put aside. */
+static enum result refuse_newer(const struct spool *spool, struct error *err)
+{
+    int copy = openat(spool->log_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *list = copy < 0 ? NULL : fdopendir(copy);
+    if (!list) {
+        if (copy >= 0)
+            close(copy);
+        return fail_errno(err, errno, "list the folder log");
+    }
+    enum result result = OK;
+    for (struct dirent *entry; result == OK && (entry = readdir(list));) {
+        unsigned char head[SPOOL_SEGMENT_HEADER];
+        uint32_t version;
+        int fd = openat(spool->log_fd, entry->d_name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd >= 0 && pread(fd, head, sizeof head, 0) == (ssize_t)sizeof head &&
+            spool_segment_is_newer(head, &version))
+            result =
+                fail(err, ERROR_PERMANENT,
+                     "log/%.100s is of version %u of this format, written by a newer posternd: "
+                     "start that one",
+                     entry->d_name, version);
+        if (fd >= 0)
+            close(fd);
+    }
+    closedir(list);
+    return result;
+}
+
 enum result spool_files_open(struct spool *spool, struct error *err)
 {
     spool->folder_fd = spool->log_fd = spool->bulk_fd = spool->corrupt_fd = spool->lock_fd = -1;
@@ -105,6 +136,7 @@ enum result spool_files_open(struct spool *spool, struct error *err)
     if (open_folder(AT_FDCWD, path, &ignored, &spool->folder_fd, err) != OK ||
         take_lock(spool, err) != OK ||
         open_folder(spool->folder_fd, "log", &is_new, &spool->log_fd, err) != OK ||
+        refuse_newer(spool, err) != OK ||
         open_folder(spool->folder_fd, "bodies", &ignored, &spool->bulk_fd, err) != OK ||
         open_folder(spool->folder_fd, "corrupt", &ignored, &spool->corrupt_fd, err) != OK ||
         (is_new && sync_parent(spool, err) != OK))
@@ -279,6 +311,16 @@ static uint64_t bytes_floor(const struct spool *spool, const struct statvfs *inf
     return part < UINT64_C(256) << 20 ? part : UINT64_C(256) << 20;
 }
 
+/* Before mail is refused: somebody can still do something. */
+static void tell_low(struct spool *spool, uint64_t bytes, uint64_t floor)
+{
+    if (bytes / 3 >= floor)
+        atomic_store(&spool->is_low, false);
+    else if (bytes / 2 < floor && !atomic_exchange(&spool->is_low, true))
+        event_emit(EVENT_DISK_LOW, F_STR(FILE, spool->settings.path), F_INT(SIZE, bytes),
+                   F_INT(LIMIT, floor));
+}
+
 void spool_files_look_at_space(struct spool *spool)
 {
     struct statvfs info;
@@ -298,6 +340,7 @@ void spool_files_look_at_space(struct spool *spool)
         bytes = (uint64_t)info.f_bavail * info.f_frsize;
     }
     atomic_store(&spool->has_plenty, bytes / 2 >= floor + SPOOL_POOL * spool->segment_size);
+    tell_low(spool, bytes, floor);
     uint64_t inodes_floor = spool->settings.free_inodes_floor;
     /* file systems without a table of inodes say 0 of 0 */
     bool enough = bytes >= floor && (info.f_files == 0 || info.f_favail >= inodes_floor);

@@ -132,6 +132,7 @@ struct spool {
     atomic_size_t body_memory;
     atomic_bool has_space;
     atomic_bool has_plenty; /* files may be kept for later */
+    atomic_bool is_low;     /* told; until there is half as much again */
     atomic_bool broken;     /* syncs fail again and again */
     _Atomic int64_t totals[SPOOL_TOTALS];
     atomic_uint_fast64_t units, syncs, bytes_written, damaged, reused, reused_bodies;

@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { PAGE = 4096, FIRST_PART = 1024 * 1024 };
+enum { PAGE = 4096, FIRST_PART = 2 * 1024 * 1024 };
 
 static void add_file(struct spool_loader *loader, uint64_t id, enum spool_segment_kind kind, int fd,
                      uint64_t file_size)

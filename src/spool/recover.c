@@ -507,8 +507,8 @@ static void recover_segment(struct spool_recovery *recovery, struct spool_recove
     read_header(source);
     if (source->unread_end <= source->valid_end)
         raise_must_end(recovery, source->id, source->unread_end);
-    /* copies are written in pieces of any size, and never over what was there before */
-    uint64_t written = source->kind == SPOOL_SEGMENT_MAIN ? source->must_end : UINT64_MAX;
+    /* where nothing was before, zeros are behind the end: all that is there is looked at */
+    uint64_t written = source->was_used ? source->must_end : UINT64_MAX;
     spool_segment_scan(source->bytes, source->id, written, &walk.scan);
     size_t header = source->header_is_bad ? 0 : (size_t)SPOOL_SEGMENT_HEADER;
     bool has_nothing = source->was_used ? source->must_end <= SPOOL_SEGMENT_HEADER

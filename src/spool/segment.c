@@ -43,6 +43,13 @@ bool spool_segment_header_decode(const unsigned char in[SPOOL_SEGMENT_HEADER],
     return true;
 }
 
+bool spool_segment_is_newer(const unsigned char in[SPOOL_SEGMENT_HEADER], uint32_t *out_version)
+{
+    *out_version = spool_get32(in + 8);
+    return memcmp(in, magic, sizeof magic) == 0 && *out_version > VERSION &&
+           spool_get32(in + 60) == spool_crc(0, in, 60);
+}
+
 /* ---- the walk ---- */
 
 static void *grown(void *items, size_t count, size_t *cap, size_t size)

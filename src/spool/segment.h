@@ -27,6 +27,9 @@ void spool_segment_header_encode(const struct spool_segment_header *header,
 bool spool_segment_header_decode(const unsigned char in[SPOOL_SEGMENT_HEADER],
                                  struct spool_segment_header *out);
 
+/* A head as those, but of a version that this program does not know: whatever it holds is mail. */
+bool spool_segment_is_newer(const unsigned char in[SPOOL_SEGMENT_HEADER], uint32_t *out_version);
+
 /* ---- the walk ---- */
 
 struct spool_found_record {
@@ -50,7 +53,10 @@ struct spool_scan {
     uint64_t written; /* the end of all that is known to have been written: records, batches */
 };
 
-enum { SPOOL_SCAN_BEYOND = 512 * 1024 }; /* as far as a record with its payload reaches, twice */
+enum {
+    SPOOL_SCAN_BEYOND = 1536 * 1024
+}; /* further than any record reaches: an ENTRY with a header
+      section of 256K and the largest meta */
 /*
  * Walk `bytes`, a segment from its first byte on (the header is skipped, not looked at). After
  * bytes that are no record the walk resumes at the next that are one. It looks for that one as far

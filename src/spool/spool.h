@@ -84,8 +84,8 @@ struct spool_change {
     struct str state; /* at most 4K */
     bool is_private;  /* ADD: its text may be replaced by one that is encrypted, and shall not stay
                          in a  file that waits to be used again */
-    const struct mail_content *content; /* ADD; a memory body is written with the unit, once for all
-                                           entries of the unit that share it */
+    const struct mail_content *content; /* ADD; a memory body is written with the unit, or to a file
+                                           if it is large, once for all entries that share it */
     unsigned counter;
     int64_t delta;
 };

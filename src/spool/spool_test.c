@@ -177,6 +177,53 @@ static void test_grown_bodies(void **state)
 }
 
 /* A body that was never committed leaves nothing. */
+static NO_YIELD_CHECK void commit_memory_bodies(void *arg)
+{
+    struct test_fixture *fixture = arg;
+    struct error err = {0};
+    enum { LARGE = 700 * 1000 };
+    struct body *large = test_body(LARGE, 7);
+    struct body *small = test_body(100, 8);
+    struct mail_content contents[] = {{.head = STR("A: b\r\n"), .body = large, .body_start = 9},
+                                      {.head = STR("A: c\r\n"), .body = small},
+                                      {.head = STR("A: d\r\n"), .body = large}};
+    struct spool_change changes[3];
+    for (unsigned i = 0; i < 3; i++)
+        changes[i] = (struct spool_change){.kind = SPOOL_ADD,
+                                           .entry = test_id(600 + i),
+                                           .message = test_id(99),
+                                           .meta = STR("m"),
+                                           .state = STR("s"),
+                                           .content = &contents[i]};
+    assert_int_equal(spool_commit(fixture->spool, changes, 3, &err), OK);
+    body_unref(large);
+    body_unref(small);
+    for (unsigned i = 0; i < 3; i++) {
+        struct arena *arena = arena_new(0);
+        struct mail_content content;
+        struct str meta;
+        assert_int_equal(spool_read(fixture->spool, test_id(600 + i), arena, &meta, &content, &err),
+                         OK);
+        assert_true(str_equal(content.head, contents[i].head));
+        assert_int_equal(content.body_start, contents[i].body_start);
+        test_expect_body(content.body, i == 1 ? 100 : LARGE, i == 1 ? 8 : 7);
+        body_unref(content.body);
+        arena_free(arena);
+    }
+}
+
+/* What a flow made of a large message lies in memory: its body goes to a file, once, as every other
+ * large one. */
+static void test_large_memory_body(void **state)
+{
+    struct test_fixture *fixture = *state;
+    test_on_fiber(commit_memory_bodies, fixture);
+    assert_int_equal(test_files_in(fixture->path, "bodies"), 1);
+    test_reopen(fixture);
+    assert_int_equal(fixture->found.count, 3);
+    assert_int_equal(test_files_in(fixture->path, "bodies"), 1);
+}
+
 static void test_abandoned_body(void **state)
 {
     struct test_fixture *fixture = *state;
@@ -677,6 +724,7 @@ int main(void)
         CASE(test_lazy_before_close),
         CASE(test_grown_bodies),
         CASE(test_ids_are_never_used_twice),
+        CASE(test_large_memory_body),
         CASE(test_abandoned_body),
         CASE(test_roll_and_reclaim),
         CASE(test_tombstone_outlives),

@@ -41,8 +41,14 @@ static void answered(struct breaker *breaker)
     for (int i = 0; i < BREAKER_FAULTS - 1; i++)
         atomic_store(&breaker->abouts[i], 0);
     atomic_store(&breaker->probing, false);
-    if (atomic_load(&breaker->down) && atomic_exchange(&breaker->down, false))
-        event_emit(EVENT_BACKEND_UP, F_C(BACKEND, breaker->name));
+    if (!atomic_load(&breaker->down) || !atomic_exchange(&breaker->down, false))
+        return;
+    char since[TIME_RFC3339_SIZE];
+    int64_t since_ns = atomic_load(&breaker->down_wall_ns);
+    int64_t now_ns = clock_wall_ns();
+    event_emit(EVENT_BACKEND_UP, F_C(BACKEND, breaker->name),
+               F_STR(SINCE, clock_format_rfc3339(since_ns, since)),
+               F_INT(DURATION_US, now_ns > since_ns ? (now_ns - since_ns) / NS_PER_US : 0));
 }
 
 /* Not about the backend, as far as we know: the same question failed before. */
@@ -68,7 +74,10 @@ static void failed_at(struct breaker *breaker, uint64_t about, struct str why)
     atomic_store(&breaker->probing, false);
     /* one that hung up on one question may well answer the others */
     bool is_down = !about || atomic_load(&breaker->faults) >= BREAKER_FAULTS;
-    if (is_down && !atomic_exchange(&breaker->down, true))
+    if (!is_down || atomic_load(&breaker->down))
+        return;
+    atomic_store(&breaker->down_wall_ns, clock_wall_ns());
+    if (!atomic_exchange(&breaker->down, true))
         event_emit(EVENT_BACKEND_DOWN, F_C(BACKEND, breaker->name), F_STR(ERROR, why));
 }
 

@@ -33,6 +33,7 @@ struct breaker {
     _Atomic int64_t closed_until; /* monotonic: no questions before it */
     atomic_bool probing;          /* one question is out to see whether it is back */
     atomic_bool down;             /* told by backend.down */
+    _Atomic int64_t down_wall_ns; /* since when */
 };
 
 void breaker_init(struct breaker *breaker, struct str name);

@@ -113,6 +113,12 @@ static int64_t entry_wait_ns(const struct limit_entry *entry, const struct limit
     return question->period_ns;
 }
 
+static void note_change(struct state_shard *shard, struct limit_entry *entry)
+{
+    if (shard->state->keeping && list_is_empty(&entry->changed))
+        list_append(&shard->limits.changed, &entry->changed);
+}
+
 static void limit_apply(struct state_shard *shard, const struct limit_question *question,
                         struct state_limit_answer *out)
 {
@@ -137,8 +143,7 @@ static void limit_apply(struct state_shard *shard, const struct limit_question *
     uint32_t *slot = &entry->counts[entry->slot % LIMIT_SLOTS];
     *slot = question->amount > UINT32_MAX - *slot ? UINT32_MAX : *slot + (uint32_t)question->amount;
     out->count = entry_sum(entry);
-    if (shard->state->keeping && list_is_empty(&entry->changed))
-        list_append(&shard->limits.changed, &entry->changed);
+    note_change(shard, entry);
 }
 
 /* ---- for the keeper: "PERIOD_NS NEWEST_SLOT_MS AGE=COUNT ..." ---- */
@@ -244,8 +249,31 @@ enum result state_limit(struct state *state, struct str key, uint64_t amount, ui
 struct limit_wish {
     struct post post;
     struct state_shard *shard;
-    struct str prefix, suffix; /* owned */
+    struct str prefix, suffix; /* owned; to give back: prefix is the key, suffix empty */
+    uint64_t amount;
 };
+
+static void wish_done(struct limit_wish *wish)
+{
+    free((char *)wish->prefix.ptr);
+    free((char *)wish->suffix.ptr);
+    free(wish);
+}
+
+static void make_wish(struct state_shard *shard, struct limit_wish wish,
+                      void (*run)(struct post *post))
+{
+    struct limit_wish *made = NEW(struct limit_wish);
+    *made = wish;
+    made->shard = shard;
+    made->prefix = state_key_copy(wish.prefix);
+    made->suffix = state_key_copy(wish.suffix);
+    made->post.run = run;
+    if (shard == state_self(shard->state))
+        run(&made->post);
+    else
+        loop_post(shard->loop, &made->post);
+}
 
 /* They become nothing in place, and the keeper hears of that as of any change. */
 static void forget(struct post *post)
@@ -257,25 +285,35 @@ static void forget(struct post *post)
         if (!str_starts(entry->key, wish->prefix) || !str_ends(entry->key, wish->suffix))
             continue;
         memset(entry->counts, 0, sizeof entry->counts);
-        if (wish->shard->state->keeping && list_is_empty(&entry->changed))
-            list_append(&table->changed, &entry->changed);
+        note_change(wish->shard, entry);
     }
-    free((char *)wish->prefix.ptr);
-    free((char *)wish->suffix.ptr);
-    free(wish);
+    wish_done(wish);
 }
 
 void state_limit_forget(struct state *state, struct str prefix, struct str suffix)
 {
-    for (size_t i = 0; i < state->count; i++) {
-        struct limit_wish *wish = NEW(struct limit_wish);
-        wish->shard = &state->shards[i];
-        wish->prefix = state_key_copy(prefix);
-        wish->suffix = state_key_copy(suffix);
-        wish->post.run = forget;
-        if (wish->shard == state_self(state))
-            forget(&wish->post);
-        else
-            loop_post(wish->shard->loop, &wish->post);
+    for (size_t i = 0; i < state->count; i++)
+        make_wish(&state->shards[i], (struct limit_wish){.prefix = prefix, .suffix = suffix},
+                  forget);
+}
+
+/* From the newest slot on: there it was counted, or nearly. */
+static void give_back(struct post *post)
+{
+    struct limit_wish *wish = CONTAINER(post, struct limit_wish, post);
+    struct limit_entry *entry = entry_of(&wish->shard->limits, wish->prefix, /* make= */ false);
+    for (int64_t age = 0; entry && age < LIMIT_SLOTS && wish->amount; age++) {
+        uint32_t *slot = &entry->counts[(entry->slot - age) % LIMIT_SLOTS];
+        uint32_t part = *slot < wish->amount ? *slot : (uint32_t)wish->amount;
+        *slot -= part;
+        wish->amount -= part;
+        note_change(wish->shard, entry);
     }
+    wish_done(wish);
+}
+
+void state_limit_give_back(struct state *state, struct str key, uint64_t amount)
+{
+    make_wish(state_owner(state, key),
+              (struct limit_wish){.prefix = key, .suffix = STR_EMPTY, .amount = amount}, give_back);
 }

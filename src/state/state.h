@@ -56,6 +56,9 @@ enum result state_limit(struct state *state, struct str key, uint64_t amount, ui
                         int64_t period_ns, bool peek, struct state_limit_answer *out,
                         struct error *err) MAY_YIELD;
 
+/* What was counted for `key` a moment ago came to nothing. From any thread. */
+void state_limit_give_back(struct state *state, struct str key, uint64_t amount);
+
 /* Begin anew with every count whose key starts and ends so. From any thread; looks at all of them,
  * so for what people do. Counts that come at the same moment may stay. */
 void state_limit_forget(struct state *state, struct str prefix, struct str suffix);

@@ -396,6 +396,26 @@ static void test_forgotten_counts(void **unused)
     done(state);
 }
 
+/* What came to nothing is counted no more, and never more than that. */
+static void test_given_back(void **unused)
+{
+    (void)unused;
+    struct state *state = alone(100);
+    assert_true(limit(state, "a", 2, 3, false).allowed);
+    wait_ms(20000);
+    assert_true(limit(state, "a", 1, 3, false).allowed);
+    state_limit_give_back(state, STR("a"), 1);
+    assert_int_equal(limit(state, "a", 1, 3, true).count, 2);
+    wait_ms(41000); /* the two of the beginning are over, not the one that came to nothing */
+    assert_int_equal(limit(state, "a", 1, 3, true).count, 0);
+    assert_true(limit(state, "a", 3, 3, false).allowed);
+    state_limit_give_back(state, STR("a"), 100);
+    assert_int_equal(limit(state, "a", 1, 3, true).count, 0);
+    state_limit_give_back(state, STR("nobody"), 1);
+    assert_int_equal(limit(state, "nobody", 1, 3, true).count, 0);
+    done(state);
+}
+
 static void test_limit_edges(void **unused)
 {
     (void)unused;
@@ -549,6 +569,7 @@ int main(void)
         cmocka_unit_test(test_window_slides),
         cmocka_unit_test(test_window_is_never_short),
         cmocka_unit_test(test_forgotten_counts),
+        cmocka_unit_test(test_given_back),
         cmocka_unit_test(test_limit_edges),
         cmocka_unit_test(test_limits_are_bounded),
         cmocka_unit_test(test_cache_life),

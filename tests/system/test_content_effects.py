@@ -211,7 +211,7 @@ def test_a_release_may_be_held_again(scene):
 def test_a_quarantine_keeps_its_name(scene):
     scene.send("x@aside.test")
     held(scene)
-    assert scene.gateway.wait("message.held")["quarantine"] == "spam"
+    assert scene.gateway.wait("message.quarantined")["quarantine"] == "spam"
     scene.gateway.ctl("queue", "release", held(scene)[0]["entry"])
     assert b"X-Behind: 1" in got(scene, "aside")[0].data  # behind the step that branched
     scene.gateway.wait_empty()

@@ -78,7 +78,8 @@ def test_pause_keeps_mail_and_outlives_a_restart(scene):
     gateway.stop()
     gateway.start()
     assert not gateway.ctl_json("transport", "show", "one")[0]["paused"]
-    gateway.wait("transport.action", verb="pause", why="they move house")
+    gateway.wait("transport.paused", transport="one", why="they move house")
+    gateway.wait("transport.resumed", transport="one")
 
 
 def test_pause_of_one_destination(scene):
@@ -125,6 +126,22 @@ def test_slow_and_resume(scene):
     gateway.ctl("transport", "resume", "one", "one")
     wait_until(lambda: len(gateway.one.messages) == 6, "the rest went out")
     assert gateway.ctl("transport", "slow", "one", "--messages", "many", ok=(1, 2, 3, 4, 7)) == ""
+
+
+def test_what_another_limit_holds_back_counts_for_none(scene):
+    """The transport lets three leave; the operator's rate of four has one left, however often it was asked meanwhile."""
+    gateway = scene(limits="connections: 5, messages: 3/1h")
+    gateway.ctl("transport", "slow", "one", "--messages", "4/1h")
+    send(gateway, 3)
+    wait_until(lambda: len(gateway.one.messages) == 3, "all that the transport lets leave")
+    send(gateway, 1)
+    wait_until(lambda: place(gateway)["states"]["ready"] == 1 and place(gateway)["states"]["inflight"] == 0, "one stands")
+    gateway.write_config(gateway.path.read_text().replace("messages: 3/1h", "messages: 100/1h"))
+    assert gateway.reload()
+    send(gateway, 2)
+    wait_until(lambda: len(gateway.one.messages) == 4, "the fourth")
+    wait_until(lambda: place(gateway)["states"]["inflight"] == 0, "nothing is on its way")
+    assert len(gateway.one.messages) == 4
 
 
 def test_sender_at_the_limit_delays_no_other(scene):

@@ -156,6 +156,7 @@ def test_a_full_disk_does_not_keep_a_bad_configuration(scene, way):
     scene.ctl("apply", *(["--confirm", "1s"] if way == "deadline" else ["--confirm", "10m"] if way == "rollback" else []))
     assert "closed" in says(scene) or way == "deadline"
     state.with_name("state.json.new").mkdir()
+    state.with_name("state.spare").unlink()  # and the room that was kept for it is not there either
     if way != "deadline":
         done = postern(scene, "rollback", *(["r1"] if way == "to a number" else []))
         assert done.returncode == 0 and "r2 -> r1  in force again" in done.stdout, done.stderr
@@ -169,6 +170,40 @@ def test_a_full_disk_does_not_keep_a_bad_configuration(scene, way):
     scene.path.write_text(scene.path.read_text())
     scene.start()
     assert says(scene).startswith("250")
+
+
+def test_a_full_disk_has_room_for_a_way_back(scene):
+    """What was taken back does not come again, whenever posternd starts."""
+    folder = scene.folder / "spool" / "revisions"
+    scene.path.write_text(refusing(scene, "closed"))
+    scene.ctl("apply")
+    (folder / "state.json.new").mkdir()
+    done = postern(scene, "rollback")
+    assert done.returncode == 0 and "warning" not in done.stderr, done.stderr
+    assert json.loads((folder / "state.json").read_text())["current"] == 1
+    scene.stop()
+    scene.start()
+    assert says(scene).startswith("250") and config(scene)["revision"] == "r1"
+
+
+def test_a_way_back_on_probation(scene):
+    """rollback --confirm: what was rolled back returns by itself, unless the way back is confirmed."""
+    scene.path.write_text(refusing(scene, "closed"))
+    scene.ctl("apply")
+    done = postern(scene, "rollback", "--confirm", "1s")
+    assert done.returncode == 0 and "r2 -> r1" in done.stdout and "unless: postern config confirm r1" in done.stdout, done.stdout + done.stderr
+    wait_until(lambda: scene.find("config.reverted", revision="r1"), "nobody confirmed it")
+    wait_until(lambda: "closed" in says(scene), "r2 is in force again")
+    assert config(scene)["revision"] == "r2" and config(scene)["pending"] is None
+    scene.ctl("rollback", "--confirm", "10m")
+    assert says(scene).startswith("250") and config(scene)["pending"]["revision"] == "r1"
+    assert postern(scene, "rollback", "--confirm", "10m").returncode == 5
+    scene.stop()
+    scene.start()
+    assert says(scene).startswith("250") and config(scene)["pending"]["revision"] == "r1"
+    scene.ctl("config", "confirm", "r1")
+    assert config(scene)["revision"] == "r1" and states(scene)["r1"] == "in force"
+    assert postern(scene, "rollback", "--confirm", "10m", "--write").returncode == 2
 
 
 class Slow(socketserver.BaseRequestHandler):

@@ -6,14 +6,16 @@
  *   relay-try TRIES SEED [--red | --without TEXT]
  *
  * Standard input has configurations: a line with the size in bytes, then the text. For each there
- * is a line: what the proof says ("listener domain", several), a bar, and what relayed in truth
- * ("listener domain client helo sender recipient world"). --red breaks the proof: it sees the text
- * without `not`, as if it mistook negation. --without TEXT breaks it, too: what it says with this
- * code, or with a path that has this text, is not heard. The test must notice.
+ * is a line: what the proof says ("listener domain", several), a bar, what relayed in truth
+ * ("listener domain client helo sender recipient world"), a bar, and of the sessions that the proof
+ * names ("listener domain relays" or stays, or none where it named none). --red breaks the proof:
+ * it sees the text without `not`, as if it mistook negation. --without TEXT breaks it, too: what it
+ * says with this code, or with a path that has this text, is not heard. The test must notice.
  */
 #include "base/buf.h"
 #include "base/check.h"
 #include "directory/stated.h"
+#include "flow/flow.h"
 #include "gateway/rehearsal.h"
 
 #include <stdio.h>
@@ -64,7 +66,7 @@ static size_t pick(size_t count)
 /* ---- the proof ---- */
 
 /* "listener domain>domain" of the words of the warning; "*": it may be any. */
-static void print_passed_by(struct str text)
+static struct str passed_by_pair(struct str text, struct arena *arena)
 {
     struct str words[12], word;
     size_t count = 0;
@@ -77,31 +79,37 @@ static void print_passed_by(struct str text)
     check(count == 3);
     if (any)
         words[2] = STR("*");
-    printf("%.*s %.*s>%.*s,", STR_ARG(words[0]), STR_ARG(words[1]), STR_ARG(words[2]));
+    return arena_printf(arena, "%.*s %.*s>%.*s", STR_ARG(words[0]), STR_ARG(words[1]),
+                        STR_ARG(words[2]));
+}
+
+/* "listener domain" of the problem; empty: it says nothing of relaying. */
+static struct str pair_of(const struct config_problem *problem, struct arena *arena)
+{
+    static const char before[] = "a stranger can relay through listener ";
+    if (str_equal(problem->code, STR("passed-by")))
+        return passed_by_pair(problem->text, arena);
+    if (!str_equal(problem->code, STR("open-relay")))
+        return STR_EMPTY;
+    struct str text = str_from(problem->text, sizeof before - 1);
+    ptrdiff_t blank = str_find(text, ' ');
+    struct str rest = str_from(text, (size_t)blank);
+    bool any = str_equal(rest, STR(" to any domain"));
+    struct str domain = any ? STR("any") : str_from(rest, sizeof " to domain " - 1);
+    return arena_printf(arena, "%.*s %.*s", STR_ARG(str_slice(text, 0, (size_t)blank)),
+                        STR_ARG(domain));
 }
 
 static void print_proof(const struct config_report *report, const char *without)
 {
     for (size_t i = 0; i < report->count; i++) {
-        struct str text = report->problems[i].text;
-        if (without && (str_equal(report->problems[i].code, str_c(without)) ||
-                        str_find_str(report->problems[i].detail, str_c(without)) >= 0))
+        const struct config_problem *problem = &report->problems[i];
+        if (without && (str_equal(problem->code, str_c(without)) ||
+                        str_find_str(problem->detail, str_c(without)) >= 0))
             continue;
-        static const char before[] = "a stranger can relay through listener ";
-        if (str_equal(report->problems[i].code, STR("passed-by"))) {
-            print_passed_by(text);
-            continue;
-        }
-        if (!str_equal(report->problems[i].code, STR("open-relay")))
-            continue;
-        if (report->problems[i].severity == CONFIG_ERROR)
-            printf("[error] ");
-        text = str_from(text, sizeof before - 1);
-        ptrdiff_t blank = str_find(text, ' ');
-        struct str rest = str_from(text, (size_t)blank);
-        bool any = str_equal(rest, STR(" to any domain"));
-        struct str domain = any ? STR("any") : str_from(rest, sizeof " to domain " - 1);
-        printf("%.*s %.*s,", STR_ARG(str_slice(text, 0, (size_t)blank)), STR_ARG(domain));
+        struct str pair = pair_of(problem, report->arena);
+        if (pair.len)
+            printf("%s%.*s,", problem->severity == CONFIG_ERROR ? "[error] " : "", STR_ARG(pair));
     }
 }
 
@@ -110,6 +118,7 @@ static struct settings *load(struct str text, struct config_report *report, stru
     struct settings *settings = NULL;
     struct error err;
     config_report_init(report, arena);
+    report->may_rehearse = true;
     if (settings_load_text(STR("random.yaml"), text, report, &settings, &err) == OK)
         return settings;
     struct buf out BUF_CLEANUP;
@@ -176,6 +185,12 @@ static bool goes_out(const struct rehearsal *out)
         if (strcmp(out->content_action, stays[i]) == 0)
             return false;
     return strcmp(out->recipient, "accept") == 0;
+}
+
+static bool is_held(const struct rehearsal *out)
+{
+    return strcmp(out->content_action, "hold") == 0 ||
+           strcmp(out->content_action, "quarantine") == 0;
 }
 
 /* Is it a relay: mail for any domain, or for a listed one by MX whose recipient nobody knows? */
@@ -291,6 +306,136 @@ static void try_once(const struct settings *settings, struct directory *const *d
     arena_free(arena);
 }
 
+/* ---- the sessions that the proof names ---- */
+
+static bool take(struct str *text, const char *before, const char *behind, struct str *out)
+{
+    ptrdiff_t begin = str_find_str(*text, str_c(before));
+    if (begin < 0)
+        return false;
+    *text = str_from(*text, (size_t)begin + strlen(before));
+    ptrdiff_t end = str_find_str(*text, str_c(behind));
+    *out = end < 0 ? *text : str_slice(*text, 0, (size_t)end);
+    *text = str_from(*text, out->len);
+    return true;
+}
+
+static struct str message_of(struct str text, struct arena *arena)
+{
+    struct str field, size_text, head = STR("Subject: x\r\n");
+    uint64_t size;
+    struct str rest = text;
+    ptrdiff_t where = str_find_str(rest, STR("; where "));
+    if (where >= 0)
+        rest = str_slice(rest, 0, (size_t)where);
+    ptrdiff_t bytes = str_find_str(rest, STR(" bytes"));
+    if (take(&rest, ", field ", ", ", &field))
+        head = arena_printf(arena, "%.*s%.*s\r\n", STR_ARG(head), STR_ARG(field));
+    head = arena_printf(arena, "%.*s\r\nx\r\n", STR_ARG(head));
+    if (bytes < 0 || !take(&rest, ", ", " bytes", &size_text) ||
+        !str_to_uint(size_text, SIZE_MAX_BYTES * 32, &size) || size < head.len)
+        return head;
+    char *whole = arena_alloc(arena, (size_t)size + 70);
+    memcpy(whole, head.ptr, head.len);
+    size_t len = head.len;
+    for (; len + 2 < size; len++)
+        whole[len] = len % 70 == 68 ? '\r' : len % 70 == 69 ? '\n' : 'x';
+    memcpy(whole + len, "\r\n", 2);
+    return str_of(whole, len + 2);
+}
+
+/* "FLOW/NUMBER BLOCK says "OUTCOME", …" */
+static size_t read_stated(const struct settings_listener *listener,
+                          const struct settings_domain *domain, struct str text,
+                          struct flow_stated_outcome *out, size_t max)
+{
+    struct str item, number, outcome, flow;
+    size_t count = 0;
+    while (text.len && take(&text, " ", "\",", &item) && count < max) {
+        ptrdiff_t slash = str_find(item, '/');
+        check(slash > 0);
+        flow = str_slice(item, 0, (size_t)slash);
+        number = str_from(item, (size_t)slash + 1);
+        number = str_slice(number, 0, (size_t)str_find(number, ' '));
+        ptrdiff_t quote = str_find(item, '"');
+        outcome = str_from(item, (size_t)quote + 1);
+        if (str_ends(outcome, STR("\"")))
+            outcome = str_slice(outcome, 0, outcome.len - 1);
+        const struct flow *recipient = settings_recipient_flow(listener, domain);
+        const struct flow *in = str_equal(flow, flow_name(recipient)) ? recipient : domain->content;
+        check(in && flow_state_outcome(in, number, outcome, &out[count]));
+        count++;
+    }
+    return count;
+}
+
+static const char *try_session(const struct settings *settings, struct str pair, struct str text,
+                               struct directory *directory)
+{
+    struct arena *arena = arena_new(0);
+    struct str listener_name, rest = pair, client, helo, tls, from, to, stated = STR_EMPTY;
+    struct flow_stated_outcome outcomes[64];
+    struct rehearsal out;
+    bool any;
+    check(str_split(&rest, ' ', &listener_name));
+    const struct settings_listener *listener = settings_find_listener(settings, listener_name);
+    check(take(&text, "client ", ",", &client) && take(&text, "HELO ", ",", &helo) &&
+          take(&text, ", ", ",", &tls) && take(&text, "MAIL FROM:<", ">", &from) &&
+          take(&text, "RCPT TO:<", ">", &to));
+    struct rehearsal_in in = {.settings = settings,
+                              .listener = listener,
+                              .directory = directory,
+                              .arena = arena,
+                              .client_name = STR_EMPTY,
+                              .helo = helo,
+                              .tls = str_equal(tls, STR("TLS")),
+                              .user = STR_EMPTY,
+                              .password = STR_EMPTY,
+                              .has_mail = true,
+                              .from = from,
+                              .to = to,
+                              .text = message_of(text, arena),
+                              .stated = outcomes};
+    struct str more;
+    if (take(&text, " and ", " more like it", &more))
+        in.more = strtoul(more.ptr, NULL, 10);
+    const struct settings_domain *domain = settings_find_domain(settings, listener, domain_of(to));
+    check(domain != NULL);
+    if (take(&text, "; where", "\n", &stated))
+        in.stated_count = read_stated(listener, domain, stated, outcomes, COUNT(outcomes));
+    ptrdiff_t named = str_find_str(client, STR(" named "));
+    if (named >= 0) {
+        in.client_name = str_from(client, (size_t)named + 7);
+        client = str_slice(client, 0, (size_t)named);
+    }
+    check(net_ip_parse(client, &in.client));
+    bool trusted = net_networks_have(settings->trusted, settings->trusted_count, &in.client);
+    check(!trusted || may_claim(listener));
+    rehearsal_run(&in, &out);
+    bool relayed = relays(settings, &out, DOWN, to, domain->name, &any) ||
+                   passes_by(settings, &out, DOWN, to, domain) != NULL ||
+                   (domain->is_any && strcmp(out.recipient, "accept") == 0 && listener->queued) ||
+                   (str_equal(domain_of(out.sent_to), domain_of(to)) && is_held(&out));
+    arena_free(arena);
+    return relayed ? "relays" : "stays";
+}
+
+static void try_sessions(const struct settings *settings, const struct config_report *report,
+                         struct directory *directory)
+{
+    for (size_t i = 0; i < report->count; i++) {
+        const struct config_problem *problem = &report->problems[i];
+        struct str text = problem->detail, session;
+        struct str pair = pair_of(problem, report->arena);
+        if (!pair.len)
+            continue;
+        const char *end = "none";
+        if (take(&text, "session: ", "\n", &session))
+            end = try_session(settings, pair, session, directory);
+        printf("%.*s %s,", STR_ARG(pair), end);
+    }
+}
+
 static void one(struct str text, unsigned tries, bool red, const char *without,
                 struct directory *const *directories)
 {
@@ -307,6 +452,9 @@ static void one(struct str text, unsigned tries, bool red, const char *without,
     printf("|");
     for (unsigned i = 0; i < tries; i++)
         try_once(settings, directories, done);
+    printf("|");
+    if (!red)
+        try_sessions(settings, &report, directories[DOWN]);
     printf("\n");
     settings_unref(settings);
     arena_free(arena);

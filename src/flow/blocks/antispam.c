@@ -304,6 +304,7 @@ const struct flow_block flow_block_antispam = {
     .outcomes = outcomes,
     .prepare = prepare,
     .run = run,
+    .asks_world = true,
     .changes_field = changes_field,
     .results = 1u << NAME_SCORE,
     .recall = recall,

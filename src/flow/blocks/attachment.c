@@ -601,6 +601,7 @@ const struct flow_block flow_block_attachment = {
     .outcomes = outcomes,
     .prepare = prepare,
     .run = run,
+    .asks_world = true,
     .changes_field = flow_changes_any_field,
     .finds = true,
 };

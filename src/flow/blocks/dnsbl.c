@@ -348,6 +348,7 @@ const struct flow_block flow_block_dnsbl = {
     .outcomes = outcomes,
     .prepare = prepare,
     .run = run,
+    .asks_world = true,
     .changes_field = flow_changes_no_field,
     .finds = true,
 };

@@ -188,5 +188,6 @@ const struct flow_block flow_block_greylist = {
     .outcomes = outcomes,
     .prepare = prepare,
     .run = run,
+    .asks_world = true,
     .changes_field = flow_changes_no_field,
 };

@@ -318,6 +318,7 @@ const struct flow_block flow_block_http = {
     .outcomes = outcomes,
     .prepare = prepare,
     .run = run,
+    .asks_world = true,
     .changes_field = flow_changes_any_field,
     .results = 1u << NAME_SCORE,
     .finds = true,

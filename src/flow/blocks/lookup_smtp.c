@@ -80,6 +80,7 @@ const struct flow_block flow_block_lookup_smtp = {
     .outcomes = flow_lookup_outcomes,
     .prepare = prepare,
     .run = run,
+    .asks_world = true,
     .ask = ask,
     .changes_field = flow_changes_no_field,
 };

@@ -19,7 +19,7 @@ struct parameters {
 
 struct rule {
     enum { RULE_ADDRESS, RULE_DOMAIN, RULE_PATTERN } kind;
-    struct str from; /* lower case; the domain without its @ */
+    struct str from; /* lower case; the domain without its @; the pattern with its ~ */
     const struct pattern *pattern;
     struct str *to; /* an address, "@domain", or for a pattern a form with $1 */
     size_t to_count;
@@ -115,6 +115,7 @@ static void compile_rule(struct flow_compiling *compiling, const struct config_p
     size_t fault = 0;
     if (str_starts(pair->key, STR("~"))) {
         out->kind = RULE_PATTERN;
+        out->from = pair->key;
         if (pattern_new(arena, arena_printf(arena, "(?i)%.*s", STR_ARG(str_from(pair->key, 1))),
                         &out->pattern, &fault, &err) != OK)
             flow_problem(compiling, CONFIG_ERROR, "pattern", pair->place,
@@ -379,6 +380,66 @@ static enum result run(struct flow_running *running, const struct flow_step *ste
                                                  : run_content(running, step, out_outcome, err);
 }
 
+/* ---- what the proof of relay safety asks ---- */
+
+/* The domain at the end of "~…@example[.]org$"; empty: the pattern does not say it so. */
+static struct str domain_of_pattern(struct str pattern, char out[static 256])
+{
+    ptrdiff_t at = str_find_last(pattern, '@');
+    size_t len = 0;
+    bool plain = at > 0 && str_ends(pattern, STR("$")) && str_find(pattern, '|') < 0 &&
+                 str_find_str(pattern, STR("(?")) < 0;
+    for (size_t i = (size_t)at + 1; plain && i + 1 < pattern.len && len < 255; i++) {
+        struct str rest = str_from(pattern, i);
+        char c = pattern.ptr[i];
+        bool is_class = str_starts(rest, STR("[.]"));
+        bool is_escaped = str_starts(rest, STR("\\."));
+        if (!is_class && !is_escaped && !ascii_is_alpha(c) && !ascii_is_digit(c) && c != '-')
+            return STR_EMPTY;
+        out[len++] = is_class || is_escaped ? '.' : c;
+        i += is_class ? 2 : is_escaped ? 1 : 0;
+    }
+    return plain ? str_of(out, len) : STR_EMPTY;
+}
+
+/* Can the rule fit what the client named, a recipient of the case's domain? */
+static bool may_apply(const struct rule *rule, const struct flow_relay_case *relay)
+{
+    char space[256];
+    struct str domain = rule->kind == RULE_DOMAIN    ? rule->from
+                        : rule->kind == RULE_ADDRESS ? domain_of(rule->from)
+                                                     : domain_of_pattern(rule->from, space);
+    bool is_name = false;
+    if (!relay->as_received || !relay->name_count || !domain.len)
+        return true;
+    for (size_t i = 0; i < relay->name_count && !is_name; i++)
+        is_name = str_equal_nocase(relay->names[i], domain);
+    return is_name != relay->is_any;
+}
+
+/* "~…@(.+)$" with its last group, "$2", as the domain: it stays what it was. */
+static bool keeps_domain(const struct rule *rule, struct str domain)
+{
+    struct str pattern = rule->from;
+    ptrdiff_t last = str_find_last(pattern, '(');
+    unsigned groups = 0;
+    bool in_class = false;
+    if (rule->kind != RULE_PATTERN || last < 2 || pattern.ptr[last - 1] != '@' ||
+        !str_ends(pattern, STR(")$")) || str_find(pattern, '|') >= 0 || domain.len != 2)
+        return false;
+    for (size_t i = 0; i < pattern.len; i++) {
+        char c = pattern.ptr[i];
+        if (c == '\\' ||
+            (c == '(' && (in_class || pattern.ptr[i + 1] == '?' || pattern.ptr[i + 1] == '*')))
+            return false;
+        in_class = c == '[' || (in_class && c != ']');
+        groups += c == '(';
+    }
+    struct str group = str_slice(pattern, (size_t)last + 1, pattern.len - 2);
+    return str_find(group, ')') < 0 && domain.ptr[0] == '$' &&
+           domain.ptr[1] == (char)('0' + groups);
+}
+
 /* An address that the file spells out is the administrator's choice, wherever it is: a forwarding,
  * no relay. What keeps a part that the client chose must stay in a listed domain. */
 static bool target_may_leave(const struct rule *rule, struct str to,
@@ -389,6 +450,8 @@ static bool target_may_leave(const struct rule *rule, struct str to,
         return false;
     if (rule->kind == RULE_PATTERN && str_find(to, '$') < 0)
         return false;
+    if (keeps_domain(rule, domain))
+        return false; /* if it is none of ours, another step did that */
     if (str_find(domain, '$') >= 0 || !relay->is_listed)
         return true;
     return !relay->is_listed(relay->context, domain);
@@ -400,8 +463,9 @@ static bool target_may_enter(const struct rule *rule, struct str to,
     bool keeps_a_part =
         rule->kind == RULE_PATTERN ? str_find(to, '$') >= 0 : str_starts(to, STR("@"));
     struct str domain = domain_of(to);
-    return keeps_a_part && (str_find(domain, '$') >= 0 || !relay->belongs ||
-                            relay->belongs(relay->context, domain, name));
+    return keeps_a_part && !keeps_domain(rule, domain) &&
+           (str_find(domain, '$') >= 0 || !relay->belongs ||
+            relay->belongs(relay->context, domain, name));
 }
 
 static bool may_enter(const struct flow_step *step, const struct flow_relay_case *relay,
@@ -410,7 +474,7 @@ static bool may_enter(const struct flow_step *step, const struct flow_relay_case
     const struct prepared *prepared = step->prepared;
     for (size_t i = 0; i < prepared->recipient.count; i++) {
         const struct rule *rule = &prepared->recipient.items[i];
-        for (size_t k = 0; k < rule->to_count; k++)
+        for (size_t k = 0; k < rule->to_count && may_apply(rule, relay); k++)
             if (target_may_enter(rule, rule->to[k], relay, name))
                 return true;
     }
@@ -422,11 +486,28 @@ static bool may_leave(const struct flow_step *step, const struct flow_relay_case
     const struct prepared *prepared = step->prepared;
     for (size_t i = 0; i < prepared->recipient.count; i++) {
         const struct rule *rule = &prepared->recipient.items[i];
-        for (size_t k = 0; k < rule->to_count; k++)
+        for (size_t k = 0; k < rule->to_count && may_apply(rule, relay); k++)
             if (target_may_leave(rule, rule->to[k], relay))
                 return true;
     }
     return false;
+}
+
+static bool may_change(const struct flow_step *step, const struct flow_relay_case *relay)
+{
+    const struct prepared *prepared = step->prepared;
+    for (size_t i = 0; i < prepared->recipient.count; i++)
+        if (may_apply(&prepared->recipient.items[i], relay))
+            return true;
+    return false;
+}
+
+static void suggest(const struct flow_step *step, void (*add)(void *context, struct str text),
+                    void *context)
+{
+    const struct prepared *prepared = step->prepared;
+    for (size_t i = 0; i < prepared->recipient.count; i++)
+        add(context, prepared->recipient.items[i].from);
 }
 
 const struct flow_block flow_block_rewrite = {
@@ -436,6 +517,8 @@ const struct flow_block flow_block_rewrite = {
     .may_rewrite = true,
     .may_leave = may_leave,
     .may_enter = may_enter,
+    .may_change = may_change,
+    .suggest = suggest,
     .options = &table,
     .outcomes = outcomes,
     .prepare = prepare,

@@ -55,6 +55,7 @@ const struct flow_block flow_block_route = {
     .text = "chooses another transport than that of the domain",
     .flows = FLOW_IN_RECIPIENT | FLOW_IN_CONTENT,
     .may_route = true,
+    .routes = true,
     .may_look_up = may_look_up,
     .options = &table,
     .outcomes = outcomes,

@@ -351,7 +351,14 @@ static bool may_leave(const struct flow_step *step, const struct flow_relay_case
 {
     const struct flow_script *script = step->prepared;
     (void)relay;
-    return script->any_domain;
+    return script->any_domain && script->rewrites;
+}
+
+static bool may_change(const struct flow_step *step, const struct flow_relay_case *relay)
+{
+    const struct flow_script *script = step->prepared;
+    (void)relay;
+    return script->rewrites;
 }
 
 /* To which of the listed domains is not in the file. */
@@ -361,6 +368,18 @@ static bool may_enter(const struct flow_step *step, const struct flow_relay_case
     const struct flow_script *script = step->prepared;
     (void)relay, (void)name;
     return script->rewrites;
+}
+
+/* The texts in quotes. */
+static void suggest(const struct flow_step *step, void (*add)(void *context, struct str text),
+                    void *context)
+{
+    const struct flow_script *script = step->prepared;
+    struct str text, before, quoted;
+    for (size_t i = 0; script->script && script_source(script->script, i, &text); i++)
+        while (str_split(&text, '"', &before) && str_split(&text, '"', &quoted))
+            if (quoted.len && quoted.len < 100 && str_find(quoted, '\n') < 0)
+                add(context, quoted);
 }
 
 /* The file may be another one by now. */
@@ -385,6 +404,8 @@ const struct flow_block flow_block_script = {
     .may_look_up = may_look_up,
     .may_leave = may_leave,
     .may_enter = may_enter,
+    .may_change = may_change,
+    .suggest = suggest,
     .enter_fix = "run the script only behind a lookup that knows the recipient, or only when: "
                  "authenticated; or say why with allow_open_relay",
     .judge_again = judge_again,

@@ -144,6 +144,15 @@ static unsigned recall(struct str outcome, struct str detail, struct arena *aren
     return 0;
 }
 
+/* The sender is looked at once; only where HELO counts, too, one may fail and the other not. */
+static bool agrees(const struct flow_step *step, unsigned outcome, const struct flow_step *before,
+                   unsigned outcome_before)
+{
+    const struct parameters *now = step->parameters, *then = before->parameters;
+    return outcome == outcome_before ||
+           (now->helo != then->helo && (now->helo ? outcome : outcome_before) == SPF_FAIL);
+}
+
 const struct flow_block flow_block_spf = {
     .name = "spf",
     .text = "checks the sender's SPF record",
@@ -151,6 +160,8 @@ const struct flow_block flow_block_spf = {
     .options = &table,
     .outcomes = outcomes,
     .run = run,
+    .asks_world = true,
+    .agrees = agrees,
     .results = 1u << NAME_SPF,
     .recall = recall,
     .changes_field = flow_changes_no_field,

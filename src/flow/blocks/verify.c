@@ -507,6 +507,7 @@ const struct flow_block flow_block_verify = {
     .options = &table,
     .outcomes = outcomes,
     .run = run,
+    .asks_world = true,
     .changes_field = changes_field,
     .results = 1u << NAME_SPF | 1u << NAME_DKIM | 1u << NAME_DKIM_DOMAIN | 1u << NAME_DMARC |
                1u << NAME_DMARC_POLICY,
