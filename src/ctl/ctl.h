@@ -27,9 +27,12 @@ struct ctl_command;
 struct ctl {
     struct arena *arena;
     const char *socket_path;
-    bool json;
-    bool yes; /* no questions */
+    bool json;  /* for a program: --json or --plain */
+    bool plain; /* --plain, else --json */
+    bool yes;   /* no questions */
     bool colour;
+    bool dry_run;                      /* changes are only tried */
+    const char *reason;                /* why, for changes; NULL: nobody says */
     const char *if_match;              /* of the next request; NULL: none */
     const struct ctl_command *command; /* that runs */
     int argc; /* what is left: positional arguments and the verb's own options */
@@ -104,6 +107,14 @@ int ctl_report_list(struct ctl *ctl);
 int ctl_report_send(struct ctl *ctl);
 int ctl_domain_check(struct ctl *ctl);
 int ctl_domain_list(struct ctl *ctl);
+int ctl_webhook_list(struct ctl *ctl);
+int ctl_webhook_show(struct ctl *ctl);
+int ctl_webhook_test(struct ctl *ctl);
+int ctl_webhook_deliveries(struct ctl *ctl);
+int ctl_webhook_delivery(struct ctl *ctl);
+int ctl_webhook_retry(struct ctl *ctl);
+int ctl_webhook_pause(struct ctl *ctl);
+int ctl_webhook_resume(struct ctl *ctl);
 int ctl_send(struct ctl *ctl);
 int ctl_spool_verify(struct ctl *ctl);
 int ctl_schema(struct ctl *ctl);
@@ -163,10 +174,6 @@ struct ctl_mail {
 void ctl_smtp(struct ctl *ctl, const struct ctl_mail *mail, char *out_reply, size_t reply_size);
 /* GET one thing and show it, as JSON or by `print`; the exit code. */
 int ctl_show(struct ctl *ctl, const char *path, void (*print)(json_t *object));
-/* GET a list and show its items, as JSON or by `print`, with a warning while not all is there.
- * CTL_YES: the answer stays for what is said below it; its `json` is the caller's. */
-int ctl_show_items(struct ctl *ctl, const char *path, void (*print)(json_t *item),
-                   struct ctl_answer *out);
 void ctl_warn_of_loading(json_t *answer);
 /* Text for a URL, percent-encoded, in the arena. */
 const char *ctl_url_text(struct ctl *ctl, const char *text);

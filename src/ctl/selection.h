@@ -21,9 +21,14 @@ unsigned selection_kind_of(const struct ctl_command *command);
 /* Take those of the running command out of its arguments: an object of texts, to be freed. */
 json_t *selection_take(struct ctl *ctl);
 
+/* For a list: --limit apart from the others; NULL: there is none. */
+const char *selection_take_limit(struct ctl *ctl, json_t *selectors);
+
 /* What verbs act on. */
 struct selection {
-    const char *actions;    /* path of the API */
+    const char *actions; /* path of the API */
+    const char
+        *selections; /* where what is selected is kept while a person thinks; NULL: nowhere */
     const char *one, *many; /* "entry", "entries" */
     const char *where;      /* " in quarantine", as the question says it */
     void (*print_item)(json_t *item);

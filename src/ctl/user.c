@@ -5,10 +5,11 @@
  */
 #include "base/buf.h"
 #include "base/memory.h"
-#include "ctl/ctl.h"
+#include "ctl/list.h"
 #include "directory/directory.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <termios.h>
 #include <unistd.h>
@@ -44,9 +45,7 @@ static int tell_changed(struct ctl *ctl, int code, struct ctl_answer *answer, co
 {
     if (code)
         return code;
-    if (ctl->json)
-        ctl_print_json(answer->json);
-    else
+    if (!ctl_print_change(ctl, answer->json))
         printf("%s: %s\n", ctl_text(answer->json, "user"), what);
     json_decref(answer->json);
     return CTL_YES;
@@ -76,12 +75,8 @@ static int ask_to_remove(struct ctl *ctl)
     return tell_changed(ctl, code, &answer, "removed");
 }
 
-static void print_user(struct ctl *ctl, json_t *user)
+static void print_user(json_t *user)
 {
-    if (ctl->json) {
-        ctl_print_json(user);
-        return;
-    }
     ctl_print_text(ctl_text(user, "user"));
     if (ctl_text(user, "senders")[0]) {
         printf("  ");
@@ -92,33 +87,45 @@ static void print_user(struct ctl *ctl, json_t *user)
 
 static int ask_to_list(struct ctl *ctl)
 {
-    struct ctl_answer answer;
+    const struct ctl_list list = {"/api/v1/users", "User", .print = print_user};
+    struct ctl_listed listed;
     size_t i;
     json_t *item;
-    int code = ctl_request(ctl, "GET", "/api/v1/users", NULL, &answer);
+    int code = ctl_list(ctl, &list, &listed);
     if (code)
         return code;
-    json_array_foreach(json_object_get(answer.json, "items"), i, item) print_user(ctl, item);
-    json_array_foreach(json_object_get(answer.json, "files"), i, item)
+    json_t *files = json_object_get(listed.first, "files");
+    json_array_foreach(files, i, item)
     {
         if (!ctl_text(item, "problem")[0])
             continue;
         fprintf(stderr, "postern: %s\n", ctl_text(item, "problem"));
         code = CTL_NO;
     }
-    if (json_array_size(json_object_get(answer.json, "files")) == 0)
+    if (json_array_size(files) == 0)
         fprintf(stderr, "postern: no login is looked up in a users file\n");
-    else if (code == CTL_YES && json_array_size(json_object_get(answer.json, "items")) == 0)
+    else if (code == CTL_YES && listed.shown == 0)
         fprintf(stderr, "postern: there are no users\n");
-    json_decref(answer.json);
+    ctl_listed_free(&listed);
     return code;
 }
 
 /* ---- in a file ---- */
 
-static int set_user(struct ctl *ctl, bool create)
+/* --file: which, NULL: the gateway's. A file cannot be tried; exits. */
+static const char *take_file(struct ctl *ctl)
 {
     const char *path = ctl_option(ctl, "--file");
+    if (!path || !(ctl->dry_run || ctl->reason))
+        return path;
+    fprintf(stderr,
+            "postern: --dry-run and --reason are for the running gateway, without --file\n");
+    exit(CTL_USAGE);
+}
+
+static int set_user(struct ctl *ctl, bool create)
+{
+    const char *path = take_file(ctl);
     const char *senders = ctl_option(ctl, "--senders");
     ctl_arguments(ctl, 1, 1);
     char password[PASSWORD_MAX];
@@ -154,7 +161,7 @@ int ctl_user_passwd(struct ctl *ctl)
 
 int ctl_user_rm(struct ctl *ctl)
 {
-    const char *path = ctl_option(ctl, "--file");
+    const char *path = take_file(ctl);
     ctl_arguments(ctl, 1, 1);
     if (!path)
         return ask_to_remove(ctl);
@@ -194,7 +201,7 @@ int ctl_user_list(struct ctl *ctl)
         if (ctl->json) {
             json_t *item = json_pack("{s:s%, s:s%}", "user", login.ptr, login.len, "senders",
                                      line.ptr ? line.ptr : "", line.len);
-            ctl_print_json(item);
+            ctl_print_item(ctl, item, "User");
             json_decref(item);
         } else {
             printf("%.*s%s%.*s\n", STR_ARG(login), line.len ? "  " : "", STR_ARG(line));

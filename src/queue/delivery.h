@@ -57,6 +57,7 @@ struct queue_attempt {
     int64_t start_ns, start_wall_ns;
     bool reached;       /* a host was ready to take mail */
     bool no_plain;      /* STARTTLS was tampered with: no clear text in this attempt */
+    bool no_chunking;   /* a host offered it and does not know BDAT */
     bool stopped;       /* cancelled: what is open was not tried */
     bool elsewhere;     /* a hook sent it to another server than the destination's */
     bool hold;          /* a hook says so: what is left is held */

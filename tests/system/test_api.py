@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The HTTP API: its description is true of every answer, who may do what, live events that go on where they stopped."""
-import http.client
 import json
 import os
+import re
 import smtplib
-import socket
 import stat
 
 import jsonschema
 import pytest
 
+from rig.api import UnixConnection, ask, schema_of
 from rig.gateway import wait_until
 from rig.ports import free_port
 from rig.setups import known, reception
@@ -25,30 +25,10 @@ USERS = {("get", "/api/v1/users"), ("post", "/api/v1/users"), ("post", "/api/v1/
 QUARANTINE = {("get", "/api/v1/quarantines"), ("get", "/api/v1/quarantine/messages"), ("get", "/api/v1/quarantine/messages/{id}"),
               ("get", "/api/v1/quarantine/messages/{id}/raw"), ("post", "/api/v1/quarantine/actions"),
               ("post", "/api/v1/quarantine/digests"), ("post", "/api/v1/quarantine/keys")}
-
-
-class UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path):
-        super().__init__("postern", timeout=120)
-        self.path = str(path)
-
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(20)
-        self.sock.connect(self.path)
-
-
-def ask(one, method, path, body=None, token=None, raw_body=None):
-    """Status, content type, and what it says: over the socket, or with `token` over TCP ("" is no token)."""
-    connection = UnixConnection(one.folder / "control.sock") if token is None else \
-        http.client.HTTPConnection("127.0.0.1", one.api_port, timeout=120)
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    connection.request(method, path, json.dumps(body) if body is not None else raw_body, headers)
-    answer = connection.getresponse()
-    data = answer.read()
-    kind = answer.headers["Content-Type"].split(";")[0]
-    connection.close()
-    return answer.status, kind, json.loads(data) if kind.endswith("json") else data
+# where there are webhooks: test_webhooks.py
+WEBHOOKS = {("get", "/api/v1/webhooks"), ("get", "/api/v1/webhooks/{id}"), ("post", "/api/v1/webhooks/{id}/actions"),
+            ("post", "/api/v1/webhooks/{id}/tests"), ("get", "/api/v1/webhooks/{id}/deliveries"),
+            ("get", "/api/v1/webhook-deliveries/{id}"), ("post", "/api/v1/webhook-deliveries/{id}/retries")}
 
 
 @pytest.fixture
@@ -66,10 +46,6 @@ def send(one, to="anna@example.org"):
     with one.client(one.mx) as client:
         client.sendmail("x@example.net", [to], MESSAGE)
     return one.wait("message.accepted")["message"]
-
-
-def schema_of(document, name):
-    return {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
 
 
 def test_the_document_is_openapi(served):
@@ -109,6 +85,41 @@ def test_the_document_is_openapi(served):
     assert used == set(document["components"]["schemas"]), "schemas that nobody uses"
 
 
+def closed(needed, /, **properties):
+    """An object of OpenAPI: these members, what is required of them, and extensions."""
+    return {"type": "object", "required": needed.split(), "properties": properties, "patternProperties": {"^x-": {}}, "additionalProperties": False}
+
+
+TEXT, NAMED = {"type": "string", "minLength": 1}, "^[A-Za-z0-9._-]+$"
+REFERENCE = closed("$ref", **{"$ref": {"type": "string", "pattern": "^#/components/"}})
+MEDIA = {"type": "object", "minProperties": 1, "propertyNames": {"pattern": "^[a-z]+/[a-z0-9.+-]+$"}, "additionalProperties": closed("schema", schema={"type": "object"})}
+RESPONSE = {"anyOf": [REFERENCE, closed("description", description=TEXT, content=MEDIA)]}
+PARAMETER = closed("name in schema", name=TEXT, description=TEXT, required={"type": "boolean"}, schema={"type": "object"},
+                   **{"in": {"enum": ["path", "query", "header", "cookie"]}})
+OPERATION = closed("responses", operationId={"type": "string", "pattern": "^[a-z][a-z0-9_]+$"}, summary=TEXT, parameters={"type": "array", "items": PARAMETER},
+                   requestBody=closed("content", required={"type": "boolean"}, content=MEDIA),
+                   responses={"type": "object", "minProperties": 1, "propertyNames": {"pattern": "^([1-5][0-9X]{2}|default)$"}, "additionalProperties": RESPONSE})
+OPENAPI = closed(  # what OpenAPI 3.1 says of the objects that are used here, and of no others
+    "openapi info paths", openapi={"type": "string", "pattern": r"^3\.1\.\d+$"}, info=closed("title version", title=TEXT, version=TEXT, description=TEXT),
+    paths={"type": "object", "propertyNames": {"pattern": "^/"}, "additionalProperties": closed("", get=OPERATION, post=OPERATION, delete=OPERATION)},
+    security={"type": "array", "items": {"type": "object", "propertyNames": {"pattern": NAMED}, "additionalProperties": {"type": "array", "items": TEXT}}},
+    components=closed("", schemas={"type": "object", "propertyNames": {"pattern": NAMED}, "additionalProperties": {"type": "object"}},
+                      responses={"type": "object", "propertyNames": {"pattern": NAMED}, "additionalProperties": RESPONSE},
+                      securitySchemes={"type": "object", "additionalProperties": closed("type scheme", type={"const": "http"}, scheme=TEXT, description=TEXT)}))
+
+
+def test_the_document_is_openapi_and_nothing_else(served):
+    document = ask(served, "GET", "/api/v1/openapi.json")[2]
+    jsonschema.Draft202012Validator.check_schema(OPENAPI)
+    problems = [f"{list(error.absolute_path)}: {error.message[:200]}" for error in jsonschema.Draft202012Validator(OPENAPI).iter_errors(document)]
+    assert not problems
+    for wish, scheme in [(wish, scheme) for wish in document["security"] for scheme in wish]:
+        assert scheme in document["components"]["securitySchemes"], wish
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            assert {p["name"] for p in operation["parameters"] if p["in"] == "path"} == set(re.findall(r"{(\w+)}", path))
+
+
 def test_every_route_answers_as_described(served):
     message = send(served)
     served.wait("delivery.sent")
@@ -126,10 +137,13 @@ def test_every_route_answers_as_described(served):
         ("get", "/api/v1/queue/causes", "", None), ("get", "/api/v1/queue/causes/{id}", cause, None),
         ("get", "/api/v1/queue/shape", "", None), ("get", "/api/v1/queue/shape", "?by=sender", None),
         ("get", "/api/v1/transports", "", None), ("get", "/api/v1/transports/{id}", "to-mail", None),
+        ("get", "/api/v1/transports/{id}/destinations", "to-mail", None),
+        ("get", "/api/v1/problems", "", None), ("get", "/api/v1/problems/{id}", "not-found", None),
         ("post", "/api/v1/transports/{id}/actions", "to-mail", {"verb": "slow", "messages": "100/1m", "reason": "why"}),
         ("get", "/api/v1/transports/{id}", "to-mail", None),
         ("post", "/api/v1/transports/{id}/tests", "to-mail", {}),
         ("post", "/api/v1/queue/actions", "", {"verb": "hold", "select": {}, "dry_run": True}),
+        ("post", "/api/v1/queue/selections", "", {"select": {}}), ("get", "/api/v1/queue/selections/{id}", "SELECTION", None),
         ("post", "/api/v1/explanations", "", {"address": "anna@example.org", "from": "", "client": "192.0.2.1"}),
         ("post", "/api/v1/explanations", "", {"address": "a@foreign.test"}),
         ("post", "/api/v1/queue/actions", "", {"verb": "hold", "select": {"id": waiting}, "expect": 1}),
@@ -153,8 +167,10 @@ def test_every_route_answers_as_described(served):
         ("get", "/api/v1/tokens", "", None), ("delete", "/api/v1/tokens/{id}", "one", None)]
     document = ask(served, "GET", "/api/v1/openapi.json")[2]
     left = {(method, path) for path, operations in document["paths"].items() for method in operations}
-    left -= {("get", "/api/v1/events/stream"), *REPORTS, *QUARANTINE, *USERS}  # they have tests of their own
+    left -= {("get", "/api/v1/events/stream"), *REPORTS, *QUARANTINE, *USERS, *WEBHOOKS}  # they have tests of their own
     for method, path, rest, body in asked:
+        if rest == "SELECTION":
+            rest = answer["selection"]
         where = path.replace("{id}", rest) if "{id}" in path else path + rest
         operation = document["paths"][path][method]
         if body is not None:
@@ -361,7 +377,7 @@ def test_an_explanation_is_that_of_the_command(served):
         got.pop("domain_place", None), said.pop("domain_place", None)  # the file in the words of who read it
         assert got == said
     assert ask(served, "POST", "/api/v1/explanations", {"address": "anna@example.org"})[2]["answer"] == "accept"
-    for body, why in [({}, "give an address"), ({"address": "a b@@c"}, "no address"), ({"address": "a@b.test", "listener": "none"}, "there are: inbound"),
+    for body, why in [({}, "#/address: is missing"), ({"address": "a b@@c"}, "no address"), ({"address": "a@b.test", "listener": "none"}, "there are: inbound"),
                       ({"address": "a@b.test", "client": "somewhere"}, "no IP address")]:
         status, kind, problem = ask(served, "POST", "/api/v1/explanations", body)
         assert status == 400 and kind == "application/problem+json" and why in problem["detail"], problem
@@ -402,17 +418,16 @@ def test_users(gateway, sink, tls_files, tmp_path):
     asked("POST", "/api/v1/users", "", {"user": "anna", "password": "", "file": str(own)}, status=400)
     asked("POST", "/api/v1/users", "UserChanged", {"user": "anna", "password": secret, "senders": "anna@example.org", "file": str(own)})
     asked("POST", "/api/v1/users", "", {"user": "Anna", "password": secret, "file": str(own)}, status=409)
-    wait_until(lambda: login("anna", secret), "she may log in")
+    assert login("anna", secret), "at once"
     users = asked("GET", "/api/v1/users", "Users")["items"]
     assert [(user["user"], user["senders"]) for user in users] == [("anna", "anna@example.org"), ("carol", "info@example.org")]
     assert "$y$" not in json.dumps(users)
     asked("POST", "/api/v1/users/{id}/passwords", "UserChanged", {"password": secret + "2", "file": str(own)}, rest="anna")
-    wait_until(lambda: login("anna", secret + "2"), "with the new one")
-    assert not login("anna", secret)
+    assert login("anna", secret + "2") and not login("anna", secret)
     asked("POST", "/api/v1/users/{id}/passwords", "", {"password": secret, "file": str(own)}, status=404, rest="bert")
     asked("DELETE", "/api/v1/users/{id}", "", status=404, rest=f"bert?file={own}")
     asked("DELETE", "/api/v1/users/{id}", "UserChanged", rest=f"anna?file={own}")
-    wait_until(lambda: not login("anna", secret + "2"), "she is gone")
+    assert not login("anna", secret + "2"), "she is gone"
     assert foreign.read_text() == "carol:$y$x:info@example.org\n" and secret not in own.read_text()
     wait_until(lambda: len(one.find("admin.action")) >= 3, "each change is told")
     assert {(event["verb"], event["object"]) for event in one.find("admin.action")} == \
@@ -424,6 +439,6 @@ def test_users(gateway, sink, tls_files, tmp_path):
     one.ctl("user", "add", "bert", stdin=secret + "\n")
     assert [user["user"] for user in one.ctl_json("user", "list")] == ["bert"]
     one.ctl("user", "passwd", "bert", stdin=secret + "3\n")
-    wait_until(lambda: login("bert", secret + "3"), "bert's new password")
+    assert login("bert", secret + "3"), "bert's new password"
     one.ctl("user", "rm", "bert")
     assert one.ctl_json("user", "list") == [] and one.run_ctl("user", "rm", "bert").returncode == 1

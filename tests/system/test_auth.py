@@ -96,6 +96,15 @@ def test_no_common_mechanism(backend, sink, tls_files):
     assert not any(line.startswith("AUTH") for _, line in mail.commands)
 
 
+def test_what_cannot_be_sent_is_no_fault(backend):
+    """A password that no AUTH can carry is a wrong one, whoever sends it; it closes the server for nobody."""
+    one = backend()
+    for name in ["a", "b", "c", "d"]:
+        assert login(one, name, "x" * 9000)[0] == 535
+    assert login(one)[0] == 235
+    assert one.wait("auth.fail", count=4)["reason"] == "password_wrong" and not one.find("backend.down")
+
+
 def test_login_mechanism(backend, sink, tls_files):
     mail = sink(tls_files=tls_files, extensions=("AUTH LOGIN",))
     mail.users = {}
@@ -476,7 +485,7 @@ def test_ldap_without_starttls_at_the_server(with_ldap):
 def test_server_that_says_nothing(backend):
     """A mail server that takes the connection and falls silent costs its time-out, and only those who ask it."""
     silent = threading.Event()
-    one = backend(replies={"AUTH": lambda _: silent.wait(300) or ""}, timeout="2s")
+    one = backend(replies={"AUTH": lambda _: silent.wait(300) and ""}, timeout="2s")
     try:
         with Talk(one.submission, ehlo="c.test") as asking:
             asking.starttls()
