@@ -4,6 +4,7 @@
 
 #include "admin/change.h"
 #include "admin/http.h"
+#include "admin/page.h"
 #include "admin/revisions.h"
 #include "admin/queue_selector.h"
 #include "base/clock.h"
@@ -114,7 +115,14 @@ void admin_api_config_show(struct admin_request *request, struct admin_answer *a
         "{s:o, s:o, s:o, s:s, s:o}", "revision", name_json(in_force(&state)), "applied",
         admin_time_json(state.applied_ns), "file", admin_json(request->config_path), "file_state",
         compare_file(request, in_force(&state)), "pending", pending_json(&state));
-    answer->etag = arena_printf(request->arena, "r%u", in_force(&state));
+}
+
+struct str admin_config_version(struct admin_request *request)
+{
+    if (!request->revisions)
+        return STR_EMPTY;
+    struct revisions_state state = revisions_state(request->revisions);
+    return arena_printf(request->arena, "r%u", in_force(&state));
 }
 
 /* ---- revisions ---- */
@@ -142,18 +150,26 @@ void admin_api_config_history(struct admin_request *request, struct admin_answer
     if (!has_revisions(request, answer))
         return;
     struct revisions_state state = revisions_state(request->revisions);
-    size_t count;
+    struct admin_page page;
+    size_t count, at;
+    if (!admin_page_read(request, "revisions", ADMIN_PAGE_MAX, NULL, &page, answer))
+        return;
     const unsigned *numbers = revisions_numbers(request->revisions, request->arena, &count);
+    struct admin_row *rows = arena_alloc_array(request->arena, count + 1, sizeof *rows);
+    for (size_t i = 0; i < count; i++)
+        rows[i] = (struct admin_row){admin_page_falling(request->arena, numbers[i]), &numbers[i]};
+    count = admin_page_rows(&page, rows, count, &at);
     json_t *items = json_array();
-    while (count-- > 0) {
+    for (size_t i = at; i < at + count; i++) {
         struct revision revision;
         struct error err;
         struct arena *arena = arena_new(0);
-        if (revisions_read(request->revisions, numbers[count], arena, &revision, &err) == OK)
+        if (revisions_read(request->revisions, *(const unsigned *)rows[i].item, arena, &revision,
+                           &err) == OK)
             json_array_append_new(items, revision_json(&state, &revision));
         arena_free(arena);
     }
-    answer->json = json_pack("{s:o}", "items", items);
+    answer->json = admin_page_json(&page, items);
 }
 
 void admin_api_config_revision(struct admin_request *request, struct admin_answer *answer)
@@ -210,7 +226,6 @@ static bool read_change(json_t *root, struct change *change, struct admin_answer
     json_int_t confirm_s;
     json_int_t share;
     struct str revision = text_of(root, "revision");
-    change->reason = arena_str(change->arena, text_of(root, "reason"));
     if (!json_is_object(root))
         admin_problem(answer, 400, "Bad request", "the body is no JSON object");
     else if (revision.len && !revision_parse(revision, &change->number))
@@ -244,37 +259,41 @@ static json_t *done_json(struct admin_request *request, const struct change *cha
     json_t *restart = json_array();
     for (size_t i = 0; i < change->restart_count; i++)
         json_array_append_new(restart, json_string(change->restart[i]));
-    return json_pack("{s:o, s:o, s:b, s:o, s:o, s:o, s:s, s:o}", "revision",
+    return json_pack("{s:o, s:o, s:b, s:o, s:o, s:o, s:s, s:o, s:b}", "revision",
                      name_json(change->revision), "former", name_json(change->former), "unchanged",
                      (int)change->unchanged, "pending", pending_json(&state), "after_restart",
                      restart, "problems", problems_json(change->problems), "file_state",
                      compare_file(request, in_force(&state)), "warning",
-                     admin_json(change->warning));
+                     admin_json(change->warning), "dry_run", (int)change->dry_run);
 }
 
 static void ask(struct admin_request *request, enum change_kind kind, struct admin_answer *answer)
 {
-    json_t *root = json_loadb(request->body.ptr, request->body.len, 0, NULL);
-    struct change change = {
-        .kind = kind, .arena = request->arena, .actor = request->actor, .warning = STR_EMPTY};
-    bool asks_for_base = kind == CHANGE_APPLY && request->if_match.len > 0;
-    if (asks_for_base && !revision_parse(request->if_match, &change.base)) {
-        admin_problem(answer, 412, "Not as things are", "If-Match: \"r1\", \"r2\", …");
-    } else if (read_change(root, &change, answer)) {
+    json_t *root = request->json;
+    struct change change = {.kind = kind,
+                            .arena = request->arena,
+                            .actor = request->actor,
+                            .warning = STR_EMPTY,
+                            .reason = request->reason,
+                            .dry_run = request->dry_run};
+    if (request->if_match.len) /* the door has compared it; a deadline may be faster all the same */
+        revision_parse(request->version, &change.base);
+    if (read_change(root, &change, answer)) {
         change_ask(request->desk, &change);
-        if (change.status == 200) {
+        if (change.status == 412) {
+            admin_say_changed(answer, request->version, admin_config_version(request));
+        } else if (change.status == 200) {
             answer->json = done_json(request, &change);
         } else {
             admin_problem(answer, change.status,
-                          change.status == 422 ? "Not a usable configuration"
-                          : change.status == 409 || change.status == 412 ? "Not as things are"
-                          : change.status == 404                         ? "Not found"
-                                                                         : "Not now",
+                          change.status == 422   ? "Not a usable configuration"
+                          : change.status == 409 ? "Not as things are"
+                          : change.status == 404 ? "Not found"
+                                                 : "Not now",
                           "%.*s", STR_ARG(change.detail));
             json_object_set_new(answer->json, "errors", problems_json(change.problems));
         }
     }
-    json_decref(root);
 }
 
 /* {"files": [{"name": "/etc/postern/postern.yaml", "text": "…"}], "reason": "…",

@@ -4,6 +4,7 @@
 
 #include "admin/domain_watch.h"
 #include "admin/http.h"
+#include "admin/page.h"
 #include "admin/queue_selector.h"
 #include "base/clock.h"
 #include "gateway/operations.h"
@@ -35,14 +36,22 @@ static json_t *domain_json(const struct admin_request *request, const struct dom
 void admin_api_domain_list(struct admin_request *request, struct admin_answer *answer)
 {
     struct domain_watched *items;
-    size_t count;
+    struct admin_page page;
+    size_t count, at;
+    if (!admin_page_read(request, "domains", ADMIN_PAGE_MAX, NULL, &page, answer))
+        return;
     json_t *list = json_array();
     struct settings *settings = gateway_settings_ref(request->gateway);
     int64_t every_ns = settings->domain_checks.every_ns;
     settings_unref(settings);
     domain_watch_list(request->domains, request->arena, &items, &count);
+    struct admin_row *rows = arena_alloc_array(request->arena, count + 1, sizeof *rows);
     for (size_t i = 0; i < count; i++)
-        json_array_append_new(list, domain_json(request, &items[i]));
-    answer->json =
-        json_pack("{s:o, s:I}", "items", list, "every_seconds", (json_int_t)(every_ns / NS_PER_S));
+        rows[i] = (struct admin_row){items[i].domain, &items[i]};
+    count = admin_page_rows(&page, rows, count, &at);
+    for (size_t i = at; i < at + count; i++)
+        json_array_append_new(list, domain_json(request, rows[i].item));
+    answer->json = admin_page_json(&page, list);
+    json_object_set_new(answer->json, "every_seconds",
+                        json_integer((json_int_t)(every_ns / NS_PER_S)));
 }

@@ -4,6 +4,7 @@
 
 #include "admin/http.h"
 #include "admin/log.h"
+#include "admin/page.h"
 #include "admin/queue_selector.h"
 #include "history/event_filter.h"
 #include "history/story.h"
@@ -12,7 +13,7 @@
 
 #include <string.h>
 
-enum { LIMIT_DEFAULT = 50, LIMIT_MAX = 10000, SCAN_MAX = 100000, TO_MAX = 10 };
+enum { LIMIT_DEFAULT = 50, SCAN_MAX = 100000, TO_MAX = 10 };
 enum { SCAN_BYTES = 1024 * 1024 * 1024 };
 
 /* ---- one story ---- */
@@ -23,7 +24,7 @@ static bool is_id_or_ref(struct str text)
         if (!ascii_is_alpha(text.ptr[i]) && !ascii_is_digit(text.ptr[i]))
             return false;
     }
-    return text.len == MAIL_ID_LEN || text.len == MAIL_REF_LEN;
+    return text.len >= MAIL_REF_LEN && text.len <= MAIL_ID_LEN;
 }
 
 /* What had happened when it was asked for is found. */
@@ -37,48 +38,79 @@ static struct store_reader *open_reader(struct admin_request *request, struct ad
     return reader;
 }
 
-/* The events that the path's {id} names; NULL after a problem. */
-static json_t *read_events(struct admin_request *request, bool only_ref, struct mail_id *out_id,
-                           struct admin_answer *answer)
+/* What the path's {id} names. */
+struct named {
+    json_t *items;     /* its events */
+    struct mail_id id; /* of the story */
+    bool by_ref;
+};
+
+/* The one story whose id begins so; false after a problem: there are several. */
+static bool complete(struct admin_request *request, struct store_reader *reader, bool only_ref,
+                     struct named *io_named, struct admin_answer *answer)
 {
-    if (!is_id_or_ref(request->parameter)) {
-        admin_problem(answer, 400, "Bad id", "give an id of %d or a ref of %d letters and digits",
-                      MAIL_ID_LEN, MAIL_REF_LEN);
-        return NULL;
+    struct mail_id ids[ADMIN_IDS_SHOWN];
+    size_t count = story_ids(reader, request->parameter, ids, ADMIN_IDS_SHOWN);
+    if (count > 1) {
+        admin_tell_ambiguous(answer, request->parameter, ids, count);
+        return false;
+    }
+    if (count == 0)
+        return true;
+    json_decref(io_named->items);
+    io_named->items = story_events(reader, request->node, str_c(mail_id_text(ids[0]).chars),
+                                   only_ref, &io_named->id);
+    io_named->by_ref = false;
+    return true;
+}
+
+/* False after a problem. Events are none when nothing is known. */
+static bool read_events(struct admin_request *request, bool only_ref, struct named *out,
+                        struct admin_answer *answer)
+{
+    struct str text = request->parameter;
+    if (!is_id_or_ref(text)) {
+        admin_problem(answer, 400, "Bad id",
+                      "give an id of %d letters and digits, of which %d are enough, or a ref of %d",
+                      MAIL_ID_LEN, MAIL_REF_LEN, MAIL_REF_LEN);
+        return false;
     }
     struct store_reader *reader = open_reader(request, answer);
     if (!reader)
-        return NULL;
-    json_t *items = story_events(reader, request->node, request->parameter, only_ref, out_id);
+        return false;
+    *out = (struct named){.by_ref = text.len == MAIL_REF_LEN};
+    out->items = story_events(reader, request->node, text, only_ref, &out->id);
+    bool good = json_array_size(out->items) > 0 || text.len == MAIL_ID_LEN ||
+                complete(request, reader, only_ref, out, answer);
+    if (!good)
+        json_decref(out->items);
     store_reader_close(reader);
-    return items;
+    return good;
 }
 
 void admin_api_message_events(struct admin_request *request, struct admin_answer *answer)
 {
-    struct mail_id id;
-    json_t *items = read_events(request, true, &id, answer);
-    if (items)
-        answer->json = json_pack("{s:o}", "items", items);
+    struct named named;
+    if (read_events(request, true, &named, answer))
+        answer->json = json_pack("{s:o}", "items", named.items);
 }
 
 void admin_api_message_trace(struct admin_request *request, struct admin_answer *answer)
 {
-    struct mail_id id;
-    json_t *items = read_events(request, false, &id, answer);
-    if (!items)
+    struct named named;
+    if (!read_events(request, false, &named, answer))
         return;
     char ref[MAIL_REF_LEN + 1] = "";
-    if (request->parameter.len == MAIL_REF_LEN)
+    if (named.by_ref)
         str_to_c(request->parameter, ref, sizeof ref);
     for (char *at = ref; *at; at++)
         *at = *at >= 'a' && *at <= 'z' ? (char)(*at - 'a' + 'A') : *at;
-    if (json_array_size(items) == 0)
+    if (json_array_size(named.items) == 0)
         admin_problem(answer, 404, "Not found", "the history knows nothing of %.*s",
                       STR_ARG(request->parameter));
     else
-        answer->json = story_tell(items, id, ref[0] ? ref : NULL);
-    json_decref(items);
+        answer->json = story_tell(named.items, named.id, ref[0] ? ref : NULL);
+    json_decref(named.items);
 }
 
 /* ---- search ---- */
@@ -86,7 +118,11 @@ void admin_api_message_trace(struct admin_request *request, struct admin_answer 
 struct search {
     struct store_reader *reader;
     struct event_filter filter;
-    uint64_t limit;
+    size_t limit;
+    struct mail_id after; /* older ones are told; zero: all */
+    struct mail_id last;  /* that was looked at, in the order of all */
+    struct mail_id named; /* an id among the terms: told before the others, on the first page */
+    bool is_next;         /* this is another page */
     size_t looked_at;
     json_t *items;
 
@@ -159,8 +195,13 @@ static bool is_over(const struct search *search)
 static bool take_story(struct mail_id id, void *arg)
 {
     struct search *search = arg;
+    bool named = mail_id_equal(id, search->named);
+    if (named ? search->is_next : !admin_page_is_older(id, search->after))
+        return true;
     search->fits = 0;
     search->looked_at++;
+    if (!named)
+        search->last = id;
     if (store_story(search->reader, id, try_event, search) &&
         search->fits == (1U << search->filter.count) - 1) {
         search->verdict = NULL;
@@ -187,39 +228,63 @@ static json_t *understood(const struct event_filter *filter)
 }
 
 /* What looks like a domain may be a host's name in a reply: if nothing else fits, words are texts.
- */
-static int64_t find(struct search *search)
+ * The pages behind are of the same search. */
+static const char as_said[] = "events", as_texts[] = "texts";
+
+static int64_t find(struct search *search, struct admin_page *page)
 {
+    if (page->list == as_texts)
+        event_filter_loosen(&search->filter);
     int64_t back_ms =
         event_filter_search(&search->filter, search->reader, SCAN_BYTES, take_story, search);
-    if (json_array_size(search->items) == 0 && event_filter_loosen(&search->filter))
-        back_ms =
-            event_filter_search(&search->filter, search->reader, SCAN_BYTES, take_story, search);
-    return back_ms;
+    if (json_array_size(search->items) > 0 || page->after.len ||
+        !event_filter_loosen(&search->filter))
+        return back_ms;
+    page->list = as_texts;
+    return event_filter_search(&search->filter, search->reader, SCAN_BYTES, take_story, search);
+}
+
+static bool read_page(struct admin_request *request, struct admin_page *out,
+                      struct admin_answer *answer)
+{
+    struct admin_answer other = {.status = 200};
+    bool good = admin_page_read(request, as_texts, LIMIT_DEFAULT, NULL, out, &other);
+    json_decref(other.json);
+    return (good && out->after.len) ||
+           admin_page_read(request, as_said, LIMIT_DEFAULT, NULL, out, answer);
 }
 
 void admin_api_events_find(struct admin_request *request, struct admin_answer *answer)
 {
-    struct search search = {.limit = LIMIT_DEFAULT};
-    struct str limit = admin_query(request, "limit");
+    struct search search = {0};
+    struct admin_page page;
     struct error err;
     if (event_filter_parse(admin_query(request, "q"), request->arena, &search.filter, &err) != OK) {
         admin_problem(answer, 400, "Bad expression", "%s", err.text);
         return;
     }
-    if (limit.len && !str_to_uint(limit, LIMIT_MAX, &search.limit)) {
-        admin_problem(answer, 400, "Bad limit", "limit: at most %d", LIMIT_MAX);
+    if (!read_page(request, &page, answer) || !admin_page_after_id(&page, &search.after, answer))
         return;
-    }
+    search.limit = page.limit;
+    search.is_next = page.after.len > 0;
+    event_filter_names(&search.filter, &search.named);
+    admin_page_narrow(&search.filter.range, search.after);
     search.reader = open_reader(request, answer);
     if (!search.reader)
         return;
     search.items = json_array();
-    int64_t back_ms = search.limit ? find(&search) : 0;
+    int64_t back_ms = find(&search, &page);
     store_reader_close(search.reader);
-    answer->json = json_pack("{s:o, s:b, s:o}", "items", search.items, "complete",
-                             (int)(back_ms == 0 && !is_over(&search)), "understood",
-                             understood(&search.filter));
+    bool complete = back_ms == 0 && !is_over(&search);
+    if (!search.last.high) /* the named one alone: the others are all behind it */
+        search.last = search.after;
+    if (back_ms) /* on from there */
+        search.last = (struct mail_id){.high = (uint64_t)back_ms << 16};
+    admin_page_ids(&page, request->arena, search.last, !complete);
+    page.counts = false; /* nobody knows without looking at all */
+    answer->json = admin_page_json(&page, search.items);
+    json_object_set_new(answer->json, "complete", json_boolean(complete));
+    json_object_set_new(answer->json, "understood", understood(&search.filter));
     if (back_ms)
         json_object_set_new(answer->json, "looked_back_to", admin_time_json(back_ms * NS_PER_MS));
 }

@@ -16,7 +16,7 @@ static struct str member(json_t *object, const char *name)
 /* {"address": "anna@example.org", "from", "client", "user", "listener", "tls"} */
 void admin_api_explanation_make(struct admin_request *request, struct admin_answer *answer)
 {
-    json_t *root = json_loadb(request->body.ptr, request->body.len, 0, NULL);
+    json_t *root = request->json;
     const struct explanation_question question = {
         .address = member(root, "address"),
         .has_from = json_is_string(json_object_get(root, "from")),
@@ -33,5 +33,4 @@ void admin_api_explanation_make(struct admin_request *request, struct admin_answ
     if (!answer->json)
         admin_problem(answer, 400, "Bad question", "%s", err.text);
     settings_unref(settings);
-    json_decref(root);
 }

@@ -3,6 +3,7 @@
 #include "admin/routes.h"
 
 #include "admin/http.h"
+#include "admin/page.h"
 #include "admin/queue_selector.h"
 #include "base/clock.h"
 #include "gateway/contain.h"
@@ -69,21 +70,28 @@ static json_t *incident_json(const struct incident *incident)
 
 void admin_api_incident_list(struct admin_request *request, struct admin_answer *answer)
 {
-    size_t count;
+    size_t all_count, count = 0, at;
+    struct admin_page page;
     struct str state = admin_query(request, "state");
     bool all = str_equal(state, STR("all"));
     if (state.len && !all && !str_equal(state, STR("open"))) {
         admin_problem(answer, 400, "Bad request", "state: open or all");
         return;
     }
+    if (!admin_page_read(request, "incidents", ADMIN_PAGE_MAX, NULL, &page, answer))
+        return;
     struct incident *incidents =
-        incidents_list(gateway_incidents(request->gateway), request->arena, &count);
-    json_t *items = json_array();
-    for (size_t i = 0; i < count; i++)
+        incidents_list(gateway_incidents(request->gateway), request->arena, &all_count);
+    struct admin_row *rows = arena_alloc_array(request->arena, all_count + 1, sizeof *rows);
+    for (size_t i = 0; i < all_count; i++)
         if (all || incidents[i].state == INCIDENT_OPEN)
-            json_array_append_new(items, incident_json(&incidents[i]));
-    answer->json =
-        json_pack("{s:o, s:I}", "items", items, "total", (json_int_t)json_array_size(items));
+            rows[count++] = (struct admin_row){
+                admin_page_falling(request->arena, (uint64_t)incidents[i].number), &incidents[i]};
+    count = admin_page_rows(&page, rows, count, &at);
+    json_t *items = json_array();
+    for (size_t i = at; i < at + count; i++)
+        json_array_append_new(items, incident_json(rows[i].item));
+    answer->json = admin_page_json(&page, items);
 }
 
 /* "7"; 0: it is no number of an incident. */
@@ -137,27 +145,46 @@ static struct str text_of(const struct admin_request *request, json_t *root, con
     return arena_str(request->arena, str_slice(text, 0, REASON_MAX));
 }
 
-static json_t *read_body(const struct admin_request *request)
+static size_t count_entries(struct admin_request *request, struct str user)
 {
-    return json_loadb(request->body.ptr, request->body.len, 0, NULL);
+    struct queue_selector selector = {.user = user, .state = -1};
+    struct queue_survey survey;
+    struct error err;
+    return queue_survey(gateway_queue(request->gateway), &selector, QUEUE_BY_DESTINATION,
+                        request->arena, &survey, &err) == OK
+               ? survey.entries
+               : 0;
+}
+
+static void try_containment(struct admin_request *request, struct str user,
+                            struct admin_answer *answer)
+{
+    int64_t number = 0;
+    bool is_new = !incidents_contains(gateway_incidents(request->gateway), user, &number);
+    answer->json =
+        json_pack("{s:o, s:o, s:b, s:I, s:b}", "incident",
+                  is_new ? json_string("") : number_json(number), "user", admin_json(user), "new",
+                  (int)is_new, "held", (json_int_t)count_entries(request, user), "dry_run", 1);
 }
 
 /* {"user": "anna", "reason": "..."} */
 void admin_api_incident_open(struct admin_request *request, struct admin_answer *answer)
 {
-    json_t *root = read_body(request);
-    struct gateway_containment wish = {.user = text_of(request, root, "user"),
-                                       .actor = request->actor,
-                                       .reason = text_of(request, root, "reason")};
+    json_t *root = request->json;
+    struct gateway_containment wish = {
+        .user = text_of(request, root, "user"), .actor = request->actor, .reason = request->reason};
     int64_t number;
     bool is_new;
     size_t held;
     struct error err;
-    json_decref(root);
     answer->object = wish.user;
     if (wish.user.len == 0 || wish.user.len > INCIDENT_USER_MAX) {
         admin_problem(answer, 400, "Bad request", "user: a name of 1 to %d bytes",
                       INCIDENT_USER_MAX);
+        return;
+    }
+    if (request->dry_run) {
+        try_containment(request, wish.user, answer);
         return;
     }
     if (gateway_contain(request->gateway, &wish, &number, &is_new, &held, &err) != OK) {
@@ -169,21 +196,39 @@ void admin_api_incident_open(struct admin_request *request, struct admin_answer 
                              admin_json(wish.user), "new", (int)is_new, "held", (json_int_t)held);
 }
 
+static void try_closing(struct admin_request *request, const struct incident_closing *closing,
+                        struct admin_answer *answer)
+{
+    struct incident incident;
+    if (!incidents_find(gateway_incidents(request->gateway), closing->number, request->arena,
+                        &incident))
+        say_unknown(request, answer);
+    else if (incident.state != INCIDENT_OPEN)
+        admin_problem(answer, 409, "Not open", "incident %.*s is closed already",
+                      STR_ARG(request->parameter));
+    else
+        answer->json =
+            json_pack("{s:o, s:s, s:I, s:b, s:b}", "incident", number_json(closing->number), "held",
+                      closing->drop ? "drop" : "release", "count",
+                      (json_int_t)count_entries(request, incident.user), "done", 0, "dry_run", 1);
+}
+
 /* {"held": "release", "reason": "..."} */
 void admin_api_incident_close(struct admin_request *request, struct admin_answer *answer)
 {
-    json_t *root = read_body(request);
+    json_t *root = request->json;
     struct str held = text_of(request, root, "held");
     bool drop = str_equal(held, STR("drop"));
     struct incident_closing closing = {.number = read_number(request),
                                        .drop = drop,
                                        .actor = request->actor,
-                                       .reason = text_of(request, root, "reason")};
+                                       .reason = request->reason};
     struct gateway_incident_end end;
     struct error err;
-    json_decref(root);
     if (!drop && !str_equal(held, STR("release")))
         admin_problem(answer, 400, "Bad request", "held: release or drop");
+    else if (request->dry_run)
+        try_closing(request, &closing, answer);
     else if (gateway_close_incident(request->gateway, &closing, &end, &err) != OK)
         admin_problem(answer, 503, "Not now", "%s", err.text);
     else if (end.was == INCIDENT_STATES)

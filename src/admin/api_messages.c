@@ -3,12 +3,43 @@
 #include "admin/routes.h"
 
 #include "admin/http.h"
+#include "admin/queue_selector.h"
 #include "base/buf.h"
 #include "crypto/base64.h"
 #include "gateway/operations.h"
+#include "history/store.h"
 #include "queue/queue.h"
 
+#include <stdio.h>
+
 enum { RAW_MAX = 512 * 1024 * 1024, RECIPIENTS_MAX = 1000 };
+
+/* The id in the path, or the one in the queue that begins so; false after a problem. */
+static bool read_id(struct admin_request *request, struct mail_id *out, struct admin_answer *answer)
+{
+    struct queue_selector selector = {.id = request->parameter, .state = -1, .limit = 1};
+    struct queue_list found = {0};
+    struct mail_id last;
+    struct error err;
+    if (mail_id_parse(request->parameter, out))
+        return true;
+    if (request->parameter.len < MAIL_REF_LEN || !mail_id_prefix(request->parameter, out, &last)) {
+        admin_problem(answer, 400, "Bad id",
+                      "an id has %d letters and digits, of which %d are enough", MAIL_ID_LEN,
+                      MAIL_REF_LEN);
+        return false;
+    }
+    if (!admin_id_is_clear(request, &selector, answer))
+        return false;
+    if (queue_list(gateway_queue(request->gateway), &selector, request->arena, &found, &err) !=
+        OK) {
+        admin_problem(answer, 503, "Not now", "%s", err.text);
+        return false;
+    }
+    if (found.count)
+        *out = found.items[0].entry;
+    return true; /* else it is none that the queue has */
+}
 
 void admin_api_message_raw(struct admin_request *request, struct admin_answer *answer)
 {
@@ -17,9 +48,9 @@ void admin_api_message_raw(struct admin_request *request, struct admin_answer *a
     struct error err;
     struct buf raw BUF_CLEANUP;
     buf_init(&raw, RAW_MAX);
-    if (!mail_id_parse(request->parameter, &id)) {
-        admin_problem(answer, 400, "Bad id", "an id has %d letters and digits", MAIL_ID_LEN);
-    } else if (queue_raw(gateway_queue(request->gateway), id, &raw, &found, &err) != OK) {
+    if (!read_id(request, &id, answer))
+        return;
+    if (queue_raw(gateway_queue(request->gateway), id, &raw, &found, &err) != OK) {
         admin_problem(answer, 503, "Not now", "%s", err.text);
     } else if (!found) {
         admin_problem(answer, 404, "Not found", "nothing in the queue has the id %.*s",
@@ -65,10 +96,47 @@ static bool read_data(json_t *root, struct buf *bytes, struct str *out)
     return true;
 }
 
+static void note_event(const struct event *event, struct str revision, void *taken)
+{
+    (void)revision;
+    *(bool *)taken |= event->type == EVENT_MESSAGE_ACCEPTED;
+}
+
+/* It waits, or the history says that it came. */
+static bool is_taken(struct admin_request *request, struct mail_id id)
+{
+    struct mail_id_text text = mail_id_text(id);
+    struct queue_selector selector = {
+        .id = str_c(text.chars), .state = -1, .limit = 1, .uncounted = true};
+    struct queue_list list = {0};
+    struct store_reader *reader = NULL;
+    struct error err;
+    bool taken =
+        queue_list(gateway_queue(request->gateway), &selector, request->arena, &list, &err) == OK &&
+        list.count > 0;
+    if (taken || !request->store || store_reader_open(request->store, &reader, &err) != OK)
+        return taken;
+    store_story(reader, id, note_event, &taken);
+    store_reader_close(reader);
+    return taken;
+}
+
+bool admin_message_recover(struct admin_request *request, struct mail_id id,
+                           struct admin_answer *answer)
+{
+    if (!str_equal(request->path, STR("/api/v1/messages")) || !is_taken(request, id))
+        return false;
+    char reply[64];
+    snprintf(reply, sizeof reply, "250 2.0.0 Ok, queued as %s", mail_id_text(id).chars);
+    answer->json = json_pack("{s:b, s:s, s:s}", "accepted", 1, "reply", reply, "message",
+                             mail_id_text(id).chars);
+    return true;
+}
+
 /* {"from": "a@b", "to": ["c@d"], "data": "From: …"}, or "data_base64" for any bytes */
 void admin_api_message_send(struct admin_request *request, struct admin_answer *answer)
 {
-    json_t *root = json_loadb(request->body.ptr, request->body.len, 0, NULL);
+    json_t *root = request->json;
     struct buf bytes BUF_CLEANUP;
     struct str data = STR_EMPTY;
     buf_init(&bytes, RAW_MAX);
@@ -78,7 +146,7 @@ void admin_api_message_send(struct admin_request *request, struct admin_answer *
     if (count && (!read_data(root, &bytes, &data) || !json_is_string(from))) {
         admin_problem(answer, 400, "Bad request", "give from, to and data");
     } else if (count) {
-        struct mail_id id;
+        struct mail_id id = request->new_id;
         struct mail_reply reply = {0};
         struct error err;
         if (gateway_inject(request->gateway,
@@ -91,7 +159,7 @@ void admin_api_message_send(struct admin_request *request, struct admin_answer *
                 json_pack("{s:b, s:o, s:s}", "accepted", (int)mail_reply_is_positive(&reply),
                           "reply", admin_json(line), "message", mail_id_text(id).chars);
             answer->object = arena_str(request->arena, str_c(mail_id_text(id).chars));
+            answer->undone = !mail_reply_is_positive(&reply);
         }
     }
-    json_decref(root);
 }

@@ -3,6 +3,7 @@
 #include "admin/routes.h"
 
 #include "admin/http.h"
+#include "admin/page.h"
 #include "admin/quarantine.h"
 #include "admin/queue_selector.h"
 #include "base/buf.h"
@@ -55,20 +56,33 @@ void admin_api_quarantine_names(struct admin_request *request, struct admin_answ
 {
     size_t count, number_count;
     char key[SPOOL_VAULT_ID_SIZE] = "";
+    struct admin_page page;
+    if (!admin_page_read(request, "quarantines", ADMIN_PAGE_MAX, NULL, &page, answer))
+        return;
     struct gateway_quarantine *all = gateway_quarantines(request->gateway, request->arena, &count);
     struct queue_quarantine_numbers *numbers =
         queue_quarantine_numbers(gateway_queue(request->gateway), request->arena, &number_count);
-    json_t *items = json_array();
+    struct admin_row *rows =
+        arena_alloc_array(request->arena, count + number_count + 1, sizeof *rows);
+    size_t row_count = 0, at;
     for (size_t i = 0; i < count; i++)
-        json_array_append_new(
-            items, quarantine_json(&all[i], numbers_of(numbers, number_count, all[i].name)));
+        rows[row_count++] = (struct admin_row){all[i].name, &all[i]};
     for (size_t i = 0; i < number_count; i++)
         if (numbers[i].entries && !is_configured(all, count, numbers[i].name))
-            json_array_append_new(items, former_json(&numbers[i]));
+            rows[row_count++] = (struct admin_row){numbers[i].name, NULL};
+    row_count = admin_page_rows(&page, rows, row_count, &at);
+    json_t *items = json_array();
+    for (size_t i = at; i < at + row_count; i++) {
+        const struct queue_quarantine_numbers *mail =
+            numbers_of(numbers, number_count, rows[i].key);
+        json_array_append_new(items, rows[i].item ? quarantine_json(rows[i].item, mail)
+                                                  : former_json(mail));
+    }
     uint64_t id = spool_vault_current(gateway_vault(request->gateway));
     if (id)
         spool_vault_id_text(id, key);
-    answer->json = json_pack("{s:o, s:s}", "items", items, "key", key);
+    answer->json = admin_page_json(&page, items);
+    json_object_set_new(answer->json, "key", json_string(key));
 }
 
 static json_t *item_json(const struct queue_item *item)
@@ -92,21 +106,37 @@ static json_t *item_json(const struct queue_item *item)
     return object;
 }
 
-static bool list(struct admin_request *request, const struct queue_selector *selector,
-                 json_t **out_items, size_t *out_total, struct admin_answer *answer)
+static json_t *items_json(const struct queue_list *list)
 {
-    struct queue_list found = {0};
+    json_t *items = json_array();
+    for (size_t i = 0; i < list->count; i++)
+        if (list->items[i].kept)
+            json_array_append_new(items, item_json(&list->items[i]));
+    return items;
+}
+
+static void answer_list(struct admin_request *request, struct queue_selector *selector,
+                        struct admin_answer *answer)
+{
+    struct queue_list list = {0};
+    struct admin_page page;
     struct error err;
-    if (queue_list(gateway_queue(request->gateway), selector, request->arena, &found, &err) != OK) {
+    bool loading = queue_totals(gateway_queue(request->gateway)).loading;
+    if (!admin_page_read(request, "quarantined", ADMIN_PAGE_MAX, NULL, &page, answer) ||
+        !admin_page_after_id(&page, &selector->after, answer))
+        return;
+    selector->limit = page.limit;
+    selector->uncounted = !page.counts;
+    if (queue_list(gateway_queue(request->gateway), selector, request->arena, &list, &err) != OK) {
         admin_problem(answer, 503, "Not now", "%s", err.text);
-        return false;
+        return;
     }
-    *out_items = json_array();
-    for (size_t i = 0; i < found.count; i++)
-        if (found.items[i].kept)
-            json_array_append_new(*out_items, item_json(&found.items[i]));
-    *out_total = found.total;
-    return true;
+    if (list.count)
+        admin_page_ids(&page, request->arena, list.items[list.count - 1].entry, list.more);
+    page.total = list.total;
+    answer->json = admin_page_json(&page, items_json(&list));
+    if (loading)
+        json_object_set_new(answer->json, "loading", json_true());
 }
 
 /* Selectors of the queue, and never anything that is in no quarantine. */
@@ -124,14 +154,8 @@ void admin_api_quarantine_list(struct admin_request *request, struct admin_answe
 {
     struct queue_selector selector;
     struct admin_queue_selector_source source = {.request = request};
-    json_t *items;
-    size_t total;
-    if (!read_selector(&source, &selector, answer) ||
-        !list(request, &selector, &items, &total, answer))
-        return;
-    answer->json = json_pack("{s:o, s:I}", "items", items, "total", (json_int_t)total);
-    if (queue_totals(gateway_queue(request->gateway)).loading)
-        json_object_set_new(answer->json, "loading", json_true());
+    if (read_selector(&source, &selector, answer))
+        answer_list(request, &selector, answer);
 }
 
 static void tell_missing(const struct admin_request *request, struct admin_answer *answer)
@@ -144,12 +168,10 @@ void admin_api_quarantine_show(struct admin_request *request, struct admin_answe
 {
     struct queue_selector selector = {
         .id = request->parameter, .quarantine = STR("*"), .state = -1};
-    json_t *items;
-    size_t total;
-    if (!list(request, &selector, &items, &total, answer))
+    if (!admin_id_is_clear(request, &selector, answer))
         return;
-    answer->json = json_pack("{s:o, s:I}", "items", items, "total", (json_int_t)total);
-    if (total == 0)
+    answer_list(request, &selector, answer);
+    if (answer->status == 200 && !json_array_size(json_object_get(answer->json, "items")))
         tell_missing(request, answer);
 }
 
@@ -163,6 +185,8 @@ void admin_api_quarantine_raw(struct admin_request *request, struct admin_answer
     bool is_there = false;
     buf_init(&raw, RAW_MAX);
     struct queue *queue = gateway_queue(request->gateway);
+    if (!admin_id_is_clear(request, &selector, answer))
+        return;
     enum result result = queue_list(queue, &selector, request->arena, &found, &err);
     if (result == OK && found.count)
         result = queue_raw(queue, found.items[0].entry, &raw, &is_there, &err);
@@ -202,18 +226,19 @@ static void act(struct admin_request *request, const struct queue_selector *sele
                                   action->verb == QUEUE_RELEASE ? "release" : "delete", result.done,
                                   result.matched);
     struct queue_selector few = *selector;
-    json_t *sample;
-    size_t total;
+    struct queue_list list;
     few.limit = SAMPLE;
-    if (action->dry_run && list(request, &few, &sample, &total, answer))
-        json_object_set_new(answer->json, "sample", sample);
+    few.uncounted = true;
+    if (action->dry_run &&
+        queue_list(gateway_queue(request->gateway), &few, request->arena, &list, &err) == OK)
+        json_object_set_new(answer->json, "sample", items_json(&list));
 }
 
 /* {"verb": "release", "select": {...}, "from": "start", "reason": "...", "dry_run": true,
  * "expect": 12}; with a recipient in select for him alone. */
 void admin_api_quarantine_act(struct admin_request *request, struct admin_answer *answer)
 {
-    json_t *root = json_loadb(request->body.ptr, request->body.len, 0, NULL);
+    json_t *root = request->json;
     json_t *select = json_object_get(root, "select");
     json_t *expect = json_object_get(root, "expect");
     json_t *from = json_object_get(root, "from");
@@ -225,8 +250,8 @@ void admin_api_quarantine_act(struct admin_request *request, struct admin_answer
     struct queue_action action = {
         .verb = release ? QUEUE_RELEASE : QUEUE_DROP,
         .actor = request->actor,
-        .reason = str_c(json_string_value(json_object_get(root, "reason"))),
-        .dry_run = json_is_true(json_object_get(root, "dry_run")),
+        .reason = request->reason,
+        .dry_run = request->dry_run,
         .only_to = true,
         .from_start = from_start,
         .expects = json_is_integer(expect),
@@ -237,15 +262,15 @@ void admin_api_quarantine_act(struct admin_request *request, struct admin_answer
                       "give verb (release, delete) and select (an object)");
     else if (from && (!from_start || !release))
         admin_problem(answer, 400, "Bad request", "from: only \"start\", and to release");
-    else if (read_selector(&source, &selector, answer))
+    else if (read_selector(&source, &selector, answer) &&
+             admin_id_is_clear(request, &selector, answer))
         act(request, &selector, &action, answer);
-    json_decref(root);
 }
 
 /* {"quarantine": "spam"}, or {} for all that have digests */
 void admin_api_quarantine_digest(struct admin_request *request, struct admin_answer *answer)
 {
-    json_t *root = json_loadb(request->body.ptr, request->body.len, 0, NULL);
+    json_t *root = request->json;
     struct str name = str_c(json_string_value(json_object_get(root, "quarantine")));
     struct error err;
     bool found = false;
@@ -261,7 +286,6 @@ void admin_api_quarantine_digest(struct admin_request *request, struct admin_ans
     if (result == OK && found)
         answer->object = arena_printf(request->arena, "%.*s%s%zu digests", STR_ARG(name),
                                       name.len ? ", " : "", sent);
-    json_decref(root);
 }
 
 void admin_api_quarantine_key(struct admin_request *request, struct admin_answer *answer)

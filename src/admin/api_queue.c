@@ -2,12 +2,13 @@
 /* admin/api_queue.c - the queue: list, show, act on a selection. */
 #include "admin/routes.h"
 
+#include "admin/page.h"
 #include "admin/queue_selector.h"
 #include "base/clock.h"
 #include "gateway/operations.h"
 #include "queue/queue.h"
 
-enum { SAMPLE = 5, GROUPS_SHOWN = 100, CAUSE_ENTRIES = 10 };
+enum { SAMPLE = 5, CAUSE_ENTRIES = 10 };
 
 static const char *const verb_names[] = {
     [QUEUE_RETRY] = "retry", [QUEUE_HOLD] = "hold", [QUEUE_RELEASE] = "release",
@@ -52,20 +53,34 @@ static void say_loading(struct admin_answer *answer, bool loading)
         json_object_set_new(answer->json, "loading", json_true());
 }
 
-static void answer_list(struct admin_request *request, const struct queue_selector *selector,
+static json_t *items_json(const struct queue_list *list)
+{
+    json_t *items = json_array();
+    for (size_t i = 0; i < list->count; i++)
+        json_array_append_new(items, item_json(&list->items[i]));
+    return items;
+}
+
+static void answer_list(struct admin_request *request, struct queue_selector *selector,
                         struct admin_answer *answer)
 {
     struct queue_list list = {0};
+    struct admin_page page;
     struct error err;
     bool loading = is_loading(request);
+    if (!admin_page_read(request, "queue", ADMIN_PAGE_MAX, NULL, &page, answer) ||
+        !admin_page_after_id(&page, &selector->after, answer))
+        return;
+    selector->limit = page.limit;
+    selector->uncounted = !page.counts;
     if (queue_list(gateway_queue(request->gateway), selector, request->arena, &list, &err) != OK) {
         admin_problem(answer, 503, "Not now", "%s", err.text);
         return;
     }
-    json_t *items = json_array();
-    for (size_t i = 0; i < list.count; i++)
-        json_array_append_new(items, item_json(&list.items[i]));
-    answer->json = json_pack("{s:o, s:I}", "items", items, "total", (json_int_t)list.total);
+    if (list.count)
+        admin_page_ids(&page, request->arena, list.items[list.count - 1].entry, list.more);
+    page.total = list.total;
+    answer->json = admin_page_json(&page, items_json(&list));
     say_loading(answer, loading);
 }
 
@@ -80,8 +95,11 @@ void admin_api_queue_list(struct admin_request *request, struct admin_answer *an
 void admin_api_queue_show(struct admin_request *request, struct admin_answer *answer)
 {
     struct queue_selector selector = {.id = request->parameter, .state = -1};
+    if (!admin_id_is_clear(request, &selector, answer))
+        return;
     answer_list(request, &selector, answer);
-    if (answer->status == 200 && json_integer_value(json_object_get(answer->json, "total")) == 0)
+    if (answer->status == 200 && !json_array_size(json_object_get(answer->json, "items")) &&
+        !admin_query(request, "cursor").len)
         admin_problem(answer, 404, "Not found", "nothing in the queue has the id %.*s",
                       STR_ARG(request->parameter));
 }
@@ -92,12 +110,9 @@ static void add_sample(struct admin_request *request, struct queue_selector sele
     struct queue_list list;
     struct error err;
     selector.limit = SAMPLE;
-    if (queue_list(gateway_queue(request->gateway), &selector, request->arena, &list, &err) != OK)
-        return;
-    json_t *items = json_array();
-    for (size_t i = 0; i < list.count; i++)
-        json_array_append_new(items, item_json(&list.items[i]));
-    json_object_set_new(out, "sample", items);
+    selector.uncounted = true;
+    if (queue_list(gateway_queue(request->gateway), &selector, request->arena, &list, &err) == OK)
+        json_object_set_new(out, "sample", items_json(&list));
 }
 
 static void act(struct admin_request *request, const struct queue_selector *selector,
@@ -127,8 +142,7 @@ static void act(struct admin_request *request, const struct queue_selector *sele
  * {} for all. */
 void admin_api_queue_act(struct admin_request *request, struct admin_answer *answer)
 {
-    json_error_t problem;
-    json_t *root = json_loadb(request->body.ptr, request->body.len, 0, &problem);
+    json_t *root = request->json;
     json_t *select = json_object_get(root, "select");
     json_t *expect = json_object_get(root, "expect");
     struct admin_queue_selector_source source = {.request = request, .object = select};
@@ -138,17 +152,17 @@ void admin_api_queue_act(struct admin_request *request, struct admin_answer *ans
     struct queue_action action = {
         .verb = (enum queue_verb)verb,
         .actor = request->actor,
-        .reason = str_c(json_string_value(json_object_get(root, "reason"))),
-        .dry_run = json_is_true(json_object_get(root, "dry_run")),
+        .reason = request->reason,
+        .dry_run = request->dry_run,
         .expects = json_is_integer(expect),
         .expected = (size_t)json_integer_value(expect),
     };
     if (!json_is_object(select) || verb < 0)
         admin_problem(answer, 400, "Bad request",
                       "give verb (retry, hold, release, fail, drop) and select (an object)");
-    else if (admin_read_queue_selector(&source, &selector, answer))
+    else if (admin_read_queue_selector(&source, &selector, answer) &&
+             admin_id_is_clear(request, &selector, answer))
         act(request, &selector, &action, answer);
-    json_decref(root);
 }
 
 /* ---- in groups ---- */
@@ -188,23 +202,55 @@ json_t *admin_survey_json(const struct queue_survey_group *group, enum queue_sur
     return object;
 }
 
+/* The largest first, or in the order of their names: then a group that is there all the time is
+ * shown once, whatever its number does. */
+static const char *const survey_sorts[] = {"-count", "name", NULL};
+
+static struct str survey_key(struct arena *arena, const struct admin_page *page,
+                             const struct queue_survey_group *group)
+{
+    struct str name =
+        arena_printf(arena, "%.*s\n%.*s", STR_ARG(group->name), STR_ARG(group->transport));
+    if (page->sort == survey_sorts[1])
+        return name;
+    return arena_join(arena, admin_page_falling(arena, group->entries), name, STR_EMPTY);
+}
+
+static bool find_survey(struct admin_request *request, struct queue_selector *selector,
+                        enum queue_survey_by by, struct queue_survey *out,
+                        struct admin_answer *answer)
+{
+    struct error err;
+    if (queue_survey(gateway_queue(request->gateway), selector, by, request->arena, out, &err) ==
+        OK)
+        return true;
+    admin_problem(answer, 503, "Not now", "%s", err.text);
+    return false;
+}
+
 static void answer_survey(struct admin_request *request, struct queue_selector *selector,
                           enum queue_survey_by by, struct admin_answer *answer)
 {
     struct queue_survey survey;
-    struct error err;
-    size_t limit = selector->limit == 0 ? GROUPS_SHOWN : selector->limit;
+    struct admin_page page;
+    size_t at;
+    const char *list = by == QUEUE_BY_CAUSE    ? "causes"
+                       : by == QUEUE_BY_SENDER ? "senders"
+                                               : "destinations";
     bool loading = is_loading(request);
-    if (queue_survey(gateway_queue(request->gateway), selector, by, request->arena, &survey,
-                     &err) != OK) {
-        admin_problem(answer, 503, "Not now", "%s", err.text);
+    if (!admin_page_read(request, list, ADMIN_PAGE_MAX, survey_sorts, &page, answer) ||
+        !find_survey(request, selector, by, &survey, answer))
         return;
-    }
+    struct admin_row *rows = arena_alloc_array(request->arena, survey.count + 1, sizeof *rows);
+    for (size_t i = 0; i < survey.count; i++)
+        rows[i] = (struct admin_row){survey_key(request->arena, &page, &survey.groups[i]),
+                                     &survey.groups[i]};
+    size_t count = admin_page_rows(&page, rows, survey.count, &at);
     json_t *items = json_array();
-    for (size_t i = 0; i < survey.count && i < limit; i++)
-        json_array_append_new(items, admin_survey_json(&survey.groups[i], by));
-    answer->json = json_pack("{s:o, s:I, s:I}", "items", items, "total", (json_int_t)survey.count,
-                             "count", (json_int_t)survey.entries);
+    for (size_t i = at; i < at + count; i++)
+        json_array_append_new(items, admin_survey_json(rows[i].item, by));
+    answer->json = admin_page_json(&page, items);
+    json_object_set_new(answer->json, "count", json_integer((json_int_t)survey.entries));
     say_loading(answer, loading);
 }
 
@@ -220,31 +266,26 @@ void admin_api_queue_causes(struct admin_request *request, struct admin_answer *
 void admin_api_queue_cause(struct admin_request *request, struct admin_answer *answer)
 {
     struct queue_selector selector = {.cause = request->parameter, .state = -1};
-    answer_survey(request, &selector, QUEUE_BY_CAUSE, answer);
-    if (answer->status != 200)
+    const struct queue_survey_group *found = NULL;
+    struct queue_survey survey;
+    struct queue_list list = {0};
+    struct error err;
+    bool loading = is_loading(request);
+    if (!find_survey(request, &selector, QUEUE_BY_CAUSE, &survey, answer))
         return;
-    json_t *groups = answer->json;
-    size_t i;
-    json_t *group, *found = NULL;
-    json_array_foreach(json_object_get(groups, "items"), i, group)
-    {
-        struct str name = str_c(json_string_value(json_object_get(group, "cause")));
-        if (str_equal_nocase(name, request->parameter))
-            found = json_incref(group);
-    }
-    bool loading = json_is_true(json_object_get(groups, "loading"));
-    json_decref(groups);
-    answer->json = found;
+    for (size_t i = 0; i < survey.count && !found; i++)
+        if (str_equal_nocase(survey.groups[i].name, request->parameter))
+            found = &survey.groups[i];
     if (!found) {
         admin_problem(answer, 404, "Not found", "nothing in the queue has the cause %.*s",
                       STR_ARG(request->parameter));
         return;
     }
-    struct admin_answer entries = {.status = 200};
+    answer->json = admin_survey_json(found, QUEUE_BY_CAUSE);
     selector.limit = CAUSE_ENTRIES;
-    answer_list(request, &selector, &entries);
-    json_object_set(found, "items", json_object_get(entries.json, "items"));
-    json_decref(entries.json);
+    selector.uncounted = true;
+    if (queue_list(gateway_queue(request->gateway), &selector, request->arena, &list, &err) == OK)
+        json_object_set_new(answer->json, "items", items_json(&list));
     say_loading(answer, loading);
 }
 

@@ -3,6 +3,7 @@
 #include "admin/routes.h"
 
 #include "admin/http.h"
+#include "admin/page.h"
 #include "admin/queue_selector.h"
 #include "base/clock.h"
 
@@ -18,11 +19,14 @@ static bool has_tokens(const struct admin_request *request, struct admin_answer 
 
 void admin_api_token_list(struct admin_request *request, struct admin_answer *answer)
 {
-    if (!has_tokens(request, answer))
-        return;
-    json_t *items = admin_token_list(request->access);
-    answer->json =
-        json_pack("{s:o, s:I}", "items", items, "total", (json_int_t)json_array_size(items));
+    struct admin_page page;
+    if (has_tokens(request, answer) &&
+        admin_page_read(request, "tokens", ADMIN_PAGE_MAX, NULL, &page, answer)) {
+        json_t *all = admin_token_list(request->access);
+        json_t *items = admin_page_objects(&page, request->arena, all, "name");
+        answer->json = admin_page_json(&page, items);
+        json_decref(all);
+    }
 }
 
 static struct str text_of(json_t *root, const char *name)
@@ -71,14 +75,44 @@ static bool read_wish(const struct admin_request *request, json_t *root,
     return false;
 }
 
+static bool is_taken(const struct admin_request *request, struct str name)
+{
+    json_t *all = admin_token_list(request->access);
+    size_t i;
+    json_t *token;
+    bool taken = false;
+    json_array_foreach(all, i, token) taken = taken || str_equal(text_of(token, "name"), name);
+    json_decref(all);
+    return taken;
+}
+
+/* Of all of them; when each was last used is no change. */
+struct str admin_tokens_version(struct admin_request *request)
+{
+    if (!request->access)
+        return STR_EMPTY;
+    json_t *all = admin_token_list(request->access);
+    size_t i;
+    json_t *token;
+    json_array_foreach(all, i, token) json_object_del(token, "last_used");
+    struct str tag = admin_tag_of(request->arena, all);
+    json_decref(all);
+    return tag;
+}
+
 static void create(struct admin_request *request, const struct admin_token_wish *wish,
                    struct admin_answer *answer)
 {
     enum admin_token_result result;
-    struct str token;
+    struct str token = STR_EMPTY;
     struct error err;
     char time[TIME_RFC3339_SIZE];
-    if (admin_token_create(request->access, wish, request->arena, &result, &token, &err) != OK) {
+    enum result made = OK;
+    if (request->dry_run)
+        result = is_taken(request, wish->name) ? ADMIN_TOKEN_EXISTS : ADMIN_TOKEN_MADE;
+    else
+        made = admin_token_create(request->access, wish, request->arena, &result, &token, &err);
+    if (made != OK) {
         admin_problem(answer, 503, "Not now", "%s", err.text);
     } else if (result == ADMIN_TOKEN_EXISTS) {
         admin_problem(answer, 409, "Exists", "there is a token %.*s; revoke it first",
@@ -89,12 +123,14 @@ static void create(struct admin_request *request, const struct admin_token_wish 
         answer->object = arena_printf(request->arena, "%.*s %s", STR_ARG(wish->name),
                                       admin_scope_name(wish->scope));
         answer->json =
-            json_pack("{s:o, s:s, s:o, s:o}", "name", admin_json(wish->name), "scope",
+            json_pack("{s:o, s:s, s:o, s:b}", "name", admin_json(wish->name), "scope",
                       admin_scope_name(wish->scope), "expires",
                       wish->expires_wall_ns == TIME_NEVER
                           ? json_null()
                           : admin_json(clock_format_rfc3339(wish->expires_wall_ns, time)),
-                      "token", admin_json(token));
+                      "dry_run", (int)request->dry_run);
+        if (!request->dry_run)
+            json_object_set_new(answer->json, "token", admin_json(token));
     }
 }
 
@@ -104,10 +140,9 @@ void admin_api_token_create(struct admin_request *request, struct admin_answer *
     struct admin_token_wish wish;
     if (!has_tokens(request, answer))
         return;
-    json_t *root = json_loadb(request->body.ptr, request->body.len, 0, NULL);
+    json_t *root = request->json;
     if (read_wish(request, root, &wish, answer))
         create(request, &wish, answer);
-    json_decref(root);
 }
 
 void admin_api_token_revoke(struct admin_request *request, struct admin_answer *answer)
@@ -116,12 +151,17 @@ void admin_api_token_revoke(struct admin_request *request, struct admin_answer *
     struct error err;
     if (!has_tokens(request, answer))
         return;
-    if (admin_token_revoke(request->access, request->parameter, &found, &err) != OK)
+    if (request->dry_run)
+        found = is_taken(request, request->parameter);
+    else if (admin_token_revoke(request->access, request->parameter, &found, &err) != OK)
+        found = false, answer->status = 503;
+    if (answer->status == 503)
         admin_problem(answer, 503, "Not now", "%s", err.text);
     else if (!found)
         admin_problem(answer, 404, "Not found", "there is no token %.*s",
                       STR_ARG(request->parameter));
     else
         answer->json =
-            json_pack("{s:o, s:b}", "name", admin_json(request->parameter), "revoked", 1);
+            json_pack("{s:o, s:b, s:b}", "name", admin_json(request->parameter), "revoked",
+                      (int)!request->dry_run, "dry_run", (int)request->dry_run);
 }

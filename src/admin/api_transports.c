@@ -2,6 +2,7 @@
 /* admin/api_transports.c - transports and their destinations: numbers, orders, tests. */
 #include "admin/routes.h"
 
+#include "admin/page.h"
 #include "admin/queue_selector.h"
 #include "base/clock.h"
 #include "gateway/operations.h"
@@ -138,15 +139,21 @@ void admin_api_transport_list(struct admin_request *request, struct admin_answer
 {
     struct queue_selector selector = {0};
     struct queue_places places;
-    size_t count;
-    if (!find_places(request, &selector, &places, answer))
+    struct admin_page page;
+    size_t count, at;
+    if (!admin_page_read(request, "transports", ADMIN_PAGE_MAX, NULL, &page, answer) ||
+        !find_places(request, &selector, &places, answer))
         return;
     struct gateway_transport *transports =
         gateway_transports(request->gateway, request->arena, &count);
-    json_t *items = json_array();
+    struct admin_row *rows = arena_alloc_array(request->arena, count + 1, sizeof *rows);
     for (size_t i = 0; i < count; i++)
-        json_array_append_new(items, transport_json(request, &transports[i], &places));
-    answer->json = json_pack("{s:o, s:I}", "items", items, "total", (json_int_t)count);
+        rows[i] = (struct admin_row){transports[i].name, &transports[i]};
+    count = admin_page_rows(&page, rows, count, &at);
+    json_t *items = json_array();
+    for (size_t i = at; i < at + count; i++)
+        json_array_append_new(items, transport_json(request, rows[i].item, &places));
+    answer->json = admin_page_json(&page, items);
 }
 
 /* NULL: there is none, and the answer says so. */
@@ -164,19 +171,63 @@ static const struct gateway_transport *find_transport(struct admin_request *requ
     return NULL;
 }
 
+/* One list, whether it stands in the transport or by itself. */
+static bool read_places_page(struct admin_request *request, struct admin_page *out,
+                             struct admin_answer *answer)
+{
+    return admin_page_read(request, "places", ADMIN_PAGE_MAX, NULL, out, answer);
+}
+
+static json_t *places_json(struct admin_request *request, const struct queue_places *places,
+                           struct admin_page *page)
+{
+    struct admin_row *rows = arena_alloc_array(request->arena, places->count + 1, sizeof *rows);
+    size_t at;
+    for (size_t i = 0; i < places->count; i++)
+        rows[i] = (struct admin_row){places->items[i].name, &places->items[i]};
+    size_t count = admin_page_rows(page, rows, places->count, &at);
+    json_t *list = json_array();
+    for (size_t i = at; i < at + count; i++)
+        json_array_append_new(list, place_json(request->arena, rows[i].item));
+    return list;
+}
+
 void admin_api_transport_show(struct admin_request *request, struct admin_answer *answer)
 {
     const struct gateway_transport *transport = find_transport(request, answer);
     struct queue_selector selector = {.transport = request->parameter,
                                       .destination = admin_query(request, "destination")};
     struct queue_places places;
-    if (!transport || !find_places(request, &selector, &places, answer))
+    struct admin_page page;
+    if (!transport || !read_places_page(request, &page, answer) ||
+        !find_places(request, &selector, &places, answer))
         return;
     answer->json = transport_json(request, transport, &places);
-    json_t *list = json_array();
-    for (size_t i = 0; i < places.count; i++)
-        json_array_append_new(list, place_json(request->arena, &places.items[i]));
-    json_object_set_new(answer->json, "destinations", list);
+    json_object_set_new(answer->json, "destinations", places_json(request, &places, &page));
+    json_object_set_new(answer->json, "next", admin_page_next(&page));
+}
+
+void admin_api_transport_places(struct admin_request *request, struct admin_answer *answer)
+{
+    struct queue_selector selector = {.transport = request->parameter,
+                                      .destination = admin_query(request, "destination")};
+    struct queue_places places;
+    struct admin_page page;
+    if (!find_transport(request, answer) || !read_places_page(request, &page, answer) ||
+        !find_places(request, &selector, &places, answer))
+        return;
+    json_t *items = places_json(request, &places, &page);
+    answer->json = admin_page_json(&page, items);
+}
+
+/* Of the orders that hold for it; its numbers move all the time. */
+struct str admin_transport_version(struct admin_request *request)
+{
+    json_t *object = json_object();
+    add_orders(request, request->parameter, object);
+    struct str tag = admin_tag_of(request->arena, object);
+    json_decref(object);
+    return tag;
 }
 
 /* ---- steering ---- */
@@ -188,12 +239,24 @@ static struct str text_of(json_t *root, const char *name)
                   json_string_length(value));
 }
 
+/* That a resume would take back. */
+static size_t count_orders(struct admin_request *request, struct str destination)
+{
+    size_t count, found = 0;
+    struct queue_steering_order *orders =
+        queue_orders(gateway_queue(request->gateway), request->arena, &count);
+    for (size_t i = 0; i < count; i++)
+        found += str_equal(orders[i].transport, request->parameter) &&
+                 (!destination.len || str_equal_nocase(orders[i].destination, destination));
+    return found;
+}
+
 static void steer(struct admin_request *request, json_t *root, struct admin_answer *answer)
 {
     struct queue_steer order = {.transport = request->parameter,
                                 .destination = text_of(root, "destination"),
                                 .actor = request->actor,
-                                .reason = text_of(root, "reason")};
+                                .reason = request->reason};
     int verb = admin_find_name(verb_names, 3, text_of(root, "verb"));
     struct error err;
     size_t count;
@@ -207,24 +270,25 @@ static void steer(struct admin_request *request, json_t *root, struct admin_answ
         admin_problem(answer, 400, "Bad request", "messages: a count for a time, like 100/1m");
         return;
     }
-    if (queue_steer(gateway_queue(request->gateway), &order, &count, &err) != OK) {
+    if (request->dry_run) {
+        count = verb == QUEUE_RESUME ? count_orders(request, order.destination) : 1;
+    } else if (queue_steer(gateway_queue(request->gateway), &order, &count, &err) != OK) {
         admin_problem(answer, 503, "Not now", "%s", err.text);
         return;
     }
-    answer->json = json_pack("{s:s, s:o, s:o, s:I}", "verb", verb_names[verb], "transport",
-                             admin_json(order.transport), "destination",
-                             admin_json(order.destination), "count", (json_int_t)count);
+    answer->json =
+        json_pack("{s:s, s:o, s:o, s:I, s:b}", "verb", verb_names[verb], "transport",
+                  admin_json(order.transport), "destination", admin_json(order.destination),
+                  "count", (json_int_t)count, "dry_run", (int)request->dry_run);
 }
 
 /* {"verb": "slow", "destination": "example.net", "messages": "100/1m", "reason": "…"} */
 void admin_api_transport_act(struct admin_request *request, struct admin_answer *answer)
 {
-    json_error_t problem;
     if (!find_transport(request, answer))
         return;
-    json_t *root = json_loadb(request->body.ptr, request->body.len, 0, &problem);
+    json_t *root = request->json;
     steer(request, root, answer);
-    json_decref(root);
 }
 
 /* ---- testing ---- */
@@ -242,13 +306,12 @@ static json_t *target_json(const struct queue_probe_target *target)
 /* {"destination": "example.net"} */
 void admin_api_transport_test(struct admin_request *request, struct admin_answer *answer)
 {
-    json_error_t problem;
     struct queue_probe probe = {0};
     struct error err;
     const struct gateway_transport *transport = find_transport(request, answer);
     if (!transport)
         return;
-    json_t *root = json_loadb(request->body.ptr, request->body.len, 0, &problem);
+    json_t *root = request->json;
     struct str domain = text_of(root, "destination");
     if (str_equal(transport->method, STR("lookup-mx")) && domain.len == 0) {
         admin_problem(answer, 400, "Bad request", "destination: a domain whose hosts to speak to");
@@ -266,5 +329,4 @@ void admin_api_transport_test(struct admin_request *request, struct admin_answer
                                  admin_json(probe.problem), "dns_us", (json_int_t)probe.dns_us,
                                  "items", items);
     }
-    json_decref(root);
 }

@@ -3,26 +3,54 @@
 #include "admin/routes.h"
 
 #include "admin/http.h"
+#include "admin/page.h"
 #include "base/memory.h"
 #include "gateway/users.h"
+
+static json_t *user_json(const struct gateway_user *user)
+{
+    return json_pack("{s:o, s:o, s:o}", "user", admin_json(user->login), "senders",
+                     admin_json(user->senders), "file", admin_json(user->file));
+}
 
 void admin_api_user_list(struct admin_request *request, struct admin_answer *answer)
 {
     struct gateway_users users;
+    struct admin_page page;
+    size_t at;
+    if (!admin_page_read(request, "users", ADMIN_PAGE_MAX, NULL, &page, answer))
+        return;
     json_t *items = json_array();
     json_t *files = json_array();
     gateway_users(request->gateway, request->arena, &users);
+    struct admin_row *rows = arena_alloc_array(request->arena, users.user_count + 1, sizeof *rows);
     for (size_t i = 0; i < users.user_count; i++)
-        json_array_append_new(items,
-                              json_pack("{s:o, s:o, s:o}", "user", admin_json(users.users[i].login),
-                                        "senders", admin_json(users.users[i].senders), "file",
-                                        admin_json(users.users[i].file)));
+        rows[i] = (struct admin_row){arena_printf(request->arena, "%.*s\n%.*s",
+                                                  STR_ARG(users.users[i].login),
+                                                  STR_ARG(users.users[i].file)),
+                                     &users.users[i]};
+    size_t count = admin_page_rows(&page, rows, users.user_count, &at);
+    for (size_t i = at; i < at + count; i++)
+        json_array_append_new(items, user_json(rows[i].item));
     for (size_t i = 0; i < users.file_count; i++)
         json_array_append_new(files,
                               json_pack("{s:o, s:b, s:o}", "file", admin_json(users.files[i].path),
                                         "writable", users.files[i].writable, "problem",
                                         admin_json(users.files[i].problem)));
-    answer->json = json_pack("{s:o, s:o}", "items", items, "files", files);
+    answer->json = admin_page_json(&page, items);
+    json_object_set_new(answer->json, "files", files);
+}
+
+struct str admin_users_version(struct admin_request *request)
+{
+    json_t *stamps = json_array();
+    size_t count;
+    struct str *files = gateway_users_stamps(request->gateway, request->arena, &count);
+    for (size_t i = 0; i < count; i++)
+        json_array_append_new(stamps, admin_json(files[i]));
+    struct str tag = admin_tag_of(request->arena, stamps);
+    json_decref(stamps);
+    return tag;
 }
 
 /* ---- changes ---- */
@@ -40,12 +68,13 @@ static void wipe(struct str text)
         memory_wipe((char *)(uintptr_t)text.ptr, text.len);
 }
 
-static void tell(const struct gateway_user_wish *wish, enum gateway_user_answer result,
-                 struct admin_answer *answer)
+static void tell(const struct admin_request *request, const struct gateway_user_wish *wish,
+                 enum gateway_user_answer result, struct admin_answer *answer)
 {
     switch (result) {
     case GATEWAY_USER_DONE:
-        answer->json = json_pack("{s:o}", "user", admin_json(wish->login));
+        answer->json = json_pack("{s:o, s:b}", "user", admin_json(wish->login), "dry_run",
+                                 (int)request->dry_run);
         break;
     case GATEWAY_USER_NO_FILE:
         admin_problem(answer, 404, "Not found",
@@ -73,7 +102,7 @@ static void change(struct admin_request *request, const struct gateway_user_wish
     struct error err;
     answer->object = arena_str(request->arena, wish->login);
     if (gateway_user_change(request->gateway, wish, &result, &err) == OK)
-        tell(wish, result, answer);
+        tell(request, wish, result, answer);
     else if (err.kind == ERROR_PERMANENT)
         admin_problem(answer, 400, "Bad request", "%s", err.text);
     else
@@ -84,19 +113,19 @@ static void change(struct admin_request *request, const struct gateway_user_wish
 static void set(struct admin_request *request, struct str login, bool create,
                 struct admin_answer *answer)
 {
-    json_t *root = json_loadb(request->body.ptr, request->body.len, 0, NULL);
+    json_t *root = request->json;
     struct gateway_user_wish wish = {.file = text_of(root, "file"),
                                      .login = create ? text_of(root, "user") : login,
                                      .senders = text_of(root, "senders"),
                                      .password = text_of(root, "password"),
-                                     .create = create};
+                                     .create = create,
+                                     .dry_run = request->dry_run};
     if (wish.login.len && wish.password.len)
         change(request, &wish, answer);
     else
         admin_problem(answer, 400, "Bad request", "a user has a name and a password");
     wipe(wish.password);
     wipe(request->body);
-    json_decref(root);
 }
 
 /* {"user": "anna", "password": "…", "senders": "anna@example.org"} */
@@ -115,6 +144,7 @@ void admin_api_user_remove(struct admin_request *request, struct admin_answer *a
     const struct gateway_user_wish wish = {.file = admin_query(request, "file"),
                                            .login = request->parameter,
                                            .senders = STR_EMPTY,
-                                           .password = STR_EMPTY};
+                                           .password = STR_EMPTY,
+                                           .dry_run = request->dry_run};
     change(request, &wish, answer);
 }

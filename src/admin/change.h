@@ -20,6 +20,7 @@ struct change {
         confirm_ns; /* APPLY, ROLLBACK: reverted after this unless confirmed; 0: at once for good */
     unsigned share; /* APPLY: of 100 new sessions; 0: all */
     unsigned number; /* CONFIRM: must be this; ROLLBACK: to this; 0: whichever */
+    bool dry_run;    /* APPLY: say what would come of it */
     unsigned base;   /* APPLY: this must be in force; 0: whichever */
 
     /* the answer */

@@ -9,10 +9,11 @@
 #include "event/event.h"
 #include "net/address.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <grp.h>
 #include <microhttpd.h>
-#include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,13 +26,19 @@ enum {
     CONNECTIONS_MAX = 64,
     TIMEOUT_S = 60,
     BODY_MAX = 64 * 1024 * 1024,
-    TAG_SIZE = 40,
+    TAG_SIZE = 80,
     PAGE_BODY_MAX = 4096, /* of what a form sends */
     LIVE_PIECE = 16384,
     METRICS_LISTENERS_MAX = 8,
     METRICS_CONNECTIONS_MAX = 8,
     METRICS_TIMEOUT_S = 10,
     API_LISTENERS_MAX = 8,
+    /* All bodies together; a handler may need some times as much to work on one. What each may
+     * have in any case is not counted, so that small requests go on beside large ones. */
+    BODIES_MAX = BODY_MAX,
+    BODY_FREE = 64 * 1024,
+    BODY_SMALL = 1024 * 1024, /* where no message can be in it */
+    BUSY_S = 5,
     /* by select it would be deaf for descriptors from 1024 on: for all while there are many
        sessions */
     HOW = MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL,
@@ -48,17 +55,25 @@ struct admin_http {
     size_t metrics_count;
     struct MHD_Daemon *api[API_LISTENERS_MAX]; /* the API over TCP */
     size_t api_count;
+    _Atomic size_t bodies;    /* bytes of all that are being received or worked on */
+    pthread_mutex_t changing; /* see struct admin_request */
     int fd;
     char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
 };
 
 /* One request while its body arrives. */
 struct exchange {
+    struct admin_http *http;
     struct arena *arena;
     struct buf body;
-    struct str actor;
+    size_t reserved; /* bytes of http->bodies that the body may grow to */
+    struct str actor, client;
     enum admin_scope scope;
-    bool is_page; /* for a person with a link, who is nobody we know */
+    const struct admin_route *route; /* NULL: see the next two */
+    struct str parameter;
+    struct admin_answer refusal; /* its status is 0 unless it was refused before its body came */
+    bool is_page;                /* for a person with a link, who is nobody we know */
+    bool is_late;                /* there is no room for its body now */
 };
 
 /* ---- helpers for routes ---- */
@@ -66,20 +81,6 @@ struct exchange {
 struct str admin_query(const struct admin_request *request, const char *name)
 {
     return str_c(MHD_lookup_connection_value(request->query, MHD_GET_ARGUMENT_KIND, name));
-}
-
-void admin_problem(struct admin_answer *answer, unsigned status, const char *title,
-                   const char *format, ...)
-{
-    char detail[1024];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(detail, sizeof detail, format, args);
-    va_end(args);
-    json_decref(answer->json);
-    answer->status = status;
-    answer->json = json_pack("{s:s, s:s, s:i, s:o}", "type", "about:blank", "title", title,
-                             "status", (int)status, "detail", admin_json(str_c(detail)));
 }
 
 json_t *admin_json(struct str text)
@@ -99,24 +100,7 @@ json_t *admin_json(struct str text)
     return json_stringn(buf_str(&clean).ptr, clean.len);
 }
 
-/* ---- routing ---- */
-
-/* Does `path` fit `pattern`, in which {id} stands for one part? */
-static bool path_fits(struct str pattern, struct str path, struct str *out_parameter)
-{
-    struct str want;
-    struct str have;
-    *out_parameter = STR_EMPTY;
-    while (str_split(&pattern, '/', &want)) {
-        if (!str_split(&path, '/', &have))
-            return false;
-        if (str_equal(want, STR("{id}")) && have.len)
-            *out_parameter = have;
-        else if (!str_equal(want, have))
-            return false;
-    }
-    return path.ptr == NULL;
-}
+/* ---- who is it ---- */
 
 static void tell_refused(struct admin_http *http, const struct exchange *exchange,
                          struct str method, struct str path, const char *why)
@@ -126,45 +110,6 @@ static void tell_refused(struct admin_http *http, const struct exchange *exchang
     event_emit(EVENT_ADMIN_REFUSED, F_STR(ACTOR, exchange->actor), F_STR(VERB, method),
                F_STR(OBJECT, path), F_C(DETAIL, why));
 }
-
-static void ask_route(const struct admin_route *route, struct admin_request *request,
-                      struct admin_answer *answer)
-{
-    route->handle(request, answer);
-    if (!route->audit || answer->status >= 400)
-        return;
-    event_emit(EVENT_ADMIN_ACTION, F_STR(ACTOR, request->actor), F_C(VERB, route->audit),
-               F_STR(OBJECT, answer->object.len ? answer->object : request->parameter));
-}
-
-/* True: the answer is the route's; false: a problem with the way to it. */
-static bool dispatch(struct admin_request *request, struct str method, struct str path,
-                     struct admin_answer *answer)
-{
-    bool path_known = false;
-    for (const struct admin_route *route = admin_routes; route->method; route++) {
-        if (!path_fits(str_c(route->path), path, &request->parameter))
-            continue;
-        path_known = true;
-        if (!str_equal(method, str_c(route->method)))
-            continue;
-        if (request->scope <= route->scope) {
-            ask_route(route, request, answer);
-            return true;
-        }
-        admin_problem(answer, 403, "Not allowed", "this needs the scope %s, and %.*s has %s",
-                      admin_scope_name(route->scope), STR_ARG(request->actor),
-                      admin_scope_name(request->scope));
-        return false;
-    }
-    if (path_known)
-        admin_problem(answer, 405, "Method not allowed", "this path has no %.*s", STR_ARG(method));
-    else
-        admin_problem(answer, 404, "Not found", "there is no %.*s", STR_ARG(path));
-    return false;
-}
-
-/* ---- who is it ---- */
 
 static void know_peer(struct admin_http *http, struct MHD_Connection *connection,
                       struct exchange *exchange)
@@ -182,12 +127,29 @@ static void know_peer(struct admin_http *http, struct MHD_Connection *connection
         peer.uid == 0 || peer.uid == geteuid() ? ADMIN_SCOPE_ADMIN : http->settings.group_scope;
 }
 
+static struct str peer_address(struct arena *arena, struct MHD_Connection *connection)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    char text[INET6_ADDRSTRLEN] = "";
+    if (!info || !info->client_addr)
+        return STR_EMPTY;
+    const struct sockaddr *name = info->client_addr;
+    const void *address = name->sa_family == AF_INET6
+                              ? (const void *)&((const struct sockaddr_in6 *)name)->sin6_addr
+                              : (const void *)&((const struct sockaddr_in *)name)->sin_addr;
+    if (name->sa_family == AF_INET || name->sa_family == AF_INET6)
+        inet_ntop(name->sa_family, address, text, sizeof text);
+    return arena_str(arena, str_c(text));
+}
+
 static void know_token(struct admin_http *http, struct MHD_Connection *connection,
                        struct exchange *exchange)
 {
     struct str name;
     struct str field = str_c(
         MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_AUTHORIZATION));
+    exchange->client = peer_address(exchange->arena, connection);
     exchange->actor = STR("no token");
     exchange->scope = ADMIN_SCOPE_NONE;
     if (field.len)
@@ -250,7 +212,8 @@ static enum MHD_Result send_answer(struct MHD_Connection *connection, struct adm
     }
     if (!response)
         return MHD_NO;
-    MHD_add_response_header(response, "Content-Type", type ? type : "text/plain");
+    if (answer->status != 304)
+        MHD_add_response_header(response, "Content-Type", type ? type : "text/plain");
     MHD_add_response_header(response, "Cache-Control", "no-store");
     MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
     if (type && str_starts(str_c(type), STR("text/html")))
@@ -261,15 +224,22 @@ static enum MHD_Result send_answer(struct MHD_Connection *connection, struct adm
         MHD_add_response_header(response, "ETag", etag);
     if (answer->status == 401)
         MHD_add_response_header(response, "WWW-Authenticate", "Bearer realm=\"postern\"");
+    if (answer->allow)
+        MHD_add_response_header(response, "Allow", answer->allow);
+    if (answer->replayed)
+        MHD_add_response_header(response, "Idempotency-Replayed", "true");
+    char seconds[16];
+    snprintf(seconds, sizeof seconds, "%u", answer->retry_after_s);
+    if (answer->retry_after_s)
+        MHD_add_response_header(response, "Retry-After", seconds);
     enum MHD_Result queued = MHD_queue_response(connection, answer->status, response);
     MHD_destroy_response(response);
     return queued;
 }
 
-static struct str unquoted(struct str tag)
+static struct str field(struct MHD_Connection *connection, const char *name)
 {
-    bool quoted = tag.len > 2 && str_starts(tag, STR("\"")) && str_ends(tag, STR("\""));
-    return quoted ? str_slice(tag, 1, tag.len - 1) : tag;
+    return str_c(MHD_lookup_connection_value(connection, MHD_HEADER_KIND, name));
 }
 
 static void fill_request(struct admin_http *http, const struct exchange *exchange,
@@ -288,44 +258,178 @@ static void fill_request(struct admin_http *http, const struct exchange *exchang
         .reports = http->settings.reports,
         .quarantines = http->settings.quarantines,
         .domains = http->settings.domains,
+        .webhooks = http->settings.webhooks,
         .node = http->settings.node,
+        .once = http->settings.once,
+        .changing = &http->changing,
         .arena = exchange->arena,
+        .parameter = exchange->parameter,
         .body = buf_str(&exchange->body),
         .query = connection,
-        .last_event_id =
-            str_c(MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Last-Event-ID")),
-        .if_match =
-            unquoted(str_c(MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "If-Match"))),
+        .last_event_id = field(connection, "Last-Event-ID"),
+        .if_match = field(connection, MHD_HTTP_HEADER_IF_MATCH),
+        .if_none_match = field(connection, MHD_HTTP_HEADER_IF_NONE_MATCH),
+        .idempotency_key = field(connection, "Idempotency-Key"),
         .actor = exchange->actor,
+        .client = exchange->client,
         .scope = exchange->scope,
         .access = http->settings.access,
     };
 }
 
-static struct exchange *begin(void **request_state)
+/* ---- its body ---- */
+
+static struct exchange *begin(struct admin_http *http, void **request_state)
 {
     struct exchange *exchange = NEW(struct exchange);
+    exchange->http = http;
     exchange->arena = arena_new(0);
     exchange->scope = ADMIN_SCOPE_NONE;
-    buf_init(&exchange->body, BODY_MAX);
+    exchange->actor = exchange->client = exchange->parameter = STR_EMPTY;
+    buf_init(&exchange->body, 0);
     *request_state = exchange;
     return exchange;
 }
 
-static enum MHD_Result answer_request(struct admin_http *http, const struct exchange *exchange,
-                                      struct MHD_Connection *connection, struct str method,
-                                      struct str path)
+static size_t counted(size_t bytes)
+{
+    return bytes > BODY_FREE ? bytes : 0;
+}
+
+/* Room for `more` bytes, in steps as the buf grows. */
+static bool reserve(struct exchange *exchange, size_t more)
+{
+    struct admin_http *http = exchange->http;
+    size_t need = exchange->body.len + more;
+    size_t wish =
+        2 * exchange->reserved < exchange->body.max ? 2 * exchange->reserved : exchange->body.max;
+    if (need <= exchange->reserved)
+        return true;
+    if (wish < need)
+        wish = need;
+    size_t step = counted(wish) - counted(exchange->reserved);
+    if (step && atomic_fetch_add(&http->bodies, step) + step > BODIES_MAX) {
+        atomic_fetch_sub(&http->bodies, step);
+        return false;
+    }
+    exchange->reserved = wish;
+    return true;
+}
+
+static void take_piece(struct exchange *exchange, struct str piece)
+{
+    if (exchange->is_late || exchange->refusal.status || exchange->body.overflow)
+        return;
+    if (exchange->body.len + piece.len <= exchange->body.max && !reserve(exchange, piece.len)) {
+        exchange->is_late = true;
+        buf_done(&exchange->body);
+        return;
+    }
+    buf_append(&exchange->body, piece);
+}
+
+static size_t body_max(const struct exchange *exchange)
+{
+    if (exchange->is_page)
+        return PAGE_BODY_MAX;
+    if (!exchange->route || !exchange->route->body)
+        return BODY_FREE;
+    return exchange->route->ways & ADMIN_LARGE ? BODY_MAX : BODY_SMALL;
+}
+
+static void say_too_large(const struct exchange *exchange, struct admin_answer *answer)
+{
+    admin_problem(answer, 413, "Too large", "such a request has at most %zu bytes",
+                  body_max(exchange));
+}
+
+/* ---- the answer to a request ---- */
+
+/* The path as a URI has it. */
+static json_t *instance_json(struct str path)
+{
+    struct buf text BUF_CLEANUP;
+    buf_init(&text, 1024);
+    path = str_slice(path, 0, 200);
+    for (size_t i = 0; i < path.len; i++) {
+        char c = path.ptr[i];
+        bool plain = ascii_is_alpha(c) || ascii_is_digit(c) || memchr("/-._~@:", c, 7);
+        if (plain)
+            buf_append_byte(&text, c);
+        else
+            buf_printf(&text, "%%%02X", (unsigned)(unsigned char)c);
+    }
+    return json_stringn(text.ptr, text.len);
+}
+
+static enum MHD_Result answer_request(struct exchange *exchange, struct MHD_Connection *connection,
+                                      struct str method, struct str path)
 {
     struct admin_request request;
     struct admin_answer answer = {.status = 200, .text = STR_EMPTY, .object = STR_EMPTY};
-    fill_request(http, exchange, connection, &request);
-    if (exchange->body.overflow)
-        admin_problem(&answer, 413, "Too large", "a request has at most %d bytes", BODY_MAX);
-    else if (exchange->is_page)
+    fill_request(exchange->http, exchange, connection, &request);
+    request.path = path;
+    if (exchange->refusal.status) {
+        answer = exchange->refusal;
+        exchange->refusal.json = NULL;
+    } else if (exchange->body.overflow) {
+        say_too_large(exchange, &answer);
+    } else if (exchange->is_late) {
+        admin_problem(&answer, 503, "Too busy", "other requests have taken all %d bytes",
+                      BODIES_MAX);
+        answer.retry_after_s = BUSY_S;
+    } else if (exchange->is_page) {
         admin_quarantine_page(&request, method, str_from(path, sizeof PAGES - 1), &answer);
-    else if (!dispatch(&request, method, path, &answer) && answer.status == 403)
-        tell_refused(http, exchange, method, path, "not within its scope");
+    } else {
+        admin_run_route(exchange->route, &request, &answer);
+        json_decref(request.json);
+    }
+    if (answer.status >= 400 && answer.json && !exchange->is_page)
+        json_object_set_new(answer.json, "instance", instance_json(path));
     return send_answer(connection, &answer);
+}
+
+/*
+ * Before its body is taken: is there such a path, and may this be asked? A refusal waits until a
+ * small body is here (who closes on unread bytes may take the answer with him), and no longer.
+ */
+static enum MHD_Result open_request(struct exchange *exchange, struct MHD_Connection *connection,
+                                    struct str method, struct str path)
+{
+    struct admin_answer *refusal = &exchange->refusal;
+    struct str length = field(connection, MHD_HTTP_HEADER_CONTENT_LENGTH);
+    bool chunked = field(connection, MHD_HTTP_HEADER_TRANSFER_ENCODING).len > 0;
+    uint64_t bytes = 0;
+    *refusal = (struct admin_answer){.text = STR_EMPTY, .object = STR_EMPTY, .etag = STR_EMPTY};
+    if (exchange->scope == ADMIN_SCOPE_NONE && !exchange->is_page && exchange->client.len) {
+        admin_problem(refusal, 401, "Who are you?",
+                      "give a token, as in Authorization: Bearer pst_…");
+        tell_refused(exchange->http, exchange, method, path, "no valid token");
+    } else if (!exchange->is_page) {
+        exchange->route = admin_find_route(exchange->scope, exchange->actor, method, path,
+                                           &exchange->parameter, refusal);
+        exchange->parameter = arena_str(exchange->arena, exchange->parameter);
+        if (refusal->status == 403)
+            tell_refused(exchange->http, exchange, method, path, "not within its scope");
+    }
+    buf_init(&exchange->body, body_max(exchange));
+    bool known = str_to_uint(length, UINT64_MAX, &bytes);
+    if (!refusal->status && known && bytes > body_max(exchange))
+        say_too_large(exchange, refusal);
+    if (refusal->status && (chunked || bytes > BODY_FREE))
+        return answer_request(exchange, connection, method, path);
+    return MHD_YES;
+}
+
+static enum MHD_Result go_on(struct exchange *exchange, struct MHD_Connection *connection,
+                             const char *url, const char *method, const char *upload_data,
+                             size_t *upload_size)
+{
+    if (!*upload_size)
+        return answer_request(exchange, connection, str_c(method), str_c(url));
+    take_piece(exchange, str_of(upload_data, *upload_size));
+    *upload_size = 0;
+    return MHD_YES;
 }
 
 static enum MHD_Result handle(void *context, struct MHD_Connection *connection, const char *url,
@@ -333,42 +437,27 @@ static enum MHD_Result handle(void *context, struct MHD_Connection *connection, 
                               size_t *upload_size, void **request_state)
 {
     (void)version;
-    struct exchange *exchange = *request_state;
-    if (!exchange) {
-        know_peer(context, connection, begin(request_state));
-        return MHD_YES;
-    }
-    if (*upload_size) {
-        buf_append(&exchange->body, str_of(upload_data, *upload_size));
-        *upload_size = 0;
-        return MHD_YES;
-    }
-    return answer_request(context, exchange, connection, str_c(method), str_c(url));
+    if (*request_state)
+        return go_on(*request_state, connection, url, method, upload_data, upload_size);
+    struct exchange *exchange = begin(context, request_state);
+    know_peer(context, connection, exchange);
+    return open_request(exchange, connection, str_c(method), str_c(url));
 }
 
-/* Who has no token is told so before a body is taken. */
 static enum MHD_Result handle_tcp(void *context, struct MHD_Connection *connection, const char *url,
                                   const char *method, const char *version, const char *upload_data,
                                   size_t *upload_size, void **request_state)
 {
-    struct admin_http *http = context;
+    (void)version;
     if (*request_state)
-        return handle(context, connection, url, method, version, upload_data, upload_size,
-                      request_state);
-    struct exchange *exchange = begin(request_state);
-    if (str_starts(str_c(url), STR(PAGES))) { /* the link says who may what */
-        exchange->is_page = true;
+        return go_on(*request_state, connection, url, method, upload_data, upload_size);
+    struct exchange *exchange = begin(context, request_state);
+    exchange->is_page = str_starts(str_c(url), STR(PAGES)); /* the link says who may what */
+    if (exchange->is_page)
         exchange->actor = STR("a link");
-        buf_init(&exchange->body, PAGE_BODY_MAX);
-        return MHD_YES;
-    }
-    know_token(http, connection, exchange);
-    if (exchange->scope != ADMIN_SCOPE_NONE)
-        return MHD_YES;
-    struct admin_answer answer = {.status = 200, .text = STR_EMPTY};
-    admin_problem(&answer, 401, "Who are you?", "give a token, as in Authorization: Bearer pst_…");
-    tell_refused(http, exchange, str_c(method), str_c(url), "no valid token");
-    return send_answer(connection, &answer);
+    else
+        know_token(context, connection, exchange);
+    return open_request(exchange, connection, str_c(method), str_c(url));
 }
 
 static void completed(void *context, struct MHD_Connection *connection, void **request_state,
@@ -379,6 +468,10 @@ static void completed(void *context, struct MHD_Connection *connection, void **r
     (void)code;
     struct exchange *exchange = *request_state;
     if (exchange) {
+        atomic_fetch_sub(&exchange->http->bodies, counted(exchange->reserved));
+        if (exchange->body.len) /* a password may be in it */
+            memory_wipe(exchange->body.ptr, exchange->body.len);
+        json_decref(exchange->refusal.json);
         buf_done(&exchange->body);
         arena_free(exchange->arena);
         free(exchange);
@@ -462,6 +555,7 @@ static void destroy(struct admin_http *http)
         unlink(http->path);
     transport_watch_free(http->transports);
     arena_free(http->arena);
+    pthread_mutex_destroy(&http->changing);
     free(http);
 }
 
@@ -476,7 +570,7 @@ static enum MHD_Result handle_metrics(void *context, struct MHD_Connection *conn
     (void)upload_data;
     struct admin_http *http = context;
     if (!*request_state) {
-        begin(request_state)->actor = STR("anybody");
+        begin(http, request_state)->actor = STR("anybody");
         return MHD_YES;
     }
     if (*upload_size) { /* nobody asked for it */
@@ -558,6 +652,7 @@ enum result admin_http_start(const struct admin_http_settings *settings,
 {
     struct admin_http *http = NEW(struct admin_http);
     http->settings = *settings;
+    pthread_mutex_init(&http->changing, NULL);
     http->arena = arena_new(0);
     http->transports = transport_watch_new();
     http->settings.socket_path = arena_str(http->arena, settings->socket_path);

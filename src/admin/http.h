@@ -12,8 +12,10 @@
 #include "admin/access.h"
 #include "base/arena.h"
 #include "base/error.h"
+#include "mail/id.h"
 
 #include <jansson.h>
+#include <pthread.h>
 
 struct admin_http;
 struct admin_log;
@@ -26,8 +28,10 @@ struct tail_reader;
 struct gateway;
 struct net_address;
 struct metrics;
+struct once;
 struct quarantine_keeper;
 struct reports;
+struct webhooks;
 
 struct admin_http_settings {
     struct str socket_path;
@@ -43,7 +47,9 @@ struct admin_http_settings {
     struct reports *reports; /* NULL: none are made */
     struct quarantine_keeper *quarantines;
     struct domain_watch *domains;
+    struct webhooks *webhooks; /* NULL: their thread could not be started */
     struct change_desk *desk;
+    struct once *once;           /* NULL: its file is damaged, no key is taken */
     struct revisions *revisions; /* NULL: none are kept */
     struct str config_path;
     struct str node; /* host name */
@@ -72,17 +78,28 @@ struct admin_request {
     struct reports *reports; /* NULL: none are made */
     struct quarantine_keeper *quarantines;
     struct domain_watch *domains;
+    struct webhooks *webhooks;
     struct change_desk *desk;
     struct revisions *revisions;
     struct str config_path;
     struct str node;
-    struct arena *arena;  /* lives until the answer is sent */
+    struct once *once;
+    pthread_mutex_t *changing; /* held while something with a version is changed */
+    struct arena *arena;       /* lives until the answer is sent */
+    struct str path;
     struct str parameter; /* what stood for {id} in the path */
-    struct str body;
-    void *query; /* see admin_query */
+    struct str body;      /* as it came; a handler reads */
+    json_t *json; /* the same: an object that fits the row's schema; NULL: the row has none */
+    void *query;  /* see admin_query */
     struct str last_event_id;
-    struct str if_match; /* without its quotes; empty: none */
-    struct str actor;    /* "uid 0", "token backup" */
+    struct str if_match, if_none_match; /* as they came; empty: none */
+    struct str idempotency_key;
+    struct str version;    /* of a change: that it was compared with */
+    struct str reason;     /* why, as whoever asks says; cut to what is kept */
+    bool dry_run;          /* tell what would be done, and do nothing */
+    struct mail_id new_id; /* for what is made, where a key came with the request; zero: any */
+    struct str actor;      /* "uid 0", "token backup" */
+    struct str client;     /* its address; empty: the control socket */
     enum admin_scope scope;
     struct admin_access *access;
 };
@@ -92,14 +109,21 @@ struct admin_answer {
     struct str text;          /* in the request's arena, with */
     const char *type;         /* its content type; or */
     struct tail_reader *tail; /* taken: what it gives until its end */
-    struct str etag;          /* of what can be changed with If-Match; empty: none */
+    struct str etag;          /* empty: that of the text */
     struct str object;        /* what was acted on, for the audit; else the path's {id} */
+    bool undone;              /* whatever it says, nothing was done: the same may be asked again */
+    bool replayed;            /* the answer to the first request of that key */
+    const char *allow;        /* 405: methods */
+    unsigned retry_after_s;   /* 0: no word of it */
 };
 /* Value of a query parameter, empty if absent; decoded, in the request's arena or borrowed. */
 struct str admin_query(const struct admin_request *request, const char *name);
-/* Answer with a problem: status, title and detail. */
+/* Answer with a problem: status, title (one of those in problem.c) and detail. */
 void admin_problem(struct admin_answer *answer, unsigned status, const char *title,
                    const char *format, ...) __attribute__((format(printf, 4, 5)));
+/* Which part of the request is wrong, into the problem: of the query, or of the body ("#/to/0"). */
+void admin_problem_parameter(struct admin_answer *answer, const char *name, const char *why);
+void admin_problem_pointer(struct admin_answer *answer, struct str pointer, const char *why);
 /* JSON text of a str; bytes that are not UTF-8 become U+FFFD. */
 json_t *admin_json(struct str text);
 
@@ -120,6 +144,16 @@ struct admin_route {
     const struct admin_parameter *query; /* ends with a NULL name; NULL: none */
     const char *body;                    /* name of its schema (admin/schemas.c), or NULL */
     const char *answer; /* name of its schema, or a content type with a "/" in it */
+    unsigned ways;      /* ADMIN_… */
+    /* Of what the path is about, in the request's arena: the ETag, for If-Match. Empty: there is
+     * none. NULL: it has no versions. */
+    struct str (*version)(struct admin_request *request);
+};
+enum {
+    ADMIN_DRY = 1,    /* its handler knows dry_run */
+    ADMIN_LARGE = 2,  /* its body may be as large as a message */
+    ADMIN_SECRET = 4, /* its body or answer holds a secret */
+    ADMIN_WHOLE = 8,  /* the version says all of the answer: it serves If-None-Match, too */
 };
 extern const struct admin_route admin_routes[]; /* ends with a NULL method */
 
@@ -131,6 +165,15 @@ struct admin_schema {
     const char *fields;
 };
 extern const struct admin_schema admin_schemas[]; /* ends with a NULL name */
+
+/* The row of a path, or NULL with a problem: there is none, not with that method, not for that
+ * scope. HEAD is as GET. *out_parameter: what stands for {id}. */
+const struct admin_route *admin_find_route(enum admin_scope scope, struct str actor,
+                                           struct str method, struct str path,
+                                           struct str *out_parameter, struct admin_answer *answer);
+/* All of a request behind that: query, body, dry run, key, version, the handler, the audit. */
+void admin_run_route(const struct admin_route *route, struct admin_request *request,
+                     struct admin_answer *answer);
 
 /* The OpenAPI 3.1 document of the tables. */
 json_t *admin_openapi(void);

@@ -90,6 +90,29 @@ static json_t *parameter_json(const char *name, const char *place, const char *t
                      (int)in_path, "description", text, "schema", "type", type);
 }
 
+static bool changes(const struct admin_route *route)
+{
+    return route->audit && route->method[0] != 'G';
+}
+
+static void add_change_parameters(const struct admin_route *route, json_t *list)
+{
+    json_array_append_new(
+        list, parameter_json("reason", "query", "string", "why, for the audit; or in the body"));
+    if (route->ways & ADMIN_DRY)
+        json_array_append_new(list, parameter_json("dry_run", "query", "boolean",
+                                                   "true: tell what would be done, do nothing"));
+    if (route->method[0] == 'P')
+        json_array_append_new(
+            list, parameter_json("Idempotency-Key", "header", "string",
+                                 "the same key and request within 24 hours: done once, and the "
+                                 "first answer again"));
+    if (route->version)
+        json_array_append_new(list,
+                              parameter_json("If-Match", "header", "string",
+                                             "an ETag that was read: 412 if it is another by now"));
+}
+
 static json_t *parameters_json(const struct admin_route *route)
 {
     json_t *list = json_array();
@@ -100,6 +123,11 @@ static json_t *parameters_json(const struct admin_route *route)
     if (route->answer && strcmp(route->answer, "text/event-stream") == 0)
         json_array_append_new(
             list, parameter_json("Last-Event-ID", "header", "string", "go on behind this event"));
+    if (changes(route))
+        add_change_parameters(route, list);
+    else if (route->answer && !strchr(route->answer, '/'))
+        json_array_append_new(list, parameter_json("If-None-Match", "header", "string",
+                                                   "an ETag: 304 if it is still the same"));
     return list;
 }
 
@@ -152,6 +180,8 @@ static void add_route(json_t *paths, const struct admin_route *route)
             operation, "requestBody",
             json_pack("{s:b, s:o}", "required", 1, "content",
                       content_json("application/json", reference(str_c(route->body)))));
+    if (route->audit)
+        json_object_set_new(operation, "x-postern-audit", json_string(route->audit));
     json_t *path = json_object_get(paths, route->path);
     if (!path) {
         path = json_object();

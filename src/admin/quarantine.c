@@ -248,7 +248,8 @@ static enum result run_round(struct round *round, bool *out_more, struct error *
     struct queue_selector selector = {.quarantine = round->quarantine->name,
                                       .undigested = true,
                                       .state = -1,
-                                      .limit = LIST_AT_ONCE};
+                                      .limit = LIST_AT_ONCE,
+                                      .uncounted = true};
     size_t cursor = 0;
     struct str to;
     void *letter;
@@ -261,7 +262,7 @@ static enum result run_round(struct round *round, bool *out_more, struct error *
     while (map_next(&round->letters, &cursor, &to, &letter))
         send_letter(round, letter);
     map_done(&round->letters);
-    *out_more = round->list.total > round->list.count && round->failed == 0;
+    *out_more = round->list.more && round->failed == 0;
     return note_told(round, err);
 }
 

@@ -108,7 +108,7 @@ static enum result send_to(struct gateway *gateway, const struct reports_setting
                            struct error *err)
 {
     struct mail_reply reply;
-    struct mail_id id;
+    struct mail_id id = {0};
     struct buf message BUF_CLEANUP;
     buf_init(&message, MESSAGE_MAX);
     *out_sent = false;

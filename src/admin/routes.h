@@ -4,14 +4,17 @@
  */
 #pragma once
 
-#include "base/str.h"
+#include "mail/id.h"
 
 #include <jansson.h>
 #include <stdbool.h>
 
 struct admin_request;
 struct admin_answer;
+struct arena;
 
+void admin_api_problem_list(struct admin_request *request, struct admin_answer *answer);
+void admin_api_problem_show(struct admin_request *request, struct admin_answer *answer);
 void admin_api_metrics(struct admin_request *request, struct admin_answer *answer);
 void admin_api_reports_list(struct admin_request *request, struct admin_answer *answer);
 void admin_api_reports_send(struct admin_request *request, struct admin_answer *answer);
@@ -28,6 +31,7 @@ void admin_api_queue_cause(struct admin_request *request, struct admin_answer *a
 void admin_api_queue_shape(struct admin_request *request, struct admin_answer *answer);
 void admin_api_transport_list(struct admin_request *request, struct admin_answer *answer);
 void admin_api_transport_show(struct admin_request *request, struct admin_answer *answer);
+void admin_api_transport_places(struct admin_request *request, struct admin_answer *answer);
 void admin_api_transport_act(struct admin_request *request, struct admin_answer *answer);
 void admin_api_transport_test(struct admin_request *request, struct admin_answer *answer);
 void admin_api_message_raw(struct admin_request *request, struct admin_answer *answer);
@@ -64,6 +68,26 @@ void admin_api_user_list(struct admin_request *request, struct admin_answer *ans
 void admin_api_user_create(struct admin_request *request, struct admin_answer *answer);
 void admin_api_user_password(struct admin_request *request, struct admin_answer *answer);
 void admin_api_user_remove(struct admin_request *request, struct admin_answer *answer);
+/* A short hash of a value, for a version. */
+struct str admin_tag_of(struct arena *arena, json_t *value);
+/* 412, with both versions. */
+void admin_say_changed(struct admin_answer *answer, struct str expected, struct str current);
+/* Versions of what paths are about. */
+struct str admin_users_version(struct admin_request *request);
+struct str admin_tokens_version(struct admin_request *request);
+struct str admin_transport_version(struct admin_request *request);
+struct str admin_config_version(struct admin_request *request);
+/* A message that was begun to be taken under this id: was it? Then the answer says what the first
+ * one would have. */
+bool admin_message_recover(struct admin_request *request, struct mail_id id,
+                           struct admin_answer *answer);
+void admin_api_webhook_list(struct admin_request *request, struct admin_answer *answer);
+void admin_api_webhook_show(struct admin_request *request, struct admin_answer *answer);
+void admin_api_webhook_act(struct admin_request *request, struct admin_answer *answer);
+void admin_api_webhook_test(struct admin_request *request, struct admin_answer *answer);
+void admin_api_webhook_deliveries(struct admin_request *request, struct admin_answer *answer);
+void admin_api_webhook_delivery(struct admin_request *request, struct admin_answer *answer);
+void admin_api_webhook_retry(struct admin_request *request, struct admin_answer *answer);
 void admin_api_openapi(struct admin_request *request, struct admin_answer *answer);
 void admin_api_token_list(struct admin_request *request, struct admin_answer *answer);
 void admin_api_token_create(struct admin_request *request, struct admin_answer *answer);

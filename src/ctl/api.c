@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ctl/api.c - requests to the daemon over its control socket, and mail by SMTP (libcurl's door). */
 #include "base/buf.h"
-#include "ctl/ctl.h"
+#include "ctl/list.h"
 
 #include <curl/curl.h>
 #include <errno.h>
@@ -161,7 +161,7 @@ int ctl_request(struct ctl *ctl, const char *method, const char *path, json_t *b
     if (status >= 200 && status < 300)
         return CTL_YES;
     if (ctl->json && out->json)
-        ctl_print_json(out->json);
+        ctl_print(ctl, out->json);
     else
         tell_problem(out->json);
     json_decref(out->json);
@@ -174,25 +174,6 @@ void ctl_warn_of_loading(json_t *answer)
         fprintf(stderr, "postern: the queue is still being loaded: this is not all of it\n");
 }
 
-int ctl_show_items(struct ctl *ctl, const char *path, void (*print)(json_t *item),
-                   struct ctl_answer *out)
-{
-    int code = ctl_request(ctl, "GET", path, NULL, out);
-    if (code)
-        return code;
-    size_t i;
-    json_t *item;
-    json_array_foreach(json_object_get(out->json, "items"), i, item)
-    {
-        if (ctl->json)
-            ctl_print_json(item);
-        else
-            print(item);
-    }
-    ctl_warn_of_loading(out->json);
-    return CTL_YES;
-}
-
 int ctl_show(struct ctl *ctl, const char *path, void (*print)(json_t *object))
 {
     struct ctl_answer answer;
@@ -200,7 +181,7 @@ int ctl_show(struct ctl *ctl, const char *path, void (*print)(json_t *object))
     if (code)
         return code;
     if (ctl->json)
-        ctl_print_json(answer.json);
+        ctl_print(ctl, answer.json);
     else
         print(answer.json);
     ctl_warn_of_loading(answer.json);

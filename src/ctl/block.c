@@ -2,7 +2,7 @@
 /* ctl/block.c - `postern block …`: what a step of a flow can be, from the blocks' own rows. */
 #include "base/buf.h"
 #include "config/report.h"
-#include "ctl/ctl.h"
+#include "ctl/list.h"
 #include "flow/flow.h"
 
 #include <stdio.h>
@@ -10,7 +10,7 @@
 
 enum { TEXT_MAX = 1024 * 1024, NEAR_MAX = 128 };
 
-static void print_block_json(const struct flow_block_about *block)
+static void print_block_json(const struct ctl *ctl, const struct flow_block_about *block)
 {
     json_t *flows = json_array();
     for (int type = FLOW_AUTHENTICATION; type <= FLOW_CONTENT; type++)
@@ -18,7 +18,7 @@ static void print_block_json(const struct flow_block_about *block)
             json_array_append_new(flows, json_string(flow_type_name((enum flow_type)type)));
     json_t *one =
         json_pack("{s:s, s:o, s:s}", "block", block->name, "flows", flows, "text", block->text);
-    ctl_print_json(one);
+    ctl_print_item(ctl, one, NULL);
     json_decref(one);
 }
 
@@ -28,7 +28,7 @@ int ctl_block_list(struct ctl *ctl)
     struct flow_block_about block;
     for (size_t i = 0; flow_block_about(i, &block); i++) {
         if (ctl->json) {
-            print_block_json(&block);
+            print_block_json(ctl, &block);
             continue;
         }
         printf("%-14s %c%c%c  %s\n", block.name,

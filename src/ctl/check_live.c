@@ -7,6 +7,7 @@
  * binds and pings; there is never a message.
  */
 #include "ctl/check.h"
+#include "ctl/list.h"
 
 #include "base/clock.h"
 #include "base/memory.h"
@@ -51,7 +52,7 @@ static void say(struct live *live, struct str question, const char *result, stru
                                  "result", result, "detail", detail.len ? detail.ptr : "",
                                  detail.len, "ms", (json_int_t)ms);
         if (line)
-            ctl_print_json(line);
+            ctl_print_item(live->ctl, line, NULL);
         json_decref(line);
         return;
     }

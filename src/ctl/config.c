@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ctl/config.c - `postern config history, show, diff`: looking at revisions. */
 #include "ctl/config.h"
+#include "ctl/list.h"
 
 #include "admin/diff.h"
 #include "admin/revisions.h"
@@ -117,29 +118,26 @@ bool ctl_config_print_diff(struct ctl *ctl, const struct config_texts *from,
 
 /* ---- the commands ---- */
 
+static void print_revision(json_t *one)
+{
+    printf("%-6s ", ctl_text(one, "revision"));
+    ctl_print_time(ctl_text(one, "time"), true);
+    printf("  %-12s %-18s ", ctl_text(one, "state"), ctl_text(one, "actor"));
+    ctl_print_text(ctl_text(one, "reason"));
+    printf("\n");
+}
+
 int ctl_config_history(struct ctl *ctl)
 {
-    json_t *object;
+    const char *limit = ctl_option(ctl, "--limit");
+    const struct ctl_list list = {"/api/v1/config/revisions", "Revision", .limit = limit,
+                                  .print = print_revision};
+    struct ctl_listed listed;
     ctl_arguments(ctl, 0, 0);
-    int code = ctl_config_get(ctl, "/api/v1/config/revisions", &object);
-    if (code)
-        return code;
-    size_t i;
-    json_t *one;
-    json_array_foreach(json_object_get(object, "items"), i, one)
-    {
-        if (ctl->json) {
-            ctl_print_json(one);
-            continue;
-        }
-        printf("%-6s ", ctl_text(one, "revision"));
-        ctl_print_time(ctl_text(one, "time"), true);
-        printf("  %-12s %-18s ", ctl_text(one, "state"), ctl_text(one, "actor"));
-        ctl_print_text(ctl_text(one, "reason"));
-        printf("\n");
-    }
-    json_decref(object);
-    return CTL_YES;
+    int code = ctl_list(ctl, &list, &listed);
+    if (code == CTL_YES)
+        ctl_listed_free(&listed);
+    return code;
 }
 
 /* "r41" of what is in force. */
@@ -168,7 +166,7 @@ int ctl_config_revision(struct ctl *ctl)
         if (ctl->json) {
             json_t *object = json_pack("{s:s%, s:s%}", "name", one->name.ptr, one->name.len, "text",
                                        one->text.ptr, one->text.len);
-            ctl_print_json(object);
+            ctl_print(ctl, object);
             json_decref(object);
             continue;
         }

@@ -8,6 +8,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "ctl/config.h"
+#include "ctl/list.h"
 #include "ctl/tests.h"
 #include "gateway/settings.h"
 
@@ -227,7 +228,7 @@ int ctl_config_apply(struct ctl *ctl)
     if (code)
         return code;
     if (ctl->json)
-        ctl_print_json(answer.json);
+        ctl_print(ctl, answer.json);
     else
         print_applied(&applying, answer.json);
     json_decref(answer.json);
@@ -246,7 +247,7 @@ static int wish(struct ctl *ctl, const char *path, const char *reason, int64_t c
     int code = ctl_request(ctl, "POST", path, request, out);
     json_decref(request);
     if (code == CTL_YES && ctl->json)
-        ctl_print_json(out->json);
+        ctl_print(ctl, out->json);
     return code;
 }
 

@@ -27,8 +27,9 @@ struct ctl_command;
 struct ctl {
     struct arena *arena;
     const char *socket_path;
-    bool json;
-    bool yes; /* no questions */
+    bool json;  /* for a program: --json or --plain */
+    bool plain; /* --plain, else --json */
+    bool yes;   /* no questions */
     bool colour;
     const char *if_match;              /* of the next request; NULL: none */
     const struct ctl_command *command; /* that runs */
@@ -104,6 +105,14 @@ int ctl_report_list(struct ctl *ctl);
 int ctl_report_send(struct ctl *ctl);
 int ctl_domain_check(struct ctl *ctl);
 int ctl_domain_list(struct ctl *ctl);
+int ctl_webhook_list(struct ctl *ctl);
+int ctl_webhook_show(struct ctl *ctl);
+int ctl_webhook_test(struct ctl *ctl);
+int ctl_webhook_deliveries(struct ctl *ctl);
+int ctl_webhook_delivery(struct ctl *ctl);
+int ctl_webhook_retry(struct ctl *ctl);
+int ctl_webhook_pause(struct ctl *ctl);
+int ctl_webhook_resume(struct ctl *ctl);
 int ctl_send(struct ctl *ctl);
 int ctl_spool_verify(struct ctl *ctl);
 int ctl_schema(struct ctl *ctl);
@@ -163,10 +172,6 @@ struct ctl_mail {
 void ctl_smtp(struct ctl *ctl, const struct ctl_mail *mail, char *out_reply, size_t reply_size);
 /* GET one thing and show it, as JSON or by `print`; the exit code. */
 int ctl_show(struct ctl *ctl, const char *path, void (*print)(json_t *object));
-/* GET a list and show its items, as JSON or by `print`, with a warning while not all is there.
- * CTL_YES: the answer stays for what is said below it; its `json` is the caller's. */
-int ctl_show_items(struct ctl *ctl, const char *path, void (*print)(json_t *item),
-                   struct ctl_answer *out);
 void ctl_warn_of_loading(json_t *answer);
 /* Text for a URL, percent-encoded, in the arena. */
 const char *ctl_url_text(struct ctl *ctl, const char *text);
@@ -189,7 +194,7 @@ const char *ctl_config_path(struct ctl *ctl);
 /* Ends the process with a word about it unless it can be an id or a ref. */
 void ctl_require_id(const char *text);
 /* One line: time, name and what else an event has; its ids where many stories are mixed. */
-void ctl_print_event(json_t *event, bool with_ids);
+void ctl_print_event(const struct ctl *ctl, json_t *event, bool with_ids);
 /* A time of the API ("2026-11-24T10:21:00Z") as the clock on the wall shows it. */
 void ctl_print_time(const char *utc, bool with_day);
 /* The same in another form of strftime. */

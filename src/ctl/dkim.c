@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "content/dkim_key.h"
 #include "ctl/dkim.h"
+#include "ctl/list.h"
 #include "gateway/dkim_dns.h"
 #include "gateway/settings.h"
 #include "mail/address.h"
@@ -57,7 +58,7 @@ static int print_record(struct ctl *ctl, const char *name, struct str domain, st
         json_pack("{s:s*, s:s%, s:s%, s:s%, s:s, s:s, s:o}", "key", name, "domain", domain.ptr,
                   domain.len, "selector", selector.ptr, selector.len, "name", owner.ptr, owner.len,
                   "type", "TXT", "value", record, "strings", record_strings(str_c(record)));
-    ctl_print_json(item);
+    ctl_print_item(ctl, item, NULL);
     json_decref(item);
     return CTL_YES;
 }
@@ -200,7 +201,7 @@ static void print_key(struct ctl *ctl, const struct signing_key *key)
                   "domain", key->domain.ptr, key->domain.len, "selector", key->selector.ptr,
                   key->selector.len, "kind", is_rsa ? "rsa" : "ed25519", "bits", (int)bits,
                   "active", key->active, "path", key->path.ptr, key->path.len);
-    ctl_print_json(item);
+    ctl_print_item(ctl, item, NULL);
     json_decref(item);
 }
 

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "ctl/ctl.h"
 #include "ctl/dkim.h"
+#include "ctl/list.h"
 #include "fiber/loop.h"
 #include "gateway/dkim_dns.h"
 #include "gateway/settings.h"
@@ -74,7 +75,7 @@ static void print_key(const struct looking *looking, const struct signing_key *k
         json_pack("{s:s%, s:s%, s:s%, s:b, s:s}", "key", key->name.ptr, key->name.len, "domain",
                   key->domain.ptr, key->domain.len, "selector", key->selector.ptr,
                   key->selector.len, "active", key->active, "dns", dkim_shown_words[shown]);
-    ctl_print_json(item);
+    ctl_print_item(looking->ctl, item, NULL);
     json_decref(item);
 }
 

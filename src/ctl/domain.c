@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ctl/domain.c - `postern domain …`: would the world believe mail of your domains? */
 #include "ctl/dkim.h"
+#include "ctl/list.h"
 #include "gateway/domain_check.h"
 
 #include <stdio.h>
@@ -50,7 +51,7 @@ static void print(struct errand *errand, const struct domain_check *check)
         if (item && finding->record.len)
             json_object_set_new(item, "record",
                                 json_stringn(finding->record.ptr, finding->record.len));
-        ctl_print_json(item);
+        ctl_print_item(errand->ctl, item, NULL);
         json_decref(item);
     }
 }
@@ -144,23 +145,24 @@ static void print_watched(json_t *domain)
     }
 }
 
+static void note_problems(json_t *domain, void *any)
+{
+    *(bool *)any |= json_array_size(json_object_get(domain, "problems")) > 0;
+}
+
 int ctl_domain_list(struct ctl *ctl)
 {
-    struct ctl_answer answer;
-    size_t i;
-    json_t *domain;
-    bool all_well = true;
+    struct ctl_listed listed;
+    bool any = false;
+    const struct ctl_list list = {"/api/v1/domains", "Domain", .print = print_watched,
+                                  .look = note_problems, .context = &any};
     ctl_arguments(ctl, 0, 0);
-    int code = ctl_show_items(ctl, "/api/v1/domains", print_watched, &answer);
+    int code = ctl_list(ctl, &list, &listed);
     if (code)
         return code;
-    json_array_foreach(json_object_get(answer.json, "items"), i, domain)
-    {
-        all_well = all_well && json_array_size(json_object_get(domain, "problems")) == 0;
-    }
-    if (!ctl->json && ctl_number(answer.json, "every_seconds") == 0)
+    if (!ctl->json && ctl_number(listed.first, "every_seconds") == 0)
         printf("nobody looks at them now and then (domain_checks: { every: 0s }); at once: postern "
                "domain check\n");
-    json_decref(answer.json);
-    return all_well ? CTL_YES : CTL_NO;
+    ctl_listed_free(&listed);
+    return any ? CTL_NO : CTL_YES;
 }

@@ -3,6 +3,7 @@
  * ctl/explain.c - `postern explain ADDRESS`: what would become of a message, by the file alone.
  */
 #include "ctl/explain.h"
+#include "ctl/list.h"
 
 #include "admin/explanation.h"
 #include "base/buf.h"
@@ -48,6 +49,22 @@ static void print_answer(json_t *out, int code)
         printf("it would be %s\n", word);
 }
 
+/* What steps may make of it that are not sure to be come past. */
+static void print_other_ways(json_t *out)
+{
+    size_t i;
+    json_t *one;
+    json_array_foreach(json_object_get(out, "or_transports"), i, one)
+    {
+        explain_print_transport(one, "or, if a step chooses it, transport");
+    }
+    json_array_foreach(json_object_get(out, "rewritten_by"), i, one)
+    {
+        printf("the recipient may be another behind %s: explain that address, too\n",
+               json_string_value(one));
+    }
+}
+
 static void print_all(json_t *out, int code)
 {
     json_t *recipients = json_object_get(out, "recipients");
@@ -59,7 +76,8 @@ static void print_all(json_t *out, int code)
         explain_print_flow("content", content);
         if (json_is_true(json_object_get(content, "queued")))
             printf("  (after the message is accepted: processing is queued)\n");
-        explain_print_transport(json_object_get(out, "transport"));
+        explain_print_transport(json_object_get(out, "transport"), "transport");
+        print_other_ways(out);
     }
     print_answer(out, code);
 }
@@ -97,7 +115,7 @@ static int run(struct ctl *ctl, const char *path, const struct explanation_quest
                : strcmp(answer, "reject") == 0 ? CTL_NO
                                                : CTL_TRY_AGAIN;
         if (ctl->json)
-            ctl_print_json(out);
+            ctl_print(ctl, out);
         else
             print_all(out, code);
     } else {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ctl/find.c - `postern find` and `postern tail`: the history searched, and as it happens. */
 #include "base/buf.h"
-#include "ctl/ctl.h"
+#include "ctl/list.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -60,22 +60,22 @@ static void print_understood(json_t *answer)
     }
 }
 
-static void print_end(json_t *answer)
+static void print_end(const struct ctl_listed *listed)
 {
-    size_t count = json_array_size(json_object_get(answer, "items"));
-    const char *back = ctl_text(answer, "looked_back_to");
-    if (count)
-        printf("%zu shown%s.  ", count,
-               json_is_true(json_object_get(answer, "complete")) ? "" : ", there may be more");
+    const char *back = ctl_text(listed->last, "looked_back_to");
+    if (listed->shown)
+        printf("%zu shown%s.  ", listed->shown,
+               json_is_true(json_object_get(listed->last, "complete")) ? ""
+                                                                       : ", there may be more");
     else
         printf("nothing in the history fits.  ");
-    print_understood(answer);
+    print_understood(listed->last);
     if (back[0]) {
         printf("what is older than ");
         ctl_print_time(back, true);
         printf(" was not looked through: add until:%s.  ", back);
     }
-    if (count)
+    if (listed->shown)
         printf("next: postern trace ID|REF");
     printf("\n");
 }
@@ -84,17 +84,17 @@ int ctl_find(struct ctl *ctl)
 {
     const char *limit = ctl_option(ctl, "--limit");
     ctl_arguments(ctl, 0, 100);
-    struct ctl_answer answer;
-    struct str path = arena_printf(ctl->arena, "/api/v1/events?q=%s&limit=%s", expression(ctl),
-                                   ctl_url_text(ctl, limit ? limit : "50"));
-    int code = ctl_show_items(ctl, path.ptr, print_item, &answer);
+    struct ctl_listed listed;
+    const struct ctl_list list = {
+        arena_printf(ctl->arena, "/api/v1/events?q=%s", expression(ctl)).ptr, "FoundStory",
+        .uncounted = true, .limit = limit ? limit : "50", .print = print_item};
+    int code = ctl_list(ctl, &list, &listed);
     if (code)
         return code;
-    bool found = json_array_size(json_object_get(answer.json, "items")) > 0;
     if (!ctl->json)
-        print_end(answer.json);
-    json_decref(answer.json);
-    return found ? CTL_YES : CTL_NO;
+        print_end(&listed);
+    ctl_listed_free(&listed);
+    return listed.shown ? CTL_YES : CTL_NO;
 }
 
 /* ---- tail ---- */
@@ -111,9 +111,9 @@ static void show_line(struct ctl *ctl, struct str line)
     line = str_from(line, 6);
     json_t *event = json_loadb(line.ptr, line.len, 0, NULL);
     if (event && ctl->json)
-        ctl_print_json(event);
+        ctl_print(ctl, event);
     else if (event)
-        ctl_print_event(event, /* with_ids= */ true);
+        ctl_print_event(ctl, event, /* with_ids= */ true);
     fflush(stdout);
     json_decref(event);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ctl/incident.c - `postern contain`, `postern incident …`: accounts that are not in their owner's
  * hands. */
-#include "ctl/ctl.h"
+#include "ctl/list.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -105,18 +105,20 @@ static void print_line(json_t *incident)
 
 int ctl_incident_list(struct ctl *ctl)
 {
-    struct ctl_answer answer;
+    struct ctl_listed listed;
     bool all = ctl_flag(ctl, "--all");
+    const char *limit = ctl_option(ctl, "--limit");
     ctl_arguments(ctl, 0, 0);
-    int code = ctl_show_items(ctl, all ? "/api/v1/incidents?state=all" : "/api/v1/incidents",
-                              print_line, &answer);
+    const struct ctl_list list = {all ? "/api/v1/incidents?state=all" : "/api/v1/incidents",
+                                  "Incident", .limit = limit, .print = print_line};
+    int code = ctl_list(ctl, &list, &listed);
     if (code)
         return code;
-    if (!ctl->json && ctl_number(answer.json, "total") == 0)
+    if (!ctl->json && listed.shown == 0)
         printf("no account is contained\n");
     else if (!ctl->json)
         printf("next: postern incident show N | close N --release | --drop\n");
-    json_decref(answer.json);
+    ctl_listed_free(&listed);
     return CTL_YES;
 }
 
@@ -142,7 +144,7 @@ int ctl_incident_close(struct ctl *ctl)
     if (code)
         return code;
     if (ctl->json)
-        ctl_print_json(answer.json);
+        ctl_print(ctl, answer.json);
     else
         printf("incident %s is closed, its account may log in; %lld %s%s\n", ctl->argv[0],
                ctl_number(answer.json, "count"), drop ? "dropped" : "released",
@@ -162,7 +164,7 @@ int ctl_contain(struct ctl *ctl)
     if (code)
         return code;
     if (ctl->json) {
-        ctl_print_json(answer.json);
+        ctl_print(ctl, answer.json);
     } else if (json_is_true(json_object_get(answer.json, "new"))) {
         printf("incident %s: ", ctl_text(answer.json, "incident"));
         ctl_print_text(ctl->argv[0]);

@@ -61,7 +61,7 @@ const struct ctl_command ctl_commands[] = {
     {"incident","close",  ctl_incident_close,"N --release|--drop [--reason T]",   "free the account, and let its held mail go on or drop it"},
     {"message", "raw",    ctl_message_raw,   "ID",                                "a queued message as it would be sent"},
     {"message", "events", ctl_message_events,"ID|REF",                            "the events of a message, a session or a refusal"},
-    {"trace",   NULL,     ctl_trace,         "ID|REF [--raw]",                    "the whole story of a message or a refusal; --raw: its events"},
+    {"trace",   NULL,     ctl_trace,         "ID|REF [--story] [--raw]",          "the whole story of a message or a refusal; --story: in plain words for its sender, --raw: its events"},
     {"find",    NULL,     ctl_find,          "[EXPRESSION] [--limit N]",          "messages and refusals in the history, newest first"},
     {"tail",    NULL,     ctl_tail,          "[-q EXPRESSION]",                   "events as they happen"},
     {"token",   "create", ctl_token_create,  "NAME [--scope read|operate|admin] [--expires 90d]", "a token for the API over TCP, shown once"},
@@ -82,6 +82,14 @@ const struct ctl_command ctl_commands[] = {
     {"report",  "dmarc",  ctl_report_dmarc,  "[FILE…]",                           "aggregate reports that others sent: a message, gzip, zip or XML; standard input without a file"},
     {"report",  "list",   ctl_report_list,   "",                                  "aggregate reports that wait to be sent"},
     {"report",  "send",   ctl_report_send,   "[--today]",                         "send what is due now; --today: what was counted today, too"},
+    {"webhook", "list",   ctl_webhook_list,  "",                                  "web services that are told of events, and how it goes"},
+    {"webhook", "show",   ctl_webhook_show,  "NAME",                              "one of them, with its last deliveries"},
+    {"webhook", "test",   ctl_webhook_test,  "NAME",                              "send it a test now, and show what it answered"},
+    {"webhook", "deliveries",ctl_webhook_deliveries,"NAME [--failed | --pending] [--limit N]", "its deliveries, newest first; --failed: those that were given up"},
+    {"webhook", "delivery",ctl_webhook_delivery,"ID",                             "one delivery, with what was sent and what was answered"},
+    {"webhook", "retry",  ctl_webhook_retry, "ID",                                "try a delivery again now, whatever became of it"},
+    {"webhook", "pause",  ctl_webhook_pause, "NAME",                              "no attempts; what comes meanwhile waits"},
+    {"webhook", "resume", ctl_webhook_resume,"NAME",                              "go on, also after it answered 410"},
     {"send",    NULL,     ctl_send,          "--to A [--from A] [--file F] [--subject T]", "a real test message, followed to its end"},
     {"spool",   "verify", ctl_spool_verify,  "FOLDER [--verbose]",                "what is in a spool, and is it whole?"},
     {"docs",    NULL,     ctl_docs,          "[--man] settings|blocks|scripts|events|commands|metrics|daemon", "a reference page of the manual, as Markdown or for man"},
@@ -232,7 +240,8 @@ int main(int argc, char **argv)
     const char *socket_path = ctl_option(&ctl, "--socket");
     if (socket_path)
         ctl.socket_path = socket_path;
-    ctl.json = ctl_flag(&ctl, "--json");
+    ctl.plain = ctl_flag(&ctl, "--plain");
+    ctl.json = ctl_flag(&ctl, "--json") || ctl.plain;
     ctl.yes = ctl_flag(&ctl, "--yes");
     if (ctl_flag(&ctl, "--no-color"))
         ctl.colour = false;

@@ -2,7 +2,7 @@
 /* ctl/message.c - `postern message …` and `postern send`. */
 #include "base/clock.h"
 #include "base/file.h"
-#include "ctl/ctl.h"
+#include "ctl/list.h"
 #include "mail/id.h"
 
 #include <errno.h>
@@ -48,9 +48,9 @@ int ctl_message_events(struct ctl *ctl)
     json_array_foreach(items, i, event)
     {
         if (ctl->json)
-            ctl_print_json(event);
+            ctl_print(ctl, event);
         else
-            ctl_print_event(event, /* with_ids= */ false);
+            ctl_print_event(ctl, event, /* with_ids= */ false);
     }
     bool found = json_array_size(items) > 0;
     if (!found && !ctl->json)
@@ -114,9 +114,9 @@ static int follow(struct ctl *ctl, const char *id)
         for (; shown < json_array_size(items); shown++) {
             json_t *event = json_array_get(items, shown);
             if (ctl->json)
-                ctl_print_json(event);
+                ctl_print(ctl, event);
             else
-                ctl_print_event(event, /* with_ids= */ false);
+                ctl_print_event(ctl, event, /* with_ids= */ false);
             int code_here = end_of(ctl_text(event, "event"));
             end = code_here >= 0 ? code_here : end;
         }
@@ -166,7 +166,7 @@ int ctl_send(struct ctl *ctl)
     bool accepted = json_is_true(json_object_get(answer.json, "accepted"));
     const char *id = arena_c(ctl->arena, str_c(ctl_text(answer.json, "message")));
     if (ctl->json) {
-        ctl_print_json(answer.json);
+        ctl_print(ctl, answer.json);
     } else {
         ctl_print_text(ctl_text(answer.json, "reply"));
         printf("\n");

@@ -3,6 +3,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "config/option.h"
+#include "ctl/list.h"
 #include "ctl/selection.h"
 
 #include <stdio.h>
@@ -70,29 +71,30 @@ static void print_more(json_t *item)
     }
 }
 
-static int show(struct ctl *ctl, const char *path, void (*print)(json_t *item), const char *nothing)
+static int show(struct ctl *ctl, const struct ctl_list *list, const char *nothing)
 {
-    struct ctl_answer answer;
-    int code = ctl_show_items(ctl, path, print, &answer);
+    struct ctl_listed listed;
+    int code = ctl_list(ctl, list, &listed);
     if (code)
         return code;
-    long long total = ctl_number(answer.json, "total");
-    if (!ctl->json && total == 0)
+    if (!ctl->json && listed.shown == 0)
         printf("%s\n", nothing);
     else if (!ctl->json)
-        printf("%zu of %lld shown.  next: postern quarantine show ID | raw ID | release ID | "
-               "delete ID\n",
-               json_array_size(json_object_get(answer.json, "items")), total);
-    json_decref(answer.json);
+        printf("%s.  next: postern quarantine show ID | raw ID | release ID | delete ID\n",
+               ctl_list_count(ctl, &listed));
+    ctl_listed_free(&listed);
     return CTL_YES;
 }
 
 int ctl_quarantine_list(struct ctl *ctl)
 {
     json_t *query = selection_take(ctl);
+    const char *limit = selection_take_limit(ctl, query);
     ctl_arguments(ctl, 0, 0);
-    int code = show(ctl, ctl_path_with(ctl, "/api/v1/quarantine/messages", query), print_item,
-                    json_object_size(query) ? "nothing fits" : "nothing is in quarantine");
+    const struct ctl_list list = {ctl_path_with(ctl, "/api/v1/quarantine/messages", query),
+                                  "QuarantinedMessage", .limit = limit, .print = print_item};
+    int code =
+        show(ctl, &list, json_object_size(query) ? "nothing fits" : "nothing is in quarantine");
     json_decref(query);
     return code;
 }
@@ -102,7 +104,8 @@ int ctl_quarantine_show(struct ctl *ctl)
     ctl_arguments(ctl, 1, 1);
     struct str path =
         arena_printf(ctl->arena, "/api/v1/quarantine/messages/%s", ctl_url_text(ctl, ctl->argv[0]));
-    return show(ctl, path.ptr, print_more, "nothing fits");
+    const struct ctl_list list = {path.ptr, "QuarantinedMessage", .print = print_more};
+    return show(ctl, &list, "nothing fits");
 }
 
 int ctl_quarantine_raw(struct ctl *ctl)
@@ -201,7 +204,7 @@ static int post(struct ctl *ctl, const char *path, json_t *body, const char *nam
     if (code)
         return code;
     if (ctl->json)
-        ctl_print_json(answer.json);
+        ctl_print(ctl, answer.json);
     else if (json_is_integer(json_object_get(answer.json, name)))
         printf("%s%lld\n", words, ctl_number(answer.json, name));
     else

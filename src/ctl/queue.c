@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ctl/queue.c - `postern queue …`: list, show, and the verbs on a selection. */
+#include "ctl/list.h"
 #include "ctl/selection.h"
 
 #include <stdio.h>
@@ -42,27 +43,28 @@ static void print_item(json_t *item)
     }
 }
 
-static int show_list(struct ctl *ctl, const char *path, const char *nothing)
+static int show_list(struct ctl *ctl, const char *path, const char *limit, const char *nothing)
 {
-    struct ctl_answer answer;
-    int code = ctl_show_items(ctl, path, print_item, &answer);
+    const struct ctl_list list = {path, "Entry", .limit = limit, .print = print_item};
+    struct ctl_listed listed;
+    int code = ctl_list(ctl, &list, &listed);
     if (code)
         return code;
-    long long total = ctl_number(answer.json, "total");
-    if (!ctl->json && total == 0)
+    if (!ctl->json && listed.shown == 0)
         printf("%s\n", nothing);
     else if (!ctl->json)
-        printf("%zu of %lld shown.  next: postern queue show|retry|release ID | message raw ID\n",
-               json_array_size(json_object_get(answer.json, "items")), total);
-    json_decref(answer.json);
+        printf("%s.  next: postern queue show|retry|release ID | message raw ID\n",
+               ctl_list_count(ctl, &listed));
+    ctl_listed_free(&listed);
     return CTL_YES;
 }
 
 int ctl_queue_list(struct ctl *ctl)
 {
     json_t *query = selection_take(ctl);
+    const char *limit = selection_take_limit(ctl, query);
     ctl_arguments(ctl, 0, 0);
-    int code = show_list(ctl, ctl_path_with(ctl, "/api/v1/queue/messages", query),
+    int code = show_list(ctl, ctl_path_with(ctl, "/api/v1/queue/messages", query), limit,
                          json_object_size(query) ? "nothing fits" : "nothing waits");
     json_decref(query);
     return code;
@@ -73,7 +75,7 @@ int ctl_queue_show(struct ctl *ctl)
     ctl_arguments(ctl, 1, 1);
     struct str path =
         arena_printf(ctl->arena, "/api/v1/queue/messages/%s", ctl_url_text(ctl, ctl->argv[0]));
-    return show_list(ctl, path.ptr, "nothing fits");
+    return show_list(ctl, path.ptr, NULL, "nothing fits");
 }
 
 static const struct selection queued = {"/api/v1/queue/actions", "entry", "entries", "",
@@ -135,22 +137,22 @@ static void print_cause(json_t *cause)
 
 int ctl_queue_causes(struct ctl *ctl)
 {
-    struct ctl_answer answer;
+    struct ctl_listed listed;
     json_t *query = selection_take(ctl);
+    const char *limit = selection_take_limit(ctl, query);
     ctl_arguments(ctl, 0, 0);
-    int code = ctl_show_items(ctl, ctl_path_with(ctl, "/api/v1/queue/causes", query), print_cause,
-                              &answer);
+    const struct ctl_list list = {ctl_path_with(ctl, "/api/v1/queue/causes", query), "Cause",
+                                  .limit = limit, .print = print_cause};
+    int code = ctl_list(ctl, &list, &listed);
     json_decref(query);
     if (code)
         return code;
-    long long total = ctl_number(answer.json, "total");
-    if (!ctl->json && total == 0)
+    if (!ctl->json && listed.shown == 0)
         printf("nothing was deferred\n");
     else if (!ctl->json)
-        printf("%zu of %lld shown.  next: postern queue cause show C | retry --cause C | list "
-               "--cause C\n",
-               json_array_size(json_object_get(answer.json, "items")), total);
-    json_decref(answer.json);
+        printf("%s.  next: postern queue cause show C | retry --cause C | list --cause C\n",
+               ctl_list_count(ctl, &listed));
+    ctl_listed_free(&listed);
     return CTL_YES;
 }
 
@@ -196,22 +198,23 @@ static void print_shape(json_t *row)
 
 int ctl_queue_shape(struct ctl *ctl)
 {
-    struct ctl_answer answer;
+    struct ctl_listed listed;
     json_t *query = selection_take(ctl);
+    const char *limit = selection_take_limit(ctl, query);
     if (ctl_flag(ctl, "--senders"))
         json_object_set_new(query, "by", json_string("sender"));
     ctl_arguments(ctl, 0, 0);
-    const char *path = ctl_path_with(ctl, "/api/v1/queue/shape", query);
+    const struct ctl_list list = {ctl_path_with(ctl, "/api/v1/queue/shape", query), "ShapeRow",
+                                  .limit = limit, .print = print_shape};
     json_decref(query);
     if (!ctl->json)
         printf("   count    <5m   <10m   <20m   <40m   <80m  <160m  <320m  <640m <1280m  older\n");
-    int code = ctl_show_items(ctl, path, print_shape, &answer);
+    int code = ctl_list(ctl, &list, &listed);
     if (code)
         return code;
     if (!ctl->json)
-        printf("%8lld in %lld rows, %zu shown.  next: postern queue causes | transport show NAME\n",
-               ctl_number(answer.json, "count"), ctl_number(answer.json, "total"),
-               json_array_size(json_object_get(answer.json, "items")));
-    json_decref(answer.json);
+        printf("%8lld in all, %s.  next: postern queue causes | transport show NAME\n",
+               ctl_number(listed.first, "count"), ctl_list_count(ctl, &listed));
+    ctl_listed_free(&listed);
     return CTL_YES;
 }

@@ -10,6 +10,7 @@
 #include "base/confine.h"
 #include "content/dmarc_report.h"
 #include "ctl/ctl.h"
+#include "ctl/list.h"
 #include "ctl/report_unpack.h"
 
 #include <errno.h>
@@ -56,7 +57,8 @@ static json_t *auths_json(const struct dmarc_report_row *row)
     return list;
 }
 
-static void print_row_json(const struct dmarc_report *report, const struct dmarc_report_row *row)
+static void print_row_json(const struct ctl *ctl, const struct dmarc_report *report,
+                           const struct dmarc_report_row *row)
 {
     json_t *item = json_pack(
         "{s:s%, s:s%, s:I, s:I, s:s%, s:I, s:s%, s:s%, s:s%, s:s%, s:o}", "domain",
@@ -67,22 +69,22 @@ static void print_row_json(const struct dmarc_report *report, const struct dmarc
         row->dkim.len, "disposition", row->disposition.ptr, row->disposition.len, "header_from",
         row->header_from.ptr, row->header_from.len, "results", auths_json(row));
     if (item)
-        ctl_print_json(item);
+        ctl_print_item(ctl, item, NULL);
     json_decref(item);
 }
 
-static void print_report(const struct dmarc_report *report, bool json)
+static void print_report(const struct ctl *ctl, const struct dmarc_report *report)
 {
     uint64_t passed = 0, total = 0;
-    if (!json)
+    if (!ctl->json)
         print_head(report);
     for (size_t i = 0; i < report->row_count; i++) {
         const struct dmarc_report_row *row = &report->rows[i];
         bool passes = str_equal(row->spf, STR("pass")) || str_equal(row->dkim, STR("pass"));
         total += row->count;
         passed += passes ? row->count : 0;
-        if (json) {
-            print_row_json(report, row);
+        if (ctl->json) {
+            print_row_json(ctl, report, row);
             continue;
         }
         printf("%8llu  ", (unsigned long long)row->count);
@@ -93,7 +95,7 @@ static void print_report(const struct dmarc_report *report, bool json)
         ctl_print_text(line);
         printf("%s\n", passes ? "" : "   <-- neither is yours");
     }
-    if (!json)
+    if (!ctl->json)
         printf("%llu of %llu passed\n", (unsigned long long)passed, (unsigned long long)total);
 }
 
@@ -105,7 +107,7 @@ static bool take_xml(struct str xml, void *context)
     struct error err;
     bool good = dmarc_report_read(xml, arena, &report, &err) == OK;
     if (good)
-        print_report(&report, ctl->json);
+        print_report(ctl, &report);
     else
         fprintf(stderr, "postern: %s\n", err.text);
     arena_free(arena);
@@ -189,14 +191,15 @@ static void print_waiting(json_t *report)
 
 int ctl_report_list(struct ctl *ctl)
 {
-    struct ctl_answer answer;
+    const struct ctl_list list = {"/api/v1/reports/dmarc", "Report", .print = print_waiting};
+    struct ctl_listed listed;
     ctl_arguments(ctl, 0, 0);
-    int code = ctl_show_items(ctl, "/api/v1/reports/dmarc", print_waiting, &answer);
+    int code = ctl_list(ctl, &list, &listed);
     if (code)
         return code;
-    if (!ctl->json && json_array_size(json_object_get(answer.json, "items")) == 0)
+    if (!ctl->json && listed.shown == 0)
         printf("no report waits\n");
-    json_decref(answer.json);
+    ctl_listed_free(&listed);
     return CTL_YES;
 }
 
@@ -211,7 +214,7 @@ int ctl_report_send(struct ctl *ctl)
     if (code != CTL_YES)
         return code;
     if (ctl->json)
-        ctl_print_json(answer.json);
+        ctl_print(ctl, answer.json);
     else
         printf("%lld sent\n", ctl_number(answer.json, "sent"));
     json_decref(answer.json);

@@ -5,6 +5,7 @@
  * The queue and the quarantine share it: selectors, --all, --dry-run, --expect, the question to a
  * person, and the words about the outcome.
  */
+#include "ctl/list.h"
 #include "ctl/selection.h"
 
 #include <stdio.h>
@@ -44,6 +45,14 @@ json_t *selection_take(struct ctl *ctl)
             json_object_set_new(object, selector->option + strlen("--"), json_string(value));
     }
     return object;
+}
+
+const char *selection_take_limit(struct ctl *ctl, json_t *selectors)
+{
+    const char *limit = ctl_text(selectors, "limit");
+    limit = limit[0] ? arena_c(ctl->arena, str_c(limit)) : NULL;
+    json_object_del(selectors, "limit");
+    return limit;
 }
 
 /* ---- verbs ---- */
@@ -157,7 +166,7 @@ int selection_act(struct ctl *ctl, const struct selection *what, const char *ver
     if (code)
         return code;
     if (ctl->json)
-        ctl_print_json(answer.json);
+        ctl_print(ctl, answer.json);
     else
         print_outcome(what, verb, answer.json);
     warn_of_trouble(answer.json);

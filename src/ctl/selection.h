@@ -21,6 +21,9 @@ unsigned selection_kind_of(const struct ctl_command *command);
 /* Take those of the running command out of its arguments: an object of texts, to be freed. */
 json_t *selection_take(struct ctl *ctl);
 
+/* For a list: --limit apart from the others; NULL: there is none. */
+const char *selection_take_limit(struct ctl *ctl, json_t *selectors);
+
 /* What verbs act on. */
 struct selection {
     const char *actions;    /* path of the API */

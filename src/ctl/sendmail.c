@@ -8,6 +8,8 @@
  */
 #include "ctl/sendmail.h"
 
+#include "ctl/list.h"
+
 #include "crypto/base64.h"
 
 #include <errno.h>
@@ -187,31 +189,35 @@ static void print_entry(json_t *item)
     printf("\n");
 }
 
-static int print_queue(struct ctl *ctl)
+struct mailq {
+    long long count, bytes;
+};
+
+/* Before it is printed. */
+static void note_entry(json_t *item, void *context)
 {
-    struct ctl_answer answer;
-    int code = ctl_request(ctl, "GET", "/api/v1/queue/messages", NULL, &answer);
-    if (code)
-        return code == CTL_NOT_ALLOWED ? EX_NOPERM : EX_TEMPFAIL;
-    json_t *items = json_object_get(answer.json, "items");
-    long long bytes = 0;
-    size_t i;
-    json_t *item;
-    if (json_array_size(items) == 0)
-        printf("Mail queue is empty\n");
-    else
+    struct mailq *mailq = context;
+    if (mailq->count++ == 0)
         printf("%-26s %8s %-24s %s\n", "-Queue ID-", "--Size--", "----Arrival Time----",
                "-Sender/Recipient-------");
-    json_array_foreach(items, i, item)
-    {
-        print_entry(item);
-        bytes += ctl_number(item, "size");
-    }
-    long long total = ctl_number(answer.json, "total");
-    if (total)
-        printf("-- %lld Kbytes in %lld Request%s.\n", (bytes + 1023) / 1024, total,
-               total == 1 ? "" : "s");
-    json_decref(answer.json);
+    mailq->bytes += ctl_number(item, "size");
+}
+
+static int print_queue(struct ctl *ctl)
+{
+    struct ctl_listed listed;
+    struct mailq mailq = {0};
+    const struct ctl_list list = {"/api/v1/queue/messages", "Entry", .print = print_entry,
+                                  .look = note_entry, .context = &mailq};
+    int code = ctl_list(ctl, &list, &listed);
+    if (code)
+        return code == CTL_NOT_ALLOWED ? EX_NOPERM : EX_TEMPFAIL;
+    if (mailq.count)
+        printf("-- %lld Kbytes in %lld Request%s.\n", (mailq.bytes + 1023) / 1024, mailq.count,
+               mailq.count == 1 ? "" : "s");
+    else
+        printf("Mail queue is empty\n");
+    ctl_listed_free(&listed);
     return EX_OK;
 }
 

@@ -8,6 +8,7 @@
  */
 #include "base/clock.h"
 #include "ctl/config.h"
+#include "ctl/list.h"
 #include "gateway/shadow.h"
 
 #include <stdio.h>
@@ -515,12 +516,12 @@ static void print_result(struct shadowing *self)
         json_pack("{s:I, s:I, s:I, s:I, s:o, s:o}", "decisions", (json_int_t)self->decisions,
                   "changed", (json_int_t)self->changed, "same", (json_int_t)self->same, "open",
                   (json_int_t)self->open, "undecided", causes_json(self), "groups", list);
-    ctl_print_json(object);
+    ctl_print(self->ctl, object);
     json_decref(object);
 }
 
-/* "--last N" or "--since 1h" as the query. */
-static const char *query_of(struct ctl *ctl)
+/* "--last N" or "--since 1h" as the query, and how many stories at most. */
+static const char *query_of(struct ctl *ctl, const char **out_limit)
 {
     const char *last = ctl_option(ctl, "--last");
     const char *since = ctl_option(ctl, "--since");
@@ -531,21 +532,25 @@ static const char *query_of(struct ctl *ctl)
         fprintf(stderr, "postern: --last N (at most 20000) or --since 1h\n");
         exit(CTL_USAGE);
     }
-    struct str query = arena_printf(ctl->arena, "/api/v1/config/decisions?last=%s",
-                                    last    ? last
-                                    : since ? "20000"
-                                            : "1000");
-    if (since)
-        query = arena_printf(ctl->arena, "%s&since=%lld", query.ptr,
-                             (long long)((clock_wall_ns() - back_ns) / NS_PER_MS));
-    return query.ptr;
+    *out_limit = last ? last : since ? "20000" : "1000";
+    if (!since)
+        return "/api/v1/config/decisions";
+    return arena_printf(ctl->arena, "/api/v1/config/decisions?since=%lld",
+                        (long long)((clock_wall_ns() - back_ns) / NS_PER_MS))
+        .ptr;
+}
+
+static void look_at_story(json_t *story, void *shadowing)
+{
+    read_story(shadowing, json_object_get(story, "events"));
 }
 
 int ctl_shadow(struct ctl *ctl)
 {
     json_t *config;
-    json_t *decisions;
-    const char *query = query_of(ctl);
+    struct ctl_list decisions = {.look = look_at_story, .uncounted = true};
+    struct ctl_listed listed;
+    decisions.path = query_of(ctl, &decisions.limit);
     ctl_arguments(ctl, 0, 1);
     int code = ctl_config_get(ctl, "/api/v1/config", &config);
     if (code)
@@ -557,18 +562,15 @@ int ctl_shadow(struct ctl *ctl)
     self->candidate = load_candidate(ctl, ctl->argc ? ctl->argv[0] : file, file);
     if (!self->candidate)
         return CTL_NO;
-    code = ctl_config_get(ctl, query, &decisions);
+    decisions.context = self;
+    self->seen = json_object();
+    code = ctl_list(ctl, &decisions, &listed);
     if (code == CTL_YES) {
-        size_t i;
-        json_t *story;
-        self->seen = json_object();
-        json_array_foreach(json_object_get(decisions, "items"), i, story)
-            read_story(self, json_object_get(story, "events"));
         print_result(self);
-        json_decref(self->seen);
-        json_decref(decisions);
+        ctl_listed_free(&listed);
         code = self->changed ? CTL_NO : CTL_YES;
     }
+    json_decref(self->seen);
     for (size_t i = 0; i < self->former_count; i++)
         settings_unref(self->formers[i].settings);
     settings_unref(self->candidate);

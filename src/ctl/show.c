@@ -4,7 +4,7 @@
  * where it was written or the word default. From the file, without the daemon; secrets are masked.
  */
 #include "base/buf.h"
-#include "ctl/ctl.h"
+#include "ctl/list.h"
 #include "gateway/settings.h"
 
 #include <stdio.h>
@@ -39,7 +39,7 @@ static void split(struct str line, struct str *out_key, struct str *out_value,
     *out_value = colon < 0 ? STR_EMPTY : str_from(rest, key + 2);
 }
 
-static void print_setting(struct walk *walk, size_t depth, struct str line)
+static void print_setting(const struct ctl *ctl, struct walk *walk, size_t depth, struct str line)
 {
     struct buf path BUF_CLEANUP;
     struct str key, value, place;
@@ -61,11 +61,11 @@ static void print_setting(struct walk *walk, size_t depth, struct str line)
                             "value", json_stringn(value.ptr, value.len), "default", (int)is_default,
                             "place", json_stringn(place.ptr, is_default ? 0 : place.len));
     if (one)
-        ctl_print_json(one);
+        ctl_print_item(ctl, one, NULL);
     json_decref(one);
 }
 
-static void print_json(struct str text)
+static void print_json(const struct ctl *ctl, struct str text)
 {
     struct walk walk = {0};
     while (text.len) {
@@ -76,7 +76,7 @@ static void print_json(struct str text)
         while (blanks < line.len && line.ptr[blanks] == ' ')
             blanks++;
         if (blanks < line.len && blanks / 2 < DEPTH_MAX)
-            print_setting(&walk, blanks / 2, str_from(line, blanks));
+            print_setting(ctl, &walk, blanks / 2, str_from(line, blanks));
     }
 }
 
@@ -102,7 +102,7 @@ int ctl_config_show(struct ctl *ctl)
     settings_effective(settings, &text);
     settings_unref(settings);
     if (ctl->json)
-        print_json(buf_str(&text));
+        print_json(ctl, buf_str(&text));
     else
         fwrite(buf_str(&text).ptr, 1, text.len, stdout);
     return CTL_YES;

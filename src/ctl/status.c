@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ctl/status.c - `postern status`: one screen. */
 #include "base/clock.h"
-#include "ctl/ctl.h"
+#include "ctl/list.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -86,7 +86,7 @@ int ctl_status(struct ctl *ctl)
     json_t *status = answer.json;
     bool good = str_starts(str_c(ctl_text(status, "health")), STR("ok")); /* loading is well, too */
     if (ctl->json) {
-        ctl_print_json(status);
+        ctl_print(ctl, status);
     } else if (!ready) {
         printf("postern %s on %s: %s\n", ctl_text(status, "version"), ctl_text(status, "hostname"),
                good ? "mail is flowing" : ctl_text(status, "health"));

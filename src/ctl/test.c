@@ -3,6 +3,7 @@
 #include "base/buf.h"
 #include "ctl/ctl.h"
 #include "ctl/flow_test.h"
+#include "ctl/list.h"
 #include "ctl/tests.h"
 
 #include <glob.h>
@@ -51,7 +52,7 @@ static void print_json(struct ctl *ctl, const struct flow_test_result *result)
         got->domain.len, "content", got->content.ptr, got->content.len, "verdict",
         got->content_action, "transport", got->transport.ptr, got->transport.len, "reply",
         reply.ptr, reply.len, "detail", got->detail.ptr, got->detail.len);
-    ctl_print_json(object);
+    ctl_print_item(ctl, object, NULL);
     json_decref(object);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ctl/token.c - `postern token …`: who may use the API over TCP. */
-#include "ctl/ctl.h"
+#include "ctl/list.h"
 
 #include <stdio.h>
 
@@ -18,7 +18,7 @@ int ctl_token_create(struct ctl *ctl)
     if (code)
         return code;
     if (ctl->json) {
-        ctl_print_json(answer.json);
+        ctl_print(ctl, answer.json);
     } else {
         fprintf(stderr, "keep it safe, it is not shown again:\n");
         printf("%s\n", ctl_text(answer.json, "token"));
@@ -36,35 +36,30 @@ static void print_time(json_t *token, const char *name, const char *otherwise)
     printf("  ");
 }
 
+static void print_token(json_t *token)
+{
+    printf("%-20s %-8s ", ctl_text(token, "name"), ctl_text(token, "scope"));
+    print_time(token, "created", "-");
+    print_time(token, "expires", "never");
+    print_time(token, "last_used", "-");
+    ctl_print_text(ctl_text(token, "by"));
+    printf("\n");
+}
+
 int ctl_token_list(struct ctl *ctl)
 {
-    struct ctl_answer answer;
-    size_t i;
-    json_t *token;
+    const struct ctl_list list = {"/api/v1/tokens", "Token", .print = print_token};
+    struct ctl_listed listed;
     ctl_arguments(ctl, 0, 0);
-    int code = ctl_request(ctl, "GET", "/api/v1/tokens", NULL, &answer);
-    if (code)
-        return code;
-    json_t *items = json_object_get(answer.json, "items");
-    if (!ctl->json && json_array_size(items) == 0)
-        printf("there are no tokens\n");
-    else if (!ctl->json)
+    if (!ctl->json)
         printf("%-20s %-8s %-19s  %-19s  %-19s  %s\n", "NAME", "SCOPE", "CREATED", "EXPIRES",
                "LAST USED", "BY");
-    json_array_foreach(items, i, token)
-    {
-        if (ctl->json) {
-            ctl_print_json(token);
-            continue;
-        }
-        printf("%-20s %-8s ", ctl_text(token, "name"), ctl_text(token, "scope"));
-        print_time(token, "created", "-");
-        print_time(token, "expires", "never");
-        print_time(token, "last_used", "-");
-        ctl_print_text(ctl_text(token, "by"));
-        printf("\n");
-    }
-    json_decref(answer.json);
+    int code = ctl_list(ctl, &list, &listed);
+    if (code)
+        return code;
+    if (!ctl->json && listed.shown == 0)
+        printf("there are no tokens\n");
+    ctl_listed_free(&listed);
     return CTL_YES;
 }
 
@@ -78,7 +73,7 @@ int ctl_token_revoke(struct ctl *ctl)
     if (code)
         return code;
     if (ctl->json)
-        ctl_print_json(answer.json);
+        ctl_print(ctl, answer.json);
     else
         printf("%s is worthless from now on\n", ctl->argv[0]);
     json_decref(answer.json);

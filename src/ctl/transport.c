@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ctl/transport.c - `postern transport …`: the ways out, and what holds on them. */
-#include "ctl/ctl.h"
+#include "ctl/list.h"
 
 #include <stdio.h>
 
@@ -77,38 +77,62 @@ static void print_orders(json_t *transport)
 
 int ctl_transport_list(struct ctl *ctl)
 {
-    struct ctl_answer answer;
+    const struct ctl_list list = {"/api/v1/transports", "Transport", .print = print_transport};
+    struct ctl_listed listed;
     ctl_arguments(ctl, 0, 0);
-    int code = ctl_show_items(ctl, "/api/v1/transports", print_transport, &answer);
+    int code = ctl_list(ctl, &list, &listed);
     if (code)
         return code;
     if (!ctl->json)
         printf("next: postern transport show NAME | queue causes\n");
-    json_decref(answer.json);
+    ctl_listed_free(&listed);
     return CTL_YES;
 }
 
-static void print_page(json_t *transport)
+static void add_place(json_t *place, void *places)
 {
-    size_t i;
-    json_t *place;
-    json_t *places = json_object_get(transport, "destinations");
-    print_transport(transport);
-    print_orders(transport);
-    json_array_foreach(places, i, place) print_place(place);
-    if (json_array_size(places) == 0)
-        printf("  no mail went there lately\n");
-    printf("next: postern transport pause|slow|resume|test %s [DEST]\n",
-           ctl_text(transport, "transport"));
+    json_array_append(places, place);
 }
 
+/* With all of its destinations, which come in pages. */
 int ctl_transport_show(struct ctl *ctl)
 {
     ctl_arguments(ctl, 1, 2);
-    struct str path = arena_printf(
-        ctl->arena, "/api/v1/transports/%s%s%s", ctl_url_text(ctl, ctl->argv[0]),
-        ctl->argc > 1 ? "?destination=" : "", ctl->argc > 1 ? ctl_url_text(ctl, ctl->argv[1]) : "");
-    return ctl_show(ctl, path.ptr, print_page);
+    const char *name = ctl_url_text(ctl, ctl->argv[0]);
+    const char *query =
+        ctl->argc > 1
+            ? arena_printf(ctl->arena, "?destination=%s", ctl_url_text(ctl, ctl->argv[1])).ptr
+            : "";
+    struct ctl_answer answer;
+    struct ctl_listed listed;
+    json_t *places = json_array();
+    const struct ctl_list list = {
+        arena_printf(ctl->arena, "/api/v1/transports/%s/destinations%s", name, query).ptr, "Place",
+        .print = ctl->json ? NULL : print_place, .look = ctl->json ? add_place : NULL,
+        .context = places};
+    struct str path = arena_printf(ctl->arena, "/api/v1/transports/%s?limit=1", name);
+    int code = ctl_request(ctl, "GET", path.ptr, NULL, &answer);
+    if (code == CTL_YES && !ctl->json) {
+        print_transport(answer.json);
+        print_orders(answer.json);
+    }
+    int listing = code == CTL_YES ? ctl_list(ctl, &list, &listed) : code;
+    if (listing == CTL_YES && ctl->json) {
+        json_object_set(answer.json, "destinations", places);
+        json_object_del(answer.json, "next");
+        ctl_print(ctl, answer.json);
+    } else if (listing == CTL_YES) {
+        if (listed.shown == 0)
+            printf("  no mail went there lately\n");
+        printf("next: postern transport pause|slow|resume|test %s [DEST]\n",
+               ctl_text(answer.json, "transport"));
+    }
+    if (listing == CTL_YES)
+        ctl_listed_free(&listed);
+    if (code == CTL_YES)
+        json_decref(answer.json);
+    json_decref(places);
+    return listing;
 }
 
 /* POST to a transport with its optional destination in the body; `body` is taken. */
@@ -134,7 +158,7 @@ static int steer(struct ctl *ctl, const char *verb, const char *messages)
         return code;
     long long count = ctl_number(answer.json, "count");
     if (ctl->json)
-        ctl_print_json(answer.json);
+        ctl_print(ctl, answer.json);
     else if (count == 0)
         printf("nothing was paused or slowed there\n");
     else
@@ -191,7 +215,7 @@ int ctl_transport_test(struct ctl *ctl)
         return code;
     bool ready = json_is_true(json_object_get(answer.json, "ready"));
     if (ctl->json) {
-        ctl_print_json(answer.json);
+        ctl_print(ctl, answer.json);
     } else {
         size_t i;
         json_t *target;

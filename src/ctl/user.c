@@ -5,7 +5,7 @@
  */
 #include "base/buf.h"
 #include "base/memory.h"
-#include "ctl/ctl.h"
+#include "ctl/list.h"
 #include "directory/directory.h"
 
 #include <stdio.h>
@@ -45,7 +45,7 @@ static int tell_changed(struct ctl *ctl, int code, struct ctl_answer *answer, co
     if (code)
         return code;
     if (ctl->json)
-        ctl_print_json(answer->json);
+        ctl_print(ctl, answer->json);
     else
         printf("%s: %s\n", ctl_text(answer->json, "user"), what);
     json_decref(answer->json);
@@ -76,12 +76,8 @@ static int ask_to_remove(struct ctl *ctl)
     return tell_changed(ctl, code, &answer, "removed");
 }
 
-static void print_user(struct ctl *ctl, json_t *user)
+static void print_user(json_t *user)
 {
-    if (ctl->json) {
-        ctl_print_json(user);
-        return;
-    }
     ctl_print_text(ctl_text(user, "user"));
     if (ctl_text(user, "senders")[0]) {
         printf("  ");
@@ -92,25 +88,26 @@ static void print_user(struct ctl *ctl, json_t *user)
 
 static int ask_to_list(struct ctl *ctl)
 {
-    struct ctl_answer answer;
+    const struct ctl_list list = {"/api/v1/users", "User", .print = print_user};
+    struct ctl_listed listed;
     size_t i;
     json_t *item;
-    int code = ctl_request(ctl, "GET", "/api/v1/users", NULL, &answer);
+    int code = ctl_list(ctl, &list, &listed);
     if (code)
         return code;
-    json_array_foreach(json_object_get(answer.json, "items"), i, item) print_user(ctl, item);
-    json_array_foreach(json_object_get(answer.json, "files"), i, item)
+    json_t *files = json_object_get(listed.first, "files");
+    json_array_foreach(files, i, item)
     {
         if (!ctl_text(item, "problem")[0])
             continue;
         fprintf(stderr, "postern: %s\n", ctl_text(item, "problem"));
         code = CTL_NO;
     }
-    if (json_array_size(json_object_get(answer.json, "files")) == 0)
+    if (json_array_size(files) == 0)
         fprintf(stderr, "postern: no login is looked up in a users file\n");
-    else if (code == CTL_YES && json_array_size(json_object_get(answer.json, "items")) == 0)
+    else if (code == CTL_YES && listed.shown == 0)
         fprintf(stderr, "postern: there are no users\n");
-    json_decref(answer.json);
+    ctl_listed_free(&listed);
     return code;
 }
 
@@ -194,7 +191,7 @@ int ctl_user_list(struct ctl *ctl)
         if (ctl->json) {
             json_t *item = json_pack("{s:s%, s:s%}", "user", login.ptr, login.len, "senders",
                                      line.ptr ? line.ptr : "", line.len);
-            ctl_print_json(item);
+            ctl_print_item(ctl, item, "User");
             json_decref(item);
         } else {
             printf("%.*s%s%.*s\n", STR_ARG(login), line.len ? "  " : "", STR_ARG(line));

@@ -79,6 +79,9 @@ void directory_lookup_ldap(struct directory *directory, const struct directory_l
 
 /* ---- the users file, for `postern user …` (blocking; not on a loop) ---- */
 
+/* FAILED says why these are no login, no password or no list of senders. */
+enum result directory_users_check(struct str login, struct str password, struct str senders,
+                                  struct error *err);
 /* Add a user (`create`; the file is made if it is missing, mode 0640) or change one's password. It
  * is FAILED when the user exists (does not exist). Empty `senders` leave the column as it is.
  * Other lines, owner and mode stay. */

@@ -155,8 +155,8 @@ static bool copy_lines(const struct edit *edit, struct str login, const struct b
     return found;
 }
 
-static enum result check_input(struct str login, struct str password, struct str senders,
-                               struct error *err)
+enum result directory_users_check(struct str login, struct str password, struct str senders,
+                                  struct error *err)
 {
     if (!users_login_is_valid(login))
         return fail(err, ERROR_PERMANENT,
@@ -204,7 +204,7 @@ enum result directory_users_set(struct str path, struct str login, struct str pa
 {
     char hash[PASSWORD_HASH_SIZE];
     struct edit edit;
-    if (check_input(login, password, senders, err) != OK ||
+    if (directory_users_check(login, password, senders, err) != OK ||
         password_hash(password, hash, err) != OK)
         return FAILED;
     enum result result = edit_open(&edit, path, /* may_be_missing= */ create, err);

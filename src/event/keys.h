@@ -97,4 +97,8 @@ EVENT_KEY(EXPIRES,      "expires")
 EVENT_KEY(FROM_REV,     "from_rev")
 EVENT_KEY(GUARD,        "guard")
 EVENT_KEY(CAUSE,        "cause")
+EVENT_KEY(BEFORE,       "before")
+EVENT_KEY(AFTER,        "after")
+EVENT_KEY(SINK,         "sink")
+EVENT_KEY(WEBHOOK,      "webhook")
 /* clang-format on */

@@ -124,7 +124,8 @@ static void submit(struct inject *inject) MAY_YIELD
         refuse(inject, 452, STR("Insufficient system storage"));
         return;
     }
-    inject->message = mail_id_new();
+    if (inject->message.high == 0)
+        inject->message = mail_id_new();
     struct submission submission = {
         .worker = worker,
         .settings = settings,
@@ -163,7 +164,7 @@ NO_YIELD_CHECK static void run(void *arg)
 }
 
 enum result gateway_inject(struct gateway *gateway, struct str sender, const struct str *recipients,
-                           size_t recipient_count, struct str data, struct mail_id *out_message,
+                           size_t recipient_count, struct str data, struct mail_id *message,
                            struct arena *arena, struct mail_reply *out_reply, struct error *err)
 {
     struct buf canonical BUF_CLEANUP;
@@ -176,10 +177,11 @@ enum result gateway_inject(struct gateway *gateway, struct str sender, const str
                             .sender = sender,
                             .recipients = recipients,
                             .recipient_count = recipient_count,
-                            .data = buf_str(&canonical)};
+                            .data = buf_str(&canonical),
+                            .message = *message};
     if (ask_worker(&gateway->workers[0], run, &inject, err) != OK)
         return FAILED;
-    *out_message = inject.message;
+    *message = inject.message;
     *out_reply = inject.reply;
     return OK;
 }

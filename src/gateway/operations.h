@@ -143,8 +143,8 @@ enum result gateway_notify(struct gateway *gateway, struct str to, struct str da
 /*
  * Put a message in as if a user of ours had sent it: domain choice, content flow, spool. Recipient
  * flows are skipped (the operator decides). `data` is made canonical (CRLF). *out_reply is what a
- * client would have heard.
+ * client would have heard. *message: the id that it is to bear, or zero, and then its id.
  */
 enum result gateway_inject(struct gateway *gateway, struct str sender, const struct str *recipients,
-                           size_t recipient_count, struct str data, struct mail_id *out_message,
+                           size_t recipient_count, struct str data, struct mail_id *message,
                            struct arena *arena, struct mail_reply *out_reply, struct error *err);

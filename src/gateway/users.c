@@ -7,6 +7,8 @@
 #include "gateway/settings.h"
 #include "gateway/worker.h"
 
+#include <sys/stat.h>
+
 enum { LIST_MAX = 16 * 1024 * 1024, FILES_MAX = 100 };
 
 /* ---- which files ---- */
@@ -86,6 +88,24 @@ void gateway_users(struct gateway *gateway, struct arena *arena, struct gateway_
         read_file(&out->files[i], arena, out);
 }
 
+/* A file is replaced as a whole whenever it is changed: another inode, another time. */
+struct str *gateway_users_stamps(struct gateway *gateway, struct arena *arena, size_t *out_count)
+{
+    struct gateway_users users = {0};
+    find_files(gateway, arena, &users);
+    struct str *stamps = arena_alloc_array(arena, users.file_count + 1, sizeof *stamps);
+    for (size_t i = 0; i < users.file_count; i++) {
+        struct stat status = {0};
+        int result = stat(arena_c(arena, users.files[i].path), &status);
+        stamps[i] = arena_printf(
+            arena, "%.*s %d %llu %lld.%09ld %lld", STR_ARG(users.files[i].path), result,
+            (unsigned long long)status.st_ino, (long long)status.st_mtim.tv_sec,
+            status.st_mtim.tv_nsec, (long long)status.st_size);
+    }
+    *out_count = users.file_count;
+    return stamps;
+}
+
 /* ---- changing ---- */
 
 static const struct gateway_users_file *choose(const struct gateway_users *users, struct str path)
@@ -120,6 +140,10 @@ static enum result change(const struct gateway_users_file *file,
                                          : GATEWAY_USER_DONE;
     if (*out_answer != GATEWAY_USER_DONE)
         return OK;
+    if (wish->dry_run)
+        return wish->password.len
+                   ? directory_users_check(wish->login, wish->password, wish->senders, err)
+                   : OK;
     if (wish->password.len)
         return directory_users_set(file->path, wish->login, wish->password, wish->senders,
                                    wish->create, err);

@@ -43,7 +43,10 @@ struct gateway_user_wish {
     struct str login, senders;
     struct str password; /* empty: remove the user */
     bool create;         /* he must be new; else he must be there */
+    bool dry_run;        /* say what would come of it, and change nothing */
 };
+/* What changes with any change of a file, a text for each; in `arena`. */
+struct str *gateway_users_stamps(struct gateway *gateway, struct arena *arena, size_t *out_count);
 /* FAILED: a login, password or list of senders that is none (ERROR_PERMANENT), or the file cannot
  * be written now. The words of `err` hold no secret. */
 enum result gateway_user_change(struct gateway *gateway, const struct gateway_user_wish *wish,

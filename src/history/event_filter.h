@@ -44,6 +44,8 @@ enum result event_filter_parse(struct str text, struct arena *arena, struct even
 /* Take words without a key that were something else for parts of any text; false: there are none.
  */
 bool event_filter_loosen(struct event_filter *filter);
+/* A key whose text fits when what was asked for is a part of it. */
+bool event_filter_takes_part(enum event_key key);
 bool event_term_fits(const struct event_term *term, const struct event *event);
 bool event_filter_fits(const struct event_filter *filter, const struct event *event);
 /* The terms that the index knows, those that are likely the most selective first; how many. */
@@ -52,6 +54,9 @@ size_t event_filter_index(const struct event_filter *filter,
 /* A text that stands in each story that fits, for store_scan(), the longest there is; empty: none
  * is known. */
 struct str event_filter_text(const struct event_filter *filter);
+/* An id among the terms is the story itself, unless it is a session's or an entry's: searches give
+ * it before all others. */
+bool event_filter_names(const struct event_filter *filter, struct mail_id *out_id);
 /* Ids of the stories that may fit (look at them), newest first, until `take`
  * says false. Without a term that the index knows, at most so many bytes are looked through: then
  * the time up to which it came back is returned, in ms since 1970, else 0. */

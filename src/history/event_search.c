@@ -118,7 +118,8 @@ struct str event_filter_text(const struct event_filter *filter)
     for (size_t i = 0; i < filter->count; i++) {
         const struct event_term *term = &filter->terms[i];
         bool is_text = term->kind == EVENT_TERM_WORD ||
-                       (term->kind == EVENT_TERM_FIELD && is_plain_text(term->text));
+                       (term->kind == EVENT_TERM_FIELD &&
+                        (event_filter_takes_part(term->key) || is_plain_text(term->text)));
         if (is_text && term->text.len > longest.len)
             longest = term->text;
     }
@@ -147,8 +148,7 @@ static struct store_range range_of(const struct event_filter *filter)
     return range;
 }
 
-/* An id among the terms is the story itself, unless it is a session's or an entry's. */
-static bool names_story(const struct event_filter *filter, struct mail_id *out_id)
+bool event_filter_names(const struct event_filter *filter, struct mail_id *out_id)
 {
     for (size_t i = 0; i < filter->count; i++) {
         const struct event_term *term = &filter->terms[i];
@@ -181,7 +181,7 @@ int64_t event_filter_search(const struct event_filter *filter, struct store_read
     struct others others = {.take = take, .arg = arg};
     struct store_range range = range_of(filter);
     struct str text = event_filter_text(filter);
-    if (names_story(filter, &others.named) && !take(others.named, arg))
+    if (event_filter_names(filter, &others.named) && !take(others.named, arg))
         return 0;
     size_t count = event_filter_index(filter, terms);
     if (count == 0 && text.len)

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LIMIT_DEFAULT = 1000, LIMIT_MAX = 100000 };
+enum { LIMIT_DEFAULT = 1000, LIMIT_MAX = 100000, BYTES_MAX = 8 * 1024 * 1024 /* a worker */ };
 
 /* ---- listing ---- */
 
@@ -91,8 +91,11 @@ static void list_entry(struct queue_share *share, const struct queue_attempt *vi
     const struct list_request *request = CONTAINER(share->ask, struct list_request, ask);
     struct arena *arena = share->arena;
     share->total++;
-    if (share->count == request->limit)
+    if (share->count == request->limit || (share->count > 0 && arena_used(arena) > BYTES_MAX)) {
+        share->cut = true;
+        share->enough = request->selector.uncounted;
         return;
+    }
     if (share->count == share->cap) {
         share->cap = share->cap == 0 ? 64 : share->cap * 2;
         share->out = memory_resize_array(share->out, share->cap, sizeof(struct queue_item));
@@ -159,28 +162,48 @@ static void copy_item(struct arena *arena, const struct queue_item *from, struct
 
 static int compare_items(const void *a, const void *b)
 {
-    const struct queue_item *left = *(const struct queue_item *const *)a;
-    const struct queue_item *right = *(const struct queue_item *const *)b;
-    return left->accepted_wall_ns < right->accepted_wall_ns   ? -1
-           : left->accepted_wall_ns > right->accepted_wall_ns ? 1
-                                                              : 0;
+    const struct mail_id *left = &(*(const struct queue_item *const *)a)->entry;
+    const struct mail_id *right = &(*(const struct queue_item *const *)b)->entry;
+    if (left->high != right->high)
+        return left->high < right->high ? -1 : 1;
+    return left->low < right->low ? -1 : left->low > right->low;
+}
+
+/* The last item of a worker that found more: what others have behind it may not be all there is. */
+static const struct queue_item *earliest_cut(const struct queue_ask *ask)
+{
+    const struct queue_item *earliest = NULL;
+    for (size_t i = 0; i < ask->share_count; i++) {
+        const struct queue_share *share = &ask->shares[i];
+        if (!share->cut)
+            continue;
+        const struct queue_item *last = &((struct queue_item *)share->out)[share->count - 1];
+        if (earliest == NULL || compare_items(&last, &earliest) < 0)
+            earliest = last;
+    }
+    return earliest;
 }
 
 static void collect(const struct list_request *request, struct arena *arena, struct queue_list *out)
 {
+    const struct queue_item *end = earliest_cut(&request->ask);
     size_t count = 0;
     for (size_t i = 0; i < request->ask.share_count; i++) {
         count += request->ask.shares[i].count;
         out->total += request->ask.shares[i].total;
     }
     const struct queue_item **all = memory_alloc_array(count + 1, sizeof(struct queue_item *));
+    size_t found = count;
     count = 0;
     for (size_t i = 0; i < request->ask.share_count; i++)
-        for (size_t j = 0; j < request->ask.shares[i].count; j++)
-            all[count++] = &((struct queue_item *)request->ask.shares[i].out)[j];
+        for (size_t j = 0; j < request->ask.shares[i].count; j++) {
+            all[count] = &((struct queue_item *)request->ask.shares[i].out)[j];
+            count += end == NULL || compare_items(&all[count], &end) <= 0;
+        }
     qsort(all, count, sizeof *all, compare_items);
     if (count > request->limit)
         count = request->limit;
+    out->more = end != NULL || count < found;
     out->items = arena_alloc_array(arena, count + 1, sizeof *out->items);
     out->count = count;
     for (size_t i = 0; i < count; i++)

@@ -253,8 +253,10 @@ struct queue_selector { /* empty members select everything */
     struct str user;       /* who was logged in when it came; without notices and copies of ours */
     enum mail_reason held_reason; /* NONE: any */
     int64_t older_ns;
-    int state;    /* enum queue_state, -1: any */
-    size_t limit; /* the oldest; 0: 1000 for lists, no limit for actions */
+    int state;            /* enum queue_state, -1: any */
+    size_t limit;         /* the oldest; 0: 1000 for lists, no limit for actions */
+    struct mail_id after; /* lists: what follows this entry, which may be gone; zero: all */
+    bool uncounted;       /* lists: nobody asks for the total, so the rest is not looked at */
 };
 struct queue_item_recipient {
     struct str address;
@@ -282,9 +284,10 @@ struct queue_item {
     struct queue_item_kept *kept; /* NULL: it is in no quarantine */
 };
 struct queue_list {
-    struct queue_item *items; /* in `arena` */
+    struct queue_item *items; /* in `arena`, by the ids of the entries: the oldest first */
     size_t count;
-    size_t total; /* that matched */
+    bool more;    /* there are some behind the last one: the limit, or some MiB, are reached */
+    size_t total; /* that matched, unless uncounted */
 };
 enum result queue_list(struct queue *queue, const struct queue_selector *selector,
                        struct arena *arena, struct queue_list *out, struct error *err);

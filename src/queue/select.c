@@ -113,9 +113,20 @@ static bool matches_quarantine(const struct queue_attempt *view,
            matches_subject(view, selector->subject);
 }
 
+static int compare_ids(const void *a, const void *b)
+{
+    const struct mail_id *left = a;
+    const struct mail_id *right = b;
+    if (left->high != right->high)
+        return left->high < right->high ? -1 : 1;
+    return left->low < right->low ? -1 : left->low > right->low;
+}
+
 /* What needs no decoding. */
 static bool may_match(const struct queue_entry *entry, const struct queue_selector *selector)
 {
+    if (compare_ids(&entry->id, &selector->after) <= 0)
+        return false;
     bool waits = entry->state == QUEUE_READY || entry->state == QUEUE_WAITING;
     if (selector->state >= 0 && selector->state != entry->state &&
         !(selector->state == QUEUE_PAUSED && waits))
@@ -149,12 +160,14 @@ static bool matches(const struct queue_attempt *view, const struct queue_selecto
            matches_cause(view, selector->cause);
 }
 
-/* Ids of what may match, oldest first: entries come and go while other fibers have their turns. */
+/* Ids of what may match, in their order: entries come and go while other fibers have their turns.
+ */
 static struct mail_id *candidates(struct queue_worker *worker,
                                   const struct queue_selector *selector, size_t *out_count)
 {
     struct mail_id *ids = NULL;
     size_t count = 0, cap = 0;
+    bool in_order = true;
     for (const struct queue_entry *entry = queue_table_oldest(worker); entry != NULL;
          entry = queue_table_newer(entry)) {
         if (!may_match(entry, selector))
@@ -163,8 +176,11 @@ static struct mail_id *candidates(struct queue_worker *worker,
             cap = cap == 0 ? 64 : cap * 2;
             ids = memory_resize_array(ids, cap, sizeof *ids);
         }
+        in_order = in_order && (count == 0 || compare_ids(&ids[count - 1], &entry->id) < 0);
         ids[count++] = entry->id;
     }
+    if (!in_order) /* what was found at the start, or stands in the place of another */
+        qsort(ids, count, sizeof *ids, compare_ids);
     *out_count = count;
     return ids;
 }
@@ -175,7 +191,7 @@ void queue_select_each(struct queue_share *share, const struct queue_selector *s
     struct arena *arena = arena_new(0);
     size_t count;
     struct mail_id *ids = candidates(share->worker, selector, &count);
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count && !share->enough; i++) {
         struct queue_entry *entry = queue_worker_find(share->worker, ids[i]);
         struct queue_attempt view;
         if (entry != NULL) {
@@ -185,8 +201,10 @@ void queue_select_each(struct queue_share *share, const struct queue_selector *s
             queue_attempt_done(&view);
             arena_clear(arena);
         }
-        if (i % QUEUE_ASK_SLICE == QUEUE_ASK_SLICE - 1)
+        if (i % QUEUE_ASK_SLICE == QUEUE_ASK_SLICE - 1) {
+            atomic_fetch_add(&share->ask->steps, 1);
             fiber_yield();
+        }
     }
     free(ids);
     arena_free(arena);

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The HTTP API: its description is true of every answer, who may do what, live events that go on where they stopped."""
-import http.client
 import json
 import os
 import smtplib
-import socket
 import stat
 
 import jsonschema
 import pytest
 
+from rig.api import UnixConnection, ask, schema_of
 from rig.gateway import wait_until
 from rig.ports import free_port
 from rig.setups import known, reception
@@ -25,30 +24,10 @@ USERS = {("get", "/api/v1/users"), ("post", "/api/v1/users"), ("post", "/api/v1/
 QUARANTINE = {("get", "/api/v1/quarantines"), ("get", "/api/v1/quarantine/messages"), ("get", "/api/v1/quarantine/messages/{id}"),
               ("get", "/api/v1/quarantine/messages/{id}/raw"), ("post", "/api/v1/quarantine/actions"),
               ("post", "/api/v1/quarantine/digests"), ("post", "/api/v1/quarantine/keys")}
-
-
-class UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path):
-        super().__init__("postern", timeout=120)
-        self.path = str(path)
-
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(20)
-        self.sock.connect(self.path)
-
-
-def ask(one, method, path, body=None, token=None, raw_body=None):
-    """Status, content type, and what it says: over the socket, or with `token` over TCP ("" is no token)."""
-    connection = UnixConnection(one.folder / "control.sock") if token is None else \
-        http.client.HTTPConnection("127.0.0.1", one.api_port, timeout=120)
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    connection.request(method, path, json.dumps(body) if body is not None else raw_body, headers)
-    answer = connection.getresponse()
-    data = answer.read()
-    kind = answer.headers["Content-Type"].split(";")[0]
-    connection.close()
-    return answer.status, kind, json.loads(data) if kind.endswith("json") else data
+# where there are webhooks: test_webhooks.py
+WEBHOOKS = {("get", "/api/v1/webhooks"), ("get", "/api/v1/webhooks/{id}"), ("post", "/api/v1/webhooks/{id}/actions"),
+            ("post", "/api/v1/webhooks/{id}/tests"), ("get", "/api/v1/webhooks/{id}/deliveries"),
+            ("get", "/api/v1/webhook-deliveries/{id}"), ("post", "/api/v1/webhook-deliveries/{id}/retries")}
 
 
 @pytest.fixture
@@ -66,10 +45,6 @@ def send(one, to="anna@example.org"):
     with one.client(one.mx) as client:
         client.sendmail("x@example.net", [to], MESSAGE)
     return one.wait("message.accepted")["message"]
-
-
-def schema_of(document, name):
-    return {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
 
 
 def test_the_document_is_openapi(served):
@@ -126,6 +101,8 @@ def test_every_route_answers_as_described(served):
         ("get", "/api/v1/queue/causes", "", None), ("get", "/api/v1/queue/causes/{id}", cause, None),
         ("get", "/api/v1/queue/shape", "", None), ("get", "/api/v1/queue/shape", "?by=sender", None),
         ("get", "/api/v1/transports", "", None), ("get", "/api/v1/transports/{id}", "to-mail", None),
+        ("get", "/api/v1/transports/{id}/destinations", "to-mail", None),
+        ("get", "/api/v1/problems", "", None), ("get", "/api/v1/problems/{id}", "not-found", None),
         ("post", "/api/v1/transports/{id}/actions", "to-mail", {"verb": "slow", "messages": "100/1m", "reason": "why"}),
         ("get", "/api/v1/transports/{id}", "to-mail", None),
         ("post", "/api/v1/transports/{id}/tests", "to-mail", {}),
@@ -153,7 +130,7 @@ def test_every_route_answers_as_described(served):
         ("get", "/api/v1/tokens", "", None), ("delete", "/api/v1/tokens/{id}", "one", None)]
     document = ask(served, "GET", "/api/v1/openapi.json")[2]
     left = {(method, path) for path, operations in document["paths"].items() for method in operations}
-    left -= {("get", "/api/v1/events/stream"), *REPORTS, *QUARANTINE, *USERS}  # they have tests of their own
+    left -= {("get", "/api/v1/events/stream"), *REPORTS, *QUARANTINE, *USERS, *WEBHOOKS}  # they have tests of their own
     for method, path, rest, body in asked:
         where = path.replace("{id}", rest) if "{id}" in path else path + rest
         operation = document["paths"][path][method]
@@ -361,7 +338,7 @@ def test_an_explanation_is_that_of_the_command(served):
         got.pop("domain_place", None), said.pop("domain_place", None)  # the file in the words of who read it
         assert got == said
     assert ask(served, "POST", "/api/v1/explanations", {"address": "anna@example.org"})[2]["answer"] == "accept"
-    for body, why in [({}, "give an address"), ({"address": "a b@@c"}, "no address"), ({"address": "a@b.test", "listener": "none"}, "there are: inbound"),
+    for body, why in [({}, "#/address: is missing"), ({"address": "a b@@c"}, "no address"), ({"address": "a@b.test", "listener": "none"}, "there are: inbound"),
                       ({"address": "a@b.test", "client": "somewhere"}, "no IP address")]:
         status, kind, problem = ask(served, "POST", "/api/v1/explanations", body)
         assert status == 400 and kind == "application/problem+json" and why in problem["detail"], problem

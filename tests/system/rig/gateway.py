@@ -2,10 +2,12 @@
 """posternd under test: a folder of its own, its events, its end."""
 import collections
 import contextlib
+import functools
 import json
 import os
 import pathlib
 import pty
+import re
 import select
 import signal
 import smtplib
@@ -58,6 +60,13 @@ def processes_of(group):
     """What is left of a process group."""
     out = subprocess.run(["pgrep", "-g", str(group)], stdout=subprocess.PIPE, text=True)
     return [int(pid) for pid in out.stdout.split()]
+
+
+@functools.cache
+def reasons():
+    """The closed list, as the manual has it, and nothing at all."""
+    text = subprocess.run([BUILD / "postern", "docs", "events"], stdout=subprocess.PIPE, text=True, check=True).stdout
+    return {"", *re.findall(r"`([a-z_]+)`", text.partition("Values of `reason`:")[2].partition(".")[0])}
 
 
 class Gateway:
@@ -219,8 +228,18 @@ class Gateway:
             assert not self.find("daemon.child_died"), self.find("daemon.child_died")
             assert not self.find("balance.difference"), self.find("balance.difference")
         killed = self.process.returncode == -signal.SIGKILL  # in the middle of its last line, perhaps
+        self.check_events()
         assert all(event["event"] != "not json" for event in (self.events[:-1] if killed else self.events)), \
             self.find("not json")[:3]
+
+    def check_events(self):
+        """What each event has, whatever it tells; and why something was refused is a word of the closed list."""
+        for event in self.events:
+            if event["event"] in ("not json", "cut off"):
+                continue
+            assert {"time", "seq", "event", "severity"} <= event.keys(), event
+            if "reason" in event and event["event"] not in ("config.problem", "dmarc.result"):
+                assert event["reason"] in reasons(), event
 
     # ---- looking ----
 
