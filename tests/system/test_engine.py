@@ -60,7 +60,7 @@ def test_pause_keeps_mail_and_outlives_a_restart(scene):
     send(gateway, 5)
     send(gateway, 1, "two.example")
     wait_until(lambda: len(gateway.two.messages) == 1, "the other destination is not touched")
-    items = gateway.queue()
+    items = gateway.queue("--transport", "one")
     assert [item["state"] for item in items] == ["paused"] * 5 and {item["reason"] for item in items} == {"paused"}
     assert len(gateway.queue("--state", "paused")) == 5 and not gateway.queue("--state", "ready")
     assert not gateway.one.connections
