@@ -220,7 +220,7 @@ static double generator_us(void)
     enum { ROUNDS = 20000 };
     int64_t start_ns = cpu_ns();
     for (int i = 0; i < ROUNDS; i++) {
-        say(mail_id_new(), "user1234@example.org", "198.51.100.1");
+        say(mail_id_new(), "user1234@example.org", "198.51.100.1", i);
         if (i % PIECE == PIECE - 1)
             event_drain(emit_only, NULL);
     }

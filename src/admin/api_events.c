@@ -24,7 +24,7 @@ static bool is_id_or_ref(struct str text)
         if (!ascii_is_alpha(text.ptr[i]) && !ascii_is_digit(text.ptr[i]))
             return false;
     }
-    return text.len == MAIL_ID_LEN || text.len == MAIL_REF_LEN;
+    return text.len >= MAIL_REF_LEN && text.len <= MAIL_ID_LEN;
 }
 
 /* What had happened when it was asked for is found. */
@@ -38,48 +38,79 @@ static struct store_reader *open_reader(struct admin_request *request, struct ad
     return reader;
 }
 
-/* The events that the path's {id} names; NULL after a problem. */
-static json_t *read_events(struct admin_request *request, bool only_ref, struct mail_id *out_id,
-                           struct admin_answer *answer)
+/* What the path's {id} names. */
+struct named {
+    json_t *items;     /* its events */
+    struct mail_id id; /* of the story */
+    bool by_ref;
+};
+
+/* The one story whose id begins so; false after a problem: there are several. */
+static bool complete(struct admin_request *request, struct store_reader *reader, bool only_ref,
+                     struct named *io_named, struct admin_answer *answer)
 {
-    if (!is_id_or_ref(request->parameter)) {
-        admin_problem(answer, 400, "Bad id", "give an id of %d or a ref of %d letters and digits",
-                      MAIL_ID_LEN, MAIL_REF_LEN);
-        return NULL;
+    struct mail_id ids[ADMIN_IDS_SHOWN];
+    size_t count = story_ids(reader, request->parameter, ids, ADMIN_IDS_SHOWN);
+    if (count > 1) {
+        admin_tell_ambiguous(answer, request->parameter, ids, count);
+        return false;
+    }
+    if (count == 0)
+        return true;
+    json_decref(io_named->items);
+    io_named->items = story_events(reader, request->node, str_c(mail_id_text(ids[0]).chars),
+                                   only_ref, &io_named->id);
+    io_named->by_ref = false;
+    return true;
+}
+
+/* False after a problem. Events are none when nothing is known. */
+static bool read_events(struct admin_request *request, bool only_ref, struct named *out,
+                        struct admin_answer *answer)
+{
+    struct str text = request->parameter;
+    if (!is_id_or_ref(text)) {
+        admin_problem(answer, 400, "Bad id",
+                      "give an id of %d letters and digits, of which %d are enough, or a ref of %d",
+                      MAIL_ID_LEN, MAIL_REF_LEN, MAIL_REF_LEN);
+        return false;
     }
     struct store_reader *reader = open_reader(request, answer);
     if (!reader)
-        return NULL;
-    json_t *items = story_events(reader, request->node, request->parameter, only_ref, out_id);
+        return false;
+    *out = (struct named){.by_ref = text.len == MAIL_REF_LEN};
+    out->items = story_events(reader, request->node, text, only_ref, &out->id);
+    bool good = json_array_size(out->items) > 0 || text.len == MAIL_ID_LEN ||
+                complete(request, reader, only_ref, out, answer);
+    if (!good)
+        json_decref(out->items);
     store_reader_close(reader);
-    return items;
+    return good;
 }
 
 void admin_api_message_events(struct admin_request *request, struct admin_answer *answer)
 {
-    struct mail_id id;
-    json_t *items = read_events(request, true, &id, answer);
-    if (items)
-        answer->json = json_pack("{s:o}", "items", items);
+    struct named named;
+    if (read_events(request, true, &named, answer))
+        answer->json = json_pack("{s:o}", "items", named.items);
 }
 
 void admin_api_message_trace(struct admin_request *request, struct admin_answer *answer)
 {
-    struct mail_id id;
-    json_t *items = read_events(request, false, &id, answer);
-    if (!items)
+    struct named named;
+    if (!read_events(request, false, &named, answer))
         return;
     char ref[MAIL_REF_LEN + 1] = "";
-    if (request->parameter.len == MAIL_REF_LEN)
+    if (named.by_ref)
         str_to_c(request->parameter, ref, sizeof ref);
     for (char *at = ref; *at; at++)
         *at = *at >= 'a' && *at <= 'z' ? (char)(*at - 'a' + 'A') : *at;
-    if (json_array_size(items) == 0)
+    if (json_array_size(named.items) == 0)
         admin_problem(answer, 404, "Not found", "the history knows nothing of %.*s",
                       STR_ARG(request->parameter));
     else
-        answer->json = story_tell(items, id, ref[0] ? ref : NULL);
-    json_decref(items);
+        answer->json = story_tell(named.items, named.id, ref[0] ? ref : NULL);
+    json_decref(named.items);
 }
 
 /* ---- search ---- */

@@ -3,6 +3,7 @@
 #include "admin/routes.h"
 
 #include "admin/http.h"
+#include "admin/queue_selector.h"
 #include "base/buf.h"
 #include "crypto/base64.h"
 #include "gateway/operations.h"
@@ -13,6 +14,33 @@
 
 enum { RAW_MAX = 512 * 1024 * 1024, RECIPIENTS_MAX = 1000 };
 
+/* The id in the path, or the one in the queue that begins so; false after a problem. */
+static bool read_id(struct admin_request *request, struct mail_id *out, struct admin_answer *answer)
+{
+    struct queue_selector selector = {.id = request->parameter, .state = -1, .limit = 1};
+    struct queue_list found = {0};
+    struct mail_id last;
+    struct error err;
+    if (mail_id_parse(request->parameter, out))
+        return true;
+    if (request->parameter.len < MAIL_REF_LEN || !mail_id_prefix(request->parameter, out, &last)) {
+        admin_problem(answer, 400, "Bad id",
+                      "an id has %d letters and digits, of which %d are enough", MAIL_ID_LEN,
+                      MAIL_REF_LEN);
+        return false;
+    }
+    if (!admin_id_is_clear(request, &selector, answer))
+        return false;
+    if (queue_list(gateway_queue(request->gateway), &selector, request->arena, &found, &err) !=
+        OK) {
+        admin_problem(answer, 503, "Not now", "%s", err.text);
+        return false;
+    }
+    if (found.count)
+        *out = found.items[0].entry;
+    return true; /* else it is none that the queue has */
+}
+
 void admin_api_message_raw(struct admin_request *request, struct admin_answer *answer)
 {
     struct mail_id id;
@@ -20,9 +48,9 @@ void admin_api_message_raw(struct admin_request *request, struct admin_answer *a
     struct error err;
     struct buf raw BUF_CLEANUP;
     buf_init(&raw, RAW_MAX);
-    if (!mail_id_parse(request->parameter, &id)) {
-        admin_problem(answer, 400, "Bad id", "an id has %d letters and digits", MAIL_ID_LEN);
-    } else if (queue_raw(gateway_queue(request->gateway), id, &raw, &found, &err) != OK) {
+    if (!read_id(request, &id, answer))
+        return;
+    if (queue_raw(gateway_queue(request->gateway), id, &raw, &found, &err) != OK) {
         admin_problem(answer, 503, "Not now", "%s", err.text);
     } else if (!found) {
         admin_problem(answer, 404, "Not found", "nothing in the queue has the id %.*s",

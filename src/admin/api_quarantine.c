@@ -168,6 +168,8 @@ void admin_api_quarantine_show(struct admin_request *request, struct admin_answe
 {
     struct queue_selector selector = {
         .id = request->parameter, .quarantine = STR("*"), .state = -1};
+    if (!admin_id_is_clear(request, &selector, answer))
+        return;
     answer_list(request, &selector, answer);
     if (answer->status == 200 && !json_array_size(json_object_get(answer->json, "items")))
         tell_missing(request, answer);
@@ -183,6 +185,8 @@ void admin_api_quarantine_raw(struct admin_request *request, struct admin_answer
     bool is_there = false;
     buf_init(&raw, RAW_MAX);
     struct queue *queue = gateway_queue(request->gateway);
+    if (!admin_id_is_clear(request, &selector, answer))
+        return;
     enum result result = queue_list(queue, &selector, request->arena, &found, &err);
     if (result == OK && found.count)
         result = queue_raw(queue, found.items[0].entry, &raw, &is_there, &err);
@@ -258,7 +262,8 @@ void admin_api_quarantine_act(struct admin_request *request, struct admin_answer
                       "give verb (release, delete) and select (an object)");
     else if (from && (!from_start || !release))
         admin_problem(answer, 400, "Bad request", "from: only \"start\", and to release");
-    else if (read_selector(&source, &selector, answer))
+    else if (read_selector(&source, &selector, answer) &&
+             admin_id_is_clear(request, &selector, answer))
         act(request, &selector, &action, answer);
 }
 

@@ -96,6 +96,8 @@ void admin_api_queue_list(struct admin_request *request, struct admin_answer *an
 void admin_api_queue_show(struct admin_request *request, struct admin_answer *answer)
 {
     struct queue_selector selector = {.id = request->parameter, .state = -1};
+    if (!admin_id_is_clear(request, &selector, answer))
+        return;
     answer_list(request, &selector, answer);
     if (answer->status == 200 && !json_array_size(json_object_get(answer->json, "items")) &&
         !admin_query(request, "cursor").len)
@@ -172,7 +174,8 @@ static bool read_selector(struct admin_request *request, struct queue_selector *
         return false;
     }
     if (select)
-        return admin_read_queue_selector(&source, out, answer);
+        return admin_read_queue_selector(&source, out, answer) &&
+               admin_id_is_clear(request, out, answer);
     if (!read_selection(request, str_c(json_string_value(selection)), out, &expires_ns, answer))
         return false;
     if (action->expects && action->expected != out->id_count) {
@@ -230,7 +233,8 @@ void admin_api_queue_freeze(struct admin_request *request, struct admin_answer *
     int64_t expires_ns;
     struct error err;
     bool loading = is_loading(request);
-    if (!admin_read_queue_selector(&source, &selector, answer))
+    if (!admin_read_queue_selector(&source, &selector, answer) ||
+        !admin_id_is_clear(request, &selector, answer))
         return;
     if (queue_select(gateway_queue(request->gateway), &selector, request->arena, &ids,
                      &frozen.id_count, &err) != OK) {

@@ -6,11 +6,15 @@
 #include "net/address.h"
 #include "smtp/address.h"
 
+#include <string.h>
+
 enum answer { ACCEPT, REJECT, DEFER };
 
 #define BIT(kind) (1u << (kind))
 static const unsigned going_on = BIT(FLOW_ACCEPT) | BIT(FLOW_DELIVER) | BIT(FLOW_HOLD) |
                                  BIT(FLOW_QUARANTINE) | BIT(FLOW_DISCARD);
+
+enum { WAYS_MAX = 32 };
 
 struct wish {
     const struct explanation_question *question;
@@ -22,17 +26,57 @@ struct wish {
     struct mail_address to;
     struct flow_facts facts;
     unsigned given;
+    struct str ways[WAYS_MAX]; /* transports that it may take, the first without a doubt if alone */
+    size_t way_count;
+    json_t *rewritten_by; /* steps behind which the recipient may be another */
     json_t *out;
 };
 
-static json_t *explain_flow(const struct flow *flow, const struct flow_facts *facts, unsigned given,
-                            struct arena *arena, unsigned *out_verdicts)
+static void add_way(struct wish *wish, struct str name)
+{
+    for (size_t i = 0; i < wish->way_count; i++)
+        if (str_equal(wish->ways[i], name))
+            return;
+    if (wish->way_count < WAYS_MAX)
+        wish->ways[wish->way_count++] = name;
+}
+
+static void add_rewriter(struct wish *wish, struct str step)
+{
+    json_t *last = json_array_get(wish->rewritten_by, json_array_size(wish->rewritten_by) - 1);
+    if (!json_is_string(last) || !str_equal(str_c(json_string_value(last)), step))
+        json_array_append_new(wish->rewritten_by, admin_json(step));
+}
+
+/* Steps that choose a transport, or another recipient. What all mail comes past decides alone. */
+static void follow_ways(struct wish *wish, const struct flow_explanation *explanation)
+{
+    bool may_be_over = false;
+    for (size_t i = 0; i < explanation->count; i++) {
+        const struct flow_explained *row = &explanation->rows[i];
+        bool is_certain =
+            row->depth == 0 && strcmp(row->condition, "open") != 0 && row->routes && !may_be_over;
+        if (row->observed)
+            continue;
+        if (is_certain)
+            wish->way_count = 0;
+        for (size_t k = 0; k < row->way_count; k++)
+            add_way(wish, row->ways[k]);
+        if (row->rewrites)
+            add_rewriter(wish, row->step);
+        may_be_over |= strcmp(row->action, "accept") == 0 || strcmp(row->action, "deliver") == 0 ||
+                       strcmp(row->action, "branch") == 0;
+    }
+}
+
+static json_t *explain_flow(struct wish *wish, const struct flow *flow, unsigned *out_verdicts)
 {
     struct flow_explanation explanation;
     json_t *object = json_object();
     json_t *rows = json_array();
     json_t *may = json_array();
-    flow_explain(flow, facts, given, arena, &explanation);
+    flow_explain(flow, &wish->facts, wish->given, wish->arena, &explanation);
+    follow_ways(wish, &explanation);
     for (size_t i = 0; i < explanation.count; i++) {
         const struct flow_explained *one = &explanation.rows[i];
         json_t *row =
@@ -172,18 +216,34 @@ static const struct settings_domain *postmaster_domain(struct wish *wish)
     return settings_route(settings, name);
 }
 
+static json_t *explain_way(const struct wish *wish, struct str name)
+{
+    const struct transport *transport = settings_find_transport(wish->settings, name);
+    return transport
+               ? explanation_transport(wish->settings, transport, wish->facts.recipient_domain,
+                                       wish->question->dns, wish->arena)
+               : json_null();
+}
+
+/* The transport, and those that steps may choose in place of it. */
+static void explain_ways(struct wish *wish)
+{
+    json_t *others = json_array();
+    for (size_t i = 1; i < wish->way_count; i++)
+        json_array_append_new(others, explain_way(wish, wish->ways[i]));
+    json_object_set_new(wish->out, "transport", explain_way(wish, wish->ways[0]));
+    json_object_set_new(wish->out, "or_transports", others);
+    json_object_set(wish->out, "rewritten_by", wish->rewritten_by);
+}
+
 static enum answer explain_content(struct wish *wish, const struct settings_domain *domain,
                                    enum answer code)
 {
     unsigned verdicts;
-    json_t *content =
-        explain_flow(domain->content, &wish->facts, wish->given, wish->arena, &verdicts);
+    json_t *content = explain_flow(wish, domain->content, &verdicts);
     json_object_set_new(content, "queued", json_boolean(wish->listener->queued));
     json_object_set_new(wish->out, "content", content);
-    json_object_set_new(wish->out, "transport",
-                        explanation_transport(wish->settings, domain->transport,
-                                              wish->facts.recipient_domain, wish->question->dns,
-                                              wish->arena));
+    explain_ways(wish);
     /* after a 250 the flow may hold or throw away, but the client is not refused */
     return wish->listener->queued ? code : judge(verdicts);
 }
@@ -202,10 +262,10 @@ static void explain_recipient(struct wish *wish)
     json_object_set_new(wish->out, "domain", admin_json(domain->name));
     json_object_set_new(wish->out, "domain_place",
                         admin_json(config_place_text(wish->arena, domain->place)));
+    add_way(wish, domain->transport->name);
     if (!is_postmaster) {
         const struct flow *flow = settings_recipient_flow(wish->listener, domain);
-        json_object_set_new(wish->out, "recipients",
-                            explain_flow(flow, &wish->facts, wish->given, wish->arena, &verdicts));
+        json_object_set_new(wish->out, "recipients", explain_flow(wish, flow, &verdicts));
     }
     enum answer code = judge(verdicts);
     if (code == ACCEPT)
@@ -230,8 +290,7 @@ static void explain(struct wish *wish)
     }
     if (wish->question->user.len)
         json_object_set_new(wish->out, "authentication",
-                            explain_flow(wish->listener->authentication, &wish->facts, wish->given,
-                                         wish->arena, &ignored));
+                            explain_flow(wish, wish->listener->authentication, &ignored));
     if (wish->listener->smtp.authentication_required && !wish->question->user.len) {
         answer(wish, REJECT, "530 5.7.0 Authentication required");
         return;
@@ -253,6 +312,8 @@ json_t *explanation_make(const struct settings *settings,
     if (choose_listener(&wish) != OK || read_addresses(&wish) != OK || read_session(&wish) != OK)
         return NULL;
     wish.out = json_object();
+    wish.rewritten_by = json_array();
     explain(&wish);
+    json_decref(wish.rewritten_by);
     return wish.out;
 }

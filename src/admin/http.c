@@ -260,6 +260,7 @@ static void fill_request(struct admin_http *http, const struct exchange *exchang
         .reports = http->settings.reports,
         .quarantines = http->settings.quarantines,
         .domains = http->settings.domains,
+        .webhooks = http->settings.webhooks,
         .node = http->settings.node,
         .once = http->settings.once,
         .selections = http->selections,

@@ -32,6 +32,7 @@ struct once;
 struct quarantine_keeper;
 struct selections;
 struct reports;
+struct webhooks;
 
 struct admin_http_settings {
     struct str socket_path;
@@ -47,6 +48,7 @@ struct admin_http_settings {
     struct reports *reports; /* NULL: none are made */
     struct quarantine_keeper *quarantines;
     struct domain_watch *domains;
+    struct webhooks *webhooks; /* NULL: their thread could not be started */
     struct change_desk *desk;
     struct once *once;           /* NULL: its file is damaged, no key is taken */
     struct revisions *revisions; /* NULL: none are kept */
@@ -77,6 +79,7 @@ struct admin_request {
     struct reports *reports; /* NULL: none are made */
     struct quarantine_keeper *quarantines;
     struct domain_watch *domains;
+    struct webhooks *webhooks;
     struct change_desk *desk;
     struct revisions *revisions;
     struct str config_path;

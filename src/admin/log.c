@@ -8,6 +8,8 @@
 #include "admin/reports.h"
 #include "history/store.h"
 #include "history/tail.h"
+#include "mail/id.h"
+#include "webhook/webhooks.h"
 #include "base/buf.h"
 #include "base/memory.h"
 
@@ -143,6 +145,22 @@ static struct str revision_of(struct admin_log *log, const struct event *event,
     return str_c(room);
 }
 
+/* Behind the last field of the line: the 16 bytes of the message's id are those of its trace. */
+static void put_trace(const struct event *event, struct buf *line)
+{
+    struct mail_id id;
+    for (unsigned i = 0; i < event->count; i++) {
+        const struct event_field *field = &event->fields[i];
+        if (field->key != KEY_MESSAGE || field->kind != EVENT_VALUE_STR ||
+            !mail_id_parse(field->text, &id) || line->len < 2)
+            continue;
+        line->len -= 2; /* the end of the object, and of the line */
+        buf_printf(line, ",\"trace\":\"%016llx%016llx\"}\n", (unsigned long long)id.high,
+                   (unsigned long long)id.low);
+        return;
+    }
+}
+
 static void write_event(struct admin_log *log, const struct event *event, struct str revision)
 {
     if (log->settings.target == ADMIN_LOG_JOURNAL) {
@@ -157,6 +175,8 @@ static void write_event(struct admin_log *log, const struct event *event, struct
         event_format_human(event, &log->batch);
     else
         event_lines_json(log->lines, event, revision, &log->batch);
+    if (log->settings.trace && !log->settings.human)
+        put_trace(event, &log->batch);
     if (log->settings.target != ADMIN_LOG_SYSLOG)
         return;
     send_syslog(log, event, "postern", (unsigned)getpid(), buf_str(&log->batch));
@@ -175,6 +195,7 @@ static void take_event(const struct event *event, void *arg)
     if (log->settings.reports)
         reports_take(log->settings.reports, event);
     tail_offer(log->settings.tail, event, revision);
+    webhooks_offer(log->settings.webhooks, event, revision);
     if (log->settings.postfix) { /* it knows itself what Postfix would tell */
         struct postfix_line line = {log, event};
         log_postfix_lines(event, put_postfix_line, &line);
@@ -241,6 +262,7 @@ static void *run(void *arg)
         store_hold(log->settings.store);
         metrics_hold(log->settings.metrics);
         event_drain(take_event, log);
+        webhooks_release(log->settings.webhooks);
         metrics_release(log->settings.metrics);
         store_release(log->settings.store);
         report_drops(log);

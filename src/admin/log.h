@@ -14,6 +14,7 @@ struct metrics;
 struct reports;
 struct store;
 struct tail;
+struct webhooks;
 
 enum admin_log_target { ADMIN_LOG_STDOUT, ADMIN_LOG_SYSLOG, ADMIN_LOG_FILE, ADMIN_LOG_JOURNAL };
 
@@ -23,12 +24,14 @@ struct admin_log_settings {
     struct str socket;         /* SYSLOG, JOURNAL; empty: the usual one */
     enum event_severity least; /* DEBUG events are kept for traces, not logged, unless set */
     struct str node;           /* host name */
+    bool trace;                /* JSON lines about a message name its trace, for OpenTelemetry */
     bool human;                /* one line for a person in place of JSON */
     bool postfix;              /* the words of Postfix in place of either (admin/log_postfix.h) */
     struct store *store;       /* gets every event; NULL: no history */
     struct tail *tail;         /* likewise */
     struct metrics *metrics;   /* likewise */
     struct reports *reports;   /* likewise */
+    struct webhooks *webhooks; /* likewise */
 };
 
 struct admin_log;

@@ -2,7 +2,9 @@
 /* admin/queue_selector.c - reading selectors. */
 #include "admin/queue_selector.h"
 
+#include "base/buf.h"
 #include "base/clock.h"
+#include "gateway/operations.h"
 
 static const char *const state_names[] = {
     [QUEUE_READY] = "ready", [QUEUE_WAITING] = "waiting", [QUEUE_INFLIGHT] = "inflight",
@@ -105,4 +107,55 @@ bool admin_read_queue_selector(const struct admin_queue_selector_source *source,
     }
     out->limit = (size_t)number;
     return true;
+}
+
+/* ---- the beginning of an id ---- */
+
+void admin_tell_ambiguous(struct admin_answer *answer, struct str text, const struct mail_id *ids,
+                          size_t count)
+{
+    struct buf names BUF_CLEANUP;
+    buf_init(&names, 4096);
+    for (size_t i = 0; i < count; i++)
+        buf_printf(&names, "%s%s", i ? ", " : "", mail_id_text(ids[i]).chars);
+    admin_problem(answer, 400, "Ambiguous id", "several ids begin with %.*s: %.*s%s", STR_ARG(text),
+                  STR_ARG(buf_str(&names)), count == ADMIN_IDS_SHOWN ? ", …" : "; give more of it");
+}
+
+/* Whose id it is: the message's, unless only the entry's begins so. */
+static struct mail_id named_by(const struct queue_item *item, struct str text)
+{
+    struct mail_id_text message = mail_id_text(item->message);
+    return str_starts_nocase(str_c(message.chars), text) ? item->message : item->entry;
+}
+
+bool admin_id_is_clear(struct admin_request *request, const struct queue_selector *selector,
+                       struct admin_answer *answer)
+{
+    enum { ENTRIES = 1000 }; /* of one message, for as many destinations */
+    struct queue_selector by_id = {.id = selector->id, .quarantine = selector->quarantine};
+    struct queue_list list = {0};
+    struct mail_id ids[ADMIN_IDS_SHOWN];
+    size_t count = 0;
+    struct error err;
+    by_id.state = -1;
+    by_id.limit = ENTRIES;
+    if (selector->id.len == 0 || selector->id.len == MAIL_ID_LEN)
+        return true;
+    if (queue_list(gateway_queue(request->gateway), &by_id, request->arena, &list, &err) != OK) {
+        admin_problem(answer, 503, "Not now", "%s", err.text);
+        return false;
+    }
+    for (size_t i = 0; i < list.count && count < ADMIN_IDS_SHOWN; i++) {
+        struct mail_id id = named_by(&list.items[i], selector->id);
+        bool known = false;
+        for (size_t k = 0; k < count; k++)
+            known = known || mail_id_equal(ids[k], id);
+        if (!known)
+            ids[count++] = id;
+    }
+    if (count < 2)
+        return true;
+    admin_tell_ambiguous(answer, selector->id, ids, count);
+    return false;
 }

@@ -8,6 +8,8 @@
 #include "admin/http.h"
 #include "queue/queue.h"
 
+enum { ADMIN_IDS_SHOWN = 5 };
+
 /* Where selectors come from: the query of a GET, or the object "select" of a POST. */
 struct admin_queue_selector_source {
     const struct admin_request *request;
@@ -17,6 +19,13 @@ struct admin_queue_selector_source {
 /* False: the answer is a problem. The limit of a query is the page's (admin/page.h). */
 bool admin_read_queue_selector(const struct admin_queue_selector_source *source,
                                struct queue_selector *out, struct admin_answer *answer);
+/* The beginning of an id must not mean several messages. False: it does, and the answer is a
+ * problem that says which. */
+bool admin_id_is_clear(struct admin_request *request, const struct queue_selector *selector,
+                       struct admin_answer *answer);
+/* The same of ids that begin with `text`, `count` of at least as many. */
+void admin_tell_ambiguous(struct admin_answer *answer, struct str text, const struct mail_id *ids,
+                          size_t count);
 /* "ready" … */
 const char *admin_state_name(enum queue_state state);
 /* {"ready": 3, …}, with all states. */

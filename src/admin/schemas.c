@@ -128,12 +128,13 @@ const struct admin_schema admin_schemas[] = {
      "address:string from?:string client?:string user?:string listener?:string tls?:boolean"},
     {"Explanation", "answer: accept, reject or defer, as far as the configuration alone tells; flows have all that can come of them.",
      "answer:string reply:string address:string listener:string user:string tls:boolean trusted:boolean domain?:string "
-     "domain_place?:string postmaster?:string authentication?:object recipients?:object content?:object transport?:object"},
+     "domain_place?:string postmaster?:string authentication?:object recipients?:object content?:object transport?:object "
+     "or_transports?:[object] rewritten_by?:[string]"},
     {"Events", "Events in their order; their fields: the reference of events.", "items:[object]"},
-    {"Story", "All that happened to a message, a session or a refusal.",
+    {"Story", "All that happened to a message, a session or a refusal; explanation: in plain words, for its sender.",
      "id:string begin:time end:time rev?:string node?:string message?:string ref?:string session?:object from?:string "
      "size?:integer message_id?:string subject?:string authentication?:object recipients?:[object] content?:object "
-     "outcomes?:[object]"},
+     "outcomes?:[object] explanation?:string"},
     {"FoundStory", "A story in short; verdict: what became of it.",
      "id:string time?:time event?:string to:[string] verdict?:string message?:string session?:string from?:string client?:string "
      "user?:string ref?:string reason?:string reply?:string listener?:string message_id?:string subject?:string"},
@@ -147,6 +148,19 @@ const struct admin_schema admin_schemas[] = {
     {"UserWish", "file may be left out where there is one.", "user:string password:string senders?:string file?:string reason?:string"},
     {"PasswordWish", "senders that are left out stay as they are.", "password:string senders?:string file?:string reason?:string"},
     {"UserChanged", "Who it was.", "user:string dry_run?:boolean"},
+    {"Webhook", "state: active, failing, paused or disabled (it answered 410). delivered, failed, dropped: since the daemon's start; "
+     "next_try: of one that fails. Of its URL only the host is shown.",
+     "webhook:string origin:string state:string since:time? by:string error:string next_try:time? last_delivered:time? pending:integer "
+     "pending_bytes:integer oldest_seconds:number in_flight:integer secrets:integer delivered:integer failed:integer dropped:integer "
+     "attempts_failed:integer"},
+    {"Webhooks", "In the order of the configuration.", "items:[Webhook]" PAGE},
+    {"WebhookAction", "verb: pause or resume.", "verb:string reason?:string"},
+    {"WebhookDelivery", "id: the webhook-id that its receiver got; status: of the last answer, null: there was none; answer: its beginning; "
+     "payload: what was sent, where one delivery is asked for.",
+     "id:string webhook:string event:string state:string attempts:integer created:time? last_try:time? next_try:time? status:integer? "
+     "took_ms:integer error:string answer:string payload?:object"},
+    {"WebhookDeliveries", "The newest first; next: the cursor of those behind them, null: there are none.",
+     "items:[WebhookDelivery] next:string?"},
     {"Token", "Who may use the API over TCP; last_used: since the daemon's start.",
      "name:string scope:string created:time? expires:time? by:string last_used:time?"},
     {"Tokens", "All of them.", "items:[Token]" PAGE},

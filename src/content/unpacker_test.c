@@ -318,7 +318,7 @@ static MAY_YIELD pid_t wait_for_worker(const struct house *house, bool confined)
 {
     struct error err;
     pid_t pid = 0;
-    for (int i = 0; i < 5000 && (!pid || (confined && !says(pid, "Seccomp:\t2\n"))); i++) {
+    for (int i = 0; i < 60000 && (!pid || (confined && !says(pid, "Seccomp:\t2\n"))); i++) {
         check(fiber_sleep(2 * NS_PER_MS, &err) == OK);
         pid = worker_of(house);
     }
@@ -348,7 +348,7 @@ static MAY_YIELD void leave_it(void *arg)
     pid_t pid = wait_for_worker(watching->house, /* confined= */ true);
     check(pid && kill(pid, SIGSTOP) == 0); /* one that is at work does not see it by itself */
     unpacking_close(unpacking);
-    for (int i = 0; i < 5000 && !watching->ended; i++) {
+    for (int i = 0; i < 60000 && !watching->ended; i++) {
         check(fiber_sleep(2 * NS_PER_MS, &watching->err) == OK);
         watching->ended = worker_of(watching->house) == 0;
     }

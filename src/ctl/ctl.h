@@ -107,6 +107,14 @@ int ctl_report_list(struct ctl *ctl);
 int ctl_report_send(struct ctl *ctl);
 int ctl_domain_check(struct ctl *ctl);
 int ctl_domain_list(struct ctl *ctl);
+int ctl_webhook_list(struct ctl *ctl);
+int ctl_webhook_show(struct ctl *ctl);
+int ctl_webhook_test(struct ctl *ctl);
+int ctl_webhook_deliveries(struct ctl *ctl);
+int ctl_webhook_delivery(struct ctl *ctl);
+int ctl_webhook_retry(struct ctl *ctl);
+int ctl_webhook_pause(struct ctl *ctl);
+int ctl_webhook_resume(struct ctl *ctl);
 int ctl_send(struct ctl *ctl);
 int ctl_spool_verify(struct ctl *ctl);
 int ctl_schema(struct ctl *ctl);
@@ -188,7 +196,7 @@ const char *ctl_config_path(struct ctl *ctl);
 /* Ends the process with a word about it unless it can be an id or a ref. */
 void ctl_require_id(const char *text);
 /* One line: time, name and what else an event has; its ids where many stories are mixed. */
-void ctl_print_event(json_t *event, bool with_ids);
+void ctl_print_event(const struct ctl *ctl, json_t *event, bool with_ids);
 /* A time of the API ("2026-11-24T10:21:00Z") as the clock on the wall shows it. */
 void ctl_print_time(const char *utc, bool with_day);
 /* The same in another form of strftime. */

@@ -80,7 +80,11 @@ static void print_events(struct buf *out)
                         "Values of `reason`:"));
     for (int reason = 0; reason < MAIL_REASON_COUNT; reason++)
         buf_printf(out, "%s `%s`", reason ? "," : "", mail_reason_name((enum mail_reason)reason));
-    buf_append(out, STR(".\n"));
+    buf_append(
+        out,
+        STR(".\n\n`reason` says why in a word of this list; what else there is to say stands in "
+            "`detail`. Of `config.problem` it is the code of the problem, of "
+            "`dmarc.result` DMARC's own word.\n"));
 }
 
 /* For journald: journalctl --update-catalog takes it from /usr/lib/systemd/catalog. */
@@ -217,7 +221,53 @@ static void print_sendmail(struct buf *out)
 
 #define ALSO_ALL                                                                                   \
     "\\fBpostern\\fP(1), \\fBpostern.yaml\\fP(5), \\fBpostern\\-blocks\\fP(7),\n"                  \
-    "\\fBpostern\\-events\\fP(7), \\fBposternd\\fP(8)"
+    "\\fBpostern\\-events\\fP(7), \\fBpostern\\-metrics\\fP(7), \\fBpostern\\-scripts\\fP(7),\n"   \
+    "\\fBposternd\\fP(8)"
+
+static const char settings_examples[] =
+    "- `postern init relay-authenticated --domain example.org --server mail.internal:25`: write a "
+    "first one\n"
+    "- `postern check postern.yaml`: all that is wrong with it, with file, line and column\n"
+    "- `postern apply --confirm 10m`: put it into force; it is taken back unless confirmed\n"
+    "- `postern config show --effective`: what is in force, with every default\n";
+static const char blocks_examples[] =
+    "- `- reject: { when: client in blocked, reply: \"554 5.7.1 Not here\" }`: a step that "
+    "refuses\n"
+    "- `- lookup-smtp: { server: mail }`: ask the mail server whether the recipient exists\n"
+    "- `postern block doc limit`: what stands here about one block\n"
+    "- `postern explain anna@example.org`: which steps a message would go through\n";
+static const char scripts_examples[] =
+    "- `- script: { file: checks.lua }`: a step that asks a script\n"
+    "- `postern check --live`: loads every script\n"
+    "- `postern trace ID`: what a script said, and how long it took\n";
+static const char events_examples[] =
+    "- `postern trace 7KQ2M9XD`: the story behind the ref in a refusal\n"
+    "- `postern tail -q 'event:delivery. verdict:failed'`: failures as they happen\n"
+    "- `postern docs delivery.deferred`: what one event means, and what to do\n"
+    "- `journalctl -u postern -p warning -x`: the same under each line of the journal\n"
+    "- `journalctl -u postern POSTERN_REF=7KQ2M9XD`: by a field, with `log: { to: journal }`\n";
+static const char metrics_examples[] =
+    "- `postern metrics`: all of them, as text\n"
+    "- `curl --unix-socket /run/postern/control.sock http://localhost/metrics`: the same\n"
+    "- `metrics: { listen: [ \"127.0.0.1:9925\" ] }`: for a Prometheus, in the configuration\n"
+    "- `sum by (reason) (rate(postern_smtp_rejects_total[5m]))`: why mail is refused\n"
+    "- `sum by (direction, verdict) (rate(postern_verdicts_total[5m]))`: what becomes of it\n";
+static const char commands_examples[] =
+    "- `postern status`: is mail flowing?\n"
+    "- `postern find to:anna@example.org today`: what became of her mail\n"
+    "- `postern trace 7KQ2M9XD`: why that was refused\n"
+    "- `postern queue causes`: why mail waits, most frequent first\n"
+    "- `postern transport pause internet --reason 'new address'`: nothing leaves for now\n"
+    "- `postern --json queue list --older 1h`: for scripts, one object a line\n";
+static const char daemon_examples[] =
+    "- `posternd --config /etc/postern/postern.yaml --check`: is the configuration right?\n"
+    "- `systemctl reload postern`: read it again\n"
+    "- `posternd --config postern.yaml`: in a terminal, with readable lines\n";
+
+static const char sendmail_examples[] =
+    "- `sendmail anna@example.org <letter`: hand over a message\n"
+    "- `sendmail -t -f sender@example.org <letter`: to those that it names itself\n"
+    "- `mailq`: what waits\n";
 
 static const struct {
     const char *name;
@@ -227,31 +277,36 @@ static const struct {
     {"settings",
      print_settings,
      {"postern.yaml", "5", "configuration of the Postern mail gateway",
-      "`/etc/postern/postern.yaml`", ALSO_ALL}},
+      "`/etc/postern/postern.yaml`", settings_examples, ALSO_ALL}},
     {"blocks",
      print_blocks,
-     {"postern\\-blocks", "7", "steps of the flows of the Postern mail gateway", NULL, ALSO_ALL}},
+     {"postern\\-blocks", "7", "steps of the flows of the Postern mail gateway", NULL,
+      blocks_examples, ALSO_ALL}},
     {"scripts",
      print_scripts,
      {"postern\\-scripts", "7", "what Lua scripts find in the Postern mail gateway", NULL,
-      ALSO_ALL}},
+      scripts_examples, ALSO_ALL}},
     {"events",
      print_events,
-     {"postern\\-events", "7", "what the Postern mail gateway tells of its work", NULL, ALSO_ALL}},
+     {"postern\\-events", "7", "what the Postern mail gateway tells of its work", NULL,
+      events_examples, ALSO_ALL}},
     {"commands",
      print_commands,
      {"postern", "1", "watch and steer the Postern mail gateway",
-      "`postern [--socket PATH] [--json|--plain] [--yes] [--no-color] NOUN [VERB] …`", ALSO_ALL}},
+      "`postern [--socket PATH] [--json|--plain] [--yes] [--no-color] NOUN [VERB] …`",
+      commands_examples, ALSO_ALL}},
     {"metrics",
      print_metrics,
-     {"postern\\-metrics", "7", "what the Postern mail gateway counts", NULL, ALSO_ALL}},
+     {"postern\\-metrics", "7", "what the Postern mail gateway counts", NULL, metrics_examples,
+      ALSO_ALL}},
     {"daemon",
      print_daemon,
-     {"posternd", "8", "the Postern mail gateway", "`posternd --config FILE [--check]`", ALSO_ALL}},
+     {"posternd", "8", "the Postern mail gateway", "`posternd --config FILE [--check]`",
+      daemon_examples, ALSO_ALL}},
     {"sendmail",
      print_sendmail,
      {"postern\\-sendmail", "1", "hand mail to the Postern mail gateway",
-      "`sendmail [OPTIONS] [RECIPIENT…]`, `mailq`, `newaliases`", ALSO_ALL}},
+      "`sendmail [OPTIONS] [RECIPIENT…]`, `mailq`, `newaliases`", sendmail_examples, ALSO_ALL}},
     {"catalog", print_catalog, {0}},
 };
 

@@ -49,6 +49,22 @@ static void print_answer(json_t *out, int code)
         printf("it would be %s\n", word);
 }
 
+/* What steps may make of it that are not sure to be come past. */
+static void print_other_ways(json_t *out)
+{
+    size_t i;
+    json_t *one;
+    json_array_foreach(json_object_get(out, "or_transports"), i, one)
+    {
+        explain_print_transport(one, "or, if a step chooses it, transport");
+    }
+    json_array_foreach(json_object_get(out, "rewritten_by"), i, one)
+    {
+        printf("the recipient may be another behind %s: explain that address, too\n",
+               json_string_value(one));
+    }
+}
+
 static void print_all(json_t *out, int code)
 {
     json_t *recipients = json_object_get(out, "recipients");
@@ -60,7 +76,8 @@ static void print_all(json_t *out, int code)
         explain_print_flow("content", content);
         if (json_is_true(json_object_get(content, "queued")))
             printf("  (after the message is accepted: processing is queued)\n");
-        explain_print_transport(json_object_get(out, "transport"));
+        explain_print_transport(json_object_get(out, "transport"), "transport");
+        print_other_ways(out);
     }
     print_answer(out, code);
 }

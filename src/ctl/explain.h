@@ -6,4 +6,4 @@
 #include "gateway/settings.h"
 
 void explain_print_flow(const char *title, json_t *flow);
-void explain_print_transport(json_t *transport);
+void explain_print_transport(json_t *transport, const char *title);

@@ -24,9 +24,9 @@ static void print_hosts(json_t *hosts)
     }
 }
 
-void explain_print_transport(json_t *transport)
+void explain_print_transport(json_t *transport, const char *title)
 {
-    printf("transport %s (%s)\n  next hop   ", ctl_text(transport, "name"),
+    printf("%s %s (%s)\n  next hop   ", title, ctl_text(transport, "name"),
            ctl_text(transport, "method"));
     ctl_print_text(ctl_text(transport, "next_hop"));
     printf("\n");

@@ -113,7 +113,7 @@ static void show_line(struct ctl *ctl, struct str line)
     if (event && ctl->json)
         ctl_print(ctl, event);
     else if (event)
-        ctl_print_event(event, /* with_ids= */ true);
+        ctl_print_event(ctl, event, /* with_ids= */ true);
     fflush(stdout);
     json_decref(event);
 }

@@ -124,13 +124,14 @@ static void put_item(struct printing *to, struct str name, struct str text)
     to->at_gap = false;
 }
 
-/* Cells of a row; the last takes what is left. */
+/* Cells of a row: a name, what it is, more of that, and what it means. */
 static void put_row(struct printing *to, struct str line)
 {
-    struct str cells[3];
+    enum { CELLS = 4 };
+    struct str cells[CELLS];
     size_t count = 0;
     size_t start = 1;
-    for (size_t i = 1; i < line.len && count < 3; i++) {
+    for (size_t i = 1; i < line.len && count < CELLS; i++) {
         if (line.ptr[i] != '|' || line.ptr[i - 1] == '\\')
             continue;
         cells[count++] = str_trim(str_slice(line, start, i));
@@ -142,15 +143,21 @@ static void put_row(struct printing *to, struct str line)
         put_item(to, cells[0], cells[1]);
         return;
     }
-    char name[256];
-    snprintf(name, sizeof name, "%.*s (%.*s)", STR_ARG(cells[0]), STR_ARG(cells[1]));
-    put_item(to, str_c(name), cells[2]);
+    char name[512];
+    const struct str none = STR_EMPTY;
+    const struct str more = count == CELLS ? cells[2] : none;
+    snprintf(name, sizeof name, "%.*s (%.*s%s%.*s)", STR_ARG(cells[0]), STR_ARG(cells[1]),
+             more.len ? "; " : "", STR_ARG(more));
+    put_item(to, str_c(name), cells[count - 1]);
 }
 
 /* A list's "- `name`: text"; the part before the colon is the item's name. */
 static void put_list_item(struct printing *to, struct str text)
 {
-    ptrdiff_t colon = str_find_str(text, STR(": "));
+    bool code = str_starts(text, STR("`")); /* in which there may be colons */
+    ptrdiff_t colon = str_find_str(text, code ? STR("`: ") : STR(": "));
+    if (colon >= 0 && code)
+        colon++;
     if (colon < 0)
         put_item(to, text, STR_EMPTY);
     else
@@ -223,6 +230,11 @@ void man_print(const struct man_page *page, struct str markdown, struct buf *out
     if (page->synopsis) {
         buf_append(out, STR(".SH SYNOPSIS\n"));
         put_lines(&to, str_c(page->synopsis));
+    }
+    if (page->examples) { /* first: that is what most people look for */
+        buf_append(out, STR(".SH EXAMPLES\n"));
+        to.at_gap = true;
+        put_lines(&to, str_c(page->examples));
     }
     buf_append(out, STR(".SH DESCRIPTION\n"));
     to.at_gap = true;

@@ -16,6 +16,7 @@ struct man_page {
     const char *section;
     const char *text;     /* one line for NAME */
     const char *synopsis; /* Markdown */
+    const char *examples; /* likewise: a list */
     const char *see_also; /* in man's own language */
 };
 

@@ -50,7 +50,7 @@ int ctl_message_events(struct ctl *ctl)
         if (ctl->json)
             ctl_print(ctl, event);
         else
-            ctl_print_event(event, /* with_ids= */ false);
+            ctl_print_event(ctl, event, /* with_ids= */ false);
     }
     bool found = json_array_size(items) > 0;
     if (!found && !ctl->json)
@@ -116,7 +116,7 @@ static int follow(struct ctl *ctl, const char *id)
             if (ctl->json)
                 ctl_print(ctl, event);
             else
-                ctl_print_event(event, /* with_ids= */ false);
+                ctl_print_event(ctl, event, /* with_ids= */ false);
             int code_here = end_of(ctl_text(event, "event"));
             end = code_here >= 0 ? code_here : end;
         }

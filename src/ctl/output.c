@@ -35,8 +35,8 @@ static bool shows_utf8(void)
 }
 
 /* Letters as they are where the terminal can show them, never what it would obey. With `lines`,
- * ends of lines and tabs count as letters. */
-static void print_harmless(struct str rest, bool lines)
+ * ends of lines and tabs count as letters. What stands in quotes cannot end them. */
+static void print_harmless(struct str rest, bool lines, bool in_quotes)
 {
     bool utf8 = shows_utf8();
     while (rest.len) {
@@ -44,6 +44,8 @@ static void print_harmless(struct str rest, bool lines)
         size_t len = str_utf8(rest, &point);
         unsigned char first = (unsigned char)rest.ptr[0];
         bool plain = (first >= 32 && first < 127) || (lines && (first == '\n' || first == '\t'));
+        if (in_quotes && (first == '"' || first == '\\'))
+            putchar('\\');
         if (lines && str_starts(rest, STR("\r\n"))) {
             len = 1;
         } else if (plain || (utf8 && len > 1 && !str_is_unsafe_point(point))) {
@@ -59,7 +61,7 @@ static void print_harmless(struct str rest, bool lines)
 
 void ctl_print_text(const char *text)
 {
-    print_harmless(str_c(text), /* lines= */ false);
+    print_harmless(str_c(text), /* lines= */ false, /* in_quotes= */ false);
 }
 
 void ctl_require_id(const char *text)
@@ -78,7 +80,7 @@ void ctl_require_id(const char *text)
 void ctl_print_file(struct str text)
 {
     if (isatty(STDOUT_FILENO))
-        print_harmless(text, /* lines= */ true);
+        print_harmless(text, /* lines= */ true, /* in_quotes= */ false);
     else
         fwrite(text.ptr, 1, text.len, stdout);
 }
@@ -115,10 +117,10 @@ void ctl_print_moment(const char *before, json_t *object, const char *name)
 static void print_field(const char *name, json_t *value)
 {
     const char *text = json_string_value(value);
-    const char *quote = text && strpbrk(text, " \"=") ? "\"" : "";
+    const char *quote = text && strpbrk(text, " \"=\\") ? "\"" : "";
     printf(" %s=%s", name, quote);
     if (text)
-        ctl_print_text(text);
+        print_harmless(str_c(text), /* lines= */ false, /* in_quotes= */ *quote);
     else if (json_is_integer(value))
         printf("%lld", json_integer_value(value));
     else
@@ -126,12 +128,33 @@ static void print_field(const char *name, json_t *value)
     printf("%s", quote);
 }
 
-void ctl_print_event(json_t *event, bool with_ids)
+/* On a terminal what went wrong stands out. */
+static const char *colour_of(const char *severity)
 {
+    return strcmp(severity, "error") == 0    ? "\033[31m"
+           : strcmp(severity, "warn") == 0   ? "\033[33m"
+           : strcmp(severity, "notice") == 0 ? "\033[1m"
+           : strcmp(severity, "debug") == 0  ? "\033[2m"
+                                             : "";
+}
+
+/* In local time, with the milliseconds by which events are told apart. */
+static void print_event_time(const char *utc)
+{
+    const char *fraction = strchr(utc, '.');
+    ctl_print_time(utc, true);
+    if (fraction && strlen(fraction) >= 4)
+        printf("%.4s", fraction);
+}
+
+void ctl_print_event(const struct ctl *ctl, json_t *event, bool with_ids)
+{
+    const char *colour = ctl->colour ? colour_of(ctl_text(event, "severity")) : "";
     static const char *const frame[] = {"time", "event", "severity", "node", "rev", "seq"};
     const char *name;
     json_t *value;
-    printf("%s  %-20s", ctl_text(event, "time"), ctl_text(event, "event"));
+    print_event_time(ctl_text(event, "time"));
+    printf("  %s%-20s%s", colour, ctl_text(event, "event"), *colour ? "\033[0m" : "");
     json_object_foreach(event, name, value)
     {
         bool is_id = strcmp(name, "session") == 0 || strcmp(name, "message") == 0;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ctl/trace.c - `postern trace`: the story of a message or a refusal, for people. */
 #include "ctl/ctl.h"
+#include "event/event.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -80,6 +81,27 @@ static void print_findings(json_t *findings)
         printf("\n");
 }
 
+/* "spf pass, score 4.2": what conditions behind the step read */
+static void print_values(json_t *values)
+{
+    const char *name;
+    json_t *value;
+    bool any = false;
+    json_object_foreach(values, name, value)
+    {
+        printf("%s", any ? ", " : "        values ");
+        ctl_print_text(name);
+        printf(" ");
+        if (json_is_real(value))
+            printf("%g", json_real_value(value));
+        else
+            ctl_print_text(json_string_value(value) ? json_string_value(value) : "");
+        any = true;
+    }
+    if (any)
+        printf("\n");
+}
+
 static void print_steps(json_t *place)
 {
     size_t i;
@@ -101,6 +123,7 @@ static void print_steps(json_t *place)
         print_pair("  ", step, "detail");
         printf("\n");
         print_findings(json_object_get(step, "findings"));
+        print_values(json_object_get(step, "values"));
     }
 }
 
@@ -109,7 +132,12 @@ static void print_stages(json_t *attempt)
     const char *name;
     json_t *value;
     bool any = false;
-    json_object_foreach(json_object_get(attempt, "stages_us"), name, value)
+    json_t *stages = json_object_get(attempt, "stages_us");
+    if (has(attempt, "ip") && ctl_number(stages, "connect") <= 0) {
+        printf("      on a connection that was open");
+        any = true;
+    }
+    json_object_foreach(stages, name, value)
     {
         if (json_integer_value(value) <= 0)
             continue;
@@ -130,10 +158,14 @@ static void print_attempt(json_t *attempt)
     print_pair(" to ", attempt, "mx");
     print_pair(" ", attempt, "ip");
     print_pair(", ", attempt, "tls");
+    if (has(attempt, "ip") && !has(attempt, "tls"))
+        printf(", no TLS");
     printf("\n");
     print_stages(attempt);
     if (has(attempt, "reply")) {
-        printf("      they said: ");
+        /* without a server, or a code, the words are ours */
+        bool theirs = has(attempt, "ip") && ctl_number(attempt, "code");
+        printf("      %s: ", theirs ? "they said" : "because");
         if (ctl_number(attempt, "code"))
             printf("%lld ", ctl_number(attempt, "code"));
         print_pair("", attempt, "enhanced");
@@ -156,6 +188,26 @@ static void print_attempt(json_t *attempt)
     }
 }
 
+/* What the client was told, and why: of a recipient, or of an outcome. */
+static void print_refusal(json_t *refusal)
+{
+    if (has(refusal, "reply")) {
+        printf("    %lld", ctl_number(refusal, "code"));
+        print_pair(" ", refusal, "enhanced");
+        print_pair(" ", refusal, "reply");
+        printf("\n");
+    }
+    if (has(refusal, "reason")) {
+        print_pair("    reason ", refusal, "reason");
+        print_pair(", step ", refusal, "step");
+        printf("\n");
+    }
+    if (has(refusal, "detail")) {
+        print_pair("    ", refusal, "detail");
+        printf("\n");
+    }
+}
+
 static void print_recipient(json_t *recipient)
 {
     printf("  to <");
@@ -165,15 +217,7 @@ static void print_recipient(json_t *recipient)
     print_pair("  ", recipient, "verdict");
     printf("\n");
     print_steps(recipient);
-    if (has(recipient, "reply")) {
-        printf("    %lld", ctl_number(recipient, "code"));
-        print_pair(" ", recipient, "enhanced");
-        print_pair(" ", recipient, "reply");
-        print_pair("\n    reason ", recipient, "reason");
-        print_pair(", step ", recipient, "step");
-        print_pair("\n    ", recipient, "detail");
-        printf("\n");
-    }
+    print_refusal(recipient);
 }
 
 static void print_delivery(json_t *recipient)
@@ -189,47 +233,75 @@ static void print_delivery(json_t *recipient)
     json_array_foreach(attempts, i, attempt) print_attempt(attempt);
 }
 
+/* What the event means, as the reference of events says it. */
+static const char *meaning_of(const char *event)
+{
+    for (int type = 0; type < EVENT_TYPE_COUNT; type++)
+        if (strcmp(event_name((enum event_type)type), event) == 0)
+            return event_text((enum event_type)type);
+    return "";
+}
+
+static void print_value(const char *name, json_t *value)
+{
+    printf("%s ", name);
+    if (json_is_string(value))
+        ctl_print_text(json_string_value(value));
+    else if (json_is_integer(value))
+        printf("%lld", json_integer_value(value));
+    else
+        printf("%s", json_is_true(value) ? "yes" : "no");
+}
+
 static void print_outcome(json_t *outcome)
 {
-    static const char *const own[] = {"event", "time", "client", "user"};
+    static const char *const own[] = {"event", "time",   "client", "user", "code",   "enhanced",
+                                      "reply", "reason", "step",   "ref",  "detail", "helo"};
     const char *name;
     json_t *value;
+    bool any = false;
     if (strcmp(ctl_text(outcome, "event"), "message.accepted") == 0)
         return; /* the head of the story is made of it */
     printf("  ");
     ctl_print_time(ctl_text(outcome, "time"), false);
-    printf("  %s", ctl_text(outcome, "event"));
+    printf("  %s: %s\n", ctl_text(outcome, "event"), meaning_of(ctl_text(outcome, "event")));
+    print_refusal(outcome);
     json_object_foreach(outcome, name, value)
     {
-        bool skip = json_object_get(outcome, name) == NULL;
+        bool skip = false;
         for (size_t i = 0; i < sizeof own / sizeof *own; i++)
             skip = skip || strcmp(name, own[i]) == 0;
         if (skip)
             continue;
-        printf("  %s ", name);
-        if (json_is_string(value))
-            ctl_print_text(json_string_value(value));
-        else if (json_is_integer(value))
-            printf("%lld", json_integer_value(value));
-        else
-            printf("%s", json_is_true(value) ? "yes" : "no");
+        printf("%s", any ? "  " : "    ");
+        print_value(name, value);
+        any = true;
     }
-    printf("\n");
+    if (any)
+        printf("\n");
+}
+
+static bool is_for_now(json_t *outcome)
+{
+    long long code = ctl_number(outcome, "code");
+    return code >= 400 && code < 500;
 }
 
 /* "Refused at RCPT", "Message …". */
 static void print_title(json_t *story)
 {
     json_t *recipient = json_array_get(json_object_get(story, "recipients"), 0);
+    json_t *outcomes = json_object_get(story, "outcomes");
+    size_t count = json_array_size(outcomes);
     if (!has(story, "ref")) {
         printf("%s %s",
                is_own(story)           ? "The gateway itself"
                : has(story, "message") ? "Message"
                                        : "Session",
                ctl_text(story, "id"));
-    } else if (json_array_size(json_object_get(story, "outcomes"))) {
-        json_t *outcome = json_array_get(json_object_get(story, "outcomes"), 0);
-        printf("Refused: %s", ctl_text(outcome, "event"));
+    } else if (count) {
+        json_t *outcome = json_array_get(outcomes, count - 1);
+        printf("%s: %s", is_for_now(outcome) ? "Deferred" : "Refused", ctl_text(outcome, "event"));
     } else {
         printf("%s at RCPT",
                strcmp(ctl_text(recipient, "verdict"), "deferred") == 0 ? "Deferred" : "Refused");
@@ -270,14 +342,25 @@ static void print_story(json_t *story)
     }
 }
 
+/* For the sender, to be copied. */
+static void print_words(json_t *story)
+{
+    if (has(story, "explanation"))
+        ctl_print_text(ctl_text(story, "explanation"));
+    else
+        printf("This is of the gateway itself, and of no mail.");
+    printf("\n");
+}
+
 int ctl_trace(struct ctl *ctl)
 {
     bool raw = ctl_flag(ctl, "--raw");
+    bool words = ctl_flag(ctl, "--story");
     ctl_arguments(ctl, 1, 1);
     ctl_require_id(ctl->argv[0]);
     if (raw)
         return ctl_message_events(ctl);
     struct str path =
         arena_printf(ctl->arena, "/api/v1/messages/%s/trace", ctl_url_text(ctl, ctl->argv[0]));
-    return ctl_show(ctl, path.ptr, print_story);
+    return ctl_show(ctl, path.ptr, words ? print_words : print_story);
 }

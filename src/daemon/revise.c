@@ -118,12 +118,34 @@ static void tell(enum event_type type, unsigned number, struct str actor, struct
     event_emit(type, F_C(REVISION, text), F_STR(ACTOR, actor), F_STR(WHY, reason));
 }
 
-static void tell_applied(const struct child *child, struct str actor, struct str reason)
+/* When it is taken back by itself, or empty. */
+static struct str guard_of(const struct child *child, char text[TIME_RFC3339_SIZE])
 {
-    char text[16];
+    struct revisions_state state = state_of(child);
+    return state.pending && state.confirm_by_ns ? clock_format_rfc3339(state.confirm_by_ns, text)
+                                                : STR_EMPTY;
+}
+
+static void tell_shared(const struct child *child, struct str actor, struct str reason)
+{
+    char text[16], from[16], guard[TIME_RFC3339_SIZE];
+    struct revisions_state state = state_of(child);
+    snprintf(text, sizeof text, "r%u", state.pending);
+    snprintf(from, sizeof from, "r%u", child->settings->revision);
+    event_emit(EVENT_CONFIG_SHARED, F_C(REVISION, text), F_C(FROM_REV, from), F_STR(ACTOR, actor),
+               F_STR(WHY, reason), F_INT(VALUE, state.share), F_STR(GUARD, guard_of(child, guard)));
+}
+
+static void tell_applied(struct child *child, struct str actor, struct str reason)
+{
+    char text[16], from[16] = "", guard[TIME_RFC3339_SIZE];
     snprintf(text, sizeof text, "r%u", child->settings->revision);
-    event_emit(EVENT_CONFIG_APPLIED, F_C(REVISION, text), F_C(FILE, child->options->config_path),
-               F_STR(ACTOR, actor), F_STR(WHY, reason));
+    if (child->told_revision)
+        snprintf(from, sizeof from, "r%u", child->told_revision);
+    child->told_revision = child->settings->revision;
+    event_emit(EVENT_CONFIG_APPLIED, F_C(REVISION, text), F_C(FROM_REV, from),
+               F_C(FILE, child->options->config_path), F_STR(ACTOR, actor), F_STR(WHY, reason),
+               F_STR(GUARD, guard_of(child, guard)));
 }
 
 static void tell_refused(const struct work *work)
@@ -320,7 +342,7 @@ void revise_started(struct child *child)
     tell_if_different(&work);
     if (child->trial) {
         gateway_share(child->gateway, child->trial, state.share);
-        tell(EVENT_CONFIG_SHARED, state.pending, STR("start"), STR_EMPTY);
+        tell_shared(child, STR("start"), STR_EMPTY);
     }
     set_deadline(child, &state);
     arena_free(arena);
@@ -576,7 +598,7 @@ static void apply_settings(struct work *work, struct settings *settings, struct 
     if (change->status != 200)
         mark(child, number, STR("not applied"));
     else if (change->share)
-        tell(EVENT_CONFIG_SHARED, number, change->actor, change->reason);
+        tell_shared(child, change->actor, change->reason);
     else
         tell_applied(child, change->actor, change->reason);
 }

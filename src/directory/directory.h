@@ -37,6 +37,9 @@ struct directory_answer {
 struct directory_shared;
 struct directory_shared *directory_shared_new(void);
 void directory_shared_free(struct directory_shared *shared);
+/* A file that logins or recipients are looked up in was written: what is asked from now on sees it.
+ * Any thread. */
+void directory_files_changed(struct directory_shared *shared);
 
 struct directory *directory_new(struct directory_shared *shared, struct dns *dns,
                                 struct str helo_name);

@@ -37,7 +37,8 @@ struct directory_shared {
     struct lane *files;  /* one thread: it owns `sources` */
     struct lane *crypts; /* password hashes */
     _Atomic(struct directory_backend *) backends;
-    struct map sources; /* of watched files; touched by the thread of lane `files` only */
+    struct map sources;  /* of watched files; touched by the thread of lane `files` only */
+    atomic_uint changes; /* of files, as far as they were noticed */
 };
 
 struct directory {

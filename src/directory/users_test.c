@@ -325,6 +325,57 @@ static void sees_changes(void **state)
     write_file("");
 }
 
+/* Two workers at a stopped clock: a change that one of them saw, or that was told, is seen by both.
+ */
+static MAY_YIELD void change_and_ask_both(void *arg)
+{
+    struct login_run *run = arg;
+    struct directory_shared *shared = directory_shared_new();
+    struct directory *workers[2];
+    struct error err;
+    int64_t now = clock_monotonic_ns();
+    char *out = run->problem;
+    run->arena = arena_new(0);
+    clock_set_fake(now, clock_wall_ns());
+    for (int i = 0; i < 2; i++) {
+        run->directory = workers[i] = directory_new(shared, NULL, STR("gw.example"));
+        *out++ = "YNUE"[ask(run, "anna", STR("one"))];
+    }
+    check(directory_users_set(str_c(path), STR("anna"), STR("two"), STR_EMPTY, false, &err) == OK);
+    directory_files_changed(shared);
+    for (int i = 0; i < 2; i++) {
+        run->directory = workers[i];
+        *out++ = "YNUE"[ask(run, "anna", STR("one"))];
+    }
+    /* a third sees it first */
+    check(directory_users_set(str_c(path), STR("anna"), STR("three"), STR_EMPTY, false, &err) ==
+          OK);
+    run->directory = directory_new(shared, NULL, STR("gw.example"));
+    *out++ = "YNUE"[ask(run, "anna", STR("three"))];
+    directory_free(run->directory);
+    for (int i = 0; i < 2; i++) {
+        run->directory = workers[i];
+        *out++ = "YNUE"[ask(run, "anna", STR("two"))];
+    }
+    clock_set_fake(-1, -1);
+    directory_free(workers[0]);
+    directory_free(workers[1]);
+    directory_shared_free(shared);
+    arena_free(run->arena);
+}
+
+static void all_workers_see_the_same(void **state)
+{
+    (void)state;
+    struct error err;
+    struct login_run run = {0};
+    assert_int_equal(
+        directory_users_set(str_c(path), STR("anna"), STR("one"), STR_EMPTY, true, &err), OK);
+    test_in_fiber(change_and_ask_both, &run);
+    assert_string_equal(run.problem, "YYNNYNN");
+    write_file("");
+}
+
 int main(void)
 {
 #define WITH_FOLDER(test) cmocka_unit_test_setup_teardown(test, make_folder, remove_folder)
@@ -337,6 +388,7 @@ int main(void)
         WITH_FOLDER(answers_logins),
         WITH_FOLDER(no_file_is_an_error),
         WITH_FOLDER(sees_changes),
+        WITH_FOLDER(all_workers_see_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

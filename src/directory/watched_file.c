@@ -31,6 +31,7 @@ static const int64_t PATIENCE_NS = 2 * NS_PER_S;
 struct watched_file {
     struct watched_table *table;
     int64_t looked_ns; /* monotonic */
+    unsigned changes;  /* what shared->changes was then */
 };
 
 /* The lane thread's view: what the current table was read from. */
@@ -47,6 +48,7 @@ struct look_job {
     char *key;  /* "kind:path" */
     char *path; /* in key */
     struct watched_table *table;
+    unsigned changes; /* what shared->changes was when it was asked for, or when it was read */
     enum result result;
     struct error error;
 };
@@ -61,6 +63,11 @@ static struct watched_table *table_ref(struct watched_table *table)
 {
     atomic_fetch_add(&table->references, 1);
     return table;
+}
+
+void directory_files_changed(struct directory_shared *shared)
+{
+    atomic_fetch_add(&shared->changes, 1);
 }
 
 void watched_bad_line(struct str path, size_t line, const char *why, size_t *bad_lines)
@@ -113,6 +120,10 @@ static enum result read_table(struct look_job *look, struct watched_source *sour
     watched_table_unref(source->table);
     source->table = table;
     source->read_from = after;
+    /* no worker answers by the old one from now on */
+    unsigned before_it = atomic_fetch_add(&look->shared->changes, 1);
+    if (before_it == look->changes)
+        look->changes++; /* and that is all that is new */
     return OK;
 }
 
@@ -228,12 +239,16 @@ enum result watched_file_get(struct directory *directory, const struct watched_k
         return fail(err, ERROR_PERMANENT, "not a path that can be read");
     struct look_job *job = look_new(directory, kind, path);
     struct watched_file *file = find_file(directory, job->key);
-    if (file->table && clock_monotonic_ns() - file->looked_ns < LOOK_EVERY_NS) {
+    unsigned changes = atomic_load(&directory->shared->changes);
+    bool is_fresh = clock_monotonic_ns() - file->looked_ns < LOOK_EVERY_NS;
+    if (file->table && is_fresh && file->changes == changes) {
         look_free(job);
         *out_table = table_ref(file->table);
         return OK;
     }
     file->looked_ns = clock_monotonic_ns(); /* the others use the old table meanwhile */
+    job->changes = changes;
+    file->changes = changes;
     struct error error;
     if (look(directory, job, &error) != OK) {
         bool slow = error.kind == ERROR_TIMEOUT || error.kind == ERROR_LIMIT;
@@ -248,6 +263,7 @@ enum result watched_file_get(struct directory *directory, const struct watched_k
     /* `file` lives as long as the directory; another fiber may have changed it meanwhile */
     watched_table_unref(file->table);
     file->table = take(job->table);
+    file->changes = job->changes;
     look_free(job);
     if (!file->table) {
         if (err)

@@ -17,7 +17,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { OWN_FIELDS = 28, GATHER_MS = 20, QUARTER = RING_BYTES / 4 };
+enum { OWN_FIELDS = 30, GATHER_MS = 20, QUARTER = RING_BYTES / 4 };
 /* The last eighth of a ring is not for debug events, which are most of them. */
 enum { KEPT_FROM_DEBUG = RING_BYTES / 8 };
 
@@ -30,7 +30,8 @@ static struct {
     struct ring *rings;
     pthread_key_t thread_end;
     atomic_uint_least64_t dropped;
-    uint64_t seq; /* the reader's */
+    uint64_t seq;          /* the reader's */
+    uint64_t seen_dropped; /* of them, those that `seq` has passed over */
     struct event_decoder *decoder;
     enum { WAKE_NEVER, WAKE_QUARTER, WAKE_ANY } _Atomic wake;
     atomic_bool hurry;
@@ -242,6 +243,7 @@ static struct ring *busy_rings(void)
 size_t event_drain(void (*take_event)(const struct event *event, void *arg), void *arg)
 {
     size_t taken = 0;
+    uint64_t dropped = event_dropped();
     if (!stream.decoder)
         stream.decoder = event_decoder_new();
     for (struct ring *busy = busy_rings(); busy; taken++) {
@@ -251,6 +253,9 @@ size_t event_drain(void (*take_event)(const struct event *event, void *arg), voi
         if (!ring_release(ring))
             *link = ring->next_busy;
     }
+    /* what was dropped until now came behind what filled the rings: it is missing here */
+    stream.seq += dropped - stream.seen_dropped;
+    stream.seen_dropped = dropped;
     forget_ended();
     return taken;
 }

@@ -96,7 +96,8 @@ struct event {
 /* Nothing is as before, and there may be other fields. */
 #define EVENT_ALL_CHANGED UINT32_MAX
 
-/* Take every event that is there out of the rings, the oldest of all first, and number them. What
+/* Take every event that is there out of the rings, the oldest of all first, and number them: one
+ * that was dropped has a number that is missing. What
  * is emitted meanwhile waits for the next call. One thread only. Returns how many there were. */
 size_t event_drain(void (*take_event)(const struct event *event, void *arg), void *arg);
 /* What a copy of `packed` holds; `seq` is not in it. Texts are borrowed from `packed`. */

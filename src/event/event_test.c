@@ -229,6 +229,9 @@ static void names_are_known(void **state)
         assert_non_null(event_name((enum event_type)i));
         assert_true(strlen(event_text((enum event_type)i)) > 0);
         assert_non_null(event_severity_name(event_severity((enum event_type)i)));
+        /* who is warned is told what to do */
+        if (event_severity((enum event_type)i) >= EVENT_WARN && !*event_advice((enum event_type)i))
+            fail_msg("%s has no row in event/advice.h", event_name((enum event_type)i));
         for (unsigned j = 0; j < i; j++)
             assert_string_not_equal(event_name((enum event_type)i), event_name((enum event_type)j));
     }
@@ -262,6 +265,34 @@ static void a_full_ring_drops_and_counts(void **state)
     event_emit(EVENT_DAEMON_READY);
     assert_int_equal(event_dropped() - before, dropped);
     expect("info   daemon.ready\n");
+}
+
+static uint64_t last_seq;
+
+static void note_seq(const struct event *event, void *arg)
+{
+    (void)arg;
+    last_seq = event->seq;
+}
+
+/* What a reader of the log sees: as many numbers are missing as events. */
+static void a_gap_in_the_numbers_is_what_was_dropped(void **state)
+{
+    (void)state;
+    event_emit(EVENT_DAEMON_READY);
+    assert_int_equal(event_drain(note_seq, NULL), 1);
+    uint64_t seq = last_seq;
+    event_emit(EVENT_DAEMON_READY);
+    assert_int_equal(event_drain(note_seq, NULL), 1);
+    assert_int_equal(last_seq, seq + 1);
+    uint64_t before = event_dropped();
+    for (seq = last_seq; event_dropped() - before < 3;)
+        event_emit(EVENT_FLOW_STEP, F_C(STEP, "s"));
+    size_t taken = event_drain(note_seq, NULL);
+    assert_int_equal(last_seq, seq + taken);
+    event_emit(EVENT_DAEMON_READY);
+    assert_int_equal(event_drain(note_seq, NULL), 1);
+    assert_int_equal(last_seq, seq + taken + 3 + 1);
 }
 
 static void debug_events_leave_room_for_others(void **state)
@@ -671,6 +702,7 @@ int main(void)
         cmocka_unit_test(a_value_cannot_forge_a_field),
         cmocka_unit_test(names_are_known),
         cmocka_unit_test(a_full_ring_drops_and_counts),
+        cmocka_unit_test(a_gap_in_the_numbers_is_what_was_dropped),
         cmocka_unit_test(debug_events_leave_room_for_others),
         cmocka_unit_test(records_survive_the_end_of_the_ring),
         cmocka_unit_test(threads_emit_while_the_reader_drains),

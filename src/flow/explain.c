@@ -29,6 +29,9 @@ const char *flow_verdict_name(enum flow_verdict_kind kind)
     return names[kind];
 }
 
+static const unsigned addresses = 1u << NAME_SENDER | 1u << NAME_SENDER_DOMAIN |
+                                  1u << NAME_RECIPIENT | 1u << NAME_RECIPIENT_DOMAIN;
+
 static struct flow_explained *add_row(struct explaining *explaining)
 {
     struct flow_explanation *out = explaining->out;
@@ -64,6 +67,15 @@ static struct str refusal(const struct explaining *explaining, const struct flow
     return mail_reply_text(explaining->arena, &reply);
 }
 
+/* May a recipient be another behind it? As far as one can tell without knowing which. */
+static bool changes_recipient(const struct flow_step *step)
+{
+    static const struct flow_relay_case nobody;
+    const struct flow_block *block = step->block;
+    return block->may_rewrite && !step->observe &&
+           (!block->may_change || block->may_change(step, &nobody));
+}
+
 static bool walk(struct explaining *explaining, const struct flow_steps *steps, unsigned depth);
 
 /* True if control may go on behind the step. */
@@ -81,6 +93,10 @@ static bool explain_outcome(struct explaining *explaining, const struct flow_ste
     row->outcome = outcome->name;
     row->action = flow_action_name(action);
     row->observed = step->observe;
+    row->rewrites = changes_recipient(step);
+    row->routes = step->block->routes;
+    if (step->block->ways && !step->observe)
+        row->way_count = step->block->ways(step, &row->ways);
     if (step->when && expression_judge(step->when, &explaining->known) == EXPRESSION_UNDECIDED)
         row->condition = "open";
     if (flow_actions[action->kind].decides) {
@@ -122,6 +138,8 @@ static bool walk(struct explaining *explaining, const struct flow_steps *steps, 
         }
         if (!goes_on)
             return false;
+        if (block->may_rewrite && !step->observe) /* by whom and to whom, is open from here on */
+            explaining->known.given &= ~addresses;
     }
     return true;
 }

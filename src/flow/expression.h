@@ -54,6 +54,7 @@ struct expression_knowledge {
     size_t trusted_count;
     /* What recipient.domain is (not). */
     enum expression_domain domain_is;
+    bool domain_of_all; /* also of each recipient that a message has in this flow */
     const struct str *domains;
     size_t domain_count;
     unsigned unstable; /* a set of 1 << name: those that change between steps */

@@ -178,6 +178,27 @@ static enum expression_truth read_atom(struct proof *proof, const struct express
     return negated ? truth_not(atom->truth) : atom->truth;
 }
 
+/* any() and all() of recipients that nothing has changed: where no domain fits it is false, where
+ * none fails it is true. */
+static enum expression_truth read_quantifier(struct proof *proof, const struct expression *node,
+                                             const struct expression_assumption *item)
+{
+    struct expression_knowledge each = *proof->known;
+    const struct expression_assumption holds = {.expression = node->left, .truth = true};
+    const struct expression_assumption fails = {.expression = node->left, .truth = false};
+    bool is_begun = item->since && proof->known->unset_since &&
+                    item->since[NAME_RECIPIENTS] == proof->known->unset_since;
+    each.unstable = 0;
+    each.domain_of_all = false;
+    if (proof->known->domain_of_all && is_begun) {
+        if (!expression_possible(&holds, 1, &each))
+            return EXPRESSION_FALSE;
+        if (!expression_possible(&fails, 1, &each))
+            return EXPRESSION_TRUE;
+    }
+    return read_atom(proof, node, item);
+}
+
 static enum expression_truth read(struct proof *proof, const struct expression *node,
                                   const struct expression_assumption *item)
 {
@@ -203,6 +224,9 @@ static enum expression_truth read(struct proof *proof, const struct expression *
         if (left == EXPRESSION_UNDECIDED || right == EXPRESSION_UNDECIDED)
             return EXPRESSION_UNDECIDED;
         return truth_of((left == right) == (node->compare == COMPARE_EQUAL));
+    case EXPRESSION_OP_ANY:
+    case EXPRESSION_OP_ALL:
+        return read_quantifier(proof, node, item);
     default:
         return read_atom(proof, node, item);
     }

@@ -194,6 +194,11 @@ struct flow_explained { /* one outcome of a step */
     const char *action;    /* next, accept, branch (its rows follow), … */
     struct str reply;      /* of a refusal; a backend may have words of its own */
     bool observed;         /* the action is not taken */
+    bool rewrites;         /* the recipient may be another behind it, and go another way */
+    /* Transports of which the step may choose one; with `routes` it does. */
+    const struct str *ways;
+    size_t way_count;
+    bool routes;
 };
 struct flow_explanation {
     struct flow_explained *rows;
@@ -272,6 +277,13 @@ struct flow_witness {        /* a session that shows what a proof says */
     size_t stated_count;
 };
 
+enum flow_shown {
+    FLOW_SHOWN_NOTHING,
+    FLOW_SHOWN_RELAYED, /* it gets out, for any domain or by MX for the one that it was sent to */
+    FLOW_SHOWN_LEFT,    /* rewritten to a domain that is not listed */
+    FLOW_SHOWN_PASSED,  /* rewritten to another listed domain, by MX */
+};
+
 struct flow_relay_case { /* one listener x domain, for a stranger */
     struct str listener;
     bool authentication_required; /* a stranger never gets to RCPT */
@@ -284,6 +296,7 @@ struct flow_relay_case { /* one listener x domain, for a stranger */
     const struct flow *authentication_flow; /* NULL: nobody can log in */
     const struct flow *recipient_flow;
     const struct flow *content_flow; /* NULL: not looked at */
+    bool content_shared;             /* other domains of the listener have it, too */
     /* Strangers are in none of these; unless the listener lets them claim an address, and then
      * `claims` is who may, in words with the place: "any client (proxy.from, FILE:9:5)". */
     const struct net_network *trusted;
@@ -307,8 +320,9 @@ struct flow_relay_case { /* one listener x domain, for a stranger */
     size_t target_count;
     /* Does this listed name belong to the domain `name`? */
     bool (*belongs)(const void *context, struct str domain, struct str name);
-    /* Does this session get mail out that is not for us? NULL: nobody can try. */
-    bool (*relays)(const struct flow_relay_case *relay, const struct flow_witness *witness);
+    /* What this session shows; PASSED: and the domain. NULL: nobody can try. */
+    enum flow_shown (*shows)(const struct flow_relay_case *relay,
+                             const struct flow_witness *witness, struct str *out_domain);
     const void *context;
     struct config_place place;   /* of the domain */
     struct str allow_open_relay; /* the reason given, or empty */

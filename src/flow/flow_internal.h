@@ -129,6 +129,8 @@ struct flow_block {
     /* Of a block that may route: can the transport be one that looks up MX? NULL: yes. With
      * `routes` it is chosen whenever the step is come to. */
     bool routes;
+    /* Of a block that may route: the transports that it may choose; their number. */
+    size_t (*ways)(const struct flow_step *step, const struct str **out);
     bool (*may_look_up)(const struct flow_step *step, const struct flow_relay_case *relay);
     /* Of a block that may rewrite: can a recipient whose name or domain the client chose get a
      * domain that is not listed? NULL: yes. */

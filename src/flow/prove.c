@@ -339,7 +339,7 @@ static void report(const struct walk *walk, const struct prove_session *session,
     if (walk->found_count > PATHS_SHOWN)
         problem->detail = arena_printf(arena, "%.*s\nand %zu more", STR_ARG(problem->detail),
                                        walk->found_count - PATHS_SHOWN);
-    if (session->is_known || walk->goal.relay->relays)
+    if (session->is_known || walk->goal.relay->shows)
         problem->detail = arena_printf(arena, "%.*s\n%.*s", STR_ARG(problem->detail),
                                        STR_ARG(prove_session_text(&walk->goal, session, arena)));
     explain_fix(walk, problem);

@@ -64,7 +64,7 @@ struct prove_way {
     const struct flow_stated_outcome *hops; /* its steps, with what they say */
     size_t hop_count;
 };
-/* Find values for all names, so that the conditions hold; with goal->relay->relays: which relay.
+/* Find values for all names, so that the conditions hold; with goal->relay->shows: which show it.
  * False: no such is found. */
 bool prove_find_session(const struct prove_way *way, struct prove_budget *budget,
                         struct arena *arena, struct prove_session *out);

@@ -149,7 +149,7 @@ static void find_session(struct search *search, const struct point *point)
                                   .hop_count = search->hop_count};
     search->arrived = true;
     if (prove_find_session(&way, search->budget, search->arena, search->out))
-        search->over = search->out->has_relayed || !search->goal->relay->relays;
+        search->over = search->out->has_relayed || !search->goal->relay->shows;
     if (++search->ways >= WAYS_MAX)
         search->over = true;
 }
@@ -312,6 +312,7 @@ enum prove_end prove_search(const struct prove_goal *goal, const struct flow *fl
     search.known.domain_is = !relay->name_count ? EXPRESSION_DOMAIN_OPEN
                              : relay->is_any    ? EXPRESSION_DOMAIN_NONE_OF
                                                 : EXPRESSION_DOMAIN_ONE_OF;
+    search.known.domain_of_all = !relay->content_shared;
     search.known.assumed = search.assumed;
     explore(&search, (struct point){.steps = &relay->recipient_flow->steps, .since = beginning});
     if (search.arrived)

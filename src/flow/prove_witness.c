@@ -16,6 +16,8 @@ enum {
     CHOICES_MAX = 4 * PROVE_VALUES_MAX,
 };
 
+#define EVERY_FIELD "Subject: x\r\n"
+
 enum turn { CLIENT, TLS, HELO, CLIENT_NAME, SENDER, RECIPIENT, COUNT, FIELDS, SIZE, TURNS };
 
 static const unsigned names_of_turn[TURNS] = {
@@ -252,6 +254,15 @@ static void give_recipients(struct making *making, size_t count)
                                                         .orcpt = STR_EMPTY};
 }
 
+/* A message that is too small for any field has none. */
+static bool give_size(struct flow_facts *facts, uint64_t size)
+{
+    if (size < facts->header.len && facts->size == sizeof EVERY_FIELD - 1 + 5)
+        facts->header = STR("\r\n");
+    facts->size = size;
+    return size >= facts->header.len;
+}
+
 static bool give(struct making *making, enum turn turn, struct str text)
 {
     struct flow_facts *facts = &making->facts;
@@ -280,13 +291,12 @@ static bool give(struct making *making, enum turn turn, struct str text)
         give_recipients(making, text.len ? making->values.recipients : 1);
         break;
     case FIELDS:
-        facts->header = arena_printf(making->arena, "Subject: x\r\n%.*s\r\n", STR_ARG(text));
+        facts->header = arena_printf(making->arena, EVERY_FIELD "%.*s\r\n", STR_ARG(text));
         facts->size = facts->header.len + 3;
         break;
     case SIZE:
-        if (text.len && (!str_to_uint(text, MESSAGE_MAX, &size) || size < facts->size))
+        if (text.len && (!str_to_uint(text, MESSAGE_MAX, &size) || !give_size(facts, size)))
             return false;
-        facts->size = text.len ? size : facts->size;
         break;
     case TURNS:
         break;
@@ -323,6 +333,23 @@ static void state_outcomes(const struct making *making, struct flow_witness *wit
             stated[witness->stated_count++] = way->hops[i];
 }
 
+/* Does it show what the proof says, and not another thing? */
+static bool shows(const struct prove_goal *goal, const struct flow_witness *witness)
+{
+    struct str domain = STR_EMPTY;
+    switch (goal->relay->shows(goal->relay, witness, &domain)) {
+    case FLOW_SHOWN_RELAYED:
+        return goal->aim == AIM_ACCEPT || goal->aim == AIM_ROUTED;
+    case FLOW_SHOWN_LEFT:
+        return goal->aim == AIM_REWRITTEN;
+    case FLOW_SHOWN_PASSED:
+        return goal->aim == AIM_PASSED_BY && str_equal(domain, goal->target);
+    case FLOW_SHOWN_NOTHING:
+        break;
+    }
+    return false;
+}
+
 static void keep(struct making *making)
 {
     const struct flow_relay_case *relay = making->way->goal->relay;
@@ -331,13 +358,13 @@ static void keep(struct making *making)
         .witness = {.facts = making->facts, .text = message_of(making)},
     };
     state_outcomes(making, &session.witness);
-    if (relay->relays && making->budget->tries) {
+    if (relay->shows && making->budget->tries) {
         making->budget->tries--;
-        session.has_relayed = relay->relays(relay, &session.witness);
+        session.has_relayed = shows(making->way->goal, &session.witness);
     }
     if (session.has_relayed || !making->out->is_known)
         *making->out = session;
-    making->done = session.has_relayed || !relay->relays || ++making->tries >= TRIES_A_WAY ||
+    making->done = session.has_relayed || !relay->shows || ++making->tries >= TRIES_A_WAY ||
                    !making->budget->tries;
 }
 
@@ -366,11 +393,11 @@ static void choose(struct making *making, unsigned turn)
     const unsigned names = making->values.names;
     const struct choices *choices = &making->choices[turn];
     const struct expression_knowledge before = making->known;
-    uint64_t size = making->facts.size;
+    const struct flow_facts facts = making->facts;
     size_t left = alternatives(making->way, turn);
     bool matters = turn == FIELDS ? names & 1u << NAME_HEADER : names & names_of_turn[turn];
     for (size_t i = 0; i < choices->count; i++) {
-        making->facts.size = size;
+        making->facts = facts;
         if (making->done || making->judgements > JUDGEMENTS_MAX)
             break;
         if (!give(making, (enum turn)turn, choices->texts[i]))
@@ -446,7 +473,7 @@ struct str prove_session_text(const struct prove_goal *goal, const struct prove_
     struct buf out BUF_CLEANUP;
     char ip[NET_IP_TEXT];
     buf_init(&out, 8192);
-    if (goal->relay->relays && !session->has_relayed)
+    if (goal->relay->shows && !session->has_relayed)
         return STR("no session was found that relays so: what a script does may rule it out");
     buf_printf(&out, "session: %sclient %.*s",
                goal->relay->claims.len && facts->trusted ? "claimed " : "",
@@ -458,8 +485,13 @@ struct str prove_session_text(const struct prove_goal *goal, const struct prove_
                STR_ARG(facts->recipient));
     if (facts->recipient_count > 1)
         buf_printf(&out, " and %zu more like it", facts->recipient_count - 1);
-    struct str fields = str_slice(facts->header, 12, facts->header.len - 2), field;
-    while (fields.len && str_split(&fields, '\r', &field)) {
+    bool has_fields = str_starts(facts->header, STR(EVERY_FIELD));
+    struct str fields = facts->header, field;
+    if (has_fields)
+        fields = str_slice(fields, sizeof EVERY_FIELD - 1, fields.len - 2);
+    else
+        buf_append(&out, STR(", no fields"));
+    while (has_fields && fields.len && str_split(&fields, '\r', &field)) {
         buf_printf(&out, ", field %.*s", STR_ARG(field));
         fields = str_from(fields, 1);
     }

@@ -143,13 +143,6 @@ static int where_the_reserve_begins(void)
     return limit.rlim_cur <= reserve ? 0 : (int)(limit.rlim_cur - reserve);
 }
 
-static void refuse(int fd)
-{
-    static const char text[] = "421 4.3.2 Too many connections, try again later\r\n";
-    (void)!send(fd, text, sizeof text - 1, MSG_NOSIGNAL);
-    close(fd);
-}
-
 static void accept_ready(struct loop_source *source, uint32_t events)
 {
     (void)events;
@@ -158,14 +151,18 @@ static void accept_ready(struct loop_source *source, uint32_t events)
         struct sockaddr_storage peer = {0};
         socklen_t size = sizeof peer;
         int fd = accept4(source->fd, (struct sockaddr *)&peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        struct session_socket socket = {.fd = fd, .local = entry->local};
+        if (fd >= 0)
+            net_address_from_sockaddr(&peer, &socket.peer);
         if (fd >= 0 && fd >= entry->reserve_from) {
-            refuse(fd);
+            const struct settings *settings = entry->worker->settings;
+            session_refuse_socket(&socket, settings->listeners[entry->listener_index].name,
+                                  "descriptors", strerrordesc_np(EMFILE));
+            close(fd);
             pause_accepting(entry, EMFILE);
             return;
         }
         if (fd >= 0) {
-            struct session_socket socket = {.fd = fd, .local = entry->local};
-            net_address_from_sockaddr(&peer, &socket.peer);
             dispatch(entry->worker, &socket, entry->listener_index);
             continue;
         }

@@ -169,6 +169,8 @@ void session_recipient(struct session *session, const struct mail_address *addre
     };
     const struct settings_domain *domain = find_domain(session, address->domain);
     if (!domain) {
+        verdict.detail = arena_printf(arena, "no domain of listener %.*s takes mail for %.*s",
+                                      STR_ARG(session->listener->name), STR_ARG(address->domain));
         refuse(session, recipient->address, NULL, NULL, &verdict, out_reply);
         return;
     }

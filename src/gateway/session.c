@@ -15,6 +15,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 enum {
@@ -96,24 +97,42 @@ static void on_connected(void *context, struct smtp_session *smtp, struct mail_r
                       listener_full ? STR("Too many connections, try again later")
                                     : STR("Too many connections from your network")),
         &ref);
+    char enhanced[MAIL_ENHANCED_TEXT];
     event_emit(EVENT_SESSION_LIMIT, F_C(REF, ref.chars),
                F_C(LIMIT, listener_full ? "sessions" : "sessions_per_client"),
-               F_C(REASON, mail_reason_name(listener_full ? MAIL_REASON_OVERLOAD
-                                                          : MAIL_REASON_RATE_LIMIT)));
+               F_C(REASON,
+                   mail_reason_name(listener_full ? MAIL_REASON_OVERLOAD : MAIL_REASON_RATE_LIMIT)),
+               F_INT(CODE, out_reply->code),
+               F_STR(ENHANCED, mail_enhanced_text(out_reply->enhanced, enhanced)),
+               F_STR(REPLY, out_reply->text));
 }
 
 static void tell_authentication(const struct session *session, const struct smtp_auth *auth,
                                 struct str user, const struct flow_verdict *verdict,
-                                struct str flow, const struct mail_ref *ref)
+                                struct str flow, const struct mail_reply *reply,
+                                const struct mail_ref *ref)
 {
     enum event_type type = verdict->kind == FLOW_ACCEPT   ? EVENT_AUTH_OK
                            : verdict->kind == FLOW_REJECT ? EVENT_AUTH_FAIL
                                                           : EVENT_AUTH_ERROR;
     const char *reason = type == EVENT_AUTH_OK ? "" : mail_reason_name(verdict->reason);
-    event_emit(type, F_STR(USER, user), F_STR(MECHANISM, auth->mechanism), F_STR(FLOW, flow),
-               F_STR(STEP, verdict->step), F_C(BLOCK, verdict->block ? verdict->block : ""),
-               F_C(REASON, reason), F_C(REF, ref ? ref->chars : ""), F_STR(DETAIL, verdict->detail),
-               F_STR(HELO, smtp_session_peer(session->smtp)->helo));
+    char enhanced[MAIL_ENHANCED_TEXT];
+    const struct event_field fields[] = {
+        F_STR(USER, user),
+        F_STR(MECHANISM, auth->mechanism),
+        F_STR(FLOW, flow),
+        F_STR(STEP, verdict->step),
+        F_C(BLOCK, verdict->block ? verdict->block : ""),
+        F_C(REASON, reason),
+        F_C(REF, ref ? ref->chars : ""),
+        F_STR(DETAIL, verdict->detail),
+        F_STR(HELO, smtp_session_peer(session->smtp)->helo),
+        F_INT(CODE, reply ? reply->code : 0),
+        F_STR(ENHANCED, reply ? mail_enhanced_text(reply->enhanced, enhanced) : STR_EMPTY),
+        F_STR(REPLY, reply ? reply->text : STR_EMPTY),
+    };
+    enum { ALL = sizeof fields / sizeof *fields, OF_REPLY = 3 };
+    event_emit_fields(type, fields, reply ? ALL : ALL - OF_REPLY);
 }
 
 static void keep_own_addresses(struct session *session, const struct flow_verdict *verdict)
@@ -161,12 +180,12 @@ NO_YIELD_CHECK static enum smtp_auth_verdict on_authenticate(void *context,
     if (verdict.kind == FLOW_ACCEPT && !is_on_hold(session, user, &verdict)) {
         keep_own_addresses(session, &verdict);
         smtp_session_set_account(smtp, user);
-        tell_authentication(session, auth, user, &verdict, flow_name(flow), NULL);
+        tell_authentication(session, auth, user, &verdict, flow_name(flow), NULL, NULL);
     } else {
         struct mail_ref ref;
         *out_reply = session_with_ref(session, verdict.reply, &ref);
         answer = verdict.kind == FLOW_REJECT ? SMTP_AUTH_NO : SMTP_AUTH_LATER;
-        tell_authentication(session, auth, user, &verdict, flow_name(flow), &ref);
+        tell_authentication(session, auth, user, &verdict, flow_name(flow), out_reply, &ref);
     }
     arena_free(arena);
     return answer;
@@ -206,22 +225,32 @@ static void name_message(struct session *session)
     fiber_set_context(events);
 }
 
+/* The reply with its ref, told as an event. */
+static void defer_message(struct session *session, struct mail_reply reply, const char *command,
+                          const char *reason, const char *detail, struct mail_reply *out_reply)
+{
+    const struct smtp_peer *peer = smtp_session_peer(session->smtp);
+    struct mail_ref ref;
+    char enhanced[MAIL_ENHANCED_TEXT];
+    *out_reply = session_with_ref(session, reply, &ref);
+    event_emit(EVENT_MESSAGE_DEFERRED, F_C(REF, ref.chars), F_C(COMMAND, command),
+               F_C(REASON, reason), F_C(DETAIL, detail), F_INT(CODE, out_reply->code),
+               F_STR(ENHANCED, mail_enhanced_text(out_reply->enhanced, enhanced)),
+               F_STR(REPLY, out_reply->text), F_STR(USER, peer->user), F_STR(HELO, peer->helo));
+}
+
 /* Sessions that were open when the account was contained: what they sent is held, and no more is
  * taken; the mail of a false alarm comes again. */
 static bool is_contained(struct session *session, struct mail_reply *out_reply)
 {
     const struct smtp_peer *peer = smtp_session_peer(session->smtp);
-    struct mail_ref ref;
     if (!peer->authenticated ||
         !incidents_contains(session->worker->gateway->incidents, peer->user, NULL))
         return false;
-    *out_reply = session_with_ref(
+    defer_message(
         session,
         mail_reply_of(450, 4, 7, 1, STR("This account is on hold, please ask your administrator")),
-        &ref);
-    event_emit(EVENT_MESSAGE_DEFERRED, F_C(REF, ref.chars), F_C(COMMAND, "MAIL"),
-               F_C(REASON, "contained"), F_C(DETAIL, "the account is contained"),
-               F_STR(USER, peer->user), F_STR(HELO, peer->helo));
+        "MAIL", "contained", "the account is contained", out_reply);
     return true;
 }
 
@@ -234,12 +263,8 @@ NO_YIELD_CHECK static void on_mail(void *context, struct smtp_session *smtp,
     (void)sender;
     (void)address;
     if (!spool_has_room(session->worker->gateway->spool)) {
-        struct mail_ref ref;
-        *out_reply = session_with_ref(
-            session, mail_reply_of(452, 4, 3, 1, STR("Insufficient system storage")), &ref);
-        event_emit(EVENT_MESSAGE_DEFERRED, F_C(REF, ref.chars), F_C(COMMAND, "MAIL"),
-                   F_C(REASON, "overload"), F_C(DETAIL, "the spool has no room"),
-                   F_STR(HELO, smtp_session_peer(session->smtp)->helo));
+        defer_message(session, mail_reply_of(452, 4, 3, 1, STR("Insufficient system storage")),
+                      "MAIL", "overload", "the spool has no room", out_reply);
         return;
     }
     if (is_contained(session, out_reply))
@@ -308,12 +333,10 @@ NO_YIELD_CHECK static void on_message(void *context, struct smtp_session *smtp,
     const struct smtp_peer *peer = smtp_session_peer(smtp);
     struct body *body = NULL;
     struct error err;
+    session->answered = true;
     if (intake_finish(session->intake, &body, &err) != OK) {
-        struct mail_ref ref;
-        *out_reply = session_with_ref(
-            session, mail_reply_of(452, 4, 3, 1, STR("Insufficient system storage")), &ref);
-        event_emit(EVENT_MESSAGE_DEFERRED, F_C(REF, ref.chars), F_C(REASON, "overload"),
-                   F_C(DETAIL, err.text), F_STR(HELO, peer->helo));
+        defer_message(session, mail_reply_of(452, 4, 3, 1, STR("Insufficient system storage")), "",
+                      "overload", err.text, out_reply);
         return;
     }
     struct flow_facts facts;
@@ -342,10 +365,22 @@ NO_YIELD_CHECK static void on_message(void *context, struct smtp_session *smtp,
     body_unref(body);
 }
 
+/* Of a client who hung up, or changed his mind: what was accepted has an end, too. */
+static void tell_aborted(const struct session *session, const struct smtp_session *smtp)
+{
+    const char *why = smtp_session_why(smtp);
+    const struct smtp_peer *peer = smtp_session_peer(smtp);
+    event_emit(EVENT_MESSAGE_ABORTED, F_C(WHY, why ? why : "the client began anew"),
+               F_INT(RECIPIENTS, session->domain_count),
+               F_INT(SIZE, session->intake ? session->intake->size : 0), F_STR(HELO, peer->helo));
+}
+
 static void on_reset(void *context, struct smtp_session *smtp)
 {
     struct session *session = context;
-    (void)smtp;
+    if (session->message_events.count && session->domain_count && !session->answered)
+        tell_aborted(session, smtp);
+    session->answered = false;
     if (session->message_events.count) {
         session->message_events.count = 0;
         fiber_set_context(session->message_events.outer);
@@ -365,6 +400,8 @@ static void on_refused(void *context, struct smtp_session *smtp, struct str comm
     struct mail_ref ref;
     char enhanced[MAIL_ENHANCED_TEXT];
     *reply = session_with_ref(session, *reply, &ref);
+    if (reply->code == 421 || str_starts(command, STR("DATA")) || str_starts(command, STR("BDAT")))
+        session->answered = true;
     event_emit(EVENT_SESSION_PROTOCOL, F_C(REF, ref.chars), F_STR(COMMAND, command),
                F_C(REASON, mail_reason_name(reason)), F_INT(CODE, reply->code),
                F_STR(ENHANCED, mail_enhanced_text(reply->enhanced, enhanced)),
@@ -431,6 +468,24 @@ static enum result open_socket(struct session *session, const struct session_soc
     return stream_open_accepted(socket->fd, &socket->peer, local, &session->stream, err);
 }
 
+void session_refuse_socket(const struct session_socket *socket, struct str listener,
+                           const char *limit, const char *detail)
+{
+    static const char text[] = "Too many connections, try again later";
+    char line[128];
+    char client[NET_IP_TEXT];
+    struct mail_ref ref = mail_ref_new();
+    struct mail_id_text id = mail_id_text(mail_id_new());
+    int len = snprintf(line, sizeof line, "421 4.3.2 %s (ref %s)\r\n", text, ref.chars);
+    (void)!send(socket->fd, line, (size_t)len, MSG_NOSIGNAL);
+    event_emit(EVENT_SESSION_LIMIT, F_C(SESSION, id.chars), F_STR(LISTENER, listener),
+               F_STR(CLIENT, net_ip_format(&socket->peer.ip, client)), F_C(REF, ref.chars),
+               F_C(LIMIT, limit), F_C(REASON, "overload"), F_C(DETAIL, detail), F_INT(CODE, 421),
+               F_C(ENHANCED, "4.3.2"), F_C(REPLY, text));
+    event_emit(EVENT_SESSION_CLOSE, F_C(SESSION, id.chars), F_STR(LISTENER, listener),
+               F_STR(CLIENT, str_c(client)), F_C(WHY, "too many connections"));
+}
+
 void session_start(struct worker *worker, const struct settings *settings,
                    const struct session_socket *socket, size_t listener_index)
 {
@@ -446,15 +501,11 @@ void session_start(struct worker *worker, const struct settings *settings,
     struct error err = {.text = "the worker stops"};
     if (worker->left || open_socket(session, socket, &err) != OK ||
         fiber_spawn(&worker->sessions, "session", run, session, &err) != OK) {
-        static const char busy[] = "421 4.3.2 Too many connections, try again later\r\n";
-        ssize_t ignored = write(socket->fd, busy, sizeof busy - 1);
-        (void)ignored;
+        session_refuse_socket(socket, session->listener->name, "fibers", err.text);
         if (session->stream)
             stream_close(take(session->stream));
         else
             close(socket->fd);
-        event_emit(EVENT_SESSION_LIMIT, F_STR(LISTENER, session->listener->name),
-                   F_C(LIMIT, "fibers"), F_C(REASON, "overload"), F_C(DETAIL, err.text));
         forget(session);
     }
 }

@@ -43,6 +43,7 @@ struct session {
     struct event_context message_events; /* during a transaction: its events name the message */
     struct flow_checks *checks;          /* made when first asked for */
     struct body *intake;
+    bool answered; /* the message: taken or refused */
 };
 
 /* An own user: logged in, or from a trusted network. */

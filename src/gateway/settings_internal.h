@@ -71,11 +71,9 @@ extern const struct option_table settings_provider_options;
 /* The section as a map, or NULL (absent, or reported as no map). */
 const struct config_node *settings_section(struct settings_loading *loading, const char *name);
 
-struct flow_relay_case;
-struct flow_witness;
-/* Does mail of this session get out though it is not for us? By the flows themselves, in a
- * rehearsal. */
-bool settings_relay_shows(const struct flow_relay_case *relay, const struct flow_witness *witness);
+/* See flow_relay_case.shows: by the flows themselves, in a rehearsal. */
+enum flow_shown settings_relay_shows(const struct flow_relay_case *relay,
+                                     const struct flow_witness *witness, struct str *out_domain);
 
 /* Each step of loading, in this order; problems go to the report. */
 void settings_expand(struct settings_loading *loading, struct config_node *root);

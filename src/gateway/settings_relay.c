@@ -144,7 +144,7 @@ static struct flow_relay_case relay_case(struct settings_loading *loading,
         .tls_always =
             listener->smtp.tls == SMTP_TLS_REQUIRED || listener->smtp.tls == SMTP_TLS_IMPLICIT,
         .queued = listener->queued,
-        .relays = may_rehearse ? settings_relay_shows : NULL,
+        .shows = may_rehearse ? settings_relay_shows : NULL,
         .trusted = settings->trusted,
         .trusted_count = settings->trusted_count,
         .claims = settings->trusted_count ? claims(loading, listener) : STR_EMPTY,
@@ -174,6 +174,14 @@ static void check_directions(struct settings_loading *loading)
     }
 }
 
+static void find_shared(struct flow_relay_case *cases, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        for (size_t k = 0; k < count; k++)
+            if (i != k && cases[i].content_flow == cases[k].content_flow)
+                cases[i].content_shared = true;
+}
+
 void settings_check_relay(struct settings_loading *loading)
 {
     const struct settings *settings = loading->settings;
@@ -190,6 +198,7 @@ void settings_check_relay(struct settings_loading *loading)
         for (size_t k = 0; k < settings->domain_count && listener->serves; k++)
             if (listener->serves[k])
                 cases[count++] = relay_case(loading, listener, &settings->domains[k], may_rehearse);
+        find_shared(cases, count);
         flow_prove_relay(cases, count, loading->report);
     }
 }

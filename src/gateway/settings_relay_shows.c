@@ -38,23 +38,29 @@ static bool by_mx(const struct settings *settings, struct str transport)
     return found && found->method == TRANSPORT_LOOKUP_MX;
 }
 
-static bool is_relayed(const struct settings *settings, const struct settings_domain *domain,
-                       const struct rehearsal *out, struct str to, bool queued)
+static enum flow_shown judge(const struct settings *settings, const struct settings_domain *domain,
+                             const struct rehearsal *out, struct str to, bool queued,
+                             struct str *out_domain)
 {
-    struct str sent_to = domain_of(out->sent_to);
     bool chose_name = out->sent_to.len && str_equal_nocase(local_of(out->sent_to), local_of(to));
-    bool same_domain = str_equal_nocase(sent_to, domain_of(to));
+    const struct settings_domain *target = settings_route(settings, domain_of(out->sent_to));
+    bool is_own = target == domain && str_equal(out->domain, domain->name);
     if (domain->is_any)
-        return gets_out(out, queued, /* held= */ true);
-    if (!gets_out(out, /* queued= */ false, same_domain && by_mx(settings, out->transport)))
-        return false;
-    if (same_domain)
-        return by_mx(settings, out->transport);
-    return chose_name &&
-           (!settings_is_listed(settings, sent_to) || by_mx(settings, out->transport));
+        return gets_out(out, queued, /* held= */ true) ? FLOW_SHOWN_RELAYED : FLOW_SHOWN_NOTHING;
+    if (!gets_out(out, /* queued= */ false, is_own && by_mx(settings, out->transport)))
+        return FLOW_SHOWN_NOTHING;
+    if (chose_name && (!target || target->is_any || str_equal(out->domain, STR("any"))))
+        return FLOW_SHOWN_LEFT;
+    if (!by_mx(settings, out->transport) || !target)
+        return FLOW_SHOWN_NOTHING;
+    if (is_own)
+        return FLOW_SHOWN_RELAYED;
+    *out_domain = target->name;
+    return chose_name ? FLOW_SHOWN_PASSED : FLOW_SHOWN_NOTHING;
 }
 
-bool settings_relay_shows(const struct flow_relay_case *relay, const struct flow_witness *witness)
+enum flow_shown settings_relay_shows(const struct flow_relay_case *relay,
+                                     const struct flow_witness *witness, struct str *out_domain)
 {
     const struct settings *settings = relay->context;
     const struct directory_stated nobody = {.source_count = 0};
@@ -81,12 +87,13 @@ bool settings_relay_shows(const struct flow_relay_case *relay, const struct flow
                                     .text = witness->text,
                                     .stated = witness->stated,
                                     .stated_count = witness->stated_count};
-    bool relayed = false;
+    enum flow_shown shown = FLOW_SHOWN_NOTHING;
     if (domain) {
         rehearsal_run(&in, &out);
-        relayed = is_relayed(settings, domain, &out, witness->facts.recipient, listener->queued);
+        shown =
+            judge(settings, domain, &out, witness->facts.recipient, listener->queued, out_domain);
     }
     directory_stated_free(directory);
-    arena_free(arena);
-    return relayed;
+    arena_free(arena); /* the domain's name is the settings' own */
+    return shown;
 }

@@ -333,6 +333,14 @@ static const struct option log_rows[] = {
      .reload = RELOAD_RESTART,
      .text =
          "to: syslog or journal: their socket, default /dev/log or /run/systemd/journal/socket"},
+    {.name = "trace",
+     .type = OPTION_BOOL,
+     .offset = AT(log.trace),
+     .fallback = "false",
+     .reload = RELOAD_RESTART,
+     .text =
+         "name the trace of each message in its JSON lines: 32 hexadecimal digits, the number that "
+         "its id is, as OpenTelemetry wants it"},
     {.name = "least",
      .type = OPTION_WORD,
      .offset = AT(log.least),
@@ -454,6 +462,10 @@ static const struct option rows[] = {
         .offset = AT(sections.quarantines),
         .text = "quarantines by name",
     },
+    {.name = "webhooks",
+     .type = OPTION_NODE,
+     .offset = AT(sections.webhooks),
+     .text = "web services that are told of events, by name"},
     {.name = "dns",
      .type = OPTION_GROUP,
      .offset = 0,

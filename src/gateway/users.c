@@ -5,6 +5,7 @@
 #include "directory/directory.h"
 #include "gateway/operations.h"
 #include "gateway/settings.h"
+#include "gateway/worker.h"
 
 #include <sys/stat.h>
 
@@ -166,6 +167,7 @@ enum result gateway_user_change(struct gateway *gateway, const struct gateway_us
         *out_answer = GATEWAY_USER_READ_ONLY;
     else
         result = change(file, wish, out_answer, arena, err);
+    directory_files_changed(gateway->directories);
     arena_free(arena);
     return result;
 }

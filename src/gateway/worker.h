@@ -134,5 +134,8 @@ struct session_socket {
  * keeps a reference to `settings`, of which the listener is one. */
 void session_start(struct worker *worker, const struct settings *settings,
                    const struct session_socket *socket, size_t listener_index);
+/* Say 421 to a connection that nothing is left for, and tell it; the caller closes it. */
+void session_refuse_socket(const struct session_socket *socket, struct str listener,
+                           const char *limit, const char *detail);
 /* Say goodbye to clients that are between two transactions (drain). */
 void session_end_idle(struct worker *worker);

@@ -305,14 +305,19 @@ static bool contains_nocase(struct str text, struct str part)
     return false;
 }
 
+bool event_filter_takes_part(enum event_key key)
+{
+    return key == KEY_REPLY || key == KEY_DETAIL || key == KEY_ERROR || key == KEY_SUBJECT ||
+           key == KEY_FINDING || key == KEY_VALUES;
+}
+
 static bool text_fits(const struct event_term *term, struct str text)
 {
     if (term->text.len && term->text.ptr[0] == '@')
         return str_ends_nocase(text, term->text);
     if (term->key == KEY_MESSAGE_ID)
         return event_guess_is_message_id(text, term->text);
-    if (term->key == KEY_REPLY || term->key == KEY_DETAIL || term->key == KEY_ERROR ||
-        term->key == KEY_SUBJECT)
+    if (event_filter_takes_part(term->key))
         return contains_nocase(text, term->text);
     return str_equal_nocase(text, term->text);
 }

@@ -44,6 +44,8 @@ enum result event_filter_parse(struct str text, struct arena *arena, struct even
 /* Take words without a key that were something else for parts of any text; false: there are none.
  */
 bool event_filter_loosen(struct event_filter *filter);
+/* A key whose text fits when what was asked for is a part of it. */
+bool event_filter_takes_part(enum event_key key);
 bool event_term_fits(const struct event_term *term, const struct event *event);
 bool event_filter_fits(const struct event_filter *filter, const struct event *event);
 /* The terms that the index knows, those that are likely the most selective first; how many. */

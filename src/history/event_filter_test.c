@@ -252,6 +252,48 @@ static void test_terms_are_crossed(void **state)
     assert_int_equal(search.looked_at, 1);
 }
 
+static bool take_first(struct mail_id id, void *arg)
+{
+    struct search *search = arg;
+    take_story(id, search);
+    return search->found == 0;
+}
+
+/* So many bytes at once: the answer says how far back it came, and `until` goes on from there,
+ * until the first story of all is found. */
+static void test_looking_back_in_pieces(void **state)
+{
+    enum { PIECES = 20, EACH = 50, BYTES = 8 * 1024 };
+    struct fixture *fixture = *state;
+    int64_t now_ns = clock_wall_ns();
+    struct search search = {0};
+    struct arena *arena = arena_new(65536);
+    struct error err = {0};
+    for (int i = 0; i < PIECES; i++) {
+        for (int k = 0; k < EACH; k++)
+            accepted(fixture, i == 0 && k == 0 ? "the-first@example.org" : "bob@example.org");
+        assert_int_equal(store_reader_open(fixture->store, &search.reader, &err), OK);
+        store_reader_close(search.reader); /* written: the next ones are in rows of their own */
+        clock_set_fake(-1, now_ns + (i + 1) * NS_PER_S);
+    }
+    clock_set_fake(-1, -1);
+    assert_int_equal(event_filter_parse(STR("\"THE-first\""), arena, &search.filter, &err), OK);
+    assert_int_equal(store_reader_open(fixture->store, &search.reader, &err), OK);
+    unsigned rounds = 0;
+    int64_t back_ms;
+    do {
+        back_ms = event_filter_search(&search.filter, search.reader, BYTES, take_first, &search);
+        assert_true(back_ms <= search.filter.range.until_ms);
+        search.filter.range.until_ms = back_ms;
+        rounds++;
+    } while (back_ms && rounds < 1000);
+    store_reader_close(search.reader);
+    arena_free(arena);
+    assert_int_equal(search.found, 1);
+    assert_int_equal(search.looked_at, 1);
+    assert_in_range(rounds, 3, 100);
+}
+
 /* What cannot be meant is told, rather than found nothing for. */
 static void test_what_can_be_meant(void **state)
 {
@@ -266,6 +308,8 @@ static void test_what_can_be_meant(void **state)
         {"since:2026-11-24", true},
         {"since:2026-11-24T10:21", true},
         {"since:2026-11-24T10:21:30Z", true},
+        {"until:2026-11-24T10:21:30.412Z", true},
+        {"until:2026-11-24T10:21:30.41", false},
         {"since:\"2026-11-24 10:21:30\"", true},
         {"since:\"2026-11-24 10:21\"", true},
         {"since:2d", true},
@@ -294,6 +338,7 @@ int main(void)
         CASE(test_the_index_finds_what_a_walk_finds),
         CASE(test_stories_of_an_earlier_version),
         CASE(test_terms_are_crossed),
+        CASE(test_looking_back_in_pieces),
         cmocka_unit_test(test_what_can_be_meant),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -60,13 +60,14 @@ static struct event_term guess_id(struct str word)
 {
     struct mail_id first;
     struct mail_id last;
-    struct event_term term = {.kind = EVENT_TERM_ID, .text = word, .as = "an id"};
-    if (word.len < MAIL_ID_LEN)
-        term.as = "the beginning of an id";
-    if (word.len == MAIL_REF_LEN)
-        term = (struct event_term){
+    if (word.len == MAIL_REF_LEN) /* or the beginning of an id: then it stands in the texts */
+        return (struct event_term){
             .kind = EVENT_TERM_FIELD, .key = KEY_REF, .text = word, .as = "a ref"};
-    return mail_id_prefix(word, &first, &last) ? term : event_guess_text(word);
+    if (!mail_id_prefix(word, &first, &last))
+        return event_guess_text(word);
+    return (struct event_term){.kind = EVENT_TERM_ID,
+                               .text = word,
+                               .as = word.len == MAIL_ID_LEN ? "an id" : "the beginning of an id"};
 }
 
 struct event_term event_guess(struct str word)

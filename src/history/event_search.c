@@ -118,7 +118,8 @@ struct str event_filter_text(const struct event_filter *filter)
     for (size_t i = 0; i < filter->count; i++) {
         const struct event_term *term = &filter->terms[i];
         bool is_text = term->kind == EVENT_TERM_WORD ||
-                       (term->kind == EVENT_TERM_FIELD && is_plain_text(term->text));
+                       (term->kind == EVENT_TERM_FIELD &&
+                        (event_filter_takes_part(term->key) || is_plain_text(term->text)));
         if (is_text && term->text.len > longest.len)
             longest = term->text;
     }

@@ -190,7 +190,7 @@ static enum result write_due(struct store *store, bool all, uint64_t *out_events
     return result;
 }
 
-static void renew(struct store *store)
+static void renew(struct store *store, const char *why)
 {
     struct error err = {0};
     if (store_file_renew(&store->file, &err) != OK) {
@@ -198,7 +198,7 @@ static void renew(struct store *store)
         tell(store, err.text);
         return;
     }
-    event_emit(EVENT_EVENTS_DAMAGED, F_C(FILE, store->file.path));
+    event_emit(EVENT_EVENTS_DAMAGED, F_C(FILE, store->file.path), F_C(DETAIL, why));
     store->groups.dictionary = store->file.dictionary;
 }
 
@@ -213,7 +213,7 @@ static void write_out(struct store *store, bool all)
         count(store, result == OK ? events : 0, result == OK ? 0 : events);
         tell(store, result == OK ? NULL : err.text);
         if (store->file.damaged)
-            renew(store);
+            renew(store, err.text);
     }
 }
 
@@ -221,9 +221,18 @@ static void tend(struct store *store)
 {
     struct error err = {0};
     uint64_t bytes = 0;
-    int64_t oldest_ms = (clock_wall_ns() - store->settings.keep_ns) / NS_PER_MS;
+    /* a clock that was set while we run, to next year say, makes nothing older */
+    int64_t oldest_ms = (clock_steady_wall_ns() - store->settings.keep_ns) / NS_PER_MS;
     if (!store->file.db)
         return;
+    if (!store_file_is_there(&store->file)) {
+        renew(store, "somebody removed it, or put another there");
+        return;
+    }
+    if (atomic_exchange(&store->is_damaged, false)) {
+        renew(store, "somebody who asked met what makes no sense");
+        return;
+    }
     for (int round = 0; round < TEND_ROUNDS; round++) {
         if (store_file_tend(&store->file, oldest_ms, store->settings.size, &bytes, &err) != OK) {
             tell(store, err.text);
@@ -233,7 +242,7 @@ static void tend(struct store *store)
             break;
     }
     if (store->file.damaged)
-        renew(store);
+        renew(store, err.text);
     pthread_mutex_lock(&store->mutex);
     store->totals.bytes = bytes;
     pthread_mutex_unlock(&store->mutex);
@@ -326,7 +335,7 @@ static enum result open_files(struct store *store, struct error *err)
     store->file.fresh_max = store->settings.fresh_max;
     store->file.segments_max = store->settings.segments_max;
     if (aside)
-        event_emit(EVENT_EVENTS_DAMAGED, F_C(FILE, path));
+        event_emit(EVENT_EVENTS_DAMAGED, F_C(FILE, path), F_C(DETAIL, "it could not be opened"));
     return OK;
 }
 

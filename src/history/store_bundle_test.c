@@ -385,6 +385,41 @@ static void test_spoilt_bundles_do_no_harm(void **state)
     sqlite3_close(db);
 }
 
+/* What a burst needed goes back when a few rounds needed less; what was made so far is still
+ * counted. */
+static void test_memory_after_a_burst(void **state)
+{
+    enum { BURST = 4096, LATE = 100, BYTES = 1000 };
+    (void)state;
+    struct bundler bundler;
+    struct bundle bundle;
+    size_t needed = 0;
+    char bytes[BYTES] = {0};
+    bundler_init(&bundler, 64 << 20);
+    for (uint64_t i = 0; i < BURST; i++)
+        assert_true(bundler_add(&bundler, (struct mail_id){.high = i << 16},
+                                str_of(bytes, sizeof bytes), NULL, 0));
+    while (bundler_next(&bundler, &bundle))
+        ;
+    uint64_t made = bundler.bundles;
+    assert_true(made > 0);
+    bundler_settle(&bundler, &needed);
+    assert_true(bundler.bytes.cap >= (size_t)BURST * BYTES); /* the next may be the same */
+    for (int i = 0; i < LATE && bundler.bytes.ptr; i++) {
+        assert_true(bundler_add(&bundler, (struct mail_id){.high = 1}, STR("x"), NULL, 0));
+        bundler_settle(&bundler, &needed);
+    }
+    assert_null(bundler.bytes.ptr);
+    assert_null(bundler.stories);
+    assert_null(bundler.bases);
+    assert_null(bundler.bundle.ptr);
+    assert_int_equal(bundler.bundles, made);
+    assert_true(bundler_add(&bundler, (struct mail_id){.high = 1}, STR("x"), NULL, 0));
+    assert_true(bundler_next(&bundler, &bundle));
+    assert_int_equal(bundle.count, 1);
+    bundler_done(&bundler);
+}
+
 #define CASE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -394,6 +429,7 @@ int main(void)
         CASE(test_parts_in_their_order),
         CASE(test_a_walk_is_in_order),
         CASE(test_spoilt_bundles_do_no_harm),
+        cmocka_unit_test(test_memory_after_a_burst),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

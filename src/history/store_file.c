@@ -140,8 +140,15 @@ static enum result open_once(struct store_file *file, struct error *err)
     if (!prepare(file, "INSERT INTO stories VALUES(?1, ?2, ?3)", &file->put_story) ||
         !prepare(file, "INSERT INTO bundles VALUES(?1, ?2)", &file->put_bundle) ||
         !prepare(file, "INSERT INTO spans VALUES(?1, ?2, ?3)", &file->put_span) ||
-        !prepare(file, "INSERT INTO fresh(entries) VALUES(?1)", &file->put_fresh))
+        !prepare(file, "INSERT INTO fresh(entries) VALUES(?1)", &file->put_fresh)) {
+        file->damaged = true; /* tables of others have these names */
         return store_file_failed(file, err);
+    }
+    /* rows are in the order in which they are written also when the clock was set back */
+    file->last_part =
+        store_sql_number(file->db, "SELECT max(coalesce((SELECT max(bundle) FROM bundles), 0),"
+                                   " coalesce((SELECT max(part) FROM stories WHERE id ="
+                                   " (SELECT max(id) FROM stories)), 0))");
     file->fresh = (uint64_t)store_sql_number(file->db, "SELECT sum(length(entries)) FROM fresh") /
                   STORE_ENTRY;
     return OK;
@@ -267,6 +274,13 @@ enum result store_file_words(struct store_file *file, struct str entries, struct
 }
 
 /* ---- tend ---- */
+
+bool store_file_is_there(struct store_file *file)
+{
+    int moved = 0;
+    return sqlite3_file_control(file->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved) != SQLITE_OK ||
+           !moved;
+}
 
 static uint64_t bytes_in_use(struct store_file *file)
 {

@@ -37,6 +37,9 @@ void store_file_close(struct store_file *file);
 /* Give up the file as damaged and begin another. */
 enum result store_file_renew(struct store_file *file, struct error *err);
 
+/* Is it still what its path names? Somebody may have removed it, or put another there. */
+bool store_file_is_there(struct store_file *file);
+
 /* Within begin and commit; after a failure everything since begin is undone. */
 enum result store_file_begin(struct store_file *file, struct error *err);
 enum result store_file_story(struct store_file *file, struct mail_id id, struct str bytes,

@@ -6,6 +6,7 @@
 #include "history/store_groups.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 struct store {
     struct store_settings settings;
@@ -21,6 +22,8 @@ struct store {
     struct store_totals totals;
     uint64_t sync_wanted, sync_done;
     bool stop;
+
+    atomic_bool is_damaged; /* the file: a reader met it */
 
     /* ---- the thread's ---- */
     struct store_file file;

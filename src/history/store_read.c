@@ -81,7 +81,7 @@ static void look_in_fresh(struct store_reader *reader, struct candidates *candid
     if (sqlite3_prepare_v2(reader->db, "SELECT entries FROM fresh", -1, &statement, NULL) !=
         SQLITE_OK)
         return;
-    while (sqlite3_step(statement) == SQLITE_ROW) {
+    while (store_step(reader, statement)) {
         const char *entries = sqlite3_column_blob(statement, 0);
         int size = sqlite3_column_bytes(statement, 0);
         for (int at = 0; at + STORE_ENTRY <= size; at += STORE_ENTRY) {
@@ -106,12 +106,12 @@ static bool look_in_page(struct candidates *candidates, uint64_t wanted, const c
     return true;
 }
 
-static void look_in_segment(sqlite3_stmt *pages, int64_t segment, uint64_t word,
-                            struct candidates *candidates)
+static void look_in_segment(struct store_reader *reader, sqlite3_stmt *pages, int64_t segment,
+                            uint64_t word, struct candidates *candidates)
 {
     sqlite3_bind_int64(pages, 1, segment);
     sqlite3_bind_int64(pages, 2, (int64_t)word);
-    while (sqlite3_step(pages) == SQLITE_ROW &&
+    while (store_step(reader, pages) &&
            look_in_page(candidates, word, sqlite3_column_blob(pages, 0),
                         sqlite3_column_bytes(pages, 0)) &&
            !candidates->ids.overflow)
@@ -132,9 +132,9 @@ static void look_in_segments(struct store_reader *reader, struct candidates *can
                            " ORDER BY first DESC, page DESC",
                            -1, &pages, NULL) == SQLITE_OK) {
         sqlite3_bind_int64(segments, 1, candidates->range.since_ms);
-        while (sqlite3_step(segments) == SQLITE_ROW && !candidates->ids.overflow) {
+        while (store_step(reader, segments) && !candidates->ids.overflow) {
             for (size_t i = 0; i < candidates->term->count; i++)
-                look_in_segment(pages, sqlite3_column_int64(segments, 0),
+                look_in_segment(reader, pages, sqlite3_column_int64(segments, 0),
                                 candidates->term->words[i], candidates);
         }
     }

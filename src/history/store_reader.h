@@ -28,6 +28,8 @@ struct span_window {
 };
 
 struct store_reader {
+    struct store *store;
+    bool is_damaged; /* the file: SQLite said so */
     sqlite3 *db;
     sqlite3_stmt *rows;   /* of a story */
     sqlite3_stmt *spans;  /* where a story may be */
@@ -40,6 +42,8 @@ struct store_reader {
     size_t dictionary_count;
 };
 
+/* sqlite3_step(): is there a row? */
+bool store_step(struct store_reader *reader, sqlite3_stmt *statement);
 /* The bytes of a bundle, borrowed until others were read; empty if it is not there. */
 struct str store_bundle_of(struct store_reader *reader, int64_t number);
 /* Ids of all stories, newest first, until `take` says false. */

@@ -13,6 +13,14 @@ enum {
     WINDOW_MAX = 4 * 1024 * 1024
 };
 
+bool store_step(struct store_reader *reader, sqlite3_stmt *statement)
+{
+    int code = sqlite3_step(statement);
+    int kind = code & 0xff;
+    reader->is_damaged = reader->is_damaged || kind == SQLITE_CORRUPT || kind == SQLITE_NOTADB;
+    return code == SQLITE_ROW;
+}
+
 /* ---- open ---- */
 
 static bool load_dictionaries(struct store_reader *reader)
@@ -22,8 +30,7 @@ static bool load_dictionaries(struct store_reader *reader)
                            "SELECT version, names FROM dictionaries ORDER BY version DESC", -1,
                            &statement, NULL) != SQLITE_OK)
         return false;
-    while (reader->dictionary_count < STORE_DICTIONARIES_MAX &&
-           sqlite3_step(statement) == SQLITE_ROW) {
+    while (reader->dictionary_count < STORE_DICTIONARIES_MAX && store_step(reader, statement)) {
         struct str names = str_of((const char *)sqlite3_column_text(statement, 1),
                                   (size_t)sqlite3_column_bytes(statement, 1));
         dictionary_parse(names, (uint64_t)sqlite3_column_int64(statement, 0),
@@ -58,6 +65,7 @@ enum result store_reader_open(struct store *store, struct store_reader **out_rea
 {
     enum { BUSY_MS = 2000 };
     struct store_reader *reader = NEW(struct store_reader);
+    reader->store = store;
     for (unsigned i = 0; i < STORE_BUNDLES_KEPT; i++)
         buf_init(&reader->kept[i].bytes, BUNDLE_READ_MAX);
     buf_init(&reader->window.spans, WINDOW_MAX);
@@ -67,6 +75,8 @@ enum result store_reader_open(struct store *store, struct store_reader **out_rea
         sqlite3_busy_timeout(reader->db, BUSY_MS) != SQLITE_OK ||
         sqlite3_exec(reader->db, "PRAGMA query_only = 1; BEGIN", NULL, NULL, NULL) != SQLITE_OK ||
         !load_dictionaries(reader) || !prepare_all(reader)) {
+        int code = sqlite3_errcode(reader->db) & 0xff;
+        reader->is_damaged = code == SQLITE_CORRUPT || code == SQLITE_NOTADB;
         enum result result = store_sql_fail(reader->db, err);
         store_reader_close(reader);
         return result;
@@ -79,6 +89,8 @@ void store_reader_close(struct store_reader *reader)
 {
     if (!reader)
         return;
+    if (reader->is_damaged)
+        atomic_store(&reader->store->is_damaged, true);
     sqlite3_finalize(reader->rows);
     sqlite3_finalize(reader->spans);
     sqlite3_finalize(reader->bundle);
@@ -101,7 +113,7 @@ struct str store_bundle_of(struct store_reader *reader, int64_t number)
     struct kept_bundle *kept = &reader->kept[reader->next_kept++ % STORE_BUNDLES_KEPT];
     buf_clear(&kept->bytes);
     sqlite3_bind_int64(reader->bundle, 1, number);
-    if (sqlite3_step(reader->bundle) == SQLITE_ROW)
+    if (store_step(reader, reader->bundle))
         buf_append(&kept->bytes, str_of(sqlite3_column_blob(reader->bundle, 0),
                                         (size_t)sqlite3_column_bytes(reader->bundle, 0)));
     sqlite3_reset(reader->bundle);
@@ -193,7 +205,7 @@ static void move_window(struct store_reader *reader, int64_t time_ms)
     buf_clear(&window->spans);
     sqlite3_bind_blob(reader->begun, 1, begin, sizeof begin, SQLITE_STATIC);
     sqlite3_bind_blob(reader->begun, 2, end, sizeof end, SQLITE_STATIC);
-    while (!window->spans.overflow && sqlite3_step(reader->begun) == SQLITE_ROW) {
+    while (!window->spans.overflow && store_step(reader, reader->begun)) {
         if (read_span(reader->begun, &span))
             buf_append(&window->spans, str_of((const char *)&span, sizeof span));
     }
@@ -258,7 +270,7 @@ static size_t bundles_of(struct store_reader *reader, struct mail_id id, int64_t
     begin_of(time_ms - BUNDLE_SPAN_MS, begin);
     sqlite3_bind_blob(reader->spans, 1, key, sizeof key, SQLITE_STATIC);
     sqlite3_bind_blob(reader->spans, 2, begin, sizeof begin, SQLITE_STATIC);
-    while (count < max && sqlite3_step(reader->spans) == SQLITE_ROW)
+    while (count < max && store_step(reader, reader->spans))
         out[count++] = sqlite3_column_int64(reader->spans, 0);
     sqlite3_reset(reader->spans);
     return count;
@@ -275,7 +287,7 @@ bool store_story(struct store_reader *reader, struct mail_id id, store_take_even
     size_t count = bundles_of(reader, id, bundles, BUNDLES_MAX);
     store_id_bytes(id, key);
     sqlite3_bind_blob(reader->rows, 1, key, sizeof key, SQLITE_STATIC);
-    while (sqlite3_step(reader->rows) == SQLITE_ROW) {
+    while (store_step(reader, reader->rows)) {
         int64_t part = sqlite3_column_int64(reader->rows, 0);
         for (; next < count && bundles[next] < part; next++)
             found =
@@ -340,7 +352,7 @@ static bool story_has_text(const struct walk *walk, struct str bytes, size_t ind
 static void next_row(struct walk *walk)
 {
     walk->has_row =
-        sqlite3_step(walk->rows) == SQLITE_ROW && sqlite3_column_bytes(walk->rows, 0) == 16;
+        store_step(walk->reader, walk->rows) && sqlite3_column_bytes(walk->rows, 0) == 16;
     if (walk->has_row)
         walk->row = store_id_of(sqlite3_column_blob(walk->rows, 0));
 }
@@ -348,7 +360,7 @@ static void next_row(struct walk *walk)
 static void next_span(struct walk *walk)
 {
     walk->has_span =
-        sqlite3_step(walk->spans) == SQLITE_ROW && sqlite3_column_bytes(walk->spans, 0) == 16;
+        store_step(walk->reader, walk->spans) && sqlite3_column_bytes(walk->spans, 0) == 16;
     if (walk->has_span)
         walk->span_ms = mail_id_time_ms(store_id_of(sqlite3_column_blob(walk->spans, 0)));
 }
@@ -395,7 +407,8 @@ static bool next_id(struct walk *walk, struct mail_id *out, bool *out_fits)
             newest = walk->row;
         int64_t time_ms = waits || is_row ? mail_id_time_ms(newest) : walk->span_ms;
         if (walk->bytes > walk->bytes_max) {
-            walk->back_ms = time_ms;
+            int64_t newest_ms = walk->has_span ? walk->span_ms + BUNDLE_SPAN_MS : 0;
+            walk->back_ms = newest_ms > time_ms ? newest_ms : time_ms;
             return false;
         }
         if (walk->has_span && walk->span_ms + BUNDLE_SPAN_MS >= time_ms && has_room(walk)) {

@@ -242,7 +242,7 @@ static void test_age(void **state)
     open_store(fixture);
     struct mail_id_text new = message_from("192.0.2.1", "new@example.org");
     hand_over(fixture);
-    for (int i = 0; i < 1000 && story_of(fixture, old.chars).count; i++)
+    for (int i = 0; i < 6000 && story_of(fixture, old.chars).count; i++)
         usleep(20000);
     assert_int_equal(story_of(fixture, old.chars).count, 0);
     assert_int_equal(story_of(fixture, new.chars).count, 6);
@@ -281,7 +281,7 @@ static void test_size(void **state)
         if (i == MESSAGES / 2)
             usleep(1000); /* not all with ids of one millisecond */
     }
-    for (int i = 0; i < 1500 && (story_of(fixture, first.chars).count ||
+    for (int i = 0; i < 6000 && (story_of(fixture, first.chars).count ||
                                  store_totals(fixture->store).bytes > SIZE);
          i++)
         usleep(20000);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "history/story.h"
 
+#include "history/story_words.h"
 #include "base/buf.h"
 
 #include <stdlib.h>
@@ -120,6 +121,35 @@ static json_t *until_ref(json_t *all, struct str ref)
         json_array_clear(items);
     json_decref(all);
     return items;
+}
+
+struct wanted_ids {
+    struct mail_id first, last;
+    struct mail_id *ids;
+    size_t count, max;
+};
+
+static bool is_before(struct mail_id a, struct mail_id b)
+{
+    return a.high < b.high || (a.high == b.high && a.low < b.low);
+}
+
+static bool take_wanted(struct mail_id id, void *arg)
+{
+    struct wanted_ids *wanted = arg;
+    if (!is_before(id, wanted->first) && !is_before(wanted->last, id))
+        wanted->ids[wanted->count++] = id;
+    return wanted->count < wanted->max;
+}
+
+size_t story_ids(struct store_reader *reader, struct str prefix, struct mail_id *out, size_t max)
+{
+    struct wanted_ids wanted = {.ids = out, .max = max};
+    if (!mail_id_prefix(prefix, &wanted.first, &wanted.last))
+        return 0;
+    struct store_range range = {mail_id_time_ms(wanted.first), mail_id_time_ms(wanted.last)};
+    store_search(reader, NULL, 0, range, take_wanted, &wanted);
+    return wanted.count;
 }
 
 json_t *story_events(struct store_reader *reader, struct str node, struct str text, bool only_ref,
@@ -320,18 +350,31 @@ static void tell_event(json_t *story, json_t *event)
     }
 }
 
+/* The outcome that has the ref, behind what was told since the decision before: the limit that it
+ * is about, the answer of a backend. */
+static json_t *outcomes_of(json_t *all, const char *ref)
+{
+    json_t *some = json_array();
+    size_t i;
+    json_t *outcome;
+    json_array_foreach(all, i, outcome)
+    {
+        json_array_append(some, outcome);
+        if (is(outcome, "ref", ref))
+            return some;
+        if (text_of(outcome, "ref")[0] || is_decision(outcome))
+            json_array_clear(some);
+    }
+    json_array_clear(some);
+    return some;
+}
+
 /* Leave only what has the ref: a recipient, or an outcome with all that led to it. */
 static void keep_ref(json_t *story, const char *ref)
 {
     size_t i;
     json_t *recipient;
-    json_t *outcomes = json_array();
-    json_t *outcome;
-    json_array_foreach(json_object_get(story, "outcomes"), i, outcome)
-    {
-        if (is(outcome, "ref", ref))
-            json_array_append(outcomes, outcome);
-    }
+    json_t *outcomes = outcomes_of(json_object_get(story, "outcomes"), ref);
     json_array_foreach(json_object_get(story, "recipients"), i, recipient)
     {
         if (!is(recipient, "ref", ref))
@@ -342,6 +385,16 @@ static void keep_ref(json_t *story, const char *ref)
         break;
     }
     json_object_set_new(story, "outcomes", outcomes);
+}
+
+static void explain(json_t *story)
+{
+    enum { WORDS_MAX = 64 * 1024 };
+    struct buf words BUF_CLEANUP;
+    buf_init(&words, WORDS_MAX);
+    story_explain(story, &words);
+    if (words.len)
+        json_object_set_new(story, "explanation", json_stringn(words.ptr, words.len));
 }
 
 json_t *story_tell(json_t *events, struct mail_id id, const char *ref)
@@ -367,5 +420,6 @@ json_t *story_tell(json_t *events, struct mail_id id, const char *ref)
         json_object_set_new(story, "ref", json_string(ref));
         keep_ref(story, ref);
     }
+    explain(story);
     return story;
 }

@@ -17,6 +17,9 @@
 json_t *story_events(struct store_reader *reader, struct str node, struct str text, bool only_ref,
                      struct mail_id *out_id);
 
+/* Ids of stories that begin so, newest first: how many, at most `max`. */
+size_t story_ids(struct store_reader *reader, struct str prefix, struct mail_id *out, size_t max);
+
 /* The same, put in order: session, authentication, recipients with steps and attempts, content,
  * outcomes. `ref` may be NULL: tell only of the refusal that has it. */
 json_t *story_tell(json_t *events, struct mail_id id, const char *ref);

@@ -221,15 +221,36 @@ static void tell_quarantine(const struct action_request *request, struct mail_id
                F_C(DETAIL, request->from_start && released ? "from the start of its flow" : ""));
 }
 
-/* What was written lazily before this is on the disk after it: what somebody was told is deleted
- * does not come back. */
-static void wait_until_durable(struct queue_worker *worker) MAY_YIELD
+/* What was written lazily before this is on the disk after it. */
+static enum result wait_until_durable(struct queue_worker *worker, struct error *err) MAY_YIELD
 {
     struct spool_change nothing = {.kind = SPOOL_COUNT, .counter = QUEUE_COUNT_DROPPED};
+    return spool_commit(worker->queue->spool, &nothing, 1, err);
+}
+
+/* What somebody was told is deleted does not come back. */
+static void end_in_quarantine(struct queue_worker *worker) MAY_YIELD
+{
     struct error err;
-    if (spool_commit(worker->queue->spool, &nothing, 1, &err) == FAILED)
+    if (wait_until_durable(worker, &err) == FAILED)
         event_emit(EVENT_DAEMON_WARNING, F_C(ERROR, err.text),
                    F_C(DETAIL, "what was done in a quarantine may be undone by a crash"));
+}
+
+/*
+ * Others have a turn; and no more waits for the disk, or in memory to be told of, than of some
+ * slices: a selection of a million would fill the memory with what is to be written, hold up the
+ * commits of mail behind it, and fill the rings of events.
+ */
+static void take_breath(struct queue_share *share, size_t done) MAY_YIELD
+{
+    enum { SLICES = 4 };
+    struct error ignored;
+    atomic_fetch_add(&share->ask->steps, 1);
+    if (done / QUEUE_ASK_SLICE % SLICES != 0)
+        fiber_yield();
+    else if (wait_until_durable(share->worker, &ignored) != OK)
+        (void)fiber_sleep(100 * NS_PER_MS, &ignored); /* the disk fails, and is tried again */
 }
 
 static void run_act(struct queue_share *share) MAY_YIELD
@@ -249,11 +270,11 @@ static void run_act(struct queue_share *share) MAY_YIELD
             if (quarantine.len > 0)
                 tell_quarantine(request, message, ids[i], quarantine);
         }
-        if (i % QUEUE_ASK_SLICE == QUEUE_ASK_SLICE - 1)
-            fiber_yield();
+        if ((i + 1) % QUEUE_ASK_SLICE == 0)
+            take_breath(share, i + 1);
     }
     if (share->total > 0 && request->selector.quarantine.len > 0)
-        wait_until_durable(share->worker);
+        end_in_quarantine(share->worker);
 }
 
 /* ---- the public side ---- */

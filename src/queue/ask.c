@@ -93,20 +93,30 @@ static void post_all(struct queue_ask *ask)
     }
 }
 
-enum result queue_ask_all(struct queue_ask *ask, void (*run)(struct queue_share *share),
-                          struct error *err)
+/* The mutex is held. */
+static void wait_a_while(struct queue_ask *ask)
 {
     struct timespec until;
     int waited = 0;
     clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += WAIT_S;
+    while (ask->running > 0 && waited == 0)
+        waited = pthread_cond_timedwait(&ask->done, &ask->mutex, &until);
+}
+
+enum result queue_ask_all(struct queue_ask *ask, void (*run)(struct queue_share *share),
+                          struct error *err)
+{
     pthread_mutex_lock(&ask->mutex);
     ask->run = run;
     pthread_mutex_lock(&ask->queue->posting);
     post_all(ask);
     pthread_mutex_unlock(&ask->queue->posting);
-    while (ask->running > 0 && waited == 0)
-        waited = pthread_cond_timedwait(&ask->done, &ask->mutex, &until);
+    size_t steps;
+    do {
+        steps = atomic_load(&ask->steps);
+        wait_a_while(ask);
+    } while (ask->running > 0 && atomic_load(&ask->steps) != steps);
     bool complete = ask->running == 0;
     pthread_mutex_unlock(&ask->mutex);
     return complete ? OK : fail(err, ERROR_TIMEOUT, "a worker does not answer");

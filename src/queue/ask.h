@@ -30,6 +30,7 @@ struct queue_ask {
     pthread_cond_t done;
     size_t running; /* shares not yet answered */
     unsigned references;
+    atomic_size_t steps; /* somebody got on: who asks waits on */
     struct queue *queue;
     struct arena *arena;                    /* for the question's texts */
     void (*run)(struct queue_share *share); /* MAY_YIELD */
@@ -43,7 +44,7 @@ enum { QUEUE_ASK_SLICE = 128 /* entries, then the loop has a turn */ };
 /* `size` bytes, zeroed, that begin with a struct queue_ask; one reference. */
 void *queue_ask_new(struct queue *queue, size_t size);
 void queue_ask_unref(struct queue_ask *ask);
-/* Run it on all workers and wait; may be called again for a second step. FAILED: no answer in
- * time. */
+/* Run it on all workers and wait; may be called again for a second step. FAILED: no answer in half
+ * a minute, nor a step towards one. */
 enum result queue_ask_all(struct queue_ask *ask, void (*run)(struct queue_share *share),
                           struct error *err);

@@ -254,6 +254,8 @@ static void keep(struct opening *opening, struct queue_connection *connection)
         .policy = server_tls_name((enum server_tls)opening->policy),
     };
     (void)str_to_c(opening->target->host, connection->host, sizeof connection->host);
+    (void)net_ip_format(&stream_local(smtp_client_stream(connection->client))->ip,
+                        connection->source);
     attempt->reached = true;
 }
 
@@ -515,6 +517,7 @@ static void note_peer(struct queue_attempt *attempt, const struct queue_connecti
 {
     note_provider(attempt, str_c(connection->host));
     memcpy(attempt->host, connection->host, sizeof attempt->host);
+    memcpy(attempt->source, connection->source, sizeof attempt->source);
     attempt->peer = connection->peer;
     attempt->tls = connection->tls;
     attempt->cipher = connection->cipher;
@@ -533,7 +536,7 @@ static bool transact(struct queue_attempt *attempt, struct transaction *transact
         .content = sent_form(attempt),
         .needs_smtputf8 = transaction->needs_smtputf8,
         .has_8bit = !attempt->as_seven_bit && (attempt->meta.flags & QUEUE_META_HAS_8BIT) != 0,
-        .prefer_chunking = true,
+        .prefer_chunking = !attempt->no_chunking,
     };
     struct error err;
     int64_t start_ns = clock_monotonic_ns();
@@ -548,6 +551,7 @@ static bool transact(struct queue_attempt *attempt, struct transaction *transact
     }
     note_peer(attempt, connection);
     attempt->reached = true;
+    attempt->no_chunking |= smtp_client_refused_chunking(connection->client);
     (void)judge(attempt, transaction, connection, tried);
     if (result == FAILED)
         say_lost(attempt, transaction, connection, &err);
@@ -623,6 +627,20 @@ static bool same_address(const struct net_address *a, const struct net_address *
            strcmp(a->unix_path, b->unix_path) == 0;
 }
 
+/* Twice, where its CHUNKING turned out to be none. */
+static void try_target(struct queue_attempt *attempt, const struct queue_target *target,
+                       struct queue_connection *connection) MAY_YIELD
+{
+    bool again;
+    do {
+        bool chunking = !attempt->no_chunking;
+        if (!open_target(attempt, target, connection))
+            return;
+        send_over(attempt, connection);
+        again = chunking && attempt->no_chunking && count_open(attempt) > 0;
+    } while (again && !is_stopped(attempt));
+}
+
 static void deliver(struct queue_attempt *attempt, struct queue_connection *connection) MAY_YIELD
 {
     const struct queue *queue = attempt->worker->queue;
@@ -632,7 +650,7 @@ static void deliver(struct queue_attempt *attempt, struct queue_connection *conn
     if (queue_connection_check(connection, queue, attempt->snapshot)) {
         used = connection->peer;
         send_over(attempt, connection);
-        was_used = attempt->reached;
+        was_used = attempt->reached && !attempt->no_chunking;
     }
     if (count_open(attempt) == 0 || is_stopped(attempt) || !find_route(attempt, &route)) {
         (void)is_stopped(attempt);
@@ -647,8 +665,7 @@ static void deliver(struct queue_attempt *attempt, struct queue_connection *conn
         if (was_used && same_address(&used, &target->address))
             continue; /* it had its say */
         queue_connection_close(connection, queue, true);
-        if (open_target(attempt, target, connection))
-            send_over(attempt, connection);
+        try_target(attempt, target, connection);
     }
     (void)is_stopped(attempt);
 }

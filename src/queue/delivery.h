@@ -32,7 +32,8 @@ struct queue_connection {
     int64_t opened_ns;
     struct str tls; /* static texts */
     struct str cipher;
-    struct str policy; /* of TLS */
+    struct str policy;             /* of TLS */
+    char source[NET_ADDRESS_TEXT]; /* our own address of the connection */
 };
 
 struct queue_times {
@@ -56,6 +57,7 @@ struct queue_attempt {
     int64_t start_ns, start_wall_ns;
     bool reached;       /* a host was ready to take mail */
     bool no_plain;      /* STARTTLS was tampered with: no clear text in this attempt */
+    bool no_chunking;   /* a host offered it and does not know BDAT */
     bool stopped;       /* cancelled: what is open was not tried */
     bool elsewhere;     /* a hook sent it to another server than the destination's */
     bool hold;          /* a hook says so: what is left is held */
@@ -63,6 +65,7 @@ struct queue_attempt {
     struct error error; /* of the destination, when it was not reached */
     /* for events */
     char host[256];
+    char source[NET_ADDRESS_TEXT]; /* our own address there */
     struct net_address peer;
     struct str tls, cipher, policy;
     struct str provider; /* by the first MX host; empty: not by MX, or nothing was found */

@@ -32,8 +32,7 @@ enum {
     RECORD_DIGESTED = 8,
     RECORD_ON_DISK = 127,
     RECORD_HAS_HELD = 128, /* in memory: the tail begins with the times of a hold */
-    HELD_SIZE = 16,
-    OWN_SHORT = 1, /* a single recipient, of whom all but the local part is elsewhere */
+    OWN_SHORT = 1,         /* a single recipient, of whom all but the local part is elsewhere */
     OWN_ENVID = 2,
     OWN_KEPT = 4,
     OWN_ORCPT = 8, /* with OWN_SHORT: given as ORCPT_PREFIX and its address */
@@ -535,6 +534,26 @@ static void put_tail(const struct queue_record *record, struct buf *out)
     }
 }
 
+/* As a word that may differ (queue/alike.h): of a million that are held each has times of its own,
+ * and the rest of their tails in common. */
+static void put_held(struct buf *tail, const struct queue_record *record)
+{
+    buf_printf(tail, "%llu-%llu\n", (unsigned long long)record->held_since_wall_ns,
+               (unsigned long long)record->held_total_ns);
+}
+
+static bool take_held(struct str *tail, int64_t *out_since_wall_ns, int64_t *out_total_ns)
+{
+    struct str word, part;
+    uint64_t since, total;
+    if (!str_split(tail, '\n', &word) || !str_split(&word, '-', &part) ||
+        !str_to_uint(part, UINT64_MAX, &since) || !str_to_uint(word, UINT64_MAX, &total))
+        return false;
+    *out_since_wall_ns = (int64_t)since;
+    *out_total_ns = (int64_t)total;
+    return true;
+}
+
 void queue_record_split(const struct queue_record *record, struct queue_record_fixed *out_fixed,
                         struct buf *tail)
 {
@@ -551,8 +570,7 @@ void queue_record_split(const struct queue_record *record, struct queue_record_f
     };
     if (record->held_since_wall_ns != 0 || record->held_total_ns != 0) {
         out_fixed->flags |= RECORD_HAS_HELD;
-        put_number(tail, (uint64_t)record->held_since_wall_ns, 8);
-        put_number(tail, (uint64_t)record->held_total_ns, 8);
+        put_held(tail, record);
     }
     if (!untouched)
         put_tail(record, tail);
@@ -561,17 +579,19 @@ void queue_record_split(const struct queue_record *record, struct queue_record_f
 void queue_record_join(const struct queue_record_fixed *fixed, struct str tail,
                        size_t recipient_count, struct buf *out)
 {
-    static const char never[HELD_SIZE];
-    bool has_held = (fixed->flags & RECORD_HAS_HELD) != 0;
+    int64_t held_since_wall_ns = 0, held_total_ns = 0;
+    if ((fixed->flags & RECORD_HAS_HELD) != 0)
+        check(take_held(&tail, &held_since_wall_ns, &held_total_ns)); /* our own bytes */
     put_number(out, VERSION, 1);
     put_number(out, fixed->flags & RECORD_ON_DISK, 1);
     put_text(out, str_c(mail_reason_name((enum mail_reason)fixed->reason)));
     put_number(out, fixed->attempts, 4);
     put_number(out, (uint64_t)fixed->due_wall_ns, 8);
     put_number(out, (uint64_t)fixed->last_try_wall_ns, 8);
-    buf_append(out, has_held ? str_slice(tail, 0, HELD_SIZE) : str_of(never, HELD_SIZE));
+    put_number(out, (uint64_t)held_since_wall_ns, 8);
+    put_number(out, (uint64_t)held_total_ns, 8);
     put_number(out, recipient_count, 4);
-    buf_append(out, has_held ? str_from(tail, HELD_SIZE) : tail);
+    buf_append(out, tail);
 }
 
 void queue_record_encode(const struct queue_record *record, struct buf *out)
@@ -637,10 +657,9 @@ static bool read_tail(struct reader *reader, const struct queue_record_fixed *fi
     record.attempts = fixed->attempts;
     record.due_wall_ns = fixed->due_wall_ns;
     record.last_try_wall_ns = fixed->last_try_wall_ns;
-    if ((fixed->flags & RECORD_HAS_HELD) != 0) {
-        record.held_since_wall_ns = (int64_t)get_number(reader, 8);
-        record.held_total_ns = (int64_t)get_number(reader, 8);
-    }
+    if ((fixed->flags & RECORD_HAS_HELD) != 0 &&
+        !take_held(&reader->rest, &record.held_since_wall_ns, &record.held_total_ns))
+        return false;
     if ((fixed->flags & RECORD_ALL_PENDING) == 0)
         get_statuses(reader, &record);
     if (reader->bad || reader->rest.len != 0)

@@ -173,7 +173,8 @@ static bool add_notification(struct queue_unit *unit, const struct queue_notice 
         for_postmaster && postmaster.len > 0 && add_entry(unit, notice, outgoing, content);
     event_emit(EVENT_DSN_FAILED, F_C(MESSAGE, mail_id_text(notice->meta->message).chars),
                F_STR(TO, notice->meta->sender.address),
-               F_STR(REASON, STR("no transport takes the sender's domain")),
+               F_C(REASON, mail_reason_name(MAIL_REASON_TRANSPORT_MISSING)),
+               F_STR(DETAIL, STR("no transport takes the sender's domain")),
                F_STR(ACTION, passed_on        ? STR("postmaster")
                              : for_postmaster ? STR("held")
                                               : STR("none")));

@@ -174,10 +174,11 @@ static void expire(struct queue_worker *worker, const struct expire_request *req
     queue_unit_count(&unit, QUEUE_COUNT_DISCARDED, entry->pending);
     queue_unit_remove(&unit, entry);
     queue_unit_write(&unit);
-    event_emit(EVENT_QUARANTINE_EXPIRED, F_C(MESSAGE, mail_id_text(entry->message).chars),
-               F_C(ENTRY, mail_id_text(entry->id).chars), F_STR(QUARANTINE, request->name),
-               F_C(REASON, expiring->too_old ? "age" : "size"), F_INT(RECIPIENTS, entry->pending),
-               F_INT(SIZE, entry->ready.size));
+    event_emit(
+        EVENT_QUARANTINE_EXPIRED, F_C(MESSAGE, mail_id_text(entry->message).chars),
+        F_C(ENTRY, mail_id_text(entry->id).chars), F_STR(QUARANTINE, request->name),
+        F_C(REASON, mail_reason_name(expiring->too_old ? MAIL_REASON_EXPIRED : MAIL_REASON_SIZE)),
+        F_INT(RECIPIENTS, entry->pending), F_INT(SIZE, entry->ready.size));
     queue_entry_free(entry);
     arena_free(arena);
 }

@@ -624,6 +624,24 @@ static void test_audit(void **state)
     world_done(&world);
 }
 
+/* A verb on many waits for the disk now and then: what is to be written of a million does not pile
+ * up in memory before the commits of others. */
+static void test_bulk_verb_waits_for_the_disk(void **state)
+{
+    enum { MANY = 1100, WAITS = 2 }; /* after each 512 */
+    struct world world;
+    (void)state;
+    world_init(&world, 1);
+    world_start(&world);
+    world_submit_many(&world, &(struct letter){.to = {"ok@example.net"}, .held = true}, MANY);
+    WAIT_FOR(is_settled(&world, MANY));
+    uint64_t before = spool_stats(world.spool).units;
+    assert_int_equal(act(&world, (struct queue_selector){0}, QUEUE_DROP), MANY);
+    WAIT_FOR(spool_stats(world.spool).units >= before + MANY + WAITS);
+    world_stop(&world);
+    world_done(&world);
+}
+
 static void test_discard(void **state)
 {
     struct world world;
@@ -694,6 +712,7 @@ int main(void)
         cmocka_unit_test(test_lmtp),
         cmocka_unit_test(test_content_refused_for_stranger),
         cmocka_unit_test(test_audit),
+        cmocka_unit_test(test_bulk_verb_waits_for_the_disk),
         cmocka_unit_test(test_discard),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -221,8 +221,10 @@ void queue_select_each(struct queue_share *share, const struct queue_selector *s
             queue_attempt_done(&view);
             arena_clear(arena);
         }
-        if (i % QUEUE_ASK_SLICE == QUEUE_ASK_SLICE - 1)
+        if (i % QUEUE_ASK_SLICE == QUEUE_ASK_SLICE - 1) {
+            atomic_fetch_add(&share->ask->steps, 1);
             fiber_yield();
+        }
     }
     free(ids);
     arena_free(arena);

@@ -11,6 +11,7 @@
 #include "base/memory.h"
 #include "base/random.h"
 #include "event/event.h"
+#include "queue/cause.h"
 #include "queue/retry.h"
 
 #include <string.h>
@@ -165,6 +166,9 @@ static void tell_all(struct telling *telling)
         end_text = clock_format_rfc3339(give_up_ns, end);
     }
     char enhanced[MAIL_ENHANCED_TEXT];
+    struct queue_cause cause = {.id = ""};
+    if (telling->type != EVENT_DELIVERY_SENT && (reply->code != 0 || reply->text.len > 0))
+        queue_cause_of(attempt->arena, reply, &cause);
     struct str address = attempt->host[0] != 0 ? net_address_format(&attempt->peer, ip) : STR_EMPTY;
     const struct event_field fields[] = {
         F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
@@ -178,6 +182,7 @@ static void tell_all(struct telling *telling)
                                : STR_EMPTY),
         F_C(MX, attempt->host),
         F_STR(IP, address),
+        F_C(SOURCE_IP, attempt->source),
         F_STR(TLS, attempt->tls),
         F_STR(POLICY, attempt->policy),
         F_INT(ATTEMPT, attempt->record.attempts),
@@ -194,11 +199,14 @@ static void tell_all(struct telling *telling)
         F_INT(SIZE, attempt->entry->ready.size),
         F_C(DIRECTION, queue_direction(attempt)),
         F_STR(PROVIDER, attempt->provider),
+        F_C(CAUSE, cause.id),
         F_STR(NEXT_TRY, next_text),
         F_STR(GIVE_UP, end_text)};
-    enum { ALL = sizeof fields / sizeof fields[0], OF_NEXT_TRY = 2 };
-    event_emit_each(telling->type, fields, next_wall_ns > 0 ? ALL : ALL - OF_NEXT_TRY, KEY_TO,
-                    telling->addresses, telling->count);
+    enum { ALL = sizeof fields / sizeof fields[0], OF_NEXT_TRY = 2, OF_CAUSE = 1 };
+    size_t count = next_wall_ns > 0 ? ALL : ALL - OF_NEXT_TRY;
+    if (telling->type == EVENT_DELIVERY_SENT)
+        count = ALL - OF_NEXT_TRY - OF_CAUSE;
+    event_emit_each(telling->type, fields, count, KEY_TO, telling->addresses, telling->count);
     telling->count = 0;
 }
 
@@ -383,8 +391,11 @@ static void make_notices(struct settling *settling) MAY_YIELD
 
 static void emit_done(const struct queue_attempt *attempt)
 {
+    int64_t age_ns = clock_steady_wall_ns() - attempt->meta.accepted_wall_ns;
     event_emit(EVENT_MESSAGE_DONE, F_C(MESSAGE, mail_id_text(attempt->meta.message).chars),
-               F_C(ENTRY, mail_id_text(attempt->entry->id).chars));
+               F_C(ENTRY, mail_id_text(attempt->entry->id).chars),
+               F_INT(RECIPIENTS, attempt->meta.recipient_count),
+               F_INT(DURATION_US, age_ns > 0 ? age_ns / NS_PER_US : 0));
 }
 
 /* The unit could not be made durable: what failed stays pending and is looked at in a minute, or

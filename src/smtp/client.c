@@ -85,10 +85,22 @@ enum result smtp_client_check(const struct smtp_client *client, struct error *er
     return FAILED;
 }
 
+/* All that was asked before is answered: whatever waits here would be taken for the answer to what
+ * is asked now. Only a 421 may come at any time (RFC 5321 3.8). */
+static enum result check_unasked(const struct smtp_client *client, struct error *err)
+{
+    struct str input = stream_buffered(client->stream);
+    if (!input.len || str_starts(input, STR("421")))
+        return OK;
+    return fail(err, ERROR_PROTOCOL, "the server spoke before it was asked");
+}
+
 enum result smtp_client_send_batch(struct smtp_client *client, struct error *err)
 {
     struct error error;
     enum result result = smtp_client_check(client, &error);
+    if (result == OK)
+        result = check_unasked(client, &error);
     if (result == OK && client->out.overflow)
         result = fail(&error, ERROR_LIMIT, "too many commands for one batch");
     if (result == OK)
@@ -169,6 +181,11 @@ enum result smtp_client_ask(struct smtp_client *client, struct mail_reply *out_r
 }
 
 /* ---- queries ---- */
+
+bool smtp_client_refused_chunking(const struct smtp_client *client)
+{
+    return client->chunking_refused;
+}
 
 unsigned smtp_client_extensions(const struct smtp_client *client)
 {

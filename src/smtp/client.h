@@ -93,6 +93,9 @@ enum result smtp_client_probe(struct smtp_client *client, struct str sender, str
 
 /* ---- queries ---- */
 
+/* The last transaction broke because BDAT is unknown to a server that offered CHUNKING: it may go
+ * well by DATA, over another connection. */
+bool smtp_client_refused_chunking(const struct smtp_client *client);
 unsigned smtp_client_extensions(const struct smtp_client *client);
 uint64_t smtp_client_max_size(const struct smtp_client *client);      /* SIZE, or 0 */
 int64_t smtp_client_max_recipients(const struct smtp_client *client); /* LIMITS RCPTMAX, or 0 */

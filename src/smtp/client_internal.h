@@ -17,7 +17,8 @@ enum {
 struct smtp_client {
     struct stream *stream;
     bool lmtp;
-    bool broken;      /* the next call fails at once */
+    bool broken; /* the next call fails at once */
+    bool chunking_refused;
     bool needs_reset; /* a transaction was left open: RSET goes in front of the next one */
     unsigned extensions;
     unsigned ignored; /* extensions */

@@ -235,14 +235,15 @@ static enum result send_envelope(struct transaction *transaction, bool *out_data
 /* ---- the content ---- */
 
 /* A server that has seen enough answers before the end, and often closes then; its words are worth
- * more than the "broken pipe" that comes next. */
-static enum result check_early_reply(struct transaction *transaction, struct error *err)
+ * more than the "broken pipe" that comes next. Before the first byte is sent nothing is waited for:
+ * what is there already came along with the answer to DATA. */
+static enum result check_early_reply(struct transaction *transaction, bool begun, struct error *err)
 {
     struct smtp_client *client = transaction->client;
     struct mail_reply reply;
     size_t used;
     enum smtp_reply_progress progress;
-    if (stream_fill_available(client->stream, SMTP_CLIENT_INPUT_MAX, err) != OK ||
+    if ((begun && stream_fill_available(client->stream, SMTP_CLIENT_INPUT_MAX, err) != OK) ||
         smtp_reply_feed(&client->parser, stream_buffered(client->stream), &used, &progress, &reply,
                         err) != OK)
         return FAILED;
@@ -267,7 +268,8 @@ static enum result write_slices(struct transaction *transaction, struct smtp_dat
             return fail_context(err, "the message cannot be read");
         if (!data.len)
             break;
-        if (offset && !transaction->envelope_open && check_early_reply(transaction, err) != OK)
+        if (!transaction->envelope_open &&
+            check_early_reply(transaction, /* begun= */ offset > 0, err) != OK)
             return FAILED;
         offset += data.len;
         while (smtp_data_writer_next(writer, &data, &piece)) {
@@ -351,6 +353,16 @@ static enum result send_chunk(struct transaction *transaction, struct error *err
 
 /* ---- the end ---- */
 
+/* It offered CHUNKING and does not know BDAT: nothing of the content was taken, and what it makes
+ * of it (commands, perhaps) is not waited for. */
+static enum result refuse_chunking(struct transaction *transaction, const struct mail_reply *reply,
+                                   struct error *err)
+{
+    transaction->client->chunking_refused = true;
+    set_stage_of_open(transaction, SMTP_STAGE_MAIL);
+    return protocol_error(transaction, "BDAT, which it offered,", reply, err);
+}
+
 static enum result read_final(struct transaction *transaction, struct error *err) MAY_YIELD
 {
     struct smtp_client *client = transaction->client;
@@ -366,6 +378,8 @@ static enum result read_final(struct transaction *transaction, struct error *err
             return FAILED;
         if (reply.code >= 300 && reply.code < 400)
             return protocol_error(transaction, "the end of the message", &reply, err);
+        if (transaction->chunking && !client->lmtp && (reply.code == 500 || reply.code == 502))
+            return refuse_chunking(transaction, &reply, err);
         all_taken = all_taken && mail_reply_is_positive(&reply);
         if (client->lmtp)
             decide(transaction, recipient, SMTP_STAGE_END, &reply);

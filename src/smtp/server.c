@@ -324,6 +324,11 @@ static MAY_YIELD void check_counts(struct smtp_session *session)
     smtp_session_end(session, limit);
 }
 
+const char *smtp_session_why(const struct smtp_session *session)
+{
+    return session->why;
+}
+
 bool smtp_session_is_idle(const struct smtp_session *session)
 {
     return session->idle;

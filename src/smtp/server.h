@@ -160,6 +160,8 @@ struct arena *smtp_session_arena(struct smtp_session *session);
 /* Lives until the session ends. */
 struct arena *smtp_session_long_arena(struct smtp_session *session);
 void smtp_session_set_client_name(struct smtp_session *session, struct str name);
+/* Why the conversation ends; NULL while it goes on. */
+const char *smtp_session_why(const struct smtp_session *session);
 /* Outside of a transaction and waiting for a command: nothing is lost by ending it now. */
 bool smtp_session_is_idle(const struct smtp_session *session);
 const struct mail_sender *smtp_session_sender(const struct smtp_session *session);

@@ -94,7 +94,7 @@ static NO_YIELD_CHECK void run_mix(void *arg)
 /* What is left: the segments of the last lives, and cold ones. */
 static void wait_for_reclaim(struct spool *spool)
 {
-    for (int i = 0; i < 3000 && spool_stats(spool).segments > 6; i++)
+    for (int i = 0; i < 12000 && spool_stats(spool).segments > 6; i++)
         usleep(10 * 1000);
 }
 

@@ -111,8 +111,11 @@ static enum result refuse_newer(const struct spool *spool, struct error *err)
     for (struct dirent *entry; result == OK && (entry = readdir(list));) {
         unsigned char head[SPOOL_SEGMENT_HEADER];
         uint32_t version;
-        int fd = openat(spool->log_fd, entry->d_name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-        if (fd >= 0 && pread(fd, head, sizeof head, 0) == (ssize_t)sizeof head &&
+        struct stat status;
+        int fd =
+            openat(spool->log_fd, entry->d_name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        if (fd >= 0 && fstat(fd, &status) == 0 && S_ISREG(status.st_mode) &&
+            pread(fd, head, sizeof head, 0) == (ssize_t)sizeof head &&
             spool_segment_is_newer(head, &version))
             result =
                 fail(err, ERROR_PERMANENT,

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -117,7 +118,7 @@ static void run(struct large large)
 
 static void expect_waiting(const struct test_fixture *fixture, uint64_t count)
 {
-    for (int turn = 0; spool_stats(fixture->spool).pooled_bodies != count && turn < 5000; turn++)
+    for (int turn = 0; spool_stats(fixture->spool).pooled_bodies != count && turn < 120000; turn++)
         usleep(1000);
     assert_int_equal(spool_stats(fixture->spool).pooled_bodies, count);
 }
@@ -317,7 +318,7 @@ static void test_reader_keeps_its_bytes(void **state)
 /* Nothing of it is in any file there, and no file waits. */
 static void expect_gone(const struct test_fixture *fixture)
 {
-    for (int turn = 0; shell(fixture, "ls | wc -l") && turn < 500; turn++)
+    for (int turn = 0; shell(fixture, "ls | wc -l") && turn < 12000; turn++)
         usleep(10 * 1000);
     assert_int_equal(shell(fixture, "ls | wc -l"), 0);
     assert_int_equal(spool_stats(fixture->spool).pooled_bodies, 0);
@@ -413,7 +414,7 @@ static void test_second_name(void **state)
     expect_gone(fixture);
     churn(fixture, 3);
     assert_int_equal(shell(fixture, "md5sum < ../kept | cmp - ../sum; echo $?"), 0);
-    for (int turn = 0; !spool_stats(fixture->spool).pooled_bodies && turn < 5000; turn++)
+    for (int turn = 0; !spool_stats(fixture->spool).pooled_bodies && turn < 120000; turn++)
         usleep(1000);
     (void)shell(fixture,
                 "for f in *.body; do ln -f $f ../kept; done; md5sum < ../kept > ../sum; echo 0");
@@ -500,6 +501,92 @@ static void test_old_ones_go(void **state)
     clock_set_fake(-1, -1);
 }
 
+/* ---- while a long log is loaded ---- */
+
+enum { FIRST = 600, COPY = 700, WHILE_MS = 300 };
+
+/* Another entry gets the body of one that lives, as mail that is let out of a quarantine does. */
+static NO_YIELD_CHECK void share_again(void *arg)
+{
+    struct test_fixture *fixture = arg;
+    struct arena *arena = arena_new(0);
+    struct mail_content content;
+    struct str meta;
+    struct error err;
+    assert_int_equal(spool_read(fixture->spool, test_id(FIRST), arena, &meta, &content, &err), OK);
+    struct spool_change change = {.kind = SPOOL_ADD,
+                                  .entry = test_id(COPY),
+                                  .message = test_id(COPY),
+                                  .meta = STR("m"),
+                                  .state = STR("s"),
+                                  .content = &content};
+    assert_int_equal(spool_commit(fixture->spool, &change, 1, &err), OK);
+    body_unref(content.body);
+    arena_free(arena);
+}
+
+/* As a delivery does: it lets go of the body when the entry is gone. */
+static NO_YIELD_CHECK void remove_copy(void *arg)
+{
+    struct test_fixture *fixture = arg;
+    struct arena *arena = arena_new(0);
+    struct mail_content content;
+    struct str meta;
+    struct error err;
+    assert_int_equal(spool_read(fixture->spool, test_id(COPY), arena, &meta, &content, &err), OK);
+    struct spool_change change = {.kind = SPOOL_REMOVE, .entry = test_id(COPY)};
+    assert_int_equal(spool_commit(fixture->spool, &change, 1, &err), OK);
+    body_unref(content.body);
+    arena_free(arena);
+}
+
+struct late {
+    struct test_fixture *fixture;
+    bool has_first;
+    atomic_bool is_over;
+};
+
+/* On the thread that loads, newest first: the copy goes before the other is known. */
+static void note_late(void *context, const struct spool_found *item)
+{
+    struct late *late = context;
+    if (!item) {
+        atomic_store(&late->is_over, true);
+        return;
+    }
+    late->has_first |= mail_id_equal(item->entry, test_id(FIRST));
+    if (!mail_id_equal(item->entry, test_id(COPY)))
+        return;
+    assert_false(late->has_first);
+    test_on_fiber(remove_copy, late->fixture);
+    for (int ms = 0; ms < WHILE_MS && test_files_in(late->fixture->path, "bodies") > 0; ms += 10)
+        usleep(10 * 1000);
+}
+
+/* The last entry that is known is removed, and one that is not yet loaded has the same body. */
+static void test_shared_with_one_not_yet_loaded(void **state)
+{
+    struct test_fixture *fixture = *state;
+    struct test_grown grown = {.fixture = fixture, .size = LARGE, .first = FIRST};
+    struct spool_settings settings = settings_of(fixture);
+    struct late late = {.fixture = fixture};
+    struct error err;
+    settings.load_later_over = 1;
+    test_on_fiber(test_grow_body, &grown);
+    test_on_fiber(test_commit_grown, &grown);
+    body_unref(grown.body);
+    open_small(fixture); /* what comes now is in another log file */
+    test_on_fiber(share_again, fixture);
+    spool_close(fixture->spool);
+    assert_int_equal(spool_open(&settings, note_late, &late, &fixture->spool, &err), OK);
+    spool_load(fixture->spool);
+    while (!atomic_load(&late.is_over))
+        usleep(1000);
+    assert_true(late.has_first);
+    assert_int_equal(spool_stats(fixture->spool).damaged, 0);
+    assert_int_equal(test_files_in(fixture->path, "bodies"), 1);
+}
+
 #define CASE(test) cmocka_unit_test_setup_teardown(test, set_up, test_tear_down)
 
 int main(void)
@@ -517,6 +604,7 @@ int main(void)
         CASE(test_bounds),
         CASE(test_space),
         CASE(test_old_ones_go),
+        CASE(test_shared_with_one_not_yet_loaded),
     };
     return cmocka_run_group_tests_name("spool-reuse", tests, NULL, NULL);
 }

@@ -391,7 +391,7 @@ static NO_YIELD_CHECK void leave_a_tombstone(void *arg)
 
 static void wait_for_segments(struct spool *spool, uint64_t at_most)
 {
-    for (int i = 0; i < 1000 && spool_stats(spool).segments > at_most; i++)
+    for (int i = 0; i < 12000 && spool_stats(spool).segments > at_most; i++)
         usleep(10 * 1000);
     assert_true(spool_stats(spool).segments <= at_most);
 }

@@ -14,6 +14,7 @@ sys.path.insert(0, str(HERE))
 from books import Books, Sink, configuration  # noqa: E402
 from rig.gateway import Gateway  # noqa: E402
 from rig.ports import free_port  # noqa: E402
+from rig.watch import *  # noqa: E402, F403
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +38,9 @@ def preload(tmp_path_factory):
 
 @pytest.fixture
 def books():
-    return Books()
+    made = Books()
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ class Turn:
         self.postponed = self.count_postponed()
 
     def count_postponed(self):
-        return sum(len(self.gateway.find(event, detail=detail)) for event, detail in POSTPONED)
+        return sum(len(self.gateway.seen(event, detail=detail)) for event, detail in POSTPONED)
 
     def is_over(self, condition):
         """Wait for it; false: the process is dead. An error may have put it off for a minute."""

@@ -16,6 +16,7 @@ _spec.loader.exec_module(_system)
 gateway, tls_files = _system.gateway, _system.tls_files
 
 from rig.ports import free_port  # noqa: E402
+from rig.watch import *  # noqa: E402, F403
 from tools import Sink, build  # noqa: E402
 
 

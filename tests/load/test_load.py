@@ -62,7 +62,7 @@ def dialogue(port, lines, wait=20):
 @pytest.mark.skipif(SANITIZED, reason="a sanitizer's own memory is not the gateway's")
 def test_memory_ceiling_holds_with_many_large_messages(memory_group, gateway, counting_sink, tools):
     """256 MiB for all of it, many sessions that send large mail at once (T-L1): nobody is killed, nothing is lost."""
-    size, seconds = (int(os.environ.get("LOAD_SIZE", 10 * MIB)), 1500) if FULL else (MIB, 60)
+    size, seconds = (int(os.environ.get("LOAD_SIZE", 10 * MIB)), 1500) if FULL else (MIB, 300)
     sessions = 2000
     sink = counting_sink()
     listen = free_port()
@@ -133,9 +133,8 @@ def test_idle_sessions_cost_little_and_end_in_time(gateway, counting_sink, tls_f
     for opener in openers:
         opener.join()
     assert len(held) == 1000
-    cost = resident_kb(child, "RssAnon") - base
-    if not SANITIZED:
-        assert cost < 500 * 16 + 500 * 64, f"{cost} KiB for 500 plain and 500 TLS sessions"
+    if not SANITIZED:  # what handshakes and greetings took goes back within seconds
+        wait_until(lambda: resident_kb(child, "RssAnon") - base < 500 * 16 + 500 * 64, "500 plain and 500 TLS sessions cost little")
     begin = cpu_seconds(child)
     time.sleep(2)
     for client in held:
@@ -165,14 +164,14 @@ def test_many_idle_sessions(gateway, counting_sink, tools, tls_files):
         before = cpu_seconds(child)
         figures = source(tools, listen, run, "-m", 1000, "-c", 10)
         assert figures["accepted"] == 1000, figures
-        assert "unique=1000 dup=0" in sink.ctl("wait", 1000, 30)
+        assert "unique=1000 dup=0" in sink.ctl("wait", 1000, 110)
         return cpu_seconds(child) - before
 
     alone = min(cost_of_mail(f"before{turn}") for turn in range(2))
     base = resident_kb(child, "RssAnon")
     idle, begin = [], time.monotonic()
     for net, options in ((3, []), (4, ["--starttls"])):
-        idle.append(subprocess.Popen([tools / "bench-source", "--idle", "300", "-c", str(half), "--timeout", "60", "--src",
+        idle.append(subprocess.Popen([tools / "bench-source", "--idle", "300", "-c", str(half), "--timeout", "300", "--src",
                                       f"127.77.{net}.1/50", *options, f"127.0.0.1:{listen}"], stdout=subprocess.PIPE, text=True))
     try:
         ready = [process.stdout.readline() for process in idle]
@@ -201,7 +200,7 @@ def test_slow_clients_are_ended(gateway, counting_sink):
     """Who says a byte now and then and never a command is ended at his deadline, and not before."""
     sink = counting_sink()
     listen = free_port()
-    one = gateway(config(listen, sink.port, limits=", command_timeout: 3s"), [listen])
+    one = gateway(config(listen, sink.port, limits=", command_timeout: 5s"), [listen])
     ended = []
 
     def drip():
@@ -223,7 +222,7 @@ def test_slow_clients_are_ended(gateway, counting_sink):
     for client in clients:
         client.join()
     assert [said for said, _ in ended] == [b"421"] * 50, "not told why"
-    assert min(after for _, after in ended) >= 3, "ended before its time"
+    assert min(after for _, after in ended) >= 5, "ended before its time"
     wait_until(lambda: one.status()["sessions"] == 0, "all are ended")
 
 
@@ -253,9 +252,9 @@ def test_out_of_descriptors(gateway, counting_sink, tools):
     assert descriptors(child) <= 128
     for client in clients:
         client.close()
-    figures = source(tools, listen, "few", "-m", 100, "-c", 20, "--retry", "--timeout", 30)
+    figures = source(tools, listen, "few", "-m", 100, "-c", 20, "--retry", "--timeout", 110)
     assert figures["accepted"] == 100, figures
-    sink.ctl("wait", 100, 30)
+    sink.ctl("wait", 100, 110)
     assert "unique=100 dup=0" in sink.ctl("stats")
 
 
@@ -272,7 +271,7 @@ def test_many_descriptors_do_not_deafen_the_control_socket(gateway):
     child = one.child_pid()
     clients = [dialogue(listen, [])[0] for _ in range(1200)]
     assert descriptors(child) > 1200
-    assert one.status()["sessions"] == 1200
+    wait_until(lambda: one.status()["sessions"] == 1200, "all are counted")
     assert b"200 OK" in fetch(metrics, "/metrics")
     for client in clients:
         client.close()
@@ -333,9 +332,9 @@ def test_connections_that_end_anywhere_leave_nothing(gateway, counting_sink):
     churn()
     wait_until(settled, "the second turn is over")
     wait_until(lambda: descriptors(child) <= before[0] + 2, "descriptors come back")
-    assert threads(child) == before[1]
+    wait_until(lambda: threads(child) <= before[1], "threads end")  # there is one for who asks for the status, too
     if not SANITIZED:
-        assert resident_kb(child, "RssAnon") < before[2] * 1.05 + 2048
+        wait_until(lambda: resident_kb(child, "RssAnon") < before[2] * 1.05 + 2048, "memory comes back")
     # what was not ended is not there; what was acknowledged is
     wait_until(lambda: len(one.find("message.accepted")) == accepted + 2 * each, "the ended ones were accepted")
     wait_until(lambda: len(one.find("message.done")) == len(one.find("message.accepted")), "and delivered")

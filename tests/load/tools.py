@@ -23,7 +23,7 @@ class Sink:
     def __init__(self, tools, port, control):
         self.tools, self.port, self.control = tools, port, f"127.0.0.1:{control}"
         self.process = subprocess.Popen([tools / "bench-sink", f"127.0.0.1:{port}", self.control])
-        for _ in range(200):
+        for _ in range(2000):
             if subprocess.run([tools / "bench-sink", "--ctl", self.control, "clear"], stdout=subprocess.DEVNULL,
                               stderr=subprocess.DEVNULL).returncode == 0:
                 return
@@ -32,14 +32,14 @@ class Sink:
 
     def ctl(self, *words):
         return subprocess.run([self.tools / "bench-sink", "--ctl", self.control, *map(str, words)],
-                              stdout=subprocess.PIPE, text=True, timeout=120).stdout
+                              stdout=subprocess.PIPE, text=True, timeout=300).stdout
 
     def stop(self):
         self.process.kill()
         self.process.wait()
 
 
-def source(tools, port, run, *options, seconds=120):
+def source(tools, port, run, *options, seconds=600):
     """A run of the load generator; its figures."""
     done = subprocess.run([tools / "bench-source", "--run", run, *map(str, options), f"127.0.0.1:{port}"],
                           stdout=subprocess.PIPE, text=True, timeout=seconds)

@@ -52,7 +52,7 @@ def run(options, red):
     done = subprocess.run(command, input=stream, stdout=subprocess.PIPE, check=True)
     lines = done.stdout.decode().splitlines()
     assert len(lines) == len(texts), "a configuration was left out"
-    missed, proven, relayed, shown, hidden = [], 0, 0, 0, []
+    missed, proven, relayed, shown, scripts, hidden = [], 0, 0, 0, 0, []
     for seed, line in zip(seeds, lines):
         proof, truth, sessions = line.split("|")
         said, did, ends = set(parse(proof, 2)), {}, {}
@@ -68,6 +68,7 @@ def run(options, red):
         shown += len(shows)
         relayed += len(said & (did.keys() | shows))
         hidden += [(seed, *pair, "/".join(sorted(ends.get(pair, ())))) for pair in sorted(said - did.keys() - shows)]
+        scripts += len(said - did.keys() - shows) if b'"script"' in texts[seed - options.seed] else 0
         missed += [(seed, did[pair]) for pair in did.keys() - said]
     for seed, witness in missed[:3 if red else 10]:
         print(f"MISSED  seed {seed}: {witness}   (tests/property/relay_configs.py {seed} {' '.join(favoured_of(seed, red))})")
@@ -77,7 +78,7 @@ def run(options, red):
     alarms = proven - relayed
     print(f"{red + ': ' if red else ''}{len(texts)} configurations: {proven} pairs of listener and domain proven open, {shown} by a session that "
           f"relays, {relayed} made to relay by that or in {options.tries} tries, {alarms} not ({100 * alarms / max(proven, 1):.1f} % false alarms, "
-          f"or not found); {len(missed)} missed", flush=True)
+          f"or not found; {scripts} of them where there are scripts, whose word is open); {len(missed)} missed", flush=True)
     for seed, listener, domain, _ in lied:
         print(f"STAYS   seed {seed}: {listener} {domain}: the session that the proof names does not relay")
     if not proven or not (relayed or missed):

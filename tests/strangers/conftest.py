@@ -10,3 +10,5 @@ _spec = importlib.util.spec_from_file_location("system_fixtures", HERE.parent / 
 _system = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_system)
 gateway, sink, dns, tls_files = _system.gateway, _system.sink, _system.dns, _system.tls_files
+
+from rig.watch import *  # noqa: E402, F403

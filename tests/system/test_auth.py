@@ -476,7 +476,7 @@ def test_ldap_without_starttls_at_the_server(with_ldap):
 def test_server_that_says_nothing(backend):
     """A mail server that takes the connection and falls silent costs its time-out, and only those who ask it."""
     silent = threading.Event()
-    one = backend(replies={"AUTH": lambda _: silent.wait(300) or ""}, timeout="2s")
+    one = backend(replies={"AUTH": lambda _: silent.wait(300) and ""}, timeout="2s")
     try:
         with Talk(one.submission, ehlo="c.test") as asking:
             asking.starttls()

@@ -205,9 +205,16 @@ def commands(scene):
     ids = [item.get("ref") or item["id"] for item in scene.ctl_json("find", "--limit", "1000", ok=(0, 1))]
     assert len(ids) > 2 * len(PIECES)
     for one in ids[:: max(1, len(ids) // 25)]:
-        for words in (["trace", one], ["trace", "--raw", one]):
+        for words in (["trace", one], ["trace", "--raw", one], ["trace", "--story", one]):
             clean(scene.ctl(*words), words)
             clean_json(scene.ctl("--json", *words), words)
+    for piece in PIECES[::10]:  # what was looked for is said again, with what it was taken for
+        word = piece.replace(b"\0", b"").decode("latin-1").replace('"', "")
+        for words in (["find", word], ["find", f'"{word}"'], ["find", f"subject:{word}"], ["find", f"{word}@example.org"]):
+            done = scene.run_ctl(*words)
+            assert done.returncode in (0, 1, 2), (words, done)
+            clean(done.stdout + done.stderr, words)
+            clean_json(scene.run_ctl("--json", *words).stdout, words)
     for item in scene.queue()[:8]:
         clean(scene.ctl("queue", "show", item["entry"] if "entry" in item else item["id"], ok=(0, 1)), "queue show")
     for cause in scene.ctl_json("queue", "causes", ok=(0, 1))[:8]:

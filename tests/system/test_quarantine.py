@@ -436,7 +436,7 @@ def test_age(gateway, sink):
     send(scene)
     send(scene, "x@later.test")
     event = scene.gateway.wait("quarantine.expired")
-    assert event["quarantine"] == "spam" and event["reason"] == "age"
+    assert event["quarantine"] == "spam" and event["reason"] == "expired"
     assert [one["quarantine"] for one in kept(scene)] == ["own"]
     scene.gateway.ctl("quarantine", "delete", "--all")
     settled(scene, accepted=2, discarded=1, dropped=1)

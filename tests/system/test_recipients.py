@@ -95,7 +95,7 @@ def test_server_that_says_nothing(asking):
     silent = threading.Event()
     one = asking(lookup=", cache: 10m", timeout="4s")
     assert ask(one, "anna@example.org")[0] == 250
-    one.mail.replies["RCPT slow@example.org"] = lambda _: silent.wait(300) or ""
+    one.mail.replies["RCPT slow@example.org"] = lambda _: silent.wait(300) and ""
     try:
         with Talk(one.mx, ehlo="c.test") as talk:
             talk.mail("a@example.net")

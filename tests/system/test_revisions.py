@@ -72,6 +72,7 @@ def test_apply_and_rollback(scene):
     assert '+      - reject: { reply: "554 5.7.1 closed" }' in done.stdout and "r1 -> r2" in done.stdout
     assert "closed" in says(scene) and config(scene)["file_state"] == "same"
     applied = scene.wait("config.applied", revision="r2")
+    assert applied["from_rev"] == "r1" and applied["guard"] == ""
     assert applied["why"] == "close the door" and applied["actor"] == f"uid {os.getuid()}"
     assert scene.wait("recipient.reject")["rev"] == "r2"
     again = postern(scene, "apply")
@@ -161,7 +162,10 @@ def test_a_full_disk_does_not_keep_a_bad_configuration(scene, way):
         done = postern(scene, "rollback", *(["r1"] if way == "to a number" else []))
         assert done.returncode == 0 and "r2 -> r1  in force again" in done.stdout, done.stderr
         assert "warning: cannot write revisions/state.json.new" in done.stderr and "it is tried again" in done.stderr
+    applied = scene.wait("config.applied", revision="r2")
+    assert applied["from_rev"] == "r1" and applied["guard"] > applied["time"]
     wait_until(lambda: scene.find("config.reverted", revision="r2"), "it is taken back")
+    assert scene.wait("config.applied", revision="r1", from_rev="r2")["guard"] == ""
     wait_until(lambda: says(scene).startswith("250"), "the former one is in force")
     assert config(scene)["revision"] == "r1" and config(scene)["pending"] is None and scene.find("daemon.warning", object="revisions")
     state.with_name("state.json.new").rmdir()

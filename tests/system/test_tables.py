@@ -268,6 +268,34 @@ def test_manual_pages_tell_all():
         assert name in usage and name in daemon
 
 
+def test_manual_pages_begin_with_examples():
+    for page in PAGES:
+        headings = re.findall(r"^([A-Z][A-Z ]+)$", plain(page), re.M)
+        assert headings[:4] in (["NAME", "SYNOPSIS", "EXAMPLES", "DESCRIPTION"], ["NAME", "EXAMPLES", "DESCRIPTION", *headings[3:4]]), (page, headings)
+    metrics = re.sub(r"\s+", " ", plain("postern-metrics.7"))
+    assert "postern_smtp_rejects_total (counter; listener, stage, reason, code) What clients were refused" in metrics
+
+
+def test_commands_that_are_advised_exist():
+    """What events and examples tell to type: each command is there, with each of its options."""
+    advised = set(re.findall(r"`((?:postern|posternd) [^`]+)`", postern("docs", "events")))
+    for page in PAGES:
+        advised |= set(re.findall(r"^ +((?:postern|posternd) [^\n]+)$", plain(page).partition("EXAMPLES")[2].partition("DESCRIPTION")[0], re.M))
+    assert len(advised) > 40
+    for command in advised:
+        words = command.split()
+        if words[0] == "posternd":
+            continue
+        words = [word for word in words[1:] if word not in ("--json", "--yes")]
+        two = [word for word in words[:2] if re.fullmatch("[a-z]+", word)]
+        done = subprocess.run([BUILD / "postern", *two, "--help"], text=True, capture_output=True)
+        if done.returncode != 0 or f"postern {' '.join(two)}" not in done.stdout:  # its second word is an argument
+            done = subprocess.run([BUILD / "postern", *two[:1], "--help"], text=True, capture_output=True)
+        assert done.returncode == 0 and f"postern {two[0]}" in done.stdout, (command, done.stdout + done.stderr)
+        for option in re.findall(r" (--?[a-z][a-z-]*)", command.partition(" -q '")[0]):
+            assert option in done.stdout or option in ("--json", "--yes"), (command, option, done.stdout)
+
+
 # ---- completion ----
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """trace, find and tail: what was decided can be read, also after a restart, and cannot steer a terminal."""
 import json
+import re
 import smtplib
 import subprocess
 
@@ -82,6 +83,18 @@ def test_the_whole_story_after_a_restart(scene):
     assert [e["event"] for e in scene.ctl_json("trace", "--raw", ref)][-1] == "recipient.reject"
 
 
+def test_what_was_answered_can_be_read_at_once(scene):
+    """Whoever has heard a refusal finds it: in the log, in the story, in the numbers. The rig relies on that (Gateway.settle)."""
+    def counted():
+        return re.findall(r'^postern_recipients_total\{.*reason="recipient_unknown".*\} (\d+)$', scene.ctl("metrics"), re.M)
+    for number in range(1, 21):
+        ref = refuse(scene)
+        if number % 2:
+            assert len(scene.find("recipient.reject")) == number
+        assert "nobody@example.org" in scene.ctl("trace", ref)
+        assert counted() == [str(number)]
+
+
 def test_a_deferred_delivery_tells_its_next_try(scene):
     scene.mail.replies["DATA"] = lambda _: "451 4.3.0 busy now"
     with smtplib.SMTP("127.0.0.1", scene.mx, timeout=120) as smtp:
@@ -110,6 +123,65 @@ def test_find(scene):
     assert "no such term" in subprocess.run([BUILD / "postern", "--socket", scene.folder / "control.sock", "find", "colour:red"],
                                                 stderr=subprocess.PIPE, text=True).stderr
     scene.ctl("find", "verdict:maybe", ok=(2,))
+
+
+def test_one_box_takes_anything(scene):
+    """A word without a key is an id, a ref, an address, a message-id, a client, a domain or a part of any text, and find says which."""
+    with smtplib.SMTP("127.0.0.1", scene.mx, timeout=30) as smtp:
+        smtp.ehlo("host.far.test")
+        smtp.sendmail("a@far.test", ["anna@example.org"], "Subject: Lunch on Friday\r\nMessage-ID: <m1@far.test>\r\n\r\nx\r\n")
+    message = scene.wait("message.done")["message"]
+    session = scene.find("message.accepted")[-1]["session"]
+    ref = refuse(scene)
+    refused = scene.ctl_json("find", f"ref:{ref}")[0]["id"]
+
+    def find(*words):
+        answer = scene.ctl_json("find", *words, ok=(0, 1))
+        text = scene.ctl("find", *words, ok=(0, 1))
+        return [item["id"] for item in answer], text
+
+    for word, as_what, found in (
+            (message, "an id", [message]), (session, "an id", [message]), (message[:20], "the beginning of an id", [message]),
+            (ref, "a ref", [refused]), (ref.lower(), "a ref", [refused]), ("anna@example.org", "a sender, recipient", [message]),
+            ("<m1@far.test>", "a sender, recipient", [message]), ("m1@far.test", "message-id", [message]),
+            ("127.0.0.1", "a client", [refused, message]), ("example.org", "the domain of a", [refused, message]),
+            ("@far.test", "the domain of a", [refused, message]), ("friday", "a part of any text", [message]), ("FRIDAY", "a part", [message]),
+            ("host.far.test", "a part of any text", [message]), ("user here", "a part", [refused]), ("nothing-of-it", "a part", []),
+            ("2001:db8::1", "a part", []), ('"example.org"', "a part of any text", [refused, message])):
+        ids, text = find(word) if word != "user here" else find('"user here"')
+        assert ids == found, (word, ids, text)
+        assert as_what in text, (word, text)
+    assert find("friday", "lunch", "to:anna@example.org")[0] == [message] and find("friday", "verdict:refused")[0] == []
+
+
+def test_the_beginning_of_an_id(scene):
+    """Eight characters and more name what there is one of; of several it says which."""
+    def take(to="anna@example.org"):
+        with smtplib.SMTP("127.0.0.1", scene.mx, timeout=30) as smtp:
+            smtp.ehlo("c.test")
+            smtp.mail("a@far.test")
+            smtp.rcpt(to)
+            return smtp.data("Subject: x\r\n\r\nx\r\n")[1].decode().rpartition("queued as ")[2]
+
+    scene.mail.replies["DATA"] = lambda _: "451 4.3.0 busy now"
+    one = take()
+    two = next(other for other in (take() for _ in range(100)) if other[:8] == one[:8] or (one := other) is None)
+    scene.wait("delivery.deferred", message=one)
+    scene.wait("delivery.deferred", message=two)
+    common = next(i for i in range(26) if one[i] != two[i])
+    prefix = two[:max(common + 1, 20)]  # entries have ids, too, of about the same time
+    for words in (["trace"], ["trace", "--raw"], ["queue", "show"], ["message", "raw"]):
+        assert scene.ctl(*words, prefix) == scene.ctl(*words, two) != scene.ctl(*words, one), words
+        assert scene.ctl(*words, prefix.lower())
+        done = scene.run_ctl(*words, two[:8])
+        assert done.returncode == 2 and "several ids begin with" in done.stderr and one in done.stderr and two in done.stderr, (words, done)
+        done = scene.run_ctl(*words, two[:7])
+        assert done.returncode in (1, 2), (words, done)
+    done = scene.run_ctl("queue", "drop", two[:8])
+    assert done.returncode == 2 and "several ids" in done.stderr and {item["message"] for item in scene.queue()} >= {one, two}
+    scene.ctl("queue", "drop", prefix)
+    wait_until(lambda: two not in {item["message"] for item in scene.queue()}, "the one is dropped")
+    assert one in {item["message"] for item in scene.queue()}
 
 
 def test_tail(scene):
@@ -163,6 +235,32 @@ def test_a_damaged_history_is_set_aside_and_mail_goes_on(scene):
     wait_until(lambda: len(scene.find("message.done")) > before, "it is delivered")
     message = scene.find("message.accepted")[-1]["message"]
     assert scene.ctl_json("trace", message)[0]["message"] == message
+
+
+def test_a_history_that_somebody_removes_is_begun_anew(scene):
+    send(scene)
+    scene.ctl("find", ok=(0,))
+    (scene.folder / "spool/events.db").unlink()
+    scene.wait("events.damaged")
+    before = len(scene.find("message.done"))
+    send(scene)
+    scene.wait("message.done", count=before + 1)
+    message = scene.find("message.accepted")[-1]["message"]
+    assert scene.ctl_json("trace", message)[0]["message"] == message
+    restart(scene)
+    assert scene.ctl_json("trace", message)[0]["message"] == message
+
+
+def test_mail_goes_on_without_a_history(gateway, sink):
+    """A folder that cannot be: it is told, nobody can look back, and mail flows."""
+    mail, mx = sink(replies={"RCPT": known("anna")}), free_port()
+    one = gateway(reception(mail, mx, top="events: { path: /proc/history }"), ports=[mx])
+    one.mx = mx
+    assert "/proc/history" in one.wait("events.failed")["file"]
+    send(one)
+    wait_until(lambda: mail.messages, "it is delivered")
+    done = one.run_ctl("trace", one.find("message.accepted")[0]["message"])
+    assert done.returncode == 7 and "there is no history" in done.stderr, done
 
 
 def test_subjects_are_told_decoded_and_bounded(scene):

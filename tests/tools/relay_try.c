@@ -208,7 +208,9 @@ static bool relays(const struct settings *settings, const struct rehearsal *out,
     if (*out_any)
         return true;
     /* Rewritten to another listed domain: see passes_by() */
-    if (!str_equal_nocase(domain_of(out->sent_to), domain_of(to)))
+    if (!str_equal_nocase(domain_of(out->sent_to), domain_of(to)) &&
+        settings_route(settings, domain_of(out->sent_to)) !=
+            settings_route(settings, domain_of(to)))
         return false;
     const struct transport *transport = settings_find_transport(settings, out->transport);
     return transport && transport->method == TRANSPORT_LOOKUP_MX && world != KNOWS_ALL;
@@ -329,11 +331,18 @@ static struct str message_of(struct str text, struct arena *arena)
     if (where >= 0)
         rest = str_slice(rest, 0, (size_t)where);
     ptrdiff_t bytes = str_find_str(rest, STR(" bytes"));
+    if (str_find_str(rest, STR(", no fields")) >= 0)
+        head = STR_EMPTY;
     if (take(&rest, ", field ", ", ", &field))
         head = arena_printf(arena, "%.*s%.*s\r\n", STR_ARG(head), STR_ARG(field));
-    head = arena_printf(arena, "%.*s\r\nx\r\n", STR_ARG(head));
-    if (bytes < 0 || !take(&rest, ", ", " bytes", &size_text) ||
-        !str_to_uint(size_text, SIZE_MAX_BYTES * 32, &size) || size < head.len)
+    head = arena_printf(arena, head.len ? "%.*s\r\nx\r\n" : "%.*s\r\n", STR_ARG(head));
+    if (bytes < 0)
+        return head;
+    size_text =
+        str_slice(str_slice(text, 0, where >= 0 ? (size_t)where : text.len), 0, (size_t)bytes);
+    while (str_find(size_text, ' ') >= 0)
+        size_text = str_from(size_text, (size_t)str_find(size_text, ' ') + 1);
+    if (!str_to_uint(size_text, SIZE_MAX_BYTES * 32, &size) || size < head.len + 2)
         return head;
     char *whole = arena_alloc(arena, (size_t)size + 70);
     memcpy(whole, head.ptr, head.len);
@@ -412,10 +421,20 @@ static const char *try_session(const struct settings *settings, struct str pair,
     bool trusted = net_networks_have(settings->trusted, settings->trusted_count, &in.client);
     check(!trusted || may_claim(listener));
     rehearsal_run(&in, &out);
-    bool relayed = relays(settings, &out, DOWN, to, domain->name, &any) ||
-                   passes_by(settings, &out, DOWN, to, domain) != NULL ||
-                   (domain->is_any && strcmp(out.recipient, "accept") == 0 && listener->queued) ||
-                   (str_equal(domain_of(out.sent_to), domain_of(to)) && is_held(&out));
+    bool relayed = relays(settings, &out, DOWN, to, domain->name, &any);
+    const struct settings_domain *target = passes_by(settings, &out, DOWN, to, domain);
+    ptrdiff_t passed = str_find(rest, '>');
+    if (passed > 0) {
+        struct str into = str_from(rest, (size_t)passed + 1);
+        relayed = target && (str_equal(into, STR("*")) || str_equal(into, target->name));
+    } else if (str_equal(rest, STR("any"))) {
+        bool accepted = strcmp(out.recipient, "accept") == 0;
+        relayed =
+            (relayed && any) || (domain->is_any && accepted && (listener->queued || is_held(&out)));
+    } else {
+        relayed = (relayed && !any) ||
+                  (is_held(&out) && !any && str_equal(domain_of(out.sent_to), domain_of(to)));
+    }
     arena_free(arena);
     return relayed ? "relays" : "stays";
 }

@@ -50,12 +50,20 @@ static bool may_look_up(const struct flow_step *step, const struct flow_relay_ca
     return !relay->looks_up || relay->looks_up(relay->context, parameters->transport);
 }
 
+static size_t ways(const struct flow_step *step, const struct str **out)
+{
+    const struct parameters *parameters = step->parameters;
+    *out = &parameters->transport;
+    return 1;
+}
+
 const struct flow_block flow_block_route = {
     .name = "route",
     .text = "chooses another transport than that of the domain",
     .flows = FLOW_IN_RECIPIENT | FLOW_IN_CONTENT,
     .may_route = true,
     .routes = true,
+    .ways = ways,
     .may_look_up = may_look_up,
     .options = &table,
     .outcomes = outcomes,

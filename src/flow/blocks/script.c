@@ -338,6 +338,13 @@ static bool is_reachable(const struct flow_step *step, unsigned outcome,
     return outcome >= WORDS || (words[outcome].flows & 1u << script->type);
 }
 
+static size_t ways(const struct flow_step *step, const struct str **out)
+{
+    const struct flow_script *script = step->prepared;
+    *out = script->transports.items;
+    return script->transports.count;
+}
+
 static bool may_look_up(const struct flow_step *step, const struct flow_relay_case *relay)
 {
     const struct flow_script *script = step->prepared;
@@ -397,6 +404,7 @@ const struct flow_block flow_block_script = {
     .options = &table,
     .outcomes = outcomes,
     .may_route = true,
+    .ways = ways,
     .may_rewrite = true,
     .prepare = prepare,
     .run = run,

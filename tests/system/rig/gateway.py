@@ -2,10 +2,12 @@
 """posternd under test: a folder of its own, its events, its end."""
 import collections
 import contextlib
+import functools
 import json
 import os
 import pathlib
 import pty
+import re
 import select
 import signal
 import smtplib
@@ -60,8 +62,17 @@ def processes_of(group):
     return [int(pid) for pid in out.stdout.split()]
 
 
+@functools.cache
+def reasons():
+    """The closed list, as the manual has it, and nothing at all."""
+    text = subprocess.run([BUILD / "postern", "docs", "events"], stdout=subprocess.PIPE, text=True, check=True).stdout
+    return {"", *re.findall(r"`([a-z_]+)`", text.partition("Values of `reason`:")[2].partition(".")[0])}
+
+
 class Gateway:
     """One posternd. `config` is the YAML text; ports in it are the test's."""
+
+    made = []  # all of the test that runs
 
     def __init__(self, folder, config, ports=()):
         self.folder = pathlib.Path(folder)
@@ -77,6 +88,7 @@ class Gateway:
         self.wrap = ()   # a command before posternd's
         self.options = ()  # more of posternd's
         self.write_config(config)
+        Gateway.made.append(self)
 
     # ---- configuration ----
 
@@ -213,8 +225,18 @@ class Gateway:
             assert not self.find("daemon.child_died"), self.find("daemon.child_died")
             assert not self.find("balance.difference"), self.find("balance.difference")
         killed = self.process.returncode == -signal.SIGKILL  # in the middle of its last line, perhaps
+        self.check_events()
         assert all(event["event"] != "not json" for event in (self.events[:-1] if killed else self.events)), \
             self.find("not json")[:3]
+
+    def check_events(self):
+        """What each event has, whatever it tells; and why something was refused is a word of the closed list."""
+        for event in self.events:
+            if event["event"] in ("not json", "cut off"):
+                continue
+            assert {"time", "seq", "event", "severity"} <= event.keys(), event
+            if "reason" in event and event["event"] not in ("config.problem", "dmarc.result"):
+                assert event["reason"] in reasons(), event
 
     # ---- looking ----
 
@@ -229,19 +251,20 @@ class Gateway:
         self.settle()
         return list(self._raw)
 
-    def _found(self, name, fields):
+    def seen(self, name, **fields):
+        """Those that were read so far, without asking: for who polls, beside a process that may be dead."""
         return [event for event in list(self._named.get(name, ()))
                 if all(event.get(key) == value for key, value in fields.items())]
 
     def find(self, name, **fields):
         """The events of that name with these fields that it told until now."""
         self.settle()
-        return self._found(name, fields)
+        return self.seen(name, **fields)
 
     def wait(self, name, seconds=PATIENCE, count=1, **fields):
         """The last of at least `count` events of that name with these fields."""
         def found():
-            events = self._found(name, fields)
+            events = self.seen(name, **fields)
             return len(events) >= count and events[-1]
         return wait_until(found, lambda: f"{count} x {name} {fields}; last: {self._events[-5:]}", seconds)
 
@@ -282,7 +305,7 @@ class Gateway:
     def queue(self, *selectors):
         """Its entries. After a start a long queue is loaded while mail flows: what is not known yet is in no list, so it is waited for."""
         if self._loaded is not self.process:
-            wait_until(lambda: not self.status()["queue"]["loading"], "the queue is loaded")
+            wait_until(lambda: not self.ctl_json("status", ok=(0, 1))[0]["queue"]["loading"], "the queue is loaded")
             self._loaded = self.process
         return self.ctl_json("queue", "list", *selectors)
 
@@ -291,11 +314,17 @@ class Gateway:
         wait_until(lambda: not self.queue(), "the queue is empty", seconds)
         wait_until(lambda: self.status()["balanced"], lambda: f"the books are balanced: {self.status()}", seconds)
 
+    def last_words(self, lines):
+        """The end of its log and of its standard error, without asking it."""
+        log = b"".join(self._raw[-lines:]).decode(errors="replace")
+        path = self.folder / "stderr"
+        stderr = path.read_text(errors="replace") if path.exists() else ""
+        return f"{self.folder}: {log and chr(10)}{log}" + "".join(f"stderr: {line}\n" for line in stderr.splitlines()[-lines:])
+
     # ---- clients ----
 
     def client(self, port, ehlo="client.test", tls=False, implicit=False, login=None, **options):
         """A connected smtplib client that has said EHLO (and STARTTLS, and AUTH PLAIN)."""
-        options.setdefault("local_hostname", ehlo)  # else it asks DNS what this machine is called
         if implicit:
             client = smtplib.SMTP_SSL("localhost", port, timeout=PATIENCE, context=CLIENT_TLS, **options)
         else:
