@@ -299,10 +299,9 @@ static void print_webhook_results(const struct webhook_status *webhooks, size_t 
                        "too many waited.");
     for (size_t i = 0; i < count; i++) {
         const uint64_t numbers[] = {webhooks[i].delivered, webhooks[i].failed, webhooks[i].dropped};
-        for (size_t k = 0; k < sizeof results / sizeof *results; k++) {
+        for (size_t k = 0; k < sizeof results / sizeof *results; k++)
             metrics_print_pair(out, "postern_webhook_deliveries_total", "endpoint",
                                webhooks[i].name, "result", results[k], (double)numbers[k]);
-        }
     }
 }
 
@@ -387,11 +386,15 @@ static void print_certificates(const struct gateway_certificate *certificates, s
 }
 
 /* Each event once: `all` never reached any of the sinks, and is in no other number. */
-static void print_dropped(uint64_t all, uint64_t log, uint64_t history, struct buf *out)
+static void print_dropped(uint64_t all, uint64_t log, uint64_t history, uint64_t webhooks,
+                          struct buf *out)
 {
     family(out, "postern_events_dropped_total", METRIC_COUNTER,
-           "Events that were lost: before all (all), or for the log or the history alone.", "sink",
-           (struct pair[]){{"all", all}, {"log", log}, {"history", history}, {0}});
+           "Events that were lost: before all (all), or for the log, the history or, before their "
+           "outbox, the webhooks alone.",
+           "sink",
+           (struct pair[]){
+               {"all", all}, {"log", log}, {"history", history}, {"webhooks", webhooks}, {0}});
 }
 
 static void print_domains(const struct domain_watch_numbers *domains, struct buf *out)
@@ -419,7 +422,7 @@ struct gauges {
     size_t quarantine_count;
     const struct gateway_certificate *certificates;
     size_t certificate_count;
-    uint64_t log_lost, history_lost;
+    uint64_t log_lost, history_lost, webhooks_lost;
     struct dns_numbers dns;
     bool unconfirmed;
     int64_t confirm_by_ns;
@@ -442,9 +445,10 @@ static void print_gauges(const struct gauges *gauges, struct buf *out)
     print_quarantines(gauges->quarantines, gauges->quarantine_count, out);
     print_spool(&gauges->spool, out);
     print_workers(gauges->workers, gauges->worker_count, out);
-    print_certificates(gauges->certificates, gauges->certificate_count, out);
-    print_dropped(gauges->status.events_dropped, gauges->log_lost, gauges->history_lost, out);
     print_webhooks(gauges->webhooks, gauges->webhook_count, out);
+    print_certificates(gauges->certificates, gauges->certificate_count, out);
+    print_dropped(gauges->status.events_dropped, gauges->log_lost, gauges->history_lost,
+                  gauges->webhooks_lost, out);
     print_process(gauges->status.started_wall_ns, out);
 }
 
@@ -468,9 +472,10 @@ void admin_api_metrics(struct admin_request *request, struct admin_answer *answe
         gateway_certificates(request->gateway, request->arena, &gauges.certificate_count);
     gateway_dns_numbers(request->gateway, &gauges.dns);
     gauges.unconfirmed = admin_config_is_unconfirmed(request, &gauges.confirm_by_ns);
+    gauges.webhooks_lost = webhooks_lost(request->webhooks);
+    gauges.webhooks = webhooks_list(request->webhooks, request->arena, &gauges.webhook_count);
     gauges.transports = transport_watch_look(request->transports, request->gateway, request->arena,
                                              &gauges.transport_count, &gauges.transports_age_s);
-    gauges.webhooks = webhooks_list(request->webhooks, request->arena, &gauges.webhook_count);
     print_gauges(&gauges, &out);
     metrics_print(request->metrics, &out);
     answer->text = arena_str(request->arena, buf_str(&out));
@@ -512,8 +517,8 @@ void admin_describe_gauges(struct buf *out)
     struct gateway_worker_numbers worker = {0};
     struct transport_numbers transport = {.name = STR("internet")};
     struct queue_quarantine_numbers quarantine = {.name = STR("spam")};
-    struct gateway_certificate certificate = {.name = STR("main")};
     struct webhook_status webhook = {.name = STR("ops")};
+    struct gateway_certificate certificate = {.name = STR("main")};
     struct gauges gauges = {.replies = &replies,
                             .reply_count = 1,
                             .workers = &worker,

@@ -174,8 +174,7 @@ static bool read_selector(struct admin_request *request, struct queue_selector *
         return false;
     }
     if (select)
-        return admin_read_queue_selector(&source, out, answer) &&
-               admin_id_is_clear(request, out, answer);
+        return admin_read_queue_selector(&source, out, answer);
     if (!read_selection(request, str_c(json_string_value(selection)), out, &expires_ns, answer))
         return false;
     if (action->expects && action->expected != out->id_count) {
@@ -207,7 +206,8 @@ void admin_api_queue_act(struct admin_request *request, struct admin_answer *ans
     if (verb < 0) {
         admin_problem(answer, 400, "Bad request", "verb: retry, hold, release, fail or drop");
         admin_problem_pointer(answer, STR("#/verb"), "retry, hold, release, fail or drop");
-    } else if (read_selector(request, &selector, &action, answer)) {
+    } else if (read_selector(request, &selector, &action, answer) &&
+               admin_id_is_clear(request, &selector, answer)) {
         act(request, &selector, &action, answer);
     }
 }

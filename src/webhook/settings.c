@@ -237,9 +237,12 @@ static void bind_secret(const struct binding *binding, const struct config_node 
     option_paths_add(binding->neighbours->files, binding->context->arena, path);
     secret_read(path, node, binding->context, &text);
     if (binding->context->report->errors > errors) {
-        binding->context->report->problems[binding->context->report->count - 1].fix = arena_printf(
-            arena, "make one: (umask 077; echo \"whsec_$(openssl rand -base64 32)\" > %.*s)",
-            STR_ARG(path));
+        struct config_report *report = binding->context->report;
+        struct str *fix = &report->problems[report->count - 1].fix;
+        if (fix->len == 0)
+            *fix = arena_printf(
+                arena, "make one: (umask 077; echo \"whsec_$(openssl rand -base64 32)\" > %.*s)",
+                STR_ARG(path));
         return;
     }
     if (webhook_secret_parse(text, &webhook->secrets[webhook->secret_count]))

@@ -38,6 +38,7 @@ struct webhooks {
     atomic_bool wanted[EVENT_TYPE_COUNT]; /* by some webhook */
     atomic_size_t on_the_way;
     atomic_uint_least64_t lost;
+    uint64_t told;       /* of these, to the dispatcher; the loop's */
     struct batch *batch; /* the log's thread */
 };
 
@@ -72,10 +73,11 @@ static void take_batch(struct post *post)
 {
     struct batch *batch = CONTAINER(post, struct batch, post);
     struct webhooks *webhooks = batch->webhooks;
-    uint64_t lost = atomic_exchange(&webhooks->lost, 0);
+    uint64_t lost = atomic_load(&webhooks->lost);
     webhook_dispatcher_begin(webhooks->dispatcher);
     take_records(webhooks->dispatcher, buf_str(&batch->records));
-    webhook_dispatcher_lost(webhooks->dispatcher, lost);
+    webhook_dispatcher_lost(webhooks->dispatcher, lost - webhooks->told);
+    webhooks->told = lost;
     webhook_dispatcher_end(webhooks->dispatcher);
     atomic_fetch_sub(&webhooks->on_the_way, batch->records.len);
     buf_done(&batch->records);
@@ -104,6 +106,11 @@ void webhooks_offer(struct webhooks *webhooks, const struct event *event, struct
     buf_append(&webhooks->batch->records, event->packed);
     check(!webhooks->batch->records.overflow);
     atomic_fetch_add(&webhooks->on_the_way, size);
+}
+
+uint64_t webhooks_lost(const struct webhooks *webhooks)
+{
+    return webhooks ? atomic_load(&webhooks->lost) : 0;
 }
 
 void webhooks_release(struct webhooks *webhooks)

@@ -30,6 +30,10 @@ void webhooks_offer(struct webhooks *webhooks, const struct event *event, struct
 /* What was offered goes on its way. NULL is allowed. */
 void webhooks_release(struct webhooks *webhooks);
 
+/* Events that never came to the outbox, as too many were on the way. Any thread. NULL is allowed.
+ */
+uint64_t webhooks_lost(const struct webhooks *webhooks);
+
 /* ---- other threads: answered by the loop, blocking until then ---- */
 
 struct webhook_status *webhooks_list(struct webhooks *webhooks, struct arena *arena,
