@@ -233,7 +233,8 @@ void admin_api_queue_freeze(struct admin_request *request, struct admin_answer *
     int64_t expires_ns;
     struct error err;
     bool loading = is_loading(request);
-    if (!admin_read_queue_selector(&source, &selector, answer))
+    if (!admin_read_queue_selector(&source, &selector, answer) ||
+        !admin_id_is_clear(request, &selector, answer))
         return;
     if (queue_select(gateway_queue(request->gateway), &selector, request->arena, &ids,
                      &frozen.id_count, &err) != OK) {

@@ -147,7 +147,7 @@ static int order(struct ctl *ctl, const char *path, json_t *body, void (*print)(
     if (code)
         return code;
     if (ctl->json)
-        ctl_print_json(answer.json);
+        ctl_print(ctl, answer.json);
     else
         print(answer.json);
     *out_delivered = strcmp(ctl_text(answer.json, "state"), "delivered") == 0;
