@@ -335,6 +335,10 @@ struct flow_relay_case { /* one listener x domain, for a stranger */
  * that goes such a way, where one is found. */
 void flow_prove_relay(const struct flow_relay_case *cases, size_t count,
                       struct config_report *report);
+/* The outcome of a step by its number ("2", in a branch "2.found.1") and name, as the session in a
+ * report says it. */
+bool flow_state_outcome(const struct flow *flow, struct str number, struct str outcome,
+                        struct flow_stated_outcome *out);
 
 /* ---- the blocks, for people and editors (flow/describe.c) ---- */
 struct buf;

@@ -441,6 +441,30 @@ bool prove_find_session(const struct prove_way *way, struct prove_budget *budget
 
 /* ---- in words ---- */
 
+static bool state(const struct flow *flow, const struct flow_steps *steps, struct str number,
+                  struct str outcome, struct flow_stated_outcome *out)
+{
+    for (size_t i = 0; i < steps->count; i++) {
+        const struct flow_step *step = &steps->items[i];
+        bool is_it = str_equal(step->number, number);
+        for (unsigned k = 0; k < step->outcome_count; k++) {
+            *out = (struct flow_stated_outcome){.flow = flow, .step = step, .outcome = k};
+            if (is_it && str_equal(str_c(step->block->outcomes[k].name), outcome))
+                return true;
+            if (step->actions[k].kind == ACTION_BRANCH &&
+                state(flow, &step->actions[k].branch, number, outcome, out))
+                return true;
+        }
+    }
+    return false;
+}
+
+bool flow_state_outcome(const struct flow *flow, struct str number, struct str outcome,
+                        struct flow_stated_outcome *out)
+{
+    return state(flow, &flow->steps, number, outcome, out);
+}
+
 struct str prove_session_text(const struct prove_goal *goal, const struct prove_session *session,
                               struct arena *arena)
 {
@@ -450,9 +474,7 @@ struct str prove_session_text(const struct prove_goal *goal, const struct prove_
     char ip[NET_IP_TEXT];
     buf_init(&out, 8192);
     if (goal->relay->shows && !session->has_relayed)
-        return STR(
-            "no session was found that relays so: a script, or what is in a list then, may rule it "
-            "out");
+        return STR("no session was found that relays so: what a script does may rule it out");
     buf_printf(&out, "session: %sclient %.*s",
                goal->relay->claims.len && facts->trusted ? "claimed " : "",
                STR_ARG(net_ip_format(&facts->client, ip)));
