@@ -86,7 +86,7 @@ def test_the_whole_story_after_a_restart(scene):
 def test_what_was_answered_can_be_read_at_once(scene):
     """Whoever has heard a refusal finds it: in the log, in the story, in the numbers. The rig relies on that (Gateway.settle)."""
     def counted():
-        return re.findall(r'^postern_recipients_total\{.*reason="recipient_unknown".*\} (\d+)$', scene.ctl("metrics"), re.M)
+        return re.findall(r'^postern_smtp_rejects_total\{.*reason="recipient_unknown".*\} (\d+)$', scene.ctl("metrics"), re.M)
     for number in range(1, 21):
         ref = refuse(scene)
         if number % 2:
