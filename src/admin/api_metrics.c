@@ -16,6 +16,7 @@
 #include "history/store.h"
 #include "net/dns.h"
 #include "queue/queue.h"
+#include "webhook/webhooks.h"
 
 #include <dirent.h>
 #include <stdio.h>
@@ -287,6 +288,51 @@ static void print_transports(const struct transport_numbers *transports, size_t 
         "How old these numbers are: a long queue is not walked through each time.", seconds);
 }
 
+/* ---- webhooks ---- */
+
+static void print_webhook_results(const struct webhook_status *webhooks, size_t count,
+                                  struct buf *out)
+{
+    static const char *const results[] = {"delivered", "failed", "dropped"};
+    metrics_print_head(out, "postern_webhook_deliveries_total", METRIC_COUNTER,
+                       "Deliveries that are over: taken by the receiver, given up, or dropped as "
+                       "too many waited.");
+    for (size_t i = 0; i < count; i++) {
+        const uint64_t numbers[] = {webhooks[i].delivered, webhooks[i].failed, webhooks[i].dropped};
+        for (size_t k = 0; k < sizeof results / sizeof *results; k++)
+            metrics_print_pair(out, "postern_webhook_deliveries_total", "endpoint",
+                               webhooks[i].name, "result", results[k], (double)numbers[k]);
+    }
+}
+
+static void print_webhooks(const struct webhook_status *webhooks, size_t count, struct buf *out)
+{
+    int64_t now_ms = clock_steady_wall_ns() / NS_PER_MS;
+    print_webhook_results(webhooks, count, out);
+    metrics_print_head(out, "postern_webhook_attempts_failed_total", METRIC_COUNTER,
+                       "Attempts of a delivery that failed.");
+    for (size_t i = 0; i < count; i++)
+        metrics_print_sample(out, "postern_webhook_attempts_failed_total", "endpoint",
+                             webhooks[i].name, (double)webhooks[i].attempts_failed);
+    metrics_print_head(out, "postern_webhook_pending", METRIC_GAUGE, "Deliveries that wait.");
+    for (size_t i = 0; i < count; i++)
+        metrics_print_sample(out, "postern_webhook_pending", "endpoint", webhooks[i].name,
+                             (double)webhooks[i].pending);
+    metrics_print_head(out, "postern_webhook_oldest_seconds", METRIC_GAUGE,
+                       "Age of the oldest that waits.");
+    for (size_t i = 0; i < count; i++) {
+        int64_t oldest_ms = webhooks[i].oldest_ms;
+        metrics_print_sample(out, "postern_webhook_oldest_seconds", "endpoint", webhooks[i].name,
+                             oldest_ms && oldest_ms < now_ms ? (double)(now_ms - oldest_ms) / 1e3
+                                                             : 0);
+    }
+    metrics_print_head(out, "postern_webhook_up", METRIC_GAUGE,
+                       "0: the receiver fails again and again, or answered 410.");
+    for (size_t i = 0; i < count; i++)
+        metrics_print_sample(out, "postern_webhook_up", "endpoint", webhooks[i].name,
+                             !webhooks[i].is_failing && !webhooks[i].is_disabled);
+}
+
 /* ---- the process ---- */
 
 static unsigned open_descriptors(void)
@@ -338,11 +384,15 @@ static void print_certificates(const struct gateway_certificate *certificates, s
 }
 
 /* Each event once: `all` never reached any of the sinks, and is in no other number. */
-static void print_dropped(uint64_t all, uint64_t log, uint64_t history, struct buf *out)
+static void print_dropped(uint64_t all, uint64_t log, uint64_t history, uint64_t webhooks,
+                          struct buf *out)
 {
     family(out, "postern_events_dropped_total", METRIC_COUNTER,
-           "Events that were lost: before all (all), or for the log or the history alone.", "sink",
-           (struct pair[]){{"all", all}, {"log", log}, {"history", history}, {0}});
+           "Events that were lost: before all (all), or for the log, the history or, before their "
+           "outbox, the webhooks alone.",
+           "sink",
+           (struct pair[]){
+               {"all", all}, {"log", log}, {"history", history}, {"webhooks", webhooks}, {0}});
 }
 
 static void print_domains(const struct domain_watch_numbers *domains, struct buf *out)
@@ -370,13 +420,15 @@ struct gauges {
     size_t quarantine_count;
     const struct gateway_certificate *certificates;
     size_t certificate_count;
-    uint64_t log_lost, history_lost;
+    uint64_t log_lost, history_lost, webhooks_lost;
     struct dns_numbers dns;
     bool unconfirmed;
     int64_t confirm_by_ns;
     const struct transport_numbers *transports;
     size_t transport_count;
     double transports_age_s;
+    const struct webhook_status *webhooks;
+    size_t webhook_count;
 };
 
 static void print_gauges(const struct gauges *gauges, struct buf *out)
@@ -391,8 +443,10 @@ static void print_gauges(const struct gauges *gauges, struct buf *out)
     print_quarantines(gauges->quarantines, gauges->quarantine_count, out);
     print_spool(&gauges->spool, out);
     print_workers(gauges->workers, gauges->worker_count, out);
+    print_webhooks(gauges->webhooks, gauges->webhook_count, out);
     print_certificates(gauges->certificates, gauges->certificate_count, out);
-    print_dropped(gauges->status.events_dropped, gauges->log_lost, gauges->history_lost, out);
+    print_dropped(gauges->status.events_dropped, gauges->log_lost, gauges->history_lost,
+                  gauges->webhooks_lost, out);
     print_process(gauges->status.started_wall_ns, out);
 }
 
@@ -416,6 +470,8 @@ void admin_api_metrics(struct admin_request *request, struct admin_answer *answe
         gateway_certificates(request->gateway, request->arena, &gauges.certificate_count);
     gateway_dns_numbers(request->gateway, &gauges.dns);
     gauges.unconfirmed = admin_config_is_unconfirmed(request, &gauges.confirm_by_ns);
+    gauges.webhooks_lost = webhooks_lost(request->webhooks);
+    gauges.webhooks = webhooks_list(request->webhooks, request->arena, &gauges.webhook_count);
     gauges.transports = transport_watch_look(request->transports, request->gateway, request->arena,
                                              &gauges.transport_count, &gauges.transports_age_s);
     print_gauges(&gauges, &out);
@@ -459,6 +515,7 @@ void admin_describe_gauges(struct buf *out)
     struct gateway_worker_numbers worker = {0};
     struct transport_numbers transport = {.name = STR("internet")};
     struct queue_quarantine_numbers quarantine = {.name = STR("spam")};
+    struct webhook_status webhook = {.name = STR("ops")};
     struct gateway_certificate certificate = {.name = STR("main")};
     struct gauges gauges = {.replies = &replies,
                             .reply_count = 1,
@@ -469,7 +526,9 @@ void admin_describe_gauges(struct buf *out)
                             .quarantines = &quarantine,
                             .quarantine_count = 1,
                             .certificates = &certificate,
-                            .certificate_count = 1};
+                            .certificate_count = 1,
+                            .webhooks = &webhook,
+                            .webhook_count = 1};
     struct buf text BUF_CLEANUP;
     struct str rest, line, help = STR_EMPTY, type = STR_EMPTY;
     gauges.status.listeners = &listener;

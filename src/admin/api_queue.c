@@ -4,6 +4,7 @@
 
 #include "admin/page.h"
 #include "admin/queue_selector.h"
+#include "admin/selections.h"
 #include "base/clock.h"
 #include "gateway/operations.h"
 #include "queue/queue.h"
@@ -128,25 +129,70 @@ static void act(struct admin_request *request, const struct queue_selector *sele
                       "%zu are selected, not %zu; nothing was done", result.matched,
                       action->expected);
     } else {
+        size_t selected = selector->ids ? selector->id_count : result.matched;
         answer->json =
             json_pack("{s:s, s:b, s:I, s:I, s:I}", "verb", verb_names[action->verb], "dry_run",
-                      (int)action->dry_run, "matched", (json_int_t)result.matched, "count",
+                      (int)action->dry_run, "matched", (json_int_t)selected, "count",
                       (json_int_t)result.done, "failed", (json_int_t)result.failed);
-        say_loading(answer, loading);
+        if (!action->dry_run)
+            json_object_set_new(answer->json, "skipped",
+                                json_integer((json_int_t)(selected - result.done - result.failed)));
+        say_loading(answer, loading && !selector->ids);
         if (action->dry_run)
             add_sample(request, *selector, answer->json);
     }
 }
 
+/* A selection that was kept: exactly these, of which some may be gone. */
+static bool read_selection(struct admin_request *request, struct str name,
+                           struct queue_selector *out, int64_t *out_expires_ns,
+                           struct admin_answer *answer)
+{
+    struct mail_id id;
+    struct mail_id *ids;
+    *out = (struct queue_selector){.state = -1};
+    if (mail_id_parse(name, &id) && selections_find(request->selections, id, request->arena, &ids,
+                                                    &out->id_count, out_expires_ns)) {
+        out->ids = ids;
+        return true;
+    }
+    admin_problem(answer, 404, "Not found",
+                  "there is no such selection any more: they are kept for %d minutes",
+                  SELECTION_MINUTES);
+    return false;
+}
+
+static bool read_selector(struct admin_request *request, struct queue_selector *out,
+                          struct queue_action *action, struct admin_answer *answer)
+{
+    json_t *select = json_object_get(request->json, "select");
+    json_t *selection = json_object_get(request->json, "selection");
+    struct admin_queue_selector_source source = {.request = request, .object = select};
+    int64_t expires_ns;
+    if (!select == !selection) {
+        admin_problem(answer, 400, "Bad request", "give either select or selection");
+        return false;
+    }
+    if (select)
+        return admin_read_queue_selector(&source, out, answer);
+    if (!read_selection(request, str_c(json_string_value(selection)), out, &expires_ns, answer))
+        return false;
+    if (action->expects && action->expected != out->id_count) {
+        admin_problem(answer, 409, "Not what you expected",
+                      "%zu are selected, not %zu; nothing was done", out->id_count,
+                      action->expected);
+        return false;
+    }
+    action->expects = false; /* some may be gone, which the answer tells */
+    return true;
+}
+
 /* {"verb": "retry", "select": {...}, "reason": "...", "dry_run": true, "expect": 12}; select may be
- * {} for all. */
+ * {} for all. Or, in its place, "selection": a name. */
 void admin_api_queue_act(struct admin_request *request, struct admin_answer *answer)
 {
-    json_t *root = request->json;
-    json_t *select = json_object_get(root, "select");
-    json_t *expect = json_object_get(root, "expect");
-    struct admin_queue_selector_source source = {.request = request, .object = select};
-    struct str word = str_c(json_string_value(json_object_get(root, "verb")));
+    json_t *expect = json_object_get(request->json, "expect");
+    struct str word = str_c(json_string_value(json_object_get(request->json, "verb")));
     int verb = admin_find_name(verb_names, sizeof verb_names / sizeof *verb_names, word);
     struct queue_selector selector;
     struct queue_action action = {
@@ -157,12 +203,61 @@ void admin_api_queue_act(struct admin_request *request, struct admin_answer *ans
         .expects = json_is_integer(expect),
         .expected = (size_t)json_integer_value(expect),
     };
-    if (!json_is_object(select) || verb < 0)
-        admin_problem(answer, 400, "Bad request",
-                      "give verb (retry, hold, release, fail, drop) and select (an object)");
-    else if (admin_read_queue_selector(&source, &selector, answer) &&
-             admin_id_is_clear(request, &selector, answer))
+    if (verb < 0) {
+        admin_problem(answer, 400, "Bad request", "verb: retry, hold, release, fail or drop");
+        admin_problem_pointer(answer, STR("#/verb"), "retry, hold, release, fail or drop");
+    } else if (read_selector(request, &selector, &action, answer) &&
+               admin_id_is_clear(request, &selector, answer)) {
         act(request, &selector, &action, answer);
+    }
+}
+
+static void answer_selection(struct admin_request *request, struct mail_id name,
+                             const struct queue_selector *selector, int64_t expires_ns,
+                             struct admin_answer *answer)
+{
+    answer->json =
+        json_pack("{s:s, s:I, s:o, s:[]}", "selection", mail_id_text(name).chars, "count",
+                  (json_int_t)selector->id_count, "expires", admin_time_json(expires_ns), "sample");
+    add_sample(request, *selector, answer->json);
+}
+
+/* {"select": {...}} */
+void admin_api_queue_freeze(struct admin_request *request, struct admin_answer *answer)
+{
+    struct admin_queue_selector_source source = {
+        .request = request, .object = json_object_get(request->json, "select")};
+    struct queue_selector selector, frozen = {.state = -1};
+    struct mail_id *ids;
+    struct mail_id name;
+    int64_t expires_ns;
+    struct error err;
+    bool loading = is_loading(request);
+    if (!admin_read_queue_selector(&source, &selector, answer) ||
+        !admin_id_is_clear(request, &selector, answer))
+        return;
+    if (queue_select(gateway_queue(request->gateway), &selector, request->arena, &ids,
+                     &frozen.id_count, &err) != OK) {
+        admin_problem(answer, 503, "Not now", "%s", err.text);
+        return;
+    }
+    frozen.ids = ids;
+    if (!selections_keep(request->selections, ids, frozen.id_count, &name, &expires_ns)) {
+        admin_problem(answer, 409, "Too many", "at most %d are kept: say limit", SELECTION_IDS_MAX);
+        return;
+    }
+    answer_selection(request, name, &frozen, expires_ns, answer);
+    say_loading(answer, loading);
+}
+
+void admin_api_queue_selection(struct admin_request *request, struct admin_answer *answer)
+{
+    struct queue_selector selector;
+    struct mail_id name;
+    int64_t expires_ns;
+    if (read_selection(request, request->parameter, &selector, &expires_ns, answer) &&
+        mail_id_parse(request->parameter, &name))
+        answer_selection(request, name, &selector, expires_ns, answer);
 }
 
 /* ---- in groups ---- */

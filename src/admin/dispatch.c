@@ -223,10 +223,13 @@ struct str admin_tag_of(struct arena *arena, json_t *value)
 /* Also for a change that found out by itself. */
 void admin_say_changed(struct admin_answer *answer, struct str expected, struct str current)
 {
+    expected = str_slice(expected, 0, 200);
+    if (expected.len > 2 && expected.ptr[0] == '"' && str_find(expected, ',') < 0)
+        expected = str_slice(expected, 1, expected.len - 1);
     admin_problem(answer, 412, "Changed meanwhile",
-                  "If-Match names %.*s, and there is %.*s: nothing was done",
-                  STR_ARG(str_slice(expected, 0, 200)), STR_ARG(current));
-    json_object_set_new(answer->json, "expected", admin_json(str_slice(expected, 0, 200)));
+                  "%.*s is in force by now, not %.*s: look at what it is, then decide again",
+                  STR_ARG(current), STR_ARG(expected));
+    json_object_set_new(answer->json, "expected", admin_json(expected));
     json_object_set_new(answer->json, "current", admin_json(current));
 }
 

@@ -2,6 +2,7 @@
 #include "admin/http.h"
 
 #include "admin/routes.h"
+#include "admin/selections.h"
 #include "admin/transport_numbers.h"
 #include "history/tail.h"
 #include "base/buf.h"
@@ -55,7 +56,8 @@ struct admin_http {
     size_t metrics_count;
     struct MHD_Daemon *api[API_LISTENERS_MAX]; /* the API over TCP */
     size_t api_count;
-    _Atomic size_t bodies;    /* bytes of all that are being received or worked on */
+    _Atomic size_t bodies; /* bytes of all that are being received or worked on */
+    struct selections *selections;
     pthread_mutex_t changing; /* see struct admin_request */
     int fd;
     char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
@@ -258,8 +260,10 @@ static void fill_request(struct admin_http *http, const struct exchange *exchang
         .reports = http->settings.reports,
         .quarantines = http->settings.quarantines,
         .domains = http->settings.domains,
+        .webhooks = http->settings.webhooks,
         .node = http->settings.node,
         .once = http->settings.once,
+        .selections = http->selections,
         .changing = &http->changing,
         .arena = exchange->arena,
         .parameter = exchange->parameter,
@@ -554,6 +558,7 @@ static void destroy(struct admin_http *http)
         unlink(http->path);
     transport_watch_free(http->transports);
     arena_free(http->arena);
+    selections_free(http->selections);
     pthread_mutex_destroy(&http->changing);
     free(http);
 }
@@ -652,6 +657,7 @@ enum result admin_http_start(const struct admin_http_settings *settings,
     struct admin_http *http = NEW(struct admin_http);
     http->settings = *settings;
     pthread_mutex_init(&http->changing, NULL);
+    http->selections = selections_new();
     http->arena = arena_new(0);
     http->transports = transport_watch_new();
     http->settings.socket_path = arena_str(http->arena, settings->socket_path);

@@ -30,7 +30,9 @@ struct net_address;
 struct metrics;
 struct once;
 struct quarantine_keeper;
+struct selections;
 struct reports;
+struct webhooks;
 
 struct admin_http_settings {
     struct str socket_path;
@@ -46,6 +48,7 @@ struct admin_http_settings {
     struct reports *reports; /* NULL: none are made */
     struct quarantine_keeper *quarantines;
     struct domain_watch *domains;
+    struct webhooks *webhooks; /* NULL: their thread could not be started */
     struct change_desk *desk;
     struct once *once;           /* NULL: its file is damaged, no key is taken */
     struct revisions *revisions; /* NULL: none are kept */
@@ -76,11 +79,13 @@ struct admin_request {
     struct reports *reports; /* NULL: none are made */
     struct quarantine_keeper *quarantines;
     struct domain_watch *domains;
+    struct webhooks *webhooks;
     struct change_desk *desk;
     struct revisions *revisions;
     struct str config_path;
     struct str node;
     struct once *once;
+    struct selections *selections;
     pthread_mutex_t *changing; /* held while something with a version is changed */
     struct arena *arena;       /* lives until the answer is sent */
     struct str path;

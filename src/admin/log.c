@@ -9,6 +9,7 @@
 #include "history/store.h"
 #include "history/tail.h"
 #include "mail/id.h"
+#include "webhook/webhooks.h"
 #include "base/buf.h"
 #include "base/memory.h"
 
@@ -194,6 +195,7 @@ static void take_event(const struct event *event, void *arg)
     if (log->settings.reports)
         reports_take(log->settings.reports, event);
     tail_offer(log->settings.tail, event, revision);
+    webhooks_offer(log->settings.webhooks, event, revision);
     if (log->settings.postfix) { /* it knows itself what Postfix would tell */
         struct postfix_line line = {log, event};
         log_postfix_lines(event, put_postfix_line, &line);
@@ -260,6 +262,7 @@ static void *run(void *arg)
         store_hold(log->settings.store);
         metrics_hold(log->settings.metrics);
         event_drain(take_event, log);
+        webhooks_release(log->settings.webhooks);
         metrics_release(log->settings.metrics);
         store_release(log->settings.store);
         report_drops(log);

@@ -14,6 +14,7 @@ struct metrics;
 struct reports;
 struct store;
 struct tail;
+struct webhooks;
 
 enum admin_log_target { ADMIN_LOG_STDOUT, ADMIN_LOG_SYSLOG, ADMIN_LOG_FILE, ADMIN_LOG_JOURNAL };
 
@@ -30,6 +31,7 @@ struct admin_log_settings {
     struct tail *tail;         /* likewise */
     struct metrics *metrics;   /* likewise */
     struct reports *reports;   /* likewise */
+    struct webhooks *webhooks; /* likewise */
 };
 
 struct admin_log;

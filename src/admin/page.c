@@ -55,8 +55,8 @@ static bool decode(struct str cursor, struct buf *out)
     return base64_decode(buf_str(&text), out);
 }
 
-static bool read_cursor(const struct admin_request *request, struct str cursor,
-                        struct admin_page *page)
+bool admin_cursor_read(struct str cursor, const char *list, const char *sort, struct arena *arena,
+                       struct str *out_key)
 {
     struct buf plain BUF_CLEANUP;
     struct str rest, word;
@@ -64,11 +64,11 @@ static bool read_cursor(const struct admin_request *request, struct str cursor,
     if (!decode(cursor, &plain))
         return false;
     rest = buf_str(&plain);
-    if (!str_split(&rest, ' ', &word) || !str_equal(word, str_c(page->list)) || !rest.ptr)
+    if (!str_split(&rest, ' ', &word) || !str_equal(word, str_c(list)) || !rest.ptr)
         return false;
-    if (!str_split(&rest, ' ', &word) || !str_equal(word, str_c(page->sort)) || !rest.len)
+    if (!str_split(&rest, ' ', &word) || !str_equal(word, str_c(sort)) || !rest.len)
         return false;
-    page->after = arena_str(request->arena, rest);
+    *out_key = arena_str(arena, rest);
     return true;
 }
 
@@ -107,7 +107,7 @@ bool admin_page_read(const struct admin_request *request, const char *list, size
         return is_odd(answer, "count", "only \"exact\"");
     if (!choose_sort(admin_query(request, "sort"), sorts, out))
         return is_odd(answer, "sort", "there is no such order");
-    if (cursor.len && !read_cursor(request, cursor, out))
+    if (cursor.len && !admin_cursor_read(cursor, list, out->sort, request->arena, &out->after))
         return is_odd(answer, "cursor", "it is none that this list gave; begin without one");
     return true;
 }

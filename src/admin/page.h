@@ -30,6 +30,9 @@ struct admin_page {
     size_t total;
 };
 
+/* The key that a cursor of this list and order leads on behind; false: it is none. */
+bool admin_cursor_read(struct str cursor, const char *list, const char *sort, struct arena *arena,
+                       struct str *out_key);
 /* Read the query; `limit` is the default. `sorts`: names, the default first, ends with NULL; NULL:
  * no choice. False: the answer is a problem. */
 bool admin_page_read(const struct admin_request *request, const char *list, size_t limit,

@@ -22,6 +22,7 @@ static const struct kind {
 } kinds[] = {
     {"Bad request", "The request cannot be understood, and nothing was done. errors names each part of the body (pointer) or of the query (parameter) that is wrong."},
     {"Bad id", "This is no id or ref: they are of letters and digits, 26 or 8 of them."},
+    {"Ambiguous id", "Several ids begin like this one; give more of its letters. Nothing was done."},
     {"Bad selector", "A selector has a value that it cannot have; nothing was done."},
     {"Bad expression", "The expression of a search cannot be read; the detail says where, and what there is."},
     {"Bad question", "What would become of such a message cannot be said; the detail tells which part of the question is odd."},

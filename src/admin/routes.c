@@ -50,6 +50,9 @@ static const struct admin_parameter quarantine_query[] = {
     {"subject",    "string", "a part of the subject"},
     {"older",      "string", "at least so old: 90s, 15m, 2h, 3d"}, COUNTED, {0}};
 
+static const struct admin_parameter delivery_query[] = {
+    {"state",  "string",  "pending, delivered or failed; default: all"}, PAGES, {0}};
+
 #define ADMIN   ADMIN_SCOPE_ADMIN
 #define OPERATE ADMIN_SCOPE_OPERATE
 #define READ    ADMIN_SCOPE_READ
@@ -71,6 +74,10 @@ const struct admin_route admin_routes[] = {
      READ, NULL, queue_query, NULL, "Entries", 0, NULL},
     {"GET",  "/api/v1/queue/messages/{id}",  admin_api_queue_show,     "The entries of one message.",
      READ, NULL, page_query, NULL, "Entries", 0, NULL},
+    {"POST", "/api/v1/queue/selections",     admin_api_queue_freeze,   "Keep what is selected now, for an order that acts on exactly that.",
+     OPERATE, NULL, NULL, "SelectionWish", "Selection", 0, NULL},
+    {"GET",  "/api/v1/queue/selections/{id}", admin_api_queue_selection, "A selection that was kept: how many it has, and the first of them that are still there.",
+     OPERATE, NULL, NULL, NULL, "Selection", 0, NULL},
     {"POST", "/api/v1/queue/actions",        admin_api_queue_act,      "Retry, hold, release, fail or drop a selection.",
      OPERATE, "queue", NULL, "QueueAction", "QueueActed", ADMIN_DRY, NULL},
     {"GET",  "/api/v1/queue/causes",         admin_api_queue_causes,   "Deferred mail by what remote servers said.",
@@ -137,6 +144,20 @@ const struct admin_route admin_routes[] = {
      ADMIN, "user passwd", NULL, "PasswordWish", "UserChanged", ADMIN_DRY | ADMIN_SECRET, admin_users_version},
     {"DELETE", "/api/v1/users/{id}",         admin_api_user_remove,    "Remove a user.",
      ADMIN, "user rm", file_query, NULL, "UserChanged", ADMIN_DRY, admin_users_version},
+    {"GET",  "/api/v1/webhooks",             admin_api_webhook_list,   "Web services that are told of events, and how it goes.",
+     READ, NULL, page_query, NULL, "Webhooks", 0, NULL},
+    {"GET",  "/api/v1/webhooks/{id}",        admin_api_webhook_show,   "One of them by its name.",
+     READ, NULL, NULL, NULL, "Webhook", 0, NULL},
+    {"POST", "/api/v1/webhooks/{id}/actions", admin_api_webhook_act,   "Pause it, or resume it, also after it answered 410.",
+     OPERATE, "webhook", NULL, "WebhookAction", "Webhook", 0, NULL},
+    {"POST", "/api/v1/webhooks/{id}/tests",  admin_api_webhook_test,   "Send it a test now, and tell what it answered.",
+     OPERATE, "webhook test", NULL, NULL, "WebhookDelivery", 0, NULL},
+    {"GET",  "/api/v1/webhooks/{id}/deliveries", admin_api_webhook_deliveries, "Its deliveries, newest first: those that wait, and the last ones that are over.",
+     READ, NULL, delivery_query, NULL, "WebhookDeliveries", 0, NULL},
+    {"GET",  "/api/v1/webhook-deliveries/{id}", admin_api_webhook_delivery, "One delivery with its payload.",
+     READ, NULL, NULL, NULL, "WebhookDelivery", 0, NULL},
+    {"POST", "/api/v1/webhook-deliveries/{id}/retries", admin_api_webhook_retry, "Try it again now, whatever became of it.",
+     OPERATE, "webhook retry", NULL, NULL, "WebhookDelivery", 0, NULL},
     {"GET",  "/api/v1/tokens",               admin_api_token_list,     "Tokens for the API over TCP, without their secrets.",
      ADMIN, NULL, page_query, NULL, "Tokens", 0, admin_tokens_version},
     {"POST", "/api/v1/tokens",               admin_api_token_create,   "Make a token; this answer is the only one that shows it.",

@@ -26,6 +26,8 @@ void admin_api_incident_close(struct admin_request *request, struct admin_answer
 void admin_api_queue_list(struct admin_request *request, struct admin_answer *answer);
 void admin_api_queue_show(struct admin_request *request, struct admin_answer *answer);
 void admin_api_queue_act(struct admin_request *request, struct admin_answer *answer);
+void admin_api_queue_freeze(struct admin_request *request, struct admin_answer *answer);
+void admin_api_queue_selection(struct admin_request *request, struct admin_answer *answer);
 void admin_api_queue_causes(struct admin_request *request, struct admin_answer *answer);
 void admin_api_queue_cause(struct admin_request *request, struct admin_answer *answer);
 void admin_api_queue_shape(struct admin_request *request, struct admin_answer *answer);
@@ -81,6 +83,13 @@ struct str admin_config_version(struct admin_request *request);
  * one would have. */
 bool admin_message_recover(struct admin_request *request, struct mail_id id,
                            struct admin_answer *answer);
+void admin_api_webhook_list(struct admin_request *request, struct admin_answer *answer);
+void admin_api_webhook_show(struct admin_request *request, struct admin_answer *answer);
+void admin_api_webhook_act(struct admin_request *request, struct admin_answer *answer);
+void admin_api_webhook_test(struct admin_request *request, struct admin_answer *answer);
+void admin_api_webhook_deliveries(struct admin_request *request, struct admin_answer *answer);
+void admin_api_webhook_delivery(struct admin_request *request, struct admin_answer *answer);
+void admin_api_webhook_retry(struct admin_request *request, struct admin_answer *answer);
 void admin_api_openapi(struct admin_request *request, struct admin_answer *answer);
 void admin_api_token_list(struct admin_request *request, struct admin_answer *answer);
 void admin_api_token_create(struct admin_request *request, struct admin_answer *answer);

@@ -44,10 +44,13 @@ const struct admin_schema admin_schemas[] = {
     {"QueueSelect", "What to act on; {} is everything.",
      "id?:string to?:string from?:string transport?:string destination?:string cause?:string state?:string "
      "older?:string limit?:string user?:string"},
-    {"QueueAction", "verb: retry, hold, release, fail or drop. expect: refuse unless so many are selected.",
-     "verb:string select:QueueSelect reason?:string dry_run?:boolean expect?:integer"},
-    {"QueueActed", "How many were selected, and how many it was done to; failed: the disk let it not be done.",
-     "verb:string dry_run:boolean matched:integer count:integer failed:integer sample?:[Entry] loading?:boolean"},
+    {"SelectionWish", "What to keep; {} is everything.", "select:QueueSelect reason?:string"},
+    {"Selection", "For actions, until it expires; in memory, so a restart forgets it.",
+     "selection:string count:integer expires:time sample:[Entry] loading?:boolean"},
+    {"QueueAction", "verb: retry, hold, release, fail or drop. Either select or selection: what was kept. expect: refuse unless so many are selected.",
+     "verb:string select?:QueueSelect selection?:string reason?:string dry_run?:boolean expect?:integer"},
+    {"QueueActed", "How many were selected, and how many it was done to; skipped: gone meanwhile, or in no state for it; failed: the disk let it not be done.",
+     "verb:string dry_run:boolean matched:integer count:integer failed:integer skipped?:integer sample?:[Entry] loading?:boolean"},
     {"Quarantine", "A quarantine. One that is no longer configured has no limits; its mail stays.",
      "quarantine:string configured:boolean count:integer bytes:integer keep_seconds?:integer size?:integer "
      "when_full?:string release_by?:string digest?:string"},
@@ -145,6 +148,19 @@ const struct admin_schema admin_schemas[] = {
     {"UserWish", "file may be left out where there is one.", "user:string password:string senders?:string file?:string reason?:string"},
     {"PasswordWish", "senders that are left out stay as they are.", "password:string senders?:string file?:string reason?:string"},
     {"UserChanged", "Who it was.", "user:string dry_run?:boolean"},
+    {"Webhook", "state: active, failing, paused or disabled (it answered 410). delivered, failed, dropped: since the daemon's start; "
+     "next_try: of one that fails. Of its URL only the host is shown.",
+     "webhook:string origin:string state:string since:time? by:string error:string next_try:time? last_delivered:time? pending:integer "
+     "pending_bytes:integer oldest_seconds:number in_flight:integer secrets:integer delivered:integer failed:integer dropped:integer "
+     "attempts_failed:integer"},
+    {"Webhooks", "In the order of the configuration.", "items:[Webhook]" PAGE},
+    {"WebhookAction", "verb: pause or resume.", "verb:string reason?:string"},
+    {"WebhookDelivery", "id: the webhook-id that its receiver got; status: of the last answer, null: there was none; answer: its beginning; "
+     "payload: what was sent, where one delivery is asked for.",
+     "id:string webhook:string event:string state:string attempts:integer created:time? last_try:time? next_try:time? status:integer? "
+     "took_ms:integer error:string answer:string payload?:object"},
+    {"WebhookDeliveries", "The newest first; next: the cursor of those behind them, null: there are none.",
+     "items:[WebhookDelivery] next:string?"},
     {"Token", "Who may use the API over TCP; last_used: since the daemon's start.",
      "name:string scope:string created:time? expires:time? by:string last_used:time?"},
     {"Tokens", "All of them.", "items:[Token]" PAGE},

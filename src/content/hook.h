@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "content/http.h"
+#include "net/http.h"
 #include "content/scanner.h"
 
 enum {

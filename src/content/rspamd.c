@@ -4,7 +4,7 @@
  *
  * A connection a question: its end is the answer's.
  */
-#include "content/http.h"
+#include "net/http.h"
 #include "content/spam_internal.h"
 
 #include <math.h>

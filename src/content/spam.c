@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* content/spam.c - asks by the kind of the server. */
-#include "content/http.h"
+#include "net/http.h"
 #include "content/spam_internal.h"
 
 enum { ANSWER_MAX = 4 * 1024 * 1024 };

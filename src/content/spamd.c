@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* content/spamd.c - SpamAssassin's SPAMC protocol 1.5: SYMBOLS, whose answer is score and names. */
-#include "content/http.h"
+#include "net/http.h"
 #include "content/spam_internal.h"
 
 void spamd_write_head(const struct spam_question *question, uint64_t size, struct buf *out)

@@ -135,6 +135,19 @@ static bool is_cut_off(CURLcode code)
     return code == CURLE_RECV_ERROR || code == CURLE_SEND_ERROR || code == CURLE_GOT_NOTHING;
 }
 
+/* What goes with a change stands in its query. */
+static const char *change_path(struct ctl *ctl, const char *path)
+{
+    json_t *query = json_object();
+    if (ctl->dry_run)
+        json_object_set_new(query, "dry_run", json_string("true"));
+    if (ctl->reason)
+        json_object_set_new(query, "reason", json_string(ctl->reason));
+    path = ctl_path_with(ctl, path, query);
+    json_decref(query);
+    return path;
+}
+
 int ctl_request(struct ctl *ctl, const char *method, const char *path, json_t *body,
                 struct ctl_answer *out)
 {
@@ -143,6 +156,8 @@ int ctl_request(struct ctl *ctl, const char *method, const char *path, json_t *b
     long status = 0;
     long os_errno = 0;
     char *sent = body ? json_dumps(body, JSON_COMPACT) : NULL;
+    if (strcmp(method, "GET") != 0)
+        path = change_path(ctl, path);
     CURLcode code = perform(ctl, method, path, sent, &text, &status, &os_errno);
     /* a daemon short of threads closes without a word: a question may be asked again */
     for (int i = 0; i < RETRIES && is_cut_off(code) && strcmp(method, "GET") == 0; i++) {

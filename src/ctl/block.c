@@ -66,6 +66,9 @@ int ctl_block_doc(struct ctl *ctl)
     buf_init(&text, TEXT_MAX);
     if (!flow_describe_block(str_c(ctl->argv[0]), &text))
         return unknown_block(ctl->argv[0]);
-    ctl_print_markdown(buf_str(&text));
+    if (ctl->json)
+        ctl_print_page(ctl, "block", ctl->argv[0], buf_str(&text));
+    else
+        ctl_print_markdown(buf_str(&text));
     return CTL_YES;
 }

@@ -7,6 +7,7 @@
  * with bars between them are what may stand there.
  */
 #include "base/buf.h"
+#include "ctl/list.h"
 #include "ctl/usage.h"
 
 #include <stdio.h>
@@ -14,7 +15,7 @@
 
 enum { SCRIPT_MAX = 1024 * 1024 };
 
-static const char global_options[] = "--socket --json --yes --no-color --help";
+static const char global_options[] = "--socket --json --plain --yes --no-color --help";
 
 /* ---- nouns and verbs ---- */
 
@@ -216,6 +217,7 @@ static void print_fish(struct buf *out)
                         "complete -c postern -f\n"
                         "complete -c postern -l socket -r -F -d 'control socket'\n"
                         "complete -c postern -l json -d 'as the API gives it'\n"
+                        "complete -c postern -l plain -d 'fields between tabs, no header'\n"
                         "complete -c postern -l yes -d 'no questions'\n"
                         "complete -c postern -l no-color\n"));
     for (const struct ctl_command *c = ctl_commands; c->noun; c++) {
@@ -252,6 +254,9 @@ int ctl_completion(struct ctl *ctl)
         fprintf(stderr, "postern: the shells are: bash, zsh, fish\n");
         return CTL_USAGE;
     }
-    fwrite(text.ptr, 1, text.len, stdout);
+    if (ctl->json)
+        ctl_print_page(ctl, "shell", ctl->argv[0], buf_str(&text));
+    else
+        fwrite(text.ptr, 1, text.len, stdout);
     return CTL_YES;
 }

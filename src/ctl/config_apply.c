@@ -24,7 +24,6 @@ struct applying {
     const char *file;     /* that the daemon reads */
     const char *revision; /* in force */
     struct config_texts texts;
-    const char *reason;
     int64_t confirm_ns;
     unsigned share;
     bool ignore_tests;
@@ -50,7 +49,6 @@ static void read_options(struct ctl *ctl, struct applying *out)
     const char *share = ctl_option(ctl, "--share");
     uint64_t percent = 0;
     out->confirm_ns = read_confirm(ctl);
-    out->reason = ctl_option(ctl, "--reason");
     out->ignore_tests = ctl_flag(ctl, "--ignore-tests");
     ctl_arguments(ctl, 0, 1);
     out->path = ctl->argc ? ctl->argv[0] : NULL;
@@ -204,8 +202,7 @@ static json_t *request_of(const struct applying *applying)
         json_array_append_new(files, json_pack("{s:s%, s:s%}", "name", one->name.ptr, one->name.len,
                                                "text", one->text.ptr, one->text.len));
     }
-    return json_pack("{s:o, s:s, s:I, s:i}", "files", files, "reason",
-                     applying->reason ? applying->reason : "", "confirm_seconds",
+    return json_pack("{s:o, s:I, s:i}", "files", files, "confirm_seconds",
                      (json_int_t)(applying->confirm_ns / NS_PER_S), "share", (int)applying->share);
 }
 
@@ -227,9 +224,7 @@ int ctl_config_apply(struct ctl *ctl)
     json_decref(request);
     if (code)
         return code;
-    if (ctl->json)
-        ctl_print(ctl, answer.json);
-    else
+    if (!ctl_print_change(ctl, answer.json))
         print_applied(&applying, answer.json);
     json_decref(answer.json);
     return CTL_YES;
@@ -237,11 +232,9 @@ int ctl_config_apply(struct ctl *ctl)
 
 /* ---- confirm, rollback ---- */
 
-static int wish(struct ctl *ctl, const char *path, const char *reason, int64_t confirm_ns,
-                struct ctl_answer *out)
+static int wish(struct ctl *ctl, const char *path, int64_t confirm_ns, struct ctl_answer *out)
 {
-    json_t *request = json_pack("{s:s, s:s}", "revision", ctl->argc ? ctl->argv[0] : "", "reason",
-                                reason ? reason : "");
+    json_t *request = json_pack("{s:s}", "revision", ctl->argc ? ctl->argv[0] : "");
     if (confirm_ns)
         json_object_set_new(request, "confirm_seconds", json_integer(confirm_ns / NS_PER_S));
     int code = ctl_request(ctl, "POST", path, request, out);
@@ -255,7 +248,7 @@ int ctl_config_confirm(struct ctl *ctl)
 {
     struct ctl_answer answer;
     ctl_arguments(ctl, 0, 1);
-    int code = wish(ctl, "/api/v1/config/confirmations", NULL, 0, &answer);
+    int code = wish(ctl, "/api/v1/config/confirmations", 0, &answer);
     if (code)
         return code;
     if (!ctl->json) {
@@ -269,7 +262,6 @@ int ctl_config_confirm(struct ctl *ctl)
 int ctl_config_rollback(struct ctl *ctl)
 {
     struct ctl_answer answer;
-    const char *reason = ctl_option(ctl, "--reason");
     int64_t confirm_ns = read_confirm(ctl);
     bool write = ctl_flag(ctl, "--write");
     ctl_arguments(ctl, 0, 1);
@@ -278,7 +270,7 @@ int ctl_config_rollback(struct ctl *ctl)
                 "postern: --write is for what stays: confirm it, then postern config write\n");
         return CTL_USAGE;
     }
-    int code = wish(ctl, "/api/v1/config/rollbacks", reason, confirm_ns, &answer);
+    int code = wish(ctl, "/api/v1/config/rollbacks", confirm_ns, &answer);
     if (code)
         return code;
     if (!ctl->json) {

@@ -8,6 +8,7 @@
 #include "base/buf.h"
 #include "base/file.h"
 #include "ctl/config.h"
+#include "ctl/list.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -118,8 +119,13 @@ int ctl_config_write_file(struct ctl *ctl)
     for (size_t i = 1; i < disk.count; i++)
         if (!text_on_disk(&wanted, disk.items[i].name).ptr)
             good = put_aside(ctl, &disk.items[i], revision) && good;
-    if (good && !ctl->json)
+    if (good && ctl->json) {
+        json_t *written = json_pack("{s:s, s:s}", "file", file, "revision", revision);
+        ctl_print(ctl, written);
+        json_decref(written);
+    } else if (good) {
         printf("%s is %s, which is in force\n", file, revision);
+    }
     return good ? CTL_YES : CTL_NO;
 }
 

@@ -31,6 +31,8 @@ struct ctl {
     bool plain; /* --plain, else --json */
     bool yes;   /* no questions */
     bool colour;
+    bool dry_run;                      /* changes are only tried */
+    const char *reason;                /* why, for changes; NULL: nobody says */
     const char *if_match;              /* of the next request; NULL: none */
     const struct ctl_command *command; /* that runs */
     int argc; /* what is left: positional arguments and the verb's own options */
@@ -105,6 +107,14 @@ int ctl_report_list(struct ctl *ctl);
 int ctl_report_send(struct ctl *ctl);
 int ctl_domain_check(struct ctl *ctl);
 int ctl_domain_list(struct ctl *ctl);
+int ctl_webhook_list(struct ctl *ctl);
+int ctl_webhook_show(struct ctl *ctl);
+int ctl_webhook_test(struct ctl *ctl);
+int ctl_webhook_deliveries(struct ctl *ctl);
+int ctl_webhook_delivery(struct ctl *ctl);
+int ctl_webhook_retry(struct ctl *ctl);
+int ctl_webhook_pause(struct ctl *ctl);
+int ctl_webhook_resume(struct ctl *ctl);
 int ctl_send(struct ctl *ctl);
 int ctl_spool_verify(struct ctl *ctl);
 int ctl_schema(struct ctl *ctl);

@@ -9,7 +9,7 @@
 #include "admin/metrics.h"
 #include "base/buf.h"
 #include "config/option.h"
-#include "ctl/ctl.h"
+#include "ctl/list.h"
 #include "ctl/man.h"
 #include "ctl/selection.h"
 #include "event/event.h"
@@ -120,11 +120,12 @@ static void print_metrics(struct buf *out)
 
 static void print_commands(struct buf *out)
 {
-    buf_append(out, STR("# Reference: commands\n\n"
-                        "`postern [--socket PATH] [--json] [--yes] [--no-color] NOUN [VERB] …`. "
-                        "The socket is `--socket`, else the variable `POSTERN_SOCKET`, else "
-                        "`/run/postern/control.sock`.\n\n"
-                        "| command | what it does |\n|---|---|\n"));
+    buf_append(out,
+               STR("# Reference: commands\n\n"
+                   "`postern [--socket PATH] [--json|--plain] [--yes] [--no-color] NOUN [VERB] …`. "
+                   "The socket is `--socket`, else the variable `POSTERN_SOCKET`, else "
+                   "`/run/postern/control.sock`.\n\n"
+                   "| command | what it does |\n|---|---|\n"));
     for (const struct ctl_command *c = ctl_commands; c->noun; c++) {
         buf_printf(out, "| `postern %s%s%s", c->noun, c->verb ? " " : "", c->verb ? c->verb : "");
         buf_append(out, c->usage[0] ? STR(" ") : STR(""));
@@ -292,8 +293,8 @@ static const struct {
     {"commands",
      print_commands,
      {"postern", "1", "watch and steer the Postern mail gateway",
-      "`postern [--socket PATH] [--json] [--yes] [--no-color] NOUN [VERB] …`", commands_examples,
-      ALSO_ALL}},
+      "`postern [--socket PATH] [--json|--plain] [--yes] [--no-color] NOUN [VERB] …`",
+      commands_examples, ALSO_ALL}},
     {"metrics",
      print_metrics,
      {"postern\\-metrics", "7", "what the Postern mail gateway counts", NULL, metrics_examples,
@@ -352,7 +353,10 @@ int ctl_docs(struct ctl *ctl)
     struct buf *shown = man ? &formatted : &text;
     while (shown->len > 1 && shown->ptr[shown->len - 2] == '\n') /* one line end at the end */
         shown->len--;
-    fwrite(shown->ptr, 1, shown->len, stdout);
+    if (ctl->json)
+        ctl_print_page(ctl, "page", ctl->argv[0], buf_str(shown));
+    else
+        fwrite(shown->ptr, 1, shown->len, stdout);
     return CTL_YES;
 }
 

@@ -65,7 +65,8 @@ static void print_verbs(const char *noun, FILE *out)
 
 static void print_all(FILE *out)
 {
-    fprintf(out, "usage: postern [--socket PATH] [--json] [--yes] [--no-color] NOUN [VERB] …\n\n");
+    fprintf(out, "usage: postern [--socket PATH] [--json|--plain] [--yes] [--no-color]\n"
+                 "               NOUN [VERB] …\n\n");
     for (const struct ctl_command *c = ctl_commands; c->noun; c++) {
         if (!usage_is_first_of_noun(c))
             continue;

@@ -125,7 +125,6 @@ int ctl_incident_list(struct ctl *ctl)
 int ctl_incident_close(struct ctl *ctl)
 {
     struct ctl_answer answer;
-    const char *reason = ctl_option(ctl, "--reason");
     bool release = ctl_flag(ctl, "--release");
     bool drop = ctl_flag(ctl, "--drop");
     ctl_arguments(ctl, 1, 1);
@@ -133,19 +132,17 @@ int ctl_incident_close(struct ctl *ctl)
         fprintf(stderr, "postern: what becomes of the held mail? --release or --drop\n");
         return CTL_USAGE;
     }
-    if (drop && !ctl_confirm(ctl, "drop all held mail of this account, and tell nobody?"))
+    if (drop && !ctl->dry_run &&
+        !ctl_confirm(ctl, "drop all held mail of this account, and tell nobody?"))
         return CTL_NO;
     struct str path =
         arena_printf(ctl->arena, "/api/v1/incidents/%s/closings", ctl_url_text(ctl, ctl->argv[0]));
-    json_t *body =
-        json_pack("{s:s, s:s}", "held", drop ? "drop" : "release", "reason", reason ? reason : "");
+    json_t *body = json_pack("{s:s}", "held", drop ? "drop" : "release");
     int code = ctl_request(ctl, "POST", path.ptr, body, &answer);
     json_decref(body);
     if (code)
         return code;
-    if (ctl->json)
-        ctl_print(ctl, answer.json);
-    else
+    if (!ctl_print_change(ctl, answer.json))
         printf("incident %s is closed, its account may log in; %lld %s%s\n", ctl->argv[0],
                ctl_number(answer.json, "count"), drop ? "dropped" : "released",
                json_is_true(json_object_get(answer.json, "done")) ? "" : ", the rest follows");
@@ -156,15 +153,14 @@ int ctl_incident_close(struct ctl *ctl)
 int ctl_contain(struct ctl *ctl)
 {
     struct ctl_answer answer;
-    const char *reason = ctl_option(ctl, "--reason");
     ctl_arguments(ctl, 1, 1);
-    json_t *body = json_pack("{s:s, s:s}", "user", ctl->argv[0], "reason", reason ? reason : "");
+    json_t *body = json_pack("{s:s}", "user", ctl->argv[0]);
     int code = ctl_request(ctl, "POST", "/api/v1/incidents", body, &answer);
     json_decref(body);
     if (code)
         return code;
-    if (ctl->json) {
-        ctl_print(ctl, answer.json);
+    if (ctl_print_change(ctl, answer.json)) {
+        ;
     } else if (json_is_true(json_object_get(answer.json, "new"))) {
         printf("incident %s: ", ctl_text(answer.json, "incident"));
         ctl_print_text(ctl->argv[0]);

@@ -5,7 +5,7 @@
  */
 #include "base/buf.h"
 #include "crypto/certificate.h"
-#include "ctl/ctl.h"
+#include "ctl/list.h"
 #include "gateway/settings.h"
 #include "mail/address.h"
 
@@ -184,6 +184,12 @@ static int write_template(struct ctl *ctl, const struct choices *choices)
     if (!make_folder(choices->folder) || !make_certificate(ctl, choices) ||
         !write_new(path.ptr, text) || !write_schema(ctl, choices) || !write_tests(ctl, choices))
         return CTL_NO;
+    if (ctl->json) {
+        json_t *written = json_pack("{s:s, s:s}", "file", path.ptr, "folder", choices->folder);
+        ctl_print(ctl, written);
+        json_decref(written);
+        return CTL_YES;
+    }
     printf("wrote %s\nnext: postern check %s   then: postern test --config %s   then: posternd "
            "--config %s\n",
            path.ptr, path.ptr, path.ptr, path.ptr);

@@ -131,6 +131,36 @@ void ctl_print_item(const struct ctl *ctl, json_t *item, const char *schema)
         ctl_print_json(item);
 }
 
+void ctl_print_page(const struct ctl *ctl, const char *name, const char *value, struct str text)
+{
+    json_t *page =
+        json_pack("{s:o, s:o}", name, admin_json(str_c(value)), "text", admin_json(text));
+    ctl_print(ctl, page);
+    json_decref(page);
+}
+
+bool ctl_print_change(const struct ctl *ctl, json_t *answer)
+{
+    const char *name;
+    json_t *value;
+    if (ctl->json) {
+        ctl_print(ctl, answer);
+        return true;
+    }
+    if (!ctl->dry_run)
+        return false;
+    printf("a dry run: nothing was done.  It would be:\n");
+    json_object_foreach(answer, name, value)
+    {
+        if (strcmp(name, "dry_run") == 0)
+            continue;
+        printf("  %-14s ", name);
+        print_plain(value);
+        printf("\n");
+    }
+    return true;
+}
+
 /* ---- pages ---- */
 
 static const char *page_path(struct ctl *ctl, const struct ctl_list *list, uint64_t left,

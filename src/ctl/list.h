@@ -30,5 +30,10 @@ const char *ctl_list_count(struct ctl *ctl, const struct ctl_listed *listed);
 
 /* One thing, as --json or --plain say; either sets ctl->json. */
 void ctl_print(const struct ctl *ctl, json_t *object);
+/* A text that a command makes, for a program: {NAME: VALUE, "text": …}. */
+void ctl_print_page(const struct ctl *ctl, const char *name, const char *value, struct str text);
+/* The answer to a change, for a program, or of a dry run for anybody; false: it was a change, and a
+ * person wants to hear of it in words. */
+bool ctl_print_change(const struct ctl *ctl, json_t *answer);
 /* One of a list; without a schema --plain has all of its members in their order. */
 void ctl_print_item(const struct ctl *ctl, json_t *item, const char *schema);

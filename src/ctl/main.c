@@ -21,14 +21,14 @@ const struct ctl_command ctl_commands[] = {
     {"schema",  NULL,     ctl_schema,        "",                                  "JSON Schema of the configuration, for editors"},
     {"block",   "list",   ctl_block_list,    "",                                  "what a step of a flow can be"},
     {"block",   "doc",    ctl_block_doc,     "NAME",                              "a block: its parameters and outcomes"},
-    {"apply",   NULL,     ctl_config_apply,  "[[--config] FILE] [--confirm 10m] [--share 10%] [--reason T] [--ignore-tests]", "check, test and put a configuration into force; the same as config apply"},
+    {"apply",   NULL,     ctl_config_apply,  "[[--config] FILE] [--confirm 10m] [--share 10%] [--reason T] [--ignore-tests] [--dry-run]", "check, test and put a configuration into force; the same as config apply"},
     {"rollback",NULL,     ctl_config_rollback,"[N] [--confirm 10m | --write] [--reason T]", "go back to a revision; the same as config rollback"},
     {"shadow",  NULL,     ctl_shadow,        "[[--config] FILE] [--last N | --since 1h]",    "which of the last real decisions would the file (or another) have made differently?"},
     {"config",  "show",   ctl_config_show,   "[N] | --effective [[--config] FILE]",          "the text of a revision; --effective: every setting in force, and where it comes from"},
-    {"config",  "history",ctl_config_history,"",                                  "revisions: when, who, why, and what became of them"},
+    {"config",  "history",ctl_config_history,"[--limit N]",                                  "revisions: when, who, why, and what became of them"},
     {"config",  "diff",   ctl_config_diff,   "[A [B]]",                           "what differs between two revisions or files; alone: from what is in force to the file"},
-    {"config",  "apply",  ctl_config_apply,  "[[--config] FILE] [--confirm 10m] [--share 10%] [--reason T] [--ignore-tests]", "check, test and put a configuration into force; --confirm: only for so long unless confirmed; --share: for a part of the clients"},
-    {"config",  "confirm",ctl_config_confirm,"[N]",                               "keep the revision that waits for it, for all sessions"},
+    {"config",  "apply",  ctl_config_apply,  "[[--config] FILE] [--confirm 10m] [--share 10%] [--reason T] [--ignore-tests] [--dry-run]", "check, test and put a configuration into force; --confirm: only for so long unless confirmed; --share: for a part of the clients"},
+    {"config",  "confirm",ctl_config_confirm,"[N] [--reason T]",                               "keep the revision that waits for it, for all sessions"},
     {"config",  "rollback",ctl_config_rollback,"[N] [--confirm 10m | --write] [--reason T]", "go back to a revision, at once; --confirm: only for so long unless confirmed; --write: the file too"},
     {"config",  "write",  ctl_config_write,  "",                                  "write what is in force to the file; what stands there is kept beside it"},
     {"queue",   "list",   ctl_queue_list,    "[SELECTORS]",                       "what waits, and why"},
@@ -47,30 +47,30 @@ const struct ctl_command ctl_commands[] = {
     {"quarantine","release",ctl_quarantine_release,"ID|SELECTORS|--all [--from start] [--dry-run] [--expect N] [--reason T]", "let it go on behind the step that held it, or from the start of its flow; with --to: for these recipients only"},
     {"quarantine","delete",ctl_quarantine_delete,"ID|SELECTORS|--all [--dry-run] [--expect N] [--reason T]", "remove it for good, and tell nobody; with --to: for these recipients only"},
     {"quarantine","status",ctl_quarantine_status,"",                              "the quarantines: limits, and what lies in them"},
-    {"quarantine","digest",ctl_quarantine_digest,"[NAME]",                        "send the digests of what is new now"},
-    {"quarantine","key",  ctl_quarantine_key, "",                                 "a new key for what comes from now on"},
+    {"quarantine","digest",ctl_quarantine_digest,"[NAME] [--reason T]",                        "send the digests of what is new now"},
+    {"quarantine","key",  ctl_quarantine_key, "[--reason T]",                                 "a new key for what comes from now on"},
     {"transport","list",  ctl_transport_list,"",                                  "ways out: what waits, what flows, what stands"},
     {"transport","show",  ctl_transport_show,"NAME [DEST]",                       "a transport and its destinations"},
-    {"transport","pause", ctl_transport_pause,"NAME [DEST] [--reason T]",         "no attempts, and the clock of its mail stands"},
-    {"transport","resume",ctl_transport_resume,"NAME [DEST] [--reason T]",        "take pause and slow back"},
-    {"transport","slow",  ctl_transport_slow,"NAME [DEST] --messages 100/1m [--reason T]", "at most so many messages to each destination"},
+    {"transport","pause", ctl_transport_pause,"NAME [DEST] [--reason T] [--dry-run]",         "no attempts, and the clock of its mail stands"},
+    {"transport","resume",ctl_transport_resume,"NAME [DEST] [--reason T] [--dry-run]",        "take pause and slow back"},
+    {"transport","slow",  ctl_transport_slow,"NAME [DEST] --messages 100/1m [--reason T] [--dry-run]", "at most so many messages to each destination"},
     {"transport","test",  ctl_transport_test,"NAME [DEST]",                       "speak to its hosts, without mail"},
-    {"contain", NULL,     ctl_contain,       "USER [--reason T]",                 "a stolen account: hold its mail, refuse its logins, open an incident"},
-    {"incident","list",   ctl_incident_list, "[--all]",                           "accounts that are contained; --all: closed incidents, too"},
+    {"contain", NULL,     ctl_contain,       "USER [--reason T] [--dry-run]",                 "a stolen account: hold its mail, refuse its logins, open an incident"},
+    {"incident","list",   ctl_incident_list, "[--all] [--limit N]",                           "accounts that are contained; --all: closed incidents, too"},
     {"incident","show",   ctl_incident_show, "N",                                 "an incident, the numbers behind it, and what of its mail waits"},
-    {"incident","close",  ctl_incident_close,"N --release|--drop [--reason T]",   "free the account, and let its held mail go on or drop it"},
+    {"incident","close",  ctl_incident_close,"N --release|--drop [--reason T] [--dry-run]",   "free the account, and let its held mail go on or drop it"},
     {"message", "raw",    ctl_message_raw,   "ID",                                "a queued message as it would be sent"},
     {"message", "events", ctl_message_events,"ID|REF",                            "the events of a message, a session or a refusal"},
     {"trace",   NULL,     ctl_trace,         "ID|REF [--story] [--raw]",          "the whole story of a message or a refusal; --story: in plain words for its sender, --raw: its events"},
     {"find",    NULL,     ctl_find,          "[EXPRESSION] [--limit N]",          "messages and refusals in the history, newest first"},
     {"tail",    NULL,     ctl_tail,          "[-q EXPRESSION]",                   "events as they happen"},
-    {"token",   "create", ctl_token_create,  "NAME [--scope read|operate|admin] [--expires 90d]", "a token for the API over TCP, shown once"},
+    {"token",   "create", ctl_token_create,  "NAME [--scope read|operate|admin] [--expires 90d] [--dry-run] [--reason T]", "a token for the API over TCP, shown once"},
     {"token",   "list",   ctl_token_list,    "",                                  "tokens, what they may do and when they were used"},
-    {"token",   "revoke", ctl_token_revoke,  "NAME",                              "make a token worthless at once"},
-    {"user",    "add",    ctl_user_add,      "[--file F] LOGIN [--senders A,B]",    "a new user; the password is read from standard input; without --file the running gateway writes it"},
-    {"user",    "passwd", ctl_user_passwd,   "[--file F] LOGIN [--senders A,B]",    "another password, read from standard input"},
+    {"token",   "revoke", ctl_token_revoke,  "NAME [--dry-run] [--reason T]",                              "make a token worthless at once"},
+    {"user",    "add",    ctl_user_add,      "[--file F] LOGIN [--senders A,B] [--dry-run] [--reason T]",    "a new user; the password is read from standard input; without --file the running gateway writes it"},
+    {"user",    "passwd", ctl_user_passwd,   "[--file F] LOGIN [--senders A,B] [--dry-run] [--reason T]",    "another password, read from standard input"},
     {"user",    "list",   ctl_user_list,     "[--file F]",                        "logins in a users file; without --file in those of the running gateway"},
-    {"user",    "rm",     ctl_user_rm,       "[--file F] LOGIN",                  "remove a user"},
+    {"user",    "rm",     ctl_user_rm,       "[--file F] LOGIN [--dry-run] [--reason T]",                  "remove a user"},
     {"dkim",    "generate",ctl_dkim_generate, "--domain D [--selector S] [--rsa] [--bits N] FILE", "a new key in FILE, and the record to publish"},
     {"dkim",    "list",   ctl_dkim_list,     "[[--config] FILE]",                   "keys of a configuration"},
     {"dkim",    "publish",ctl_dkim_publish,  "[[--config] FILE] [--domain D] [--selector S]", "the records that must stand in DNS"},
@@ -81,8 +81,16 @@ const struct ctl_command ctl_commands[] = {
     {"domain",  "list",   ctl_domain_list,   "",                                  "your domains, and what the running gateway saw of them in DNS last"},
     {"report",  "dmarc",  ctl_report_dmarc,  "[FILE…]",                           "aggregate reports that others sent: a message, gzip, zip or XML; standard input without a file"},
     {"report",  "list",   ctl_report_list,   "",                                  "aggregate reports that wait to be sent"},
-    {"report",  "send",   ctl_report_send,   "[--today]",                         "send what is due now; --today: what was counted today, too"},
-    {"send",    NULL,     ctl_send,          "--to A [--from A] [--file F] [--subject T]", "a real test message, followed to its end"},
+    {"report",  "send",   ctl_report_send,   "[--today] [--dry-run] [--reason T]",                         "send what is due now; --today: what was counted today, too"},
+    {"webhook", "list",   ctl_webhook_list,  "",                                  "web services that are told of events, and how it goes"},
+    {"webhook", "show",   ctl_webhook_show,  "NAME",                              "one of them, with its last deliveries"},
+    {"webhook", "test",   ctl_webhook_test,  "NAME",                              "send it a test now, and show what it answered"},
+    {"webhook", "deliveries",ctl_webhook_deliveries,"NAME [--failed | --pending] [--limit N]", "its deliveries, newest first; --failed: those that were given up"},
+    {"webhook", "delivery",ctl_webhook_delivery,"ID",                             "one delivery, with what was sent and what was answered"},
+    {"webhook", "retry",  ctl_webhook_retry, "ID [--reason T]",                                "try a delivery again now, whatever became of it"},
+    {"webhook", "pause",  ctl_webhook_pause, "NAME [--reason T]",                              "no attempts; what comes meanwhile waits"},
+    {"webhook", "resume", ctl_webhook_resume,"NAME [--reason T]",                              "go on, also after it answered 410"},
+    {"send",    NULL,     ctl_send,          "--to A [--from A] [--file F] [--subject T] [--reason T]", "a real test message, followed to its end"},
     {"spool",   "verify", ctl_spool_verify,  "FOLDER [--verbose]",                "what is in a spool, and is it whole?"},
     {"docs",    NULL,     ctl_docs,          "[--man] settings|blocks|scripts|events|commands|metrics|daemon", "a reference page of the manual, as Markdown or for man"},
     {"completion",NULL,   ctl_completion,    "bash|zsh|fish",                     "a script for the shell that completes these commands"},
@@ -185,6 +193,14 @@ static void take_config(struct ctl *ctl)
     ctl->argv[ctl->argc] = NULL;
 }
 
+/* What goes with any change. */
+static void take_wishes(struct ctl *ctl)
+{
+    ctl->dry_run = strstr(ctl->command->usage, "[--dry-run]") && ctl_flag(ctl, "--dry-run");
+    if (strstr(ctl->command->usage, "[--reason T]"))
+        ctl->reason = ctl_option(ctl, "--reason");
+}
+
 static int run(struct ctl *ctl)
 {
     if (ctl_flag(ctl, "--version")) {
@@ -208,6 +224,7 @@ static int run(struct ctl *ctl)
     remove_argument(ctl, 0, words);
     ctl->command = command;
     take_config(ctl);
+    take_wishes(ctl);
     return command->run(ctl);
 }
 

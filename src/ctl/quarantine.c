@@ -133,8 +133,8 @@ static bool is_from_start(struct ctl *ctl, json_t *selectors_given)
     return true;
 }
 
-static const struct selection kept = {"/api/v1/quarantine/actions", "message", "messages",
-                                      " in quarantine", print_item};
+static const struct selection kept = {
+    "/api/v1/quarantine/actions", NULL, "message", "messages", " in quarantine", print_item};
 
 static int act(struct ctl *ctl, const char *verb, bool final)
 {

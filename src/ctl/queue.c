@@ -78,8 +78,8 @@ int ctl_queue_show(struct ctl *ctl)
     return show_list(ctl, path.ptr, NULL, "nothing fits");
 }
 
-static const struct selection queued = {"/api/v1/queue/actions", "entry", "entries", "",
-                                        print_item};
+static const struct selection queued = {
+    "/api/v1/queue/actions", "/api/v1/queue/selections", "entry", "entries", "", print_item};
 
 static int act(struct ctl *ctl, const char *verb, bool final)
 {

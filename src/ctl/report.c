@@ -213,9 +213,7 @@ int ctl_report_send(struct ctl *ctl)
     json_decref(body);
     if (code != CTL_YES)
         return code;
-    if (ctl->json)
-        ctl_print(ctl, answer.json);
-    else
+    if (!ctl_print_change(ctl, answer.json))
         printf("%lld sent\n", ctl_number(answer.json, "sent"));
     json_decref(answer.json);
     return CTL_YES;

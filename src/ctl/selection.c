@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 const struct selector selection_selectors[] = {
     {"--id", "ID", "an entry or a message, or its first 8 characters", SELECTION_BOTH},
@@ -60,10 +61,9 @@ const char *selection_take_limit(struct ctl *ctl, json_t *selectors)
 json_t *selection_take_action(struct ctl *ctl, const char *verb, json_t *object, bool final,
                               bool *out_ask)
 {
-    const char *reason = ctl_option(ctl, "--reason");
     const char *expect = ctl_option(ctl, "--expect");
     bool all = ctl_flag(ctl, "--all");
-    bool dry_run = ctl_flag(ctl, "--dry-run");
+    bool dry_run = ctl->dry_run;
     uint64_t expected = 0;
     ctl_arguments(ctl, 0, 1);
     if (ctl->argc == 1)
@@ -77,8 +77,9 @@ json_t *selection_take_action(struct ctl *ctl, const char *verb, json_t *object,
         sound = false;
     }
     *out_ask = (bulk || final) && !dry_run && !expect;
-    json_t *body = json_pack("{s:s, s:s, s:o, s:b}", "verb", verb, "reason", reason ? reason : "",
-                             "select", object, "dry_run", (int)dry_run);
+    json_t *body =
+        json_pack("{s:s, s:s, s:o, s:b}", "verb", verb, "reason", ctl->reason ? ctl->reason : "",
+                  "select", object, "dry_run", (int)dry_run);
     if (expect)
         json_object_set_new(body, "expect", json_integer((json_int_t)expected));
     if (sound)
@@ -87,11 +88,54 @@ json_t *selection_take_action(struct ctl *ctl, const char *verb, json_t *object,
     return NULL;
 }
 
+/* So many at once that a "y" is too little. */
+static bool is_number_typed(long long count)
+{
+    char line[32] = "";
+    fprintf(stderr, "this is final; type how many they are, to go on: ");
+    return fgets(line, sizeof line, stdin) && atoll(line) == count;
+}
+
+/* What is selected is kept while a person looks at some of it: the order is for exactly that. */
+static bool is_seen(struct ctl *ctl, const struct selection *what, const char *verb, json_t *body)
+{
+    enum { MANY = 1000 };
+    struct ctl_answer answer;
+    size_t i;
+    json_t *item;
+    bool dry = ctl->dry_run;
+    json_t *wish = json_pack("{s:O}", "select", json_object_get(body, "select"));
+    ctl->dry_run = false;
+    const char *reason = ctl->reason;
+    ctl->reason = NULL;
+    int code = ctl_request(ctl, "POST", what->selections, wish, &answer);
+    ctl->dry_run = dry;
+    ctl->reason = reason;
+    json_decref(wish);
+    if (code)
+        return false;
+    long long count = ctl_number(answer.json, "count");
+    json_array_foreach(json_object_get(answer.json, "sample"), i, item) what->print_item(item);
+    ctl_warn_of_loading(answer.json);
+    json_object_del(body, "select");
+    json_object_set_new(body, "selection", json_string(ctl_text(answer.json, "selection")));
+    json_decref(answer.json);
+    struct str question =
+        arena_printf(ctl->arena, "%s %lld %s?", verb, count, count == 1 ? what->one : what->many);
+    if (strcmp(verb, "drop") == 0 && count > MANY)
+        return is_number_typed(count);
+    return ctl_confirm(ctl, question.ptr);
+}
+
 /* Bulk and final verbs ask first; --yes or no terminal means: do as told. */
 static bool is_confirmed(struct ctl *ctl, const struct selection *what, const char *verb,
-                         json_t *object)
+                         json_t *body)
 {
-    char *text = json_dumps(object, 0);
+    if (ctl->yes || !isatty(STDIN_FILENO))
+        return true;
+    if (what->selections)
+        return is_seen(ctl, what, verb, body);
+    char *text = json_dumps(json_object_get(body, "select"), 0);
     struct str question = arena_printf(ctl->arena, "%s everything%s that fits %s?", verb,
                                        what->where, text ? text : "{}");
     free(text);
@@ -157,7 +201,7 @@ int selection_act(struct ctl *ctl, const struct selection *what, const char *ver
                   bool ask)
 {
     struct ctl_answer answer;
-    if (ask && !is_confirmed(ctl, what, verb, json_object_get(body, "select"))) {
+    if (ask && !is_confirmed(ctl, what, verb, body)) {
         json_decref(body);
         return CTL_NO;
     }
@@ -174,5 +218,5 @@ int selection_act(struct ctl *ctl, const struct selection *what, const char *ver
     bool any = ctl_number(answer.json, dry_run ? "matched" : "count") > 0;
     bool failed = ctl_number(answer.json, "failed") > 0;
     json_decref(answer.json);
-    return any && !failed ? CTL_YES : CTL_NO;
+    return any && failed ? CTL_PARTLY : any ? CTL_YES : CTL_NO;
 }

@@ -26,7 +26,9 @@ const char *selection_take_limit(struct ctl *ctl, json_t *selectors);
 
 /* What verbs act on. */
 struct selection {
-    const char *actions;    /* path of the API */
+    const char *actions; /* path of the API */
+    const char
+        *selections; /* where what is selected is kept while a person thinks; NULL: nowhere */
     const char *one, *many; /* "entry", "entries" */
     const char *where;      /* " in quarantine", as the question says it */
     void (*print_item)(json_t *item);

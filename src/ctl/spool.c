@@ -3,7 +3,9 @@
 #include "spool/spool.h"
 
 #include "base/buf.h"
-#include "ctl/ctl.h"
+#include "ctl/list.h"
+
+#include "admin/http.h"
 
 #include <stdio.h>
 
@@ -19,6 +21,16 @@ int ctl_spool_verify(struct ctl *ctl)
         fprintf(stderr, "postern: %s\n", err.text);
         return CTL_NO;
     }
-    ctl_print_file(buf_str(&text));
+    if (ctl->json) {
+        json_t *found = json_pack("{s:s, s:I, s:o}", "folder", ctl->argv[0], "problems",
+                                  (json_int_t)problems, "text", admin_json(buf_str(&text)));
+        ctl_print(ctl, found);
+        json_decref(found);
+    } else {
+        ctl_print_file(buf_str(&text));
+    }
+    if (text.overflow)
+        fprintf(stderr, "postern: the list is longer than what is shown; without --verbose all "
+                        "that is wrong fits\n");
     return problems ? CTL_NO : CTL_YES;
 }

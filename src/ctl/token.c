@@ -17,9 +17,7 @@ int ctl_token_create(struct ctl *ctl)
     json_decref(body);
     if (code)
         return code;
-    if (ctl->json) {
-        ctl_print(ctl, answer.json);
-    } else {
+    if (!ctl_print_change(ctl, answer.json)) {
         fprintf(stderr, "keep it safe, it is not shown again:\n");
         printf("%s\n", ctl_text(answer.json, "token"));
     }
@@ -72,9 +70,7 @@ int ctl_token_revoke(struct ctl *ctl)
     int code = ctl_request(ctl, "DELETE", path.ptr, NULL, &answer);
     if (code)
         return code;
-    if (ctl->json)
-        ctl_print(ctl, answer.json);
-    else
+    if (!ctl_print_change(ctl, answer.json))
         printf("%s is worthless from now on\n", ctl->argv[0]);
     json_decref(answer.json);
     return CTL_YES;

@@ -150,15 +150,13 @@ static int post(struct ctl *ctl, const char *what, json_t *body, struct ctl_answ
 static int steer(struct ctl *ctl, const char *verb, const char *messages)
 {
     struct ctl_answer answer;
-    const char *reason = ctl_option(ctl, "--reason");
-    json_t *body = json_pack("{s:s, s:s, s:s}", "verb", verb, "messages", messages ? messages : "",
-                             "reason", reason ? reason : "");
+    json_t *body = json_pack("{s:s, s:s}", "verb", verb, "messages", messages ? messages : "");
     int code = post(ctl, "actions", body, &answer);
     if (code)
         return code;
     long long count = ctl_number(answer.json, "count");
-    if (ctl->json)
-        ctl_print(ctl, answer.json);
+    if (ctl_print_change(ctl, answer.json))
+        ;
     else if (count == 0)
         printf("nothing was paused or slowed there\n");
     else

@@ -9,6 +9,7 @@
 #include "directory/directory.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <termios.h>
 #include <unistd.h>
@@ -44,9 +45,7 @@ static int tell_changed(struct ctl *ctl, int code, struct ctl_answer *answer, co
 {
     if (code)
         return code;
-    if (ctl->json)
-        ctl_print(ctl, answer->json);
-    else
+    if (!ctl_print_change(ctl, answer->json))
         printf("%s: %s\n", ctl_text(answer->json, "user"), what);
     json_decref(answer->json);
     return CTL_YES;
@@ -113,9 +112,20 @@ static int ask_to_list(struct ctl *ctl)
 
 /* ---- in a file ---- */
 
-static int set_user(struct ctl *ctl, bool create)
+/* --file: which, NULL: the gateway's. A file cannot be tried; exits. */
+static const char *take_file(struct ctl *ctl)
 {
     const char *path = ctl_option(ctl, "--file");
+    if (!path || !(ctl->dry_run || ctl->reason))
+        return path;
+    fprintf(stderr,
+            "postern: --dry-run and --reason are for the running gateway, without --file\n");
+    exit(CTL_USAGE);
+}
+
+static int set_user(struct ctl *ctl, bool create)
+{
+    const char *path = take_file(ctl);
     const char *senders = ctl_option(ctl, "--senders");
     ctl_arguments(ctl, 1, 1);
     char password[PASSWORD_MAX];
@@ -151,7 +161,7 @@ int ctl_user_passwd(struct ctl *ctl)
 
 int ctl_user_rm(struct ctl *ctl)
 {
-    const char *path = ctl_option(ctl, "--file");
+    const char *path = take_file(ctl);
     ctl_arguments(ctl, 1, 1);
     if (!path)
         return ask_to_remove(ctl);

@@ -24,6 +24,7 @@
 #include "fiber/fiber.h"
 #include "gateway/gateway.h"
 #include "gateway/settings.h"
+#include "webhook/webhooks.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -141,6 +142,20 @@ static void show_revision(struct child *child)
     admin_log_set_revision(child->log, str_c(revision));
 }
 
+static void let_settings_go(void *settings)
+{
+    settings_unref(settings);
+}
+
+static void use_webhooks(struct child *child, const struct settings *settings)
+{
+    const struct webhook_set set = {.items = settings->webhooks,
+                                    .count = settings->webhook_count,
+                                    .keeper = settings_ref(settings),
+                                    .release = let_settings_go};
+    webhooks_use(child->webhooks, &set);
+}
+
 void child_use(struct child *child, struct settings *settings, struct child_sockets *sockets)
 {
     gateway_apply(child->gateway, settings, sockets->fds, sockets->count);
@@ -149,6 +164,7 @@ void child_use(struct child *child, struct settings *settings, struct child_sock
     settings_unref(child->settings);
     child->settings = settings;
     child->files_state = files_state(settings);
+    use_webhooks(child, settings);
     show_revision(child);
     tell_listeners(settings);
 }
@@ -249,6 +265,18 @@ static void open_reports(struct child *child)
         event_emit(EVENT_DMARC_REPORT_FAILED, F_C(ERROR, err.text));
 }
 
+/* Before the log, which offers them events. */
+static void start_webhooks(struct child *child)
+{
+    const struct settings *settings = child->settings;
+    struct error err;
+    if (webhooks_start(settings->spool.path, settings->hostname, &settings->dns, &child->webhooks,
+                       &err) == OK)
+        use_webhooks(child, settings);
+    else
+        event_emit(EVENT_DAEMON_WARNING, F_C(DETAIL, err.text));
+}
+
 static enum result start_log(struct child *child, struct error *err)
 {
     static const enum admin_log_target targets[] = {[SETTINGS_LOG_STDOUT] = ADMIN_LOG_STDOUT,
@@ -274,6 +302,8 @@ static enum result start_log(struct child *child, struct error *err)
     child->metrics = metrics_new();
     log.metrics = child->metrics;
     log.reports = child->reports;
+    start_webhooks(child);
+    log.webhooks = child->webhooks;
     return admin_log_start(&log, &child->log, err);
 }
 
@@ -315,6 +345,7 @@ static enum result start_admin(struct child *child, struct error *err)
         .reports = child->reports,
         .quarantines = child->quarantines,
         .domains = child->domains,
+        .webhooks = child->webhooks,
         .node = settings->hostname,
     };
     if (admin_http_start(&http, &child->http, err) != OK)
@@ -370,13 +401,15 @@ static void stop(struct child *child)
     event_emit(EVENT_DAEMON_STOP, F_INT(PID, getpid()));
     tail_stop(child->tail);
     change_desk_close(child->desk);
-    admin_http_stop(child->http); /* first: its threads ask the gateway */
-    reports_stop(child->reports); /* likewise */
+    webhooks_halt(child->webhooks); /* a test would hold up the next */
+    admin_http_stop(child->http);   /* first: its threads ask the gateway */
+    reports_stop(child->reports);   /* likewise */
     quarantine_keeper_stop(child->quarantines);
     domain_watch_stop(child->domains);
     gateway_drain(child->gateway, clock_deadline(DRAIN_S * NS_PER_S));
     gateway_free(child->gateway);
     admin_log_stop(child->log);
+    webhooks_stop(child->webhooks);
     reports_close(child->reports);
     store_close(child->store);
     tail_free(child->tail);

@@ -28,6 +28,7 @@ struct child {
     struct quarantine_keeper *quarantines;
     struct domain_watch *domains;
     struct once *once;           /* NULL: its file cannot be read; no keys are taken */
+    struct webhooks *webhooks;   /* NULL: their thread cannot be started; mail goes on */
     struct admin_access *access; /* NULL: the file of tokens cannot be read; mail goes on */
     enum sandbox_paths confined;
     uint64_t files_state; /* of the files read besides the configuration */

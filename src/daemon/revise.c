@@ -15,6 +15,7 @@
 #include "base/memory.h"
 #include "daemon/child_internal.h"
 #include "daemon/problems.h"
+#include "daemon/revise_tell.h"
 #include "event/event.h"
 #include "gateway/gateway.h"
 #include "gateway/settings.h"
@@ -40,11 +41,6 @@ static void begin_work(struct work *work, struct child *child, struct arena *are
 {
     *work = (struct work){.child = child, .arena = arena};
     config_report_init(&work->report, arena);
-}
-
-static struct revisions_state state_of(const struct child *child)
-{
-    return child->revisions ? revisions_state(child->revisions) : (struct revisions_state){0};
 }
 
 /* ---- texts and settings ---- */
@@ -111,43 +107,6 @@ static bool has_hash(struct work *work, unsigned number, const char *hash)
 
 /* ---- telling ---- */
 
-static void tell(enum event_type type, unsigned number, struct str actor, struct str reason)
-{
-    char text[16];
-    snprintf(text, sizeof text, "r%u", number);
-    event_emit(type, F_C(REVISION, text), F_STR(ACTOR, actor), F_STR(WHY, reason));
-}
-
-/* When it is taken back by itself, or empty. */
-static struct str guard_of(const struct child *child, char text[TIME_RFC3339_SIZE])
-{
-    struct revisions_state state = state_of(child);
-    return state.pending && state.confirm_by_ns ? clock_format_rfc3339(state.confirm_by_ns, text)
-                                                : STR_EMPTY;
-}
-
-static void tell_shared(const struct child *child, struct str actor, struct str reason)
-{
-    char text[16], from[16], guard[TIME_RFC3339_SIZE];
-    struct revisions_state state = state_of(child);
-    snprintf(text, sizeof text, "r%u", state.pending);
-    snprintf(from, sizeof from, "r%u", child->settings->revision);
-    event_emit(EVENT_CONFIG_SHARED, F_C(REVISION, text), F_C(FROM_REV, from), F_STR(ACTOR, actor),
-               F_STR(WHY, reason), F_INT(VALUE, state.share), F_STR(GUARD, guard_of(child, guard)));
-}
-
-static void tell_applied(struct child *child, struct str actor, struct str reason)
-{
-    char text[16], from[16] = "", guard[TIME_RFC3339_SIZE];
-    snprintf(text, sizeof text, "r%u", child->settings->revision);
-    if (child->told_revision)
-        snprintf(from, sizeof from, "r%u", child->told_revision);
-    child->told_revision = child->settings->revision;
-    event_emit(EVENT_CONFIG_APPLIED, F_C(REVISION, text), F_C(FROM_REV, from),
-               F_C(FILE, child->options->config_path), F_STR(ACTOR, actor), F_STR(WHY, reason),
-               F_STR(GUARD, guard_of(child, guard)));
-}
-
 static void tell_refused(const struct work *work)
 {
     event_emit(EVENT_CONFIG_REFUSED, F_C(DETAIL, work->err.text));
@@ -159,7 +118,7 @@ static void tell_if_different(struct work *work)
     hash_file(work, hash);
     unsigned number = work->child->settings->revision;
     if (work->child->revisions && !has_hash(work, number, hash))
-        tell(EVENT_CONFIG_DIFFERS, number, STR_EMPTY, STR_EMPTY);
+        revise_tell(EVENT_CONFIG_DIFFERS, number, STR_EMPTY, STR_EMPTY);
 }
 
 static void warn(const struct error *err)
@@ -277,7 +236,8 @@ static enum result decide(struct work *work, struct settings *file,
     if (state.pending && state.confirm_by_ns && clock_wall_ns() >= state.confirm_by_ns) {
         unsigned number = state.pending;
         drop_pending(child, &state);
-        tell(EVENT_CONFIG_REVERTED, number, STR("deadline"), STR("it was not confirmed in time"));
+        revise_tell(EVENT_CONFIG_REVERTED, number, STR("deadline"),
+                    STR("it was not confirmed in time"));
     }
     child->settings = load_decided(work, &state);
     if (child->settings)
@@ -334,15 +294,15 @@ void revise_started(struct child *child)
     struct work work;
     struct arena *arena = arena_new(0);
     begin_work(&work, child, arena);
-    struct revisions_state state = state_of(child);
+    struct revisions_state state = revise_state(child);
     child->at_start = gateway_start_of(child->settings);
     if (!str_to_c(child->settings->spool.path, child->spool_path, sizeof child->spool_path))
         child->spool_path[0] = '\0';
-    tell_applied(child, STR("start"), STR_EMPTY);
+    revise_tell_applied(child, STR("start"), STR_EMPTY);
     tell_if_different(&work);
     if (child->trial) {
         gateway_share(child->gateway, child->trial, state.share);
-        tell_shared(child, STR("start"), STR_EMPTY);
+        revise_tell_shared(child, STR("start"), STR_EMPTY);
     }
     set_deadline(child, &state);
     arena_free(arena);
@@ -351,7 +311,7 @@ void revise_started(struct child *child)
 /* The state that the disk did not take before. */
 static void keep_at_last(struct child *child)
 {
-    struct revisions_state state = state_of(child);
+    struct revisions_state state = revise_state(child);
     struct error err;
     if (child->keep_at_ns == TIME_NEVER)
         return;
@@ -400,7 +360,7 @@ static enum result take_file(struct work *work, struct settings *settings,
                              const struct config_texts *texts)
 {
     struct child *child = work->child;
-    struct revisions_state state = state_of(child);
+    struct revisions_state state = revise_state(child);
     struct child_sockets sockets;
     char hash[REVISION_HASH_SIZE];
     revisions_hash(texts, hash);
@@ -437,7 +397,7 @@ void revise_read_file(struct child *child)
     struct settings *settings = load_file(&work, &texts);
     problems_emit(&work.report);
     if (settings && take_file(&work, settings, &texts) == OK)
-        tell_applied(child, STR("reload by signal"), STR_EMPTY);
+        revise_tell_applied(child, STR("reload by signal"), STR_EMPTY);
     else
         tell_refused(&work);
     arena_free(arena);
@@ -459,8 +419,8 @@ void revise_read_named(struct child *child)
         settings->revision = number;
         child_use(child, settings, &sockets);
         if (child->trial)
-            gateway_share(child->gateway, child->trial, state_of(child).share);
-        tell_applied(child, STR("changed files"), STR_EMPTY);
+            gateway_share(child->gateway, child->trial, revise_state(child).share);
+        revise_tell_applied(child, STR("changed files"), STR_EMPTY);
     } else {
         settings_unref(settings);
         tell_refused(&work);
@@ -574,7 +534,7 @@ static void begin(struct work *work, struct settings *settings, struct revisions
 static void apply_settings(struct work *work, struct settings *settings, struct change *change)
 {
     struct child *child = work->child;
-    struct revisions_state state = state_of(child);
+    struct revisions_state state = revise_state(child);
     unsigned number = 0;
     if (!fits_process(work, settings, change) ||
         (change->share && !has_transports(child->settings, settings, change))) {
@@ -598,15 +558,15 @@ static void apply_settings(struct work *work, struct settings *settings, struct 
     if (change->status != 200)
         mark(child, number, STR("not applied"));
     else if (change->share)
-        tell_shared(child, change->actor, change->reason);
+        revise_tell_shared(child, change->actor, change->reason);
     else
-        tell_applied(child, change->actor, change->reason);
+        revise_tell_applied(child, change->actor, change->reason);
 }
 
 static void apply(struct work *work, struct change *change)
 {
     char hash[REVISION_HASH_SIZE];
-    struct revisions_state state = state_of(work->child);
+    struct revisions_state state = revise_state(work->child);
     rebase(work, &change->texts);
     if (state.pending) {
         refuse(change, 409, "r%u waits for its confirmation: confirm it or roll back first",
@@ -647,7 +607,7 @@ static void apply(struct work *work, struct change *change)
 static void confirm(struct work *work, struct change *change)
 {
     struct child *child = work->child;
-    struct revisions_state state = state_of(child);
+    struct revisions_state state = revise_state(child);
     unsigned number = state.pending;
     if (!number || (change->number && change->number != number)) {
         refuse(change, 409,
@@ -671,16 +631,16 @@ static void confirm(struct work *work, struct change *change)
     if (change->status != 200)
         return;
     change->revision = number;
-    tell(EVENT_CONFIG_CONFIRMED, number, change->actor, change->reason);
+    revise_tell(EVENT_CONFIG_CONFIRMED, number, change->actor, change->reason);
     if (shared)
-        tell_applied(child, change->actor, change->reason);
+        revise_tell_applied(child, change->actor, change->reason);
 }
 
 /* What waits is taken back: at its deadline, or because somebody says so. */
 static void revert(struct work *work, struct str actor, struct str reason, struct change *change)
 {
     struct child *child = work->child;
-    struct revisions_state state = state_of(child);
+    struct revisions_state state = revise_state(child);
     struct revision revision;
     unsigned number = state.pending;
     bool shared = state.share != 0;
@@ -699,9 +659,9 @@ static void revert(struct work *work, struct str actor, struct str reason, struc
     mark_reverted(child, number, state.current);
     child->files_state = 0; /* what its files say by now is read soon */
     change->revision = state.current;
-    tell(EVENT_CONFIG_REVERTED, number, actor, reason);
+    revise_tell(EVENT_CONFIG_REVERTED, number, actor, reason);
     if (!shared)
-        tell_applied(child, actor, reason);
+        revise_tell_applied(child, actor, reason);
     tell_if_different(work);
 }
 
@@ -724,7 +684,7 @@ static unsigned find_former(struct work *work, unsigned current)
 static void go_back(struct work *work, unsigned target, struct change *change)
 {
     struct child *child = work->child;
-    struct revisions_state state = state_of(child);
+    struct revisions_state state = revise_state(child);
     struct revision revision;
     unsigned number = child->settings->revision;
     struct settings *settings = load_revision(work, target, &revision);
@@ -752,14 +712,14 @@ static void go_back(struct work *work, unsigned target, struct change *change)
         mark(child, waiting, STR("reverted"));
     mark(child, target, STR_EMPTY);
     change->revision = target;
-    tell(EVENT_CONFIG_REVERTED, number, change->actor, change->reason);
-    tell_applied(child, change->actor, change->reason);
+    revise_tell(EVENT_CONFIG_REVERTED, number, change->actor, change->reason);
+    revise_tell_applied(child, change->actor, change->reason);
     tell_if_different(work);
 }
 
 static void roll_back(struct work *work, struct change *change)
 {
-    struct revisions_state state = state_of(work->child);
+    struct revisions_state state = revise_state(work->child);
     if (state.pending && change->confirm_ns) {
         refuse(change, 409, "r%u waits for its confirmation: confirm it or roll back first",
                state.pending);

@@ -33,6 +33,12 @@ static void ask(struct directory *directory, const struct server *server, struct
             smtp_client_abort(client); /* an exchange cut short is followed by no QUIT */
         }
     }
+    if (result != OK && about && error.kind == ERROR_PERMANENT) {
+        /* longer than any exchange can carry: not asked, so no fault of the server's */
+        breaker_abandoned(&backend->logins);
+        directory_answer_login(out, DIRECTORY_NO, arena, "%s", error.text);
+        return;
+    }
     breaker_settle(&backend->logins, begun_ns, about, result == OK ? NULL : &error);
     if (result != OK) {
         /* one that was too slow may have been so with everybody; one that hangs up looked at it */

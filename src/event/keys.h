@@ -99,4 +99,6 @@ EVENT_KEY(GUARD,        "guard")
 EVENT_KEY(CAUSE,        "cause")
 EVENT_KEY(BEFORE,       "before")
 EVENT_KEY(AFTER,        "after")
+EVENT_KEY(SINK,         "sink")
+EVENT_KEY(WEBHOOK,      "webhook")
 /* clang-format on */

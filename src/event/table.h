@@ -97,5 +97,11 @@ EVENT(ADMIN_REFUSED,       "admin.refused",       WARN,   "Somebody asked the AP
 EVENT(EVENTS_FAILED,       "events.failed",       ERROR,  "The history cannot be written; what happens meanwhile is not in it, mail goes on.")
 EVENT(EVENTS_BACK,         "events.back",         NOTICE, "The history is written again.")
 EVENT(EVENTS_DAMAGED,      "events.damaged",      ERROR,  "The file of the history was damaged; it was set aside and a new one begun.")
-EVENT(TRACE_LOST,          "events.dropped",      WARN,   "Events were dropped because the log could not keep up.")
+EVENT(WEBHOOK_FAILED,      "webhook.failed",      WARN,   "A receiver of webhooks fails again and again, or a delivery was given up.")
+EVENT(WEBHOOK_RECOVERED,   "webhook.recovered",   NOTICE, "A receiver of webhooks takes deliveries again.")
+EVENT(WEBHOOK_DISABLED,    "webhook.disabled",    WARN,   "A receiver of webhooks answered 410, that it wants no more; it gets none until somebody resumes it.")
+EVENT(WEBHOOK_OUTBOX_FAILED, "webhook.outbox_failed", ERROR, "The outbox of webhooks cannot be written; events meanwhile are not sent, mail goes on.")
+EVENT(WEBHOOK_OUTBOX_BACK, "webhook.outbox_back", NOTICE, "The outbox of webhooks is written again.")
+EVENT(WEBHOOK_OUTBOX_DAMAGED, "webhook.outbox_damaged", ERROR, "The file of the outbox of webhooks was damaged; it was set aside and a new one begun.")
+EVENT(TRACE_LOST,          "events.dropped",      WARN,   "Events were dropped because the log, or what `sink` names, could not keep up.")
 /* clang-format on */

@@ -7,7 +7,7 @@
  */
 #pragma once
 
-#include "content/http.h"
+#include "net/http.h"
 #include "flow/flow_internal.h"
 #include "script/script.h"
 

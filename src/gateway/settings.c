@@ -103,6 +103,16 @@ static void bind_keys(struct settings_loading *loading)
             option_paths_add(&settings->files, loading->arena, settings->dkim_keys.items[i].path);
 }
 
+static void bind_webhooks(struct settings_loading *loading)
+{
+    struct settings *settings = loading->settings;
+    const struct webhook_neighbours neighbours = {.servers = settings->servers,
+                                                  .server_count = settings->server_count,
+                                                  .files = &settings->files};
+    webhook_settings_bind(settings_section(loading, "webhooks"), &loading->context, &neighbours,
+                          &settings->webhooks, &settings->webhook_count);
+}
+
 /* A transport that would have to convert what we signed: then it is converted before
  * (RFC 6376 5.3). */
 static bool signs_seven_bit(const struct settings *settings)
@@ -181,6 +191,7 @@ static void bind_all(struct settings_loading *loading)
     settings_bind_providers(loading);
     settings_bind_certificates(loading);
     settings_bind_quarantines(loading);
+    bind_webhooks(loading);
     bind_keys(loading);
     bind_flows(loading);
     bind_attempt_scripts(loading);

@@ -16,6 +16,7 @@
 #include "queue/transport.h"
 #include "smtp/server.h"
 #include "spool/spool.h"
+#include "webhook/settings.h"
 
 enum { SETTINGS_ADDRESSES_MAX = 64 }; /* of all listeners */
 
@@ -160,7 +161,7 @@ struct settings {
     struct option_texts own_addresses_written;
     struct {
         const struct config_node *trusted_networks, *lists, *servers, *certificates, *listeners,
-            *flows, *transports, *domains, *quarantines, *dkim_keys, *providers;
+            *flows, *transports, *domains, *quarantines, *dkim_keys, *providers, *webhooks;
     } sections;
 
     /* ---- what was made of them ---- */
@@ -187,6 +188,8 @@ struct settings {
     bool signs_seven_bit; /* a transport has eight_bit: convert */
     struct settings_quarantine *quarantines;
     size_t quarantine_count;
+    struct webhook_settings *webhooks;
+    size_t webhook_count;
     struct settings_listener *listeners;
     size_t listener_count;
     struct settings_domain *domains;

@@ -18,6 +18,7 @@ static const struct {
     {"transports", &transport_options, NULL},
     {"domains", &settings_domain_options, "\"relay-authenticated\""},
     {"quarantines", &settings_quarantine_options, NULL},
+    {"webhooks", &webhook_options, NULL},
 };
 enum { SECTION_COUNT = sizeof sections / sizeof *sections };
 
@@ -180,6 +181,11 @@ void settings_effective(const struct settings *settings, struct buf *out)
     for (size_t i = 0; i < settings->quarantine_count; i++) {
         const struct settings_quarantine *at = &settings->quarantines[i];
         print_entry(&settings_quarantine_options, at->name, at, at->node, out);
+    }
+    print_header("webhooks", settings->webhook_count, out);
+    for (size_t i = 0; i < settings->webhook_count; i++) {
+        const struct webhook_settings *at = &settings->webhooks[i];
+        print_entry(&webhook_options, at->name, at, at->node, out);
     }
 }
 

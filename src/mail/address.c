@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "mail/address.h"
 
+#include "base/buf.h"
 #include "mail/idn.h"
 
 #include <arpa/inet.h>
@@ -179,6 +180,34 @@ static bool scan_dot_string(struct str text, bool allow_utf8, struct local_scan 
     return end > 0 && !after_mark;
 }
 
+/*
+ * One mailbox, one name: a quoted string and what it says without quotes are the same (RFC 5321
+ * 4.1.2), so it is written with the least quoting that there is. What stands in quotes is a route
+ * all the same where one says so: mail servers that take the quotes off follow it.
+ */
+static struct str unquoted(struct arena *arena, struct str quoted, struct local_scan *scan)
+{
+    struct buf content BUF_CLEANUP;
+    struct buf least BUF_CLEANUP;
+    buf_init(&content, PATH_MAX_OCTETS);
+    buf_init(&least, PATH_MAX_OCTETS);
+    buf_append_byte(&least, '"');
+    for (size_t i = 1; i + 1 < quoted.len; i++) {
+        i += quoted.ptr[i] == '\\';
+        buf_append_byte(&content, quoted.ptr[i]);
+        if (quoted.ptr[i] == '"' || quoted.ptr[i] == '\\')
+            buf_append_byte(&least, '\\');
+        buf_append_byte(&least, quoted.ptr[i]);
+        scan->routed |= quoted.ptr[i] == '@' || quoted.ptr[i] == '%' || quoted.ptr[i] == '!';
+    }
+    buf_append_byte(&least, '"');
+    struct str text = buf_str(&content);
+    struct local_scan plain = {0};
+    scan->quoted =
+        str_find(text, '@') >= 0 || !scan_dot_string(text, /* allow_utf8= */ true, &plain);
+    return arena_str(arena, scan->quoted ? buf_str(&least) : text);
+}
+
 /* ---- the whole ---- */
 
 /* "@one,@two:user@domain" (RFC 5321 appendix C): the route is dropped. */
@@ -257,10 +286,11 @@ enum mail_address_fault mail_address_parse_with(struct arena *arena, struct str 
         return MAIL_ADDRESS_SYNTAX;
     if (scan.length > LOCAL_MAX || text.len > PATH_MAX_OCTETS)
         return MAIL_ADDRESS_TOO_LONG;
+    struct str local = str_slice(text, 0, scan.length);
+    address.local = scan.quoted ? unquoted(arena, local, &scan) : arena_str(arena, local);
     address.quoted = scan.quoted;
     address.routed = scan.routed;
     address.smtputf8 = scan.utf8;
-    address.local = arena_str(arena, str_slice(text, 0, scan.length));
     struct str rest = str_from(text, scan.length);
     if (rest.len == 0 && allow_no_domain) {
         *out_address = address;

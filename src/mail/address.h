@@ -8,14 +8,14 @@
 
 enum mail_domain_kind { MAIL_DOMAIN_NAME, MAIL_DOMAIN_LITERAL, MAIL_DOMAIN_NONE };
 
-/* Domain lower case as A-labels (RFC 5890), local part as it came (quotes kept if needed). */
+/* Domain lower case as A-labels (RFC 5890), local part as it came but with the least quoting. */
 struct mail_address {
     struct str local;  /* unquoted content is not interpreted; "" only for MAIL FROM:<> */
     struct str domain; /* "example.org", "[192.0.2.1]", "[IPv6:2001:db8::1]"; empty with NONE */
     enum mail_domain_kind kind;
     bool smtputf8; /* local part, or domain as it came, is not ASCII */
     bool quoted;   /* local part is a quoted string */
-    bool routed;   /* unquoted % or !, or any further @ in the local part */
+    bool routed;   /* a %, a ! or any further @ in the local part, quoted or not */
 };
 
 enum mail_address_fault {

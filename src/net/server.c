@@ -6,18 +6,15 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
-#include "base/memory.h"
+#include "net/secret.h"
 #include "net/tls.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stddef.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-enum { SECRET_MAX = 4096, ENDPOINTS_MAX = 64 };
+enum { ENDPOINTS_MAX = 64 };
 
 static const struct option_word tls_words[] = {
     {"none", SERVER_TLS_NONE},
@@ -273,6 +270,13 @@ static bool parse_endpoint(const struct kind *kind, struct str text, struct serv
     return parse_host_port(text, kind->default_port, out);
 }
 
+bool server_parse_url(struct str text, struct server_endpoint *out)
+{
+    static const struct kind http = {"http", SERVER_HTTP, 80, true, false, " "};
+    *out = (struct server_endpoint){STR_EMPTY, 0, STR_EMPTY, STR_EMPTY};
+    return parse_url(&http, text, out);
+}
+
 static void report_endpoint(const struct kind *kind, struct str text, struct config_place place,
                             const struct option_context *context)
 {
@@ -319,75 +323,6 @@ static void bind_endpoints(struct server *server, const struct kind *kind,
 
 /* ---- secrets ---- */
 
-struct secret {
-    char bytes[SECRET_MAX + 1];
-    size_t len;
-};
-
-static void release_secret(void *object)
-{
-    struct secret *secret = object;
-    memory_wipe(secret, sizeof *secret);
-    free(secret);
-}
-
-static struct config_problem *file_problem(const struct option_context *context,
-                                           enum config_severity severity,
-                                           const struct config_node *node, struct str path,
-                                           const char *why)
-{
-    return config_problem(context->report, severity,
-                          severity == CONFIG_ERROR ? "unreadable" : "secret-readable", node->place,
-                          "%.*s: %s", STR_ARG(path), why);
-}
-
-static bool read_secret(struct str path, struct secret *secret, mode_t *out_mode)
-{
-    char name[4096];
-    struct stat status;
-    int fd = str_to_c(path, name, sizeof name) ? open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
-    if (fd < 0)
-        return false;
-    *out_mode = fstat(fd, &status) == 0 ? status.st_mode : 0;
-    ssize_t got = read(fd, secret->bytes, sizeof secret->bytes);
-    int error = errno;
-    close(fd);
-    errno = error;
-    if (got < 0)
-        return false;
-    secret->len = (size_t)got;
-    return true;
-}
-
-/* First line of the file, in memory that is wiped when the arena goes. */
-static void bind_secret(struct str path, const struct config_node *node,
-                        const struct option_context *context, struct str *out)
-{
-    if (path.len == 0 || !node)
-        return;
-    struct secret *secret = NEW(struct secret);
-    arena_hook(context->arena, release_secret, secret);
-    mode_t mode = 0;
-    if (!read_secret(path, secret, &mode)) {
-        int code = errno;
-        file_problem(context, CONFIG_ERROR, node, path, strerror(code))->fix =
-            code == EACCES ? STR("let the user that posternd runs as read it") : STR_EMPTY;
-        return;
-    }
-    struct str text = {secret->bytes, secret->len};
-    while (text.len && (text.ptr[text.len - 1] == '\n' || text.ptr[text.len - 1] == '\r'))
-        text.len--;
-    if (text.len == 0 || secret->len > SECRET_MAX || str_has_nul(text) ||
-        str_find(text, '\n') >= 0) {
-        file_problem(context, CONFIG_ERROR, node, path, "is not one line of 1 to 4096 characters");
-        return;
-    }
-    if (mode & 0007)
-        file_problem(context, CONFIG_WARNING, node, path, "every user of this host may read it")
-            ->fix = arena_printf(context->report->arena, "chmod o= %.*s", STR_ARG(path));
-    *out = text;
-}
-
 static void want_pair(const struct config_node *node, const char *key, const char *other,
                       const struct option_context *context)
 {
@@ -406,9 +341,9 @@ static void bind_secrets(struct server *server, const struct config_node *node,
     want_pair(node, "user", "password_file", context);
     if (server->kind == SERVER_SMTP || server->kind == SERVER_LMTP)
         want_pair(node, "password_file", "user", context);
-    bind_secret(server->written.password_file, config_get(node, STR("password_file")), context,
+    secret_read(server->written.password_file, config_get(node, STR("password_file")), context,
                 &server->password);
-    bind_secret(server->written.bind_password_file, config_get(node, STR("bind_password_file")),
+    secret_read(server->written.bind_password_file, config_get(node, STR("bind_password_file")),
                 context, &server->bind_password);
 }
 
@@ -450,7 +385,8 @@ static void bind_tls(struct server *server, const struct server *before, size_t 
 {
     const struct config_node *ca = config_get(node, STR("ca_file"));
     if (server->ca_file.len && ca && access(arena_c(context->arena, server->ca_file), R_OK) != 0) {
-        file_problem(context, CONFIG_ERROR, ca, server->ca_file, strerror(errno));
+        config_problem(context->report, CONFIG_ERROR, "unreadable", ca->place, "%.*s: %s",
+                       STR_ARG(server->ca_file), strerror(errno));
         return;
     }
     bool smtp = server->kind == SERVER_SMTP || server->kind == SERVER_LMTP;

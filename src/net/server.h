@@ -64,6 +64,8 @@ struct server {
  * files of secrets. */
 enum result server_bind_all(const struct config_node *section, const struct option_context *context,
                             struct server **out_servers, size_t *out_count);
+/* "https://host[:port][/…]", or http. False: it is none, or has a user and password in it. */
+bool server_parse_url(struct str text, struct server_endpoint *out);
 const struct server *server_find(const struct server *servers, size_t count, struct str name);
 /* A client's context of one of them that trusts the CAs of this file, or NULL (tls.h, trust_of). */
 const struct tls_context *server_find_trust(const struct server *servers, size_t count,

@@ -303,6 +303,35 @@ static size_t limit_shares(struct queue_ask *ask, size_t limit)
     return total;
 }
 
+static int compare_ids(const void *a, const void *b)
+{
+    const struct mail_id *left = a;
+    const struct mail_id *right = b;
+    if (left->high != right->high)
+        return left->high < right->high ? -1 : 1;
+    return left->low < right->low ? -1 : left->low > right->low;
+}
+
+enum result queue_select(struct queue *queue, const struct queue_selector *selector,
+                         struct arena *arena, struct mail_id **out_ids, size_t *out_count,
+                         struct error *err)
+{
+    struct action_request *request = queue_ask_new(queue, sizeof *request);
+    struct queue_ask *ask = &request->ask;
+    queue_selector_copy(ask->arena, selector, &request->selector);
+    enum result result = queue_ask_all(ask, run_select, err);
+    size_t total = result == OK ? limit_shares(ask, selector->limit) : 0;
+    struct mail_id *ids = arena_alloc_array(arena, total + 1, sizeof *ids);
+    *out_count = 0;
+    for (size_t i = 0; result == OK && i < ask->share_count; i++)
+        for (size_t k = 0; k < ask->shares[i].count; k++)
+            ids[(*out_count)++] = ((struct mail_id *)ask->shares[i].out)[k];
+    qsort(ids, *out_count, sizeof *ids, compare_ids);
+    *out_ids = ids;
+    queue_ask_unref(ask);
+    return result;
+}
+
 enum result queue_act(struct queue *queue, const struct queue_selector *selector,
                       const struct queue_action *action, struct queue_action_result *out,
                       struct error *err)

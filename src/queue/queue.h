@@ -253,10 +253,12 @@ struct queue_selector { /* empty members select everything */
     struct str user;       /* who was logged in when it came; without notices and copies of ours */
     enum mail_reason held_reason; /* NONE: any */
     int64_t older_ns;
-    int state;            /* enum queue_state, -1: any */
-    size_t limit;         /* the oldest; 0: 1000 for lists, no limit for actions */
-    struct mail_id after; /* lists: what follows this entry, which may be gone; zero: all */
-    bool uncounted;       /* lists: nobody asks for the total, so the rest is not looked at */
+    int state;                 /* enum queue_state, -1: any */
+    size_t limit;              /* the oldest; 0: 1000 for lists, no limit for actions */
+    struct mail_id after;      /* lists: what follows this entry, which may be gone; zero: all */
+    const struct mail_id *ids; /* these entries, in their order, whatever else is said; NULL: any */
+    size_t id_count;
+    bool uncounted; /* lists: nobody asks for the total, so the rest is not looked at */
 };
 struct queue_item_recipient {
     struct str address;
@@ -291,6 +293,11 @@ struct queue_list {
 };
 enum result queue_list(struct queue *queue, const struct queue_selector *selector,
                        struct arena *arena, struct queue_list *out, struct error *err);
+/* The ids of what is selected (the oldest `limit`), in their order and in `arena`: for an action on
+ * exactly these. */
+enum result queue_select(struct queue *queue, const struct queue_selector *selector,
+                         struct arena *arena, struct mail_id **out_ids, size_t *out_count,
+                         struct error *err);
 struct queue_action {
     enum queue_verb verb;
     struct str actor, reason;     /* for the audit event */

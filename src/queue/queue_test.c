@@ -441,6 +441,51 @@ static size_t count_of_state(struct world *world, enum queue_state state)
     return total;
 }
 
+/* Pages of a list, behind an entry that is gone by then; and an order for exactly those chosen. */
+static void test_pages(void **state)
+{
+    struct world world;
+    struct queue_list list;
+    struct error err;
+    struct mail_id *ids;
+    size_t count;
+    struct arena *arena = arena_new(0);
+    (void)state;
+    world_init(&world, 2);
+    world_start(&world);
+    steer(&world, QUEUE_PAUSE);
+    for (size_t i = 0; i < 5; i++)
+        send_one(&world, &(struct letter){.to = {"ok@example.net"}, .worker = i % 2});
+    WAIT_FOR(count_of_state(&world, QUEUE_PAUSED) == 5);
+    struct queue_selector all = {.state = -1}, some = {.state = -1, .limit = 2, .uncounted = true};
+    assert_int_equal(queue_select(world.queue, &all, arena, &ids, &count, &err), OK);
+    assert_int_equal(count, 5);
+    for (size_t at = 0; at < 5; at += list.count) {
+        assert_int_equal(queue_list(world.queue, &some, arena, &list, &err), OK);
+        assert_int_equal(list.count, at < 4 ? 2 : 1);
+        assert_int_equal(list.more, at < 3);
+        for (size_t i = 0; i < list.count; i++)
+            assert_true(mail_id_equal(list.items[i].entry, ids[at + i]));
+        some.after = list.items[list.count - 1].entry;
+    }
+    struct queue_selector frozen = {.state = -1, .ids = ids + 1, .id_count = 3};
+    struct queue_action drop = {.verb = QUEUE_DROP, .actor = STR("admin"), .reason = STR_EMPTY};
+    struct queue_action_result result;
+    assert_int_equal(queue_act(world.queue, &frozen, &drop, &result, &err), OK);
+    assert_int_equal(result.done, 3);
+    some.after = ids[2]; /* gone */
+    assert_int_equal(queue_list(world.queue, &some, arena, &list, &err), OK);
+    assert_int_equal(list.count, 1);
+    assert_true(mail_id_equal(list.items[0].entry, ids[4]) && !list.more);
+    assert_int_equal(queue_act(world.queue, &frozen, &drop, &result, &err), OK);
+    assert_int_equal(result.matched, 0);
+    steer(&world, QUEUE_RESUME);
+    WAIT_FOR(is_settled(&world, 0));
+    arena_free(arena);
+    world_stop(&world);
+    world_done(&world);
+}
+
 /* Neither what waits nor what comes is tried, though its time has come. */
 static void test_paused(void **state)
 {
@@ -705,6 +750,7 @@ int main(void)
         cmocka_unit_test(test_many_workers),
         cmocka_unit_test(test_stopped_in_the_middle),
         cmocka_unit_test(test_delay_and_expiry),
+        cmocka_unit_test(test_pages),
         cmocka_unit_test(test_paused),
         cmocka_unit_test(test_from_the_spool),
         cmocka_unit_test(test_hold_in_flight),

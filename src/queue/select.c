@@ -6,6 +6,7 @@
 #include "queue/cause.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 void queue_selector_copy(struct arena *arena, const struct queue_selector *from,
                          struct queue_selector *out)
@@ -20,6 +21,11 @@ void queue_selector_copy(struct arena *arena, const struct queue_selector *from,
     out->quarantine = arena_str(arena, from->quarantine);
     out->subject = arena_lower(arena, from->subject);
     out->user = arena_str(arena, from->user);
+    if (from->id_count > 0) {
+        struct mail_id *ids = arena_alloc_array(arena, from->id_count, sizeof *ids);
+        memcpy(ids, from->ids, from->id_count * sizeof *ids);
+        out->ids = ids;
+    }
 }
 
 enum queue_state queue_state_of(const struct queue_attempt *view)
@@ -160,6 +166,19 @@ static bool matches(const struct queue_attempt *view, const struct queue_selecto
            matches_cause(view, selector->cause);
 }
 
+/* Of those named, what this worker has. */
+static struct mail_id *named(struct queue_worker *worker, const struct queue_selector *selector,
+                             size_t *out_count)
+{
+    struct mail_id *ids = memory_alloc_array(selector->id_count, sizeof *ids);
+    size_t count = 0;
+    for (size_t i = 0; i < selector->id_count; i++)
+        if (queue_worker_find(worker, selector->ids[i]) != NULL)
+            ids[count++] = selector->ids[i];
+    *out_count = count;
+    return ids;
+}
+
 /* Ids of what may match, in their order: entries come and go while other fibers have their turns.
  */
 static struct mail_id *candidates(struct queue_worker *worker,
@@ -190,13 +209,14 @@ void queue_select_each(struct queue_share *share, const struct queue_selector *s
 {
     struct arena *arena = arena_new(0);
     size_t count;
-    struct mail_id *ids = candidates(share->worker, selector, &count);
+    struct mail_id *ids = selector->ids != NULL ? named(share->worker, selector, &count)
+                                                : candidates(share->worker, selector, &count);
     for (size_t i = 0; i < count && !share->enough; i++) {
         struct queue_entry *entry = queue_worker_find(share->worker, ids[i]);
         struct queue_attempt view;
         if (entry != NULL) {
             queue_attempt_init(&view, entry, arena);
-            if (matches(&view, selector))
+            if (selector->ids != NULL || matches(&view, selector))
                 look(share, &view);
             queue_attempt_done(&view);
             arena_clear(arena);

@@ -28,10 +28,8 @@ void smtp_server_quit(struct smtp_session *session, struct str arguments)
 
 void smtp_server_vrfy(struct smtp_session *session, struct str arguments)
 {
-    /* nobody learns from this who exists: own users get an answer that says nothing */
-    if (!smtp_session_is_own(session))
-        smtp_server_not_implemented(session, arguments);
-    else if (arguments.len == 0)
+    /* RFC 5321 4.5.1 wants it; nobody learns from the answer who exists */
+    if (arguments.len == 0)
         smtp_session_refuse_with(session, MAIL_REASON_PROTOCOL, 501, 5, 4, "Give an address");
     else
         smtp_session_say(session, 252, 0, 0, "Send mail to it, then it will be seen");

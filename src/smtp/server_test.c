@@ -79,7 +79,7 @@ static const struct script usual[] = {
      0, NULL, NULL, NULL, NULL, -1},
     {"the small verbs",
      HELO "C: NOOP\nS: 250 2.0.0 Ok\nC: NOOP anything\nS: 250 2.0.0 Ok\nC: HELP\nS: 214 2.0.0 "
-          "*\nC: VRFY alice\nS: 502 5.5.1 *\nC: EXPN list\nS: 502 5.5.1 *\nC: ETRN x\nS: 502 "
+          "*\nC: VRFY alice\nS: 252 2.0.0 *\nC: EXPN list\nS: 502 5.5.1 *\nC: ETRN x\nS: 502 "
           "5.5.1 *\nC: RSET x\nS: 501 5.5.4 *\nC: QUIT x\nS: 501 5.5.4 *\n" QUIT,
      0, NULL, NULL, NULL, NULL, -1},
     {"VRFY of an own user says nothing",

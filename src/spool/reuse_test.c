@@ -575,7 +575,10 @@ static void test_shared_with_one_not_yet_loaded(void **state)
     test_on_fiber(test_grow_body, &grown);
     test_on_fiber(test_commit_grown, &grown);
     body_unref(grown.body);
-    open_small(fixture); /* what comes now is in another log file */
+    open_small(fixture); /* what comes now is in another log file, */
+    struct test_worker worker = {.fixture = fixture, .first = 1000};
+    test_on_fiber(test_commit_some, &worker);
+    open_small(fixture); /* and this in one more: it is told of before the oldest is read */
     test_on_fiber(share_again, fixture);
     spool_close(fixture->spool);
     assert_int_equal(spool_open(&settings, note_late, &late, &fixture->spool, &err), OK);

@@ -2,6 +2,7 @@
 """The HTTP API: its description is true of every answer, who may do what, live events that go on where they stopped."""
 import json
 import os
+import re
 import smtplib
 import stat
 
@@ -20,10 +21,18 @@ MESSAGE = b"From: anna@example.org\r\nSubject: =?utf-8?q?gr=C3=BC=C3=9Fe?= from 
 REPORTS = {("get", "/api/v1/reports/dmarc"), ("post", "/api/v1/reports/dmarc/send")}
 # where there are users files: test_users
 USERS = {("get", "/api/v1/users"), ("post", "/api/v1/users"), ("post", "/api/v1/users/{id}/passwords"), ("delete", "/api/v1/users/{id}")}
+# where there are webhooks: test_webhooks.py
+WEBHOOKS = {(method, "/api/v1/webhook" + path) for method, path in
+            (("get", "s"), ("get", "s/{id}"), ("post", "s/{id}/actions"), ("post", "s/{id}/tests"), ("get", "s/{id}/deliveries"),
+             ("get", "-deliveries/{id}"), ("post", "-deliveries/{id}/retries"))}
 # where there are quarantines: test_quarantine.py
 QUARANTINE = {("get", "/api/v1/quarantines"), ("get", "/api/v1/quarantine/messages"), ("get", "/api/v1/quarantine/messages/{id}"),
               ("get", "/api/v1/quarantine/messages/{id}/raw"), ("post", "/api/v1/quarantine/actions"),
               ("post", "/api/v1/quarantine/digests"), ("post", "/api/v1/quarantine/keys")}
+# where there are webhooks: test_webhooks.py
+WEBHOOKS = {("get", "/api/v1/webhooks"), ("get", "/api/v1/webhooks/{id}"), ("post", "/api/v1/webhooks/{id}/actions"),
+            ("post", "/api/v1/webhooks/{id}/tests"), ("get", "/api/v1/webhooks/{id}/deliveries"),
+            ("get", "/api/v1/webhook-deliveries/{id}"), ("post", "/api/v1/webhook-deliveries/{id}/retries")}
 
 
 @pytest.fixture
@@ -80,6 +89,41 @@ def test_the_document_is_openapi(served):
     assert used == set(document["components"]["schemas"]), "schemas that nobody uses"
 
 
+def closed(needed, /, **properties):
+    """An object of OpenAPI: these members, what is required of them, and extensions."""
+    return {"type": "object", "required": needed.split(), "properties": properties, "patternProperties": {"^x-": {}}, "additionalProperties": False}
+
+
+TEXT, NAMED = {"type": "string", "minLength": 1}, "^[A-Za-z0-9._-]+$"
+REFERENCE = closed("$ref", **{"$ref": {"type": "string", "pattern": "^#/components/"}})
+MEDIA = {"type": "object", "minProperties": 1, "propertyNames": {"pattern": "^[a-z]+/[a-z0-9.+-]+$"}, "additionalProperties": closed("schema", schema={"type": "object"})}
+RESPONSE = {"anyOf": [REFERENCE, closed("description", description=TEXT, content=MEDIA)]}
+PARAMETER = closed("name in schema", name=TEXT, description=TEXT, required={"type": "boolean"}, schema={"type": "object"},
+                   **{"in": {"enum": ["path", "query", "header", "cookie"]}})
+OPERATION = closed("responses", operationId={"type": "string", "pattern": "^[a-z][a-z0-9_]+$"}, summary=TEXT, parameters={"type": "array", "items": PARAMETER},
+                   requestBody=closed("content", required={"type": "boolean"}, content=MEDIA),
+                   responses={"type": "object", "minProperties": 1, "propertyNames": {"pattern": "^([1-5][0-9X]{2}|default)$"}, "additionalProperties": RESPONSE})
+OPENAPI = closed(  # what OpenAPI 3.1 says of the objects that are used here, and of no others
+    "openapi info paths", openapi={"type": "string", "pattern": r"^3\.1\.\d+$"}, info=closed("title version", title=TEXT, version=TEXT, description=TEXT),
+    paths={"type": "object", "propertyNames": {"pattern": "^/"}, "additionalProperties": closed("", get=OPERATION, post=OPERATION, delete=OPERATION)},
+    security={"type": "array", "items": {"type": "object", "propertyNames": {"pattern": NAMED}, "additionalProperties": {"type": "array", "items": TEXT}}},
+    components=closed("", schemas={"type": "object", "propertyNames": {"pattern": NAMED}, "additionalProperties": {"type": "object"}},
+                      responses={"type": "object", "propertyNames": {"pattern": NAMED}, "additionalProperties": RESPONSE},
+                      securitySchemes={"type": "object", "additionalProperties": closed("type scheme", type={"const": "http"}, scheme=TEXT, description=TEXT)}))
+
+
+def test_the_document_is_openapi_and_nothing_else(served):
+    document = ask(served, "GET", "/api/v1/openapi.json")[2]
+    jsonschema.Draft202012Validator.check_schema(OPENAPI)
+    problems = [f"{list(error.absolute_path)}: {error.message[:200]}" for error in jsonschema.Draft202012Validator(OPENAPI).iter_errors(document)]
+    assert not problems
+    for wish, scheme in [(wish, scheme) for wish in document["security"] for scheme in wish]:
+        assert scheme in document["components"]["securitySchemes"], wish
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            assert {p["name"] for p in operation["parameters"] if p["in"] == "path"} == set(re.findall(r"{(\w+)}", path))
+
+
 def test_every_route_answers_as_described(served):
     message = send(served)
     served.wait("delivery.sent")
@@ -103,6 +147,7 @@ def test_every_route_answers_as_described(served):
         ("get", "/api/v1/transports/{id}", "to-mail", None),
         ("post", "/api/v1/transports/{id}/tests", "to-mail", {}),
         ("post", "/api/v1/queue/actions", "", {"verb": "hold", "select": {}, "dry_run": True}),
+        ("post", "/api/v1/queue/selections", "", {"select": {}}), ("get", "/api/v1/queue/selections/{id}", "SELECTION", None),
         ("post", "/api/v1/explanations", "", {"address": "anna@example.org", "from": "", "client": "192.0.2.1"}),
         ("post", "/api/v1/explanations", "", {"address": "a@foreign.test"}),
         ("post", "/api/v1/queue/actions", "", {"verb": "hold", "select": {"id": waiting}, "expect": 1}),
@@ -126,8 +171,10 @@ def test_every_route_answers_as_described(served):
         ("get", "/api/v1/tokens", "", None), ("delete", "/api/v1/tokens/{id}", "one", None)]
     document = ask(served, "GET", "/api/v1/openapi.json")[2]
     left = {(method, path) for path, operations in document["paths"].items() for method in operations}
-    left -= {("get", "/api/v1/events/stream"), *REPORTS, *QUARANTINE, *USERS}  # they have tests of their own
+    left -= {("get", "/api/v1/events/stream"), *REPORTS, *QUARANTINE, *USERS, *WEBHOOKS}  # they have tests of their own
     for method, path, rest, body in asked:
+        if rest == "SELECTION":
+            rest = answer["selection"]
         where = path.replace("{id}", rest) if "{id}" in path else path + rest
         operation = document["paths"][path][method]
         if body is not None:

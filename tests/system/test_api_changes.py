@@ -3,14 +3,16 @@
 import json
 import os
 import pathlib
+import pty
 import re
+import subprocess
 import threading
 
 import jsonschema
 import pytest
 
 from rig.api import ask, ask_all, connection_to, schema_of
-from rig.gateway import wait_until
+from rig.gateway import BUILD, wait_until
 from rig.ports import free_port
 from rig.setups import known, reception
 
@@ -352,3 +354,48 @@ def test_a_body_is_not_taken_where_it_has_no_place(served):
     connection.endheaders()
     assert connection.getresponse().status == 403
     connection.close()
+
+
+# ---- frozen selections ----
+
+def test_an_order_acts_on_exactly_what_was_kept(served):
+    for i in range(7):
+        post(served, "/api/v1/messages", MAIL)
+    wait_until(lambda: len(served.queue()) == 7, "they wait")
+    entries = [item["entry"] for item in served.queue()]
+    status, _, kept = post(served, "/api/v1/queue/selections", {"select": {"limit": "6"}})
+    assert status == 200 and kept["count"] == 6 and [item["entry"] for item in kept["sample"]] == entries[:5] and kept["expires"]
+    served.ctl("queue", "drop", entries[0])
+    post(served, "/api/v1/messages", MAIL)  # it would fit the selectors, too
+    assert ask(served, "GET", f"/api/v1/queue/selections/{kept['selection']}")[2]["count"] == 6
+    tried = post(served, "/api/v1/queue/actions?dry_run=true", {"verb": "hold", "selection": kept["selection"]})[2]
+    assert tried["matched"] == 6 and len(served.queue("--state", "held")) == 0
+    assert post(served, "/api/v1/queue/actions", {"verb": "hold", "selection": kept["selection"], "expect": 7})[0] == 409
+    done = post(served, "/api/v1/queue/actions", {"verb": "hold", "selection": kept["selection"], "expect": 6})[2]
+    assert (done["matched"], done["count"], done["skipped"], done["failed"]) == (6, 5, 1, 0)
+    assert [item["entry"] for item in served.queue("--state", "held")] == entries[1:6]
+    for body, status in [({"verb": "hold", "selection": "0" * 26}, 404), ({"verb": "hold", "selection": "x"}, 404), ({"verb": "hold"}, 400),
+                         ({"verb": "hold", "selection": kept["selection"], "select": {}}, 400)]:
+        assert post(served, "/api/v1/queue/actions", body)[0] == status, body
+    for _ in range(40):  # the oldest make room
+        post(served, "/api/v1/queue/selections", {"select": {}})
+    assert ask(served, "GET", f"/api/v1/queue/selections/{kept['selection']}")[0] == 404
+
+
+def test_a_person_is_shown_what_the_order_will_act_on(served):
+    for i in range(2):
+        post(served, "/api/v1/messages", MAIL)
+    wait_until(lambda: len(served.queue()) == 2, "they wait")
+    for typed, left in [(b"n\n", 2), (b"y\n", 0)]:
+        master, slave = pty.openpty()
+        command = subprocess.Popen([BUILD / "postern", "--socket", served.folder / "control.sock", "queue", "drop", "--all"],
+                                   stdin=slave, stdout=slave, stderr=slave)
+        os.close(slave)
+        seen = b""
+        while b"drop 2 entries? [y/N]" not in seen:
+            seen += os.read(master, 4096)
+        assert seen.count(b"from anna@example.org") == 2
+        os.write(master, typed)
+        assert command.wait(30) == (1 if left else 0)
+        os.close(master)
+        assert len(served.queue()) == left

@@ -18,7 +18,7 @@ LISTS = {"/api/v1/queue/messages": "entry", "/api/v1/queue/messages/{id}": "entr
          "/api/v1/incidents": "incident", "/api/v1/events": "id", "/api/v1/quarantines": "quarantine",
          "/api/v1/quarantine/messages": "entry", "/api/v1/quarantine/messages/{id}": "entry", "/api/v1/users": "user",
          "/api/v1/tokens": "name", "/api/v1/config/revisions": "revision", "/api/v1/config/decisions": "id",
-         "/api/v1/problems": "problem", "/api/v1/reports/dmarc": "domain"}
+         "/api/v1/problems": "problem", "/api/v1/reports/dmarc": "domain", "/api/v1/webhooks": "webhook", "/api/v1/webhooks/{id}/deliveries": "id"}
 USERS = "".join(f"user{i}:$y$x:\n" for i in range(5))
 
 
@@ -27,11 +27,15 @@ def served(gateway, sink, tls_files, tmp_path):
     mail = sink(replies={"RCPT": known("anna")})
     mx, submission = free_port(), free_port()
     (tmp_path / "users").write_text(USERS)
+    secret = tmp_path / "hook-secret"
+    secret.write_text("whsec_" + base64.b64encode(b"0" * 32).decode() + "\n")
+    secret.chmod(0o600)
+    hook = f'secret_file: {secret}, url: "http://127.0.0.1:9/x", events: [ recipient.reject ]'
     one = gateway(reception(
         mail, mx, certificate=tls_files, submission=submission, steps=f"[ file: {{ path: {tmp_path}/users }} ]",
         domains="".join(f"  d{i}.example: {{ recipients: local-users, transport: to-mail }}\n" for i in range(3)),
-        top="quarantines: { spam: {}, virus: {} }\ncontent: {}\nreports: { dmarc: { from: dmarc@example.org } }\n"
-            "domain_checks: { every: 0s }").replace("content: {}\n", ""), ports=[mx, submission])
+        top=f"webhooks:\n  one: {{ {hook} }}\n  two: {{ {hook} }}\nquarantines: {{ spam: {{}}, virus: {{}} }}\nreports: {{ dmarc: {{ from: dmarc@example.org }} }}\n"
+            "domain_checks: { every: 0s }"), ports=[mx, submission])
     one.mx = mx
     return one
 
@@ -114,7 +118,7 @@ def fill(one):
         one.ctl("apply", one.path, "--ignore-tests")
     wait_until(lambda: len(page(one, "/api/v1/events")["items"]) >= 8, "the history has all")
     return {"/api/v1/queue/messages/{id}": entries[0]["entry"], "/api/v1/transports/{id}": "to-mail",
-            "/api/v1/transports/{id}/destinations": "to-mail", "/api/v1/quarantine/messages/{id}": "none"}
+            "/api/v1/transports/{id}/destinations": "to-mail", "/api/v1/webhooks/{id}/deliveries": "one", "/api/v1/quarantine/messages/{id}": "none"}
 
 
 def lists_of(one):
@@ -159,7 +163,7 @@ def test_a_cursor_that_is_none_is_refused(served):
                made(b"queue  x"), made(b"queue x " + b"0" * 26), made(b"\0" * 100), made(b"queue  " + b"\xff" * 26),
                made(b"tokens  " + plain[7:]), good + "A", good + "=", good + "AAAA", good[:-1], made(plain + b" x"), made(plain * 300)]
     for path in LISTS:
-        where = path.replace("{id}", "to-mail")
+        where = path.replace("{id}", "one" if "webhook" in path else "to-mail")
         for cursor in hostile if path == "/api/v1/queue/messages" else [*hostile[:6], good]:
             if cursor == good and path in ("/api/v1/queue/messages", "/api/v1/queue/messages/{id}"):
                 continue

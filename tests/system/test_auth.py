@@ -96,6 +96,15 @@ def test_no_common_mechanism(backend, sink, tls_files):
     assert not any(line.startswith("AUTH") for _, line in mail.commands)
 
 
+def test_what_cannot_be_sent_is_no_fault(backend):
+    """A password that no AUTH can carry is a wrong one, whoever sends it; it closes the server for nobody."""
+    one = backend()
+    for name in ["a", "b", "c", "d"]:
+        assert login(one, name, "x" * 9000)[0] == 535
+    assert login(one)[0] == 235
+    assert one.wait("auth.fail", count=4)["reason"] == "password_wrong" and not one.find("backend.down")
+
+
 def test_login_mechanism(backend, sink, tls_files):
     mail = sink(tls_files=tls_files, extensions=("AUTH LOGIN",))
     mail.users = {}

@@ -348,6 +348,24 @@ def test_killed_after_closing(scene, answered):
     assert len(one.gateway.ctl_json("incident", "list", "--all")) == 1, "contained again, by the old counts"
 
 
+def test_a_start_after_a_close_that_was_cut_short(scene):
+    """The incident is closed on disk, and the counts are those of before: what a crash between the two leaves."""
+    one = scene()
+    client = one.client()
+    for _ in range(11):
+        assert one.send(client, "x@example.net").startswith("token")
+    wait_until(lambda: one.show()["state"] == "open", "the account is contained")
+    one.gateway.stop()  # the counts are on disk
+    incidents = one.gateway.folder / "spool/incidents"
+    text = incidents.read_text()
+    assert text.count("state=open") == 1
+    incidents.write_text(text.replace("state=open", f"state=releasing\tclosed={time.time_ns()}"))
+    one.gateway.start()
+    assert one.send(one.client(), "x@example.net").startswith("token")
+    one.gateway.wait_empty()
+    assert len(one.gateway.ctl_json("incident", "list", "--all")) == 1, "contained again, by the old counts"
+
+
 @pytest.mark.parametrize("state", ["dropping", "dropped"])
 def test_killed_while_dropping(scene, state):
     """What was to be dropped is never sent, whenever the power goes."""

@@ -158,8 +158,11 @@ def test_providers_by_their_hosts(gateway, sink, dns):
     def deliveries():
         return {(labels["provider"], labels["result"]): number for (name, pairs), number in read(one).items()
                 for labels in [dict(pairs)] if name == "postern_delivery_attempts_total"}
-    wait_until(lambda: sum(deliveries().values()) == 4, "each is counted")
-    assert deliveries() == {("big", "sent"): 1, ("other", "sent"): 1, ("big", "deferred"): 1, ("none", "sent"): 1}
+    sent = {("big", "sent"): 1, ("other", "sent"): 1, ("none", "sent"): 1}
+    wait_until(lambda: len(deliveries()) == 4, "each is counted")
+    counts = deliveries()
+    assert counts.pop(("big", "deferred")) >= 1, "tried again each second"
+    assert counts == sent
     assert {event["to"]: event.get("provider") for event in one.find("delivery.sent")} == \
         {"a@one.example": "big", "a@two.example": "other", "anna@example.org": ""}
     assert value(one, "postern_messages_received_total", listener="inbound", direction="mixed") == 1
@@ -362,7 +365,9 @@ def test_what_the_gateway_shows_is_what_the_manual_names(counted):
         assert known[name][0] == family.type, name
         for sample in family.samples:
             assert set(sample.labels) - {"le"} == known[name][1], sample
-    assert set(shown) == set(known)
+    assert set(shown) <= set(known)
+    missing = {name for name in set(known) - set(shown) if not name.startswith("postern_webhook_")}  # there are no webhooks here
+    assert not missing
 
 
 def test_the_dashboard_shows_what_there_is():

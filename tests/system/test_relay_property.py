@@ -87,3 +87,48 @@ def test_what_relays_was_proven_to(gateway, sink, dns):
           f"alarms, or not found in 4 tries; {claimed} of those that believe a client's address")
     assert not missed, missed
     assert relayed > LISTENERS * ROUNDS // 10 and claimed > 5, "too little was tested"
+
+
+# ---- the sessions that the proof names ----
+
+SESSION = re.compile(r"through listener (\S+) to any domain(?:(?!\nwarning|\nerror).)*?session: (?:claimed )?client (\S+?)(?: named \S+)?, HELO (\S+), no TLS, "
+                     r"MAIL FROM:<(.*?)>, RCPT TO:<(.*?)>(?:; where (.*?))?\n", re.DOTALL)
+SAYS = {  # what the world around this daemon says
+    "lookup-smtp": "missing", "greylist": "unknown", "limit": "under", "spf": "none", "lookup-file": "missing"}
+
+
+def has_such_a_world(stated):
+    return all(SAYS.get(block) == outcome for block, outcome in re.findall(r'(\S+) says "(\S+?)"', stated or ""))
+
+
+def test_sessions_that_the_proof_names(gateway, sink, dns):
+    """What `check` prints as a session that relays is said to the daemon, by a front end that says who comes, and relays."""
+    mail, world = sink(replies={"RCPT": lambda line: "550 5.1.1 Nobody of that name"}), sink(host="127.0.0.2")
+    names = dns(["mx.example.net. A 127.0.0.2"])
+    ports = [free_port() for _ in range(LISTENERS)]
+    one = gateway(write(ports, 0, mail.port, names, world.port), start=False)
+    one.ports = ports
+    said, relayed, refused = 0, 0, []
+    for seed in range(100, 104):
+        whole = json.loads(write(ports, seed, mail.port, names, world.port))
+        for listener in whole["listeners"].values():
+            listener["proxy"] = {"from": ["127.0.0.1"]}
+        whole.update({"spool": {"path": "spool"}, "control": {"socket": "control.sock"}})
+        one.path.write_text(json.dumps(whole, indent=1))
+        done = subprocess.run([BUILD / "postern", "check", one.path], text=True, stdout=subprocess.PIPE, check=True)
+        if seed > 100:
+            assert one.reload()
+        else:
+            one.start()
+        for name, client, helo, sender, to, stated in SESSION.findall(done.stdout):
+            said += 1
+            if not has_such_a_world(stated):
+                continue
+            before = f"PROXY TCP{6 if ':' in client else 4} {client} {'::1' if ':' in client else '127.0.0.1'} 40000 25\r\n"
+            with Talk(ports[int(name[1:])], ehlo=helo, before=before.encode()) as talk:
+                codes = talk.code(f"MAIL FROM:<{sender}>"), talk.code(f"RCPT TO:<{to}>")
+            relayed += codes == (250, 250)
+            refused += [(seed, name, client, helo, sender, to, stated, codes)] if codes != (250, 250) else []
+    print(f"{said} sessions named, {relayed} of them in a world that there is here, all of them relay")
+    assert not refused, refused
+    assert said > LISTENERS and relayed > LISTENERS // 2, "too little was tested"

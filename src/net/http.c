@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "content/http.h"
+#include "net/http.h"
 
-enum { READ_MAX = 64 * 1024, HEAD_MAX = 16 * 1024, CHUNK_DIGITS = 8 };
+#include "base/clock.h"
+
+enum { READ_MAX = 64 * 1024, HEAD_MAX = 16 * 1024, CHUNK_DIGITS = 8, PATIENCE_MS = 1000 };
 
 /* ---- the request ---- */
 
@@ -199,6 +201,48 @@ enum result http_read_answer(struct str text, struct arena *arena, struct http_a
     return OK;
 }
 
+/* Chunks as far as they are there. */
+static struct str join_first_chunks(struct str rest, struct arena *arena)
+{
+    struct buf body BUF_CLEANUP;
+    struct str line;
+    uint64_t size;
+    buf_init(&body, rest.len + 1);
+    while (next_line(&rest, &line) && read_size(line, &size) && size) {
+        struct str piece = str_slice(rest, 0, size < rest.len ? (size_t)size : rest.len);
+        buf_append(&body, piece);
+        rest = str_from(rest, piece.len);
+        if (!next_line(&rest, &line) || line.len)
+            break;
+    }
+    return arena_str(arena, buf_str(&body));
+}
+
+enum result http_read_beginning(struct str text, struct arena *arena, struct http_answer *out,
+                                struct error *err)
+{
+    struct head head;
+    bool whole;
+    if (read_head(text, &head, &whole, err) != OK)
+        return FAILED;
+    if (!whole)
+        return fail(err, ERROR_PROTOCOL, "the answer is cut off in its head");
+    head.answer.body = head.chunked ? join_first_chunks(head.rest, arena) : head.rest;
+    if (head.has_length && head.answer.body.len > head.length)
+        head.answer.body.len = (size_t)head.length;
+    *out = head.answer;
+    return OK;
+}
+
+struct str http_field(const struct http_answer *answer, const char *name)
+{
+    struct str rest = answer->fields, line, value;
+    while (next_line(&rest, &line))
+        if (is_named(line, name, &value))
+            return value;
+    return STR_EMPTY;
+}
+
 /* ---- from the wire ---- */
 
 struct expected {
@@ -243,6 +287,48 @@ enum result http_receive(struct stream *stream, size_t max, struct arena *arena,
     }
     *out = arena_str(arena, buf_str(&text));
     return OK;
+}
+
+/* One piece more; what does not fit into `text` is left. */
+static enum result receive_piece(struct stream *stream, struct buf *text, bool *out_end,
+                                 struct error *err) MAY_YIELD
+{
+    if (stream_fill(stream, READ_MAX, out_end, err) != OK)
+        return FAILED;
+    struct str piece = stream_buffered(stream);
+    buf_append(text, str_slice(piece, 0, text->max - text->len));
+    stream_consume(stream, piece.len);
+    return OK;
+}
+
+/* Of the body, what comes within the time that a good service needs for it. */
+static void receive_some(struct stream *stream, struct buf *text, size_t size) MAY_YIELD
+{
+    bool end = false;
+    struct scope scope;
+    scope_open(&scope, clock_deadline(PATIENCE_MS * NS_PER_MS));
+    while (!end && text->len < size && text->len < text->max)
+        end = str_ends(buf_str(text), STR("\r\n0\r\n\r\n")) || /* the last chunk */
+              receive_piece(stream, text, &end, NULL) != OK || end;
+    scope_close(&scope);
+}
+
+enum result http_receive_beginning(struct stream *stream, size_t max, struct arena *arena,
+                                   struct http_answer *out, struct error *err)
+{
+    struct buf text BUF_CLEANUP;
+    struct expected expected = {.size = SIZE_MAX};
+    bool end = false;
+    buf_init(&text, max < HEAD_MAX ? HEAD_MAX : max);
+    while (!end && !expected.known) {
+        if (receive_piece(stream, &text, &end, err) != OK ||
+            expect(buf_str(&text), &expected, err) != OK)
+            return FAILED;
+    }
+    if (!end)
+        receive_some(stream, &text, expected.size);
+    struct str copy = arena_str(arena, buf_str(&text));
+    return http_read_beginning(copy, arena, out, err);
 }
 
 /* ---- JSON ---- */

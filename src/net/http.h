@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * content/http.h - what a question over HTTP needs (RFC 9112): a request of one connection, and an
+ * net/http.h - what a question over HTTP needs (RFC 9112): a request of one connection, and an
  * answer that ends with it; and the JSON in it, no deeper than it should be.
  */
 #pragma once
@@ -37,6 +37,16 @@ enum result http_receive(struct stream *stream, size_t max, struct arena *arena,
  * answer, or cut off. */
 enum result http_read_answer(struct str text, struct arena *arena, struct http_answer *out,
                              struct error *err);
+
+/* For who wants to know what was said, and not all of it: the head, and of the body what comes at
+ * once, at most `max` bytes of both. */
+enum result http_receive_beginning(struct stream *stream, size_t max, struct arena *arena,
+                                   struct http_answer *out, struct error *err) MAY_YIELD;
+/* Pure: as http_read_answer(), of an answer that may be cut off anywhere behind its head. */
+enum result http_read_beginning(struct str text, struct arena *arena, struct http_answer *out,
+                                struct error *err);
+/* The value of a field of an answer, the first of that name; empty: there is none. */
+struct str http_field(const struct http_answer *answer, const char *name);
 
 /* FAILED (protocol): it is not JSON, or nested deeper than HTTP_JSON_DEPTH. json_decref() it. */
 enum result http_read_json(struct str text, json_t **out, struct error *err);
