@@ -308,8 +308,6 @@ static void print_webhook_results(const struct webhook_status *webhooks, size_t 
 static void print_webhooks(const struct webhook_status *webhooks, size_t count, struct buf *out)
 {
     int64_t now_ms = clock_steady_wall_ns() / NS_PER_MS;
-    if (!count)
-        return;
     print_webhook_results(webhooks, count, out);
     metrics_print_head(out, "postern_webhook_attempts_failed_total", METRIC_COUNTER,
                        "Attempts of a delivery that failed.");

@@ -78,6 +78,7 @@ static void test_events_are_counted_by_their_labels(void **unused)
 static void test_refusals_are_counted_once(void **unused)
 {
     (void)unused;
+    TAKE(EVENT_AUTH_FAIL, 0, F_C(LISTENER, "in"), F_C(REASON, "policy"), F_C(REF, ""));
     TAKE(EVENT_AUTH_FAIL, 0, F_C(LISTENER, "in"), F_C(REASON, "password_wrong"),
          F_C(REF, "7KQ2M9XD"));
     TAKE(EVENT_AUTH_FAIL, 0, F_C(LISTENER, "in"),

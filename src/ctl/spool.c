@@ -29,5 +29,8 @@ int ctl_spool_verify(struct ctl *ctl)
     } else {
         ctl_print_file(buf_str(&text));
     }
+    if (text.overflow)
+        fprintf(stderr, "postern: the list is longer than what is shown; without --verbose all "
+                        "that is wrong fits\n");
     return problems ? CTL_NO : CTL_YES;
 }

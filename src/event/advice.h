@@ -63,9 +63,9 @@ EVENT_ADVICE(CERTIFICATE_EXPIRING, "Renew it: the files are read again within a 
 EVENT_ADVICE(ADMIN_REFUSED,      "Somebody misses a right (`postern token list`), or tries: `actor` and `object` say who and what.")
 EVENT_ADVICE(EVENTS_FAILED,      "Look at that folder's disk. Mail goes on; `postern find` and `trace` do not know what happens meanwhile, the log does.")
 EVENT_ADVICE(EVENTS_DAMAGED,     "The old file stands beside the new one and can be looked at; a disk lost bytes, so look for the cause.")
-EVENT_ADVICE(WEBHOOK_FAILED,     "`postern webhook test NAME` says what its receiver answers now; what was given up waits for `postern webhook retry ID`.")
-EVENT_ADVICE(WEBHOOK_DISABLED,   "Ask who runs the receiver; then `postern webhook resume NAME`, or take it out of the file.")
-EVENT_ADVICE(WEBHOOK_OUTBOX_FAILED, "Look at the disk of the spool. It is tried again each 30 seconds.")
-EVENT_ADVICE(WEBHOOK_OUTBOX_DAMAGED, "The old file stands beside the new one; what waited in it is not sent. A disk lost bytes, so look for the cause.")
+EVENT_ADVICE(WEBHOOK_FAILED,     "Look at the receiver: `error` is what it said. `postern webhook show NAME` has the last deliveries. They are tried again; what was given up stands in `postern webhook deliveries NAME --failed`, and `postern webhook retry ID` sends it.")
+EVENT_ADVICE(WEBHOOK_DISABLED,   "The receiver said that it is gone. If it is not: mend it, then `postern webhook resume NAME`; else take it out of the configuration.")
+EVENT_ADVICE(WEBHOOK_OUTBOX_FAILED, "Look at the disk of the spool's folder. Mail goes on; receivers miss what happens meanwhile, the history has it.")
+EVENT_ADVICE(WEBHOOK_OUTBOX_DAMAGED, "The old file stands beside the new one. What waited in it is not sent; a disk lost bytes, so look for the cause.")
 EVENT_ADVICE(TRACE_LOST,         "The log, the history and the numbers have a gap of `count` events, seen as a gap in `seq`. Find out what keeps the log from being written, or take less into it (`log: { least: notice }`). Where `sink` is webhooks, a receiver did not keep up: `postern webhook list`.")
 /* clang-format on */

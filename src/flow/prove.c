@@ -331,7 +331,7 @@ static void report_late(const struct walk *walk, struct config_report *report)
 }
 
 static void report(const struct walk *walk, const struct prove_session *session,
-                   struct config_report *report)
+                   const struct prove_budget *budget, struct config_report *report)
 {
     struct config_problem *problem = report_way(walk, report);
     struct arena *arena = report->arena;
@@ -339,7 +339,9 @@ static void report(const struct walk *walk, const struct prove_session *session,
     if (walk->found_count > PATHS_SHOWN)
         problem->detail = arena_printf(arena, "%.*s\nand %zu more", STR_ARG(problem->detail),
                                        walk->found_count - PATHS_SHOWN);
-    if (session->is_known || walk->goal.relay->shows)
+    /* that none is found says nothing where no more could be tried */
+    bool is_tried = walk->goal.relay->shows && budget->tries;
+    if (session->has_relayed || is_tried || (session->is_known && !walk->goal.relay->shows))
         problem->detail = arena_printf(arena, "%.*s\n%.*s", STR_ARG(problem->detail),
                                        STR_ARG(prove_session_text(&walk->goal, session, arena)));
     explain_fix(walk, problem);
@@ -367,7 +369,7 @@ static bool confirm(const struct question *question, const struct walk *walk,
     if (!question->through.len)
         end = prove_search(&goal, question->flow, question->budget, scratch, &session);
     if (end == PROVE_OPEN || question->has_others)
-        report(walk, &session, out_report);
+        report(walk, &session, question->budget, out_report);
     else if (end == PROVE_REFUSED_LATE)
         report_late(walk, out_report);
     arena_free(scratch);

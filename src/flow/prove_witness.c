@@ -474,7 +474,9 @@ struct str prove_session_text(const struct prove_goal *goal, const struct prove_
     char ip[NET_IP_TEXT];
     buf_init(&out, 8192);
     if (goal->relay->shows && !session->has_relayed)
-        return STR("no session was found that relays so: what a script does may rule it out");
+        return STR(
+            "no session was found that relays so: a script, or what is in a list then, may rule it "
+            "out");
     buf_printf(&out, "session: %sclient %.*s",
                goal->relay->claims.len && facts->trusted ? "claimed " : "",
                STR_ARG(net_ip_format(&facts->client, ip)));

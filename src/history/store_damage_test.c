@@ -210,13 +210,18 @@ static void spoil_the_head(struct fixture *fixture)
     write_at(fixture, 0, "\0\0\0\0", 4);
 }
 
-/* All but the first pages, where the schema is. */
-static void spoil_the_rest(struct fixture *fixture)
+static void spoil_pages(struct fixture *fixture, off_t first, off_t end)
 {
     char noise[8192];
     memset(noise, 0xA5, sizeof noise);
-    for (off_t at = 4 * 8192; at + 8192 <= size_of(fixture); at += 8192)
-        write_at(fixture, at, noise, sizeof noise);
+    for (off_t page = first; page < end; page++)
+        write_at(fixture, page * 8192, noise, sizeof noise);
+}
+
+/* All but the first pages, where the schema is. */
+static void spoil_the_rest(struct fixture *fixture)
+{
+    spoil_pages(fixture, 4, size_of(fixture) / 8192);
 }
 
 static const struct {
@@ -292,6 +297,39 @@ static void test_removed_while_it_is_used(void **state)
     store_close(take(fixture->store));
     open_store(fixture);
     assert_true(is_known(fixture, id, "new@example.org"));
+}
+
+/* The first page on which a story's text stands: of the oldest, where nothing is written. */
+static off_t page_of_a_story(const struct fixture *fixture)
+{
+    char page[8192];
+    off_t number = 0;
+    int fd = open(fixture->path, O_RDONLY);
+    assert_true(fd >= 0);
+    while (pread(fd, page, sizeof page, number * 8192) == (ssize_t)sizeof page &&
+           !memmem(page, sizeof page, "Lunch on Friday", 15))
+        number++;
+    close(fd);
+    assert_in_range(number, 1, size_of(fixture) / 8192 - 1);
+    return number;
+}
+
+/* Nothing is written, so only who reads can meet it. */
+static void test_who_reads_tells(void **state)
+{
+    struct fixture *fixture = *state;
+    begin(fixture);
+    store_close(take(fixture->store));
+    off_t page = page_of_a_story(fixture);
+    spoil_pages(fixture, page, page + 1);
+    open_store(fixture);
+    assert_int_equal(set_aside(fixture), 0);
+    for (int i = 0; i < 500 && set_aside(fixture) == 0; i++) {
+        read_all(fixture);
+        usleep(20000);
+    }
+    assert_int_equal(set_aside(fixture), 1);
+    goes_on(fixture, true);
 }
 
 /* Bits that fall over, one at a time: whatever is read, nothing ends, and it goes on. */
@@ -374,8 +412,11 @@ static void test_a_clock_that_is_set(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        CASE(test_spoiled_while_it_was_closed), CASE(test_spoiled_while_it_is_used),
-        CASE(test_removed_while_it_is_used),    CASE(test_bits_fall_over),
+        CASE(test_spoiled_while_it_was_closed),
+        CASE(test_spoiled_while_it_is_used),
+        CASE(test_who_reads_tells),
+        CASE(test_removed_while_it_is_used),
+        CASE(test_bits_fall_over),
         CASE(test_a_clock_that_is_set),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -153,7 +153,7 @@ static NO_YIELD_CHECK void fill_up(void *arg)
     }
     struct spool_change removal = {.kind = SPOOL_REMOVE, .entry = test_id(3)};
     assert_int_equal(spool_commit(fixture->spool, &removal, 1, &err), OK);
-    for (uint64_t i = 0; i < 5 && test_add(fixture->spool, 6000 + i, 250000, &err) == OK; i++)
+    for (uint64_t i = 0; i < 40 && test_add(fixture->spool, 6000 + i, 250000, &err) == OK; i++)
         ; /* what is left of the segment that the states began */
     assert_int_equal(test_add(fixture->spool, 5000, 250000, &err), FAILED);
     assert_int_equal(err.kind, ERROR_LIMIT);

@@ -25,7 +25,7 @@ struct problem {
     struct mail_id entry; /* with a body that is not as it should be; else zero */
     uint64_t segment, begin;
 };
-struct problems {
+struct problems { /* those of the walk before are sorted: there may be as many as entries */
     struct problem *items;
     size_t count, cap;
 };
@@ -43,6 +43,21 @@ struct verify {
     size_t changed;                /* of those found: not found before */
 };
 
+static int compare_numbers(uint64_t left, uint64_t right)
+{
+    return left < right ? -1 : left > right ? 1 : 0;
+}
+
+static int compare_problems(const void *left, const void *right)
+{
+    const struct problem *a = left;
+    const struct problem *b = right;
+    int order = compare_numbers(a->entry.high, b->entry.high);
+    order = order ? order : compare_numbers(a->entry.low, b->entry.low);
+    order = order ? order : compare_numbers(a->segment, b->segment);
+    return order ? order : compare_numbers(a->begin, b->begin);
+}
+
 /* Remembers it. How the line about it begins. */
 static const char *note(struct verify *verify, struct problem problem)
 {
@@ -52,12 +67,9 @@ static const char *note(struct verify *verify, struct problem problem)
         found->items = memory_resize_array(found->items, found->cap, sizeof *found->items);
     }
     found->items[found->count++] = problem;
-    for (size_t i = 0; verify->before && i < verify->before->count; i++) {
-        const struct problem *other = &verify->before->items[i];
-        if (mail_id_equal(other->entry, problem.entry) && other->segment == problem.segment &&
-            other->begin == problem.begin)
-            return "problem";
-    }
+    if (verify->before && bsearch(&problem, verify->before->items, verify->before->count,
+                                  sizeof problem, compare_problems))
+        return "problem";
     verify->changed++;
     return "changed meanwhile";
 }
@@ -201,6 +213,7 @@ enum result spool_verify(struct str path, bool verbose, struct buf *out, size_t 
     for (int walks = 1; result == OK && verify.changed && walks < WALKS_MAX; walks++) {
         free(before.items);
         before = verify.found;
+        qsort(before.items, before.count, sizeof *before.items, compare_problems);
         verify.before = &before;
         verify.found = (struct problems){0};
         verify.changed = 0;

@@ -408,7 +408,7 @@ static struct spool_segment *next_segment(struct spool *spool, struct spool_unit
         if (segment)
             return segment;
         refuse_mail(units);
-        if (!units->first && !spool->cut_count)
+        if (!units->first && !spool->must_roll) /* the reserve is not for nothing */
             return NULL;
     }
     return take_ready(spool, 1);

@@ -21,6 +21,10 @@ MESSAGE = b"From: anna@example.org\r\nSubject: =?utf-8?q?gr=C3=BC=C3=9Fe?= from 
 REPORTS = {("get", "/api/v1/reports/dmarc"), ("post", "/api/v1/reports/dmarc/send")}
 # where there are users files: test_users
 USERS = {("get", "/api/v1/users"), ("post", "/api/v1/users"), ("post", "/api/v1/users/{id}/passwords"), ("delete", "/api/v1/users/{id}")}
+# where there are webhooks: test_webhooks.py
+WEBHOOKS = {(method, "/api/v1/webhook" + path) for method, path in
+            (("get", "s"), ("get", "s/{id}"), ("post", "s/{id}/actions"), ("post", "s/{id}/tests"), ("get", "s/{id}/deliveries"),
+             ("get", "-deliveries/{id}"), ("post", "-deliveries/{id}/retries"))}
 # where there are quarantines: test_quarantine.py
 QUARANTINE = {("get", "/api/v1/quarantines"), ("get", "/api/v1/quarantine/messages"), ("get", "/api/v1/quarantine/messages/{id}"),
               ("get", "/api/v1/quarantine/messages/{id}/raw"), ("post", "/api/v1/quarantine/actions"),

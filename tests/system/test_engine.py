@@ -60,7 +60,7 @@ def test_pause_keeps_mail_and_outlives_a_restart(scene):
     send(gateway, 5)
     send(gateway, 1, "two.example")
     wait_until(lambda: len(gateway.two.messages) == 1, "the other destination is not touched")
-    items = gateway.queue()
+    items = gateway.queue("--transport", "one")
     assert [item["state"] for item in items] == ["paused"] * 5 and {item["reason"] for item in items} == {"paused"}
     assert len(gateway.queue("--state", "paused")) == 5 and not gateway.queue("--state", "ready")
     assert not gateway.one.connections
@@ -234,8 +234,10 @@ def test_transport_test_sends_no_mail(scene):
     gateway = scene(two={"banner": "554 5.3.2 no"})
     done = gateway.ctl_json("transport", "test", "one")[0]
     assert done["ready"] and done["items"][0]["address"] == f"127.0.0.1:{gateway.one.port}"
-    verbs = [line.split(" ")[0] for _, line in gateway.one.commands]
-    assert "MAIL" not in verbs and verbs[-1] == "QUIT"
+    def verbs():
+        return [line.split(" ")[0] for _, line in list(gateway.one.commands)]
+    wait_until(lambda: verbs()[-1:] == ["QUIT"], "it says good-bye, which nobody waits for")
+    assert "MAIL" not in verbs()
     done = gateway.ctl_json("transport", "test", "two", ok=(1,))[0]
     assert not done["ready"] and "no" in done["items"][0]["error"]
 
@@ -251,6 +253,8 @@ def test_numbers_of_a_destination(scene):
     now = wait_until(lambda: (shown := place(gateway))["states"]["inflight"] and shown, "one is under way")
     assert now["connections"] >= 1 and now["connections_max"] == 5 and now["failures"] == 0
     listed = {one["transport"]: one for one in gateway.ctl_json("transport", "list")}
-    assert listed["one"]["per_minute"] == 8 and listed["one"]["limits"]["connections"] == 5
+    later = place(gateway)
+    # the minute goes on
+    assert now["per_minute"] >= listed["one"]["per_minute"] >= later["per_minute"] and listed["one"]["limits"]["connections"] == 5
     assert "per_minute" in json.dumps(now) and "one  server one" in gateway.ctl("transport", "list")
     gate.set()

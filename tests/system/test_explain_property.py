@@ -84,7 +84,7 @@ def went(one, message):
             if event.get("message") == message and (event["event"] in FATES or event["event"].startswith("delivery.") and event.get("transport")):
                 return event
         return None
-    event = wait_until(look, f"{message} has a fate", seconds=60)
+    event = wait_until(look, f"{message} has a fate")
     return FATES.get(event["event"], "deliver"), event.get("transport")
 
 

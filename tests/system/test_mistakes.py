@@ -467,7 +467,7 @@ class TestOfRoot:
                 def takes_mail():
                     with Talk(place.port, ehlo="c.test") as talk:
                         return talk.code("MAIL FROM:<a@example.net>") == 250
-                wait_until(takes_mail, "there is room again", 40)
+                wait_until(takes_mail, "there is room again")
         finally:
             subprocess.run(["umount", "-l", spool], check=True)
 

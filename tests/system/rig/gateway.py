@@ -160,7 +160,8 @@ class Gateway:
         if self.process is None:
             return
         if self.process.poll() is not None:
-            self._reader.join(PATIENCE)
+            if self._reader:
+                self._reader.join(PATIENCE)
             return
         try:
             with socket.socket(socket.AF_UNIX) as asking:
@@ -173,7 +174,7 @@ class Gateway:
             pass  # it starts, ends or is told to take nobody: there is nothing to wait for
         while True:
             with self._reading:
-                if not select.select([self.process.stdout], [], [], 0)[0] or not self._reader.is_alive():
+                if not self._reader or not self._reader.is_alive() or not select.select([self.process.stdout], [], [], 0)[0]:
                     return
             time.sleep(0.001)  # the reader's turn
 
@@ -186,7 +187,8 @@ class Gateway:
             except subprocess.TimeoutExpired:
                 self.kill()
                 raise
-            self._reader.join(PATIENCE)
+            if self._reader:
+                self._reader.join(PATIENCE)
         return self.process.returncode if self.process else None
 
     def kill(self):
@@ -196,7 +198,8 @@ class Gateway:
             self.process.wait(PATIENCE)
             # also a child that the supervisor had just begun: it has the ports
             wait_until(lambda: all(is_dead(pid) for pid in processes_of(self.process.pid)), "the child is dead too")
-            self._reader.join(PATIENCE)
+            if self._reader:
+                self._reader.join(PATIENCE)
 
     def reload(self):
         """SIGHUP; waits until the file was applied or refused. True: applied."""

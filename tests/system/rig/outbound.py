@@ -31,7 +31,7 @@ class Outbound:
         self.home = sink()
         self.port = free_port()
         self.hosts = dict(hosts)
-        self.hosts.setdefault("home", Host(self.home, retry="retry: { delays: [ 1s ], count: 3 }"))
+        self.hosts.setdefault("home", Host(self.home, retry="retry: { delays: [ 1s ], count: 100 }"))
         self.flows, self.listener, self.extra, self.trusted = flows, listener, extra, trusted
         self.gateway = gateway(self.config(), ports=[self.port], start=start)
 

@@ -28,10 +28,10 @@ def reception(mail, mx, certificate=None, submission=None, listeners="", world=N
                  f"      - lookup-smtp: {{ server: mail{lookup} }}")
     if flows:
         parts.append(flows)
-    parts.append("transports:\n  to-mail: { method: server, server: mail, retry: { delays: [ 1s ], count: 3 } }")
+    parts.append("transports:\n  to-mail: { method: server, server: mail, retry: { delays: [ 1s ], count: 100 } }")
     if world:
         parts.append(f"  internet: {{ method: lookup-mx, direction: outbound, port: {world.port}, allow_private: true, "
-                     "retry: { delays: [ 1s ], count: 3 } }")
+                     "retry: { delays: [ 1s ], count: 100 } }")
     parts.append("domains:\n  example.org: { recipients: local-users, transport: to-mail }")
     if domains:
         parts.append(domains)
