@@ -27,7 +27,7 @@ def run(*words, socket="/nonexistent/socket", **environment):
 
 @pytest.mark.parametrize("words, said", [
     (["fnid", "today"], "did you mean find?"), (["quue", "list"], "did you mean queue?"), (["queue", "lst"], "did you mean queue list?"),
-    (["config", "shwo"], "did you mean config show?"), (["trace"], "too few arguments; usage: postern trace ID|REF [--raw]"),
+    (["config", "shwo"], "did you mean config show?"), (["trace"], "too few arguments; usage: postern trace ID|REF [--story] [--raw]"),
     (["trace", "../../etc"], "neither an id nor a ref"), (["trace", ""], "neither an id nor a ref"), (["trace", "a/b?c=d"], "neither an id nor a ref"),
     (["message", "events", "\x1b[31m"], "neither an id nor a ref"), (["status", "x"], "too many arguments; usage: postern status"),
     (["find", "--nosuch"], "unknown option --nosuch; usage: postern find"), (["queue", "list", "--sate", "held"], "did you mean --state?"),
