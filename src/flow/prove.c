@@ -316,15 +316,17 @@ static struct config_problem *report_way(const struct walk *walk, struct config_
                           any ? 0 : (int)relay->domain.len, relay->domain.ptr);
 }
 
-/* Nothing gets out, but whoever looks only at the reply to RCPT sees an open relay. */
+/* Nothing gets out, but who looks only at the reply to RCPT sees an open relay; and what is taken
+ * from strangers there hangs by a flow that is written for something else. */
 static void report_late(const struct walk *walk, struct config_report *report)
 {
     const struct flow_relay_case *relay = walk->goal.relay;
-    if (!relay->is_any || relay->allow_open_relay.len)
-        return;
-    config_problem(report, CONFIG_WARNING, "refused-late", relay->place,
-                   "recipients of any domain are accepted from strangers through listener %.*s; "
-                   "only content flow %.*s refuses the message",
+    bool allowed = relay->allow_open_relay.len > 0;
+    config_problem(report, allowed ? CONFIG_WARNING : CONFIG_ERROR, "refused-late", relay->place,
+                   "recipients of %s%.*s are accepted from strangers through listener %.*s; only "
+                   "content flow %.*s refuses the message",
+                   relay->is_any ? "any domain" : "domain ",
+                   relay->is_any ? 0 : (int)relay->domain.len, relay->domain.ptr,
                    STR_ARG(relay->listener), STR_ARG(relay->content_flow->name))
         ->fix = STR("refuse at RCPT: tests for open relays often look no further, and the network "
                     "carries each message for nothing");
