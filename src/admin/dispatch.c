@@ -12,7 +12,6 @@
 #include "crypto/sha256.h"
 #include "event/event.h"
 
-#include <microhttpd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -109,21 +108,17 @@ static bool is_known_parameter(const struct admin_route *route, const char *name
 }
 
 /* One that is misspelt would be a wish that nobody hears. */
-static enum MHD_Result check_parameter(void *context, enum MHD_ValueKind kind, const char *name,
-                                       const char *value)
+static void check_parameter(void *context, const char *name)
 {
     struct query_check *check = context;
-    (void)kind;
-    (void)value;
     if (is_known_parameter(check->route, name))
-        return MHD_YES;
+        return;
     if (check->good)
         admin_problem(check->answer, 400, "Bad request", "this path has no parameter %.100s", name);
     check->good = false;
     char known[101];
     snprintf(known, sizeof known, "%.100s", name);
     admin_problem_parameter(check->answer, known, "is not known here");
-    return MHD_YES;
 }
 
 static bool check_query(const struct admin_route *route, const struct admin_request *request,
@@ -131,7 +126,7 @@ static bool check_query(const struct admin_route *route, const struct admin_requ
 {
     struct query_check check = {.route = route, .answer = answer, .good = true};
     if (str_starts(request->path, STR("/api/")))
-        MHD_get_connection_values(request->query, MHD_GET_ARGUMENT_KIND, check_parameter, &check);
+        admin_query_each(request, check_parameter, &check);
     return check.good;
 }
 

@@ -85,6 +85,28 @@ struct str admin_query(const struct admin_request *request, const char *name)
     return str_c(MHD_lookup_connection_value(request->query, MHD_GET_ARGUMENT_KIND, name));
 }
 
+struct each_query {
+    void (*take_name)(void *context, const char *name);
+    void *context;
+};
+
+static enum MHD_Result take_query(void *context, enum MHD_ValueKind kind, const char *name,
+                                  const char *value)
+{
+    const struct each_query *each = context;
+    (void)kind;
+    (void)value;
+    each->take_name(each->context, name);
+    return MHD_YES;
+}
+
+void admin_query_each(const struct admin_request *request,
+                      void (*take_name)(void *context, const char *name), void *context)
+{
+    struct each_query each = {take_name, context};
+    MHD_get_connection_values(request->query, MHD_GET_ARGUMENT_KIND, take_query, &each);
+}
+
 json_t *admin_json(struct str text)
 {
     json_t *value = json_stringn(text.ptr, text.len);

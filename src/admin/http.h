@@ -120,6 +120,9 @@ struct admin_answer {
 };
 /* Value of a query parameter, empty if absent; decoded, in the request's arena or borrowed. */
 struct str admin_query(const struct admin_request *request, const char *name);
+/* The name of every parameter, as often as it comes. */
+void admin_query_each(const struct admin_request *request,
+                      void (*take_name)(void *context, const char *name), void *context);
 /* Answer with a problem: status, title (one of those in problem.c) and detail. */
 void admin_problem(struct admin_answer *answer, unsigned status, const char *title,
                    const char *format, ...) __attribute__((format(printf, 4, 5)));
