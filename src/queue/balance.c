@@ -9,7 +9,9 @@
 
 #include <stdlib.h>
 
-enum { AUDIT_S = 60, SLICE = 128 };
+/* The first look is soon after the start, or after all is loaded; a difference is looked at again
+ * before it is told. */
+enum { AUDIT_S = 60, SOON_S = 1, SLICE = 128 };
 
 static uint64_t counter(const struct queue *queue, enum queue_counter which)
 {
@@ -189,24 +191,37 @@ void queue_audit_totals(struct queue *queue)
                F_STR(DETAIL, STR("recipients that came in, and neither left nor are here")));
 }
 
+static void set_timer(struct queue_worker *worker, int64_t seconds)
+{
+    loop_timer_set(&worker->audit_timer, clock_monotonic_ns() + seconds * NS_PER_S);
+}
+
 static MAY_YIELD void run_audit(void *arg)
 {
     struct queue_worker *worker = arg;
+    struct queue *queue = worker->queue;
     (void)queue_audit_worker(worker);
-    if (worker->index == 0)
-        queue_audit_totals(worker->queue);
+    if (worker->index != 0)
+        return;
+    queue_audit_totals(queue);
+    if (queue->last_balance != 0 && queue->last_balance != queue->told_balance)
+        set_timer(worker, SOON_S);
 }
 
 static void audit_fires(struct loop_timer *timer)
 {
     struct queue_worker *worker = CONTAINER(timer, struct queue_worker, audit_timer);
     struct error err;
+    if (atomic_load(&worker->queue->loading)) {
+        set_timer(worker, SOON_S);
+        return;
+    }
     (void)!fiber_spawn(&worker->scope, "queue audit", run_audit, worker, &err);
-    loop_timer_set(timer, clock_monotonic_ns() + AUDIT_S * NS_PER_S);
+    set_timer(worker, AUDIT_S);
 }
 
 void queue_audit_begin(struct queue_worker *worker)
 {
     worker->audit_timer.fire = audit_fires;
-    loop_timer_set(&worker->audit_timer, clock_monotonic_ns() + AUDIT_S * NS_PER_S);
+    set_timer(worker, SOON_S);
 }

@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static size_t act(struct world *world, struct queue_selector selector, enum queue_verb verb)
 {
@@ -669,6 +670,25 @@ static void test_audit(void **state)
     world_done(&world);
 }
 
+/* The books are looked at soon after the start, without being asked. */
+static void test_audit_at_start(void **state)
+{
+    struct world world;
+    struct spool_change change = {.kind = SPOOL_COUNT, .counter = QUEUE_COUNT_ACCEPTED, .delta = 1};
+    (void)state;
+    off_by = 0;
+    world_init(&world, 2);
+    world_start(&world);
+    spool_write(world.spool, &change, 1);
+    while (off_by == 0) {
+        (void)event_drain(look_for_difference, NULL);
+        usleep(1000);
+    }
+    assert_int_equal(off_by, 1);
+    world_stop(&world);
+    world_done(&world);
+}
+
 /* A verb on many waits for the disk now and then: what is to be written of a million does not pile
  * up in memory before the commits of others. */
 static void test_bulk_verb_waits_for_the_disk(void **state)
@@ -758,6 +778,7 @@ int main(void)
         cmocka_unit_test(test_lmtp),
         cmocka_unit_test(test_content_refused_for_stranger),
         cmocka_unit_test(test_audit),
+        cmocka_unit_test(test_audit_at_start),
         cmocka_unit_test(test_bulk_verb_waits_for_the_disk),
         cmocka_unit_test(test_discard),
     };
