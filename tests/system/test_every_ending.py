@@ -494,7 +494,7 @@ def crash_in_between(one):
     one.gateway.crash_expected = True
     del one.refusals["late"]
     one.gateway.start()
-    one.gateway.ctl("queue", "retry", message)
+    one.gateway.ctl("queue", "retry", message, ok=(0, 1))  # 1: when it is due was not on disk yet, so it is due
     one.gateway.wait("message.done", message=message)
     return message
 
