@@ -11,7 +11,7 @@ world_files() {
         openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 \
             -keyout "$folder/tls/key.pem" -out "$folder/tls/cert.pem" -subj /CN=mx.example.org \
             -addext subjectAltName=DNS:mx.example.org,DNS:localhost,IP:127.0.0.1 2>/dev/null
-    chmod 644 "$folder/tls/key.pem" # the demo's own, worth nothing
+    chmod 600 "$folder/tls/key.pem"
     cp "$top/demo/postern.yaml" "$folder/postern.yaml"
     cp "$top/demo/root.zone" "$folder/zones/root.zone"
     cat > "$folder/nsd.conf" <<C
